@@ -1,0 +1,231 @@
+"""The one model that every platform is brought into: frozen, units in the field names, None where a fact is missing.
+
+``StreamSample`` is what a platform says of one stream at one moment, ``UpstreamSnapshot`` what one poll brought,
+``StreamState`` what is served for a stream once expectation, health and history have been added to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+import msgspec
+
+
+class Status(StrEnum):
+    """The normalised status of a stream (``stream_status``)."""
+
+    IDLE = "idle"
+    CONNECTING = "connecting"
+    LIVE = "live"
+    PAUSED = "paused"
+    DEGRADED = "degraded"
+    ENDED = "ended"
+    ERROR = "error"
+    UNKNOWN = "unknown"
+
+
+class Reason(StrEnum):
+    """Why a poll, or one stream's part of it, failed."""
+
+    TIMEOUT = "timeout"
+    CONNECT = "connect"
+    TLS = "tls"
+    AUTH = "auth"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    RATE_LIMITED = "rate_limited"
+    SERVER_ERROR = "server_error"
+    BAD_RESPONSE = "bad_response"
+    TOO_LARGE = "too_large"
+    INTERNAL = "internal"
+
+
+class HealthReason(StrEnum):
+    """What pulls a stream's health score down now (``stream_health_reason``)."""
+
+    VERDICT = "verdict"
+    ISSUES = "issues"
+    BITRATE_LOW = "bitrate_low"
+    FRAME_RATE_LOW = "frame_rate_low"
+    TRANSCODE_SLOW = "transcode_slow"
+    LOSS = "loss"
+    SILENT = "silent"
+
+
+class Listing(StrEnum):
+    """How a poll learned which streams there are; it decides what a stream's absence means."""
+
+    DIRECT = "direct"
+    """Every stream was asked for by its id; there is no list to be absent from."""
+    COMPLETE = "complete"
+    """One answer held the whole list: what is not in it is not there."""
+    PAGED = "paged"
+    """The list came in several pages, over which a stream can slip: absence counts after two polls."""
+
+
+class Rendition(msgspec.Struct, frozen=True):
+    """One rendition of a stream and the bitrate that it is meant to have."""
+
+    name: str
+    target_bitrate_bytes_per_second: float
+
+
+class PlatformMetric(msgspec.Struct, frozen=True):
+    """A number of a platform that has no documented meaning or unit: exposed under its dotted path."""
+
+    metric: str
+    value: float
+    period: str = ""
+
+
+class StreamSample(msgspec.Struct, frozen=True, kw_only=True):
+    """What a platform says about one stream at one moment. None: the platform does not say."""
+
+    id: str
+    """The identity on the platform, stable over publishes: stream id, session id, or application/key."""
+
+    # What does not change while it is live
+    name: str = ""
+    application: str = ""
+    protocol: str = ""
+    session: str = ""
+    kind: str = ""
+    video_codec: str = ""
+    audio_codec: str = ""
+    resolution: str = ""
+    playback_id: str = ""
+
+    # Life
+    status: Status = Status.UNKNOWN
+    live: bool | None = None
+    start_timestamp_seconds: float | None = None
+    end_timestamp_seconds: float | None = None
+    last_seen_timestamp_seconds: float | None = None
+
+    # Health, in the platform's words
+    healthy: bool | None = None
+    health_score_ratio: float | None = None
+    health_grade: str = ""
+    health_conditions: Mapping[str, bool] = {}
+    issues: tuple[str, ...] | None = None
+    """The issues' texts; empty: none reported; None: the platform does not say."""
+
+    # Rates and totals
+    ingest_bitrate_bytes_per_second: float | None = None
+    egress_bitrate_bytes_per_second: float | None = None
+    transcode_bitrate_bytes_per_second: float | None = None
+    max_bitrate_bytes_per_second: float | None = None
+    ingest_bytes: float | None = None
+    egress_bytes: float | None = None
+    transcoded_bytes: float | None = None
+    source_segments: float | None = None
+    transcoded_segments: float | None = None
+    source_media_seconds: float | None = None
+    transcoded_media_seconds: float | None = None
+    transcode_realtime_ratio: float | None = None
+
+    # Outputs
+    renditions: tuple[Rendition, ...] | None = None
+    substreams: int | None = None
+    multistream_targets: Mapping[str, bool] = {}
+
+    # Audience
+    viewers: int | None = None
+    viewers_peak: int | None = None
+    system_clients: int | None = None
+    viewer_error_ratio: float | None = None
+
+    # Transport and picture
+    latency_seconds: float | None = None
+    target_latency_seconds: float | None = None
+    round_trip_time_seconds: float | None = None
+    jitter_seconds: float | None = None
+    packet_loss_ratio: float | None = None
+    frames_per_second: float | None = None
+    width_pixels: int | None = None
+    height_pixels: int | None = None
+    dropped_frames: float | None = None
+    frames: float | None = None
+
+    # Recording and publishing
+    recording: bool | None = None
+    recording_status: str = ""
+    publish_allowed: bool | None = None
+
+    # WebRTC
+    ice_candidates: Mapping[str, int] = {}
+    ice_gathering_complete: bool | None = None
+
+    # Numbers without a documented meaning
+    platform_metrics: tuple[PlatformMetric, ...] = ()
+
+
+class UpstreamSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """What one successful poll of an upstream brought."""
+
+    streams: tuple[StreamSample, ...] = ()
+    listing: Listing = Listing.DIRECT
+    failures: Mapping[str, Reason] = {}
+    """Streams (by id) whose own request or record failed while the poll succeeded: they stay as they were."""
+    postponed: frozenset[str] = frozenset()
+    """Streams not asked for in this poll, for want of request budget: they stay as they were, nothing failed."""
+    dropped_fields: Mapping[str, int] = {}
+    """How many times a field (by the platform's name for it) was left out because its value was bad."""
+    version: str = ""
+    round_seconds: float | None = None
+    """How long it takes to ask for every stream once, where the request budget is shorter than the interval."""
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """The labels that every stream family carries."""
+
+    platform: str
+    upstream: str
+    stream: str
+
+
+class StreamState(msgspec.Struct, frozen=True, kw_only=True):
+    """What is served for one stream: the platform's last word, and what the exporter knows besides."""
+
+    identity: Identity
+    sample: StreamSample
+    configured: bool = False
+    status: Status | None = None
+    """None while nothing is known (the upstream has not answered for longer than ``stale_after``)."""
+    live: bool | None = None
+    expected: bool | None = None
+    end_ok: bool = False
+    restarts: int | None = None
+    health_score_ratio: float | None = None
+    health_reasons: tuple[HealthReason, ...] = ()
+    expected_ingest_bitrate_bytes_per_second: float | None = None
+    expected_frames_per_second: float | None = None
+    sampled_at: float | None = None
+    """Unix seconds of the poll that the sample comes from; None: never."""
+
+
+UNSEEN = StreamSample(id="")
+"""The sample of a stream that the configuration names and no poll has seen yet."""
+
+
+class UpstreamView(msgspec.Struct, frozen=True, kw_only=True):
+    """What is served for one upstream; a new one replaces the old one as a whole."""
+
+    platform: str
+    upstream: str
+    host: str
+    health_score: str
+    """``reported`` or ``derived``."""
+    version: str = ""
+    up: bool | None = None
+    streams: tuple[StreamState, ...] = ()
+    streams_dropped: int = 0
+    poll_interval_seconds: float = 0.0
+    last_success_timestamp_seconds: float | None = None
+    clock_skew_seconds: float | None = None
+    rate_limit_remaining: float | None = None
+    last_error: str = ""
+    last_error_reason: Reason | None = None
+    last_poll_at: float | None = None
+    next_poll_at: float | None = None
