@@ -160,6 +160,37 @@ class StreamSample(msgspec.Struct, frozen=True, kw_only=True):
     # Numbers without a documented meaning
     platform_metrics: tuple[PlatformMetric, ...] = ()
 
+    def departed(self, at: float) -> StreamSample:
+        """This stream after it left the platform's list: what lasts stays (names, totals), what was true now goes."""
+        return StreamSample(
+            id=self.id,
+            name=self.name,
+            application=self.application,
+            protocol=self.protocol,
+            session=self.session,
+            kind=self.kind,
+            video_codec=self.video_codec,
+            audio_codec=self.audio_codec,
+            resolution=self.resolution,
+            playback_id=self.playback_id,
+            status=Status.ENDED if self.live else self.status,
+            live=False,
+            start_timestamp_seconds=self.start_timestamp_seconds,
+            end_timestamp_seconds=self.end_timestamp_seconds or at,
+            last_seen_timestamp_seconds=self.last_seen_timestamp_seconds,
+            ingest_bytes=self.ingest_bytes,
+            egress_bytes=self.egress_bytes,
+            transcoded_bytes=self.transcoded_bytes,
+            source_segments=self.source_segments,
+            transcoded_segments=self.transcoded_segments,
+            source_media_seconds=self.source_media_seconds,
+            transcoded_media_seconds=self.transcoded_media_seconds,
+            dropped_frames=self.dropped_frames,
+            frames=self.frames,
+            viewers_peak=self.viewers_peak,
+            recording_status=self.recording_status,
+        )
+
 
 class UpstreamSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """What one successful poll of an upstream brought."""

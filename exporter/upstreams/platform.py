@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar, Generic, TypeVar
 
 from exporter.clock import Clock
-from exporter.config.upstream import UpstreamSettings
+from exporter.config.upstream import StreamSettings, UpstreamSettings
 from exporter.model import UpstreamSnapshot
 from exporter.upstreams.client import Requests, UpstreamClient
 
@@ -34,6 +34,10 @@ class Platform(ABC, Generic[SettingsT]):
         self.settings = settings
         self.client = client
         self.clock = clock
+
+    def configured_streams(self) -> tuple[StreamSettings, ...]:
+        """The streams that are configured now; a platform that reads them from a file may change them."""
+        return self.settings.configured_streams()
 
     @abstractmethod
     async def poll(self, requests: Requests) -> UpstreamSnapshot:

@@ -1,0 +1,227 @@
+"""One coordinator per upstream: it polls on schedule, never over itself, and publishes what came of it.
+
+The coordinator owns deadline, back-off and logging; what the answers mean for streams is the tracker's, what the API
+says is the platform's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import structlog
+
+from exporter.clock import Clock
+from exporter.config.upstream import UpstreamSettings
+from exporter.instruments import Instruments
+from exporter.model import Reason, StreamState, UpstreamSnapshot, UpstreamView
+from exporter.polling.schedule import Schedule
+from exporter.polling.tracker import Tracker
+from exporter.sampling import SampledHistograms
+from exporter.store import Store
+from exporter.upstreams.client import Requests, UpstreamClient
+from exporter.upstreams.errors import UpstreamError
+from exporter.upstreams.platform import Platform
+
+log = structlog.get_logger()
+
+DEADLINE_SLACK_SECONDS = 1.0
+"""Requests end at the deadline by themselves; what still runs after it is a fault of ours and is cut off."""
+NAMES_IN_A_LOG_LINE = 3
+OBSERVATIONS_PER_STEP = 200
+
+
+class Coordinator:
+    """Polls one upstream for as long as ``run`` runs."""
+
+    def __init__(
+        self,
+        settings: UpstreamSettings,
+        *,
+        platform: Platform[Any],
+        client: UpstreamClient,
+        tracker: Tracker,
+        histograms: SampledHistograms,
+        schedule: Schedule,
+        store: Store,
+        instruments: Instruments,
+        clock: Clock,
+    ) -> None:
+        self.settings = settings
+        self.platform = platform
+        self.client = client
+        self._tracker = tracker
+        self._histograms = histograms
+        self._schedule = schedule
+        self._store = store
+        self._instruments = instruments
+        self._clock = clock
+        self._labels = {"platform": settings.platform, "upstream": settings.name}
+        self.polled = asyncio.Event()
+        """Set once a poll has been completed, well or badly."""
+        self._busy = False
+        self._up: bool | None = None
+        self._failing_since: float | None = None
+        self._failed_polls = 0
+        self._error: UpstreamError | None = None
+        self._last_success: float | None = None
+        self._last_poll: float | None = None
+        self._version = ""
+        self._clock_skew: float | None = None
+        self._fields_told: set[str] = set()
+        self._streams_told: set[str] = set()
+
+    async def run(self) -> None:
+        """Poll on schedule until cancelled."""
+        self._schedule.start(self._clock.monotonic())
+        while True:
+            await self._clock.sleep(self._schedule.due - self._clock.monotonic())
+            await self.poll()
+
+    async def poll(self) -> None:
+        """One poll, from request to published view; never raises but when cancelled."""
+        requests = self.client.requests(self.settings.timeout)
+        began = self._clock.monotonic()
+        self._last_poll = self._clock.now()
+        self._busy = True
+        try:
+            snapshot = await self._ask(requests)
+        except UpstreamError as error:
+            self._instruments.poll_finished(**self._labels, seconds=self._clock.monotonic() - began, reason=error.reason)
+            await self._failed(error)
+        else:
+            self._instruments.poll_finished(**self._labels, seconds=self._clock.monotonic() - began, reason=None)
+            await self._succeeded(snapshot, requests)
+        finally:
+            self._busy = False
+        self._publish()
+        self.polled.set()
+
+    async def tick(self) -> None:
+        """Let states age that no poll renews; cheap when nothing is due."""
+        if self._busy or not self.polled.is_set() or self._clock.now() < self._tracker.next_change:
+            return
+        self._busy = True
+        try:
+            await _in_steps(self._tracker.refresh(self._clock.now()))
+            self._publish()
+        finally:
+            self._busy = False
+
+    async def close(self) -> None:
+        """Close the connections; the coordinator is not used afterwards."""
+        await self.client.close()
+
+    # -- one poll --------------------------------------------------------------------------------------------------
+
+    async def _ask(self, requests: Requests) -> UpstreamSnapshot:
+        try:
+            async with asyncio.timeout(self.settings.timeout + DEADLINE_SLACK_SECONDS):
+                return await self.platform.poll(requests)
+        except UpstreamError:
+            raise
+        except TimeoutError:
+            message = f"no answer within {self.settings.timeout:g} s"
+            raise UpstreamError(Reason.TIMEOUT, message) from None
+        except Exception as error:
+            # the text of an unforeseen exception may hold anything the platform sent: only its class is told
+            log.error("poll broke on an internal error", **self._labels, error=type(error).__name__, exc_info=True)
+            raise UpstreamError(Reason.INTERNAL, f"internal error: {type(error).__name__}") from None
+
+    async def _succeeded(self, snapshot: UpstreamSnapshot, requests: Requests) -> None:
+        now = self._clock.now()
+        self._schedule.succeeded(self._clock.monotonic(), snapshot.round_seconds, self._pause())
+        self._tracker.set_interval(self._schedule.effective_interval)
+        self._tracker.configure(self.platform.configured_streams())
+        self._clock_skew = requests.clock_skew_seconds
+        self._version = snapshot.version or self._version
+        await _in_steps(self._tracker.apply(snapshot, now, self._clock_skew or 0.0))
+        await _in_steps(self._observe(self._tracker.fresh()))
+        self._count(snapshot)
+        self._tell_recovery(now)
+        self._up, self._error, self._last_success = True, None, now
+
+    async def _failed(self, error: UpstreamError) -> None:
+        now = self._clock.now()
+        self._schedule.failed(self._clock.monotonic(), error.retry_after)
+        self._tracker.set_interval(self._schedule.effective_interval)
+        await _in_steps(self._tracker.refresh(now))
+        self._failed_polls += 1
+        if self._failing_since is None:
+            self._failing_since = now
+            log.warning("upstream fails", **self._labels, host=self.settings.host, reason=error.reason, error=str(error))
+        else:
+            log.debug("upstream still fails", **self._labels, reason=error.reason, error=str(error))
+        self._up, self._error = False, error
+
+    def _observe(self, states: Iterator[StreamState]) -> Iterator[None]:
+        for index, state in enumerate(states):
+            self._histograms.observe(state)
+            if index % OBSERVATIONS_PER_STEP == OBSERVATIONS_PER_STEP - 1:
+                yield
+
+    def _pause(self) -> float | None:
+        until = self.client.rate_limit.paused_until
+        return None if until is None else until - self._clock.now()
+
+    # -- what is counted and told ------------------------------------------------------------------------------------
+
+    def _count(self, snapshot: UpstreamSnapshot) -> None:
+        for reason in snapshot.failures.values():
+            self._instruments.stream_failed(**self._labels, reason=reason)
+        for field, times in snapshot.dropped_fields.items():
+            self._instruments.field_dropped(**self._labels, field=field, times=times)
+        new_fields = snapshot.dropped_fields.keys() - self._fields_told
+        if new_fields:
+            self._fields_told |= new_fields
+            log.warning("bad values left out", **self._labels, fields=sorted(new_fields))
+        new_streams = snapshot.failures.keys() - self._streams_told
+        if new_streams:
+            first = sorted(new_streams)[:NAMES_IN_A_LOG_LINE]
+            log.warning(
+                "streams fail while their upstream answers",
+                **self._labels,
+                count=len(new_streams),
+                streams=[self._tracker.label(id_) for id_ in first],
+                reasons=sorted({snapshot.failures[id_] for id_ in new_streams}),
+            )
+        self._streams_told = set(snapshot.failures)
+
+    def _tell_recovery(self, now: float) -> None:
+        if self._failing_since is None:
+            return
+        log.info(
+            "upstream is back", **self._labels, down_seconds=round(now - self._failing_since, 3), failed_polls=self._failed_polls
+        )
+        self._failing_since, self._failed_polls = None, 0
+
+    def _publish(self) -> None:
+        until_next = self._schedule.due - self._clock.monotonic()
+        self._store.publish(
+            UpstreamView(
+                platform=self.settings.platform,
+                upstream=self.settings.name,
+                host=self.settings.host,
+                health_score=self.platform.health_score,
+                version=self._version,
+                up=self._up,
+                streams=self._tracker.states(),
+                streams_dropped=self._tracker.dropped,
+                poll_interval_seconds=self._schedule.effective_interval,
+                last_success_timestamp_seconds=self._last_success,
+                clock_skew_seconds=self._clock_skew,
+                rate_limit_remaining=self.client.rate_limit.remaining,
+                last_error=str(self._error) if self._error else "",
+                last_error_reason=self._error.reason if self._error else None,
+                last_poll_at=self._last_poll,
+                next_poll_at=self._clock.now() + until_next,
+                sampled=self._histograms.snapshot(),
+            )
+        )
+
+
+async def _in_steps(work: Iterator[None]) -> None:
+    """Do a long piece of work without holding the event loop for more than a step of it."""
+    for _ in work:
+        await asyncio.sleep(0)

@@ -1,0 +1,66 @@
+"""The value of the label ``stream``: stable, and unique within an upstream."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+
+ID_CHARACTERS = 8
+HASH_CHARACTERS = 16
+
+
+class LabelBook:
+    """Gives each stream id its label and keeps it with that id until the stream is forgotten."""
+
+    def __init__(self, upstream: str, rule: str, hash_key: str | None = None) -> None:
+        """``rule`` is ``name``, ``id`` or ``hash``."""
+        self._upstream = upstream
+        self._rule = rule
+        self._configured: Mapping[str, str] = {}
+        self._hash_key = hash_key
+        self._labels: dict[str, str] = {}
+        self._taken: set[str] = set()
+
+    def configure(self, names: Mapping[str, str]) -> None:
+        """The names that the configuration gives, by stream id; they go before all others."""
+        for stream_id in self._configured.keys() ^ names.keys() | {i for i, n in names.items() if self._labels.get(i) != n}:
+            self._labels.pop(stream_id, None)
+        self._configured = names
+        self._taken = set(names.values()) | set(self._labels.values())
+
+    def label(self, stream_id: str, name: str) -> str:
+        """The label of a stream; ``name`` is the platform's own name for it, which may be empty."""
+        known = self._labels.get(stream_id)
+        if known is not None:
+            return known
+        label = self._configured.get(stream_id) or self._unique(stream_id, self._wanted(stream_id, name))
+        self._labels[stream_id] = label
+        self._taken.add(label)
+        return label
+
+    def forget(self, stream_id: str) -> None:
+        """The stream's series have left: its label is free again, unless the configuration gave it."""
+        label = self._labels.pop(stream_id, None)
+        if label is not None and stream_id not in self._configured:
+            self._taken.discard(label)
+
+    def _wanted(self, stream_id: str, name: str) -> str:
+        if self._rule == "hash":
+            return hashed(self._hash_key or "", self._upstream, stream_id)
+        return name if self._rule == "name" and name else stream_id
+
+    def _unique(self, stream_id: str, wanted: str) -> str:
+        if wanted not in self._taken:
+            return wanted
+        short = f"{wanted}#{stream_id[:ID_CHARACTERS]}"
+        if short not in self._taken:
+            return short
+        digest = hashlib.sha256(stream_id.encode("utf-8", "surrogatepass")).hexdigest()
+        return f"{wanted}#{digest[:HASH_CHARACTERS]}"
+
+
+def hashed(key: str, upstream: str, stream_id: str) -> str:
+    """The first 16 hex digits of HMAC-SHA256(key, upstream NUL id)."""
+    message = f"{upstream}\0{stream_id}".encode("utf-8", "surrogatepass")
+    return hmac.new(key.encode(), message, hashlib.sha256).hexdigest()[:HASH_CHARACTERS]

@@ -1,0 +1,357 @@
+"""What becomes of an upstream's streams over time: first seen, restarted, gone, unknown, forgotten.
+
+The tracker holds the memory, the snapshots of the platform come in, and the states that are served come out. It does no
+I/O and takes the time from its caller.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from exporter.config.upstream import StreamSettings, UpstreamSettings
+from exporter.health import judge
+from exporter.model import UNSEEN, Identity, Listing, Status, StreamSample, StreamState, UpstreamSnapshot
+from exporter.polling.expectations import Expectation
+from exporter.polling.labels import LabelBook
+
+STREAMS_PER_STEP = 100
+"""How many streams are worked on before the event loop gets a turn (well below a millisecond's work)."""
+START_TOLERANCE_SECONDS = 1.0
+"""Start times of one publish may differ by rounding; those of two do not come this close."""
+ABSENT_POLLS_OF_A_PAGED_LIST = 2
+
+
+class Tracked:
+    """The memory of one stream."""
+
+    __slots__ = (
+        "absent_polls",
+        "began_at",
+        "departed_at",
+        "expectation",
+        "hidden",
+        "identity",
+        "restarts",
+        "sample",
+        "sampled_at",
+        "session",
+        "settings",
+        "started",
+        "state",
+    )
+
+    def __init__(self, identity: Identity, settings: StreamSettings | None, expectation: Expectation | None) -> None:
+        self.identity = identity
+        self.settings = settings
+        self.expectation = expectation
+        self.sample = UNSEEN
+        self.sampled_at: float | None = None
+        self.session = ""
+        self.started: float | None = None
+        """The start of the last publish, by the platform; with ``session`` it tells one publish from the next."""
+        self.began_at: float | None = None
+        """When the last publish was first seen here; None: never live."""
+        self.restarts: int | None = None
+        self.absent_polls = 0
+        self.departed_at: float | None = None
+        self.hidden = False
+        """Unknown for longer than ``stale_after``: nothing of it is served, but it is remembered."""
+        self.state: StreamState | None = None
+
+
+class Tracker:
+    """The streams of one upstream."""
+
+    def __init__(self, settings: UpstreamSettings, started_at: float, *, hash_key: str | None = None) -> None:
+        """``started_at``: unix seconds of the exporter's own start."""
+        self._settings = settings
+        self._started_at = started_at
+        self._hashing = settings.stream_label == "hash"
+        self._stale_after = settings.stale_after
+        self._streams: tuple[StreamSettings, ...] = ()
+        self._configured: dict[str, StreamSettings] = {}
+        self._labels = LabelBook(settings.name, settings.stream_label, hash_key)
+        self._tracked: dict[str, Tracked] = {}
+        self._fresh: list[str] = []
+        self._wanted: dict[tuple[str, str], bool] = {}
+        self.dropped = 0
+        """Streams left out by ``max_streams`` in the last poll."""
+        self.next_change = math.inf
+        """Unix seconds at which a state changes by itself (stale, forgotten, expected): call ``refresh`` then."""
+        self.configure(settings.configured_streams())
+
+    def configure(self, streams: tuple[StreamSettings, ...]) -> None:
+        """The streams that are configured now; called with the same ones again it does nothing."""
+        if streams == self._streams:
+            return
+        self._streams = streams
+        self._configured = {stream.id: stream for stream in streams}
+        self._labels.configure({stream.id: stream.name for stream in streams if stream.name})
+        for stream_id, tracked in self._tracked.items():
+            tracked.settings = self._configured.get(stream_id)
+            tracked.expectation = self._expectation(tracked.settings)
+            tracked.identity = self._identity(stream_id, tracked.sample.name)
+
+    def set_interval(self, effective_interval: float) -> None:
+        """A lengthened interval lengthens what counts as stale."""
+        stretched = effective_interval > self._settings.interval
+        self._stale_after = max(self._settings.stale_after, 3 * effective_interval if stretched else 0.0)
+
+    def states(self) -> tuple[StreamState, ...]:
+        """What is to be served, in a stable order."""
+        return tuple(t.state for t in self._tracked.values() if t.state is not None)
+
+    def label(self, stream_id: str) -> str:
+        """The label of a stream that is known here, for the log; ``?`` for others, whose id may be a secret."""
+        tracked = self._tracked.get(stream_id)
+        return tracked.identity.stream if tracked else "?"
+
+    def refresh(self, now: float) -> Iterator[None]:
+        """Age the states without news; a generator, to be exhausted, that yields between steps."""
+        self._admit_configured()
+        yield from self._restate(now, now)
+
+    def apply(self, snapshot: UpstreamSnapshot, now: float, clock_skew: float = 0.0) -> Iterator[None]:
+        """Take a poll's news in; a generator, to be exhausted, that yields between steps.
+
+        ``clock_skew``: the platform's clock minus ours, in seconds.
+        """
+        self._admit_configured()
+        samples = {sample.id: sample for sample in self._kept(snapshot.streams)}
+        self._fresh = list(samples)
+        for index, (stream_id, sample) in enumerate(samples.items()):
+            self._take(stream_id, sample, now)
+            if index % STREAMS_PER_STEP == STREAMS_PER_STEP - 1:
+                yield
+        for stream_id, tracked in self._tracked.items():
+            if stream_id not in samples and stream_id not in snapshot.failures and stream_id not in snapshot.postponed:
+                self._miss(tracked, stream_id, snapshot.listing, now)
+        self._make_room()
+        yield
+        yield from self._restate(now, now + clock_skew)
+
+    def fresh(self) -> Iterator[StreamState]:
+        """The states of the streams that the last poll spoke of."""
+        for stream_id in self._fresh:
+            tracked = self._tracked.get(stream_id)
+            if tracked is not None and tracked.state is not None:
+                yield tracked.state
+
+    # -- who is in -----------------------------------------------------------------------------------------------
+
+    def _kept(self, samples: Iterable[StreamSample]) -> list[StreamSample]:
+        """The samples that include, exclude and ``max_streams`` let through."""
+        wanted = [sample for sample in samples if sample.id in self._configured or self._is_wanted(sample)]
+        excess = len(wanted) - self._settings.max_streams
+        self.dropped = max(0, excess)
+        if excess <= 0:
+            return wanted
+        # expected ones first, then live ones, then those that are served already
+        wanted.sort(key=lambda s: (s.id not in self._configured, not s.live, s.id not in self._tracked))
+        return wanted[: self._settings.max_streams]
+
+    def _is_wanted(self, sample: StreamSample) -> bool:
+        include, exclude = self._settings.include, self._settings.exclude
+        if not include and not exclude:
+            return True
+        key = (sample.id, sample.name)
+        if key not in self._wanted:
+            included = not include or any(_matches(pattern, sample) for pattern in include)
+            self._wanted[key] = included and not any(_matches(pattern, sample) for pattern in exclude)
+        return self._wanted[key]
+
+    def _admit_configured(self) -> None:
+        for stream_id, settings in self._configured.items():
+            if stream_id not in self._tracked and settings.expected is not None:
+                self._admit(stream_id, "")
+
+    def _admit(self, stream_id: str, name: str) -> Tracked:
+        settings = self._configured.get(stream_id)
+        tracked = Tracked(self._identity(stream_id, name), settings, self._expectation(settings))
+        self._tracked[stream_id] = tracked
+        return tracked
+
+    def _identity(self, stream_id: str, name: str) -> Identity:
+        label = self._labels.label(stream_id, name)
+        return Identity(platform=self._settings.platform, upstream=self._settings.name, stream=label)
+
+    def _expectation(self, settings: StreamSettings | None) -> Expectation | None:
+        if settings is None or settings.expected is None:
+            return None
+        return Expectation(settings, self._started_at)
+
+    def _make_room(self) -> None:
+        """Streams that come and go faster than ``ended_ttl`` must not grow the memory: the longest gone go first."""
+        excess = len(self._tracked) - self._settings.max_streams
+        if excess <= 0:
+            return
+        departed = [(t.departed_at, id_) for id_, t in self._tracked.items() if t.departed_at is not None and not t.expectation]
+        for _, stream_id in sorted(departed)[:excess]:
+            self._forget(stream_id)
+
+    def _forget(self, stream_id: str) -> None:
+        del self._tracked[stream_id]
+        self._labels.forget(stream_id)
+
+    # -- what a sample, or its absence, means ----------------------------------------------------------------------
+
+    def _take(self, stream_id: str, sample: StreamSample, now: float) -> None:
+        tracked = self._tracked.get(stream_id) or self._admit(stream_id, sample.name)
+        if sample.live:
+            self._note_publish(tracked, sample, now)
+        if tracked.restarts is None:
+            tracked.restarts = 0
+        ended = sample.status is Status.ENDED and stream_id not in self._configured
+        if not ended:
+            tracked.departed_at = None
+        elif tracked.departed_at is None:
+            tracked.departed_at = now
+        tracked.sample = self._veiled(sample)
+        tracked.sampled_at = now
+        tracked.absent_polls = 0
+        tracked.hidden = False
+
+    def _note_publish(self, tracked: Tracked, sample: StreamSample, now: float) -> None:
+        if tracked.began_at is None:
+            tracked.began_at = now
+        elif self._is_new_publish(tracked, sample):
+            tracked.began_at = now
+            tracked.restarts = (tracked.restarts or 0) + 1
+        tracked.session = sample.session or tracked.session
+        tracked.started = sample.start_timestamp_seconds or tracked.started
+
+    @staticmethod
+    def _is_new_publish(tracked: Tracked, sample: StreamSample) -> bool:
+        comparable = False
+        if sample.session and tracked.session:
+            comparable = True
+            if sample.session != tracked.session:
+                return True
+        if sample.start_timestamp_seconds is not None and tracked.started is not None:
+            comparable = True
+            if abs(sample.start_timestamp_seconds - tracked.started) > START_TOLERANCE_SECONDS:
+                return True
+        return not comparable and tracked.sample.live is False
+
+    def _miss(self, tracked: Tracked, stream_id: str, listing: Listing, now: float) -> None:
+        """A successful poll did not speak of this stream."""
+        if listing is Listing.DIRECT:
+            # nobody asks for it any more
+            if stream_id not in self._configured and tracked.departed_at is None:
+                tracked.departed_at = -math.inf
+            return
+        tracked.absent_polls += 1
+        if listing is Listing.PAGED and tracked.absent_polls < ABSENT_POLLS_OF_A_PAGED_LIST:
+            return
+        if tracked.departed_at is None and tracked.sample is not UNSEEN:
+            tracked.departed_at = now
+        if tracked.sample is UNSEEN:
+            tracked.sample = StreamSample(id=tracked.identity.stream, status=Status.IDLE, live=False)
+        elif tracked.sample.live is not False:
+            tracked.sample = tracked.sample.departed(now)
+        tracked.sampled_at = now
+        tracked.hidden = False
+        if tracked.restarts is None:
+            tracked.restarts = 0
+
+    # -- what is served --------------------------------------------------------------------------------------------
+
+    def _restate(self, now: float, platform_now: float) -> Iterator[None]:
+        self.next_change = math.inf
+        gone = []
+        for index, (stream_id, tracked) in enumerate(self._tracked.items()):
+            if self._is_over(tracked, now):
+                gone.append(stream_id)
+            else:
+                tracked.state = self._state(tracked, now, platform_now)
+                self._note_next_change(tracked)
+            if index % STREAMS_PER_STEP == STREAMS_PER_STEP - 1:
+                yield
+        for stream_id in gone:
+            self._forget(stream_id)
+
+    def _is_over(self, tracked: Tracked, now: float) -> bool:
+        if tracked.departed_at is None or tracked.expectation is not None:
+            return False
+        return now >= tracked.departed_at + self._settings.ended_ttl
+
+    def _is_stale(self, tracked: Tracked, now: float) -> bool:
+        return tracked.sampled_at is None or now >= tracked.sampled_at + self._stale_after
+
+    def _note_next_change(self, tracked: Tracked) -> None:
+        if tracked.sampled_at is not None and not tracked.hidden:
+            self.next_change = min(self.next_change, tracked.sampled_at + self._stale_after)
+        if tracked.departed_at is not None and tracked.expectation is None:
+            self.next_change = min(self.next_change, tracked.departed_at + self._settings.ended_ttl)
+        if tracked.expectation is not None:
+            self.next_change = min(self.next_change, tracked.expectation.changes_at)
+
+    def _state(self, tracked: Tracked, now: float, platform_now: float) -> StreamState | None:
+        expected = tracked.expectation.at(now) if tracked.expectation else None
+        settings = tracked.settings
+        tracked.hidden = self._is_stale(tracked, now)
+        if tracked.hidden:
+            if expected is None:
+                return None
+            return StreamState(identity=tracked.identity, sample=UNSEEN, configured=True, expected=expected)
+        sample = tracked.sample
+        bitrate = settings.expected_bitrate if settings else None
+        frame_rate = settings.expected_frame_rate if settings else None
+        seen = sample.last_seen_timestamp_seconds
+        score, reasons = judge(
+            sample,
+            expected_bitrate=bitrate,
+            expected_frame_rate=frame_rate,
+            last_seen_age=None if seen is None else platform_now - seen,
+            in_grace=self._in_grace(tracked, now),
+        )
+        status = sample.status
+        if status is Status.LIVE and sample.healthy is False:
+            status = Status.DEGRADED
+        return StreamState(
+            identity=tracked.identity,
+            sample=sample,
+            configured=settings is not None,
+            status=status,
+            live=sample.live,
+            expected=expected,
+            end_ok=settings.end_ok if settings else False,
+            restarts=tracked.restarts,
+            health_score_ratio=score,
+            health_reasons=reasons,
+            expected_ingest_bitrate_bytes_per_second=bitrate,
+            expected_frames_per_second=frame_rate,
+            sampled_at=tracked.sampled_at,
+        )
+
+    def _in_grace(self, tracked: Tracked, now: float) -> bool:
+        if tracked.began_at is None:
+            return False
+        began = tracked.began_at
+        # a publish that is older than our first sight of it needs no grace
+        if tracked.sample.start_timestamp_seconds is not None:
+            began = min(began, tracked.sample.start_timestamp_seconds)
+        return now < began + self._settings.health_grace
+
+    def _veiled(self, sample: StreamSample) -> StreamSample:
+        """With ``stream_label: hash`` nothing that is served may show the key that the id is, nor parts of it."""
+        if not self._hashing:
+            return sample
+        label = self._labels.label(sample.id, "")
+        secrets = {part for part in (sample.id, sample.id.rpartition("/")[2], sample.session, sample.name) if part}
+        issues = sample.issues and tuple(_without(text, secrets, label) for text in sample.issues)
+        return msgspec.structs.replace(sample, id=label, name="", session="", playback_id="", issues=issues)
+
+
+def _without(text: str, secrets: set[str], replacement: str) -> str:
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, replacement)
+    return text
+
+
+def _matches(pattern: str, sample: StreamSample) -> bool:
+    return fnmatch.fnmatchcase(sample.name, pattern) or fnmatch.fnmatchcase(sample.id, pattern)

@@ -1,0 +1,44 @@
+"""What is served now: one immutable view per upstream, replaced as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from exporter.model import UpstreamView
+
+
+class Store:
+    """The views of all upstreams, in the order of the configuration. Readers on other threads need no lock."""
+
+    def __init__(self) -> None:
+        self._order: tuple[str, ...] = ()
+        self._views: dict[str, UpstreamView] = {}
+        self._served: tuple[UpstreamView, ...] = ()
+
+    def arrange(self, upstreams: Sequence[str]) -> None:
+        """Say which upstreams there are, in which order; the views of others leave at once."""
+        self._order = tuple(upstreams)
+        self._views = {name: view for name, view in self._views.items() if name in self._order}
+        self._serve()
+
+    def publish(self, view: UpstreamView) -> None:
+        """Serve this view from now on; one of an upstream that was removed meanwhile is ignored."""
+        if view.upstream in self._order:
+            self._views[view.upstream] = view
+            self._serve()
+
+    def withdraw(self, upstream: str) -> None:
+        """Serve nothing of this upstream until it publishes again."""
+        if self._views.pop(upstream, None) is not None:
+            self._serve()
+
+    def views(self) -> tuple[UpstreamView, ...]:
+        """The views as they are now; the tuple never changes."""
+        return self._served
+
+    def get(self, upstream: str) -> UpstreamView | None:
+        """One upstream's view, None before its first poll is completed."""
+        return self._views.get(upstream)
+
+    def _serve(self) -> None:
+        self._served = tuple(self._views[name] for name in self._order if name in self._views)
