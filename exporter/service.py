@@ -1,0 +1,190 @@
+"""The running exporter: builds a coordinator per upstream, keeps them alive, and changes them on reload."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from exporter.clock import Clock
+from exporter.config.loading import ConfigError
+from exporter.config.root import Settings
+from exporter.config.upstream import UpstreamSettings
+from exporter.exposition import Exposition
+from exporter.instruments import Instruments
+from exporter.polling.coordinator import Coordinator
+from exporter.polling.schedule import Schedule
+from exporter.polling.tracker import Tracker
+from exporter.sampling import SampledHistograms
+from exporter.store import Store
+from exporter.upstreams.client import UpstreamClient
+from exporter.upstreams.registry import platforms
+
+log = structlog.get_logger()
+
+READY_AFTER_SECONDS = 30.0
+RESTART_DELAY_SECONDS = 1.0
+TICK_SECONDS = 1.0
+
+
+class Service:
+    """Everything between the configuration and what is served. Made and used in one event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        load: Callable[[], Settings],
+        clock: Clock | None = None,
+        random_: random.Random | None = None,
+    ) -> None:
+        """``load`` reads the configuration again, for ``reload``; it raises ``ConfigError``."""
+        self.settings = settings
+        self.clock = clock or Clock()
+        self.store = Store()
+        self.instruments = Instruments()
+        self.exposition = Exposition(self.store.views, self.instruments)
+        self._load = load
+        self._random = random_ or random.Random()  # noqa: S311 - spreads polls over time, guards nothing
+        self._started_at = self.clock.now()
+        self._ready_at = self.clock.monotonic() + READY_AFTER_SECONDS
+        self._coordinators: dict[str, Coordinator] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._ticker: asyncio.Task[None] | None = None
+        self._reloading = asyncio.Lock()
+
+    @property
+    def ready(self) -> bool:
+        """Whether each upstream has completed a poll, or half a minute has passed since the start."""
+        polled = all(coordinator.polled.is_set() for coordinator in self._coordinators.values())
+        return bool(self._coordinators.keys() >= {u.name for u in self.settings.upstreams} and polled) or (
+            self.clock.monotonic() >= self._ready_at
+        )
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the tasks that poll are there; it never depends on what upstreams do."""
+        return self._ticker is not None and not self._ticker.done()
+
+    def coordinator(self, upstream: str) -> Coordinator | None:
+        """The coordinator of an upstream, by its configured name."""
+        return self._coordinators.get(upstream)
+
+    async def start(self) -> None:
+        """Begin to poll."""
+        self._started_at = self.clock.now()
+        self._ready_at = self.clock.monotonic() + READY_AFTER_SECONDS
+        self._swap(self._build(self.settings.upstreams), self.settings)
+        self.instruments.reloaded(success=True, at=self.clock.now())
+        self._ticker = asyncio.create_task(self._tick(), name="ticker")
+
+    async def stop(self) -> None:
+        """Stop polling and close every connection."""
+        tasks = [*self._tasks.values(), *([self._ticker] if self._ticker else [])]
+        await _cancel(tasks)
+        self._tasks.clear()
+        for coordinator in self._coordinators.values():
+            await coordinator.close()
+
+    async def reload(self) -> None:
+        """Read the configuration again: all is built and checked first, then swapped.
+
+        Raises ``ConfigError`` and changes nothing when the new configuration is bad.
+        """
+        async with self._reloading:
+            try:
+                settings = await asyncio.to_thread(self._load)
+                changed = [new for new in settings.upstreams if not self._is_unchanged(new, settings)]
+                built = self._build(changed, settings)
+            except ConfigError as error:
+                self.instruments.reloaded(success=False, at=self.clock.now())
+                log.error("configuration not reloaded", errors=error.errors)
+                raise
+            leaving = self._swap(built, settings)
+            self.instruments.reloaded(success=True, at=self.clock.now())
+            log.info("configuration reloaded", upstreams=len(settings.upstreams), changed=[u.name for u in changed])
+            await self._end(leaving)
+
+    # -- building and swapping ---------------------------------------------------------------------------------------
+
+    def _is_unchanged(self, new: UpstreamSettings, settings: Settings) -> bool:
+        running = self._coordinators.get(new.name)
+        return (
+            running is not None
+            and running.settings == new
+            and settings.histograms.per_stream == self.settings.histograms.per_stream
+        )
+
+    def _build(self, upstreams: Sequence[UpstreamSettings], settings: Settings | None = None) -> dict[str, Coordinator]:
+        per_stream = (settings or self.settings).histograms.per_stream
+        return {upstream.name: self._coordinate(upstream, per_stream) for upstream in upstreams}
+
+    def _coordinate(self, settings: UpstreamSettings, per_stream: bool) -> Coordinator:
+        labels = {"platform": settings.platform, "upstream": settings.name}
+        observe = self.instruments.request_observer(**labels)
+        client = UpstreamClient.from_settings(settings, clock=self.clock, observe=observe)
+        hash_key = settings.stream_hash_key.get() if settings.stream_hash_key else None
+        return Coordinator(
+            settings,
+            platform=platforms()[settings.platform](settings, client, self.clock),
+            client=client,
+            tracker=Tracker(settings, self._started_at, hash_key=hash_key),
+            histograms=SampledHistograms(**labels, per_stream=per_stream),
+            schedule=Schedule(settings.interval, self._random),
+            store=self.store,
+            instruments=self.instruments,
+            clock=self.clock,
+        )
+
+    def _swap(self, built: Mapping[str, Coordinator], settings: Settings) -> list[tuple[Coordinator, asyncio.Task[None]]]:
+        """Let the new coordinators take over; those that leave are returned, cancelled but not yet ended."""
+        names = [upstream.name for upstream in settings.upstreams]
+        leaving = [name for name in self._coordinators if name in built or name not in names]
+        ended = [(self._coordinators.pop(name), self._tasks.pop(name)) for name in leaving]
+        for coordinator, task in ended:
+            task.cancel()
+            self.instruments.remove_upstream(coordinator.settings.platform, coordinator.settings.name)
+            self.store.withdraw(coordinator.settings.name)
+        self.settings = settings
+        self.store.arrange(names)
+        for name, coordinator in built.items():
+            self.instruments.add_upstream(coordinator.settings.platform, name)
+            self._coordinators[name] = coordinator
+            self._tasks[name] = asyncio.create_task(self._keep_polling(coordinator), name=f"poll {name}")
+        return ended
+
+    async def _end(self, leaving: list[tuple[Coordinator, asyncio.Task[None]]]) -> None:
+        await _cancel([task for _, task in leaving])
+        for coordinator, _ in leaving:
+            await coordinator.close()
+
+    # -- what runs -----------------------------------------------------------------------------------------------------
+
+    async def _keep_polling(self, coordinator: Coordinator) -> None:
+        """Run a coordinator; should it die, count that and start it again."""
+        settings = coordinator.settings
+        while True:
+            try:
+                await coordinator.run()
+            except Exception as error:  # noqa: BLE001 - whatever it was, polling goes on
+                self.instruments.poller_restarted(settings.platform, settings.name)
+                log.error("poller died and is restarted", upstream=settings.name, error=type(error).__name__, exc_info=True)
+                await self.clock.sleep(RESTART_DELAY_SECONDS)
+
+    async def _tick(self) -> None:
+        while True:
+            await self.clock.sleep(TICK_SECONDS)
+            for coordinator in list(self._coordinators.values()):
+                try:
+                    await coordinator.tick()
+                except Exception as error:  # noqa: BLE001 - the other upstreams age all the same
+                    log.error("states not refreshed", upstream=coordinator.settings.name, error=type(error).__name__)
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
