@@ -1,0 +1,217 @@
+"""The command line. Exit codes: 0 done, 1 bad configuration or no place to listen, 2 bad usage."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, TypeVar
+
+import structlog
+
+from exporter import __version__, demo
+from exporter.checking import check
+from exporter.config.loading import ConfigError, load
+from exporter.config.root import Settings
+from exporter.log import FORMATS, LEVELS, configure
+from exporter.process import serve
+from exporter.service import Service
+from exporter.web.app import DEFAULT_TELEMETRY_PATH, WebOptions, check_telemetry_path, make_app
+from exporter.web.listening import DEFAULT_LISTEN_ADDRESS, ListenError, bind, parse_listen_address
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+PROGRAM: Final = "stream-exporter"
+_COMMANDS = """commands:
+  demo                  run simulated platforms and the exporter on one port
+  metrics               print the reference of every metric family
+  (none)                run the exporter
+
+"stream-exporter COMMAND --help" tells of a command's own flags.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line (default: that of the process) and return the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    commands: dict[str, Callable[[list[str]], int]] = {"demo": _demo, "metrics": _metrics}
+    command = commands.get(arguments[0]) if arguments else None
+    try:
+        return command(arguments[1:]) if command else _run(arguments)
+    except ListenError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(arguments: list[str]) -> int:
+    options = _run_parser().parse_args(arguments)
+    configure(options.log_level, options.log_format)
+
+    def load_file() -> Settings:
+        return load(options.config_file, os.environ)
+
+    if options.config_check:
+        return check(options.config_file, load_file)
+    try:
+        settings = load_file()
+    except ConfigError as error:
+        for line in error.errors:
+            log.error("configuration is not valid", error=line)
+        return 1
+    sockets = bind(options.listen_addresses or [parse_listen_address(DEFAULT_LISTEN_ADDRESS)])
+
+    async def run() -> None:
+        service = Service(settings, load=load_file)
+        await serve(service, make_app(service, options=_web_options(options)), sockets)
+
+    asyncio.run(run())
+    return 0
+
+
+def _demo(arguments: list[str]) -> int:
+    parser = _parser(f"{PROGRAM} demo", "Run simulated platforms and the exporter on one port, for trying out.")
+    parser.add_argument(
+        "--streams",
+        type=_typed(_positive),
+        default=60,
+        metavar="N",
+        help="streams in all, a third per platform (default: 60)",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="the fleet's seed (default: 0)")
+    parser.add_argument(
+        "--speed",
+        type=_typed(_speed),
+        default=1.0,
+        metavar="X",
+        help="how fast the fleet lives, never the polls (default: 1)",
+    )
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        default=Path("stream-exporter-demo"),
+        metavar="DIR",
+        help="where the Prometheus configuration is written (default: ./stream-exporter-demo)",
+    )
+    _add_web_flags(parser, listen_default=demo.DEFAULT_LISTEN_ADDRESS)
+    _add_log_flags(parser, level="warn")
+    options = parser.parse_args(arguments)
+    configure(options.log_level, options.log_format)
+    sockets = bind(options.listen_addresses or [parse_listen_address(demo.DEFAULT_LISTEN_ADDRESS)])
+    plan = demo.Plan(
+        streams=options.streams, seed=options.seed, speed=options.speed, output_directory=options.output_dir
+    )
+    asyncio.run(demo.run(plan, sockets, web_options=_web_options(options)))
+    return 0
+
+
+def _metrics(arguments: list[str]) -> int:
+    _parser(f"{PROGRAM} metrics", "Print the reference of every metric family, as Markdown.").parse_args(arguments)
+    print(reference(), end="")
+    return 0
+
+
+def _run_parser() -> argparse.ArgumentParser:
+    parser = _parser(PROGRAM, "Poll streaming servers and answer Prometheus.", epilog=_COMMANDS)
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    parser.add_argument(
+        "--config.file",
+        dest="config_file",
+        type=Path,
+        default=Path("config.yaml"),
+        metavar="FILE",
+        help="the configuration (default: config.yaml in the current directory)",
+    )
+    parser.add_argument(
+        "--config.check",
+        dest="config_check",
+        action="store_true",
+        help="check the configuration, say what it costs in requests, and exit",
+    )
+    _add_web_flags(parser, listen_default=DEFAULT_LISTEN_ADDRESS)
+    _add_log_flags(parser, level="info")
+    return parser
+
+
+def _parser(program: str, description: str, *, epilog: str | None = None) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        prog=program,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def _add_web_flags(parser: argparse.ArgumentParser, *, listen_default: str) -> None:
+    web = parser.add_argument_group("web")
+    web.add_argument(
+        "--web.listen-address",
+        dest="listen_addresses",
+        type=_typed(parse_listen_address),
+        action="append",
+        metavar="ADDRESS",
+        help=f"where to listen: :PORT, HOST:PORT or [IPV6]:PORT, port 0 for any free one; may be given several times "
+        f"(default: {listen_default})",
+    )
+    web.add_argument(
+        "--web.telemetry-path",
+        dest="telemetry_path",
+        type=_typed(check_telemetry_path),
+        default=DEFAULT_TELEMETRY_PATH,
+        metavar="PATH",
+        help=f"where the metrics are (default: {DEFAULT_TELEMETRY_PATH})",
+    )
+    web.add_argument(
+        "--web.enable-lifecycle", dest="enable_lifecycle", action="store_true", help="allow POST /-/reload"
+    )
+
+
+def _add_log_flags(parser: argparse.ArgumentParser, *, level: str) -> None:
+    logging = parser.add_argument_group("log")
+    logging.add_argument(
+        "--log.level", dest="log_level", choices=tuple(LEVELS), default=level, help=f"what is logged (default: {level})"
+    )
+    logging.add_argument(
+        "--log.format", dest="log_format", choices=FORMATS, default="logfmt", help="how it is logged (default: logfmt)"
+    )
+
+
+def _web_options(options: argparse.Namespace) -> WebOptions:
+    return WebOptions(telemetry_path=options.telemetry_path, enable_lifecycle=options.enable_lifecycle)
+
+
+def _typed(convert: Callable[[str], T]) -> Callable[[str], T]:
+    """A converter whose ValueError argparse shows in its own words, instead of the function's name."""
+
+    def converted(text: str) -> T:
+        try:
+            return convert(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
+
+    return converted
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if number < 1:
+        raise ValueError("allowed: a whole number from 1 on")
+    return number
+
+
+def _speed(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise ValueError("allowed: a number above 0")
+    return number

@@ -1,0 +1,83 @@
+"""The life of the process: listen, poll, obey signals, end in time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from types import FrameType
+from typing import Final
+
+import structlog
+from aiohttp import web
+
+from exporter import __version__
+from exporter.config.loading import ConfigError
+from exporter.service import Service
+from exporter.web.listening import address_of
+
+log = structlog.get_logger()
+
+EXIT_WITHIN_SECONDS: Final = 5.0
+_SCRAPES_END_WITHIN_SECONDS = 1.8
+"""Given twice by aiohttp: to a running handler, and to it again once its request is cancelled."""
+_LAST_WORD_SECONDS = 4.7
+_STOPS = (signal.SIGTERM, signal.SIGINT)
+
+
+async def serve(service: Service, app: web.Application, sockets: Sequence[socket.socket]) -> None:
+    """Serve and poll until SIGTERM or SIGINT, reload on SIGHUP; running scrapes are finished before it returns."""
+    stopping = asyncio.Event()
+    reloads: set[asyncio.Task[None]] = set()
+    loop = asyncio.get_running_loop()
+
+    def reload() -> None:
+        task = loop.create_task(_reload(service))
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    for number in _STOPS:
+        loop.add_signal_handler(number, _stop, loop, stopping, number)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SCRAPES_END_WITHIN_SECONDS)
+    await runner.setup()
+    try:
+        for bound in sockets:
+            await web.SockSite(runner, bound).start()
+            log.info("listening", address=address_of(bound), version=__version__)
+        await service.start()
+        await stopping.wait()
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+        for task in reloads:
+            task.cancel()
+        await runner.cleanup()
+        await service.stop()
+    log.info("stopped")
+
+
+def _stop(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event, number: signal.Signals) -> None:
+    log.info("stopping", signal=number.name)
+    for each in _STOPS:
+        loop.remove_signal_handler(each)
+        # Not the default action: process 1 of a container has none.
+        signal.signal(each, _exit_at_once)
+    # Whatever hangs (a name resolution in its thread, say), the process ends in time.
+    last_word = threading.Timer(_LAST_WORD_SECONDS, os._exit, (0,))
+    last_word.daemon = True
+    last_word.start()
+    stopping.set()
+
+
+def _exit_at_once(number: int, _frame: FrameType | None) -> None:
+    os._exit(128 + number)
+
+
+async def _reload(service: Service) -> None:
+    # The service logs either result.
+    with suppress(ConfigError):
+        await service.reload()

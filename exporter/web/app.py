@@ -1,0 +1,115 @@
+"""The routes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from exporter.config.loading import ConfigError
+from exporter.service import Service
+from exporter.web import page
+from exporter.web.scrapes import Scrapes
+
+DEFAULT_TELEMETRY_PATH: Final = "/metrics"
+
+_SECURITY_HEADERS = {
+    # Nothing of a page may come from elsewhere, run, or be framed.
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+    # The library's own names it and Python with their versions.
+    "Server": "stream-exporter",
+}
+_PATH = re.compile(r"/[A-Za-z0-9._~/-]*")
+_LIFECYCLE_OFF = "Reloading over HTTP is off: start with --web.enable-lifecycle, or send SIGHUP.\n"
+
+
+class WebOptions(msgspec.Struct, frozen=True):
+    """What the command line says about the web part."""
+
+    telemetry_path: str = DEFAULT_TELEMETRY_PATH
+    enable_lifecycle: bool = False
+
+
+def check_telemetry_path(path: str) -> str:
+    """The path, or ValueError when it is no path or already stands for something else."""
+    if not _PATH.fullmatch(path):
+        raise ValueError("it must begin with / and hold only letters, digits and . _ ~ - /")
+    if path == "/config" or path.startswith(("/-/", "/static/")):
+        raise ValueError("this path is already taken")
+    return path
+
+
+def make_app(service: Service, *, options: WebOptions) -> web.Application:
+    """All that the exporter answers, over a service that runs elsewhere."""
+    app = web.Application()
+    handlers = _Handlers(service, options)
+    scrapes = Scrapes(lambda parts: service.exposition.render(parts))
+    app.on_response_prepare.append(_secure)
+    app.on_cleanup.append(_closing(scrapes))
+    if options.telemetry_path != "/":
+        app.router.add_get("/", handlers.page)
+        app.router.add_get("/static/page.css", handlers.style)
+    app.router.add_get(options.telemetry_path, scrapes.handle)
+    app.router.add_get("/config", handlers.config)
+    app.router.add_get("/-/healthy", handlers.healthy)
+    app.router.add_get("/-/ready", handlers.ready)
+    app.router.add_post("/-/reload", handlers.reload)
+    app.router.add_put("/-/reload", handlers.reload)
+    return app
+
+
+class _Handlers:
+    def __init__(self, service: Service, options: WebOptions) -> None:
+        self._service = service
+        self._options = options
+
+    async def page(self, _request: web.Request) -> web.Response:
+        service = self._service
+        upstreams = [(upstream, service.store.get(upstream.name)) for upstream in service.settings.upstreams]
+        html = page.render(upstreams, telemetry_path=self._options.telemetry_path)
+        return web.Response(text=html, content_type="text/html")
+
+    async def style(self, _request: web.Request) -> web.Response:
+        return web.Response(text=page.STYLE, content_type="text/css")
+
+    async def config(self, _request: web.Request) -> web.Response:
+        return web.Response(text=self._service.settings.redacted_yaml())
+
+    async def healthy(self, _request: web.Request) -> web.Response:
+        if self._service.healthy:
+            return web.Response(text="healthy\n")
+        return web.Response(status=503, text="nothing polls\n")
+
+    async def ready(self, _request: web.Request) -> web.Response:
+        if self._service.ready:
+            return web.Response(text="ready\n")
+        return web.Response(status=503, text="not every upstream has been polled yet\n")
+
+    async def reload(self, _request: web.Request) -> web.Response:
+        if not self._options.enable_lifecycle:
+            return web.Response(status=403, text=_LIFECYCLE_OFF)
+        try:
+            await self._service.reload()
+        except ConfigError as error:
+            return web.Response(status=500, text="".join(f"{line}\n" for line in error.errors))
+        return web.Response(text="reloaded\n")
+
+
+async def _secure(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(_SECURITY_HEADERS)
+
+
+def _closing(scrapes: Scrapes) -> Callable[[web.Application], Awaitable[None]]:
+    async def close(_app: web.Application) -> None:
+        scrapes.close()
+
+    return close
