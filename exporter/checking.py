@@ -36,6 +36,6 @@ def _cost(settings: UpstreamSettings) -> Iterator[str]:
     limit = platform.requests_per_minute_limit
     if limit is not None and requests > limit:
         yield (
-            f"warning: upstream {settings.name}: {requests:.4g} requests per minute are above the platform's known limit "
-            f"of {limit}; raise interval, or watch fewer streams"
+            f"warning: upstream {settings.name}: {requests:.4g} requests per minute are above the platform's known "
+            f"limit of {limit}; raise interval, or watch fewer streams"
         )

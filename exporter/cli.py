@@ -60,11 +60,8 @@ def _run(arguments: list[str]) -> int:
 
     if options.config_check:
         return check(options.config_file, load_file)
-    try:
-        settings = load_file()
-    except ConfigError as error:
-        for line in error.errors:
-            log.error("configuration is not valid", error=line)
+    settings = _load_or_log(load_file)
+    if settings is None:
         return 1
     sockets = bind(options.listen_addresses or [parse_listen_address(DEFAULT_LISTEN_ADDRESS)])
 
@@ -74,6 +71,16 @@ def _run(arguments: list[str]) -> int:
 
     asyncio.run(run())
     return 0
+
+
+def _load_or_log(load_file: Callable[[], Settings]) -> Settings | None:
+    try:
+        return load_file()
+    except ConfigError as error:
+        errors = error.errors
+    for line in errors:
+        log.error("configuration is not valid", error=line)
+    return None
 
 
 def _demo(arguments: list[str]) -> int:

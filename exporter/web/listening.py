@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from collections.abc import Iterable
@@ -46,7 +47,9 @@ def _bind(host: str, port: int) -> socket.socket:
         family, _, _, _, address = min(found, key=lambda item: item[0] != socket.AF_INET)
         return socket.create_server(address, family=family, backlog=_BACKLOG)
     except OSError as error:
-        raise ListenError(f"can't listen on {format_address(host, port)}: {error.strerror or error}") from error
+        # Of the rest, Python's text for a failed bind repeats the address in its own form.
+        reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        raise ListenError(f"can't listen on {format_address(host, port)}: {reason}") from error
 
 
 def _bind_all(port: int) -> socket.socket:

@@ -24,7 +24,7 @@ Parts = frozenset[str]
 Render = Callable[[Parts], bytes]
 
 
-class UnknownPart(ValueError):
+class UnknownPartError(ValueError):
     """``collect[]`` named something else than ``PARTS``."""
 
 
@@ -40,7 +40,7 @@ class Scrapes:
         """GET and HEAD; 400 for a ``collect[]`` that names nothing."""
         try:
             parts = wanted_parts(request.query.getall("collect[]", []))
-        except UnknownPart as error:
+        except UnknownPartError as error:
             return web.Response(status=400, text=f"{error}\n")
         compressed = accepts_gzip(",".join(request.headers.getall(hdrs.ACCEPT_ENCODING, [])))
         body = await self.body(parts, compressed=compressed)
@@ -71,7 +71,7 @@ def wanted_parts(named: list[str]) -> Parts:
     """The parts that ``collect[]`` names, all without one."""
     for name in named:
         if name not in PARTS:
-            raise UnknownPart(f"unknown collect[] {ascii(name[:64])}, allowed: {', '.join(PARTS)}")
+            raise UnknownPartError(f"unknown collect[] {name[:64]!a}, allowed: {', '.join(PARTS)}")
     return frozenset(named or PARTS)
 
 

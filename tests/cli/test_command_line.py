@@ -1,0 +1,127 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from exporter import __version__
+from exporter.cli import main
+
+LIVEPEER = """
+upstreams:
+  - name: studio
+    platform: livepeer
+    url: http://127.0.0.1:9/api
+    auth: {bearer_token_file: token}
+    streams: [{id: de7818e7-610a-4057-8f6f-b785dc1e6f88}]
+"""
+GREEDY_WAVE = """
+upstreams:
+  - name: wave
+    platform: wave
+    url: http://127.0.0.1:9/api/v1
+    interval: 1s
+    auth: {bearer_token_file: token}
+    sessions: [SESSIONS]
+"""
+
+
+@pytest.fixture(autouse=True)
+def _directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("token").write_text("canary-of-the-command-line\n")
+    Path("token").chmod(0o600)
+
+
+def usage_error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"stream-exporter {__version__}\n"
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["metrics"]])
+def test_help_names_every_flag_with_its_default(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: {' '.join(['stream-exporter', *command])} ")
+    if not command:
+        assert "config.yaml in the current directory" in text
+        assert "demo " in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--web.listen-address=10071"], "'10071': allowed: :PORT, HOST:PORT or [IPV6]:PORT"),
+        (["--web.telemetry-path=metrics"], "it must begin with /"),
+        (["--web.telemetry-path=/config"], "this path is already taken"),
+        (["--web.telemetry-path=/-/ready"], "this path is already taken"),
+        (["--web.telemetry-path=/{x}"], "it must begin with /"),
+        (["--log.level=loud"], "invalid choice"),
+        (["--log.format=xml"], "invalid choice"),
+        (["--web.max-requests=1"], "unrecognized arguments"),
+        (["--config.f=x"], "unrecognized arguments"),
+        (["nonsense"], "unrecognized arguments: nonsense"),
+        (["demo", "--streams=0"], "'0': allowed: a whole number from 1 on"),
+        (["demo", "--streams=many"], "allowed: a whole number from 1 on"),
+        (["demo", "--speed=0"], "'0': allowed: a number above 0"),
+        (["demo", "--speed=inf"], "allowed: a number above 0"),
+        (["demo", "--speed=fast"], "allowed: a number above 0"),
+        (["demo", "--config.file=x"], "unrecognized arguments"),
+        (["metrics", "all"], "unrecognized arguments"),
+    ],
+)
+def test_bad_usage_says_what_is_allowed(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said in usage_error(capsys, *arguments)
+
+
+def test_check_says_what_a_configuration_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("config.yaml").write_text(LIVEPEER)
+    assert main(["--config.check"]) == 0
+    first, second, *rest = capsys.readouterr().out.splitlines()
+    assert first == "config.yaml: configuration is valid"
+    assert re.fullmatch(r"upstream studio \(livepeer, 127\.0\.0\.1:9\): [0-9.]+ requests per minute", second)
+    assert not rest
+
+
+def test_check_warns_above_a_platform_s_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    sessions = ", ".join(f"sess_{number}" for number in range(200))
+    Path("own.yaml").write_text(GREEDY_WAVE.replace("SESSIONS", sessions))
+    assert main(["--config.check", "--config.file", "own.yaml"]) == 0
+    out = capsys.readouterr().out
+    assert "own.yaml: configuration is valid" in out
+    assert re.search(r"^warning: upstream wave: [0-9.e+]+ requests per minute are above", out, re.MULTILINE)
+
+
+def test_check_warns_of_a_secret_that_everybody_can_read(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("config.yaml").write_text(LIVEPEER)
+    Path("token").chmod(0o644)
+    assert main(["--config.check"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^warning: .*token", out, re.MULTILINE)
+    assert "canary" not in out
+
+
+def test_check_prints_every_error_on_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("config.yaml").write_text(LIVEPEER.replace("livepeer", "nonsense").replace("studio", "not a name"))
+    assert main(["--config.check"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) >= 2
+    assert all(re.match(r"config\.yaml:\d+:\d+: upstreams", line) for line in captured.err.splitlines())
+
+
+def test_metrics_prints_the_reference(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["metrics"]) == 0
+    out = capsys.readouterr().out
+    assert "stream_live" in out
+    assert "stream_upstream_up" in out

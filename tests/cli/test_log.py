@@ -1,0 +1,113 @@
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.config.secrets import redactor
+from exporter.log import configure, render_logfmt
+
+CANARY = "canary-4711-of-the-log"
+
+
+@pytest.fixture(autouse=True)
+def _untouched_logging() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    logging.captureWarnings(capture=False)
+    root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()
+
+
+def lines(level: str = "info", format: str = "logfmt") -> io.StringIO:  # noqa: A002
+    stream = io.StringIO()
+    configure(level, format, stream)
+    return stream
+
+
+def test_logfmt_lines() -> None:
+    stream = lines()
+    structlog.get_logger().info(
+        "poll failed", upstream="edge", seconds=1.5, live=True, gone=False, error=None, names=["a"]
+    )
+    line = stream.getvalue()
+    assert line.startswith("ts=2")
+    assert line.endswith(
+        ' level=info msg="poll failed" upstream=edge seconds=1.5 live=true gone=false error= names="[\\"a\\"]"\n'
+    )
+
+
+def test_json_lines() -> None:
+    stream = lines(format="json")
+    structlog.get_logger().warning("poll failed", upstream="edge", seconds=1.5, nested={"a": ["b", 1]})
+    event = json.loads(stream.getvalue())
+    assert list(event)[:3] == ["ts", "level", "msg"]
+    assert event["level"] == "warning"
+    assert event["nested"] == {"a": ["b", 1]}
+
+
+@pytest.mark.parametrize(("level", "seen"), [("debug", 4), ("info", 3), ("warn", 2), ("error", 1)])
+def test_levels_hold_for_events_and_records(level: str, seen: int) -> None:
+    stream = lines(level)
+    for log in (structlog.get_logger(), logging.getLogger("some.library")):
+        log.debug("d")
+        log.info("i")
+        log.warning("w")
+        log.error("e")
+    assert len(stream.getvalue().splitlines()) == 2 * seen
+
+
+def test_records_of_the_standard_library_and_warnings_come_the_same_way() -> None:
+    stream = lines()
+    logging.getLogger("asyncio").warning("a task of %s was lost", "ours")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.captureWarnings(capture=True)
+        warnings.warn("beware", stacklevel=1)
+        logging.captureWarnings(capture=False)
+    first, second = stream.getvalue().splitlines()
+    assert first.endswith('level=warning msg="a task of ours was lost" logger=asyncio')
+    assert "beware" in second
+    assert second.endswith("logger=py.warnings")
+
+
+def fail_with(text: str) -> None:
+    raise ValueError(f"failed with {text}")
+
+
+@pytest.mark.parametrize("format", ["logfmt", "json"])
+def test_no_secret_reaches_a_line(format: str) -> None:  # noqa: A002
+    redactor.add(CANARY)
+    stream = lines(format=format)
+    log = structlog.get_logger()
+    log.info("said %s", CANARY, url=f"http://x/?k={CANARY}", deep=[{"a": (CANARY,)}], error=ValueError(CANARY))
+    log.info("by key", token="unknown to anyone", headers={"Authorization": "Bearer unknown to anyone"})
+    logging.getLogger("aiohttp.server").error("record of %s", CANARY)
+    try:
+        fail_with(CANARY)
+    except ValueError:
+        log.exception("caught")
+        logging.getLogger("aiohttp.server").exception("caught")
+    text = stream.getvalue()
+    assert CANARY not in text
+    assert "unknown to anyone" not in text
+    assert text.count("<secret>") >= 8
+    assert "ValueError: failed with <secret>" in text
+    assert len(text.splitlines()) == 5
+
+
+@given(st.text())
+def test_one_event_is_one_line_that_reads_back(value: str) -> None:
+    line = render_logfmt(None, "", {"msg": "m", "stream": value, "after": 1})
+    assert len(line.splitlines()) == 1
+    assert line.isprintable()
+    assert line.startswith("msg=m stream=")
+    assert line.endswith(" after=1")
+    rendered = line.removeprefix("msg=m stream=").removesuffix(" after=1")
+    assert (json.loads(rendered) if rendered.startswith('"') else rendered) == value

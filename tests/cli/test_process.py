@@ -1,0 +1,233 @@
+"""The process as its supervisor sees it: signals, exit codes, ports, reloads."""
+
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from tests.processes import GENEROUS_SECONDS, Exporter, exporter
+
+CANARY = "canary-0815-of-the-configuration"
+CONFIG = f"""
+upstreams:
+  - name: edge
+    platform: storm
+    url: http://127.0.0.1:9
+    auth: {{username: exporter, password: {CANARY}}}
+    streams:
+      - {{application: live, key: one, expected: true}}
+"""
+SECOND = """
+  - name: second
+    platform: storm
+    url: http://127.0.0.1:9
+    streams: [{application: live, key: two}]
+"""
+BAD = CONFIG.replace("platform: storm", "platform: nonsense").replace("edge", "e d g e")
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    return tmp_path
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_serves_until_it_is_told_to_stop(directory: Path, number: signal.Signals) -> None:
+    with exporter(directory=directory) as running:
+        status, text = running.ask("/metrics")
+        assert status == 200
+        assert "stream_exporter_build_info" in text
+        assert running.ask("/-/healthy") == (200, "healthy\n")
+        running.send(number)
+        assert running.ended() == 0
+        assert f"msg=stopping signal={number.name}" in running.said
+        assert running.said.splitlines()[-1].endswith("msg=stopped")
+        assert "Traceback" not in running.said
+
+
+def test_it_becomes_ready_with_an_upstream_that_is_down(directory: Path) -> None:
+    with exporter(directory=directory) as running:
+        deadline = time.monotonic() + GENEROUS_SECONDS
+        while running.ask("/-/ready")[0] != 200 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        _, text = running.ask("/metrics")
+        assert 'stream_upstream_up{platform="storm",upstream="edge"} 0' in text
+        assert "down" in running.ask("/")[1]
+
+
+def test_several_addresses_json_logs_and_a_path_of_ones_own(directory: Path) -> None:
+    flags = ["--web.listen-address=:0", "--web.telemetry-path=/own", "--log.format=json", "--log.level=info"]
+    with Exporter(["--web.listen-address=127.0.0.1:0", *flags], directory) as running:
+        ports = [
+            int(running.wait_for(rf'"address": "{host}:(\d+)"')[1])
+            for host in (r"127\.0\.0\.1", r"(?:\[::\]|0\.0\.0\.0)")
+        ]
+        for port in ports:
+            with urlopen(f"http://127.0.0.1:{port}/own", timeout=GENEROUS_SECONDS) as answer:
+                assert answer.status == 200
+        running.send(signal.SIGTERM)
+        assert running.ended() == 0
+
+
+SLOW_SCRAPE = """
+import sys, time
+from pathlib import Path
+from exporter.cli import main
+from exporter.exposition import Exposition
+render = Exposition.render
+def slow(self, *arguments):
+    Path("scraping").touch()
+    while not Path("go-on").exists():
+        time.sleep(0.01)
+    return render(self, *arguments)
+Exposition.render = slow
+sys.exit(main())
+"""
+
+
+def test_a_running_scrape_is_finished(directory: Path) -> None:
+    with Exporter(["--web.listen-address=127.0.0.1:0"], directory, program=("-c", SLOW_SCRAPE)) as running:
+        port = running.port
+        with socket.create_connection(("127.0.0.1", port), timeout=GENEROUS_SECONDS) as scrape:
+            scrape.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await_file(directory / "scraping")
+            running.send(signal.SIGTERM)
+            running.wait_for("msg=stopping")
+            (directory / "go-on").touch()
+            answer = b"".join(iter(lambda: scrape.recv(65536), b""))
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK")
+        assert f"Content-Length: {len(body)}".encode() in head
+        assert body.endswith(b"\n")
+        assert running.ended() == 0
+
+
+def await_file(path: Path) -> None:
+    deadline = time.monotonic() + GENEROUS_SECONDS
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path.name} never came"
+        time.sleep(0.01)
+
+
+def reload_that_hangs(running: Exporter, directory: Path) -> socket.socket:
+    """Ask for a reload that waits for a file nobody writes: what a request in a stuck thread looks like."""
+    port = running.port
+    (directory / "config.yaml").unlink()
+    os.mkfifo(directory / "config.yaml")
+    request = socket.create_connection(("127.0.0.1", port), timeout=GENEROUS_SECONDS)
+    request.sendall(b"POST /-/reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+    # Another answer after it: the reload is under way by now.
+    assert running.ask("/-/healthy")[0] == 200
+    return request
+
+
+def test_it_ends_well_although_something_hangs(directory: Path) -> None:
+    with exporter("--web.enable-lifecycle", directory=directory) as running, reload_that_hangs(running, directory):
+        running.send(signal.SIGTERM)
+        assert running.ended() == 0
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_it_at_once(directory: Path, second: signal.Signals) -> None:
+    with exporter("--web.enable-lifecycle", directory=directory) as running, reload_that_hangs(running, directory):
+        running.send(signal.SIGTERM)
+        running.wait_for("msg=stopping")
+        running.send(second)
+        assert running.ended() == 128 + second
+        assert "msg=stopped" not in running.said
+
+
+def test_sighup_reloads_and_a_bad_file_changes_nothing(directory: Path) -> None:
+    with exporter(directory=directory) as running:
+        assert "second" not in running.ask("/config")[1]
+        (directory / "config.yaml").write_text(CONFIG + SECOND)
+        running.send(signal.SIGHUP)
+        running.wait_for('msg="configuration reloaded"')
+        assert "second" in running.ask("/config")[1]
+        (directory / "config.yaml").write_text(BAD)
+        running.send(signal.SIGHUP)
+        running.wait_for('msg="configuration not reloaded"')
+        assert "second" in running.ask("/config")[1]
+        assert "stream_exporter_config_last_reload_successful 0" in running.ask("/metrics?collect[]=exporter")[1]
+        running.send(signal.SIGTERM)
+        assert running.ended() == 0
+        assert running.said.count("configuration not reloaded") == 1
+        assert "Traceback" not in running.said
+
+
+def test_reload_over_http_needs_the_flag(directory: Path) -> None:
+    with exporter(directory=directory) as running:
+        status, text = running.ask("/-/reload", "POST")
+        assert status == 403
+        assert "--web.enable-lifecycle" in text
+        assert running.ask("/-/reload")[0] == 405
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_reload_over_http(directory: Path, method: str) -> None:
+    with exporter("--web.enable-lifecycle", directory=directory) as running:
+        (directory / "config.yaml").write_text(CONFIG + SECOND)
+        assert running.ask("/-/reload", method) == (200, "reloaded\n")
+        (directory / "config.yaml").write_text(BAD)
+        status, text = running.ask("/-/reload", method)
+        assert status == 500
+        assert "config.yaml:4:" in text
+        assert CANARY not in text
+        assert "second" in running.ask("/config")[1]
+
+
+def test_a_port_in_use_is_one_clear_line(directory: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with Exporter(["--web.listen-address", f"127.0.0.1:{port}"], directory) as running:
+            assert running.ended() == 1
+            assert running.said == f"stream-exporter: can't listen on 127.0.0.1:{port}: Address already in use\n"
+
+
+def test_a_bad_configuration_ends_it_with_every_error(directory: Path) -> None:
+    (directory / "config.yaml").write_text(BAD)
+    with exporter(directory=directory) as running:
+        assert running.ended() == 1
+        assert "config.yaml:3:" in running.said
+        assert "config.yaml:4:" in running.said
+        assert "Traceback" not in running.said
+
+
+def test_a_missing_configuration_is_named(tmp_path: Path) -> None:
+    with exporter("--config.file=nowhere.yaml", directory=tmp_path) as running:
+        assert running.ended() == 1
+        assert "nowhere.yaml" in running.said
+        assert "Traceback" not in running.said
+
+
+def test_bad_usage_exits_2(directory: Path) -> None:
+    with exporter("--no.such-flag", directory=directory) as running:
+        assert running.ended() == 2
+
+
+def test_config_check_prints_every_error_on_a_line_of_its_own(directory: Path) -> None:
+    (directory / "config.yaml").write_text(BAD)
+    with exporter("--config.check", directory=directory) as running:
+        assert running.ended() == 1
+        assert len(running.said.splitlines()) >= 2
+        assert all(line.startswith("config.yaml:") for line in running.said.splitlines())
+
+
+def test_no_output_ever_holds_a_secret(directory: Path) -> None:
+    with exporter("--web.enable-lifecycle", "--log.level=debug", directory=directory) as running:
+        running.wait_for("upstream=edge")
+        paths = ("/", "/config", "/metrics", "/-/healthy", "/-/ready", "/nowhere")
+        answers = [running.ask(path)[1] for path in paths]
+        (directory / "config.yaml").write_text(
+            CONFIG.replace("{username: exporter, password", "{username: exporter, pass")
+        )
+        answers.append(running.ask("/-/reload", "POST")[1])
+        running.send(signal.SIGTERM)
+        assert running.ended() == 0
+        assert CANARY not in running.said
+        assert not [path for path, text in zip((*paths, "reload"), answers, strict=True) if CANARY in text]

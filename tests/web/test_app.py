@@ -1,0 +1,175 @@
+"""Every endpoint of the real application over the real service, through real sockets."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from exporter import __version__
+from exporter.config.loading import load
+from exporter.service import Service
+from exporter.web.app import WebOptions, check_telemetry_path, make_app
+
+CANARY = "canary-4242-of-the-web"
+CONFIG = f"""
+upstreams:
+  - name: edge
+    platform: storm
+    url: http://127.0.0.1:9
+    auth: {{username: exporter, password: {CANARY}}}
+    streams: [{{application: live, key: one, expected: true}}]
+"""
+DEFAULTS = WebOptions()
+PAGES = ("/", "/metrics", "/config", "/-/healthy", "/-/ready", "/static/page.css")
+
+
+@asynccontextmanager
+async def serving(
+    directory: Path, options: WebOptions = DEFAULTS, *, started: bool = True
+) -> AsyncIterator[tuple[Service, aiohttp.ClientSession]]:
+    file = directory / "config.yaml"
+    if not file.exists():
+        file.write_text(CONFIG)
+    service = Service(load(file, {}), load=lambda: load(file, {}))
+    runner = web.AppRunner(make_app(service, options=options), access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    if started:
+        await service.start()
+    try:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as session:
+            yield service, session
+    finally:
+        await runner.cleanup()
+        await service.stop()
+
+
+async def polled(session: aiohttp.ClientSession) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            async with session.get("/-/ready") as answer:
+                if answer.status == 200:
+                    return
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_every_page_answers_get_and_head(tmp_path: Path, method: str) -> None:
+    async with serving(tmp_path) as (_, session):
+        await polled(session)
+        for path in PAGES:
+            async with session.request(method, path) as answer:
+                assert answer.status == 200, path
+                assert (await answer.read() == b"") == (method == "HEAD")
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/nowhere", "/metrics?collect[]=nothing"])
+async def test_every_answer_carries_the_security_headers(tmp_path: Path, path: str) -> None:
+    async with serving(tmp_path) as (_, session), session.get(path) as answer:
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        assert "unsafe" not in answer.headers["Content-Security-Policy"]
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["X-Frame-Options"] == "DENY"
+        assert answer.headers["Server"] == "stream-exporter"
+        assert CANARY not in await answer.text()
+
+
+async def test_what_is_not_there_and_what_is_not_allowed(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, session):
+        async with session.get("/nowhere") as answer:
+            assert (answer.status, answer.content_type) == (404, "text/plain")
+        for path in PAGES:
+            async with session.post(path) as answer:
+                assert (answer.status, answer.content_type) == (405, "text/plain")
+                assert answer.headers["Allow"] == "GET,HEAD"
+        async with session.get("/-/reload") as answer:
+            assert answer.status == 405
+            assert answer.headers["Allow"] == "POST,PUT"
+
+
+async def test_the_metrics_are_those_of_the_service(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, session):
+        await polled(session)
+        async with session.get("/metrics") as answer:
+            text = await answer.text()
+        assert 'stream_upstream_up{platform="storm",upstream="edge"} 0' in text
+        assert "stream_exporter_build_info{" in text
+        async with session.get("/metrics?collect[]=upstreams") as answer:
+            text = await answer.text()
+        assert "stream_upstream_up{" in text
+        assert "stream_exporter_build_info{" not in text
+
+
+async def test_ready_waits_for_the_first_polls_and_healthy_for_the_pollers(tmp_path: Path) -> None:
+    async with serving(tmp_path, started=False) as (service, session):
+        async with session.get("/-/ready") as answer:
+            assert answer.status == 503
+        async with session.get("/-/healthy") as answer:
+            assert answer.status == 503
+        await service.start()
+        async with session.get("/-/healthy") as answer:
+            assert (answer.status, await answer.text()) == (200, "healthy\n")
+        await polled(session)
+
+
+async def test_the_configuration_is_shown_without_its_secrets(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, session), session.get("/config") as answer:
+        assert answer.content_type == "text/plain"
+        text = await answer.text()
+        assert "name: edge" in text
+        assert "<secret>" in text
+        assert CANARY not in text
+
+
+async def test_the_page_names_each_upstream_and_links_the_rest(tmp_path: Path) -> None:
+    async with serving(tmp_path, WebOptions(telemetry_path="/own/path")) as (_, session):
+        async with session.get("/") as answer:
+            before = await answer.text()
+        assert answer.content_type == "text/html"
+        assert __version__ in before
+        assert "not polled yet" in before or "down" in before
+        for path in ("/own/path", "/config", "/-/healthy", "/-/ready"):
+            assert f'href="{path}"' in before
+            async with session.get(path) as linked:
+                assert linked.status in (200, 503)
+        await polled(session)
+        async with session.get("/") as answer:
+            after = await answer.text()
+        assert '<span class="down">down</span>' in after
+        assert "<td>edge</td><td>storm</td><td>127.0.0.1:9</td>" in after
+        assert "<td>never</td>" in after
+
+
+async def test_metrics_at_the_root_take_the_page_s_place(tmp_path: Path) -> None:
+    async with serving(tmp_path, WebOptions(telemetry_path="/")) as (_, session), session.get("/") as answer:
+        assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+
+
+async def test_reload_over_http_is_off_unless_enabled(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, session), session.post("/-/reload") as answer:
+        assert answer.status == 403
+        assert "--web.enable-lifecycle" in await answer.text()
+
+
+async def test_reload_over_http_brings_the_new_configuration_or_its_errors(tmp_path: Path) -> None:
+    async with serving(tmp_path, WebOptions(enable_lifecycle=True)) as (service, session):
+        (tmp_path / "config.yaml").write_text(CONFIG.replace("name: edge", "name: renamed"))
+        async with session.put("/-/reload") as answer:
+            assert (answer.status, await answer.text()) == (200, "reloaded\n")
+        assert [upstream.name for upstream in service.settings.upstreams] == ["renamed"]
+        (tmp_path / "config.yaml").write_text(CONFIG.replace("platform: storm", "platform: nonsense"))
+        async with session.post("/-/reload") as answer:
+            text = await answer.text()
+            assert answer.status == 500
+        assert "config.yaml:4:" in text
+        assert CANARY not in text
+        assert [upstream.name for upstream in service.settings.upstreams] == ["renamed"]
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/a/b.c_d~e-f"])
+def test_telemetry_paths(path: str) -> None:
+    assert check_telemetry_path(path) == path

@@ -1,0 +1,196 @@
+"""/metrics over real sockets, with a rendering that the test holds in its hands."""
+
+import asyncio
+import gzip
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from exporter.web.scrapes import CONTENT_TYPE, PARTS, Scrapes, wanted_parts
+
+BODY = b"# TYPE a gauge\na 1\n"
+Render = Callable[[frozenset[str]], bytes]
+
+
+@asynccontextmanager
+async def serving(render: Render) -> AsyncIterator[int]:
+    scrapes = Scrapes(render)
+    app = web.Application()
+    app.router.add_get("/metrics", scrapes.handle)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+        scrapes.close()
+
+
+def client(port: int) -> AbstractAsyncContextManager[aiohttp.ClientSession]:
+    return aiohttp.ClientSession(f"http://127.0.0.1:{port}", auto_decompress=False)
+
+
+async def raw(port: int, head: str) -> bytes:
+    """The whole answer to one request, as it is on the wire."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"{head}\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        None,
+        "*/*",
+        "application/json",
+        "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+    ],
+)
+async def test_the_format_is_text_0_0_4_whatever_is_asked_for(accept: str | None) -> None:
+    headers = {} if accept is None else {"Accept": accept}
+    async with (
+        serving(lambda _: BODY) as port,
+        client(port) as session,
+        session.get("/metrics", headers=headers) as answer,
+    ):
+        assert answer.status == 200
+        assert answer.headers["Content-Type"] == CONTENT_TYPE == "text/plain; version=0.0.4; charset=utf-8"
+
+
+async def test_gzip_when_asked_and_only_then() -> None:
+    async with serving(lambda _: BODY) as port, client(port) as session:
+        async with session.get("/metrics", headers={"Accept-Encoding": "gzip"}) as answer:
+            assert answer.headers["Content-Encoding"] == "gzip"
+            assert answer.headers["Vary"] == "Accept-Encoding"
+            assert gzip.decompress(await answer.read()) == BODY
+        async with session.get("/metrics", headers={"Accept-Encoding": "gzip;q=0, identity"}) as answer:
+            assert "Content-Encoding" not in answer.headers
+            assert answer.headers["Vary"] == "Accept-Encoding"
+            assert await answer.read() == BODY
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+async def test_head_has_the_same_headers_and_no_body(encoding: str) -> None:
+    async with serving(lambda _: BODY) as port:
+        heads = []
+        for method in ("GET", "HEAD"):
+            answer = await raw(port, f"{method} /metrics HTTP/1.1\r\nAccept-Encoding: {encoding}")
+            head, _, body = answer.partition(b"\r\n\r\n")
+            heads.append([line for line in head.splitlines() if not line.startswith(b"Date:")])
+        assert heads[0] == heads[1]
+        assert any(line.startswith(b"Content-Length: ") for line in heads[1])
+        assert body == b""
+
+
+async def test_a_body_of_many_chunks_arrives_whole() -> None:
+    body = b"".join(b"a %d\n" % n for n in range(600_000))
+    assert len(body) > 4 << 20
+    plain = {"Accept-Encoding": "identity"}
+    async with (
+        serving(lambda _: body) as port,
+        client(port) as session,
+        session.get("/metrics", headers=plain) as answer,
+    ):
+        assert answer.content_length == len(body)
+        assert await answer.read() == body
+
+
+async def test_collect_narrows_to_the_parts_that_it_names() -> None:
+    seen: list[frozenset[str]] = []
+
+    def render(parts: frozenset[str]) -> bytes:
+        seen.append(parts)
+        return BODY
+
+    async with serving(render) as port, client(port) as session:
+        for query in ("", "?collect[]=exporter", "?collect[]=streams&collect[]=upstreams", "?collect%5B%5D=streams"):
+            async with session.get(f"/metrics{query}") as answer:
+                assert answer.status == 200
+    assert seen == [frozenset(PARTS), {"exporter"}, {"streams", "upstreams"}, {"streams"}]
+
+
+async def test_an_unknown_part_is_refused_with_what_is_allowed() -> None:
+    async with serving(lambda _: BODY) as port, client(port) as session:
+        for value in ("nothing", "", "%0a%22"):
+            async with session.get(f"/metrics?collect[]={value}") as answer:
+                assert answer.status == 400
+                assert answer.content_type == "text/plain"
+                text = await answer.text()
+                assert text.endswith("allowed: exporter, upstreams, streams\n")
+                assert text.count("\n") == 1
+
+
+def test_a_long_value_is_not_echoed_whole() -> None:
+    with pytest.raises(ValueError) as failure:
+        wanted_parts(["x" * 10_000])
+    assert len(str(failure.value)) < 200
+
+
+class HeldRendering:
+    """A rendering that stands still until it is let go."""
+
+    def __init__(self) -> None:
+        self.begun, self.let_go = threading.Event(), threading.Event()
+        self.count = 0
+
+    def __call__(self, _: frozenset[str]) -> bytes:
+        self.count += 1
+        self.begun.set()
+        assert self.let_go.wait(30)
+        return BODY
+
+
+async def test_the_event_loop_is_free_while_rendering() -> None:
+    render = HeldRendering()
+    async with serving(render) as port, client(port) as session:
+        scrape = asyncio.create_task(raw(port, "GET /metrics HTTP/1.1"))
+        assert await asyncio.to_thread(render.begun.wait, 30)
+        async with session.get("/metrics?collect[]=unknown") as answer:
+            assert answer.status == 400
+        assert not scrape.done()
+        render.let_go.set()
+        assert (await scrape).endswith(BODY)
+
+
+async def test_equal_scrapes_share_a_rendering_and_one_that_leaves_does_not_take_it_away() -> None:
+    render = HeldRendering()
+    scrapes = Scrapes(render)
+    everything = frozenset(PARTS)
+    leaving, staying, late = [asyncio.create_task(scrapes.body(everything, compressed=False)) for _ in range(3)]
+    other = asyncio.create_task(scrapes.body(everything, compressed=True))
+    assert await asyncio.to_thread(render.begun.wait, 30)
+    leaving.cancel()
+    render.let_go.set()
+    assert await staying == await late == BODY
+    assert gzip.decompress(await other) == BODY
+    assert leaving.cancelled()
+    assert render.count == 2
+    assert await scrapes.body(everything, compressed=False) == BODY
+    assert render.count == 3
+    scrapes.close()
+
+
+async def test_a_failed_rendering_is_a_500_and_the_next_scrape_works() -> None:
+    broken = True
+
+    def render(_: frozenset[str]) -> bytes:
+        if broken:
+            raise RuntimeError("broken")
+        return BODY
+
+    async with serving(render) as port, client(port) as session:
+        async with session.get("/metrics") as answer:
+            assert answer.status == 500
+            assert "broken" not in await answer.text()
+        broken = False
+        async with session.get("/metrics") as answer:
+            assert answer.status == 200
