@@ -226,7 +226,7 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True):
     """None while nothing is known (the upstream has not answered for longer than ``stale_after``)."""
     live: bool | None = None
     expected: bool | None = None
-    end_ok: bool = False
+    """Whether it should be live now: no longer once it ended, where the configuration says ``end_ok``."""
     restarts: int | None = None
     health_score_ratio: float | None = None
     health_reasons: tuple[HealthReason, ...] = ()

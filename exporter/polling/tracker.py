@@ -312,6 +312,8 @@ class Tracker:
         status = sample.status
         if status is Status.LIVE and sample.healthy is False:
             status = Status.DEGRADED
+        if status is Status.ENDED and settings is not None and settings.end_ok and expected:
+            expected = False
         return StreamState(
             identity=tracked.identity,
             sample=sample,
@@ -319,7 +321,6 @@ class Tracker:
             status=status,
             live=sample.live,
             expected=expected,
-            end_ok=settings.end_ok if settings else False,
             restarts=tracked.restarts,
             health_score_ratio=score,
             health_reasons=reasons,
