@@ -1,0 +1,64 @@
+# Everything runs in .venv, which the first target that needs it makes. ARGS goes to the command: make demo ARGS='--streams 5'
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+
+# Pages that are made from the code, as MODULE:FILE; `python -m MODULE` prints the page.
+GENERATED := \
+	exporter.config.reference:docs/configuration.md \
+	exporter.catalogue:docs/metrics.md
+
+.PHONY: help venv tools demo test lint format generate bench soak clean
+.DEFAULT_GOAL := help
+
+help: ## what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(READY) ## .venv with the package editable and its tools; made again when pyproject.toml changed
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or later is needed. PYTHON=python3.12 make … names another one than $(PYTHON)." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) can't make virtual environments: install python3-venv (apt-get install python3-venv)." >&2; exit 1; }
+	@$(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+tools: $(READY) ## the real servers of the tests: found in PATH, or fetched into .cache (no root needed)
+	@$(BIN)/python tools/provide.py
+
+demo: $(READY) ## the exporter with simulated platforms
+	@$(BIN)/stream-exporter demo $(ARGS)
+
+test: $(READY) ## all tests, with real servers, and branch coverage
+	-@$(BIN)/python tools/provide.py
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not soak' --cov --cov-report=term:skip-covered $(ARGS)
+
+lint: $(READY) ## ruff and mypy --strict
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(READY) ## ruff's formatting and its safe fixes
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+generate: $(READY) ## the pages that are made from the code
+	@set -e; for pair in $(GENERATED); do \
+	  module=$${pair%%:*}; file=$${pair#*:}; \
+	  $(BIN)/python -m $$module > $$file.new || { rm -f $$file.new; exit 1; }; \
+	  mv $$file.new $$file; echo $$file; \
+	done
+
+bench: $(READY) ## performance figures; compares, judges nothing by the clock
+	@$(BIN)/python -m bench $(ARGS)
+
+soak: $(READY) ## the long runs
+	-@$(BIN)/python tools/provide.py
+	@$(BIN)/python -m pytest -m soak $(ARGS)
+
+clean: ## all that the other targets made, the fetched servers too
+	@rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov dist build

