@@ -240,6 +240,19 @@ UNSEEN = StreamSample(id="")
 """The sample of a stream that the configuration names and no poll has seen yet."""
 
 
+class SampledHistogram(msgspec.Struct, frozen=True, kw_only=True):
+    """How often a gauge had which value, over the polls of an upstream."""
+
+    family: str
+    """The name of the histogram's family."""
+    protocol: str = ""
+    stream: str | None = None
+    """The stream's label where every stream has its own histograms."""
+    counts: tuple[int, ...]
+    """Observations per bucket, not cumulated; one more bucket than the family has bounds."""
+    sum: float
+
+
 class UpstreamView(msgspec.Struct, frozen=True, kw_only=True):
     """What is served for one upstream; a new one replaces the old one as a whole."""
 
@@ -260,3 +273,5 @@ class UpstreamView(msgspec.Struct, frozen=True, kw_only=True):
     last_error_reason: Reason | None = None
     last_poll_at: float | None = None
     next_poll_at: float | None = None
+    sampled: tuple[SampledHistogram, ...] = ()
+    """The histograms of the sampled gauges."""

@@ -1,0 +1,72 @@
+"""The families of the exporter itself and of its alerting sidecar."""
+
+from __future__ import annotations
+
+from exporter.catalogue.family import Family, Kind, Part, Source
+
+
+def _gauge(name: str, help_: str, *labels: str, source: Source = Source.EXPORTER) -> Family:
+    return Family(name=name, kind=Kind.GAUGE, help=help_, part=Part.EXPORTER, labels=labels, source=source)
+
+
+def _sidecar_counter(name: str, help_: str, *labels: str) -> Family:
+    return Family(name=name, kind=Kind.COUNTER, help=help_, part=Part.EXPORTER, labels=labels, source=Source.SIDECAR)
+
+
+BUILD_INFO = _gauge(
+    "stream_exporter_build_info",
+    "The exporter's version and the Python it runs on. Always 1.",
+    "version",
+    "pythonversion",
+)
+RELOAD_SUCCESSFUL = _gauge(
+    "stream_exporter_config_last_reload_successful", "Whether the last (re)load of the configuration succeeded."
+)
+RELOAD_SUCCESS_TIMESTAMP = _gauge(
+    "stream_exporter_config_last_reload_success_timestamp_seconds",
+    "Unix time of the last successful (re)load of the configuration.",
+)
+STREAMS = _gauge("stream_exporter_streams", "Streams served now, of all upstreams.")
+SERIES = _gauge("stream_exporter_series", "Series of upstreams and streams in this answer. Absent when it is narrowed.")
+DUPLICATES = _gauge(
+    "stream_exporter_duplicates_dropped",
+    "Label sets left out of this answer because another object has the same. Anything but 0 is a fault.",
+)
+EXPORTER_FAMILIES: tuple[Family, ...] = (
+    BUILD_INFO,
+    RELOAD_SUCCESSFUL,
+    RELOAD_SUCCESS_TIMESTAMP,
+    STREAMS,
+    SERIES,
+    DUPLICATES,
+)
+
+SIDECAR_FAMILIES: tuple[Family, ...] = (
+    _sidecar_counter("stream_exporter_notifications_sent_total", "Alerts sent to this Alertmanager.", "alertmanager"),
+    _sidecar_counter(
+        "stream_exporter_notifications_errors_total",
+        "Alerts that could not be sent to this Alertmanager.",
+        "alertmanager",
+    ),
+    _sidecar_counter(
+        "stream_exporter_notifications_dropped_total", "Alerts dropped because no Alertmanager took them in time."
+    ),
+    _gauge("stream_exporter_notifications_queue_length", "Alerts waiting to be sent.", source=Source.SIDECAR),
+    _gauge("stream_exporter_notifications_queue_capacity", "Alerts that may wait to be sent.", source=Source.SIDECAR),
+    Family(
+        name="stream_exporter_notifications_latency_seconds",
+        kind=Kind.HISTOGRAM,
+        help="Seconds that sending to this Alertmanager took.",
+        part=Part.EXPORTER,
+        labels=("alertmanager",),
+        source=Source.SIDECAR,
+        bounds=(0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+    ),
+    _gauge(
+        "stream_exporter_alerts",
+        "Alerts of the sidecar, by name and state (pending, firing).",
+        "alertname",
+        "state",
+        source=Source.SIDECAR,
+    ),
+)

@@ -1,0 +1,74 @@
+"""What a metric family is, as data: its name and meaning, its labels, and how it is read from the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+Number = float | int | bool
+"""A sample's value; what is missing or not finite is never rendered."""
+Labelled = tuple[tuple[str, ...], Number | None]
+"""The values of a family's own labels, and the sample's value."""
+
+UPSTREAM_LABELS = ("platform", "upstream")
+STREAM_LABELS = (*UPSTREAM_LABELS, "stream")
+
+
+class Kind(StrEnum):
+    """The type in the exposition."""
+
+    GAUGE = "gauge"
+    COUNTER = "counter"
+    HISTOGRAM = "histogram"
+
+
+class Part(StrEnum):
+    """The part of the exposition that a family belongs to: what ``collect[]`` names."""
+
+    EXPORTER = "exporter"
+    UPSTREAMS = "upstreams"
+    STREAMS = "streams"
+
+
+class Source(StrEnum):
+    """Where a family's values come from, in the words of the reference page."""
+
+    PLATFORM = "platform"
+    CONFIGURATION = "configuration"
+    EXPORTER = "exporter"
+    SIDECAR = "alerting sidecar"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """One metric family. ``help`` is its HELP line; ``labels`` are all of its labels, in the order of the text."""
+
+    name: str
+    kind: Kind
+    help: str
+    part: Part
+    labels: tuple[str, ...] = ()
+    source: Source = Source.EXPORTER
+    bounds: tuple[float, ...] = ()
+    """The upper bounds of a histogram, ascending, without the infinite one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewFamily(Family, Generic[T]):
+    """A family read from what is served: from a ``StreamState`` or an ``UpstreamView``.
+
+    It has one way of being read, or none while nothing in the model feeds it.
+    """
+
+    value: Callable[[T], Number | None] | None = None
+    """The value, for at most one series per object. It runs for every stream at every scrape: keep it cheap."""
+    values: Callable[[T], Iterable[Labelled]] | None = None
+    """The samples of a family with labels of its own."""
+    fields: frozenset[str] = frozenset()
+    """The fields of ``StreamSample`` that it shows; a platform that feeds one of them feeds the family."""
+    each: str = ""
+    """What there is one series for, when it is not one per stream: ``condition``."""

@@ -1,0 +1,125 @@
+"""The few ways in which a family of a stream is read, and the constructors that the table of them is written with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
+
+from exporter.catalogue.family import STREAM_LABELS, Kind, Labelled, Number, Part, Source, ViewFamily
+from exporter.model import StreamState
+
+StreamFamily = ViewFamily[StreamState]
+
+
+def _family(kind: Kind, name: str, help_: str, field: str) -> StreamFamily:
+    """A family that shows one field of the sample as it is."""
+    return StreamFamily(
+        name=name,
+        kind=kind,
+        help=help_,
+        part=Part.STREAMS,
+        labels=STREAM_LABELS,
+        source=Source.PLATFORM,
+        value=attrgetter(f"sample.{field}"),
+        fields=frozenset({field}),
+    )
+
+
+def gauge(name: str, help_: str, field: str) -> StreamFamily:
+    """A gauge that shows a field of the sample."""
+    return _family(Kind.GAUGE, name, help_, field)
+
+
+def counter(name: str, help_: str, field: str) -> StreamFamily:
+    """A counter that shows a field of the sample, which is the platform's own running total."""
+    return _family(Kind.COUNTER, name, help_, field)
+
+
+def own(
+    name: str,
+    help_: str,
+    attribute: str,
+    *,
+    source: Source,
+    kind: Kind = Kind.GAUGE,
+    fields: frozenset[str] = frozenset(),
+) -> StreamFamily:
+    """A family that shows what the exporter knows, or made of what the platform says: an attribute of the state."""
+    return StreamFamily(
+        name=name,
+        kind=kind,
+        help=help_,
+        part=Part.STREAMS,
+        labels=STREAM_LABELS,
+        source=source,
+        value=attrgetter(attribute),
+        fields=fields,
+    )
+
+
+def labelled(
+    name: str,
+    help_: str,
+    *labels: str,
+    each: str,
+    values: Callable[[StreamState], Iterable[Labelled]] | None,
+    fields: frozenset[str] = frozenset(),
+    source: Source = Source.PLATFORM,
+) -> StreamFamily:
+    """A gauge with labels of its own."""
+    return StreamFamily(
+        name=name,
+        kind=Kind.GAUGE,
+        help=help_,
+        part=Part.STREAMS,
+        labels=(*STREAM_LABELS, *labels),
+        source=source,
+        values=values,
+        fields=fields,
+        each=each,
+    )
+
+
+def mapping(name: str, help_: str, label: str, field: str) -> StreamFamily:
+    """A gauge with one series for each key of a mapping in the sample."""
+    read: Callable[[StreamState], Mapping[str, Number]] = attrgetter(f"sample.{field}")
+
+    def values(state: StreamState) -> Iterable[Labelled]:
+        return [((key,), value) for key, value in read(state).items()]
+
+    return labelled(name, help_, label, each=label.replace("_", " "), values=values, fields=frozenset({field}))
+
+
+def word(name: str, help_: str, label: str, field: str) -> StreamFamily:
+    """A gauge of 1 that carries a word of the platform as a label, and is absent without one."""
+    read: Callable[[StreamState], str] = attrgetter(f"sample.{field}")
+
+    def values(state: StreamState) -> Iterable[Labelled]:
+        word = read(state)
+        return (((word,), 1),) if word else ()
+
+    return labelled(name, help_, label, each=f"current {label}", values=values, fields=frozenset({field}))
+
+
+def _count(field: str) -> Callable[[StreamState], int | None]:
+    read = attrgetter(f"sample.{field}")
+
+    def value(state: StreamState) -> int | None:
+        entries = read(state)
+        return None if entries is None else len(entries)
+
+    return value
+
+
+def counted(name: str, help_: str, field: str) -> StreamFamily:
+    """A gauge of how many entries a field of the sample holds."""
+    return StreamFamily(
+        name=name,
+        kind=Kind.GAUGE,
+        help=help_,
+        part=Part.STREAMS,
+        labels=STREAM_LABELS,
+        source=Source.PLATFORM,
+        value=_count(field),
+        fields=frozenset({field}),
+    )

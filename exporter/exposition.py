@@ -1,0 +1,207 @@
+"""What is served, as text 0.0.4: the catalogue's readings of the immutable views, and what the instruments count.
+
+Rendering runs on worker threads. Label text is made once, when a stream is first seen, and lines are joined in bulk:
+prometheus_client's own way, several objects for each sample, takes ten times as long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass, field
+from itertools import accumulate, chain
+from typing import TypeVar
+
+from exporter.catalogue.exporter import DUPLICATES, SERIES, STREAMS
+from exporter.catalogue.family import STREAM_LABELS, UPSTREAM_LABELS, Family, Labelled, Number, Part, ViewFamily
+from exporter.catalogue.sampled import SAMPLED_FAMILIES, SampledFamily
+from exporter.catalogue.streams import STREAM_FAMILIES
+from exporter.catalogue.upstreams import UPSTREAM_FAMILIES
+from exporter.instruments import Instruments
+from exporter.model import StreamState, UpstreamView
+from exporter.textformat import bound, heading, label_text, number
+
+T = TypeVar("T")
+
+ALL_PARTS: frozenset[str] = frozenset(Part)
+
+_Row = tuple[str, T]
+"""The label text of an object, and the object to read."""
+
+
+class LabelTexts:
+    """Label text, made once and kept while its family still uses it."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, dict[tuple[str, ...], str]] = {}
+
+    def of(self, user: str, names: Sequence[str], values: Iterable[tuple[str, ...]]) -> Iterator[str]:
+        """The text of each of the values, in their order; what ``user`` does not ask for this time is forgotten."""
+        known = self._known.get(user, {})
+        used: dict[tuple[str, ...], str] = {}
+        for key in values:
+            text = used.get(key)
+            if text is None:
+                text = known.get(key) or label_text(names, key)
+                used[key] = text
+            yield text
+        # Two renderings at once may both make a text; either one's result is right.
+        self._known[user] = used
+
+
+@dataclass
+class Rendering:
+    """The text of some families, as it grows, and what was counted on the way."""
+
+    chunks: list[bytes] = field(default_factory=list)
+    series: int = 0
+    duplicates: int = 0
+    """Objects, or label sets of one object, left out because an earlier one has the same labels."""
+
+    def add(self, family: Family, lines: Sequence[str]) -> None:
+        """A family with its lines; nothing without lines."""
+        if lines:
+            self.series += len(lines)
+            # Encoded family by family: one wide character makes the whole text that it stands in four times as large.
+            self.chunks.append((heading(family.name, family.kind, family.help) + "".join(lines)).encode())
+
+    def add_text(self, text: bytes) -> None:
+        """Text that was made elsewhere."""
+        self.series += text.count(b"\n") - text.count(b"\n#") - text.startswith(b"#")
+        self.chunks.append(text)
+
+    @property
+    def text(self) -> bytes:
+        """All of it."""
+        return b"".join(self.chunks)
+
+
+class Exposition:
+    """Renders what is served now."""
+
+    def __init__(self, views: Callable[[], Sequence[UpstreamView]], instruments: Instruments) -> None:
+        """``views``: gives the views that are served at that moment."""
+        self._views = views
+        self._instruments = instruments
+        self._texts = LabelTexts()
+
+    def render(self, parts: Set[str] = ALL_PARTS) -> bytes:
+        """The whole text, or only these parts of it; safe to call from several threads at once."""
+        views = self._views()
+        rendering = Rendering()
+        if Part.UPSTREAMS in parts:
+            render_upstreams(rendering, views, self._texts)
+            rendering.add_text(self._instruments.upstreams())
+        if Part.STREAMS in parts:
+            render_streams(rendering, views, self._texts)
+        if Part.EXPORTER in parts:
+            _render_tally(rendering, views, whole=parts >= ALL_PARTS)
+            rendering.add_text(self._instruments.exporter())
+        return rendering.text
+
+
+def render_upstreams(rendering: Rendering, views: Sequence[UpstreamView], texts: LabelTexts) -> None:
+    """The families of the views themselves."""
+    labels = texts.of("upstreams", UPSTREAM_LABELS, ((view.platform, view.upstream) for view in views))
+    rows = _distinct(rendering, zip(labels, views, strict=True))
+    for family in UPSTREAM_FAMILIES:
+        _render_family(rendering, family, rows, texts)
+
+
+def render_streams(rendering: Rendering, views: Sequence[UpstreamView], texts: LabelTexts) -> None:
+    """The families of the streams, and their sampled histograms."""
+    states: list[StreamState] = [state for view in views for state in view.streams]
+    identities = (state.identity for state in states)
+    labels = texts.of("streams", STREAM_LABELS, ((i.platform, i.upstream, i.stream) for i in identities))
+    rows = _distinct(rendering, zip(labels, states, strict=True))
+    for family in STREAM_FAMILIES:
+        _render_family(rendering, family, rows, texts)
+    for sampled in SAMPLED_FAMILIES:
+        rendering.add(sampled, list(_histogram_lines(rendering, sampled, views, texts)))
+
+
+def _distinct(rendering: Rendering, rows: Iterable[_Row[T]]) -> list[_Row[T]]:
+    """The rows but for those whose label text an earlier one has: a series that stands twice fails the whole scrape."""
+    rows = list(rows)
+    first = dict(reversed(rows))
+    if len(first) == len(rows):
+        return rows
+    rendering.duplicates += len(rows) - len(first)
+    return list(reversed(first.items()))
+
+
+def _render_family(rendering: Rendering, family: ViewFamily[T], rows: Sequence[_Row[T]], texts: LabelTexts) -> None:
+    if family.value is not None:
+        rendering.add(family, _single_lines(family.name, family.value, rows))
+    elif family.values is not None:
+        rendering.add(family, list(_labelled_lines(rendering, family, family.values, rows, texts)))
+
+
+def _single_lines(name: str, read: Callable[[T], Number | None], rows: Sequence[_Row[T]]) -> list[str]:
+    return [
+        f"{name}{{{labels}}} {text}\n"
+        for labels, item in rows
+        if (value := read(item)) is not None and (text := number(value)) is not None
+    ]
+
+
+def _labelled_lines(
+    rendering: Rendering,
+    family: ViewFamily[T],
+    read: Callable[[T], Iterable[Labelled]],
+    rows: Sequence[_Row[T]],
+    texts: LabelTexts,
+) -> Iterator[str]:
+    common = len(STREAM_LABELS) if family.part is Part.STREAMS else len(UPSTREAM_LABELS)
+    samples = [(labels, own, text) for labels, item in rows for own, text in _readable(read(item))]
+    own_texts = texts.of(family.name, family.labels[common:], (own for _, own, _ in samples))
+    seen: set[str] = set()
+    current = ""
+    for (labels, _, text), own in zip(samples, own_texts, strict=True):
+        if labels != current:
+            current = labels
+            seen.clear()
+        if own in seen:
+            rendering.duplicates += 1
+            continue
+        seen.add(own)
+        yield f"{family.name}{{{labels},{own}}} {text}\n"
+
+
+def _readable(samples: Iterable[Labelled]) -> Iterator[tuple[tuple[str, ...], str]]:
+    return ((own, text) for own, value in samples if (text := number(value)) is not None)
+
+
+def _histogram_lines(
+    rendering: Rendering, family: SampledFamily, views: Sequence[UpstreamView], texts: LabelTexts
+) -> Iterator[str]:
+    histograms = [(view, h) for view in views for h in view.sampled if h.family == family.name]
+    plain = [(view, h) for view, h in histograms if h.stream is None]
+    single = [(view, h) for view, h in histograms if h.stream is not None]
+    labels = chain(
+        texts.of(
+            family.name,
+            (*UPSTREAM_LABELS, "protocol"),
+            ((view.platform, view.upstream, h.protocol) for view, h in plain),
+        ),
+        texts.of(
+            f"{family.name} of streams",
+            (*STREAM_LABELS, "protocol"),
+            ((view.platform, view.upstream, h.stream or "", h.protocol) for view, h in single),
+        ),
+    )
+    bounds = [bound(upper) for upper in (*family.bounds, float("inf"))]
+    for text, (_, histogram) in _distinct(rendering, zip(labels, plain + single, strict=True)):
+        cumulated = list(accumulate(histogram.counts))
+        for upper, count in zip(bounds, cumulated, strict=True):
+            yield f'{family.name}_bucket{{{text},le="{upper}"}} {count}\n'
+        yield f"{family.name}_count{{{text}}} {cumulated[-1]}\n"
+        yield f"{family.name}_sum{{{text}}} {number(histogram.sum)}\n"
+
+
+def _render_tally(rendering: Rendering, views: Sequence[UpstreamView], *, whole: bool) -> None:
+    """What the exporter says about the rest of its own answer."""
+    tally = [(STREAMS, sum(len(view.streams) for view in views))]
+    if whole:
+        tally += [(SERIES, rendering.series), (DUPLICATES, rendering.duplicates)]
+    for family, value in tally:
+        rendering.add(family, [f"{family.name} {value}\n"])
