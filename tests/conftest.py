@@ -1,0 +1,42 @@
+"""Fixtures that several areas share: real servers, one of each per test session."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.real.alertmanager import Alertmanager, running_alertmanager
+from tests.real.media import NodeMediaServer, running_nms2, running_nms4
+from tests.real.prometheus import Prometheus, running_prometheus
+
+REAL_GROUP = pytest.mark.xdist_group("real")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests with real servers share one worker, so that each server runs once."""
+    for item in items:
+        if item.get_closest_marker("real"):
+            item.add_marker(REAL_GROUP)
+
+
+@pytest.fixture(scope="session")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    with running_prometheus(tmp_path_factory.mktemp("prometheus")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def alertmanager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alertmanager]:
+    with running_alertmanager(tmp_path_factory.mktemp("alertmanager")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def nms2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeMediaServer]:
+    with running_nms2(tmp_path_factory.mktemp("nms2")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def nms4(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeMediaServer]:
+    with running_nms4(tmp_path_factory.mktemp("nms4")) as server:
+        yield server
