@@ -123,7 +123,7 @@ def running_nms2(directory: Path) -> Iterator[NodeMediaServer]:
             "auth": {"api": True, "api_user": USERNAME, "api_pass": PASSWORD},
         }
         loader = Path(__file__).with_name("nms2.cjs")
-        command = [tool("node"), loader, tool("node-media-server-2"), json.dumps(configuration)]
+        command: list[str | Path] = [tool("node"), loader, tool("node-media-server-2"), json.dumps(configuration)]
         return Program(command, directory, name="node-media-server-2")
 
     with serving(start, lambda port: answers(f"http://127.0.0.1:{port}/api/streams", status=401)) as (program, port):
@@ -147,7 +147,7 @@ def running_nms4(directory: Path) -> Iterator[NodeMediaServer]:
         # it writes the password's hash and secrets of its own into this file
         path = directory / "config.json"
         path.write_text(json.dumps(configuration))
-        command = [tool("node"), tool("node-media-server-4") / "bin" / "app.js", "-c", path]
+        command: list[str | Path] = [tool("node"), tool("node-media-server-4") / "bin" / "app.js", "-c", path]
         return Program(command, directory, name="node-media-server-4")
 
     with serving(start, lambda port: answers(f"http://127.0.0.1:{port}/api/v1/health")) as (program, port):
