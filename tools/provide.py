@@ -98,7 +98,15 @@ def unpack_debian_package(package: str, target: Path) -> None:
     apt = CACHE / "apt"
     for folder in ("lists/partial", "cache/archives/partial"):
         (apt / folder).mkdir(parents=True, exist_ok=True)
-    options = ["-qq", "-o", f"Dir::State::lists={apt / 'lists'}", "-o", f"Dir::Cache={apt / 'cache'}"]
+    options = [
+        "-qq",
+        "-o",
+        "Acquire::Retries=3",
+        "-o",
+        f"Dir::State::lists={apt / 'lists'}",
+        "-o",
+        f"Dir::Cache={apt / 'cache'}",
+    ]
     if os.geteuid() == 0:
         # the unprivileged user that apt downloads as could not write below a private checkout
         options += ["-o", "APT::Sandbox::User=root"]
@@ -173,7 +181,7 @@ def npm_project(npm_command: Command, node: Path) -> Path:
         stamp.unlink(missing_ok=True)
         for file in files:
             shutil.copy(file, target)
-        quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+        quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
         path = os.pathsep.join([str(node.parent), os.environ.get("PATH", os.defpath)])
         advice = "is the npm registry reached? (proxies and CA files: npm's own settings and variables)"
         run([*npm_command, "ci", *quiet], advice, cwd=target, environment={"PATH": path})
