@@ -1,0 +1,1 @@
+"""The configuration: types, secrets, what every upstream has, the whole file, and loading with every error at once."""

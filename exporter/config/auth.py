@@ -1,0 +1,87 @@
+"""How requests to a server prove who they are, and how the server does."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, model_validator
+
+from exporter.config.fields import ConfigPath, Described, Flag, Text
+from exporter.config.reading import refuse, refuse_all
+from exporter.config.secrets import Secret, SecretError
+from exporter.config.section import Section
+
+NONE, BEARER, API_KEY, LOGIN = "none", "bearer", "api_key", "login"
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+"""What a header can carry as one word."""
+
+
+def _header_word(secret: Secret | None) -> Secret | None:
+    try:
+        fits = secret is None or _TOKEN.fullmatch(secret.get()) is not None
+    except SecretError:
+        fits = False
+    if not fits:
+        raise refuse("printable ASCII without spaces", found="other characters in it")
+    return secret
+
+
+class AuthSettings(Section):
+    """One way to prove who asks, or none: ``kind`` says which, ``secret`` holds its password, token or key."""
+
+    username: Text | None = Field(default=None, description="The user's name, with a password.")
+    password: Secret | None = Field(default=None, description="The user's password.")
+    bearer_token: Annotated[Secret | None, AfterValidator(_header_word)] = Field(
+        default=None, description="A token, sent as `Authorization: Bearer`."
+    )
+    api_key: Annotated[Secret | None, AfterValidator(_header_word)] = Field(
+        default=None, description="A key, sent in the platform's own header."
+    )
+
+    @property
+    def kind(self) -> str:
+        """``none``, ``bearer``, ``api_key`` or ``login`` (user name and password)."""
+        if self.username is not None:
+            return LOGIN
+        if self.bearer_token is not None:
+            return BEARER
+        return NONE if self.api_key is None else API_KEY
+
+    @property
+    def secret(self) -> Secret | None:
+        """The password, token or key; None for ``none``."""
+        return self.password or self.bearer_token or self.api_key
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> AuthSettings:
+        kinds = [
+            self.username is not None or self.password is not None,
+            self.bearer_token is not None,
+            self.api_key is not None,
+        ]
+        if sum(kinds) > 1:
+            raise refuse("one of username with password, bearer_token, api_key", found="more than one of them")
+        if (self.username is None) != (self.password is None):
+            missing = "username" if self.username is None else "password"
+            raise refuse_all("auth", {(missing,): refuse("both username and password", found="nothing")})
+        return self
+
+
+def _readable(path: Any) -> Any:
+    try:
+        with path.open("rb"):
+            return path
+    except (OSError, ValueError) as error:
+        cause = error.strerror if isinstance(error, OSError) else "it is no path"
+        raise refuse("a file that can be read", found=f"{path}: {cause}") from None
+
+
+class TlsSettings(Section):
+    """How the server's certificate is checked."""
+
+    ca_file: Annotated[ConfigPath, AfterValidator(_readable), Described("path")] | None = Field(
+        default=None, description="Certificates (PEM) to trust instead of the system's."
+    )
+    insecure_skip_verify: Flag = Field(default=False, description="Trust any certificate: for tests alone.")
+    server_name: Text | None = Field(default=None, description="The name to ask for and check, not the URL's.")

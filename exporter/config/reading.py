@@ -1,0 +1,65 @@
+"""How a value of the configuration is read: its surroundings, and how it is refused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+REFUSED = "refused"
+"""The type of the errors that this package makes; their context says what was found and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What reading a configuration needs besides its text. Models made without a file get those of the process."""
+
+    folder: Path = Path()
+    """Relative paths begin here: the folder of the configuration file."""
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    warnings: dict[str, None] = field(default_factory=dict)
+    """What is allowed and yet worth a word: each once, in order."""
+
+
+_surroundings: ContextVar[Surroundings | None] = ContextVar("surroundings", default=None)
+
+
+def surroundings() -> Surroundings:
+    """Those of the load that is going on."""
+    return _surroundings.get() or Surroundings()
+
+
+@contextmanager
+def within(current: Surroundings) -> Iterator[None]:
+    """Read with these surroundings: the constructor of pydantic-settings has no way to hand a context through."""
+    token = _surroundings.set(current)
+    try:
+        yield
+    finally:
+        _surroundings.reset(token)
+
+
+def refuse(allowed: str, *, found: str | None = None) -> PydanticCustomError:
+    """The error for a value that is not allowed. ``found`` replaces the value in the report; neither holds a secret."""
+    context: dict[str, Any] = {"allowed": allowed}
+    if found is not None:
+        context["found"] = found
+    return PydanticCustomError(REFUSED, "allowed: {allowed}", context)
+
+
+def refuse_all(title: str, errors: Mapping[tuple[str | int, ...], PydanticCustomError]) -> ValidationError:
+    """Several refusals at once, by their place below the model that raises this."""
+    lines = [InitErrorDetails(type=error, loc=place, input=None) for place, error in errors.items()]
+    return ValidationError.from_exception_data(title, lines, hide_input=True)
+
+
+def resolve(path: str) -> Path:
+    """A path as written, relative to the configuration file; ``~`` is not expanded."""
+    return surroundings().folder / path

@@ -1,0 +1,247 @@
+"""Secrets: where they come from, and that they are shown nowhere."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import stat
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from exporter.config.reading import refuse, resolve, surroundings
+
+HIDDEN = "<secret>"
+SOURCE_SUFFIXES = ("_file", "_env")
+"""A secret ``X`` is given as ``X``, ``X_file`` or ``X_env``."""
+
+_MAX_BYTES = 65_536
+_MIN_SCRUBBED = 4
+"""Shorter texts stand in too many words to be taken for a secret."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class SecretError(Exception):
+    """A secret that can't be had. The message names its file or variable, never its content."""
+
+
+class Redactor:
+    """The secrets that were read, to keep them out of every text that leaves the process. Safe from several threads."""
+
+    def __init__(self) -> None:
+        self._forms: set[str] = set()
+        self._pattern: re.Pattern[str] | None = None
+        self._lock = threading.Lock()
+
+    def add(self, text: str) -> None:
+        """Hide this text from now on, and what it becomes in URLs, headers and JSON."""
+        if len(text) < _MIN_SCRUBBED:
+            return
+        with self._lock:
+            if text in self._forms:
+                return
+            self._forms |= _forms(text)
+            longest_first = sorted(self._forms, key=len, reverse=True)
+            self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+
+    def scrub(self, text: str) -> str:
+        """The text with ``<secret>`` in place of every secret known."""
+        pattern = self._pattern
+        return pattern.sub(HIDDEN, text) if pattern else text
+
+
+def _forms(text: str) -> set[str]:
+    encoded = text.encode("utf-8", "surrogatepass")
+    plain = base64.b64encode(encoded).decode()
+    urlsafe = base64.urlsafe_b64encode(encoded).decode()
+    quoted = {quote(encoded), quote(encoded, safe=""), quote_plus(encoded)}
+    return {text, json.dumps(text)[1:-1], plain, plain.rstrip("="), urlsafe, urlsafe.rstrip("="), *quoted}
+
+
+redactor = Redactor()
+"""The one of the process: the log scrubs every line with it."""
+
+
+class Secret:
+    """A secret, or the place to read it from. Its text comes from ``get`` alone; repr and str are ``<secret>``.
+
+    Two secrets are equal when they come from the same file, the same value of a variable, or are the same inline
+    text: a file's new content is read again by ``get``, and changes no settings.
+    """
+
+    __slots__ = ("_environ", "_path", "_read", "_seen", "_text", "_variable")
+
+    def __init__(
+        self,
+        *,
+        text: str | None = None,
+        path: Path | None = None,
+        variable: str | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        """Use ``inline``, ``from_file`` or ``from_env``."""
+        self._text = text
+        self._path = path
+        self._variable = variable
+        self._environ = environ
+        self._seen: tuple[int, ...] | None = None
+        self._read = ""
+
+    @classmethod
+    def inline(cls, text: str) -> Secret:
+        """The secret itself."""
+        redactor.add(text)
+        return cls(text=text)
+
+    @classmethod
+    def from_file(cls, path: Path) -> Secret:
+        """The content of a file, without one newline at its end; read again when the file changes."""
+        return cls(path=path)
+
+    @classmethod
+    def from_env(cls, variable: str, environ: Mapping[str, str] | None = None) -> Secret:
+        """The value of an environment variable."""
+        return cls(variable=variable, environ=os.environ if environ is None else environ)
+
+    def get(self) -> str:
+        """The text now. Raises ``SecretError``."""
+        if self._path is not None:
+            return self._from_file(self._path)
+        if self._variable is not None:
+            return self._from_variable(self._variable)
+        return self._text or ""
+
+    @property
+    def origin(self) -> str:
+        """``inline``, ``file`` or ``environment``."""
+        return "file" if self._path is not None else "environment" if self._variable is not None else "inline"
+
+    @property
+    def spelling(self) -> tuple[str, str]:
+        """The suffix of its key in the configuration, and what may be shown of its value."""
+        if self._path is not None:
+            return "_file", str(self._path)
+        return ("", HIDDEN) if self._variable is None else ("_env", self._variable)
+
+    def _from_file(self, path: Path) -> str:
+        try:
+            status = path.stat()
+            seen = (status.st_mtime_ns, status.st_ino, status.st_size, status.st_dev)
+            if seen != self._seen:
+                self._read = _checked(_read(path, status), f"the secrets file {path}")
+                self._seen = seen
+        except (OSError, ValueError) as error:
+            self._seen = None
+            raise SecretError(f"the secrets file {path} can't be read: {_cause(error)}") from None
+        return self._read
+
+    def _from_variable(self, variable: str) -> str:
+        value = (self._environ or {}).get(variable)
+        if value is None:
+            raise SecretError(f"the environment variable {variable} is not set")
+        return _checked(value, f"the environment variable {variable}")
+
+    def _identity(self) -> tuple[object, ...]:
+        current = self._environ.get(self._variable) if self._environ is not None and self._variable else None
+        return self._text, self._path, self._variable, current
+
+    def __eq__(self, other: object) -> bool:
+        return self._identity() == other._identity() if isinstance(other, Secret) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self._path, self._variable))
+
+    def __repr__(self) -> str:
+        return HIDDEN
+
+    __str__ = __repr__
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            _validate, serialization=core_schema.plain_serializer_function_ser_schema(lambda _: HIDDEN)
+        )
+
+
+def _read(path: Path, status: os.stat_result) -> str:
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("it is no regular file")
+    if status.st_size > _MAX_BYTES:
+        raise ValueError(f"it is longer than {_MAX_BYTES} bytes")
+    try:
+        text = path.read_bytes().decode()
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8") from None
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _cause(error: OSError | ValueError) -> str:
+    return (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
+
+
+def _checked(text: str, where: str) -> str:
+    if not text:
+        raise SecretError(f"{where} is empty")
+    if _CONTROL.search(text):
+        raise SecretError(f"{where} holds more than one line, or a control character")
+    redactor.add(text)
+    return text
+
+
+@dataclass(frozen=True)
+class SecretSource:
+    """One secret as a mapping spells it: the suffix of its key and the value there."""
+
+    suffix: str = ""
+    value: Any = field(default=None, repr=False)
+    several: tuple[str, ...] = ()
+    """The keys, where more than one is given."""
+
+
+def _validate(given: Any) -> Secret:
+    if isinstance(given, Secret):
+        return given
+    source = given if isinstance(given, SecretSource) else SecretSource(value=given)
+    if source.several:
+        raise refuse(f"one of {', '.join(source.several)}", found="more than one of them")
+    if not isinstance(source.value, str):
+        raise refuse("text (a number is put in quotes)", found="a value that is not text")
+    read = {"": _inline, "_file": _file, "_env": _variable}[source.suffix]
+    try:
+        return read(source.value)
+    except SecretError as error:
+        raise refuse("a secret of one line that can be read", found=str(error)) from None
+
+
+def _inline(text: str) -> Secret:
+    return Secret.inline(_checked(text, "the text"))
+
+
+def _file(text: str) -> Secret:
+    path = resolve(text)
+    secret = Secret.from_file(path)
+    secret.get()
+    if path.stat().st_mode & stat.S_IROTH:
+        surroundings().warnings[f"secrets file {path} can be read by every user of the machine"] = None
+    return secret
+
+
+def _variable(name: str) -> Secret:
+    # a name that is none, or that is not set, may be the secret itself at the wrong key: it is not shown
+    if not _VARIABLE.fullmatch(name):
+        raise refuse("the name of an environment variable", found="text that is no such name")
+    environ = surroundings().environ
+    if name not in environ:
+        raise refuse("the name of an environment variable that is set", found="one that is not set")
+    secret = Secret.from_env(name, environ)
+    secret.get()
+    return secret

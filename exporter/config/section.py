@@ -1,0 +1,72 @@
+"""What all mappings of the configuration have in common."""
+
+from __future__ import annotations
+
+from types import UnionType
+from typing import Any, ClassVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from exporter.config.secrets import SOURCE_SUFFIXES, Secret, SecretSource
+
+
+class Section(BaseModel):
+    """A mapping of the configuration: frozen, without room for unknown keys. A null counts as an absent key.
+
+    A field ``X`` that holds a ``Secret`` is also spelled ``X_file`` and ``X_env``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, populate_by_name=True)
+
+    secret_fields: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        cls.secret_fields = frozenset(name for name, info in cls.model_fields.items() if is_secret(info.annotation))
+
+    @classmethod
+    def known_keys(cls) -> dict[str, str]:
+        """Each key that may be written here, and the field that it belongs to."""
+        keys: dict[str, str] = {}
+        for name, info in cls.model_fields.items():
+            keys[info.alias or name] = name
+            if name in cls.secret_fields:
+                keys |= {name + suffix: name for suffix in SOURCE_SUFFIXES}
+        return keys
+
+    @model_validator(mode="before")
+    @classmethod
+    def _normalise(cls, data: Any) -> Any:
+        """Leave out nulls and bring the spellings of each secret together."""
+        if not isinstance(data, dict):
+            return data
+        known = cls.known_keys()
+        data = {key: value for key, value in data.items() if value is not None or key not in known}
+        for name in cls.secret_fields:
+            sources = {suffix: data.pop(name + suffix) for suffix in ("", *SOURCE_SUFFIXES) if name + suffix in data}
+            if sources:
+                data[name] = _one_secret(name, sources)
+        return data
+
+    @model_serializer(mode="wrap")
+    def _spell_secrets(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As a dump for people: of a secret, its file or variable; of an inline one, nothing."""
+        dumped: dict[str, Any] = {}
+        for key, value in serialise(self).items():
+            secret = getattr(self, key) if key in self.secret_fields else None
+            suffix, shown = secret.spelling if isinstance(secret, Secret) else ("", value)
+            dumped[key + suffix] = shown
+        return dumped
+
+
+def is_secret(annotation: Any) -> bool:
+    """Whether a field of this type holds one secret, perhaps none."""
+    return annotation is Secret or (get_origin(annotation) in (Union, UnionType) and Secret in get_args(annotation))
+
+
+def _one_secret(name: str, sources: dict[str, Any]) -> SecretSource | Secret:
+    if len(sources) > 1:
+        return SecretSource(several=tuple(name + suffix for suffix in sources))
+    ((suffix, value),) = sources.items()
+    return value if isinstance(value, Secret | SecretSource) else SecretSource(suffix=suffix, value=value)

@@ -1,0 +1,125 @@
+"""What may be said of one stream: its name, and when it should be live."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, PlainSerializer, Tag, field_validator
+
+from exporter.config.fields import (
+    Between,
+    Bitrate,
+    Described,
+    Duration,
+    Flag,
+    Number,
+    Text,
+    format_bitrate,
+    format_duration,
+)
+from exporter.config.reading import refuse
+from exporter.config.section import Section
+
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_TIME = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
+_MIDNIGHT = datetime.time(0)
+
+
+def _days(value: Any) -> frozenset[int]:
+    if not isinstance(value, list | tuple | set | frozenset) or not value or not all(day in DAYS for day in value):
+        raise refuse(f"a list of days of {', '.join(DAYS)}")
+    return frozenset(map(DAYS.index, value))
+
+
+def _time(value: Any) -> datetime.time:
+    match = _TIME.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise refuse('a time from "00:00" to "23:59"')
+    return datetime.time(int(match[1]), int(match[2]))
+
+
+def _end(value: Any) -> datetime.time:
+    return _MIDNIGHT if value == "24:00" else _time(value)
+
+
+def _timezone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (OSError, ValueError, LookupError):
+        raise refuse("a name of the IANA time zone database, such as Europe/Berlin") from None
+    return value
+
+
+_Time = Annotated[datetime.time, PlainSerializer("{:%H:%M}".format), Described("time")]
+
+
+class LiveHours(Section):
+    """Hours of certain days. Hours that end before they begin pass midnight and belong to the day they began."""
+
+    days: Annotated[
+        frozenset[int],
+        BeforeValidator(_days),
+        PlainSerializer(lambda days: [DAYS[day] for day in sorted(days)]),
+        Described("list of days: " + ", ".join(DAYS)),
+    ] = Field(description="The days on which the hours begin.")
+    from_: Annotated[_Time, BeforeValidator(_time)] = Field(
+        alias="from", description="When they begin, from `00:00` to `23:59`."
+    )
+    to: Annotated[_Time, BeforeValidator(_end)] = Field(
+        description="When they end, on the next day when that is before `from`; `24:00` is midnight."
+    )
+    timezone: Annotated[Text, AfterValidator(_timezone), Described("time zone")] = Field(
+        default="UTC", description="The time zone of both, by its name in the IANA database."
+    )
+
+    @field_validator("to", mode="wrap")
+    @classmethod
+    def _some_time(cls, value: Any, read: Any, info: Any) -> datetime.time:
+        to: datetime.time = read(value)
+        if to == info.data.get("from_") and value != "24:00":
+            raise refuse("another time than `from`")
+        return to
+
+
+def _kind_of_expectation(value: Any) -> str:
+    return EXPECTED_HOURS if isinstance(value, list | tuple) else EXPECTED_ALWAYS
+
+
+EXPECTED_HOURS, EXPECTED_ALWAYS = "\0hours", "\0always"
+Expected = Annotated[
+    Annotated[tuple[LiveHours, ...], Tag(EXPECTED_HOURS)] | Annotated[Flag, Tag(EXPECTED_ALWAYS)],
+    Discriminator(_kind_of_expectation),
+    Described("true or false, or a list of hours"),
+]
+
+
+class StreamSettings(Section):
+    """One stream of an upstream. Platforms add the fields that identify it, and ``id``."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def id(self) -> str:
+            """Its identity on the platform, as ``StreamSample.id`` has it."""
+
+    name: Text | None = Field(default=None, description="The value of its label `stream`.")
+    expected: Expected | None = Field(
+        default=None,
+        description="Whether it should be live: always, never, or in hours. Absent: nothing is said.",
+    )
+    expected_bitrate: Annotated[Bitrate, Between(125.0, 1.25e11, format_bitrate)] | None = Field(
+        default=None, description="The ingest bitrate it should have."
+    )
+    expected_frame_rate: Annotated[Number, Between(0.1, 1000)] | None = Field(
+        default=None, description="The frames per second it should have."
+    )
+    start_grace: Annotated[Duration, Between(0, 86_400, format_duration)] = Field(
+        default=0.0,
+        description="How long it may be missing after its hours began, and after the exporter's start.",
+    )
+    end_ok: Flag = Field(
+        default=False, description="Nobody is called when the platform says that it ended, although it is expected."
+    )

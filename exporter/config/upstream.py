@@ -1,0 +1,197 @@
+"""The settings that every upstream has; platforms subclass them in their own modules."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from exporter.config.auth import API_KEY, BEARER, LOGIN, NONE, AuthSettings, TlsSettings
+from exporter.config.fields import (
+    Between,
+    ByteSize,
+    Count,
+    Described,
+    Duration,
+    Matching,
+    Text,
+    format_duration,
+    format_size,
+)
+from exporter.config.reading import refuse, refuse_all
+from exporter.config.secrets import Secret
+from exporter.config.section import Section
+from exporter.config.streams import LiveHours, StreamSettings
+
+__all__ = [
+    "AuthSettings", "LiveHours", "SharedSettings", "StreamSettings", "TlsSettings", "UpstreamSettings", "http_url",
+]  # fmt: skip
+
+DEFAULT_INTERVAL = 15.0
+_MAX_TIMEOUT, _TIMEOUT_SHARE = 10.0, 0.8
+_STALE_INTERVALS = 3
+_DAY = 86_400.0
+
+Place = tuple[str | int, ...]
+
+
+def http_url(text: str) -> str:
+    """A base URL without credentials, query and fragment, and without the slash at its end."""
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or any(char.isspace() or char == "\\" for char in text):
+        raise refuse("an http:// or https:// URL with a host")
+    if parts.username is not None or parts.password is not None:
+        raise refuse("a URL without user and password (they belong under auth)", found="a URL with credentials")
+    if "?" in text or "#" in text:
+        raise refuse("a URL without a query and a fragment")
+    return text.rstrip("/")
+
+
+HttpUrl = Annotated[Text, AfterValidator(http_url), Described("http or https URL")]
+
+
+def _timeout(data: dict[str, Any]) -> float:
+    return float(min(_MAX_TIMEOUT, _TIMEOUT_SHARE * data["interval"]))
+
+
+def _stale_after(data: dict[str, Any]) -> float:
+    return float(_STALE_INTERVALS * data["interval"])
+
+
+class SharedSettings(Section):
+    """What `defaults` gives and every upstream may override."""
+
+    default_interval: ClassVar[float] = DEFAULT_INTERVAL
+
+    interval: Annotated[Duration, Between(0.5, _DAY, format_duration)] = Field(
+        default=DEFAULT_INTERVAL, description="How often the upstream is polled."
+    )
+    timeout: Annotated[Duration, Between(0.1, _DAY, format_duration)] = Field(
+        default_factory=_timeout, description="The time that one whole poll may take; not above `interval`."
+    )
+    stale_after: Annotated[Duration, Between(0.5, 30 * _DAY, format_duration)] = Field(
+        default_factory=_stale_after,
+        description="How long what was seen last is served when nothing newer comes; not below `interval` + `timeout`.",
+    )
+    ended_ttl: Annotated[Duration, Between(0, 30 * _DAY, format_duration)] = Field(
+        default=300.0, description="How long a stream that ended stays, with `stream_live` 0."
+    )
+    health_grace: Annotated[Duration, Between(0, _DAY, format_duration)] = Field(
+        default=60.0, description="A new publish has no derived health score for so long."
+    )
+    max_streams: Annotated[Count, Between(1, 1_000_000)] = Field(
+        default=10_000, description="Beyond so many streams, the expected and the live ones are kept."
+    )
+    max_concurrent_requests: Annotated[Count, Between(1, 1000)] = Field(
+        default=10, description="Requests to the upstream at one time."
+    )
+    max_body_bytes: Annotated[ByteSize, Between(1024, 2**30, format_size)] = Field(
+        default=16 * 2**20, description="The longest answer that is read, after decompression."
+    )
+    stream_label: Literal["name", "id", "hash"] = Field(
+        default="name",
+        description="What the label `stream` shows of a stream without a configured name: the platform's own name for "
+        "it, its id, or a keyed hash of the id, for ids that are publish keys.",
+    )
+    stream_hash_key: Secret | None = Field(default=None, description="The key of `stream_label: hash`.")
+    tls: TlsSettings = Field(default_factory=TlsSettings, description="How the certificate of the upstream is checked.")
+    include: tuple[Text, ...] = Field(
+        default=(), description="Of the discovered streams, only those whose name or id matches one of these globs."
+    )
+    exclude: tuple[Text, ...] = Field(
+        default=(), description="Of the discovered streams, none whose name or id matches one of these globs."
+    )
+
+
+class Defaults(SharedSettings):
+    """The block `defaults`: a value here beats a platform's own default, and an upstream's own value beats both."""
+
+
+class UpstreamSettings(SharedSettings):
+    """One upstream. A platform's class adds `platform: Literal[...]` and its own keys."""
+
+    auth_kinds: ClassVar[frozenset[str]] = frozenset({NONE, BEARER, API_KEY, LOGIN})
+    """The kinds of ``auth`` that the platform can use."""
+
+    name: Annotated[Text, Matching("[a-zA-Z0-9_.-]{1,64}", "1 to 64 of letters, digits, _ . and -")] = Field(
+        description="The value of the label `upstream`; no two upstreams share one."
+    )
+    platform: str = Field(description="The platform's name.")
+    url: HttpUrl = Field(description="The base URL of its API.")
+    auth: AuthSettings = Field(default_factory=AuthSettings, description="How requests prove who they are.")
+
+    def configured_streams(self) -> tuple[StreamSettings, ...]:
+        """The streams that the configuration names, sessions among them."""
+        return ()
+
+    @property
+    def host(self) -> str:
+        """``host[:port]`` of the URL."""
+        return urlsplit(self.url).netloc
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_interval(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("interval") is None:
+            return {**data, "interval": format_duration(cls.default_interval)}
+        return data
+
+    @field_validator("timeout")
+    @classmethod
+    def _within_interval(cls, timeout: float, info: ValidationInfo) -> float:
+        interval = info.data.get("interval", timeout)
+        if timeout > interval:
+            raise refuse(f"at most the interval, {format_duration(interval)}", found=format_duration(timeout))
+        return timeout
+
+    @field_validator("stale_after")
+    @classmethod
+    def _outlives_a_poll(cls, stale_after: float, info: ValidationInfo) -> float:
+        least = info.data.get("interval", 0.0) + info.data.get("timeout", 0.0)
+        if stale_after < least:
+            allowed = f"at least interval + timeout, {format_duration(least)}"
+            raise refuse(allowed, found=format_duration(stale_after))
+        return stale_after
+
+    @field_validator("auth")
+    @classmethod
+    def _usable_auth(cls, auth: AuthSettings) -> AuthSettings:
+        if auth.kind not in cls.auth_kinds:
+            words = {NONE: "nothing", BEARER: "bearer_token", API_KEY: "api_key", LOGIN: "username with password"}
+            usable = " or ".join(words[kind] for kind in words if kind in cls.auth_kinds)
+            raise refuse(f"{usable} on this platform", found=words[auth.kind])
+        return auth
+
+    @model_validator(mode="after")
+    def _consistent(self) -> UpstreamSettings:
+        errors = _repeated_streams(self)
+        if self.stream_label == "hash" and self.stream_hash_key is None:
+            allowed = "stream_label: hash together with stream_hash_key_file (or stream_hash_key_env)"
+            errors["stream_hash_key",] = refuse(allowed, found="nothing")
+        if errors:
+            raise refuse_all("upstream", errors)
+        return self
+
+
+def _repeated_streams(settings: UpstreamSettings) -> dict[Place, PydanticCustomError]:
+    """Configured streams whose id or name another one has, wherever the platform keeps them."""
+    errors: dict[Place, PydanticCustomError] = {}
+    seen: set[tuple[str, str]] = set()
+    for field in type(settings).model_fields:
+        items = getattr(settings, field)
+        if not isinstance(items, tuple):
+            continue
+        for index, stream in enumerate(items):
+            if not isinstance(stream, StreamSettings):
+                continue
+            marks = {("id", stream.id)} | ({("name", stream.name)} if stream.name else set())
+            for kind, _ in sorted(marks & seen):
+                errors[field, index] = refuse(f"each {kind} once in an upstream", found=f"the {kind} of another stream")
+            seen |= marks
+    return errors
