@@ -14,6 +14,7 @@ from exporter.config.loading import ConfigError
 from exporter.config.root import Settings
 from exporter.config.upstream import UpstreamSettings
 from exporter.exposition import Exposition
+from exporter.faults import describe
 from exporter.instruments import Instruments
 from exporter.polling.coordinator import Coordinator
 from exporter.polling.schedule import Schedule
@@ -139,7 +140,9 @@ class Service:
             clock=self.clock,
         )
 
-    def _swap(self, built: Mapping[str, Coordinator], settings: Settings) -> list[tuple[Coordinator, asyncio.Task[None]]]:
+    def _swap(
+        self, built: Mapping[str, Coordinator], settings: Settings
+    ) -> list[tuple[Coordinator, asyncio.Task[None]]]:
         """Let the new coordinators take over; those that leave are returned, cancelled but not yet ended."""
         names = [upstream.name for upstream in settings.upstreams]
         leaving = [name for name in self._coordinators if name in built or name not in names]
@@ -169,9 +172,9 @@ class Service:
         while True:
             try:
                 await coordinator.run()
-            except Exception as error:  # noqa: BLE001 - whatever it was, polling goes on
+            except Exception as error:
                 self.instruments.poller_restarted(settings.platform, settings.name)
-                log.error("poller died and is restarted", upstream=settings.name, error=type(error).__name__, exc_info=True)
+                log.error("poller died and is restarted", upstream=settings.name, error=describe(error))
                 await self.clock.sleep(RESTART_DELAY_SECONDS)
 
     async def _tick(self) -> None:
@@ -180,8 +183,8 @@ class Service:
             for coordinator in list(self._coordinators.values()):
                 try:
                     await coordinator.tick()
-                except Exception as error:  # noqa: BLE001 - the other upstreams age all the same
-                    log.error("states not refreshed", upstream=coordinator.settings.name, error=type(error).__name__)
+                except Exception as error:
+                    log.error("states not refreshed", upstream=coordinator.settings.name, error=describe(error))
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:

@@ -14,6 +14,7 @@ import structlog
 
 from exporter.clock import Clock
 from exporter.config.upstream import UpstreamSettings
+from exporter.faults import describe
 from exporter.instruments import Instruments
 from exporter.model import Reason, StreamState, UpstreamSnapshot, UpstreamView
 from exporter.polling.schedule import Schedule
@@ -88,7 +89,9 @@ class Coordinator:
         try:
             snapshot = await self._ask(requests)
         except UpstreamError as error:
-            self._instruments.poll_finished(**self._labels, seconds=self._clock.monotonic() - began, reason=error.reason)
+            self._instruments.poll_finished(
+                **self._labels, seconds=self._clock.monotonic() - began, reason=error.reason
+            )
             await self._failed(error)
         else:
             self._instruments.poll_finished(**self._labels, seconds=self._clock.monotonic() - began, reason=None)
@@ -125,8 +128,7 @@ class Coordinator:
             message = f"no answer within {self.settings.timeout:g} s"
             raise UpstreamError(Reason.TIMEOUT, message) from None
         except Exception as error:
-            # the text of an unforeseen exception may hold anything the platform sent: only its class is told
-            log.error("poll broke on an internal error", **self._labels, error=type(error).__name__, exc_info=True)
+            log.error("poll broke on an internal error", **self._labels, error=describe(error))
             raise UpstreamError(Reason.INTERNAL, f"internal error: {type(error).__name__}") from None
 
     async def _succeeded(self, snapshot: UpstreamSnapshot, requests: Requests) -> None:
@@ -138,6 +140,7 @@ class Coordinator:
         self._version = snapshot.version or self._version
         await _in_steps(self._tracker.apply(snapshot, now, self._clock_skew or 0.0))
         await _in_steps(self._observe(self._tracker.fresh()))
+        self._histograms.forget_all_but(state.identity.stream for state in self._tracker.states())
         self._count(snapshot)
         self._tell_recovery(now)
         self._up, self._error, self._last_success = True, None, now
@@ -150,7 +153,9 @@ class Coordinator:
         self._failed_polls += 1
         if self._failing_since is None:
             self._failing_since = now
-            log.warning("upstream fails", **self._labels, host=self.settings.host, reason=error.reason, error=str(error))
+            log.warning(
+                "upstream fails", **self._labels, host=self.settings.host, reason=error.reason, error=str(error)
+            )
         else:
             log.debug("upstream still fails", **self._labels, reason=error.reason, error=str(error))
         self._up, self._error = False, error
@@ -192,7 +197,10 @@ class Coordinator:
         if self._failing_since is None:
             return
         log.info(
-            "upstream is back", **self._labels, down_seconds=round(now - self._failing_since, 3), failed_polls=self._failed_polls
+            "upstream is back",
+            **self._labels,
+            down_seconds=round(now - self._failing_since, 3),
+            failed_polls=self._failed_polls,
         )
         self._failing_since, self._failed_polls = None, 0
 

@@ -38,7 +38,7 @@ class Expectation:
         return self._until
 
     def _work_out(self, now: float) -> tuple[bool | None, float]:
-        if self._expected is None or self._expected is False:
+        if not self._expected:
             return (None if self._expected is None else False), math.inf
         until = math.inf
         for start, end in self._windows(now):
@@ -58,8 +58,7 @@ class Expectation:
         if self._expected is True:
             yield -math.inf, math.inf
             return
-        assert isinstance(self._expected, (list, tuple))
-        spans = sorted(span for hours in self._expected for span in _spans(hours, now))
+        spans = sorted(span for hours in self._expected or () for span in _spans(hours, now))
         yield from _merged(spans)
 
 

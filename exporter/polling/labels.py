@@ -24,7 +24,9 @@ class LabelBook:
 
     def configure(self, names: Mapping[str, str]) -> None:
         """The names that the configuration gives, by stream id; they go before all others."""
-        for stream_id in self._configured.keys() ^ names.keys() | {i for i, n in names.items() if self._labels.get(i) != n}:
+        for stream_id in self._configured.keys() ^ names.keys() | {
+            i for i, n in names.items() if self._labels.get(i) != n
+        }:
             self._labels.pop(stream_id, None)
         self._configured = names
         self._taken = set(names.values()) | set(self._labels.values())

@@ -189,7 +189,9 @@ class Tracker:
         excess = len(self._tracked) - self._settings.max_streams
         if excess <= 0:
             return
-        departed = [(t.departed_at, id_) for id_, t in self._tracked.items() if t.departed_at is not None and not t.expectation]
+        departed = [
+            (t.departed_at, id_) for id_, t in self._tracked.items() if t.departed_at is not None and not t.expectation
+        ]
         for _, stream_id in sorted(departed)[:excess]:
             self._forget(stream_id)
 

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.polling.labels import LabelBook
+
+
+def test_rule_name_takes_the_platforms_name_or_the_id() -> None:
+    book = LabelBook("u", "name")
+    assert book.label("1234567890", "main") == "main"
+    assert book.label("abcdefghij", "") == "abcdefghij"
+
+
+def test_rule_id() -> None:
+    assert LabelBook("u", "id").label("1234567890", "main") == "1234567890"
+
+
+def test_a_newcomer_with_a_taken_name_gets_eight_characters_of_its_id() -> None:
+    book = LabelBook("u", "name")
+    assert book.label("aaaaaaaaaaaa", "main") == "main"
+    assert book.label("bbbbbbbbbbbb", "main") == "main#bbbbbbbb"
+
+
+def test_ids_that_begin_alike_stay_apart() -> None:
+    book = LabelBook("u", "name")
+    labels = {book.label(f"session-{n}", "main") for n in range(5)}
+    assert len(labels) == 5
+
+
+def test_a_label_stays_with_its_id_until_it_is_forgotten() -> None:
+    book = LabelBook("u", "name")
+    assert book.label("a" * 12, "main") == "main"
+    assert book.label("a" * 12, "renamed") == "main"
+    book.forget("a" * 12)
+    assert book.label("b" * 12, "main") == "main"
+
+
+def test_the_configuration_names_first_and_reserves() -> None:
+    book = LabelBook("u", "hash", "key")
+    book.configure({"id-1": "stage"})
+    assert book.label("id-1", "whatever") == "stage"
+    book.forget("id-1")
+    named = LabelBook("u", "name")
+    named.configure({"id-1": "stage"})
+    assert named.label("id-2222222222", "stage") == "stage#id-22222"
+
+
+def test_a_changed_configuration_renames() -> None:
+    book = LabelBook("u", "name")
+    book.configure({"id-1": "stage"})
+    assert book.label("id-1", "") == "stage"
+    book.configure({"id-1": "arena"})
+    assert book.label("id-1", "") == "arena"
+    book.configure({})
+    assert book.label("id-1", "own") == "own"
+
+
+def test_hash_is_the_documented_hmac() -> None:
+    expected = hmac.new(b"key", b"edge\0live/secret-key", hashlib.sha256).hexdigest()[:16]
+    assert LabelBook("edge", "hash", "key").label("live/secret-key", "live/secret-key") == expected
+
+
+@given(
+    st.lists(st.tuples(st.text(min_size=1), st.text()), unique_by=lambda pair: pair[0]),
+    st.sampled_from(["name", "id", "hash"]),
+)
+def test_labels_are_unique_and_stable(streams: list[tuple[str, str]], rule: str) -> None:
+    book = LabelBook("u", rule, "key")
+    labels = [book.label(id_, name) for id_, name in streams]
+    assert len(set(labels)) == len(labels)
+    assert [book.label(id_, "") for id_, _ in streams] == labels
