@@ -1,0 +1,105 @@
+"""The node-media-server platform: which version answers, and what it says of its streams."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from exporter.clock import Clock
+from exporter.model import Listing, Reason, UpstreamSnapshot
+from exporter.upstreams.auth import Auth, Basic, NoAuth
+from exporter.upstreams.client import Requests, UpstreamClient
+from exporter.upstreams.errors import UpstreamError
+from exporter.upstreams.node_media_server.bitrates import Bitrates
+from exporter.upstreams.node_media_server.login import NodeMediaServerLogin
+from exporter.upstreams.node_media_server.settings import NodeMediaServerSettings
+from exporter.upstreams.node_media_server.streams import Reading, read_version_2, read_version_4
+from exporter.upstreams.platform import Platform
+from exporter.upstreams.records import Fields, Record
+
+HEALTH_4 = "GET /api/v1/health"
+STREAMS_4 = "GET /api/v1/streams"
+STREAMS_2 = "GET /api/streams"
+SERVER_2 = "GET /api/server"
+NOT_VERSION_4 = frozenset({401, 404})
+"""What version 2 answers on the health of version 4: it knows no such path, or wants its password first."""
+
+
+class NodeMediaServerPlatform(Platform[NodeMediaServerSettings]):
+    """Polls one server; remembers which version it is until a poll fails."""
+
+    name: ClassVar[str] = "node_media_server"
+    settings_class = NodeMediaServerSettings
+    feeds: ClassVar[frozenset[str]] = frozenset(
+        {
+            "application", "protocol", "session", "kind", "video_codec", "audio_codec", "resolution",
+            "status", "live", "start_timestamp_seconds",
+            "ingest_bitrate_bytes_per_second", "egress_bitrate_bytes_per_second", "ingest_bytes",
+            "viewers", "system_clients", "frames_per_second", "width_pixels", "height_pixels", "recording",
+        }
+    )  # fmt: skip
+
+    def __init__(self, settings: NodeMediaServerSettings, client: UpstreamClient, clock: Clock) -> None:
+        super().__init__(settings, client, clock)
+        self._generation: int | None = None
+        self._version = ""
+        self._bitrates = Bitrates()
+        self._auth_2: Auth = NoAuth()
+        self._auth_4: Auth = NoAuth()
+        if settings.auth.kind == "login":
+            self._auth_2 = Basic(settings.auth)
+            self._auth_4 = NodeMediaServerLogin(settings.auth, clock)
+
+    async def poll(self, requests: Requests) -> UpstreamSnapshot:
+        """The list of all streams; which version answers is found out first, where it is not known."""
+        fields = Fields()
+        try:
+            if self._generation is None:
+                await self._recognise(requests)
+            readings = await self._read(requests, fields)
+        except UpstreamError:
+            self._generation = None
+            raise
+        return UpstreamSnapshot(
+            streams=self._bitrates.rated(readings, self.clock.monotonic()),
+            listing=Listing.COMPLETE,
+            dropped_fields=dict(fields.dropped),
+            version=self._version,
+        )
+
+    @classmethod
+    def requests_per_minute(cls, settings: NodeMediaServerSettings) -> float:
+        """One list a poll; recognising the version and logging in are rare."""
+        return 60.0 / settings.interval
+
+    async def _read(self, requests: Requests, fields: Fields) -> list[Reading]:
+        if self._generation == 4:
+            return list(read_version_4((await requests.get(STREAMS_4)).data, fields))
+        return list(read_version_2((await requests.get(STREAMS_2)).data, fields))
+
+    async def _recognise(self, requests: Requests) -> None:
+        """Version 4 says so on its health page, which is open; version 2 has its list of streams."""
+        try:
+            answer = await requests.get(HEALTH_4, auth=False)
+        except UpstreamError as error:
+            if error.status not in NOT_VERSION_4:
+                raise
+            await self._recognise_version_2(requests)
+            return
+        data = Record.of(answer.data, Fields()).record("data")
+        if data is None:
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{HEALTH_4}: not the answer of a node-media-server")
+        self.client.auth = self._auth_4
+        self._generation, self._version = 4, data.text("version")
+
+    async def _recognise_version_2(self, requests: Requests) -> None:
+        self.client.auth = self._auth_2
+        self._generation = 2
+        try:
+            # it measures the processor's load for this answer, so it is asked only here
+            answer = await requests.get(SERVER_2)
+        except UpstreamError as error:
+            if error.reason is Reason.NOT_FOUND:
+                text = f"neither {HEALTH_4} nor {SERVER_2} is there: is the url right, and does the server have its API on?"
+                raise UpstreamError(Reason.NOT_FOUND, text, status=error.status) from None
+            raise
+        self._version = Record.of(answer.data, Fields()).text("version")

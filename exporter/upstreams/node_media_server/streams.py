@@ -1,0 +1,135 @@
+"""What node-media-server says of its streams, as samples: the list of version 2 and that of version 4.
+
+Source: node-media-server 2.7.4, ``src/api/controllers/streams.js``, and 4.2.4 to 4.4.3, ``src/api/handlers/streams.js``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from exporter.model import Status, StreamSample
+from exporter.upstreams.errors import UpstreamError
+from exporter.upstreams.node_media_server.codecs import audio_codec, video_codec
+from exporter.upstreams.records import Fields, Record
+
+KIND = "stream"
+_STATUSES = {"publishing": Status.LIVE, "reconnecting": Status.CONNECTING, "idle": Status.IDLE}
+"""Version 4.3 and later. ``reconnecting``: the publisher is gone, for 30 s the server holds its place."""
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """A stream as the server describes it, and the rates that only version 4.4 and later have (bytes per second)."""
+
+    sample: StreamSample
+    ingest_rate: float | None = None
+    egress_rate: float | None = None
+
+
+def read_version_2(answer: Any, fields: Fields) -> Iterator[Reading]:
+    """``{application: {key: {publisher, subscribers}}}``; what is no such object is counted and left out."""
+    for application, streams in Record.of(answer, fields).raw.items():
+        for key, raw in _objects(streams, fields):
+            yield _read_version_2(application, key, raw)
+
+
+def _objects(streams: object, fields: Fields) -> Iterator[tuple[str, Record]]:
+    try:
+        for key, raw in Record.of(streams, fields).raw.items():
+            yield key, Record.of(raw, fields)
+    except UpstreamError:
+        # the field's name would be that of a stream, which may be a secret
+        fields.drop("stream")
+
+
+def _read_version_2(application: str, key: str, record: Record) -> Reading:
+    publisher = record.record("publisher")
+    subscribers = record.records("subscribers") if "subscribers" in record else None
+    watched = StreamSample(
+        id=f"{application}/{key}",
+        application=application,
+        kind=KIND,
+        status=Status.IDLE,
+        live=False,
+        viewers=None if subscribers is None else len(subscribers),
+    )
+    if publisher is None:
+        return Reading(watched)
+    video, audio = publisher.record("video"), publisher.record("audio")
+    width = video.count("width") if video else None
+    height = video.count("height") if video else None
+    return Reading(
+        msgspec.structs.replace(
+            watched,
+            status=Status.LIVE,
+            live=True,
+            # whoever publishes to version 2 does so over RTMP, its own relays too
+            protocol="rtmp",
+            session=publisher.text("clientId"),
+            start_timestamp_seconds=publisher.time_iso("connectCreated"),
+            ingest_bytes=publisher.total("bytes"),
+            video_codec=video.text("codec").lower() if video else "",
+            audio_codec=audio.text("codec").lower() if audio else "",
+            frames_per_second=(video.number("fps", low=0.0) or None) if video else None,
+            **_picture(width, height),
+        )
+    )
+
+
+def read_version_4(answer: Any, fields: Fields) -> Iterator[Reading]:
+    """``{data: {streams: [...]}}``; an entry that does not say which stream it is about is counted and left out."""
+    data = Record.of(answer, fields).record("data")
+    for record in data.records("streams") if data else ():
+        application, name = record.text("app"), record.text("name")
+        if application and name:
+            yield _read_version_4(application, name, record)
+        else:
+            fields.drop("name")
+
+
+def _read_version_4(application: str, name: str, record: Record) -> Reading:
+    publisher = record.record("publisher")
+    recording = record.flag("recording")
+    subscribers = record.count("subscribers")
+    # a recording is a subscriber to the server, and no viewer
+    recorders = None if recording is None else int(recording)
+    status = _STATUSES.get(record.text("status"), Status.LIVE) if publisher else Status.IDLE
+    live = status is Status.LIVE
+    sample = StreamSample(
+        id=f"{application}/{name}",
+        application=application,
+        kind=KIND,
+        status=status,
+        live=live,
+        viewers=None if subscribers is None else max(0, subscribers - (recorders or 0)),
+        system_clients=recorders,
+        recording=recording,
+        **(_publish(publisher) if publisher else {}),
+    )
+    if not live:
+        return Reading(sample)
+    return Reading(sample, record.number("inBps", low=0.0), record.number("outBps", low=0.0))
+
+
+def _publish(publisher: Record) -> dict[str, Any]:
+    """What version 4 says of a publisher; picture and codecs are what it announced, 0 or missing when it did not."""
+    return {
+        "protocol": publisher.text("protocol").lower(),
+        "session": publisher.text("id"),
+        "start_timestamp_seconds": publisher.time_ms("createTime"),
+        "ingest_bytes": publisher.total("inBytes"),
+        "video_codec": video_codec(publisher.raw.get("videoCodec")),
+        "audio_codec": audio_codec(publisher.raw.get("audioCodec")),
+        "frames_per_second": publisher.number("videoFramerate", low=0.0) or None,
+        **_picture(publisher.count("videoWidth"), publisher.count("videoHeight")),
+    }
+
+
+def _picture(width: int | None, height: int | None) -> dict[str, Any]:
+    return {
+        "width_pixels": width or None,
+        "height_pixels": height or None,
+        "resolution": f"{width}x{height}" if width and height else "",
+    }
