@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 import structlog
 
 from exporter import __version__, demo
+from exporter.catalogue.reference import reference
 from exporter.checking import check
 from exporter.config.loading import ConfigError, load
 from exporter.config.root import Settings

@@ -55,8 +55,10 @@ async def serve(service: Service, app: web.Application, sockets: Sequence[socket
         loop.remove_signal_handler(signal.SIGHUP)
         for task in reloads:
             task.cancel()
-        await runner.cleanup()
+        for site in list(runner.sites):
+            await site.stop()
         await service.stop()
+        await runner.cleanup()
     log.info("stopped")
 
 

@@ -1,0 +1,117 @@
+"""``stream-exporter demo``: simulated platforms and the exporter that polls them, on one port of one process."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import yaml
+
+from exporter.clock import Clock
+from exporter.config.loading import load
+from exporter.config.root import Settings
+from exporter.process import serve
+from exporter.service import Service
+from exporter.simulator.app import make_simulator
+from exporter.simulator.fleet import Fleet
+from exporter.simulator.streams import PLATFORMS
+from exporter.simulator.world import World
+from exporter.web.app import WebOptions, make_app
+from exporter.web.listening import format_address
+
+DEFAULT_LISTEN_ADDRESS: Final = "127.0.0.1:10071"
+INTERVAL: Final = "5s"
+"""Of the polls and of the scrapes."""
+
+_POLLED_IN_TURN = 25
+"""WAVE is asked session by session: with one more request at a time for so many sessions, a round ends in time."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What the command line says of the demo."""
+
+    streams: int
+    seed: int
+    speed: float
+    output_directory: Path
+
+
+async def run(plan: Plan, sockets: Sequence[socket.socket], *, web_options: WebOptions) -> None:
+    """Write the configurations, say what to open, and serve until a signal."""
+    address = _own_address(sockets[0])
+    base_url = f"http://{address}"
+    fleet = Fleet(plan.streams, seed=plan.seed, speed=plan.speed)
+    plan.output_directory.mkdir(parents=True, exist_ok=True)
+    configuration_file = plan.output_directory / "config.yaml"
+    prometheus_file = plan.output_directory / "prometheus.yml"
+    _write(configuration_file, exporter_configuration(fleet, f"{base_url}/simulator"))
+    _write(prometheus_file, prometheus_configuration(address, web_options.telemetry_path))
+
+    def load_file() -> Settings:
+        # The demo is the same everywhere: the environment has no say.
+        return load(configuration_file, {})
+
+    service = Service(load_file(), load=load_file)
+    app = make_app(service, options=web_options)
+    app.add_subapp("/simulator", make_simulator(World(fleet, Clock())))
+    print(announcement(fleet, base_url, web_options.telemetry_path, plan.output_directory), flush=True)
+    await serve(service, app, sockets)
+
+
+def exporter_configuration(fleet: Fleet, simulator_url: str) -> dict[str, Any]:
+    """The exporter's own configuration, for a fleet whose simulator stands at ``simulator_url``."""
+    largest = max(len(fleet.of(platform)) for platform in PLATFORMS)
+    defaults = {"interval": INTERVAL, "max_concurrent_requests": min(10 + largest // _POLLED_IN_TURN, 100)}
+    return {"defaults": defaults, **fleet.configuration(simulator_url)}
+
+
+def prometheus_configuration(address: str, telemetry_path: str) -> dict[str, Any]:
+    """A whole ``prometheus.yml`` that scrapes the demo."""
+    scrape = {
+        "job_name": "stream-exporter",
+        "scrape_interval": INTERVAL,
+        "scrape_timeout": INTERVAL,
+        "metrics_path": telemetry_path,
+        "static_configs": [{"targets": [address]}],
+    }
+    return {"scrape_configs": [scrape]}
+
+
+def announcement(fleet: Fleet, base_url: str, telemetry_path: str, directory: Path) -> str:
+    """What to open, what to run beside it, how to break something."""
+    platform, stream = next((p, streams[0]) for p in PLATFORMS if (streams := fleet.of(p)))
+    fault = msgspec.json.encode(
+        {"platform": platform, "stream": stream.name, "fault": "unhealthy", "for": "2m"}
+    ).decode()
+    return f"""\
+{fleet.size} simulated streams on {sum(1 for p in PLATFORMS if fleet.of(p))} platforms, polled every {INTERVAL}.
+
+Open
+  {base_url}/
+  {base_url}{telemetry_path}
+
+Scrape it with Prometheus (http://127.0.0.1:9090/)
+  prometheus --config.file={directory}/prometheus.yml --storage.tsdb.path={directory}/data
+
+Make a fault, see it in the metrics
+  curl -X POST {base_url}/simulator/faults -d '{fault}'
+  curl -s {base_url}{telemetry_path} | grep '^stream_health.*{stream.name}'
+
+Ctrl-C ends it."""
+
+
+def _own_address(bound: socket.socket) -> str:
+    """Where this process reaches itself; an address that stands for all becomes the loopback."""
+    host, port = bound.getsockname()[:2]
+    if host == "0.0.0.0":  # noqa: S104 - compared, not listened on
+        host = "127.0.0.1"
+    if host == "::":
+        host = "127.0.0.1" if socket.has_dualstack_ipv6() else "::1"
+    return format_address(host, port)
+
+
+def _write(file: Path, content: dict[str, Any]) -> None:
+    file.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
