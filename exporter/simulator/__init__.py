@@ -1,0 +1,10 @@
+"""The platforms' own APIs over a fleet of living streams: for the demo, the tests and the bench.
+
+Stands apart: of the exporter it knows nothing but the clock.
+"""
+
+from exporter.simulator.app import make_app
+from exporter.simulator.fleet import Fleet
+from exporter.simulator.world import Options
+
+__all__ = ["Fleet", "Options", "make_app"]

@@ -1,0 +1,40 @@
+"""The simulator by itself: ``python -m exporter.simulator``."""
+
+from __future__ import annotations
+
+import argparse
+
+from aiohttp import web
+
+from exporter.simulator.app import make_app
+from exporter.simulator.fleet import Fleet
+from exporter.simulator.world import Options
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Serve until interrupted."""
+    parser = argparse.ArgumentParser(
+        prog="python -m exporter.simulator",
+        description="Serve the APIs of simulated streaming platforms.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=10072, help="port to listen on, 0 for any")
+    parser.add_argument("--streams", type=int, default=60, help="streams in all")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed makes the same fleet")
+    parser.add_argument("--speed", type=float, default=1.0, help="how fast the streams live; rates stay in wall time")
+    parser.add_argument(
+        "--wave-rate-limit", type=int, default=Options().wave_rate_limit, help="requests a minute and key"
+    )
+    chosen = parser.parse_args(arguments)
+    try:
+        fleet = Fleet(chosen.streams, seed=chosen.seed, speed=chosen.speed)
+        options = Options(wave_rate_limit=chosen.wave_rate_limit)
+    except ValueError as error:
+        parser.error(str(error))
+    app = make_app(fleet, options=options)
+    web.run_app(app, host=chosen.host, port=chosen.port, shutdown_timeout=2.0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""The simulator as one application: each platform below its own path, the controls beside them."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from exporter.clock import Clock
+from exporter.simulator.control import FaultControl
+from exporter.simulator.fleet import Fleet
+from exporter.simulator.livepeer import livepeer_app
+from exporter.simulator.serving import dated
+from exporter.simulator.storm import storm_app
+from exporter.simulator.wave import wave_app
+from exporter.simulator.wave_events import Events
+from exporter.simulator.world import Options, World
+
+
+def make_app(fleet: Fleet, clock: Clock | None = None, options: Options | None = None) -> web.Application:
+    """``/livepeer/api``, ``/storm/api``, ``/wave/api/v1``, ``/faults`` and ``/wave/events``, below where it is mounted."""
+    world = World(fleet, clock or Clock(), options or Options())
+    faults, events = FaultControl(world), Events(world)
+    app = web.Application(middlewares=(dated(world),))
+    app.add_routes(
+        [
+            web.post("/faults", faults.order),
+            web.get("/faults", faults.show),
+            web.delete("/faults", faults.clear),
+            web.get("/wave/events", events.show),
+        ]
+    )
+    app.add_subapp("/livepeer/api", livepeer_app(world))
+    app.add_subapp("/storm/api", storm_app(world))
+    app.add_subapp("/wave/api/v1", wave_app(world, events))
+    return app

@@ -1,0 +1,145 @@
+"""Who the streams of the fleet are: names, ids and what each sends when nothing is wrong."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from dataclasses import dataclass
+from enum import StrEnum
+
+from exporter.simulator.dice import Purpose, letters, pick, roll, unit
+
+_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+_PLACES = (
+    "main-stage", "court", "paddock-cam", "pit-lane", "studio-a", "newsroom", "press-room", "pitch", "arena", "chapel",
+    "keynote", "grid-cam", "finish-line", "backstage", "city-hall", "lecture-hall", "radio-booth", "sky-cam", "harbour",
+    "green-room", "velodrome", "gallery", "warm-up-track", "helicopter",
+)  # fmt: skip
+
+
+class Platform(StrEnum):
+    """The platforms that the simulator speaks; the fleet is dealt to them in turn."""
+
+    LIVEPEER = "livepeer"
+    STORM = "storm"
+    WAVE = "wave"
+
+
+PLATFORMS = tuple(Platform)
+
+_STORM_APPLICATIONS = ("edge", "live", "sport", "event")
+_WAVE_PROTOCOLS = ("webrtc", "webrtc", "webrtc", "srt", "srt", "rtmp")
+_MEGABITS = (2.5, 3.0, 4.0, 4.0, 5.0, 6.0, 8.0)
+_FRAME_RATES = (25.0, 25.0, 30.0, 50.0)
+_CYCLES = (1, 1, 2, 2, 3, 6)
+_WITHOUT_AUDIENCE = 0.1
+_LARGEST_AUDIENCE = 2000.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stream:
+    """One stream of the fleet: what does not change while the world turns."""
+
+    index: int
+    """Its place in the fleet."""
+    platform: Platform
+    name: str
+    id: str
+    """Livepeer: the stream's uuid; Storm: ``application/key``; WAVE: the session's id."""
+    application: str
+    """Storm's application; empty elsewhere."""
+    playback_id: str
+    """Livepeer's playback id; WAVE's stream id in analytics; empty on Storm."""
+    secret_key: str
+    """What an encoder publishes with. Livepeer shows it in every answer: a secret."""
+    protocol: str
+    bitrate: float
+    """What the encoder is set to, in bytes per second."""
+    frame_rate: float
+    width: int
+    height: int
+    audience: float
+    """Viewers on the average of a day."""
+    cycles: int
+    """How many periods of the fleet (``life.PERIOD_SECONDS``) one publish lasts."""
+    wobble_seconds: float
+    """How long one swing of the encoder's bitrate around its setting takes."""
+    wobble_angle: float
+    day_angle: float
+    """Where in the simulated day its audience peaks."""
+    latency_seconds: float
+    round_trip_seconds: float
+    targets: int
+    """Multistream targets (Livepeer)."""
+
+    @property
+    def megabits(self) -> float:
+        """The encoder's setting in Mbit/s."""
+        return self.bitrate * 8 / 1e6
+
+
+def make_stream(seed: int, index: int) -> Stream:
+    """The stream at ``index`` of the fleet of ``seed``."""
+    platform = PLATFORMS[index % len(PLATFORMS)]
+    name = _name(seed, platform, index // len(PLATFORMS))
+    application = pick(_STORM_APPLICATIONS, seed, index, Purpose.IDENTITY, 1) if platform is Platform.STORM else ""
+
+    def nature(number: int) -> float:
+        return unit(seed, index, Purpose.NATURE, number)
+
+    tall = pick((720, 1080, 1080), seed, index, Purpose.NATURE, 1)
+    return Stream(
+        index=index,
+        platform=platform,
+        name=name,
+        id=_identity(seed, index, platform, f"{application}/{name}"),
+        application=application,
+        playback_id=_playback_id(seed, index, platform),
+        secret_key="-".join(letters(4, _ALPHABET, seed, index, Purpose.SECRET, part) for part in range(4)),
+        protocol=pick(_WAVE_PROTOCOLS, seed, index, Purpose.NATURE, 2) if platform is Platform.WAVE else "rtmp",
+        bitrate=pick(_MEGABITS, seed, index, Purpose.NATURE, 3) * 1e6 / 8,
+        frame_rate=pick(_FRAME_RATES, seed, index, Purpose.NATURE, 4),
+        width=tall * 16 // 9,
+        height=tall,
+        audience=_audience(unit(seed, index, Purpose.AUDIENCE, 1)),
+        cycles=pick(_CYCLES, seed, index, Purpose.NATURE, 5),
+        wobble_seconds=40.0 + 60.0 * nature(6),
+        wobble_angle=2 * math.pi * nature(7),
+        day_angle=0.8 * (unit(seed, index, Purpose.AUDIENCE, 2) - 0.5),
+        latency_seconds=0.2 + 3.0 * nature(8) ** 2,
+        round_trip_seconds=0.015 + 0.06 * nature(9),
+        targets=pick((0, 0, 1, 2), seed, index, Purpose.NATURE, 10) if platform is Platform.LIVEPEER else 0,
+    )
+
+
+def _name(seed: int, platform: Platform, ordinal: int) -> str:
+    """A place of a broadcaster; from the second round on with its number."""
+    first = roll(seed, Purpose.IDENTITY, PLATFORMS.index(platform)) % len(_PLACES)
+    again, place = divmod(ordinal, len(_PLACES))
+    # 7 shares no divisor with the number of places, so that every place has its turn.
+    name = _PLACES[(first + 7 * place) % len(_PLACES)]
+    return f"{name}-{again + 1}" if again else name
+
+
+def _identity(seed: int, index: int, platform: Platform, path: str) -> str:
+    if platform is Platform.STORM:
+        return path
+    if platform is Platform.WAVE:
+        return f"sess_{1000 + index}_{letters(6, _ALPHABET, seed, index, Purpose.IDENTITY, 2)}"
+    bits = roll(seed, index, Purpose.IDENTITY, 3) << 64 | roll(seed, index, Purpose.IDENTITY, 4)
+    return str(uuid.UUID(int=bits, version=4))
+
+
+def _playback_id(seed: int, index: int, platform: Platform) -> str:
+    if platform is Platform.STORM:
+        return ""
+    word = letters(16 if platform is Platform.LIVEPEER else 8, _ALPHABET, seed, index, Purpose.IDENTITY, 5)
+    return word if platform is Platform.LIVEPEER else f"str_{index}{word}"
+
+
+def _audience(chance: float) -> float:
+    """Few streams have many viewers, most have some, and some have none."""
+    if chance < _WITHOUT_AUDIENCE:
+        return 0.0
+    return float(_LARGEST_AUDIENCE ** ((chance - _WITHOUT_AUDIENCE) / (1 - _WITHOUT_AUDIENCE)))
