@@ -71,4 +71,4 @@ class ViewFamily(Family, Generic[T]):
     fields: frozenset[str] = frozenset()
     """The fields of ``StreamSample`` that it shows; a platform that feeds one of them feeds the family."""
     each: str = ""
-    """What there is one series for, when it is not one per stream: ``condition``."""
+    """What there is one series for where an object can have several: ``condition``. Empty: one at most."""

@@ -61,8 +61,8 @@ def labelled(
     name: str,
     help_: str,
     *labels: str,
-    each: str,
     values: Callable[[StreamState], Iterable[Labelled]] | None,
+    each: str = "",
     fields: frozenset[str] = frozenset(),
     source: Source = Source.PLATFORM,
 ) -> StreamFamily:
@@ -98,7 +98,7 @@ def word(name: str, help_: str, label: str, field: str) -> StreamFamily:
         word = read(state)
         return (((word,), 1),) if word else ()
 
-    return labelled(name, help_, label, each=f"current {label}", values=values, fields=frozenset({field}))
+    return labelled(name, help_, label, values=values, fields=frozenset({field}))
 
 
 def _count(field: str) -> Callable[[StreamState], int | None]:

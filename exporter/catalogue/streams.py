@@ -45,7 +45,6 @@ def _life() -> Iterator[StreamFamily]:
         "stream_info",
         "What does not change while the stream is live; what is not known is empty. Always 1.",
         *_INFO_FIELDS,
-        each="stream",
         values=_info,
         fields=frozenset(_INFO_FIELDS),
     )
@@ -60,7 +59,6 @@ def _life() -> Iterator[StreamFamily]:
         "stream_status",
         "The current status, normalised; only the current one is exposed. Always 1.",
         "status",
-        each="current status",
         values=_status,
         fields=frozenset({"status"}),
     )
