@@ -1,0 +1,65 @@
+"""Bitrates from byte totals: the platform's own rates keep their last value while a stream is stalled.
+
+Totals move in steps of about 50 s, so a rate needs several of them; a total that stands still for longer than one and a
+half is a stall. Source: the platform's published collector, which writes every 50 s at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+import msgspec
+
+from exporter.model import StreamSample
+from exporter.upstreams.rates import ByteRate
+
+WINDOW_SECONDS = 120.0
+STALL_SECONDS = 75.0
+
+
+class _Rates:
+    """The two rates of one publish."""
+
+    __slots__ = ("ingest", "transcode")
+
+    def __init__(self) -> None:
+        self.ingest = ByteRate(window_seconds=WINDOW_SECONDS, stall_seconds=STALL_SECONDS)
+        self.transcode = ByteRate(window_seconds=WINDOW_SECONDS, stall_seconds=STALL_SECONDS)
+
+    def applied(self, sample: StreamSample, now: float) -> StreamSample:
+        ingest = _rate(self.ingest, sample.ingest_bytes, now, sample.ingest_bitrate_bytes_per_second)
+        transcode = _rate(self.transcode, sample.transcoded_bytes, now, sample.transcode_bitrate_bytes_per_second)
+        return msgspec.structs.replace(
+            sample, ingest_bitrate_bytes_per_second=ingest, transcode_bitrate_bytes_per_second=transcode
+        )
+
+
+class Bitrates:
+    """The rates of all live streams, kept from poll to poll."""
+
+    def __init__(self) -> None:
+        self._rates: dict[tuple[str, str], _Rates] = {}
+
+    def applied(self, samples: Iterable[StreamSample], now: float, *, keep: Collection[str]) -> list[StreamSample]:
+        """The samples with their bitrates; the reported one stands until the window is filled.
+
+        ``now``: seconds of a clock that never runs backwards. ``keep``: ids of streams that this poll has no word of.
+        """
+        before, self._rates = self._rates, {}
+        rated = []
+        for sample in samples:
+            if sample.live:
+                # the totals of one session are not those of the next, nor of the stream
+                publish = (sample.id, sample.session)
+                rates = self._rates[publish] = before.get(publish) or _Rates()
+                sample = rates.applied(sample, now)
+            rated.append(sample)
+        self._rates |= {
+            publish: rates for publish, rates in before.items() if publish[0] in keep and publish not in self._rates
+        }
+        return rated
+
+
+def _rate(rate: ByteRate, total: float | None, now: float, reported: float | None) -> float | None:
+    derived = None if total is None else rate.update(total, now)
+    return reported if derived is None else derived

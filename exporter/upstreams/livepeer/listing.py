@@ -1,0 +1,104 @@
+"""The active streams: ``GET /stream?streamsonly=1&active=1``, all its pages."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl, urlsplit
+
+import msgspec
+
+from exporter.model import Listing, Reason
+from exporter.upstreams.client import Requests
+from exporter.upstreams.errors import UpstreamError
+from exporter.upstreams.livepeer.readings import Reading, read_stream
+from exporter.upstreams.records import Fields, Record
+
+ENDPOINT = "GET /stream"
+PAGE_SIZE = 1000
+"""The platform's maximum; with its default of 20 a list would take fifty times as many requests."""
+MAX_PAGES = 1000
+Params = tuple[tuple[str, str], ...]
+FIRST_PAGE: Params = (("streamsonly", "1"), ("active", "1"), ("limit", str(PAGE_SIZE)))
+
+
+class StreamList(msgspec.Struct, frozen=True):
+    """The streams that the platform lists as active, by id."""
+
+    streams: dict[str, Reading]
+    listing: Listing
+
+    def is_active(self, stream_id: str) -> bool | None:
+        """Whether the platform says that the stream is active; None: it does not say."""
+        reading = self.streams.get(stream_id)
+        if reading is not None:
+            return reading.active
+        return False if self.listing is Listing.COMPLETE else None
+
+
+class EndlessListError(UpstreamError):
+    """The list does not come to an end: a page came again, or there are too many."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(Reason.BAD_RESPONSE, f"{ENDPOINT}: {what}")
+
+
+async def ask_list(requests: Requests, fields: Fields) -> StreamList:
+    """Ask for all pages, as long as the platform announces a next one; a page's length says nothing.
+
+    Pages are offsets into an order that changes while they are read: a stream that comes twice counts once.
+    """
+    pages = _Pages()
+    params: Params | None = FIRST_PAGE
+    while params is not None:
+        pages.announce(params)
+        answer = await requests.get(ENDPOINT, params=params)
+        pages.take(answer.data, fields)
+        params = None if answer.link_next is None else _query(answer.link_next)
+    return pages.result()
+
+
+class _Pages:
+    """The pages so far."""
+
+    def __init__(self) -> None:
+        self._streams: dict[str, Reading] = {}
+        self._asked: set[Params] = set()
+        self._seen: set[tuple[str, ...]] = set()
+        self._complete = True
+
+    def announce(self, params: Params) -> None:
+        """Another page is to be asked for; raises where that would not end."""
+        if params in self._asked:
+            raise EndlessListError("a page was announced again")
+        if len(self._asked) == MAX_PAGES:
+            raise EndlessListError(f"more than {MAX_PAGES} pages")
+        self._asked.add(params)
+
+    def take(self, rows: object, fields: Fields) -> None:
+        """Read a page; a row that does not tell which stream it is costs that row alone, and is counted."""
+        if not isinstance(rows, list):
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{ENDPOINT}: not a list")
+        page = {reading.sample.id: reading for row in rows if (reading := _read(row, fields))}
+        self._complete &= len(page) == len(rows)
+        ids = tuple(page)
+        if ids and ids in self._seen:
+            raise EndlessListError("a page came again")
+        self._seen.add(ids)
+        self._streams |= page
+
+    def result(self) -> StreamList:
+        """With one page of which every row was read, what is missing is not active."""
+        is_whole = self._complete and len(self._asked) == 1
+        return StreamList(self._streams, Listing.COMPLETE if is_whole else Listing.PAGED)
+
+
+def _read(row: object, fields: Fields) -> Reading | None:
+    stream_id = row.get("id") if isinstance(row, dict) else None
+    if not isinstance(stream_id, str) or not stream_id:
+        fields.drop("id")
+        return None
+    reading = read_stream(Record(row, fields))
+    return reading if reading.sample.id else None
+
+
+def _query(link: str) -> Params:
+    return tuple(parse_qsl(urlsplit(link).query, keep_blank_values=True))

@@ -1,0 +1,138 @@
+"""Polling Livepeer Studio: which requests a poll makes, and how their answers become one snapshot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import ClassVar
+
+from exporter.clock import Clock
+from exporter.config.upstream import StreamSettings
+from exporter.model import Listing, Reason, StreamSample, UpstreamSnapshot
+from exporter.upstreams.client import Requests, UpstreamClient
+from exporter.upstreams.errors import UpstreamError
+from exporter.upstreams.livepeer.bitrates import Bitrates
+from exporter.upstreams.livepeer.details import DetailsBook
+from exporter.upstreams.livepeer.life import listed_stream, newest, watched_stream
+from exporter.upstreams.livepeer.listing import EndlessListError, StreamList, ask_list
+from exporter.upstreams.livepeer.sessions import SessionReader, Watched
+from exporter.upstreams.livepeer.settings import LivepeerSettings
+from exporter.upstreams.livepeer.viewership import Viewership, ask_viewership
+from exporter.upstreams.platform import Platform
+from exporter.upstreams.records import Fields
+
+
+class Livepeer(Platform[LivepeerSettings]):
+    """Polls one account of Livepeer Studio; it remembers byte totals, details and the parents of single sessions."""
+
+    name: ClassVar[str] = "livepeer"
+    settings_class = LivepeerSettings
+    feeds: ClassVar[frozenset[str]] = frozenset(
+        {
+            "name", "session", "kind", "playback_id",
+            "status", "live", "start_timestamp_seconds", "end_timestamp_seconds", "last_seen_timestamp_seconds",
+            "healthy", "health_conditions", "issues",
+            "ingest_bitrate_bytes_per_second", "transcode_bitrate_bytes_per_second", "ingest_bytes", "transcoded_bytes",
+            "source_segments", "transcoded_segments", "source_media_seconds", "transcoded_media_seconds",
+            "transcode_realtime_ratio",
+            "renditions", "multistream_targets",
+            "viewers", "viewer_error_ratio",
+            "recording", "recording_status", "publish_allowed",
+        }
+    )  # fmt: skip
+
+    def __init__(self, settings: LivepeerSettings, client: UpstreamClient, clock: Clock) -> None:
+        super().__init__(settings, client, clock)
+        self._sessions = SessionReader(settings)
+        self._bitrates = Bitrates()
+        self._details = DetailsBook(settings.health_details, clock) if settings.health_details else None
+        self._listed: frozenset[str] = frozenset()
+        """The ids of the last list: when the next one fails, these are the streams that it fails for."""
+
+    def configured_streams(self) -> tuple[StreamSettings, ...]:
+        """The configured streams; a single session stands under its parent as soon as that is known."""
+        return self._sessions.configured_streams()
+
+    async def poll(self, requests: Requests) -> UpstreamSnapshot:
+        """The list, the sessions of what is configured and the viewers at once; then details of what is live."""
+        fields = Fields()
+        listed, watched, viewership = await asyncio.gather(
+            self._list(requests, fields), self._sessions.ask(requests, fields), self._viewership(requests, fields)
+        )
+        if isinstance(listed, EndlessListError):
+            raise listed
+        failures = self._failures(listed, watched)
+        if not isinstance(listed, StreamList) and not watched.answered:
+            # viewers alone say nothing of any stream
+            raise listed if isinstance(listed, UpstreamError) else next(iter(watched.errors.values()))
+        now = requests.now if requests.server_time is None else requests.server_time
+        samples = _samples(listed if isinstance(listed, StreamList) else None, watched, failures, now)
+        if viewership is not None:
+            samples = [viewership.applied(sample) for sample in samples]
+        samples = self._bitrates.applied(samples, self.clock.monotonic(), keep=failures.keys())
+        if self._details is not None:
+            samples = await self._details.applied(requests, samples, fields)
+        return UpstreamSnapshot(
+            streams=tuple(samples),
+            listing=listed.listing if isinstance(listed, StreamList) else Listing.DIRECT,
+            failures=failures,
+            dropped_fields=dict(fields.dropped),
+        )
+
+    @classmethod
+    def requests_per_minute(cls, settings: LivepeerSettings) -> float:
+        """The list's first page, the viewers, one request per configured stream, and the details of those.
+
+        Further pages and the details of discovered streams come on top: how many there are is not known here.
+        """
+        configured = len(settings.streams) + len(settings.sessions)
+        per_poll = configured + (1 if settings.discovers else 0) + (1 if settings.viewership else 0)
+        details = 60.0 / settings.health_details * configured if settings.health_details else 0.0
+        return 60.0 / settings.interval * per_poll + details
+
+    async def _list(self, requests: Requests, fields: Fields) -> StreamList | UpstreamError | None:
+        if not self.settings.discovers:
+            return None
+        try:
+            return await ask_list(requests, fields)
+        except UpstreamError as error:
+            return error
+
+    async def _viewership(self, requests: Requests, fields: Fields) -> Viewership | None:
+        if not self.settings.viewership:
+            return None
+        try:
+            return await ask_viewership(requests, fields)
+        except UpstreamError:
+            # viewers are an extra that some keys may not ask for: without them the poll is as good
+            return None
+
+    def _failures(self, listed: StreamList | UpstreamError | None, watched: Watched) -> dict[str, Reason]:
+        failures = {stream_id: error.reason for stream_id, error in watched.errors.items()}
+        if isinstance(listed, StreamList):
+            self._listed = frozenset(listed.streams)
+        elif listed is not None:
+            failures |= dict.fromkeys(self._listed - failures.keys() - watched.answered.keys(), listed.reason)
+        return failures
+
+
+def _samples(
+    listed: StreamList | None, watched: Watched, failures: Mapping[str, Reason], now: float
+) -> list[StreamSample]:
+    streams = listed.streams if listed else {}
+    samples = [
+        watched_stream(
+            stream_id,
+            newest(sessions, now),
+            streams.get(stream_id),
+            listed.is_active(stream_id) if listed else None,
+            now,
+        )
+        for stream_id, sessions in watched.answered.items()
+    ]
+    samples += [
+        listed_stream(reading, now)
+        for stream_id, reading in streams.items()
+        if stream_id not in watched.answered and stream_id not in failures
+    ]
+    return samples
