@@ -16,8 +16,12 @@ from exporter.simulator.world import Options, World
 
 
 def make_app(fleet: Fleet, clock: Clock | None = None, options: Options | None = None) -> web.Application:
-    """``/livepeer/api``, ``/storm/api``, ``/wave/api/v1``, ``/faults`` and ``/wave/events``, below where it is mounted."""
-    world = World(fleet, clock or Clock(), options or Options())
+    """A world of its own around ``fleet``, and its application."""
+    return make_simulator(World(fleet, clock or Clock(), options or Options()))
+
+
+def make_simulator(world: World) -> web.Application:
+    """``/livepeer/api``, ``/storm/api``, ``/wave/api/v1``, ``/faults`` and ``/wave/events``, to be mounted anywhere."""
     faults, events = FaultControl(world), Events(world)
     app = web.Application(middlewares=(dated(world),))
     app.add_routes(

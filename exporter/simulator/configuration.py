@@ -78,7 +78,7 @@ def _wave(fleet: Fleet, base: str) -> dict[str, Any]:
             {"id": s.id, "name": s.name, **(_expectation(s) if s in counted_on else {})}
             for s in fleet.of(Platform.WAVE)
         ],
-        "analytics": {"streams": [s.playback_id for s in counted_on[:_ANALYSED]]},
+        "analytics": {"streams": [s.playback_id for s in counted_on[:_ANALYSED]], "dashboards": True},
         "prometheus": {"enabled": True, "api_key": API_KEY},
     }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from exporter.simulator import life
 from exporter.simulator.amounts import Amounts, Course, Publish
@@ -42,6 +42,7 @@ class Fleet:
         self._stride = _coprime(streams, roll(seed, Purpose.ORDER, 1))
         self._shift = roll(seed, Purpose.ORDER, 2) % streams
         self._timelines: dict[int, _Memory] = {}
+        self._on_air: dict[Platform, _OnAir] = {}
         self._sums_of: dict[int, tuple[Amounts, ...]] = {}
         self._lost: dict[int, tuple[tuple[Fault, ...], int, Amounts]] = {}
 
@@ -109,12 +110,30 @@ class Fleet:
         """Whether it is on the air."""
         return self.publish(stream, now).live(now)
 
-    def live_streams(self, platform: Platform, now: float) -> Iterator[tuple[Stream, Publish]]:
+    def live_streams(self, platform: Platform, now: float) -> list[tuple[Stream, Publish]]:
         """A platform's streams that are on the air, with their publish."""
+        known = self._on_air.get(platform)
+        if known is None or known.changes != self.faults.changes or not known.since <= now < known.until:
+            known = self._on_air[platform] = self._look_round(platform, now)
+        return known.live
+
+    def _look_round(self, platform: Platform, now: float) -> _OnAir:
+        """Who is on the air, and until when that cannot change by itself: the pages of one list share a look."""
+        live, until = [], math.inf
         for stream in self.of(platform):
             publish = self.publish(stream, now)
             if publish.live(now):
-                yield stream, publish
+                live.append((stream, publish))
+                until = min(until, publish.end)
+            else:
+                until = min(until, self._next_start(stream, now))
+        return _OnAir(self.faults.changes, now, until, live)
+
+    def _next_start(self, stream: Stream, now: float) -> float:
+        """When a stream off the air may begin again, at the earliest."""
+        number = self._cycle(stream, now)
+        starts = [publish.start for publish in self._timeline(stream, number) if publish.start > now]
+        return min(starts, default=self._first_cycle_start(stream) + (number + 1) * self._cycle_seconds(stream))
 
     def earlier(self, stream: Stream, publish: Publish, now: float) -> Amounts:
         """All-time totals up to the start of ``publish``, in whole numbers; egress is not among them."""
@@ -199,6 +218,15 @@ class Fleet:
                 lost = lost.plus(made).plus(_total(self._make_timeline(stream, cycle, ())).times(-1))
             known = self._lost[stream.index] = (faults, number, lost)
         return known[2]
+
+
+class _OnAir(NamedTuple):
+    """Who is on the air from ``since`` to ``until``, as long as no fault changes it."""
+
+    changes: int
+    since: float
+    until: float
+    live: list[tuple[Stream, Publish]]
 
 
 class _Memory:

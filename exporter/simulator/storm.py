@@ -153,13 +153,13 @@ class _Storm:
     async def streams(self, request: web.Request) -> web.Response:
         """``GET /streams``: what is on the air, in pages."""
         now = self._world.now()
-        live = list(self._fleet.live_streams(Platform.STORM, now))
+        live = self._fleet.live_streams(Platform.STORM, now)
         return self._answer(_paged(request, live, lambda pair: stream_record(*pair, now)))
 
     async def cluster_streams(self, request: web.Request) -> web.Response:
         """``GET /cluster/streams``: as a cluster manager sees them, each with the servers that it comes from."""
         now = self._world.now()
-        live = list(self._fleet.live_streams(Platform.STORM, now))
+        live = self._fleet.live_streams(Platform.STORM, now)
         applications = sorted({stream.application for stream, _ in live})
         lists = {
             "stateList": ["PUBLISHED"],

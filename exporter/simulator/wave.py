@@ -61,7 +61,7 @@ def _rate_limited(world: World) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         now = world.now()
-        key = request.headers.get("X-API-Key") or request.headers.get("Authorization", "")
+        key = request.headers.get("X-API-Key") or request.headers.get("Authorization") or ""
         window = asked[key]
         while window and window[0] <= now - WINDOW_SECONDS:
             window.popleft()

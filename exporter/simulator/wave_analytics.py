@@ -72,7 +72,7 @@ class Analytics:
     def _dashboard(self, hours: float) -> dict[str, Any]:
         moment = self._moment()
         streams = self._fleet.of(Platform.WAVE)
-        live = list(self._fleet.live_streams(Platform.WAVE, moment))
+        live = self._fleet.live_streams(Platform.WAVE, moment)
         audience = sum(stream.audience for stream in streams)
         rate = sum(publish.bitrate(moment) for _, publish in live)
         levels = [LEVELS[publish.condition(moment)] for _, publish in live]

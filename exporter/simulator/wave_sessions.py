@@ -140,6 +140,8 @@ class Sessions:
             "quality": {**quality, **changes.objects.get("quality", {})},
             "recording": {"enabled": stream.index % 4 == 0},
             "connection": {"state": "connected" if publish.live(now) else "closed", "region": "eu-central"},
+            # The last measurements stay when the media has stopped.
+            "metrics": _metrics(stream, publish, until),
             "viewers": publish.viewers(now),
             "peakViewers": publish.peak_viewers(now),
             "metadata": {**metadata, **changes.objects.get("metadata", {})},
@@ -149,9 +151,7 @@ class Sessions:
             "startedAt": iso(publish.start),
             "duration": int(until - publish.start),
         }
-        if publish.live(now):
-            record["metrics"] = _metrics(stream, publish, now)
-        elif status == "ended":
+        if not publish.live(now):
             record["endedAt"] = iso(publish.end)
         return record
 
