@@ -26,6 +26,8 @@ class Surroundings:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     warnings: dict[str, None] = field(default_factory=dict)
     """What is allowed and yet worth a word: each once, in order."""
+    layers: tuple[Mapping[str, Any], ...] = ()
+    """The mappings that the settings are made from, strongest first."""
 
 
 _surroundings: ContextVar[Surroundings | None] = ContextVar("surroundings", default=None)

@@ -7,7 +7,10 @@ from typing import Any, ClassVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from exporter.config.reading import refuse
 from exporter.config.secrets import SOURCE_SUFFIXES, Secret, SecretSource
+
+__all__ = ["Section", "is_secret", "refuse"]
 
 
 class Section(BaseModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, PlainSerializer, Tag, field_validator
@@ -98,6 +98,9 @@ Expected = Annotated[
 
 class StreamSettings(Section):
     """One stream of an upstream. Platforms add the fields that identify it, and ``id``."""
+
+    identity_fields: ClassVar[tuple[str, ...]] = ("id", "key")
+    """Fields that may be publish keys: shown nowhere when labels are hashed, and in no error."""
 
     if TYPE_CHECKING:
 

@@ -1,0 +1,90 @@
+"""Reading the configuration: the file, the environment over it, and every error at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from exporter.config.document import Document, DocumentError, read
+from exporter.config.environment import layer
+from exporter.config.reading import Surroundings, within
+from exporter.config.reporting import Reporter
+from exporter.config.root import Settings, settings_class
+from exporter.config.secrets import redactor
+
+_MAX_BYTES = 64 * 2**20
+_VARIABLE_KEY = "_env"
+
+
+class ConfigError(Exception):
+    """A configuration that can't be used. No line holds a secret."""
+
+    def __init__(self, errors: list[str]) -> None:
+        super().__init__("\n".join(errors))
+        self.errors = errors
+        """``FILE:LINE:COL: path.to.key: found X, allowed Y`` each; a variable's name instead of the place in a file."""
+
+
+def load(path: Path, environ: Mapping[str, str]) -> Settings:
+    """The settings in the file, overridden by the environment. Raises ``ConfigError`` with all that is wrong."""
+    document = _document(path)
+    root = settings_class()
+    environment = layer(environ, root, set(_referenced(document.data)))
+    reporter = Reporter(str(path), document, environment, root)
+    findings = reporter.repeated_keys()
+    around = Surroundings(path.parent, environ, layers=(environment.data, document.data))
+    try:
+        with within(around):
+            settings = root()  # the values come from the layers
+    except ValidationError as error:
+        findings += reporter.findings(error.errors(include_url=False, include_input=False))
+    if findings or environment.errors:
+        raise ConfigError([*(finding.line for finding in sorted(findings)), *environment.errors])
+    return settings
+
+
+def _document(path: Path) -> Document:
+    try:
+        text = _text(path)
+        document = read(text)
+        _demand_mapping(document.data)
+    except DocumentError as error:
+        line, column = error.place
+        raise ConfigError([redactor.scrub(f"{path}:{line}:{column}: configuration: {error}")]) from None
+    return document
+
+
+def _demand_mapping(data: Any) -> None:
+    if not isinstance(data, dict):
+        kind = "nothing" if data is None else "a list" if isinstance(data, list) else "one value"
+        raise DocumentError((1, 1), kind, "a mapping with the key upstreams")
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        cause = error.strerror if isinstance(error, OSError) else "no path"
+        raise ConfigError([f"{path}: found no file to read ({cause}), allowed a YAML file"]) from None
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        line, column = before.count(b"\n") + 1, error.start - (before.rfind(b"\n") + 1) + 1
+        raise DocumentError((line, column), "a byte that is not UTF-8", "UTF-8 text") from None
+
+
+def _referenced(data: Any) -> Iterator[str]:
+    """The variables that an ``…_env`` key names: they may begin as ours do."""
+    if isinstance(data, dict):
+        for key, value in data.items():
+            if key.endswith(_VARIABLE_KEY) and isinstance(value, str):
+                yield value
+            yield from _referenced(value)
+    elif isinstance(data, list):
+        for item in data:
+            yield from _referenced(item)

@@ -1,0 +1,199 @@
+"""The whole configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Annotated, Any, Union
+
+import yaml
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    SerializeAsAny,
+    Tag,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    create_model,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from exporter.config.alerting import AlertingSettings
+from exporter.config.fields import Flag
+from exporter.config.inheritance import handed_down, mapping
+from exporter.config.reading import refuse, refuse_all, surroundings
+from exporter.config.schema import TAG_PREFIX, any_of
+from exporter.config.secrets import HIDDEN
+from exporter.config.section import Section
+from exporter.config.upstream import Defaults, Place, StreamSettings, UpstreamSettings
+from exporter.upstreams.registry import registry
+
+
+class HistogramSettings(Section):
+    """What the histograms of sampled values tell apart."""
+
+    per_stream: Flag = Field(
+        default=False, description="Histograms of sampled values per stream, not only per upstream: many series."
+    )
+
+
+class _LayerSource(PydanticBaseSettingsSource):
+    """One of the mappings that the settings are made from, as the load that is going on has read it."""
+
+    def __init__(self, settings_cls: type[BaseSettings], layer: Mapping[str, Any]) -> None:
+        super().__init__(settings_cls)
+        self._layer = layer
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - the interface's
+        """The layer's value of one field."""
+        return self._layer.get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """The whole layer, unknown keys included: they are errors."""
+        return dict(self._layer)
+
+
+class Settings(BaseSettings):
+    """All settings, every default resolved."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    defaults: Defaults = Field(default_factory=Defaults, description="What every upstream may override.")
+    histograms: HistogramSettings = Field(
+        default_factory=HistogramSettings, description="What the histograms of sampled values tell apart."
+    )
+    upstreams: tuple[SerializeAsAny[UpstreamSettings], ...] = Field(
+        min_length=1, description="The servers and accounts to watch."
+    )
+    alerting: AlertingSettings = Field(
+        default_factory=AlertingSettings, description="Thresholds of the rules, and the sidecar that sends alerts."
+    )
+
+    _warnings: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is allowed and yet worth a word."""
+        return self._warnings
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Keep what reading had to say."""
+        super().model_post_init(context)
+        self._warnings = (*registry().warnings, *surroundings().warnings)
+
+    def redacted_yaml(self) -> str:
+        """Everything as it is in effect, without a secret and, under ``stream_label: hash``, without stream ids."""
+        dumped = self.model_dump(mode="json", by_alias=True)
+        for upstream, shown in zip(self.upstreams, dumped["upstreams"], strict=True):
+            if upstream.stream_label == "hash":
+                _hide_identities(upstream, shown)
+        return yaml.safe_dump(dumped, sort_keys=False, allow_unicode=True, width=120)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The layers of the load that is going on, strongest first; the library's own sources drop unknown keys."""
+        del env_settings, dotenv_settings, file_secret_settings
+        layers = (_LayerSource(settings_cls, layer) for layer in surroundings().layers)
+        return (init_settings, *layers)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _checked_as_a_whole(cls, data: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        """Hand the defaults down, and report what concerns several parts together with the errors of each."""
+        data = {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}
+        errors = dict(_cross_errors(data))
+        lines = [InitErrorDetails(type=error, loc=place, input=None) for place, error in errors.items()]
+        try:
+            settings = validate(handed_down(data))
+        except ValidationError as error:
+            raise _joined(cls.__name__, error, lines) from None
+        if lines:
+            raise ValidationError.from_exception_data(cls.__name__, lines, hide_input=True)
+        return settings
+
+
+def _joined(title: str, error: ValidationError, more: list[InitErrorDetails]) -> ValidationError:
+    """One error of both; the lines of the first keep type, message and context."""
+    lines = [
+        InitErrorDetails(
+            type=PydanticCustomError(_literal(line["type"]), _literal(line["msg"]), line.get("ctx")),
+            loc=line["loc"],
+            input=None,
+        )
+        for line in error.errors(include_url=False, include_input=False)
+    ]
+    return ValidationError.from_exception_data(title, [*lines, *more], hide_input=True)
+
+
+def _literal(text: str) -> Any:
+    """A text where pydantic's types ask for a literal one."""
+    return text
+
+
+def _cross_errors(data: Mapping[str, Any]) -> Iterator[tuple[Place, PydanticCustomError]]:
+    """What two parts say against each other, read from what is written: it is found beside all other errors."""
+    upstreams = [item if isinstance(item, dict) else {} for item in _list(data.get("upstreams"))]
+    names: list[Any] = []
+    for index, upstream in enumerate(upstreams):
+        name = upstream.get("name")
+        if isinstance(name, str) and name in names:
+            yield ("upstreams", index, "name"), refuse("a name that no other upstream has")
+        names.append(name)
+    events = mapping(mapping(data.get("alerting")).get("wave_events")).get("upstream")
+    if isinstance(events, str) and events not in [
+        item.get("name") for item in upstreams if item.get("platform") == "wave"
+    ]:
+        yield ("alerting", "wave_events", "upstream"), refuse("the name of an upstream of platform wave")
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+@cache
+def settings_class() -> type[Settings]:
+    """``Settings`` with the union of the settings of every platform that is installed."""
+    platforms = registry().platforms
+    choices = {name: platform.settings_class for name, platform in platforms.items()}
+    tagged: Any = Union[tuple(Annotated[model, Tag(TAG_PREFIX + name)] for name, model in choices.items())]  # noqa: UP007
+    item = Annotated[tagged, Discriminator(_platform_of), BeforeValidator(_known_platform(tuple(choices)))]
+    field = Settings.model_fields["upstreams"]
+    upstreams = Field(min_length=1, description=field.description)
+    return create_model("Settings", __base__=Settings, upstreams=(tuple[item, ...], upstreams))
+
+
+def _platform_of(upstream: Any) -> str:
+    return TAG_PREFIX + str(upstream["platform"] if isinstance(upstream, dict) else upstream.platform)
+
+
+def _known_platform(names: tuple[str, ...]) -> Callable[[Any], Any]:
+    def check(upstream: Any) -> Any:
+        if isinstance(upstream, UpstreamSettings):
+            return upstream
+        if not isinstance(upstream, dict):
+            raise refuse("mapping")
+        if upstream.get("platform") not in names:
+            raise refuse_all("upstream", {("platform",): refuse(any_of(names))})
+        return upstream
+
+    return check
+
+
+def _hide_identities(upstream: UpstreamSettings, shown: dict[str, Any]) -> None:
+    for field in type(upstream).model_fields:
+        items = getattr(upstream, field)
+        for index, stream in enumerate(items if isinstance(items, tuple) else ()):
+            if isinstance(stream, StreamSettings):
+                shown[field][index] |= {key: HIDDEN for key in stream.identity_fields if key in shown[field][index]}
