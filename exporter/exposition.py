@@ -6,9 +6,10 @@ prometheus_client's own way, several objects for each sample, takes ten times as
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
-from itertools import accumulate, chain
+from itertools import accumulate
 from typing import TypeVar
 
 from exporter.catalogue.exporter import DUPLICATES, SERIES, STREAMS
@@ -17,7 +18,7 @@ from exporter.catalogue.sampled import SAMPLED_FAMILIES, SampledFamily
 from exporter.catalogue.streams import STREAM_FAMILIES
 from exporter.catalogue.upstreams import UPSTREAM_FAMILIES
 from exporter.instruments import Instruments
-from exporter.model import StreamState, UpstreamView
+from exporter.model import SampledHistogram, UpstreamView
 from exporter.textformat import bound, heading, label_text, number
 
 T = TypeVar("T")
@@ -34,18 +35,13 @@ class LabelTexts:
     def __init__(self) -> None:
         self._known: dict[str, dict[tuple[str, ...], str]] = {}
 
-    def of(self, user: str, names: Sequence[str], values: Iterable[tuple[str, ...]]) -> Iterator[str]:
-        """The text of each of the values, in their order; what ``user`` does not ask for this time is forgotten."""
+    def of(self, user: str, names: Sequence[str], values: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
+        """The text of each of the values; what ``user`` does not ask for this time is forgotten."""
         known = self._known.get(user, {})
-        used: dict[tuple[str, ...], str] = {}
-        for key in values:
-            text = used.get(key)
-            if text is None:
-                text = known.get(key) or label_text(names, key)
-                used[key] = text
-            yield text
+        used = {key: known.get(key) or label_text(names, key) for key in values}
         # Two renderings at once may both make a text; either one's result is right.
         self._known[user] = used
+        return used
 
 
 @dataclass
@@ -101,27 +97,31 @@ class Exposition:
 
 def render_upstreams(rendering: Rendering, views: Sequence[UpstreamView], texts: LabelTexts) -> None:
     """The families of the views themselves."""
-    labels = texts.of("upstreams", UPSTREAM_LABELS, ((view.platform, view.upstream) for view in views))
-    rows = _distinct(rendering, zip(labels, views, strict=True))
+    keyed = [((view.platform, view.upstream), view) for view in views]
+    rows = _rows(rendering, keyed, texts.of("upstreams", UPSTREAM_LABELS, (key for key, _ in keyed)))
     for family in UPSTREAM_FAMILIES:
         _render_family(rendering, family, rows, texts)
 
 
 def render_streams(rendering: Rendering, views: Sequence[UpstreamView], texts: LabelTexts) -> None:
     """The families of the streams, and their sampled histograms."""
-    states: list[StreamState] = [state for view in views for state in view.streams]
-    identities = (state.identity for state in states)
-    labels = texts.of("streams", STREAM_LABELS, ((i.platform, i.upstream, i.stream) for i in identities))
-    rows = _distinct(rendering, zip(labels, states, strict=True))
+    keyed = [
+        ((state.identity.platform, state.identity.upstream, state.identity.stream), state)
+        for view in views
+        for state in view.streams
+    ]
+    rows = _rows(rendering, keyed, texts.of("streams", STREAM_LABELS, (key for key, _ in keyed)))
     for family in STREAM_FAMILIES:
         _render_family(rendering, family, rows, texts)
     for sampled in SAMPLED_FAMILIES:
         rendering.add(sampled, list(_histogram_lines(rendering, sampled, views, texts)))
 
 
-def _distinct(rendering: Rendering, rows: Iterable[_Row[T]]) -> list[_Row[T]]:
-    """The rows but for those whose label text an earlier one has: a series that stands twice fails the whole scrape."""
-    rows = list(rows)
+def _rows(
+    rendering: Rendering, keyed: Sequence[tuple[tuple[str, ...], T]], texts: dict[tuple[str, ...], str]
+) -> list[_Row[T]]:
+    """Objects with their label text, but for those whose text an earlier one has: a series twice fails the scrape."""
+    rows = [(texts[key], item) for key, item in keyed]
     first = dict(reversed(rows))
     if len(first) == len(rows):
         return rows
@@ -147,50 +147,44 @@ def _single_lines(name: str, read: Callable[[T], Number | None], rows: Sequence[
 def _labelled_lines(
     rendering: Rendering,
     family: ViewFamily[T],
-    read: Callable[[T], Iterable[Labelled]],
+    read: Callable[[T], Sequence[Labelled]],
     rows: Sequence[_Row[T]],
     texts: LabelTexts,
 ) -> Iterator[str]:
     common = len(STREAM_LABELS) if family.part is Part.STREAMS else len(UPSTREAM_LABELS)
-    samples = [(labels, own, text) for labels, item in rows for own, text in _readable(read(item))]
-    own_texts = texts.of(family.name, family.labels[common:], (own for _, own, _ in samples))
-    seen: set[str] = set()
-    current = ""
-    for (labels, _, text), own in zip(samples, own_texts, strict=True):
-        if labels != current:
-            current = labels
-            seen.clear()
-        if own in seen:
-            rendering.duplicates += 1
-            continue
-        seen.add(own)
-        yield f"{family.name}{{{labels},{own}}} {text}\n"
-
-
-def _readable(samples: Iterable[Labelled]) -> Iterator[tuple[tuple[str, ...], str]]:
-    return ((own, text) for own, value in samples if (text := number(value)) is not None)
+    objects = [(labels, samples) for labels, item in rows if (samples := read(item))]
+    own_texts = texts.of(family.name, family.labels[common:], (own for _, samples in objects for own, _ in samples))
+    for labels, samples in objects:
+        seen: set[str] = set()
+        for own, value in samples:
+            text = None if value is None else number(value)
+            if text is None:
+                continue
+            own_text = own_texts[own]
+            if own_text in seen:
+                rendering.duplicates += 1
+                continue
+            seen.add(own_text)
+            yield f"{family.name}{{{labels},{own_text}}} {text}\n"
 
 
 def _histogram_lines(
     rendering: Rendering, family: SampledFamily, views: Sequence[UpstreamView], texts: LabelTexts
 ) -> Iterator[str]:
-    histograms = [(view, h) for view in views for h in view.sampled if h.family == family.name]
-    plain = [(view, h) for view, h in histograms if h.stream is None]
-    single = [(view, h) for view, h in histograms if h.stream is not None]
-    labels = chain(
-        texts.of(
-            family.name,
-            (*UPSTREAM_LABELS, "protocol"),
-            ((view.platform, view.upstream, h.protocol) for view, h in plain),
-        ),
-        texts.of(
-            f"{family.name} of streams",
-            (*STREAM_LABELS, "protocol"),
-            ((view.platform, view.upstream, h.stream or "", h.protocol) for view, h in single),
-        ),
-    )
-    bounds = [bound(upper) for upper in (*family.bounds, float("inf"))]
-    for text, (_, histogram) in _distinct(rendering, zip(labels, plain + single, strict=True)):
+    shared: list[tuple[tuple[str, ...], SampledHistogram]] = []
+    single: list[tuple[tuple[str, ...], SampledHistogram]] = []
+    for view in views:
+        for h in view.sampled:
+            if h.family == family.name and h.stream is None:
+                shared.append(((view.platform, view.upstream, h.protocol), h))
+            elif h.family == family.name and h.stream is not None:
+                single.append(((view.platform, view.upstream, h.stream, h.protocol), h))
+    labels = {
+        **texts.of(family.name, family.labels, (key for key, _ in shared)),
+        **texts.of(f"{family.name} of streams", (*STREAM_LABELS, "protocol"), (key for key, _ in single)),
+    }
+    bounds = [bound(upper) for upper in (*family.bounds, math.inf)]
+    for text, histogram in _rows(rendering, shared + single, labels):
         cumulated = list(accumulate(histogram.counts))
         for upper, count in zip(bounds, cumulated, strict=True):
             yield f'{family.name}_bucket{{{text},le="{upper}"}} {count}\n'

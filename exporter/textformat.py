@@ -42,17 +42,18 @@ def label_text(names: Iterable[str], values: Iterable[str]) -> str:
     )
 
 
-def number(value: float | None) -> str | None:
-    """The text of a sample's value; None for what has none: a missing fact, NaN, an infinite number.
+def number(value: float) -> str | None:
+    """The text of a sample's value; None for what has none: NaN, an infinite number.
 
     Integers stand as they are, floats as the shortest text that reads back as the same number.
     """
-    if value is None:
-        return None
-    if type(value) is float:
+    kind = type(value)
+    if kind is float:
         return repr(value) if math.isfinite(value) else None
-    if -_EXACT_INTEGER < value < _EXACT_INTEGER:
-        return str(int(value))
+    if kind is int and -_EXACT_INTEGER < value < _EXACT_INTEGER:
+        return repr(value)
+    if kind is bool:
+        return "1" if value else "0"
     # An integer beyond 64 bits is a float to every reader, and one beyond a float's range would fail the whole scrape.
     try:
         return number(float(value))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar
@@ -66,7 +66,7 @@ class ViewFamily(Family, Generic[T]):
 
     value: Callable[[T], Number | None] | None = None
     """The value, for at most one series per object. It runs for every stream at every scrape: keep it cheap."""
-    values: Callable[[T], Iterable[Labelled]] | None = None
+    values: Callable[[T], Sequence[Labelled]] | None = None
     """The samples of a family with labels of its own."""
     fields: frozenset[str] = frozenset()
     """The fields of ``StreamSample`` that it shows; a platform that feeds one of them feeds the family."""

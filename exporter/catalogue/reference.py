@@ -109,7 +109,7 @@ def reference() -> str:
     return page(registered())
 
 
-def page(platforms: Mapping[str, type[Feeding]]) -> str:
+def page(platforms: Mapping[str, Feeding]) -> str:
     """The whole page, as Markdown; ``platforms``: by their names, in the order of the columns."""
     parts = [
         _INTRODUCTION,
@@ -178,7 +178,7 @@ def _bitrates() -> str:
     )
 
 
-def _matrix(platforms: Mapping[str, type[Feeding]]) -> Iterator[Sequence[str]]:
+def _matrix(platforms: Mapping[str, Feeding]) -> Iterator[Sequence[str]]:
     for family in STREAM_FAMILIES:
         if family.name == "stream_health_score_ratio":
             yield [_code(family.name), *(platform.health_score for platform in platforms.values())]
@@ -187,7 +187,7 @@ def _matrix(platforms: Mapping[str, type[Feeding]]) -> Iterator[Sequence[str]]:
             yield [_code(family.name), *marks]
 
 
-def _sums(platforms: Mapping[str, type[Feeding]]) -> Iterator[Sequence[str]]:
+def _sums(platforms: Mapping[str, Feeding]) -> Iterator[Sequence[str]]:
     for name, platform in platforms.items():
         fed = [f for f in STREAM_FAMILIES if f.source is not Source.PLATFORM or is_fed(f, platform.feeds)]
         yield name, str(sum(not family.each for family in fed)), ", ".join(family.each for family in fed if family.each)

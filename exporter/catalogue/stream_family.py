@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 
 from exporter.catalogue.family import STREAM_LABELS, Kind, Labelled, Number, Part, Source, ViewFamily
@@ -61,7 +61,7 @@ def labelled(
     name: str,
     help_: str,
     *labels: str,
-    values: Callable[[StreamState], Iterable[Labelled]] | None,
+    values: Callable[[StreamState], Sequence[Labelled]] | None,
     each: str = "",
     fields: frozenset[str] = frozenset(),
     source: Source = Source.PLATFORM,
@@ -84,7 +84,7 @@ def mapping(name: str, help_: str, label: str, field: str) -> StreamFamily:
     """A gauge with one series for each key of a mapping in the sample."""
     read: Callable[[StreamState], Mapping[str, Number]] = attrgetter(f"sample.{field}")
 
-    def values(state: StreamState) -> Iterable[Labelled]:
+    def values(state: StreamState) -> Sequence[Labelled]:
         return [((key,), value) for key, value in read(state).items()]
 
     return labelled(name, help_, label, each=label.replace("_", " "), values=values, fields=frozenset({field}))
@@ -94,7 +94,7 @@ def word(name: str, help_: str, label: str, field: str) -> StreamFamily:
     """A gauge of 1 that carries a word of the platform as a label, and is absent without one."""
     read: Callable[[StreamState], str] = attrgetter(f"sample.{field}")
 
-    def values(state: StreamState) -> Iterable[Labelled]:
+    def values(state: StreamState) -> Sequence[Labelled]:
         word = read(state)
         return (((word,), 1),) if word else ()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from operator import attrgetter
 
 from exporter.catalogue.family import Kind, Labelled, Source
@@ -19,24 +19,24 @@ _STEPS = f"{_TOTAL} On Livepeer it moves in steps of about 50 s, elsewhere with 
 _read_info = attrgetter(*_INFO_FIELDS)
 
 
-def _info(state: StreamState) -> Iterable[Labelled]:
+def _info(state: StreamState) -> Sequence[Labelled]:
     return () if state.status is None else ((_read_info(state.sample), 1),)
 
 
-def _status(state: StreamState) -> Iterable[Labelled]:
+def _status(state: StreamState) -> Sequence[Labelled]:
     return () if state.status is None else (((state.status.value,), 1),)
 
 
-def _health_reasons(state: StreamState) -> Iterable[Labelled]:
+def _health_reasons(state: StreamState) -> Sequence[Labelled]:
     return [((reason.value,), 1) for reason in state.health_reasons]
 
 
-def _renditions(state: StreamState) -> Iterable[Labelled]:
+def _renditions(state: StreamState) -> Sequence[Labelled]:
     renditions = state.sample.renditions or ()
     return [((rendition.name,), rendition.target_bitrate_bytes_per_second) for rendition in renditions]
 
 
-def _platform_metrics(state: StreamState) -> Iterable[Labelled]:
+def _platform_metrics(state: StreamState) -> Sequence[Labelled]:
     return [((metric.metric, metric.period), metric.value) for metric in state.sample.platform_metrics]
 
 

@@ -187,7 +187,7 @@ def test_of_a_stream_that_stands_twice_the_first_is_kept() -> None:
 
 
 def test_label_sets_that_become_equal_are_kept_once() -> None:
-    conditions = dict([("\ud800", True), ("\udfff", False), ("other", True)])
+    conditions = {chr(0xD800): True, chr(0xDFFF): False, "other": True}
     rendering = rendered(view(stream(health_conditions=conditions), stream("second", health_conditions=conditions)))
     lines = [line for line in rendering.text.decode().splitlines() if line.startswith("stream_health_condition{")]
     assert [line.rpartition(",")[2] for line in lines] == ['condition="\ufffd"} 1', 'condition="other"} 1'] * 2
@@ -262,11 +262,10 @@ def test_it_counts_its_own_series(exposition: Exposition) -> None:
 
 def test_label_text_is_made_once_and_forgotten_with_its_stream() -> None:
     texts = LabelTexts()
-    (first,) = texts.of("streams", ("a",), [("x",)])
-    (again,) = texts.of("streams", ("a",), [("x",)])
-    assert again is first
-    assert list(texts.of("streams", ("a",), [])) == []
-    (anew,) = texts.of("streams", ("a",), [("x",)])
+    first = texts.of("streams", ("a",), [("x",)])["x",]
+    assert texts.of("streams", ("a",), [("x",)])["x",] is first
+    assert texts.of("streams", ("a",), []) == {}
+    anew = texts.of("streams", ("a",), [("x",)])["x",]
     assert anew == first
     assert anew is not first
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -46,6 +46,14 @@ def clean(text: str) -> str:
     return text
 
 
+def first_of_each(objects: Iterable[tuple[tuple[str, ...], Any]]) -> list[tuple[tuple[str, ...], Any]]:
+    """Of objects whose labels are, or become, equal only the first."""
+    first: dict[tuple[str, ...], Any] = {}
+    for identity, item in objects:
+        first.setdefault(tuple(map(clean, identity)), item)
+    return list(first.items())
+
+
 class Reference(Collector):
     """The same model, given to prometheus_client's own families."""
 
@@ -53,12 +61,12 @@ class Reference(Collector):
         self.views = views
 
     def collect(self) -> Iterator[Metric]:
-        upstreams = [((view.platform, view.upstream), view) for view in self.views]
-        streams = [
+        upstreams = first_of_each(((view.platform, view.upstream), view) for view in self.views)
+        streams = first_of_each(
             ((state.identity.platform, state.identity.upstream, state.identity.stream), state)
             for view in self.views
             for state in view.streams
-        ]
+        )
         for upstream_family in UPSTREAM_FAMILIES:
             yield from self.family(upstream_family, upstreams)
         for stream_family in STREAM_FAMILIES:
@@ -145,7 +153,7 @@ SAMPLE = st.builds(
 def states(platform: str, upstream: str) -> st.SearchStrategy[StreamState]:
     return st.builds(
         StreamState,
-        identity=ANY_TEXT.map(lambda name: Identity(platform, upstream, name)),
+        identity=(st.sampled_from("ab") | ANY_TEXT).map(lambda name: Identity(platform, upstream, name)),
         sample=SAMPLE,
         status=st.none() | st.sampled_from(Status),
         live=st.none() | st.booleans(),
