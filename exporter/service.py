@@ -14,13 +14,13 @@ from exporter.config.loading import ConfigError
 from exporter.config.root import Settings
 from exporter.config.upstream import UpstreamSettings
 from exporter.exposition import Exposition
-from exporter.faults import describe
 from exporter.instruments import Instruments
 from exporter.polling.coordinator import Coordinator
 from exporter.polling.schedule import Schedule
 from exporter.polling.tracker import Tracker
 from exporter.sampling import SampledHistograms
 from exporter.store import Store
+from exporter.tracebacks import describe
 from exporter.upstreams.client import UpstreamClient
 from exporter.upstreams.registry import platforms
 

@@ -14,13 +14,13 @@ import structlog
 
 from exporter.clock import Clock
 from exporter.config.upstream import UpstreamSettings
-from exporter.faults import describe
 from exporter.instruments import Instruments
 from exporter.model import Reason, StreamState, UpstreamSnapshot, UpstreamView
 from exporter.polling.schedule import Schedule
 from exporter.polling.tracker import Tracker
 from exporter.sampling import SampledHistograms
 from exporter.store import Store
+from exporter.tracebacks import describe
 from exporter.upstreams.client import Requests, UpstreamClient
 from exporter.upstreams.errors import UpstreamError
 from exporter.upstreams.platform import Platform
