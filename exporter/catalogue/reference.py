@@ -11,6 +11,7 @@ from exporter.catalogue.sampled import INGEST_BITRATE, SAMPLED_FAMILIES
 from exporter.catalogue.stream_family import StreamFamily
 from exporter.catalogue.streams import STREAM_FAMILIES
 from exporter.catalogue.upstreams import POLLING_FAMILIES, UPSTREAM_FAMILIES
+from exporter.model import Reason
 from exporter.textformat import bound
 from exporter.upstreams.registry import platforms as registered
 
@@ -69,9 +70,8 @@ as a float, the way Go writes it: `1.0`, `312500.0`, and from a million on `1e+0
 _UPSTREAMS = """\
 ## Upstreams
 
-Every family of an upstream has the labels `platform` and `upstream`. Counters begin at 0 when the upstream is
-configured, and its series leave with it. `reason` is one of timeout, connect, tls, auth, forbidden, not_found,
-rate_limited, server_error, bad_response, too_large, internal.
+Every family of an upstream has the labels `platform` and `upstream`, and its series leave with it. Counters by
+`reason` begin at 0, for every reason: {reasons}.
 """
 _EXPORTER = """\
 ## The exporter itself
@@ -81,7 +81,7 @@ Besides these, the `process_*` and `python_*` families of the Prometheus client 
 _SIDECAR = """\
 ### The alerting sidecar
 
-Only while alerts are sent (`alerting.alertmanagers`); `alertmanager` is host and port.
+Reserved for the sending of alerts: these are there only where it runs. `alertmanager` is host and port.
 """
 _MATRIX = """\
 ## Which platform feeds what
@@ -119,7 +119,7 @@ def page(platforms: Mapping[str, Feeding]) -> str:
         _table(("family", "labels", "series", "meaning"), map(_sampled_row, SAMPLED_FAMILIES)),
         _table(("family", "bounds (`le`)"), map(_bounds_row, SAMPLED_FAMILIES)),
         f"As bit/s those of `{INGEST_BITRATE.name}` are {_bitrates()}.\n",
-        _UPSTREAMS,
+        _UPSTREAMS.format(reasons=", ".join(Reason)),
         _family_table((*UPSTREAM_FAMILIES, *POLLING_FAMILIES), UPSTREAM_LABELS),
         _table(("family", "bounds (`le`)"), (_bounds_row(family) for family in POLLING_FAMILIES if family.bounds)),
         _EXPORTER,
