@@ -1,7 +1,7 @@
 """Bitrates: from the publishers' byte counters, because the servers' own figures can't be relied on.
 
-Version 2 keeps its last bitrate while a publisher is stalled. Version 4 measures well, but begins anew, with 0 for up to
-a second, whenever anybody stops watching.
+Version 2 keeps its last bitrate while a publisher is stalled. Version 4 measures well, but begins anew, with 0 for up
+to a second, whenever anybody stops watching.
 """
 
 from __future__ import annotations
@@ -14,11 +14,19 @@ from exporter.model import StreamSample
 from exporter.upstreams.node_media_server.streams import Reading
 from exporter.upstreams.rates import ByteRate
 
+WINDOW_INTERVALS = 0.5
+"""Two polls are enough for a rate, but not two that follow each other at once, as a probe's and the schedule's may."""
+STALL_INTERVALS = 2.5
+"""Three polls without a byte are a stall, give or take their jitter."""
+
 
 class Bitrates:
     """The rates of all publishes, kept from poll to poll."""
 
-    def __init__(self) -> None:
+    def __init__(self, interval: float) -> None:
+        """``interval``: seconds between two polls."""
+        self._window = WINDOW_INTERVALS * interval
+        self._stall = STALL_INTERVALS * interval
         self._rates: dict[tuple[str, str], ByteRate] = {}
 
     def rated(self, readings: Collection[Reading], now: float) -> tuple[StreamSample, ...]:
@@ -29,9 +37,9 @@ class Bitrates:
             sample = reading.sample
             publish = (sample.id, sample.session)
             if sample.live and sample.ingest_bytes is not None:
-                rate = self._rates[publish] = before.get(publish) or ByteRate()
-                rate.observe(now, sample.ingest_bytes)
-                sample = _with_rates(reading, rate.bytes_per_second)
+                rate = before.get(publish) or ByteRate(window_seconds=self._window, stall_seconds=self._stall)
+                self._rates[publish] = rate
+                sample = _with_rates(reading, rate.update(sample.ingest_bytes, now))
             samples.append(sample)
         return tuple(samples)
 

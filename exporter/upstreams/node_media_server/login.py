@@ -13,8 +13,6 @@ from typing import Any
 
 import msgspec
 
-from exporter.clock import Clock
-from exporter.config.upstream import AuthSettings
 from exporter.model import Reason
 from exporter.upstreams.auth import Login
 from exporter.upstreams.client import Requests
@@ -22,48 +20,28 @@ from exporter.upstreams.errors import UpstreamError
 from exporter.upstreams.records import Fields, Record
 
 LOGIN = "POST /api/v1/login"
-REFUSED = frozenset({401, 429})
-"""401: wrong name or password; 429: locked, for 15 minutes after five of those, or more than ten requests in a minute."""
-FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 300.0, 900.0
+LOCKED = 429
+"""Also the answer to more than ten requests in a minute, which is far beyond ours."""
 TOKEN_LIFE_SECONDS = 24 * 3600.0
 """The server's default, for a token that does not say."""
 
 
 class NodeMediaServerLogin(Login):
-    """Logs in rarely: five refused logins lock the user, for people at the same address too."""
+    """Five refused logins lock the user for 15 minutes, for people at the same address too: so they come far apart."""
 
     max_logins_per_minute = 2
-
-    def __init__(self, settings: AuthSettings, clock: Clock) -> None:
-        super().__init__(settings, clock)
-        self._time = clock
-        self._refused_secret = ""
-        self._wait = 0.0
-        self._next_attempt = 0.0
+    refused_wait_seconds = 300.0
+    longest_refused_wait_seconds = 900.0
 
     async def login(self, requests: Requests) -> tuple[str, float]:
         """A new token and its life in seconds."""
-        secret = self.password.get()
-        left = self._next_attempt - self._time.monotonic()
-        if secret == self._refused_secret and left > 0:
-            raise UpstreamError(
-                Reason.AUTH, f"{LOGIN}: refused before, asked again in {left:.0f} s or with another secret"
-            )
         try:
-            token = await self._token(requests, secret)
+            token = await self._token(requests, self.password.get())
         except UpstreamError as error:
-            if error.status in REFUSED:
-                self._note_refusal(secret)
-                raise UpstreamError(Reason.AUTH, f"{LOGIN}: status {error.status}", status=error.status) from None
+            if error.status == LOCKED:
+                raise UpstreamError(Reason.AUTH, f"{LOGIN}: status {LOCKED}, too many wrong passwords") from None
             raise
-        self._refused_secret, self._wait = "", 0.0
         return token, token_life(token)
-
-    def _note_refusal(self, secret: str) -> None:
-        known = secret == self._refused_secret
-        self._wait = min(LONGEST_WAIT_SECONDS, 2 * self._wait) if known else FIRST_WAIT_SECONDS
-        self._refused_secret = secret
-        self._next_attempt = self._time.monotonic() + self._wait
 
     async def _token(self, requests: Requests, secret: str) -> str:
         """The password itself is sent only to servers that have no challenge (all but 4.2.7 to 4.2.x)."""

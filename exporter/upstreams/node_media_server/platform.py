@@ -42,7 +42,7 @@ class NodeMediaServerPlatform(Platform[NodeMediaServerSettings]):
         super().__init__(settings, client, clock)
         self._generation: int | None = None
         self._version = ""
-        self._bitrates = Bitrates()
+        self._bitrates = Bitrates(settings.interval)
         self._auth_2: Auth = NoAuth()
         self._auth_4: Auth = NoAuth()
         if settings.auth.kind == "login":
@@ -99,7 +99,7 @@ class NodeMediaServerPlatform(Platform[NodeMediaServerSettings]):
             answer = await requests.get(SERVER_2)
         except UpstreamError as error:
             if error.reason is Reason.NOT_FOUND:
-                text = f"neither {HEALTH_4} nor {SERVER_2} is there: is the url right, and does the server have its API on?"
+                text = f"neither {HEALTH_4} nor {SERVER_2} is there: is the url right, is the API switched on?"
                 raise UpstreamError(Reason.NOT_FOUND, text, status=error.status) from None
             raise
         self._version = Record.of(answer.data, Fields()).text("version")

@@ -1,6 +1,6 @@
 """What node-media-server says of its streams, as samples: the list of version 2 and that of version 4.
 
-Source: node-media-server 2.7.4, ``src/api/controllers/streams.js``, and 4.2.4 to 4.4.3, ``src/api/handlers/streams.js``.
+Source: node-media-server 2.7.4, ``src/api/controllers/streams.js``; 4.2.4 to 4.4.3, ``src/api/handlers/streams.js``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 
 from exporter.model import Status, StreamSample
-from exporter.upstreams.errors import UpstreamError
 from exporter.upstreams.node_media_server.codecs import audio_codec, video_codec
 from exporter.upstreams.records import Fields, Record
 
@@ -30,18 +29,18 @@ class Reading(msgspec.Struct, frozen=True):
 
 def read_version_2(answer: Any, fields: Fields) -> Iterator[Reading]:
     """``{application: {key: {publisher, subscribers}}}``; what is no such object is counted and left out."""
-    for application, streams in Record.of(answer, fields).raw.items():
-        for key, raw in _objects(streams, fields):
-            yield _read_version_2(application, key, raw)
+    for application, streams in _objects(Record.of(answer, fields), fields):
+        for key, record in _objects(streams, fields):
+            yield _read_version_2(application, key, record)
 
 
-def _objects(streams: object, fields: Fields) -> Iterator[tuple[str, Record]]:
-    try:
-        for key, raw in Record.of(streams, fields).raw.items():
-            yield key, Record.of(raw, fields)
-    except UpstreamError:
-        # the field's name would be that of a stream, which may be a secret
-        fields.drop("stream")
+def _objects(record: Record, fields: Fields) -> Iterator[tuple[str, Record]]:
+    for name, raw in record.raw.items():
+        if isinstance(raw, dict):
+            yield name, record.within(raw)
+        else:
+            # not under its own name: that is a stream's, and may be a secret
+            fields.drop("stream")
 
 
 def _read_version_2(application: str, key: str, record: Record) -> Reading:

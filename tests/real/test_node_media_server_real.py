@@ -1,0 +1,159 @@
+"""The platform module against real node-media-servers, with media that ffmpeg publishes."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from exporter.clock import Clock
+from exporter.config.upstream import AuthSettings
+from exporter.model import Status, StreamSample
+from exporter.upstreams.client import UpstreamClient
+from exporter.upstreams.node_media_server import PLATFORM
+from exporter.upstreams.node_media_server.settings import NodeMediaServerSettings
+from tests.real.media import PASSWORD, USERNAME, NodeMediaServer, Publisher
+from tests.real.running import GENEROUS_SECONDS
+
+pytestmark = pytest.mark.real
+
+TOLERANCE = 0.2
+
+
+class Watch:
+    """Polls a server the way the exporter does, and keeps what came last."""
+
+    def __init__(self, server: NodeMediaServer) -> None:
+        self.server = server
+        clock = Clock()
+        auth = {"username": USERNAME, "password": PASSWORD}
+        settings = NodeMediaServerSettings.model_validate(
+            {"name": "origin", "url": server.url, "auth": auth, "interval": "1s", "timeout": "1s"}
+        )
+        self.client = UpstreamClient.from_settings(settings, clock, lambda endpoint, code, seconds: None)
+        self._platform = PLATFORM(settings, self.client, clock)
+        self.version = ""
+
+    async def poll(self) -> dict[str, StreamSample]:
+        snapshot = await self._platform.poll(self.client.requests(GENEROUS_SECONDS))
+        assert snapshot.dropped_fields == {}
+        self.version = snapshot.version
+        return {sample.id: sample for sample in snapshot.streams}
+
+    async def until(self, condition: Callable[[dict[str, StreamSample]], Any], what: str) -> dict[str, StreamSample]:
+        """Poll, several times a second, until the streams are as wanted."""
+        deadline = time.monotonic() + GENEROUS_SECONDS
+        while True:
+            streams = await self.poll()
+            if condition(streams):
+                return streams
+            assert time.monotonic() < deadline, f"waited until {what}: {streams}"
+            await asyncio.sleep(0.2)
+
+
+@pytest.fixture(params=["nms2", "nms4"])
+async def watch(request: pytest.FixtureRequest) -> AsyncIterator[Watch]:
+    watch = Watch(request.getfixturevalue(request.param))
+    yield watch
+    await watch.client.close()
+
+
+def is_live(streams: dict[str, StreamSample], *names: str) -> bool:
+    return all(f"live/{name}" in streams and streams[f"live/{name}"].live for name in names)
+
+
+def name_for(watch: Watch, purpose: str) -> str:
+    """Tests share the servers, so each publishes under its own name."""
+    return f"{purpose}-{watch.server.version}"
+
+
+async def test_two_streams_that_are_published(watch: Watch) -> None:
+    low, high = name_for(watch, "low"), name_for(watch, "high")
+    with watch.server.publish(low, bits_per_second=300_000) as slow, watch.server.publish(high) as fast:
+        streams = await watch.until(
+            lambda s: is_live(s, low, high) and all(s[f"live/{n}"].width_pixels for n in (low, high)), "both are live"
+        )
+        assert watch.version.startswith(f"{watch.server.version}.")
+        for name in (low, high):
+            sample = streams[f"live/{name}"]
+            assert (sample.status, sample.protocol, sample.viewers) == (Status.LIVE, "rtmp", 0)
+            assert (sample.video_codec, sample.audio_codec, sample.resolution) == ("h264", "aac", "320x180")
+            assert (sample.width_pixels, sample.height_pixels, sample.frames_per_second) == (320, 180, 25)
+            assert sample.session
+            assert abs(time.time() - (sample.start_timestamp_seconds or 0)) < GENEROUS_SECONDS
+        await assert_rates(watch, {low: slow, high: fast})
+
+
+async def assert_rates(watch: Watch, publishers: dict[str, Publisher]) -> None:
+    """Over the same few seconds, what is measured here is what ffmpeg says it has sent."""
+    await watch.poll()
+    began = time.monotonic()
+    sent = {name: publisher.bytes_sent for name, publisher in publishers.items()}
+    await asyncio.sleep(4)
+    seconds = time.monotonic() - began
+    sent = {name: publishers[name].bytes_sent - before for name, before in sent.items()}
+    streams = await watch.poll()
+    for name, count in sent.items():
+        assert streams[f"live/{name}"].ingest_bitrate_bytes_per_second == pytest.approx(count / seconds, rel=TOLERANCE)
+
+
+async def test_viewers_come_and_go(watch: Watch) -> None:
+    name = name_for(watch, "watched")
+    with watch.server.publish(name):
+        await watch.until(lambda s: is_live(s, name), "it is live")
+        with watch.server.watch(name), watch.server.watch(name) as viewer:
+            await watch.until(lambda s: s[f"live/{name}"].viewers == 2, "two watch")
+            await watch.until(lambda _: viewer.received > 0, "the viewer sees something")
+        streams = await watch.until(lambda s: s[f"live/{name}"].viewers == 0, "nobody watches")
+        # whatever the server's own measuring makes of their leaving
+        assert streams[f"live/{name}"].ingest_bitrate_bytes_per_second
+
+
+async def test_a_publisher_that_hangs_and_comes_back(watch: Watch) -> None:
+    name = name_for(watch, "frozen")
+    with watch.server.publish(name) as publisher:
+        await watch.until(lambda s: is_live(s, name) and s[f"live/{name}"].ingest_bitrate_bytes_per_second, "it sends")
+        publisher.freeze()
+        # bytes that are still on their way may move the first poll's counter
+        streams = await watch.until(lambda s: s[f"live/{name}"].ingest_bitrate_bytes_per_second == 0, "it is silent")
+        assert streams[f"live/{name}"].live
+        publisher.thaw()
+        await watch.until(lambda s: s[f"live/{name}"].ingest_bitrate_bytes_per_second, "it sends again")
+
+
+async def test_a_publisher_that_is_killed_and_started_again(watch: Watch) -> None:
+    name = name_for(watch, "killed")
+    with watch.server.publish(name) as publisher:
+        streams = await watch.until(lambda s: is_live(s, name), "it is live")
+        session = streams[f"live/{name}"].session
+        publisher.kill()
+        await watch.until(lambda s: not is_live(s, name), "it is gone")
+    with watch.server.publish(name):
+        streams = await watch.until(lambda s: is_live(s, name), "it is live again")
+        assert streams[f"live/{name}"].session not in ("", session)
+
+
+async def test_a_viewer_waits_for_a_publisher(watch: Watch) -> None:
+    name = name_for(watch, "awaited")
+    with watch.server.publish(name) as publisher:
+        await watch.until(lambda s: is_live(s, name), "it is live")
+        with watch.server.watch(name):
+            await watch.until(lambda s: s[f"live/{name}"].viewers == 1, "one watches")
+            publisher.kill()
+            streams = await watch.until(lambda s: not is_live(s, name), "the publisher is gone")
+            left = streams.get(f"live/{name}")
+            # version 2 tells its viewers to go, version 4 holds the publisher's place
+            assert left is None or left.status in (Status.IDLE, Status.CONNECTING)
+
+
+async def test_a_wrong_password(nms2: NodeMediaServer) -> None:
+    """Version 2 only: wrong logins would lock the user of version 4 for other tests."""
+    auth = AuthSettings.model_validate({"username": USERNAME, "password": "wrong"})
+    clock = Clock()
+    settings = NodeMediaServerSettings(name="origin", url=nms2.url, auth=auth)
+    client = UpstreamClient.from_settings(settings, clock, lambda endpoint, code, seconds: None)
+    with pytest.raises(Exception, match="401") as failed:
+        await PLATFORM(settings, client, clock).poll(client.requests(GENEROUS_SECONDS))
+    assert failed.value.reason == "auth"  # type: ignore[attr-defined]
+    await client.close()
