@@ -92,8 +92,7 @@ class _Pages:
 
 
 def _read(row: object, fields: Fields) -> Reading | None:
-    stream_id = row.get("id") if isinstance(row, dict) else None
-    if not isinstance(stream_id, str) or not stream_id:
+    if not isinstance(row, dict) or not isinstance(row.get("id"), str) or not row["id"]:
         fields.drop("id")
         return None
     reading = read_stream(Record(row, fields))
@@ -101,4 +100,5 @@ def _read(row: object, fields: Fields) -> Reading | None:
 
 
 def _query(link: str) -> Params:
-    return tuple(parse_qsl(urlsplit(link).query, keep_blank_values=True))
+    """The announced query; without our filter the list would hold every stream that there ever was."""
+    return tuple((dict(FIRST_PAGE) | dict(parse_qsl(urlsplit(link).query, keep_blank_values=True))).items())

@@ -59,14 +59,19 @@ class SessionReader:
                     return []
                 raise
 
+        items: tuple[LivepeerStream | LivepeerSession, ...] = (*self._settings.streams, *self._settings.sessions)
         answered: dict[str, list[Reading]] = {}
         errors: dict[str, UpstreamError] = {}
-        for item, outcome in await requests.map(found, (*self._settings.streams, *self._settings.sessions)):
+        for item, outcome in await requests.map(found, items):
             stream_id = self._parents.get(item.id, item.id) if isinstance(item, LivepeerSession) else item.id
             if isinstance(outcome, UpstreamError):
                 errors[stream_id] = outcome
             else:
                 answered.setdefault(stream_id, []).extend(outcome)
+        for stream in self._settings.streams:
+            if stream.id in errors:
+                # a single session of it that did answer need not be its newest
+                answered.pop(stream.id, None)
         return Watched(answered, errors)
 
     async def _sessions(self, requests: Requests, stream_id: str, fields: Fields) -> list[Reading]:
@@ -76,7 +81,10 @@ class SessionReader:
         answer = await requests.get(SESSIONS, id=stream_id, params=params)
         if not isinstance(answer.data, list):
             raise UpstreamError(Reason.BAD_RESPONSE, f"{SESSIONS}: not a list")
-        return [read_session(Record(row, fields), stream=stream_id) for row in answer.data if isinstance(row, dict)]
+        rows = [row for row in answer.data if isinstance(row, dict)]
+        for _ in range(len(answer.data) - len(rows)):
+            fields.drop("sessions")
+        return [read_session(Record(row, fields), stream=stream_id) for row in rows]
 
     async def _session(self, requests: Requests, session_id: str, fields: Fields) -> Reading:
         answer = await requests.get(SESSION, id=session_id)
