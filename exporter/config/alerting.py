@@ -17,6 +17,7 @@ from exporter.config.fields import (
     Number,
     Text,
     format_duration,
+    read_number,
 )
 from exporter.config.reading import refuse, refuse_all
 from exporter.config.secrets import Secret
@@ -48,7 +49,12 @@ class Threshold(Section):
 
 
 def _bare_number(value: Any) -> Any:
-    return value if isinstance(value, dict | Threshold) else {"value": value}
+    if isinstance(value, dict | Threshold):
+        return value
+    try:
+        return {"value": read_number(value)}
+    except (TypeError, ValueError):
+        raise refuse("a number, or a mapping of value and for") from None
 
 
 class AlertmanagerSettings(Section):

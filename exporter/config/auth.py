@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidatorFunctionWrapHandler, model_validator
+from pydantic_core import PydanticCustomError
 
 from exporter.config.fields import ConfigPath, Described, Flag, Text
-from exporter.config.reading import refuse, refuse_all
+from exporter.config.reading import Place, refuse, validate_besides
 from exporter.config.secrets import Secret, SecretError
 from exporter.config.section import Section
 
@@ -53,19 +54,23 @@ class AuthSettings(Section):
         """The password, token or key; None for ``none``."""
         return self.password or self.bearer_token or self.api_key
 
-    @model_validator(mode="after")
-    def _one_kind(self) -> AuthSettings:
-        kinds = [
-            self.username is not None or self.password is not None,
-            self.bearer_token is not None,
-            self.api_key is not None,
-        ]
-        if sum(kinds) > 1:
-            raise refuse("one of username with password, bearer_token, api_key", found="more than one of them")
-        if (self.username is None) != (self.password is None):
-            missing = "username" if self.username is None else "password"
-            raise refuse_all("auth", {(missing,): refuse("both username and password", found="nothing")})
-        return self
+    @model_validator(mode="wrap")
+    @classmethod
+    def _one_kind(cls, data: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        """Judged by the keys that are there, so that it is reported beside whatever is wrong with their values."""
+        known = cls.known_keys()
+        given = (
+            {known.get(key) for key, value in data.items() if value is not None} if isinstance(data, dict) else set()
+        )
+        errors: dict[Place, PydanticCustomError] = {}
+        kinds = [given & {"username", "password"}, given & {"bearer_token"}, given & {"api_key"}]
+        if sum(map(bool, kinds)) > 1:
+            allowed = "one of username with password, bearer_token, api_key"
+            errors[()] = refuse(allowed, found="more than one of them")
+        elif len(kinds[0]) == 1:
+            (missing,) = {"username", "password"} - given
+            errors[missing,] = refuse("both username and password", found="nothing")
+        return validate_besides("auth", lambda: validate(data), errors)
 
 
 def _readable(path: Any) -> Any:

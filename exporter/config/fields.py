@@ -23,9 +23,9 @@ from exporter.config.quantities import (
 from exporter.config.reading import refuse, resolve
 
 __all__ = [
-    "Between", "Bitrate", "ByteSize", "ConfigPath", "Count", "Described", "Duration", "Flag", "Matching", "Number",
-    "OffOrDuration", "Text", "format_bitrate", "format_duration", "format_size", "parse_bitrate", "parse_duration",
-    "parse_size",
+    "Between", "Bitrate", "ByteSize", "Computed", "ConfigPath", "Count", "Described", "Duration", "Flag",
+    "Matching", "Number", "OffOrDuration", "Text", "format_bitrate", "format_duration", "format_size",
+    "parse_bitrate", "parse_duration", "parse_size", "read_flag", "read_number",
 ]  # fmt: skip
 
 
@@ -37,12 +37,19 @@ class Described:
 
 
 @dataclass(frozen=True)
+class Computed:
+    """A default that depends on other keys, in plain words."""
+
+    words: str
+
+
+@dataclass(frozen=True)
 class Between:
     """Bounds of a number, both allowed. ``show`` writes them as the type does."""
 
     low: float
     high: float
-    show: Callable[[float], str] = "{:g}".format
+    show: Callable[[float], str] = "{:.15g}".format
 
     @property
     def words(self) -> str:
@@ -90,7 +97,7 @@ def _size(value: Any) -> int:
     return parse_size(str(value) if type(value) is int else value)
 
 
-def _number(value: Any) -> float:
+def read_number(value: Any) -> float:
     """A number, or (from the environment) its text; a truth value is none."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise TypeError
@@ -101,7 +108,7 @@ def _number(value: Any) -> float:
 
 
 def _count(value: Any) -> int:
-    number = _number(value)
+    number = read_number(value)
     if number != int(number):
         raise ValueError
     return int(number)
@@ -110,7 +117,8 @@ def _count(value: Any) -> int:
 _FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
-def _flag(value: Any) -> bool:
+def read_flag(value: Any) -> bool:
+    """A truth value, or its word. Raises ``ValueError``."""
     known = value if isinstance(value, bool) else _FLAGS.get(value.lower()) if isinstance(value, str) else None
     if known is None:
         raise refuse("true or false")
@@ -160,8 +168,8 @@ Bitrate = Annotated[
 ]
 """BYTES per second; written in bits per second."""
 Count = Annotated[int, _reader(_count, "a whole number"), Described("whole number")]
-Number = Annotated[float, _reader(_number, "a number"), Described("number")]
-Flag = Annotated[bool, BeforeValidator(_flag), Described("true or false")]
+Number = Annotated[float, _reader(read_number, "a number"), Described("number")]
+Flag = Annotated[bool, BeforeValidator(read_flag), Described("true or false")]
 Text = Annotated[str, BeforeValidator(_text), Described("text")]
 ConfigPath = Annotated[Path, BeforeValidator(_path), PlainSerializer(str), Described("path")]
 """A file; a relative path begins at the configuration file."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
+
+Place = tuple[str | int, ...]
+T = TypeVar("T")
 
 REFUSED = "refused"
 """The type of the errors that this package makes; their context says what was found and what is allowed."""
@@ -56,10 +59,38 @@ def refuse(allowed: str, *, found: str | None = None) -> PydanticCustomError:
     return PydanticCustomError(REFUSED, "allowed: {allowed}", context)
 
 
-def refuse_all(title: str, errors: Mapping[tuple[str | int, ...], PydanticCustomError]) -> ValidationError:
+def refuse_all(title: str, errors: Mapping[Place, PydanticCustomError]) -> ValidationError:
     """Several refusals at once, by their place below the model that raises this."""
-    lines = [InitErrorDetails(type=error, loc=place, input=None) for place, error in errors.items()]
-    return ValidationError.from_exception_data(title, lines, hide_input=True)
+    return ValidationError.from_exception_data(title, _lines(errors), hide_input=True)
+
+
+def validate_besides(title: str, validate: Callable[[], T], errors: Mapping[Place, PydanticCustomError]) -> T:
+    """What ``validate`` returns; its errors and ``errors`` are reported together."""
+    try:
+        result = validate()
+    except ValidationError as error:
+        lines = [
+            InitErrorDetails(
+                # the types of pydantic's own errors want their contexts back in full; ours take any
+                type=PydanticCustomError(_literal(line["type"]), _literal(line["msg"]), line.get("ctx")),
+                loc=line["loc"],
+                input=None,
+            )
+            for line in error.errors(include_url=False, include_input=False)
+        ]
+        raise ValidationError.from_exception_data(title, [*lines, *_lines(errors)], hide_input=True) from None
+    if errors:
+        raise refuse_all(title, errors)
+    return result
+
+
+def _lines(errors: Mapping[Place, PydanticCustomError]) -> list[InitErrorDetails]:
+    return [InitErrorDetails(type=error, loc=place, input=None) for place, error in errors.items()]
+
+
+def _literal(text: str) -> Any:
+    """A text where pydantic's types ask for a literal one."""
+    return text
 
 
 def resolve(path: str) -> Path:

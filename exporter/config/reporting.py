@@ -27,7 +27,6 @@ _NOT_SHOWN = "a value that is not shown"
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _HARMLESS_KEY = re.compile(r"[a-z_]{1,40}")
 _MAX_SHOWN = 60
-_SHOWN_KEYS = 12
 
 _FOLLOWS = "default_factory_not_called"
 """The type of an error that only follows from another one."""
@@ -189,7 +188,7 @@ def _explain(error: ErrorDetails, spot: _Spot) -> tuple[str, str]:
     if kind == "value_error" and isinstance(spot.value, dict):
         return "settings that do not fit together", _message(error)
     if _WRONG_TYPE.fullmatch(kind):
-        return describe(spot.value, spot), schema.words(spot.annotation)
+        return describe(spot.value, spot), schema.phrase(spot.annotation)
     return describe(spot.value, spot), _message(error)
 
 
@@ -198,11 +197,11 @@ def _message(error: ErrorDetails) -> str:
 
 
 def _known_keys(spot: _Spot) -> str:
-    known = list(schema.keys(spot.around) or ())
+    known = sorted(schema.keys(spot.around) or ())
     close = difflib.get_close_matches(str(spot.path[-1]), known, 1)
     if close:
         return f"{close[0]} (did you mean that?)"
-    return f"{', '.join(known[:_SHOWN_KEYS])}{', …' if len(known) > _SHOWN_KEYS else ''}"
+    return schema.any_of(known)
 
 
 def describe(value: Any, spot: _Spot) -> str:

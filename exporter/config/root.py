@@ -8,29 +8,29 @@ from typing import Annotated, Any, Union
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Discriminator,
     Field,
     PrivateAttr,
     SerializeAsAny,
     Tag,
-    ValidationError,
     ValidatorFunctionWrapHandler,
     create_model,
     model_validator,
 )
 from pydantic.fields import FieldInfo
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from exporter.config.alerting import AlertingSettings
 from exporter.config.fields import Flag
 from exporter.config.inheritance import handed_down, mapping
-from exporter.config.reading import refuse, refuse_all, surroundings
+from exporter.config.reading import Place, refuse, refuse_all, surroundings, validate_besides
 from exporter.config.schema import TAG_PREFIX, any_of
 from exporter.config.secrets import HIDDEN
 from exporter.config.section import Section
-from exporter.config.upstream import Defaults, Place, StreamSettings, UpstreamSettings
+from exporter.config.upstream import Defaults, StreamSettings, UpstreamSettings
 from exporter.upstreams.registry import registry
 
 
@@ -58,6 +58,12 @@ class _LayerSource(PydanticBaseSettingsSource):
         return dict(self._layer)
 
 
+def _not_empty(upstreams: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not upstreams:
+        raise refuse("at least one upstream", found="an empty list")
+    return upstreams
+
+
 class Settings(BaseSettings):
     """All settings, every default resolved."""
 
@@ -67,8 +73,8 @@ class Settings(BaseSettings):
     histograms: HistogramSettings = Field(
         default_factory=HistogramSettings, description="What the histograms of sampled values tell apart."
     )
-    upstreams: tuple[SerializeAsAny[UpstreamSettings], ...] = Field(
-        min_length=1, description="The servers and accounts to watch."
+    upstreams: Annotated[tuple[SerializeAsAny[UpstreamSettings], ...], AfterValidator(_not_empty)] = Field(
+        description="The servers and accounts to watch."
     )
     alerting: AlertingSettings = Field(
         default_factory=AlertingSettings, description="Thresholds of the rules, and the sidecar that sends alerts."
@@ -113,33 +119,7 @@ class Settings(BaseSettings):
     def _checked_as_a_whole(cls, data: Any, validate: ValidatorFunctionWrapHandler) -> Any:
         """Hand the defaults down, and report what concerns several parts together with the errors of each."""
         data = {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}
-        errors = dict(_cross_errors(data))
-        lines = [InitErrorDetails(type=error, loc=place, input=None) for place, error in errors.items()]
-        try:
-            settings = validate(handed_down(data))
-        except ValidationError as error:
-            raise _joined(cls.__name__, error, lines) from None
-        if lines:
-            raise ValidationError.from_exception_data(cls.__name__, lines, hide_input=True)
-        return settings
-
-
-def _joined(title: str, error: ValidationError, more: list[InitErrorDetails]) -> ValidationError:
-    """One error of both; the lines of the first keep type, message and context."""
-    lines = [
-        InitErrorDetails(
-            type=PydanticCustomError(_literal(line["type"]), _literal(line["msg"]), line.get("ctx")),
-            loc=line["loc"],
-            input=None,
-        )
-        for line in error.errors(include_url=False, include_input=False)
-    ]
-    return ValidationError.from_exception_data(title, [*lines, *more], hide_input=True)
-
-
-def _literal(text: str) -> Any:
-    """A text where pydantic's types ask for a literal one."""
-    return text
+        return validate_besides(cls.__name__, lambda: validate(handed_down(data)), dict(_cross_errors(data)))
 
 
 def _cross_errors(data: Mapping[str, Any]) -> Iterator[tuple[Place, PydanticCustomError]]:
@@ -170,8 +150,8 @@ def settings_class() -> type[Settings]:
     tagged: Any = Union[tuple(Annotated[model, Tag(TAG_PREFIX + name)] for name, model in choices.items())]  # noqa: UP007
     item = Annotated[tagged, Discriminator(_platform_of), BeforeValidator(_known_platform(tuple(choices)))]
     field = Settings.model_fields["upstreams"]
-    upstreams = Field(min_length=1, description=field.description)
-    return create_model("Settings", __base__=Settings, upstreams=(tuple[item, ...], upstreams))
+    upstreams = Annotated[tuple[item, ...], AfterValidator(_not_empty)]
+    return create_model("Settings", __base__=Settings, upstreams=(upstreams, Field(description=field.description)))
 
 
 def _platform_of(upstream: Any) -> str:
@@ -183,7 +163,7 @@ def _known_platform(names: tuple[str, ...]) -> Callable[[Any], Any]:
         if isinstance(upstream, UpstreamSettings):
             return upstream
         if not isinstance(upstream, dict):
-            raise refuse("mapping")
+            raise refuse("a mapping")
         if upstream.get("platform") not in names:
             raise refuse_all("upstream", {("platform",): refuse(any_of(names))})
         return upstream

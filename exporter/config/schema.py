@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
@@ -16,6 +17,8 @@ from exporter.config.section import Section
 
 TAG_PREFIX = "\0"
 """The tags of our unions begin so: in an error's place they are no key."""
+
+_COUNTABLE = re.compile(r"(mapping|list|duration|size|bitrate|number|whole number|path|secret|time)\b")
 
 _WORDS = {
     bool: "true or false",
@@ -110,6 +113,12 @@ def words(annotation: Any) -> str:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "mapping"
     return _WORDS.get(origin or annotation, "value")
+
+
+def phrase(annotation: Any) -> str:
+    """The type as the object of a sentence: ``a duration``."""
+    plain = words(annotation)
+    return f"a {plain}" if _COUNTABLE.match(plain) else plain
 
 
 def any_of(choices: Sequence[str]) -> str:

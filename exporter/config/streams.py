@@ -19,6 +19,7 @@ from exporter.config.fields import (
     Text,
     format_bitrate,
     format_duration,
+    read_flag,
 )
 from exporter.config.reading import refuse
 from exporter.config.section import Section
@@ -84,13 +85,21 @@ class LiveHours(Section):
         return to
 
 
+def _always(value: Any) -> bool:
+    try:
+        return read_flag(value)
+    except ValueError:
+        raise refuse("true, false, or a list of hours") from None
+
+
 def _kind_of_expectation(value: Any) -> str:
     return EXPECTED_HOURS if isinstance(value, list | tuple) else EXPECTED_ALWAYS
 
 
 EXPECTED_HOURS, EXPECTED_ALWAYS = "\0hours", "\0always"
 Expected = Annotated[
-    Annotated[tuple[LiveHours, ...], Tag(EXPECTED_HOURS)] | Annotated[Flag, Tag(EXPECTED_ALWAYS)],
+    Annotated[tuple[LiveHours, ...], Tag(EXPECTED_HOURS)]
+    | Annotated[bool, BeforeValidator(_always), Tag(EXPECTED_ALWAYS)],
     Discriminator(_kind_of_expectation),
     Described("true or false, or a list of hours"),
 ]

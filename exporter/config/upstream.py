@@ -12,6 +12,7 @@ from exporter.config.auth import API_KEY, BEARER, LOGIN, NONE, AuthSettings, Tls
 from exporter.config.fields import (
     Between,
     ByteSize,
+    Computed,
     Count,
     Described,
     Duration,
@@ -20,7 +21,7 @@ from exporter.config.fields import (
     format_duration,
     format_size,
 )
-from exporter.config.reading import refuse, refuse_all
+from exporter.config.reading import Place, refuse, refuse_all
 from exporter.config.secrets import Secret
 from exporter.config.section import Section
 from exporter.config.streams import LiveHours, StreamSettings
@@ -33,8 +34,6 @@ DEFAULT_INTERVAL = 15.0
 _MAX_TIMEOUT, _TIMEOUT_SHARE = 10.0, 0.8
 _STALE_INTERVALS = 3
 _DAY = 86_400.0
-
-Place = tuple[str | int, ...]
 
 
 def http_url(text: str) -> str:
@@ -72,10 +71,10 @@ class SharedSettings(Section):
     interval: Annotated[Duration, Between(0.5, _DAY, format_duration)] = Field(
         default=DEFAULT_INTERVAL, description="How often the upstream is polled."
     )
-    timeout: Annotated[Duration, Between(0.1, _DAY, format_duration)] = Field(
-        default_factory=_timeout, description="The time that one whole poll may take; not above `interval`."
-    )
-    stale_after: Annotated[Duration, Between(0.5, 30 * _DAY, format_duration)] = Field(
+    timeout: Annotated[
+        Duration, Between(0.1, _DAY, format_duration), Computed("the smaller of 10s and 0.8 × `interval`")
+    ] = Field(default_factory=_timeout, description="The time that one whole poll may take; not above `interval`.")
+    stale_after: Annotated[Duration, Between(0.5, 30 * _DAY, format_duration), Computed("3 × `interval`")] = Field(
         default_factory=_stale_after,
         description="How long what was seen last is served when nothing newer comes; not below `interval` + `timeout`.",
     )
@@ -99,7 +98,9 @@ class SharedSettings(Section):
         description="What the label `stream` shows of a stream without a configured name: the platform's own name for "
         "it, its id, or a keyed hash of the id, for ids that are publish keys.",
     )
-    stream_hash_key: Secret | None = Field(default=None, description="The key of `stream_label: hash`.")
+    stream_hash_key: Secret | None = Field(
+        default=None, validate_default=True, description="The key of `stream_label: hash`."
+    )
     tls: TlsSettings = Field(default_factory=TlsSettings, description="How the certificate of the upstream is checked.")
     include: tuple[Text, ...] = Field(
         default=(), description="Of the discovered streams, only those whose name or id matches one of these globs."
@@ -168,30 +169,36 @@ class UpstreamSettings(SharedSettings):
             raise refuse(f"{usable} on this platform", found=words[auth.kind])
         return auth
 
-    @model_validator(mode="after")
-    def _consistent(self) -> UpstreamSettings:
-        errors = _repeated_streams(self)
-        if self.stream_label == "hash" and self.stream_hash_key is None:
-            allowed = "stream_label: hash together with stream_hash_key_file (or stream_hash_key_env)"
-            errors["stream_hash_key",] = refuse(allowed, found="nothing")
-        if errors:
-            raise refuse_all("upstream", errors)
-        return self
+    @field_validator("stream_hash_key")
+    @classmethod
+    def _key_for_hashes(cls, key: Secret | None, info: ValidationInfo) -> Secret | None:
+        if key is None and info.data.get("stream_label") == "hash":
+            raise refuse("stream_hash_key_file or stream_hash_key_env, for stream_label: hash", found="nothing")
+        return key
+
+    @field_validator("*")
+    @classmethod
+    def _streams_once(cls, value: Any, info: ValidationInfo) -> Any:
+        """No stream twice, in whichever lists of streams the platform has."""
+        streams = _streams(value)
+        if streams:
+            seen = {mark for other in info.data.values() for stream in _streams(other) for mark in _marks(stream)}
+            errors: dict[Place, PydanticCustomError] = {}
+            for index, stream in enumerate(value):
+                for kind, _ in sorted(seen & _marks(stream)):
+                    errors[index,] = refuse(f"each {kind} once in an upstream", found=f"the {kind} of another stream")
+                seen |= _marks(stream)
+            if errors:
+                raise refuse_all("streams", errors)
+        return value
 
 
-def _repeated_streams(settings: UpstreamSettings) -> dict[Place, PydanticCustomError]:
-    """Configured streams whose id or name another one has, wherever the platform keeps them."""
-    errors: dict[Place, PydanticCustomError] = {}
-    seen: set[tuple[str, str]] = set()
-    for field in type(settings).model_fields:
-        items = getattr(settings, field)
-        if not isinstance(items, tuple):
-            continue
-        for index, stream in enumerate(items):
-            if not isinstance(stream, StreamSettings):
-                continue
-            marks = {("id", stream.id)} | ({("name", stream.name)} if stream.name else set())
-            for kind, _ in sorted(marks & seen):
-                errors[field, index] = refuse(f"each {kind} once in an upstream", found=f"the {kind} of another stream")
-            seen |= marks
-    return errors
+def _streams(value: Any) -> tuple[StreamSettings, ...]:
+    if isinstance(value, tuple) and all(isinstance(item, StreamSettings) for item in value):
+        return value
+    return ()
+
+
+def _marks(stream: StreamSettings) -> set[tuple[str, str]]:
+    """What no other stream of the upstream may have."""
+    return {("id", stream.id)} | ({("name", stream.name)} if stream.name else set())
