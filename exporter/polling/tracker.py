@@ -130,12 +130,14 @@ class Tracker:
         for stream_id, tracked in self._tracked.items():
             if stream_id not in samples and stream_id not in snapshot.failures and stream_id not in snapshot.postponed:
                 self._miss(tracked, stream_id, snapshot.listing, now)
+                if tracked.sampled_at == now and tracked.expectation is not None:
+                    self._fresh.append(stream_id)
         self._make_room()
         yield
         yield from self._restate(now, now + clock_skew)
 
     def fresh(self) -> Iterator[StreamState]:
-        """The states of the streams that the last poll spoke of."""
+        """The states of the streams that the last poll spoke of: those it brought, and the expected ones it missed."""
         for stream_id in self._fresh:
             tracked = self._tracked.get(stream_id)
             if tracked is not None and tracked.state is not None:

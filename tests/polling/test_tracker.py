@@ -244,6 +244,7 @@ def test_an_expected_stream_that_no_list_holds_is_idle() -> None:
     play = Play(streams=[{"key": "a", "expected": True}])
     state = play.poll()["a"]
     assert (state.live, state.status, state.expected, state.restarts) == (False, Status.IDLE, True, 0)
+    assert [fresh.identity.stream for fresh in play.tracker.fresh()] == ["a"]
     assert play.poll(after=3600)["a"].live is False
 
 

@@ -1,0 +1,71 @@
+"""Reads the series of a condition from the model, through the catalogue that the exposition reads too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from exporter.alerting.conditions import Series
+from exporter.catalogue.family import STREAM_LABELS, UPSTREAM_LABELS, ViewFamily
+from exporter.catalogue.streams import STREAM_FAMILIES
+from exporter.catalogue.upstreams import UPSTREAM_FAMILIES
+from exporter.model import StreamState, UpstreamView
+
+Extra = tuple[str, ...]
+"""The values of the labels that a family has besides those of its scope, without the ones that the series fixes."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a rule is evaluated for: an upstream, and one of its streams where the rule is about streams."""
+
+    view: UpstreamView
+    state: StreamState | None = None
+
+
+Reader = Callable[[Subject], Iterable[tuple[Extra, float]]]
+
+_FAMILIES: Mapping[str, ViewFamily[Any]] = {family.name: family for family in (*STREAM_FAMILIES, *UPSTREAM_FAMILIES)}
+_OF_UPSTREAMS = frozenset(family.name for family in UPSTREAM_FAMILIES)
+
+
+def reader(series: Series) -> Reader:
+    """A function that gives the samples of ``series`` for a subject, scaled; windows are the caller's affair.
+
+    Raises ``KeyError`` for a family that the catalogue does not have.
+    """
+    family = _FAMILIES[series.family]
+    of_upstream = series.family in _OF_UPSTREAMS
+    scale = series.scale
+
+    if family.value is not None:
+        value = family.value
+
+        def single(subject: Subject) -> Iterator[tuple[Extra, float]]:
+            item = subject.view if of_upstream else subject.state
+            read = value(item) if item is not None else None
+            if read is not None:
+                yield (), float(read) * scale
+
+        return single
+
+    assert family.values is not None, f"{family.name} is not read from the model"
+    values = family.values
+    names = family.labels[len(UPSTREAM_LABELS if of_upstream else STREAM_LABELS) :]
+    wanted = [(names.index(name), _allowed(allowed)) for name, allowed in series.labels.items()]
+    kept = [index for index, name in enumerate(names) if name not in series.labels]
+
+    def labelled(subject: Subject) -> Iterator[tuple[Extra, float]]:
+        item = subject.view if of_upstream else subject.state
+        if item is None:
+            return
+        for own, read in values(item):
+            if read is not None and all(own[index] in allowed for index, allowed in wanted):
+                yield tuple(own[index] for index in kept), float(read) * scale
+
+    return labelled
+
+
+def _allowed(value: str | tuple[str, ...]) -> frozenset[str]:
+    return frozenset((value,)) if isinstance(value, str) else frozenset(value)

@@ -1,0 +1,160 @@
+"""Each reason of ``stream_upstream_poll_failures_total``, made by a real fault, while ``/metrics`` answers as always."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from exporter.clock import Clock
+from exporter.model import Reason
+from exporter.simulator.app import make_app
+from exporter.simulator.fleet import Fleet
+from exporter.upstreams.livepeer import PLATFORM as LIVEPEER
+from tests.service.exporting import exporting, serving
+
+Fault = Callable[[], Any]
+
+
+@asynccontextmanager
+async def simulator_with(fault: str) -> AsyncIterator[str]:
+    """The simulator whose Livepeer has an upstream-level fault; gives the API's base URL."""
+    async with serving(make_app(Fleet(6), Clock())) as url:
+        order = {"platform": "livepeer", "fault": fault, "for": "10m"}
+        async with aiohttp.ClientSession() as session, session.post(f"{url}/faults", json=order) as response:
+            assert response.status < 300, await response.text()
+        yield f"{url}/livepeer/api"
+
+
+@asynccontextmanager
+async def answering(**answer: Any) -> AsyncIterator[str]:
+    async def handler(_: web.Request) -> web.Response:
+        return web.Response(**answer)
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", handler)
+    async with serving(app) as url:
+        yield url
+
+
+@asynccontextmanager
+async def raw_socket(
+    talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[str]:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await talk(reader, writer)
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def _silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+async def _resets(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    linger = b"\x01\x00\x00\x00\x00\x00\x00\x00"
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+
+@asynccontextmanager
+async def nobody_there() -> AsyncIterator[str]:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+@asynccontextmanager
+async def plain_behind_https() -> AsyncIterator[str]:
+    async with answering(text="[]") as url:
+        yield url.replace("http://", "https://")
+
+
+FAULTS: list[Any] = [
+    pytest.param(Reason.TIMEOUT, lambda: raw_socket(_silent), id="a server that never answers"),
+    pytest.param(Reason.TIMEOUT, lambda: simulator_with("slow"), id="simulated slowness"),
+    pytest.param(Reason.CONNECT, nobody_there, id="nobody listens"),
+    pytest.param(Reason.CONNECT, lambda: raw_socket(_resets), id="connection reset"),
+    pytest.param(Reason.TLS, plain_behind_https, id="no TLS behind https"),
+    pytest.param(Reason.AUTH, lambda: simulator_with("auth"), id="key refused"),
+    pytest.param(Reason.FORBIDDEN, lambda: answering(status=403, text="{}"), id="key restricted"),
+    pytest.param(Reason.NOT_FOUND, lambda: answering(status=404, text="{}"), id="no such API"),
+    pytest.param(Reason.RATE_LIMITED, lambda: simulator_with("rate_limit"), id="simulated rate limit"),
+    pytest.param(Reason.SERVER_ERROR, lambda: answering(status=500, text="oops"), id="server error"),
+    pytest.param(Reason.BAD_RESPONSE, lambda: simulator_with("html"), id="HTML in place of JSON"),
+    pytest.param(Reason.BAD_RESPONSE, lambda: simulator_with("truncated"), id="half a body"),
+    pytest.param(Reason.BAD_RESPONSE, lambda: answering(body=b"\xff\xfe[]"), id="wrong encoding"),
+    pytest.param(Reason.TOO_LARGE, lambda: answering(text="[" + " " * 50_000 + "]"), id="too large"),
+]
+
+
+@pytest.mark.parametrize(("reason", "fault"), FAULTS)
+async def test_a_real_fault_has_its_reason(reason: Reason, fault: Fault, tmp_path: Path) -> None:
+    async with fault() as url, serving(make_app(Fleet(6), Clock())) as simulator:
+        upstream = {
+            "platform": "livepeer",
+            "auth": {"bearer_token": "demo"},
+            "interval": "1s",
+            "timeout": "500ms",
+            "max_body_bytes": "20kB",
+        }
+        configuration = {
+            "upstreams": [
+                {"name": "broken", "url": url, **upstream},
+                {"name": "well", "url": f"{simulator}/livepeer/api", **upstream, "max_body_bytes": "16MiB"},
+            ]
+        }
+        async with exporting(tmp_path, configuration) as exporter:
+            await exporter.reaches(1, "stream_upstream_up", upstream="well")
+            await exporter.reaches(0, "stream_upstream_up", upstream="broken")
+            metrics = await exporter.metrics()
+    failures = {
+        dict(labels)["reason"]
+        for (name, labels), value in metrics.items()
+        if name == "stream_upstream_poll_failures_total" and dict(labels)["upstream"] == "broken" and value > 0
+    }
+    assert failures == {reason}
+    assert len([1 for name, _ in metrics if name == "stream_upstream_poll_failures_total"]) == 2 * len(Reason)
+    assert any(name == "stream_live" and dict(labels)["upstream"] == "well" for name, labels in metrics)
+
+
+async def test_an_untrusted_certificate_is_a_fault_of_tls(tmp_path: Path) -> None:
+    trustme = pytest.importorskip("trustme", reason="a development dependency")
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    server = await asyncio.start_server(_silent, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    upstream = {"name": "u", "platform": "livepeer", "url": f"https://localhost:{port}", "auth": {"bearer_token": "x"}}
+    async with server, exporting(tmp_path, {"upstreams": [upstream]}) as exporter:
+        await exporter.reaches(1, "stream_upstream_poll_failures_total", reason="tls")
+
+
+async def test_an_internal_error_costs_one_poll_and_says_no_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def broken(*_: object) -> None:
+        raise ZeroDivisionError("canary-text")
+
+    monkeypatch.setattr(LIVEPEER, "poll", broken)
+    upstream = {"name": "u", "platform": "livepeer", "url": "http://127.0.0.1:9", "auth": {"bearer_token": "x"}}
+    async with exporting(tmp_path, {"upstreams": [upstream]}) as exporter:
+        await exporter.reaches(1, "stream_upstream_poll_failures_total", reason="internal")
+        await exporter.reaches(0, "stream_upstream_up", upstream="u")
+    out, err = capsys.readouterr()
+    assert "canary-text" not in out + err
+    assert "ZeroDivisionError" in out + err
