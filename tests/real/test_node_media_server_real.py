@@ -104,7 +104,9 @@ async def test_viewers_come_and_go(watch: Watch) -> None:
         await watch.until(lambda s: is_live(s, name), "it is live")
         with watch.server.watch(name), watch.server.watch(name) as viewer:
             await watch.until(lambda s: s[f"live/{name}"].viewers == 2, "two watch")
-            await watch.until(lambda _: viewer.received > 0, "the viewer sees something")
+            await watch.until(
+                lambda s: viewer.received and s[f"live/{name}"].ingest_bitrate_bytes_per_second, "they see something"
+            )
         streams = await watch.until(lambda s: s[f"live/{name}"].viewers == 0, "nobody watches")
         # whatever the server's own measuring makes of their leaving
         assert streams[f"live/{name}"].ingest_bitrate_bytes_per_second

@@ -191,7 +191,7 @@ def test_a_publisher_of_version_2_that_has_announced_nothing_yet() -> None:
 
 def test_bad_records_of_version_2_leave_the_good_ones() -> None:
     fields = Fields()
-    good = {"publisher": None, "subscribers": []}
+    good: dict[str, Any] = {"publisher": None, "subscribers": []}
     answer = {"text": "?", "live": {"good": good, "bad": 5, "better": good}}
     assert [r.sample.id for r in read_version_2(answer, fields)] == ["live/good", "live/better"]
     assert fields.dropped == {"stream": 2}
@@ -333,6 +333,11 @@ async def test_a_server_without_an_api(version_2: Upstream) -> None:
     failure = await version_2.failure()
     assert failure.reason is Reason.NOT_FOUND
     assert "neither" in str(failure)
+
+
+async def test_a_server_that_does_not_tell_its_version(version_2: Upstream) -> None:
+    version_2.api.broken = {"/api/server": web.Response(status=500)}
+    assert (await version_2.poll()).version == ""
 
 
 async def test_a_server_that_is_something_else(version_2: Upstream) -> None:

@@ -93,13 +93,13 @@ class NodeMediaServerPlatform(Platform[NodeMediaServerSettings]):
 
     async def _recognise_version_2(self, requests: Requests) -> None:
         self.client.auth = self._auth_2
-        self._generation = 2
+        self._generation, self._version = 2, ""
         try:
             # it measures the processor's load for this answer, so it is asked only here
             answer = await requests.get(SERVER_2)
+            self._version = Record.of(answer.data, Fields()).text("version")
         except UpstreamError as error:
             if error.reason is Reason.NOT_FOUND:
                 text = f"neither {HEALTH_4} nor {SERVER_2} is there: is the url right, is the API switched on?"
                 raise UpstreamError(Reason.NOT_FOUND, text, status=error.status) from None
-            raise
-        self._version = Record.of(answer.data, Fields()).text("version")
+            # the version alone is not worth a poll: the list of streams will tell what is wrong, if it is
