@@ -54,6 +54,11 @@ class RateLimit:
         self._roll(now)
         return None if self.remaining is None else max(0, int(self.remaining - self._reserve()))
 
+    @property
+    def usable(self) -> int | None:
+        """Requests of one window that may be used, the reserve taken off; None: no limit is known."""
+        return None if self.limit is None else max(0, int(self.limit - self._reserve()))
+
     def pause(self, now: float) -> float:
         """Seconds left of the pause that the platform asked for; 0 when it did not."""
         return 0.0 if self.paused_until is None else max(0.0, self.paused_until - now)

@@ -1,0 +1,80 @@
+"""Storm's lists: which streams there are, page by page.
+
+Source: Storm Streaming Server 3.x, RESTful API, page Cluster Stream List; a single server's list shares its paging.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from exporter.model import Listing, Reason
+from exporter.upstreams.client import Requests
+from exporter.upstreams.errors import UpstreamError
+from exporter.upstreams.records import Fields, Record
+from exporter.upstreams.storm.answers import data_of
+from exporter.upstreams.storm.streams import FoundStream, read_cluster_stream, read_stream
+
+STREAMS = "GET /streams"
+CLUSTER_STREAMS = "GET /cluster/streams"
+ROWS_PER_PAGE = 100
+"""Asked for; the server may give fewer (its default is 10), which is why only ``hasNext`` ends the reading."""
+MAX_PAGES = 1000
+
+ReadItem = Callable[[Record], Iterable[FoundStream]]
+
+
+class StreamList(msgspec.Struct, frozen=True):
+    """The streams of a whole list."""
+
+    streams: dict[str, FoundStream]
+    listing: Listing
+
+
+async def read_streams(requests: Requests, fields: Fields) -> StreamList:
+    """The streams of this server."""
+
+    def item(record: Record) -> Iterable[FoundStream]:
+        found = read_stream(record)
+        return () if found is None else (found,)
+
+    return await _read_list(requests, STREAMS, item, fields)
+
+
+async def read_cluster_streams(requests: Requests, fields: Fields) -> StreamList:
+    """The streams of the cluster that this server manages."""
+    return await _read_list(requests, CLUSTER_STREAMS, read_cluster_stream, fields)
+
+
+async def _read_list(requests: Requests, endpoint: str, read: ReadItem, fields: Fields) -> StreamList:
+    streams: dict[str, FoundStream] = {}
+    pages: set[tuple[str, ...]] = set()
+    for number in range(1, MAX_PAGES + 1):
+        page = await _read_page(requests, endpoint, number, fields)
+        records = page.records("list")
+        # the figures of a repeated page may have moved on; its streams have not
+        names = tuple(f"{r.raw.get('application')}/{r.raw.get('streamKey')}" for r in records)
+        if names in pages:
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: page {number} came before")
+        pages.add(names)
+        streams.update((stream.sample.id, stream) for record in records for stream in read(record))
+        if not page.flag("hasNext"):
+            return StreamList(streams, Listing.COMPLETE if number == 1 else Listing.PAGED)
+    raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: more than {MAX_PAGES} pages")
+
+
+async def _read_page(requests: Requests, endpoint: str, number: int, fields: Fields) -> Record:
+    try:
+        answer = await requests.get(endpoint, params={"page": str(number), "rowsPerPage": str(ROWS_PER_PAGE)})
+    except UpstreamError as error:
+        if number > 1 and error.reason is Reason.NOT_FOUND:
+            # the server does have a list: this must not pass for one without
+            raise UpstreamError(
+                Reason.BAD_RESPONSE, f"{endpoint}: page {number} was announced and is not there"
+            ) from None
+        raise
+    page = data_of(answer, endpoint, fields)
+    if "list" not in page:
+        raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: no list in the answer")
+    return page

@@ -1,0 +1,128 @@
+"""What a publish looks like inside: codecs, picture size, frame rate; asked for once per publish.
+
+Source: Storm Streaming Server 3.x, RESTful API, page Substream Metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from exporter.clock import Clock
+from exporter.model import Reason, StreamSample
+from exporter.upstreams.client import Requests
+from exporter.upstreams.errors import UpstreamError
+from exporter.upstreams.records import Fields
+from exporter.upstreams.storm.answers import data_of
+from exporter.upstreams.storm.streams import FoundStream
+
+METADATA = "GET /streams/{app}/{key}/{substream}/metadata"
+RETRY_AFTER_SECONDS = 60.0
+"""A metadata page that fails is no fault of its stream, and must not cost a request in every poll."""
+
+
+class SubstreamMetadata(msgspec.Struct, frozen=True):
+    """The facts of one substream that have a family."""
+
+    video_codec: str = ""
+    audio_codec: str = ""
+    width_pixels: int | None = None
+    height_pixels: int | None = None
+    frames_per_second: float | None = None
+
+    def added_to(self, sample: StreamSample) -> StreamSample:
+        """The sample with these facts."""
+        resolution = f"{self.width_pixels}x{self.height_pixels}" if self.width_pixels and self.height_pixels else ""
+        return msgspec.structs.replace(
+            sample,
+            video_codec=self.video_codec,
+            audio_codec=self.audio_codec,
+            resolution=resolution,
+            width_pixels=self.width_pixels,
+            height_pixels=self.height_pixels,
+            frames_per_second=self.frames_per_second,
+        )
+
+
+class _Publish:
+    """What is known of the current publish of one stream."""
+
+    __slots__ = ("metadata", "retry_at", "start")
+
+    def __init__(self, start: float | None) -> None:
+        self.start = start
+        self.metadata: SubstreamMetadata | None = None
+        self.retry_at = 0.0
+
+
+class MetadataBook:
+    """The metadata of the publishes that are running; it forgets the streams that a poll does not bring."""
+
+    def __init__(self, clock: Clock, requests_per_poll: int) -> None:
+        """``requests_per_poll`` bounds the burst when a whole fleet begins at once."""
+        self._clock = clock
+        self._requests_per_poll = requests_per_poll
+        self._publishes: dict[str, _Publish] = {}
+
+    async def enrich(self, requests: Requests, streams: Iterable[FoundStream], fields: Fields) -> list[StreamSample]:
+        """The samples with their metadata, as far as it is known; never fails for want of it."""
+        streams = list(streams)
+        self._follow(streams)
+        now = self._clock.monotonic()
+        wanted = [stream for stream in streams if self._is_wanted(stream, now)][: self._requests_per_poll]
+
+        async def ask(stream: FoundStream) -> SubstreamMetadata:
+            return await _read(requests, stream, fields)
+
+        for stream, result in await requests.map(ask, wanted):
+            publish = self._publishes[stream.sample.id]
+            if isinstance(result, UpstreamError):
+                publish.retry_at = now + RETRY_AFTER_SECONDS
+            else:
+                publish.metadata = result
+        return [self._enriched(stream.sample) for stream in streams]
+
+    def _follow(self, streams: list[FoundStream]) -> None:
+        """Keep what belongs to the publishes of these streams, drop the rest."""
+        followed = {}
+        for stream in streams:
+            publish = self._publishes.get(stream.sample.id)
+            start = stream.sample.start_timestamp_seconds
+            if stream.sample.live:
+                is_same = publish is not None and publish.start == start
+                followed[stream.sample.id] = publish if publish is not None and is_same else _Publish(start)
+            elif publish is not None and start is not None and publish.start == start:
+                # ended, but still the publish that was described
+                followed[stream.sample.id] = publish
+        self._publishes = followed
+
+    def _is_wanted(self, stream: FoundStream, now: float) -> bool:
+        if not stream.sample.live or not stream.substream:
+            return False
+        publish = self._publishes[stream.sample.id]
+        return publish.metadata is None and now >= publish.retry_at
+
+    def _enriched(self, sample: StreamSample) -> StreamSample:
+        publish = self._publishes.get(sample.id)
+        if publish is None or publish.metadata is None:
+            return sample
+        return publish.metadata.added_to(sample)
+
+
+async def _read(requests: Requests, stream: FoundStream, fields: Fields) -> SubstreamMetadata:
+    try:
+        answer = await requests.get(METADATA, app=stream.sample.application, key=stream.key, substream=stream.substream)
+    except UpstreamError as error:
+        if error.reason is Reason.NOT_FOUND:
+            return SubstreamMetadata()
+        raise
+    record = data_of(answer, METADATA, fields)
+    return SubstreamMetadata(
+        video_codec=record.text("videoCodec"),
+        audio_codec=record.text("audioCodec"),
+        width_pixels=record.count("width") or None,
+        height_pixels=record.count("height") or None,
+        # 0 where the encoder does not say
+        frames_per_second=record.number("frameRate", low=0.0) or None,
+    )

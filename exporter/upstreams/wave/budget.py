@@ -1,0 +1,54 @@
+"""Whose turn it is, when the platform's request limit does not allow to ask for every session in every poll."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+
+import msgspec
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """What a known request limit allows."""
+
+    usable: int
+    """Requests that may be made in a window."""
+    window_seconds: float
+    interval_seconds: float
+
+    @property
+    def per_poll(self) -> int:
+        """The sessions of one poll, so that polls share a window evenly instead of the first taking it all."""
+        share = min(1.0, self.interval_seconds / self.window_seconds)
+        return max(1, math.floor(self.usable * share))
+
+    def round_seconds(self, sessions: int) -> float | None:
+        """How long it takes to ask for each session once; None where every poll asks for all of them."""
+        if sessions <= self.per_poll:
+            return None
+        by_window = sessions * self.window_seconds / max(1, self.usable)
+        by_polls = math.ceil(sessions / self.per_poll) * self.interval_seconds
+        return max(by_window, by_polls)
+
+
+class Turns:
+    """Remembers when each session was asked for last, and lets the one that has waited longest go first."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, int] = {}
+        self._poll = 0
+
+    def choose(self, session_ids: Sequence[str], budget: int | None) -> list[str]:
+        """The sessions to ask for within ``budget`` requests; None is no limit. It forgets those not in the list."""
+        self._poll += 1
+        self._last = {session_id: self._last.get(session_id, 0) for session_id in session_ids}
+        if budget is None or budget >= len(session_ids):
+            chosen = list(session_ids)
+        else:
+            chosen = sorted(session_ids, key=self._last.__getitem__)[:budget]
+        self._last.update(dict.fromkeys(chosen, self._poll))
+        return chosen
+
+    def missed(self, session_ids: Collection[str]) -> None:
+        """These were not asked for after all: they come first the next time."""
+        self._last.update(dict.fromkeys(session_ids, 0))

@@ -1,0 +1,133 @@
+"""The WAVE platform: its sessions, within the request limit that its answers announce."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from exporter.clock import Clock
+from exporter.model import Listing, Reason, StreamSample, UpstreamSnapshot
+from exporter.upstreams.client import Requests, UpstreamClient
+from exporter.upstreams.errors import UpstreamError
+from exporter.upstreams.platform import Platform
+from exporter.upstreams.ratelimit import DEFAULT_WINDOW_SECONDS
+from exporter.upstreams.records import Fields
+from exporter.upstreams.wave.budget import Pace, Turns
+from exporter.upstreams.wave.candidates import CandidateBook
+from exporter.upstreams.wave.sessions import ask_session
+from exporter.upstreams.wave.sessions_file import SessionsFile, WaveSession
+from exporter.upstreams.wave.settings import WaveSettings
+
+REQUESTS_PER_MINUTE_FREE_TIER = 60
+
+Outcomes = dict[str, StreamSample | UpstreamError]
+"""What became of each session that was asked for, by its id."""
+
+
+class WavePlatform(Platform[WaveSettings]):
+    """Polls sessions by their ids, those of the configuration and those of the sessions file."""
+
+    name: ClassVar[str] = "wave"
+    settings_class = WaveSettings
+    requests_per_minute_limit: ClassVar[int | None] = REQUESTS_PER_MINUTE_FREE_TIER
+    feeds: ClassVar[frozenset[str]] = frozenset(
+        {
+            "protocol", "session", "kind", "video_codec", "audio_codec", "resolution",
+            "status", "live", "start_timestamp_seconds", "end_timestamp_seconds",
+            "ingest_bitrate_bytes_per_second", "egress_bitrate_bytes_per_second", "max_bitrate_bytes_per_second",
+            "ingest_bytes", "egress_bytes", "viewers", "viewers_peak",
+            "latency_seconds", "target_latency_seconds", "round_trip_time_seconds", "jitter_seconds",
+            "packet_loss_ratio", "frames_per_second", "width_pixels", "height_pixels", "dropped_frames", "frames",
+            "ice_candidates", "ice_gathering_complete", "platform_metrics",
+        }
+    )  # fmt: skip
+
+    def __init__(self, settings: WaveSettings, client: UpstreamClient, clock: Clock) -> None:
+        super().__init__(settings, client, clock)
+        self._file = None if settings.sessions_file is None else SessionsFile(settings.sessions_file, settings.name)
+        self._turns = Turns()
+        self._candidates = None if settings.ice_candidates is None else CandidateBook(clock, settings.ice_candidates)
+        self._answered_at: float | None = None
+
+    def configured_streams(self) -> tuple[WaveSession, ...]:
+        """The sessions of the configuration, and those of the file whose id and name it does not have."""
+        own = self.settings.sessions
+        if self._file is None:
+            return own
+        ids, names = {session.id for session in own}, {session.name for session in own if session.name}
+        return *own, *(s for s in self._file.sessions() if s.id not in ids and s.name not in names)
+
+    async def poll(self, requests: Requests) -> UpstreamSnapshot:
+        """Every session the budget allows, those that waited longest first; then the ICE candidates that are due."""
+        fields = Fields()
+        wanted = [session.id for session in self.configured_streams()]
+        outcomes = await self._ask(requests, wanted, fields)
+        errors = {id_: outcome for id_, outcome in outcomes.items() if isinstance(outcome, UpstreamError)}
+        samples = [outcome for outcome in outcomes.values() if isinstance(outcome, StreamSample)]
+        unsent = {id_ for id_, error in errors.items() if error.reason is Reason.RATE_LIMITED and error.status is None}
+        self._turns.missed(unsent)
+        self._check(wanted, samples, errors)
+        failures = {id_: error.reason for id_, error in errors.items() if id_ not in unsent}
+        if self._candidates is not None:
+            self._candidates.forget_all_but(wanted)
+            failures |= await self._candidates.ask_due(requests, samples, requests.budget(), fields)
+            samples = [self._candidates.added_to(sample) for sample in samples]
+        pace = self._pace()
+        return UpstreamSnapshot(
+            streams=tuple(samples),
+            listing=Listing.DIRECT,
+            failures=failures,
+            postponed=frozenset(wanted) - outcomes.keys() | unsent,
+            dropped_fields=dict(fields.dropped),
+            round_seconds=None if pace is None else pace.round_seconds(len(wanted)),
+        )
+
+    @classmethod
+    def requests_per_minute(cls, settings: WaveSettings) -> float:
+        """One request per session and poll; ICE candidates once per session and interval until they are complete."""
+        sessions = len(settings.sessions)
+        per_minute = 60.0 * sessions / settings.interval
+        if settings.ice_candidates is not None:
+            per_minute += 60.0 * sessions / settings.ice_candidates
+        return per_minute
+
+    async def _ask(self, requests: Requests, wanted: Sequence[str], fields: Fields) -> Outcomes:
+        """The sessions whose turn it is; the very first one alone, as its answer says what the limit is."""
+
+        async def ask(session_id: str) -> StreamSample:
+            return await ask_session(requests, session_id, fields, numbers=self.settings.session_numbers)
+
+        outcomes: Outcomes = {}
+        if self._answered_at is None:
+            outcomes.update(await requests.map(ask, self._turns.choose(wanted, 1)))
+        budget = self._budget(requests, asked=len(outcomes))
+        left = [session_id for session_id in self._turns.choose(wanted, budget) if session_id not in outcomes]
+        outcomes.update(await requests.map(ask, left))
+        return outcomes
+
+    def _budget(self, requests: Requests, *, asked: int) -> int | None:
+        """How many sessions this poll may ask for, ``asked`` of them so far; None is no limit."""
+        pace = self._pace()
+        if pace is None or self.client.rate_limit.pause(self.clock.now()) > 0:
+            # while the platform wants a pause, each request waits for its end, or says that it was not sent
+            return None
+        return min((requests.budget() or 0) + asked, pace.per_poll)
+
+    def _pace(self) -> Pace | None:
+        limit = self.client.rate_limit
+        if limit.usable is None:
+            return None
+        return Pace(limit.usable, limit.window_seconds or DEFAULT_WINDOW_SECONDS, self.settings.interval)
+
+    def _check(self, wanted: Sequence[str], samples: Sequence[StreamSample], errors: dict[str, UpstreamError]) -> None:
+        """Raises where this poll brought nothing that could be used, unless it was too soon to ask again."""
+        now = self.clock.monotonic()
+        if samples or not wanted:
+            self._answered_at = now
+        elif errors:
+            raise next(iter(errors.values()))
+        elif self._answered_at is None or now - self._answered_at >= 2 * self._window():
+            raise UpstreamError(Reason.RATE_LIMITED, "the platform's request limit is used up, by others too")
+
+    def _window(self) -> float:
+        return self.client.rate_limit.window_seconds or DEFAULT_WINDOW_SECONDS

@@ -1,0 +1,40 @@
+"""A platform as the service builds it, over the real client, polled by hand."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from exporter.clock import Clock
+from exporter.config.upstream import UpstreamSettings
+from exporter.model import StreamSample, UpstreamSnapshot
+from exporter.upstreams.client import Requests, UpstreamClient
+from exporter.upstreams.platform import Platform
+
+
+class Polled:
+    """One upstream; ``requests`` are those of the last poll."""
+
+    def __init__(self, platform: Platform[Any], client: UpstreamClient, timeout: float) -> None:
+        self.platform = platform
+        self.client = client
+        self.requests: Requests = client.requests(timeout)
+        self._timeout = timeout
+
+    async def poll(self) -> UpstreamSnapshot:
+        self.requests = self.client.requests(self._timeout)
+        return await self.platform.poll(self.requests)
+
+    async def streams(self) -> dict[str, StreamSample]:
+        """One more poll; its streams by id."""
+        return {sample.id: sample for sample in (await self.poll()).streams}
+
+
+@asynccontextmanager
+async def polled(kind: type[Platform[Any]], settings: UpstreamSettings, clock: Clock) -> AsyncIterator[Polled]:
+    client = UpstreamClient.from_settings(settings, clock, lambda endpoint, code, seconds: None)
+    try:
+        yield Polled(kind(settings, client, clock), client, settings.timeout)
+    finally:
+        await client.close()
