@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from pydantic import ValidationError
 
 from exporter.model import Listing, Reason, Rendition, Status, StreamSample, UpstreamSnapshot
 from exporter.upstreams.client import UpstreamClient
@@ -662,3 +663,56 @@ class TestFailures:
         assert PLATFORM is Livepeer
         assert PLATFORM.feeds <= set(StreamSample.__struct_fields__)
         assert PLATFORM.health_score == "derived"
+
+
+class TestSettings:
+    def test_defaults(self) -> None:
+        own = LivepeerSettings.model_validate({"name": "studio", "auth": {"bearer_token": KEY}})
+        assert (own.url, own.interval, own.platform) == ("https://livepeer.studio/api", 30.0, "livepeer")
+        assert (own.discovers, own.viewership, own.health_details, own.record) == (True, True, None, None)
+
+    @pytest.mark.parametrize(
+        ("own", "discovers"),
+        [
+            ({"streams": [{"id": "a"}]}, False),
+            ({"sessions": ["a"]}, False),
+            ({"streams": [{"id": "a"}], "discover": True}, True),
+            ({"discover": True}, True),
+        ],
+    )
+    def test_discovery_is_the_default_where_nothing_is_named(self, own: dict[str, Any], discovers: bool) -> None:
+        assert LivepeerSettings.model_validate({"name": "studio", **own}).discovers is discovers
+
+    @pytest.mark.parametrize(
+        "own",
+        [
+            {"discover": False},
+            {"streams": ["bare"]},
+            {"streams": [{"id": ""}]},
+            {"sessions": [7]},
+            {"health_details": True},
+            {"health_details": "0s"},
+            {"record": 3},
+            {"auth": {"username": "exporter", "password": "of some length"}},
+        ],
+    )
+    def test_what_is_refused(self, own: dict[str, Any]) -> None:
+        with pytest.raises(ValidationError):
+            LivepeerSettings.model_validate({"name": "studio", **own})
+
+    @pytest.mark.parametrize(
+        ("own", "per_minute"),
+        [
+            ({}, 4.0),
+            ({"viewership": False, "interval": "60s"}, 1.0),
+            ({"streams": [{"id": "a"}, {"id": "b"}], "sessions": ["c"]}, 8.0),
+            ({"streams": [{"id": "a"}], "health_details": "2m", "discover": True}, 6.5),
+        ],
+    )
+    def test_requests_per_minute(self, own: dict[str, Any], per_minute: float) -> None:
+        assert Livepeer.requests_per_minute(LivepeerSettings.model_validate({"name": "studio", **own})) == per_minute
+
+
+async def test_many_streams(polled: Any, studio: Studio) -> None:
+    studio.streams = [{**studio.streams[0], "id": str(number)} for number in range(250)]
+    assert len((await polled().poll()).streams) == 250

@@ -1,6 +1,6 @@
 """Livepeer's bitrates over time: totals that step every 50 s, and reported rates that freeze."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -110,31 +110,37 @@ def sample(total: float | None, **facts: Any) -> StreamSample:
     return StreamSample(id="a", ingest_bytes=total, ingest_bitrate_bytes_per_second=REPORTED, **{"live": True, **facts})
 
 
-def rates(samples: Iterator[tuple[StreamSample | None, bool]]) -> list[float | None]:
+def rates(polls: list[tuple[StreamSample | None, bool]]) -> list[float | None]:
     """The ingest rates of polls 30 s apart; None for a poll that had no word of the stream, and whether it failed."""
     bitrates, found = Bitrates(), []
-    for number, (current, failed) in enumerate(samples):
-        given = [] if current is None else [current]
-        rated = bitrates.applied(given, 30.0 * number, keep={"a"} if failed else set())
-        found.append(rated[0].ingest_bitrate_bytes_per_second if rated else None)
+    for number, (current, failed) in enumerate(polls):
+        rated = None if current is None else bitrates.applied(current, 30.0 * number)
+        bitrates.end_poll({"a"} if failed else set())
+        found.append(rated.ingest_bitrate_bytes_per_second if rated else None)
     return found
 
 
 def test_another_session_begins_anew() -> None:
-    polls = [(sample(30e6 * number, session="one" if number < 6 else "two"), False) for number in range(8)]
-    assert rates(iter(polls)) == [REPORTED] * 4 + [1e6] * 2 + [REPORTED] * 2
+    polls: list[tuple[StreamSample | None, bool]] = [
+        (sample(30e6 * number, session="one" if number < 6 else "two"), False) for number in range(8)
+    ]
+    assert rates(polls) == [REPORTED] * 4 + [1e6] * 2 + [REPORTED] * 2
 
 
 def test_a_poll_that_failed_for_the_stream_keeps_its_window() -> None:
-    polls = [(None if number == 5 else sample(30e6 * number), number == 5) for number in range(7)]
-    assert rates(iter(polls)) == [REPORTED] * 4 + [1e6, None, 1e6]
+    polls: list[tuple[StreamSample | None, bool]] = [
+        (None if number == 5 else sample(30e6 * number), number == 5) for number in range(7)
+    ]
+    assert rates(polls) == [REPORTED] * 4 + [1e6, None, 1e6]
 
 
 def test_a_stream_that_was_gone_begins_anew() -> None:
-    polls = [(sample(30e6 * number, live=number != 5), False) for number in range(8)]
-    assert rates(iter(polls)) == [REPORTED] * 4 + [1e6] + [REPORTED] * 3
+    polls: list[tuple[StreamSample | None, bool]] = [
+        (sample(30e6 * number, live=number != 5), False) for number in range(8)
+    ]
+    assert rates(polls) == [REPORTED] * 4 + [1e6] + [REPORTED] * 3
 
 
 def test_without_a_total_the_reported_rate_stands() -> None:
-    polls = [(sample(None), False) for _ in range(6)]
-    assert rates(iter(polls)) == [REPORTED] * 6
+    polls: list[tuple[StreamSample | None, bool]] = [(sample(None), False) for _ in range(6)]
+    assert rates(polls) == [REPORTED] * 6

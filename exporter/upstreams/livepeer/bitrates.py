@@ -6,7 +6,7 @@ half is a stall. Source: the platform's published collector, which writes every 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Container
 
 import msgspec
 
@@ -39,25 +39,26 @@ class Bitrates:
 
     def __init__(self) -> None:
         self._rates: dict[tuple[str, str], _Rates] = {}
+        self._used: set[tuple[str, str]] = set()
 
-    def applied(self, samples: Iterable[StreamSample], now: float, *, keep: Collection[str]) -> list[StreamSample]:
-        """The samples with their bitrates; the reported one stands until the window is filled.
+    def applied(self, sample: StreamSample, now: float) -> StreamSample:
+        """The sample with its bitrates; the reported one stands until the window is filled.
 
-        ``now``: seconds of a clock that never runs backwards. ``keep``: ids of streams that this poll has no word of.
+        ``now``: seconds of a clock that never runs backwards.
         """
-        before, self._rates = self._rates, {}
-        rated = []
-        for sample in samples:
-            if sample.live:
-                # the totals of one session are not those of the next, nor of the stream
-                publish = (sample.id, sample.session)
-                rates = self._rates[publish] = before.get(publish) or _Rates()
-                sample = rates.applied(sample, now)
-            rated.append(sample)
-        self._rates |= {
-            publish: rates for publish, rates in before.items() if publish[0] in keep and publish not in self._rates
-        }
-        return rated
+        if not sample.live:
+            return sample
+        # the totals of one session are not those of the next, nor of the stream
+        publish = (sample.id, sample.session)
+        self._used.add(publish)
+        return self._rates.setdefault(publish, _Rates()).applied(sample, now)
+
+    def end_poll(self, unheard: Container[str]) -> None:
+        """Forget what this poll did not see live, but for ``unheard``: the ids of streams that it has no word of."""
+        gone = [publish for publish in self._rates.keys() - self._used if publish[0] not in unheard]
+        for publish in gone:
+            del self._rates[publish]
+        self._used.clear()
 
 
 def _rate(rate: ByteRate, total: float | None, now: float, reported: float | None) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
@@ -16,6 +17,8 @@ ENDPOINT = "GET /stream"
 PAGE_SIZE = 1000
 """The platform's maximum; with its default of 20 a list would take fifty times as many requests."""
 MAX_PAGES = 1000
+STREAMS_PER_STEP = 100
+"""How many streams are read before the event loop gets a turn: a few milliseconds' work."""
 Params = tuple[tuple[str, str], ...]
 FIRST_PAGE: Params = (("streamsonly", "1"), ("active", "1"), ("limit", str(PAGE_SIZE)))
 
@@ -51,7 +54,7 @@ async def ask_list(requests: Requests, fields: Fields) -> StreamList:
     while params is not None:
         pages.announce(params)
         answer = await requests.get(ENDPOINT, params=params)
-        pages.take(answer.data, fields)
+        await pages.take(answer.data, fields)
         params = None if answer.link_next is None else _query(answer.link_next)
     return pages.result()
 
@@ -73,11 +76,17 @@ class _Pages:
             raise EndlessListError(f"more than {MAX_PAGES} pages")
         self._asked.add(params)
 
-    def take(self, rows: object, fields: Fields) -> None:
+    async def take(self, rows: object, fields: Fields) -> None:
         """Read a page; a row that does not tell which stream it is costs that row alone, and is counted."""
         if not isinstance(rows, list):
             raise UpstreamError(Reason.BAD_RESPONSE, f"{ENDPOINT}: not a list")
-        page = {reading.sample.id: reading for row in rows if (reading := _read(row, fields))}
+        page: dict[str, Reading] = {}
+        for index, row in enumerate(rows, start=1):
+            reading = _read(row, fields)
+            if reading is not None:
+                page[reading.sample.id] = reading
+            if index % STREAMS_PER_STEP == 0:
+                await asyncio.sleep(0)
         self._complete &= len(page) == len(rows)
         ids = tuple(page)
         if ids and ids in self._seen:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar
 
 from exporter.clock import Clock
@@ -14,7 +14,7 @@ from exporter.upstreams.errors import UpstreamError
 from exporter.upstreams.livepeer.bitrates import Bitrates
 from exporter.upstreams.livepeer.details import DetailsBook
 from exporter.upstreams.livepeer.life import listed_stream, newest, watched_stream
-from exporter.upstreams.livepeer.listing import EndlessListError, StreamList, ask_list
+from exporter.upstreams.livepeer.listing import STREAMS_PER_STEP, EndlessListError, StreamList, ask_list
 from exporter.upstreams.livepeer.sessions import SessionReader, Watched
 from exporter.upstreams.livepeer.settings import LivepeerSettings
 from exporter.upstreams.livepeer.viewership import Viewership, ask_viewership
@@ -65,11 +65,10 @@ class Livepeer(Platform[LivepeerSettings]):
         if not isinstance(listed, StreamList) and not watched.answered:
             # viewers alone say nothing of any stream
             raise listed if isinstance(listed, UpstreamError) else next(iter(watched.errors.values()))
-        now = requests.now if requests.server_time is None else requests.server_time
-        samples = _samples(listed if isinstance(listed, StreamList) else None, watched, failures, now)
-        if viewership is not None:
-            samples = [viewership.applied(sample) for sample in samples]
-        samples = self._bitrates.applied(samples, self.clock.monotonic(), keep=failures.keys())
+        platform_now = requests.now if requests.server_time is None else requests.server_time
+        found = _samples(listed if isinstance(listed, StreamList) else None, watched, failures, platform_now)
+        samples = await self._completed(found, viewership)
+        self._bitrates.end_poll(failures)
         if self._details is not None:
             samples = await self._details.applied(requests, samples, fields)
         return UpstreamSnapshot(
@@ -107,6 +106,17 @@ class Livepeer(Platform[LivepeerSettings]):
             # viewers are an extra that some keys may not ask for: without them the poll is as good
             return None
 
+    async def _completed(self, found: Iterable[StreamSample], viewership: Viewership | None) -> list[StreamSample]:
+        """The samples with viewers and bitrates; the event loop gets its turn in between."""
+        samples = []
+        now = self.clock.monotonic()
+        for sample in found:
+            watched = sample if viewership is None else viewership.applied(sample)
+            samples.append(self._bitrates.applied(watched, now))
+            if len(samples) % STREAMS_PER_STEP == 0:
+                await asyncio.sleep(0)
+        return samples
+
     def _failures(self, listed: StreamList | UpstreamError | None, watched: Watched) -> dict[str, Reason]:
         failures = {stream_id: error.reason for stream_id, error in watched.errors.items()}
         if isinstance(listed, StreamList):
@@ -117,22 +127,13 @@ class Livepeer(Platform[LivepeerSettings]):
 
 
 def _samples(
-    listed: StreamList | None, watched: Watched, failures: Mapping[str, Reason], now: float
-) -> list[StreamSample]:
+    listed: StreamList | None, watched: Watched, failures: Mapping[str, Reason], platform_now: float
+) -> Iterator[StreamSample]:
     streams = listed.streams if listed else {}
-    samples = [
-        watched_stream(
-            stream_id,
-            newest(sessions, now),
-            streams.get(stream_id),
-            listed.is_active(stream_id) if listed else None,
-            now,
-        )
-        for stream_id, sessions in watched.answered.items()
-    ]
-    samples += [
-        listed_stream(reading, now)
-        for stream_id, reading in streams.items()
-        if stream_id not in watched.answered and stream_id not in failures
-    ]
-    return samples
+    for stream_id, sessions in watched.answered.items():
+        active = listed.is_active(stream_id) if listed else None
+        session = newest(sessions, platform_now)
+        yield watched_stream(stream_id, session, streams.get(stream_id), active, platform_now)
+    for stream_id, reading in streams.items():
+        if stream_id not in watched.answered and stream_id not in failures:
+            yield listed_stream(reading, platform_now)
