@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import yaml
 from aiohttp import web
-from aiohttp.test_utils import TestServer
+from aiohttp.test_utils import BaseTestServer, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.clock import Clock
@@ -27,7 +27,7 @@ DEADLINE_SECONDS = 30.0
 class Exporter:
     """A running exporter and its /metrics."""
 
-    def __init__(self, service: Service, server: TestServer, file: Path) -> None:
+    def __init__(self, service: Service, server: BaseTestServer, file: Path) -> None:
         self.service = service
         self.file = file
         self.url = str(server.make_url("")).rstrip("/")
@@ -57,7 +57,7 @@ class Exporter:
     async def until(self, holds: Callable[[], Any]) -> None:
         """Wait for an awaitable condition."""
         async with asyncio.timeout(DEADLINE_SECONDS):
-            while not await holds():
+            while not await holds():  # noqa: ASYNC110 - a scrape is the only way to know
                 await asyncio.sleep(0.02)
 
     async def reaches(self, expected: float | None, name: str, **labels: str) -> None:

@@ -1,4 +1,4 @@
-"""Each reason of ``stream_upstream_poll_failures_total``, made by a real fault, while ``/metrics`` answers as always."""
+"""Each reason of ``stream_upstream_poll_failures_total``, made by a real fault; ``/metrics`` answers meanwhile."""
 
 from __future__ import annotations
 
