@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 RENEW_AT_RATIO = 0.8
 LOGIN_WINDOW_SECONDS = 60.0
-REFUSED_WAIT_SECONDS, LONGEST_REFUSED_WAIT_SECONDS = 15.0, 300.0
 UNREACHED_WAIT_SECONDS = 5.0
 """A login that nobody answered is tried again sooner than one that was refused."""
 FRESH_SECONDS = 60.0
@@ -124,6 +123,8 @@ class Login(Auth):
     """
 
     max_logins_per_minute: ClassVar[int] = 5
+    refused_wait_seconds: ClassVar[float] = 15.0
+    longest_refused_wait_seconds: ClassVar[float] = 300.0
 
     def __init__(self, settings: AuthSettings, clock: Clock) -> None:
         """``settings`` of kind ``login``."""
@@ -203,7 +204,8 @@ class Login(Auth):
     def _fail(self, error: UpstreamError, password: str) -> UpstreamError:
         """Remember a failed login and set when the next may be; returns the error to raise."""
         if error.reason is Reason.AUTH:
-            wait = min(LONGEST_REFUSED_WAIT_SECONDS, REFUSED_WAIT_SECONDS * 2.0 ** min(self._refusals, 10))
+            wait = self.refused_wait_seconds * 2.0 ** min(self._refusals, 10)
+            wait = min(self.longest_refused_wait_seconds, wait)
             self._refusals += 1
         else:
             wait = max(UNREACHED_WAIT_SECONDS, error.retry_after or 0.0)
@@ -247,8 +249,8 @@ def _credentials(settings: AuthSettings) -> tuple[str, Secret]:
 def _login_error(error: UpstreamError) -> UpstreamError:
     """A failed login, told from the failure of the request that needed it: it has no status of its own.
 
-    What a server that could be asked says against a login is ``auth``; its 404 must not pass for a stream's.
+    A refusal of any kind is ``auth``: a 404 of a login must not pass for a stream's.
     """
-    keeps = {Reason.TIMEOUT, Reason.CONNECT, Reason.TLS, Reason.RATE_LIMITED, Reason.SERVER_ERROR, Reason.INTERNAL}
-    reason = error.reason if error.reason in keeps else Reason.AUTH
+    is_refusal = error.status is not None and 400 <= error.status < 500 and error.status != 429
+    reason = Reason.AUTH if is_refusal else error.reason
     return UpstreamError(reason, f"login failed: {error}", retry_after=error.retry_after)
