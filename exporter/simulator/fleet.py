@@ -135,14 +135,14 @@ class Fleet:
         starts = [publish.start for publish in self._timeline(stream, number) if publish.start > now]
         return min(starts, default=self._first_cycle_start(stream) + (number + 1) * self._cycle_seconds(stream))
 
-    def earlier(self, stream: Stream, publish: Publish, now: float) -> Amounts:
-        """All-time totals up to the start of ``publish``, in whole numbers; egress is not among them."""
+    def all_time(self, stream: Stream, publish: Publish, now: float) -> Amounts:
+        """Totals of all publishes, of ``publish`` up to ``now``, in whole numbers; egress has none and is 0."""
         number = publish.course.number
-        base = self._natural_total(stream, number)
+        total = self._natural_total(stream, number).plus(self._lost_before(stream, number))
         for before in self._timeline(stream, number):
             if before.start < publish.start:
-                base = base.plus(before.amounts(now).whole())
-        return base.plus(self._lost_before(stream, number))._replace(egress_bytes=0.0)
+                total = total.plus(before.amounts(math.inf).whole())
+        return total.plus(publish.amounts(now).whole())._replace(egress_bytes=0.0)
 
     def configuration(self, base_url: str) -> dict[str, Any]:
         """What an exporter needs to watch this fleet; ``base_url`` is where the simulator stands."""

@@ -62,7 +62,7 @@ class Broadcast:
         return min(self.now, self.publish.end)
 
     @cached_property
-    def _flushed(self) -> float:
+    def flushed(self) -> float:
         """When statistics were written last; the start of the publish when never."""
         if not self.live and not self.publish.crashed:
             return self.publish.end
@@ -74,12 +74,12 @@ class Broadcast:
     @property
     def last_seen(self) -> int:
         """Unix milliseconds of the last statistics or heartbeat."""
-        return _milliseconds(max(self._flushed, self._step(self._until, HEARTBEAT_SECONDS)))
+        return _milliseconds(max(self.flushed, self._step(self._until, HEARTBEAT_SECONDS)))
 
     @cached_property
     def statistics(self) -> Amounts:
         """This publish's totals, as flushed."""
-        return self.publish.amounts(self._flushed).whole()
+        return self.publish.amounts(self.flushed).whole()
 
     @property
     def ingest_rate(self) -> float:
@@ -135,7 +135,7 @@ class Broadcast:
 def stream_record(broadcast: Broadcast) -> dict[str, Any]:
     """A Stream: its totals are of all its publishes."""
     stream = broadcast.stream
-    total = broadcast.fleet.earlier(stream, broadcast.publish, broadcast.now).plus(broadcast.statistics)
+    total = broadcast.fleet.all_time(stream, broadcast.publish, broadcast.flushed)
     return {
         "id": stream.id,
         "name": stream.name,

@@ -46,7 +46,7 @@ class Export:
         live: list[_Row] = []
         for stream, publish in published:
             if publish.live(now):
-                total = self._fleet.earlier(stream, publish, now).plus(publish.amounts(now).whole())
+                total = self._fleet.all_time(stream, publish, now)
                 live.append((stream, publish, total))
         yield "# HELP streaming_active_streams Streams that are live."
         yield "# TYPE streaming_active_streams gauge"
