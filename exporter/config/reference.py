@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from exporter.config import reference_text, schema
 from exporter.config.alerting import AlertingSettings, AlertmanagerSettings, Threshold, WaveEvents
 from exporter.config.auth import API_KEY, BEARER, LOGIN, NONE, AuthSettings, TlsSettings
-from exporter.config.fields import Between, Computed, format_duration
+from exporter.config.fields import Between, Computed, Matching, format_duration
 from exporter.config.root import HistogramSettings, Settings
 from exporter.config.secrets import SOURCE_SUFFIXES
 from exporter.config.section import Section
@@ -58,7 +58,7 @@ def page() -> str:
 def undescribed(model: Model) -> Iterator[str]:
     """The fields, here and below, that have no description."""
     for name, info in model.model_fields.items():
-        if not info.description:
+        if not _description(model, name):
             yield f"{model.__name__}.{name}"
         for below in _sections(schema.annotation_of(info)):
             yield from undescribed(below)
@@ -78,9 +78,15 @@ def _platform(name: str) -> Iterator[str]:
 
 
 def _section(heading: str, model: Model, text: str = "", *, without: Model | None = None) -> str:
-    inherited = set(without.model_fields) if without else set()
-    rows = "".join(_row(model, name) for name in model.model_fields if name not in inherited)
+    rows = "".join(_row(model, name) for name in model.model_fields if not _is_same(model, without, name))
     return f"{heading}\n\n{text + chr(10) if text else ''}{_HEAD}{rows}" if rows else f"{heading}\n\n{text}"
+
+
+def _is_same(model: Model, base: Model | None, name: str) -> bool:
+    """Whether the field is the base's, or `platform`, which the heading says."""
+    if base is None or name not in base.model_fields:
+        return False
+    return name == "platform" or model.model_fields[name].default == base.model_fields[name].default
 
 
 def _row(model: Model, name: str) -> str:
@@ -89,9 +95,10 @@ def _row(model: Model, name: str) -> str:
     key = f"`{info.alias or name}`"
     if issubclass(model, Section) and name in model.secret_fields:
         key += "".join(f", `{name}{suffix}`" for suffix in SOURCE_SUFFIXES)
-    bounds = [item.words for item in _metadata(annotation) if isinstance(item, Between)]
-    kind = " ".join([schema.words(annotation), *bounds])
-    return f"| {key} | {_cell(kind)} | {_cell(_default(info, annotation))} | {_cell(_sentence(info.description))} |\n"
+    bounds = [item.words for item in _metadata(annotation) if isinstance(item, Between | Matching)]
+    kind = ", ".join([schema.words(annotation), *bounds])
+    cells = (key, kind, _default(info, annotation), _sentence(_description(model, name)))
+    return "|" + "".join(f" {cell.replace('|', chr(92) + '|')} |" for cell in cells) + "\n"
 
 
 def _default(info: FieldInfo, annotation: Any) -> str:
@@ -101,11 +108,9 @@ def _default(info: FieldInfo, annotation: Any) -> str:
     if info.is_required():
         return "required"
     default = info.get_default(call_default_factory=True, validated_data={})
-    if default is None:
-        return ""
     dumped = TypeAdapter(annotation).dump_python(default, mode="json")
-    if isinstance(default, BaseModel) or dumped in ([], {}):
-        return ""
+    if isinstance(default, BaseModel) or dumped in (None, [], {}):
+        return "–"
     return f"`{dumped if isinstance(dumped, str) else json.dumps(dumped)}`"
 
 
@@ -129,13 +134,15 @@ def _sections(annotation: Any) -> Iterator[type[Section]]:
                 yield from _sections(argument)
 
 
-def _sentence(text: str | None) -> str:
-    text = (text or "").strip()
+def _description(model: Model, name: str) -> str:
+    """The field's, or what it overrides says."""
+    fields = [base.model_fields.get(name) for base in model.__mro__ if issubclass(base, BaseModel)]
+    return next((field.description for field in fields if field and field.description), "")
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
     return text[:1].upper() + text[1:] + ("" if not text or text.endswith((".", "!")) else ".")
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
 
 
 if __name__ == "__main__":

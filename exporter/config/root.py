@@ -30,7 +30,7 @@ from exporter.config.reading import Place, refuse, refuse_all, surroundings, val
 from exporter.config.schema import TAG_PREFIX, any_of
 from exporter.config.secrets import HIDDEN
 from exporter.config.section import Section
-from exporter.config.upstream import Defaults, StreamSettings, UpstreamSettings
+from exporter.config.upstream import Defaults, SharedSettings, StreamSettings, UpstreamSettings
 from exporter.upstreams.registry import registry
 
 
@@ -94,10 +94,14 @@ class Settings(BaseSettings):
 
     def redacted_yaml(self) -> str:
         """Everything as it is in effect, without a secret and, under ``stream_label: hash``, without stream ids."""
-        dumped = self.model_dump(mode="json", by_alias=True)
+        dumped = _without_nulls(self.model_dump(mode="json", by_alias=True))
         for upstream, shown in zip(self.upstreams, dumped["upstreams"], strict=True):
             if upstream.stream_label == "hash":
                 _hide_identities(upstream, shown)
+        dumped["upstreams"] = [
+            {key: shown[key] for key in sorted(shown, key=lambda key: key in SharedSettings.known_keys())}
+            for shown in dumped["upstreams"]
+        ]
         return yaml.safe_dump(dumped, sort_keys=False, allow_unicode=True, width=120)
 
     @classmethod
@@ -120,6 +124,12 @@ class Settings(BaseSettings):
         """Hand the defaults down, and report what concerns several parts together with the errors of each."""
         data = {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}
         return validate_besides(cls.__name__, lambda: validate(handed_down(data)), dict(_cross_errors(data)))
+
+
+def _without_nulls(dumped: Any) -> Any:
+    if isinstance(dumped, dict):
+        return {key: _without_nulls(value) for key, value in dumped.items() if value is not None}
+    return [_without_nulls(item) for item in dumped] if isinstance(dumped, list) else dumped
 
 
 def _cross_errors(data: Mapping[str, Any]) -> Iterator[tuple[Place, PydanticCustomError]]:

@@ -20,6 +20,7 @@ TAG_PREFIX = "\0"
 
 _COUNTABLE = re.compile(r"(mapping|list|duration|size|bitrate|number|whole number|path|secret|time)\b")
 
+_PLURALS = {"text": "texts", "mapping": "mappings"}
 _WORDS = {
     bool: "true or false",
     int: "whole number",
@@ -109,7 +110,8 @@ def words(annotation: Any) -> str:
     if origin is Literal:
         return any_of([str(choice) for choice in arguments])
     if origin in (tuple, list, frozenset):
-        return f"list of {words(arguments[0])}"
+        item = words(arguments[0])
+        return f"list of {_PLURALS.get(item, item)}"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "mapping"
     return _WORDS.get(origin or annotation, "value")

@@ -123,7 +123,7 @@ class UpstreamSettings(SharedSettings):
     name: Annotated[Text, Matching("[a-zA-Z0-9_.-]{1,64}", "1 to 64 of letters, digits, _ . and -")] = Field(
         description="The value of the label `upstream`; no two upstreams share one."
     )
-    platform: str = Field(description="The platform's name.")
+    platform: str = Field(description="The name of its platform: one of those below.")
     url: HttpUrl = Field(description="The base URL of its API.")
     auth: AuthSettings = Field(default_factory=AuthSettings, description="How requests prove who they are.")
 
