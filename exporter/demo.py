@@ -17,7 +17,7 @@ from exporter.process import serve
 from exporter.service import Service
 from exporter.simulator.app import make_simulator
 from exporter.simulator.fleet import Fleet
-from exporter.simulator.streams import PLATFORMS
+from exporter.simulator.streams import PLATFORMS, Stream
 from exporter.simulator.world import World
 from exporter.web.app import WebOptions, make_app
 from exporter.web.listening import format_address
@@ -26,6 +26,7 @@ DEFAULT_LISTEN_ADDRESS: Final = "127.0.0.1:10071"
 INTERVAL: Final = "5s"
 """Of the polls and of the scrapes."""
 
+_STEADY_SECONDS = 300.0
 _POLLED_IN_TURN = 25
 """WAVE is asked session by session: with one more request at a time for so many sessions, a round ends in time."""
 
@@ -43,6 +44,7 @@ async def run(plan: Plan, sockets: Sequence[socket.socket], *, web_options: WebO
     """Write the configurations, say what to open, and serve until a signal."""
     address = _own_address(sockets[0])
     base_url = f"http://{address}"
+    clock = Clock()
     fleet = Fleet(plan.streams, seed=plan.seed, speed=plan.speed)
     plan.output_directory.mkdir(parents=True, exist_ok=True)
     configuration_file = plan.output_directory / "config.yaml"
@@ -56,8 +58,8 @@ async def run(plan: Plan, sockets: Sequence[socket.socket], *, web_options: WebO
 
     service = Service(load_file(), load=load_file)
     app = make_app(service, options=web_options)
-    app.add_subapp("/simulator", make_simulator(World(fleet, Clock())))
-    print(announcement(fleet, base_url, web_options.telemetry_path, plan.output_directory), flush=True)
+    app.add_subapp("/simulator", make_simulator(World(fleet, clock)))
+    print(announcement(fleet, clock.now(), base_url, web_options.telemetry_path, plan.output_directory), flush=True)
     await serve(service, app, sockets)
 
 
@@ -80,12 +82,11 @@ def prometheus_configuration(address: str, telemetry_path: str) -> dict[str, Any
     return {"scrape_configs": [scrape]}
 
 
-def announcement(fleet: Fleet, base_url: str, telemetry_path: str, directory: Path) -> str:
+def announcement(fleet: Fleet, now: float, base_url: str, telemetry_path: str, directory: Path) -> str:
     """What to open, what to run beside it, how to break something."""
-    platform, stream = next((p, streams[0]) for p in PLATFORMS if (streams := fleet.of(p)))
-    fault = msgspec.json.encode(
-        {"platform": platform, "stream": stream.name, "fault": "unhealthy", "for": "2m"}
-    ).decode()
+    stream = _steady_stream(fleet, now)
+    order = {"platform": stream.platform, "stream": stream.name, "fault": "unhealthy", "for": "2m"}
+    fault = msgspec.json.encode(order).decode()
     return f"""\
 {fleet.size} simulated streams on {sum(1 for p in PLATFORMS if fleet.of(p))} platforms, polled every {INTERVAL}.
 
@@ -101,6 +102,13 @@ Make a fault, see it in the metrics
   curl -s {base_url}{telemetry_path} | grep '^stream_health.*{stream.name}'
 
 Ctrl-C ends it."""
+
+
+def _steady_stream(fleet: Fleet, now: float) -> Stream:
+    """One that is on the air and stays there for a while, so that a fault can be seen on it."""
+    streams = [stream for platform in PLATFORMS for stream in fleet.of(platform)]
+    steady = (s for s in streams if fleet.live(s, now) and fleet.live(s, now + _STEADY_SECONDS))
+    return next(steady, streams[0])
 
 
 def _own_address(bound: socket.socket) -> str:

@@ -63,7 +63,6 @@ async def serve(service: Service, app: web.Application, sockets: Sequence[socket
 
 
 def _stop(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event, number: signal.Signals) -> None:
-    log.info("stopping", signal=number.name)
     for each in _STOPS:
         loop.remove_signal_handler(each)
         # Not the default action: process 1 of a container has none.
@@ -72,6 +71,7 @@ def _stop(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event, number: sign
     last_word = threading.Timer(_LAST_WORD_SECONDS, os._exit, (0,))
     last_word.daemon = True
     last_word.start()
+    log.info("stopping", signal=number.name)
     stopping.set()
 
 

@@ -51,11 +51,11 @@ def test_help_names_every_flag_with_its_default(command: list[str], capsys: pyte
     with pytest.raises(SystemExit) as ended:
         main([*command, "--help"])
     assert ended.value.code == 0
-    text = capsys.readouterr().out
+    text = " ".join(capsys.readouterr().out.split())
     assert text.startswith(f"usage: {' '.join(['stream-exporter', *command])} ")
     if not command:
         assert "config.yaml in the current directory" in text
-        assert "demo " in text
+        assert "demo run simulated platforms" in text
 
 
 @pytest.mark.parametrize(
@@ -112,11 +112,11 @@ def test_check_warns_of_a_secret_that_everybody_can_read(capsys: pytest.CaptureF
 
 
 def test_check_prints_every_error_on_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("config.yaml").write_text(LIVEPEER.replace("livepeer", "nonsense").replace("studio", "not a name"))
+    Path("config.yaml").write_text(LIVEPEER.replace("name: studio", "name: not a name").replace("http:", "ftp:"))
     assert main(["--config.check"]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert len(captured.err.splitlines()) >= 2
+    assert len(captured.err.splitlines()) == 2
     assert all(re.match(r"config\.yaml:\d+:\d+: upstreams", line) for line in captured.err.splitlines())
 
 
