@@ -10,13 +10,12 @@ import fnmatch
 import math
 from collections.abc import Iterable, Iterator
 
-import msgspec
-
 from exporter.config.upstream import StreamSettings, UpstreamSettings
 from exporter.health import judge
 from exporter.model import UNSEEN, Identity, Listing, Status, StreamSample, StreamState, UpstreamSnapshot
 from exporter.polling.expectations import Expectation
 from exporter.polling.labels import LabelBook
+from exporter.polling.veil import veiled
 
 STREAMS_PER_STEP = 100
 """How many streams are worked on before the event loop gets a turn (well below a millisecond's work)."""
@@ -243,9 +242,10 @@ class Tracker:
 
     def _miss(self, tracked: Tracked, stream_id: str, listing: Listing, now: float) -> None:
         """A successful poll did not speak of this stream."""
-        if listing is Listing.DIRECT:
-            # nobody asks for it any more
-            if stream_id not in self._configured and tracked.departed_at is None:
+        is_configured = stream_id in self._configured
+        if listing is Listing.DIRECT or (tracked.sample is UNSEEN and not is_configured):
+            # nobody asks for it any more; a session that turned out to be known by its stream was never seen itself
+            if not is_configured and tracked.departed_at is None:
                 tracked.departed_at = -math.inf
             return
         tracked.absent_polls += 1
@@ -346,16 +346,7 @@ class Tracker:
         """With ``stream_label: hash`` nothing that is served may show the key that the id is, nor parts of it."""
         if not self._hashing:
             return sample
-        label = self._labels.label(sample.id, "")
-        secrets = {part for part in (sample.id, sample.id.rpartition("/")[2], sample.session, sample.name) if part}
-        issues = sample.issues and tuple(_without(text, secrets, label) for text in sample.issues)
-        return msgspec.structs.replace(sample, id=label, name="", session="", playback_id="", issues=issues)
-
-
-def _without(text: str, secrets: set[str], replacement: str) -> str:
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, replacement)
-    return text
+        return veiled(sample, self._labels.label(sample.id, ""))
 
 
 def _matches(pattern: str, sample: StreamSample) -> bool:

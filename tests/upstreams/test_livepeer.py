@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from exporter.model import Listing, Reason, Rendition, Status, StreamSample, UpstreamSnapshot
+from exporter.polling.tracker import Tracker
 from exporter.upstreams.client import UpstreamClient
 from exporter.upstreams.errors import UpstreamError
 from exporter.upstreams.livepeer import PLATFORM, Livepeer
@@ -469,6 +470,24 @@ class TestSingleSessions:
         await upstream.poll()
         (stream,) = upstream.platform.configured_streams()
         assert (stream.id, stream.name, stream.expected) == (MAIN, "keynote", True)
+
+    @pytest.mark.parametrize("discover", [False, True])
+    async def test_what_is_expected_of_it_is_expected_of_its_stream(
+        self, polled: Any, studio: Studio, clock: FakeClock, discover: bool
+    ) -> None:
+        studio.streams, studio.session[EVENING] = studio.streams[:1], studio.sessions[MAIN][0]
+        upstream = polled(discover=discover, sessions=[{"id": EVENING, "name": "keynote", "expected": True}])
+        tracker = Tracker(upstream.settings, clock.now())
+        list(tracker.refresh(clock.now()))
+        assert [(state.identity.stream, state.expected, state.live) for state in tracker.states()] == [
+            ("keynote", True, None)
+        ]
+        snapshot = await upstream.poll()
+        tracker.configure(upstream.platform.configured_streams())
+        list(tracker.apply(snapshot, clock.now()))
+        assert [(state.identity.stream, state.expected, state.live) for state in tracker.states()] == [
+            ("keynote", True, True)
+        ]
 
     async def test_a_streams_own_settings_go_before_its_sessions(self, polled: Any, studio: Studio) -> None:
         studio.session[EVENING] = studio.sessions[MAIN][0]
