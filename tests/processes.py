@@ -66,7 +66,7 @@ class Exporter:
 
     @property
     def port(self) -> int:
-        return int(self.wait_for(r"msg=listening address=\S+:(\d+) ")[1])
+        return int(self.wait_for(r"listening\W+address\W+\S+?:(\d+)\b")[1])
 
     def ask(self, path: str, method: str = "GET", headers: dict[str, str] | None = None) -> tuple[int, str]:
         """Status and text of one request."""

@@ -150,9 +150,7 @@ async def test_bad_fields_and_failing_streams_are_counted_always_and_told_once()
         "streams fail while their upstream answers",
     ]
     assert stage.counted('stream_upstream_fields_dropped_total{field="bitrate",platform="scripted",upstream="u"} 6.0')
-    assert stage.counted(
-        'stream_upstream_stream_failures_total{platform="scripted",reason="timeout",upstream="u"} 3.0'
-    )
+    assert stage.counted('stream_upstream_stream_failures_total{platform="scripted",reason="timeout",upstream="u"} 3.0')
 
 
 async def test_an_unforeseen_error_costs_one_poll_and_its_text_stays_inside() -> None:

@@ -10,7 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from exporter.config.upstream import StreamSettings, UpstreamSettings
-from exporter.model import HealthReason, Listing, Reason, Status, StreamSample, StreamState, UpstreamSnapshot
+from exporter.model import HealthReason, Listing, Reason, Rendition, Status, StreamSample, StreamState, UpstreamSnapshot
 from exporter.polling.tracker import Tracker
 
 START = 1_750_000_000.0
@@ -346,6 +346,9 @@ def test_with_hashed_labels_no_field_shows_the_key() -> None:
         playback_id=key,
         application="live",
         issues=(f"{key} starves",),
+        health_grade=f"grade of {key}",
+        health_conditions={f"{key} ok": True},
+        renditions=(Rendition(f"{key}_720p", 1.0),),
     )
     for states in (play.poll(shown), play.poll(shown), play.poll(), play.pass_by(10)):
         (state,) = states.values()

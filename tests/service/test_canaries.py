@@ -1,0 +1,153 @@
+"""A canary in every place where a secret can stand, looked for in everything that the process says."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import yaml
+
+from tests.processes import GENEROUS_SECONDS, Exporter, exporter
+
+TOKEN, PASSWORD, API_KEY, HASH_KEY = "canary-token-1", "canary-password-2", "canary-apikey-3", "canary-hashkey-4"
+STREAM_KEY, USERINFO = "canary-streamkey-5", "canary-userinfo-6"
+CANARIES = (TOKEN, PASSWORD, API_KEY, HASH_KEY, STREAM_KEY, USERINFO)
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Every platform at once, in its worst mood: it quotes what it was sent, and its streams' keys."""
+
+    def do_GET(self) -> None:
+        if self.path.startswith("/storm/api/streams?"):
+            stream = {
+                "id": STREAM_KEY,
+                "state": "PUBLISHED",
+                "application": "live",
+                "streamKey": STREAM_KEY,
+                "inBandwidth": f"not a number but {STREAM_KEY}",
+                "healthGrade": f"Bad {STREAM_KEY}",
+            }
+            page = {"list": [stream], "hasNext": False, "totalItems": 1, "currentPage": 1, "totalPages": 1}
+            self._answer(200, {"data": page, "meta": {"generatedAt": 0}})
+        elif self.path.startswith("/storm/"):
+            self._answer(500, {"message": f"{self.path} {STREAM_KEY}"})
+        else:
+            sent = " ".join(self.headers.values())
+            self._answer(401, {"errors": [f"no token {sent} found at {self.path}"]})
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+        self._answer(401, {"message": f"wrong: {body}"})
+
+    def _answer(self, status: int, data: Any) -> None:
+        body = json.dumps(data).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def echo() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def configured(echo: str) -> dict[str, Any]:
+    hashed = {"stream_label": "hash", "stream_hash_key": HASH_KEY}
+    return {
+        "defaults": {"interval": "1s"},
+        "upstreams": [
+            {"name": "bearer", "platform": "livepeer", "url": f"{echo}/lp", "auth": {"bearer_token": TOKEN}},
+            {
+                "name": "login",
+                "platform": "storm",
+                "url": f"{echo}/login",
+                "auth": {"username": "u", "password": PASSWORD},
+            },
+            {"name": "header", "platform": "storm", "url": f"{echo}/header", "auth": {"api_key": API_KEY}},
+            {
+                "name": "basic",
+                "platform": "node_media_server",
+                "url": f"{echo}/nms",
+                "auth": {"username": "u", "password": PASSWORD},
+            },
+            {"name": "hashed", "platform": "storm", "url": f"{echo}/storm", "auth": {"api_key": API_KEY}, **hashed},
+            {
+                "name": "configured",
+                "platform": "storm",
+                "url": f"{echo}/storm/off",
+                "streams": [{"application": "live", "key": STREAM_KEY, "expected": True}],
+                **hashed,
+            },
+        ],
+    }
+
+
+def seen(process: Exporter) -> str:
+    pages = ("/", "/metrics", "/config", "/-/ready", "/-/healthy", "/-/reload", f"/{quote(STREAM_KEY)[:3]}")
+    return "\n".join(process.ask(page)[1] for page in pages) + process.ask("/-/reload", "POST")[1]
+
+
+def no_canary(text: str) -> None:
+    assert [canary for canary in CANARIES if canary in text] == []
+
+
+@pytest.mark.parametrize("log_format", ["logfmt", "json"])
+def test_no_secret_is_ever_said(echo: str, tmp_path: Path, log_format: str) -> None:
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(configured(echo)))
+    flags = ("--log.level", "debug", "--log.format", log_format, "--web.enable-lifecycle")
+    with Exporter(["--web.listen-address", "127.0.0.1:0", "--config.file", "config.yaml", *flags], tmp_path) as process:
+        _wait_for_polls(process)
+        text = seen(process)
+    assert 'stream_upstream_up{platform="livepeer",upstream="bearer"} 0' in text
+    assert 'stream_upstream_up{platform="storm",upstream="hashed"} 1' in text
+    assert 'stream_live{platform="storm",upstream="hashed",stream="' in text
+    no_canary(text)
+    no_canary(process.said)
+
+
+def _wait_for_polls(process: Exporter) -> None:
+    missing = {upstream["name"] for upstream in configured("http://x")["upstreams"]}
+    deadline = time.monotonic() + GENEROUS_SECONDS
+    while missing and time.monotonic() < deadline:
+        text = process.ask("/metrics?collect[]=upstreams")[1]
+        missing -= set(re.findall(r'^stream_upstream_up\{.*upstream="(\w+)"\}', text, re.MULTILINE))
+    assert not missing
+
+
+@pytest.mark.parametrize(
+    "upstream",
+    [
+        {"url": f"http://user:{USERINFO}@host/", "auth": {"bearer_token": TOKEN}},
+        {"url": "http://h", "auth": {"bearer_token": TOKEN, "api_key": API_KEY}},
+        {"url": "http://h", "auth": {"bearer_token": [TOKEN]}},
+        {"url": "http://h", "auth": TOKEN},
+        {"url": "http://h", "auth": {"bearer_token": TOKEN}, "stream_hash_key": {"x": HASH_KEY}},
+        {"url": [f"http://user:{USERINFO}@host/"], "auth": {"bearer_token": TOKEN}},
+    ],
+)
+def test_errors_of_the_configuration_do_not_show_it_either(upstream: dict[str, Any], tmp_path: Path) -> None:
+    bad = {"upstreams": [{"name": "u", "platform": "livepeer", **upstream}]}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(bad))
+    with exporter("--config.file", "config.yaml", "--config.check", directory=tmp_path) as process:
+        assert process.ended() == 1
+        assert "config.yaml:" in process.said
+        no_canary(process.said)
