@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
 from multidict import CIMultiDictProxy
+from yarl import URL
 
 from exporter.model import Reason
 from exporter.upstreams.errors import UpstreamError
@@ -37,7 +38,7 @@ class Answer:
     __slots__ = ("_url", "data", "date", "headers", "status", "text")
 
     def __init__(
-        self, status: int, headers: CIMultiDictProxy[str], url: str, *, data: Any, text: str | None, date: float | None
+        self, status: int, headers: CIMultiDictProxy[str], url: URL, *, data: Any, text: str | None, date: float | None
     ) -> None:
         self.status = status
         self.headers = headers
@@ -56,11 +57,11 @@ class Answer:
         """
         for target in next_links(", ".join(self.headers.getall("Link", ()))):
             try:
-                query = urlsplit(urljoin(self._url, target)).query
+                query = urlsplit(target.strip()).query
             except ValueError:
                 continue
-            own = urlsplit(self._url)
-            return own._replace(query=query, fragment="").geturl()
+            own = urlsplit(str(self._url))
+            return own._replace(query=query).geturl()
         return None
 
     def __repr__(self) -> str:
@@ -119,12 +120,14 @@ async def _read_gzip(response: aiohttp.ClientResponse, limit: int, endpoint: str
     body = bytearray()
     try:
         async for packed in response.content.iter_any():
-            if unpacker.eof:
-                # what follows the end is padding
-                continue
-            body += unpacker.decompress(packed, limit - len(body) + 1)
-            if len(body) > limit:
-                raise _too_large(limit, endpoint)
+            while packed:
+                body += unpacker.decompress(packed, limit - len(body) + 1)
+                if len(body) > limit:
+                    raise _too_large(limit, endpoint)
+                packed = unpacker.unused_data
+                if packed:
+                    # a body may consist of several compressed members
+                    unpacker = zlib.decompressobj(_GZIP)
     except zlib.error:
         raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: the body can't be decompressed") from None
     if not unpacker.eof:
@@ -139,7 +142,7 @@ def _too_large(limit: int, endpoint: str) -> UpstreamError:
 # -- their meaning ---------------------------------------------------------------------------------------------------
 
 
-def decode_json(body: bytes, content_type: str, endpoint: str) -> Any:
+def decode_json(body: bytes, content_type: str | None, endpoint: str) -> Any:
     """The JSON value; whole numbers and floats beyond what a float holds become infinite.
 
     Raises ``UpstreamError`` (``bad_response``) for everything else that is not JSON: NaN and Infinity, invalid UTF-8,
@@ -153,7 +156,7 @@ def decode_json(body: bytes, content_type: str, endpoint: str) -> Any:
         return _decode_leniently(body, content_type, endpoint)
 
 
-def _decode_leniently(body: bytes, content_type: str, endpoint: str) -> Any:
+def _decode_leniently(body: bytes, content_type: str | None, endpoint: str) -> Any:
     """For what the fast decoder refuses as a whole: a number out of range, half a surrogate pair in some text.
 
     One such value must not take all others with it.
@@ -163,7 +166,8 @@ def _decode_leniently(body: bytes, content_type: str, endpoint: str) -> Any:
         # half a pair can't be encoded again; it becomes a question mark
         return json.loads(json.dumps(data, ensure_ascii=False).encode("utf-8", "replace"), parse_int=_whole_number)
     except (ValueError, RecursionError):
-        kind = content_type if content_type in _KNOWN_TYPES else "not a usual one"
+        given = (content_type or "").partition(";")[0].strip().lower()
+        kind = given if given in _KNOWN_TYPES else "not a usual one"
         raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: not JSON (content type {kind})") from None
 
 

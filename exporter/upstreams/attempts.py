@@ -13,7 +13,7 @@ from yarl import URL
 
 from exporter.model import Reason
 from exporter.upstreams.answers import Answer, decode_json, decode_text, read_body, retry_after
-from exporter.upstreams.auth import NO_HEADERS
+from exporter.upstreams.auth import NO_HEADERS, Auth, NoAuth
 from exporter.upstreams.endpoints import Endpoint
 from exporter.upstreams.errors import UpstreamError
 from exporter.upstreams.faults import LostConnectionError, classed, refused
@@ -32,6 +32,7 @@ TRANSIENT = frozenset({429, 502, 503, 504})
 PAUSING = frozenset({429, 503})
 DRAINED_BYTES = 65_536
 """The body of a refusal is read up to here, so that its connection can be used again; it is not looked at."""
+_NOTHING: tuple[Auth, Mapping[str, str]] = NoAuth(), NO_HEADERS
 
 
 class Call:
@@ -42,7 +43,7 @@ class Call:
     def __init__(
         self,
         endpoint: Endpoint,
-        url: str,
+        url: URL,
         body: Any,
         headers: Mapping[str, str] | None,
         *,
@@ -51,7 +52,7 @@ class Call:
         safe: bool,
     ) -> None:
         self.endpoint = endpoint
-        self.url = URL(url, encoded=True)
+        self.url = url
         self.body = None if body is None else msgspec.json.encode(body)
         self.wants_json = wants_json
         self.auth = auth
@@ -81,19 +82,20 @@ class Attempts:
         )
         self._retries_left = RETRIES_PER_POLL
         self._quickest: float | None = None
+        self._proof: tuple[Auth, Mapping[str, str]] | None = None
 
     async def insist(self, call: Call, scope: asyncio.Timeout) -> Answer:
         """Send the call until it is answered, or no retry is left for it."""
-        auth = self._client.auth
         has_renewed = False
         retries = 0
         while True:
-            credentials = await auth.headers(self._requests) if call.auth else NO_HEADERS
+            auth, credentials = await self._prove() if call.auth else _NOTHING
             try:
                 return await self._attempt(call, credentials, scope)
             except UpstreamError as error:
-                if error.status == 401 and call.auth and not has_renewed and await auth.rejected(credentials):
+                if error.status == 401 and not has_renewed and await auth.rejected(credentials):
                     has_renewed = True
+                    self._proof = None
                     continue
                 wait = self._wait_before_retry(call, error, retries)
                 if wait is None:
@@ -101,6 +103,13 @@ class Attempts:
             retries += 1
             self._retries_left -= 1
             await self._clock.sleep(wait)
+
+    async def _prove(self) -> tuple[Auth, Mapping[str, str]]:
+        """The credentials of this poll, read once; the platform may change their kind, a 401 their text."""
+        auth = self._client.auth
+        if self._proof is None or self._proof[0] is not auth:
+            self._proof = auth, await auth.headers(self._requests)
+        return self._proof
 
     def _wait_before_retry(self, call: Call, error: UpstreamError, retries: int) -> float | None:
         """Seconds before the next attempt; None: there is none. A pause that the platform asks for holds for all."""
@@ -121,7 +130,8 @@ class Attempts:
     async def _attempt(self, call: Call, credentials: Mapping[str, str], scope: asyncio.Timeout) -> Answer:
         transport = self._client.transport
         session = await transport.session()
-        ticket = await self._turn(call)
+        limit = self._client.rate_limit
+        ticket = limit.begin() if limit.is_unknown else await self._turn(call)
         self.count += 1
         code = ""
         began = self._clock.monotonic()
@@ -136,8 +146,9 @@ class Attempts:
                 server_hostname=transport.server_name,
             ) as response:
                 code = str(response.status)
-                self._note_headers(response, ticket, self._clock.monotonic() - began)
-                return await self._usable(call, response)
+                date = self._client.parse_date(response.headers.get("Date"))
+                self._note_headers(response, ticket, date, self._clock.monotonic() - began)
+                return await self._usable(call, response, date)
         except UpstreamError:
             raise
         except asyncio.CancelledError:
@@ -149,7 +160,7 @@ class Attempts:
             code = code or failure.reason
             raise failure from None
         finally:
-            self._client.rate_limit.end()
+            limit.end()
             if code:
                 self._client.observe(call.endpoint.template, str(code), self._clock.monotonic() - began)
 
@@ -171,21 +182,22 @@ class Attempts:
 
     # -- its answer --------------------------------------------------------------------------------------------------
 
-    def _note_headers(self, response: aiohttp.ClientResponse, ticket: Ticket, seconds: float) -> None:
+    def _note_headers(
+        self, response: aiohttp.ClientResponse, ticket: Ticket, date: float | None, seconds: float
+    ) -> None:
         """Learn the platform's time and its limit from an answer that took ``seconds`` to begin."""
         now = self._clock.now()
-        date = self._client.parse_date(response.headers.get("Date"))
-        if date is not None and "Age" not in response.headers and (self._quickest is None or seconds < self._quickest):
+        is_quickest = self._quickest is None or seconds < self._quickest
+        if date is not None and is_quickest and "Age" not in response.headers:
             # the quicker the answer, the better is known when in between it was written
             self._quickest = seconds
             skew = date - (now - seconds / 2)
             self.clock_skew_seconds = skew if abs(skew) >= 1.0 else 0.0
         self._client.rate_limit.answered(ticket, response.headers, now, self.clock_skew_seconds or 0.0)
 
-    async def _usable(self, call: Call, response: aiohttp.ClientResponse) -> Answer:
+    async def _usable(self, call: Call, response: aiohttp.ClientResponse, date: float | None) -> Answer:
         """The answer, read and decoded; raises when it can't be used."""
         endpoint, status = call.endpoint.template, response.status
-        date = self._client.parse_date(response.headers.get("Date"))
         if not 200 <= status < 300:
             await _drain(response)
             self.usable += status == 404
@@ -195,9 +207,9 @@ class Attempts:
         if not call.wants_json:
             text = decode_text(body, endpoint)
         elif body or (call.safe and status != 204):
-            data = decode_json(body, response.content_type, endpoint)
+            data = decode_json(body, response.headers.get("Content-Type"), endpoint)
         self.usable += 1
-        return Answer(status, response.headers, str(call.url), data=data, text=text, date=date)
+        return Answer(status, response.headers, call.url, data=data, text=text, date=date)
 
     def _pause_asked(self, response: aiohttp.ClientResponse, date: float | None) -> float | None:
         """Seconds that a 429 or 503 asks to wait; a 429 that does not say means until the limit's window is over."""

@@ -7,11 +7,12 @@ of an answer, retries, and requests against the platform's limit are all counted
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import structlog
+from yarl import URL
 
 from exporter.clock import Clock
 from exporter.config.upstream import TlsSettings, UpstreamSettings
@@ -52,14 +53,15 @@ class UpstreamClient:
         """``url``: the base of all endpoints, without credentials, query and fragment."""
         self.upstream = upstream
         self.platform = platform
-        self.url = url.rstrip("/")
         self.auth = auth
         self.max_concurrent_requests = max_concurrent_requests
         self.max_body_bytes = max_body_bytes
         self.clock = clock
         self.observe = observe
         self.rate_limit = RateLimit()
-        self.transport = Transport(tls, is_tls=url.startswith("https:"), max_connections=max_concurrent_requests)
+        base = URL(url)
+        self._scheme, self._authority, self._base_path = base.scheme, base.raw_authority, base.raw_path.rstrip("/")
+        self.transport = Transport(tls, is_tls=base.scheme == "https", max_connections=max_concurrent_requests)
         self._date: tuple[str, float | None] = ("", None)
 
     @classmethod
@@ -84,6 +86,17 @@ class UpstreamClient:
     async def close(self) -> None:
         """Close all connections."""
         await self.transport.close()
+
+    def url_of(self, path: str, params: Params | None) -> URL:
+        """A URL below the base: ``path`` is encoded already, ``params`` are not."""
+        query = urlencode(params, errors="replace", quote_via=quote) if params else ""
+        return URL.build(
+            scheme=self._scheme,
+            authority=self._authority,
+            path=self._base_path + path,
+            query_string=query,
+            encoded=True,
+        )
 
     def parse_date(self, text: str | None) -> float | None:
         """A ``Date`` header; the answers of one second carry the same."""
@@ -134,7 +147,7 @@ class Requests:
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
-    async def get(
+    def get(
         self,
         endpoint: str,
         *,
@@ -143,11 +156,11 @@ class Requests:
         headers: Mapping[str, str] | None = None,
         auth: bool = True,
         **path: object,
-    ) -> Answer:
+    ) -> Coroutine[Any, Any, Answer]:
         """Ask for ``endpoint`` (``GET /stream/{id}``), its placeholders filled from ``path``."""
-        return await self.request(endpoint, params=params, json=json, headers=headers, auth=auth, safe=True, **path)
+        return self.request(endpoint, params=params, json=json, headers=headers, auth=auth, safe=True, **path)
 
-    async def post(
+    def post(
         self,
         endpoint: str,
         *,
@@ -158,9 +171,9 @@ class Requests:
         headers: Mapping[str, str] | None = None,
         auth: bool = True,
         **path: object,
-    ) -> Answer:
+    ) -> Coroutine[Any, Any, Answer]:
         """Send ``body`` as JSON. ``safe``: it is a query that changes nothing, and may be sent again."""
-        return await self.request(
+        return self.request(
             endpoint, body=body, safe=safe, params=params, json=json, headers=headers, auth=auth, **path
         )
 
@@ -181,9 +194,7 @@ class Requests:
         Raises ``UpstreamError``: for every status outside of 200 to 299, and for every fault on the way.
         """
         template = endpoint_of(endpoint)
-        url = self._client.url + template.path(path)
-        if params:
-            url = f"{url}?{urlencode(params, quote_via=quote)}"
+        url = self._client.url_of(template.path(path), params)
         call = Call(template, url, body, headers, wants_json=json, auth=auth, safe=safe)
         left = self.deadline - self._clock.monotonic()
         if left <= 0:

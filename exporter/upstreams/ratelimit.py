@@ -47,6 +47,11 @@ class RateLimit:
         self._guessing = True
         self._news = asyncio.Event()
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether the platform has answered and said nothing of a limit, nor asked for a pause."""
+        return self.remaining is None and self.paused_until is None and not self._guessing
+
     def budget(self, now: float) -> int | None:
         """How many more requests may be made now without meeting the limit; None: no limit is known."""
         if self.pause(now) > 0:

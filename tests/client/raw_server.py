@@ -6,7 +6,6 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 from exporter.clock import Clock
 from exporter.config.upstream import TlsSettings
@@ -118,7 +117,8 @@ async def client_of(
     tls: TlsSettings | None = None,
     clock: Clock | None = None,
     observe: Callable[[str, str, float], None] = lambda *_: None,
-    **limits: Any,
+    max_concurrent_requests: int = 4,
+    max_body_bytes: int = 100_000,
 ) -> AsyncIterator[UpstreamClient]:
     client = UpstreamClient(
         upstream="test",
@@ -126,8 +126,8 @@ async def client_of(
         url=url,
         auth=auth or NoAuth(),
         tls=tls or TlsSettings(),
-        max_concurrent_requests=limits.get("max_concurrent_requests", 4),
-        max_body_bytes=limits.get("max_body_bytes", 100_000),
+        max_concurrent_requests=max_concurrent_requests,
+        max_body_bytes=max_body_bytes,
         clock=clock or Clock(),
         observe=observe,
     )

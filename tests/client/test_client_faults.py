@@ -28,7 +28,7 @@ async def failure(client: UpstreamClient, timeout: float = LONG) -> UpstreamErro
     return caught.value
 
 
-async def failure_of(answer: bytes, **limits: int) -> UpstreamError:
+async def failure_of(answer: bytes, max_body_bytes: int = 100_000) -> UpstreamError:
     """What one raw answer leads to, after which the server closes the connection."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -36,7 +36,7 @@ async def failure_of(answer: bytes, **limits: int) -> UpstreamError:
         writer.write(answer)
         await writer.drain()
 
-    async with serving(handle) as port, client_of(f"http://127.0.0.1:{port}", **limits) as client:
+    async with serving(handle) as port, client_of(f"http://127.0.0.1:{port}", max_body_bytes=max_body_bytes) as client:
         return await failure(client)
 
 
@@ -111,11 +111,16 @@ async def test_nothing_is_sent_after_the_deadline() -> None:
 
 
 async def test_a_poll_that_is_cancelled_is_no_fault_of_the_upstream() -> None:
-    observed = Observed()
-    async with serving(silent) as port, client_of(f"http://127.0.0.1:{port}", observe=observed) as client:
+    observed, connected = Observed(), asyncio.Event()
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        connected.set()
+        await reader.read()
+
+    async with serving(hold) as port, client_of(f"http://127.0.0.1:{port}", observe=observed) as client:
         task = asyncio.create_task(client.requests(LONG).get("GET /x"))
-        while not client.rate_limit._under_way:
-            await asyncio.sleep(0)
+        await connected.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
