@@ -36,17 +36,16 @@ class Turns:
 
     def __init__(self) -> None:
         self._last: dict[str, int] = {}
-        self._poll = 0
+        """A number that grows with every question, so that equals keep their order from round to round."""
+        self._questions = 0
 
     def choose(self, session_ids: Sequence[str], budget: int | None) -> list[str]:
         """The sessions to ask for within ``budget`` requests; None is no limit. It forgets those not in the list."""
-        self._poll += 1
         self._last = {session_id: self._last.get(session_id, 0) for session_id in session_ids}
-        if budget is None or budget >= len(session_ids):
-            chosen = list(session_ids)
-        else:
-            chosen = sorted(session_ids, key=self._last.__getitem__)[:budget]
-        self._last.update(dict.fromkeys(chosen, self._poll))
+        chosen = sorted(session_ids, key=self._last.__getitem__)[:budget]
+        for session_id in chosen:
+            self._questions += 1
+            self._last[session_id] = self._questions
         return chosen
 
     def missed(self, session_ids: Collection[str]) -> None:

@@ -106,12 +106,12 @@ class WavePlatform(Platform[WaveSettings]):
         return outcomes
 
     def _budget(self, requests: Requests, *, asked: int) -> int | None:
-        """How many sessions this poll may ask for, ``asked`` of them so far; None is no limit."""
+        """How many more sessions this poll may ask for after the first ``asked``; None is no limit."""
         pace = self._pace()
         if pace is None or self.client.rate_limit.pause(self.clock.now()) > 0:
             # while the platform wants a pause, each request waits for its end, or says that it was not sent
             return None
-        return min((requests.budget() or 0) + asked, pace.per_poll)
+        return min(requests.budget() or 0, max(0, pace.per_poll - asked))
 
     def _pace(self) -> Pace | None:
         limit = self.client.rate_limit
