@@ -19,7 +19,7 @@ from exporter.checking import check
 from exporter.config.loading import ConfigError, load
 from exporter.config.root import Settings
 from exporter.log import FORMATS, LEVELS, configure
-from exporter.process import serve
+from exporter.process import ignore_hangups, serve
 from exporter.service import Service
 from exporter.web.app import DEFAULT_TELEMETRY_PATH, WebOptions, check_telemetry_path, make_app
 from exporter.web.listening import DEFAULT_LISTEN_ADDRESS, ListenError, bind, parse_listen_address
@@ -61,6 +61,7 @@ def _run(arguments: list[str]) -> int:
 
     if options.config_check:
         return check(options.config_file, load_file)
+    ignore_hangups()
     settings = _load_or_log(load_file)
     if settings is None:
         return 1
@@ -112,6 +113,7 @@ def _demo(arguments: list[str]) -> int:
     _add_log_flags(parser, level="warn")
     options = parser.parse_args(arguments)
     configure(options.log_level, options.log_format)
+    ignore_hangups()
     sockets = bind(options.listen_addresses or [parse_listen_address(demo.DEFAULT_LISTEN_ADDRESS)])
     plan = demo.Plan(
         streams=options.streams, seed=options.seed, speed=options.speed, output_directory=options.output_dir

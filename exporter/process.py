@@ -8,7 +8,6 @@ import signal
 import socket
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from types import FrameType
 from typing import Final
 
@@ -18,7 +17,9 @@ from aiohttp import web
 from exporter import __version__
 from exporter.config.loading import ConfigError
 from exporter.service import Service
+from exporter.tracebacks import describe
 from exporter.web.listening import address_of
+from exporter.web.requests import server_logger
 
 log = structlog.get_logger()
 
@@ -27,6 +28,11 @@ _SCRAPES_END_WITHIN_SECONDS = 1.8
 """Given twice by aiohttp: to a running handler, and to it again once its request is cancelled."""
 _LAST_WORD_SECONDS = 4.7
 _STOPS = (signal.SIGTERM, signal.SIGINT)
+
+
+def ignore_hangups() -> None:
+    """Let no SIGHUP end the process while there is nothing to reload yet, or any more."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 async def serve(service: Service, app: web.Application, sockets: Sequence[socket.socket]) -> None:
@@ -43,7 +49,7 @@ async def serve(service: Service, app: web.Application, sockets: Sequence[socket
     loop.add_signal_handler(signal.SIGHUP, reload)
     for number in _STOPS:
         loop.add_signal_handler(number, _stop, loop, stopping, number)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SCRAPES_END_WITHIN_SECONDS)
+    runner = web.AppRunner(app, access_log=None, logger=server_logger(), shutdown_timeout=_SCRAPES_END_WITHIN_SECONDS)
     await runner.setup()
     try:
         for bound in sockets:
@@ -53,6 +59,7 @@ async def serve(service: Service, app: web.Application, sockets: Sequence[socket
         await stopping.wait()
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
+        ignore_hangups()
         for task in reloads:
             task.cancel()
         for site in list(runner.sites):
@@ -80,6 +87,10 @@ def _exit_at_once(number: int, _frame: FrameType | None) -> None:
 
 
 async def _reload(service: Service) -> None:
-    # The service logs either result.
-    with suppress(ConfigError):
+    try:
         await service.reload()
+    except ConfigError:
+        # The service has logged it.
+        pass
+    except Exception as error:
+        log.error("configuration not reloaded", error=describe(error))

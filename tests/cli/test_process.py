@@ -232,3 +232,29 @@ def test_no_output_ever_holds_a_secret(directory: Path) -> None:
         assert running.ended() == 0
         assert CANARY not in running.said
         assert not [path for path, text in zip((*paths, "reload"), answers, strict=True) if CANARY in text]
+
+
+@pytest.mark.parametrize(("level", "said"), [("info", 0), ("debug", 1)])
+def test_a_malformed_request_is_no_error_of_ours(directory: Path, level: str, said: int) -> None:
+    with exporter("--log.level", level, directory=directory) as running:
+        with socket.create_connection(("127.0.0.1", running.port), timeout=GENEROUS_SECONDS) as scanner:
+            scanner.sendall(f"GET / HTTP/1.1\r\nAuthorization {CANARY}\r\n\r\n".encode())
+            assert scanner.recv(65536).startswith(b"HTTP/1.0 400 Bad Request")
+        running.send(signal.SIGTERM)
+        assert running.ended() == 0
+        assert running.said.count('msg="malformed request"') == said
+        assert "aiohttp.server" not in running.said
+        assert CANARY not in running.said
+
+
+def test_a_hangup_while_it_starts_does_not_end_it(directory: Path) -> None:
+    (directory / "config.yaml").unlink()
+    os.mkfifo(directory / "config.yaml")
+    with exporter(directory=directory) as running:
+        # It opens the file when it loads its configuration: so long it can't have begun to serve.
+        with (directory / "config.yaml").open("w") as configuration:
+            running.send(signal.SIGHUP)
+            configuration.write(CONFIG)
+        assert running.ask("/-/healthy")[0] == 200
+        running.send(signal.SIGTERM)
+        assert running.ended() == 0
