@@ -544,7 +544,7 @@ async def test_half_of_a_size_is_no_resolution(api: ScriptedApi) -> None:
 
 @asynccontextmanager
 async def logging_in(api: ScriptedApi, clock: FakeClock) -> AsyncIterator[Polled]:
-    auth = {"username": "exporter", "password": "a password"}
+    auth = {"username": "exporter", "password": "correct-horse-7"}
     async with storm(api, clock, auth=auth, discover=False, streams=[F1]) as upstream:
         yield upstream
 
@@ -560,7 +560,7 @@ async def test_a_login_gives_a_token_that_is_renewed_at_80_percent_of_its_life(a
     api.in_turn(LOGIN, map(token, range(9)))
     async with logging_in(api, clock) as upstream:
         await upstream.poll()
-        assert api.asked[0].body == {"username": "exporter", "password": "a password"}
+        assert api.asked[0].body == {"username": "exporter", "password": "correct-horse-7"}
         assert "Authorization" not in api.asked[0].headers
         assert api.asked[1].headers["Authorization"] == "Bearer token-0"
         clock.advance(700)
@@ -642,7 +642,7 @@ async def test_a_login_without_a_token_is_no_login(api: ScriptedApi, answer: Any
     ("auth", "header", "value"),
     [
         ({"api_key": "a-key-of-storm"}, "X-Api-Key", "a-key-of-storm"),
-        ({"bearer_token": "fixed"}, "Authorization", "Bearer fixed"),
+        ({"bearer_token": "fixed-0001"}, "Authorization", "Bearer fixed-0001"),
         ({}, "Authorization", None),
     ],
 )
@@ -695,7 +695,7 @@ def test_what_is_refused(given_: dict[str, Any]) -> None:
         ({"discover": False, "streams": [F1]}, 4.0),
         ({"discover": False, "streams": [F1, F2]}, 4.0),
         ({"discover": False, "streams": [{"application": "a", "key": str(n)} for n in range(250)]}, 12.0),
-        ({"auth": {"username": "u", "password": "secret"}}, 4.0 + 60 / 720),
+        ({"auth": {"username": "u", "password": "correct-horse-7"}}, 4.0 + 60 / 720),
     ],
 )
 def test_requests_per_minute(given_: dict[str, Any], requests: float) -> None:

@@ -823,7 +823,7 @@ def test_everything_that_may_be_set(tmp_path: Path) -> None:
         ({"ice_candidates": "10ms"}, "ice_candidates"),
         ({"auth": {}}, "auth"),
         ({"auth": {"api_key": "k"}}, "auth"),
-        ({"auth": {"username": "u", "password": "p"}}, "auth"),
+        ({"auth": {"username": "u", "password": "correct-horse-7"}}, "auth"),
         ({"analytics": {"period": "2h"}}, "analytics"),
         ({"analytics": {"dashboards_period": "24h"}}, "analytics"),
         ({"prometheus": {"enabled": True}}, "prometheus"),
