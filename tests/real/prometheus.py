@@ -72,7 +72,18 @@ class Prometheus:
 
     def wait_for(self, expression: str, seconds: float = GENEROUS_SECONDS) -> list[Sample]:
         """The result of an expression, once it has one."""
-        return wait_until(lambda: self.query(expression) or None, f"{expression} has a result", seconds)
+        return wait_until(
+            lambda: self.query(expression) or None,
+            f"{expression} has a result",
+            seconds,
+            otherwise=self.state_of_targets,
+        )
+
+    def state_of_targets(self) -> str:
+        """For the message of a test that waited in vain."""
+        targets = self.get("targets", state="active")["activeTargets"]
+        lines = [f"{t['labels']['job']} {t['scrapeUrl']} {t['health']} {t['lastError']}" for t in targets]
+        return "\n".join(lines + self.program.said.splitlines()[-20:])
 
 
 @contextmanager

@@ -94,15 +94,24 @@ def serving(start: Callable[[int], Program], is_ready: Callable[[int], bool]) ->
                 pytest.fail(f"{program.name} did not become ready:\n{program.said}", pytrace=False)
 
 
-def wait_until(condition: Callable[[], T | None], what: str, seconds: float = GENEROUS_SECONDS) -> T:
-    """Ask a real program until the answer is something; what it does takes time that no clock of ours moves."""
+def wait_until(
+    condition: Callable[[], T | None],
+    what: str,
+    seconds: float = GENEROUS_SECONDS,
+    *,
+    otherwise: Callable[[], str] = str,
+) -> T:
+    """Ask a real program until the answer is something; what it does takes time that no clock of ours moves.
+
+    ``otherwise`` says what the state of things is when it never is.
+    """
     deadline = time.monotonic() + seconds
     while True:
         answer = condition()
         if answer:
             return answer
         if time.monotonic() > deadline:
-            pytest.fail(f"waited {seconds:g} s until {what}", pytrace=False)
+            pytest.fail(f"waited {seconds:g} s until {what}\n{otherwise()}", pytrace=False)
         time.sleep(0.05)
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from exporter.clock import Clock
 from exporter.config.upstream import AuthSettings
@@ -16,7 +17,8 @@ from exporter.upstreams.node_media_server.settings import NodeMediaServerSetting
 from tests.real.media import PASSWORD, USERNAME, NodeMediaServer, Publisher
 from tests.real.running import GENEROUS_SECONDS
 
-pytestmark = pytest.mark.real
+# one loop and one login per server: version 4 takes ten login requests a minute from one address
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
 TOLERANCE = 0.2
 
@@ -52,7 +54,7 @@ class Watch:
             await asyncio.sleep(0.2)
 
 
-@pytest.fixture(params=["nms2", "nms4"])
+@pytest_asyncio.fixture(params=["nms2", "nms4"], scope="module", loop_scope="module")
 async def watch(request: pytest.FixtureRequest) -> AsyncIterator[Watch]:
     watch = Watch(request.getfixturevalue(request.param))
     yield watch

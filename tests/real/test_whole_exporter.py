@@ -86,13 +86,12 @@ def test_the_life_of_a_stream(
 def assert_bitrate(prometheus: Prometheus, of_it: str, publisher: Publisher) -> None:
     """What Prometheus sees, as gauge and as rate of the counter, is what ffmpeg says it has sent meanwhile."""
     began, sent = time.monotonic(), publisher.bytes_sent
-    prometheus.wait_for(
-        f"count_over_time(stream_ingest_bytes_total{of_it}[5s]) >= 5 and stream_ingest_bytes_total{of_it} > {sent + 250_000}"
-    )
+    counter = f"stream_ingest_bytes_total{of_it}"
+    prometheus.wait_for(f"count_over_time({counter}[5s]) >= 5 and {counter} > {sent + 250_000}")
     real = (publisher.bytes_sent - sent) / (time.monotonic() - began)
     for seen in (
         f"avg_over_time(stream_ingest_bitrate_bytes_per_second{of_it}[4s])",
-        f"rate(stream_ingest_bytes_total{of_it}[5s])",
+        f"rate({counter}[5s])",
     ):
         assert prometheus.value(seen) == pytest.approx(real, rel=TOLERANCE)
 

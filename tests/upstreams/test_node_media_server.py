@@ -432,6 +432,13 @@ async def test_a_locked_user_is_told_as_an_auth_failure(version_4: Upstream) -> 
     assert PASSWORD not in str(failure)
 
 
+async def test_more_logins_than_the_server_takes_from_one_address_are_no_refusal(version_4: Upstream) -> None:
+    version_4.api.broken = {"/api/v1/login": web.Response(status=429, headers={"Retry-After": "40"})}
+    assert (await version_4.failure()).reason is Reason.RATE_LIMITED
+    version_4.api.broken = {}
+    assert (await version_4.poll(after=60.0)).version == "4.4.3"
+
+
 def test_a_token_says_how_long_it_lives() -> None:
     assert token_life(TOKEN) == 3600
 

@@ -21,7 +21,7 @@ from exporter.upstreams.records import Fields, Record
 
 LOGIN = "POST /api/v1/login"
 LOCKED = 429
-"""Also the answer to more than ten requests in a minute, which is far beyond ours."""
+"""Also the answer to more than ten login requests in a minute from one address; that one says how long to wait."""
 TOKEN_LIFE_SECONDS = 24 * 3600.0
 """The server's default, for a token that does not say."""
 
@@ -38,7 +38,7 @@ class NodeMediaServerLogin(Login):
         try:
             token = await self._token(requests, self.password.get())
         except UpstreamError as error:
-            if error.status == LOCKED:
+            if error.status == LOCKED and error.retry_after is None:
                 raise UpstreamError(Reason.AUTH, f"{LOGIN}: status {LOCKED}, too many wrong passwords") from None
             raise
         return token, token_life(token)
