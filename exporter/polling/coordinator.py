@@ -154,10 +154,10 @@ class Coordinator:
         if self._failing_since is None:
             self._failing_since = now
             log.warning(
-                "upstream fails", **self._labels, host=self.settings.host, reason=error.reason, error=str(error)
+                "upstream fails", **self._labels, host=self.settings.host, reason=error.reason.value, error=str(error)
             )
         else:
-            log.debug("upstream still fails", **self._labels, reason=error.reason, error=str(error))
+            log.debug("upstream still fails", **self._labels, reason=error.reason.value, error=str(error))
         self._up, self._error = False, error
 
     def _observe(self, states: Iterator[StreamState]) -> Iterator[None]:
@@ -189,7 +189,7 @@ class Coordinator:
                 **self._labels,
                 count=len(new_streams),
                 streams=[self._tracker.label(id_) for id_ in first],
-                reasons=sorted({snapshot.failures[id_] for id_ in new_streams}),
+                reasons=sorted({snapshot.failures[id_].value for id_ in new_streams}),
             )
         self._streams_told = set(snapshot.failures)
 
