@@ -35,7 +35,7 @@ demo: $(READY) ## the exporter with simulated platforms
 
 test: $(READY) ## all tests, with real servers, and branch coverage
 	-@$(BIN)/python tools/provide.py
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not soak' --cov --cov-report=term:skip-covered $(ARGS)
+	@$(BIN)/python -m pytest -n 2 -m 'not soak' --cov --cov-report=term:skip-covered $(ARGS)
 
 lint: $(READY) ## ruff and mypy --strict
 	@$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Fixtures that several areas share: real servers, one of each per test session."""
+"""Fixtures that several areas share: real servers, one of each per test session (and worker)."""
 
 from collections.abc import Iterator
 
@@ -7,15 +7,6 @@ import pytest
 from tests.real.alertmanager import Alertmanager, running_alertmanager
 from tests.real.media import NodeMediaServer, running_nms2, running_nms4
 from tests.real.prometheus import Prometheus, running_prometheus
-
-REAL_GROUP = pytest.mark.xdist_group("real")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests with real servers share one worker, so that each server runs once."""
-    for item in items:
-        if item.get_closest_marker("real"):
-            item.add_marker(REAL_GROUP)
 
 
 @pytest.fixture(scope="session")
