@@ -16,8 +16,8 @@ import yaml
 
 MAX_CHARACTERS = 16 * 2**20
 MAX_DEPTH = 32
-MAX_VALUES = 2_000_000
-"""Values after aliases are expanded: a small file must not become a large one."""
+MAX_VALUES, MAX_GROWTH = 100_000, 10
+"""Values after aliases are expanded: so many, or so many times those that are written, whichever is more."""
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MERGE = "<<"
@@ -27,7 +27,10 @@ _TRUTH = {"true": True, "True": True, "TRUE": True, "false": False, "False": Fal
 _INTEGER = re.compile(r"[-+]?[0-9]{1,20}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _SPECIAL_FLOAT = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-_QUOTED = re.compile(r"'[^']{2,}'|\"[^\"]{2,}\"")
+_QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
+
+_ONE_QUOTED = len("','")
+"""Single characters are the parser's own; more may be the file's text."""
 
 Path = tuple[str | int, ...]
 Place = tuple[int, int]
@@ -69,22 +72,25 @@ def read(text: str) -> Document:
     if len(text) > MAX_CHARACTERS:
         raise DocumentError((1, 1), f"{len(text)} characters", f"at most {MAX_CHARACTERS}")
     try:
-        root = _Composer(text).compose()
+        composer = _Composer(text)
+        root = composer.compose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         raise DocumentError(place, f"a YAML error ({_problem(error)})", "YAML") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise DocumentError(_first_bad_place(text), "a character that YAML does not allow", "YAML") from error
+    except (yaml.YAMLError, ValueError):
+        raise DocumentError(_first_bad_place(text), "a character that YAML does not allow", "YAML") from None
     document = Document()
-    document.data = _Expander(document).expand(root, (), 0) if root else None
+    document.data = (
+        _Expander(document, max(MAX_VALUES, MAX_GROWTH * composer.nodes)).expand(root, (), 0) if root else None
+    )
     return document
 
 
 def _problem(error: yaml.MarkedYAMLError) -> str:
     """The parser's words without what they quote: a secret that begins with ``*`` or ``!`` is an alias or tag to it."""
     words = ", ".join(part for part in (error.context, error.problem) if part)
-    return " ".join(_QUOTED.sub("…", words).split())
+    return " ".join(_QUOTED.sub(lambda quoted: quoted[0] if len(quoted[0]) <= _ONE_QUOTED else "…", words).split())
 
 
 def _first_bad_place(text: str) -> Place:
@@ -101,6 +107,7 @@ class _Composer:
     def __init__(self, text: str) -> None:
         self._text = text
         self._anchors: dict[str, _Node] = {}
+        self.nodes = 0
 
     def compose(self) -> _Node | None:
         events = iter(yaml.parse(self._text, Loader=_LOADER))
@@ -122,6 +129,7 @@ class _Composer:
             return self._anchors[event.anchor]
         if event.tag is not None and event.tag not in _TEXT_TAGS:
             raise DocumentError(place, "a YAML tag (!)", "text in quotes, or a value without a tag")
+        self.nodes += 1
         node = _Node(place, "scalar")
         if event.anchor:
             self._anchors[event.anchor] = node
@@ -167,13 +175,13 @@ def _resolve(text: str) -> Any:
 class _Expander:
     """Nodes to data, aliases and merges followed."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, max_values: int) -> None:
         self._document = document
-        self._values = 0
+        self._left = max_values
 
     def expand(self, node: _Node, path: Path, depth: int) -> Any:
-        self._values += 1
-        if depth > MAX_DEPTH or self._values > MAX_VALUES:
+        self._left -= 1
+        if depth > MAX_DEPTH or self._left < 0:
             raise DocumentError(node.place, "aliases (*) that expand without end or to too much", "fewer aliases")
         self._document.values[path] = node.place
         if node.kind == "list":
@@ -205,8 +213,8 @@ class _Expander:
         """Add the pairs of what ``<<`` names, where the mapping has no such key of its own."""
         sources = merged.items if merged.kind == "list" else [merged]
         for source in sources:
-            self._values += 1
-            if source.kind != "mapping" or depth > MAX_DEPTH or self._values > MAX_VALUES:
+            self._left -= 1 + len(source.pairs)
+            if source.kind != "mapping" or depth > MAX_DEPTH or self._left < 0:
                 raise DocumentError(merged.place, "something else after <<", "a mapping, or a list of mappings")
             for key, value in source.pairs:
                 if key.kind == "merge":

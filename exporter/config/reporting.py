@@ -33,7 +33,9 @@ _FOLLOWS = "default_factory_not_called"
 _ABOUT_KEY = "[key]"
 """What pydantic adds to the place of a key that is not allowed."""
 _WRONG_TYPE = re.compile(r"missing|literal_error|.*_(type|parsing|parsing_size|from_float)")
-_MESSAGE_START = re.compile(r"^(Value error, |Assertion failed, |Input should be |\w+ should have |String should )")
+_MESSAGE_START = re.compile(
+    r"^(Value error, |Assertion failed, |Input should be |\w+ should have |String should match )"
+)
 _MESSAGE_END = re.compile(r"( after validation)?(, not \d+)?$")
 
 
@@ -162,7 +164,8 @@ def _spelled(part: str | int, value: Any) -> str | int:
 
 
 def _line(source: str, path: Path, found: str, allowed: str) -> str:
-    return redactor.scrub(f"{source}: {show_path(path)}: found {found}, allowed {allowed}")
+    line = redactor.scrub(f"{source}: {show_path(path)}: found {found}, allowed {allowed}")
+    return "".join(char if char.isprintable() else "�" for char in line)
 
 
 def show_path(path: Path) -> str:

@@ -18,7 +18,7 @@ from exporter.config.section import Section
 TAG_PREFIX = "\0"
 """The tags of our unions begin so: in an error's place they are no key."""
 
-_COUNTABLE = re.compile(r"(mapping|list|duration|size|bitrate|number|whole number|path|secret|time)\b")
+_COUNTABLE = re.compile(r"(mapping|list|duration|size|bitrate|number|whole number|path|secret|time|URL|value)\b")
 
 _PLURALS = {"text": "texts", "mapping": "mappings"}
 _WORDS = {
@@ -114,7 +114,7 @@ def words(annotation: Any) -> str:
         return f"list of {_PLURALS.get(item, item)}"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "mapping"
-    return _WORDS.get(origin or annotation, "value")
+    return _WORDS.get(origin or annotation, "value of another kind")
 
 
 def phrase(annotation: Any) -> str:

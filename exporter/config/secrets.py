@@ -227,6 +227,8 @@ def _inline(text: str) -> Secret:
 
 
 def _file(text: str) -> Secret:
+    if not text.isprintable():
+        raise refuse("the path of a file", found="text with control characters")
     path = resolve(text)
     secret = Secret.from_file(path)
     secret.get()

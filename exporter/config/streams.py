@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from zoneinfo import ZoneInfo
 
@@ -22,6 +23,7 @@ from exporter.config.fields import (
     read_flag,
 )
 from exporter.config.reading import refuse
+from exporter.config.secrets import HIDDEN
 from exporter.config.section import Section
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -30,8 +32,12 @@ _MIDNIGHT = datetime.time(0)
 
 
 def _days(value: Any) -> frozenset[int]:
-    if not isinstance(value, list | tuple | set | frozenset) or not value or not all(day in DAYS for day in value):
-        raise refuse(f"a list of days of {', '.join(DAYS)}")
+    allowed = f"a list of days of {', '.join(DAYS)}"
+    if not isinstance(value, list | tuple):
+        raise refuse(allowed)
+    unknown = [day for day in value if day not in DAYS]
+    if unknown or not value:
+        raise refuse(allowed, found=f"the day {unknown[0]!r:.40}" if unknown else "an empty list")
     return frozenset(map(DAYS.index, value))
 
 
@@ -92,13 +98,19 @@ def _always(value: Any) -> bool:
         raise refuse("true, false, or a list of hours") from None
 
 
+def _some(hours: tuple[LiveHours, ...]) -> tuple[LiveHours, ...]:
+    if not hours:
+        raise refuse("hours, or false for a stream that should never be live", found="an empty list")
+    return hours
+
+
 def _kind_of_expectation(value: Any) -> str:
     return EXPECTED_HOURS if isinstance(value, list | tuple) else EXPECTED_ALWAYS
 
 
 EXPECTED_HOURS, EXPECTED_ALWAYS = "\0hours", "\0always"
 Expected = Annotated[
-    Annotated[tuple[LiveHours, ...], Tag(EXPECTED_HOURS)]
+    Annotated[tuple[LiveHours, ...], AfterValidator(_some), Tag(EXPECTED_HOURS)]
     | Annotated[bool, BeforeValidator(_always), Tag(EXPECTED_ALWAYS)],
     Discriminator(_kind_of_expectation),
     Described("true or false, or a list of hours"),
@@ -109,7 +121,11 @@ class StreamSettings(Section):
     """One stream of an upstream. Platforms add the fields that identify it, and ``id``."""
 
     identity_fields: ClassVar[tuple[str, ...]] = ("id", "key")
-    """Fields that may be publish keys: shown nowhere when labels are hashed, and in no error."""
+    """Fields that may be publish keys: shown in no error and no repr, and nowhere when labels are hashed."""
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, HIDDEN if name in self.identity_fields else value
 
     if TYPE_CHECKING:
 

@@ -52,7 +52,7 @@ def http_url(text: str) -> str:
     return text.rstrip("/")
 
 
-HttpUrl = Annotated[Text, AfterValidator(http_url), Described("http or https URL")]
+HttpUrl = Annotated[Text, AfterValidator(http_url), Described("URL (http or https)")]
 
 
 def _timeout(data: dict[str, Any]) -> float:

@@ -19,6 +19,10 @@ from exporter.upstreams.platform import Platform
 GROUP = "stream_exporter.upstreams"
 
 
+class _UnusableError(Exception):
+    """What an entry point names is no platform; the message is ours."""
+
+
 class Registry(NamedTuple):
     """The platforms by name, and what was left out and why."""
 
@@ -52,21 +56,22 @@ def find(own: Iterable[type[Platform[Any]]], foreign: Iterable[EntryPoint]) -> R
         try:
             platform = _usable(point.load())
             if platform.name in found:
-                raise TypeError(f"platform {platform.name} exists already")  # noqa: TRY301 - one place for all faults
+                raise _UnusableError(f"platform {platform.name} exists already")  # noqa: TRY301 - one place for all
             found[platform.name] = platform
-        except Exception as error:
-            cause = str(error) if isinstance(error, TypeError) else type(error).__name__
+        except (Exception, SystemExit) as error:
+            # whatever a foreign import does, the start goes on; its words are not ours to show
+            cause = str(error) if isinstance(error, _UnusableError) else type(error).__name__
             warnings.append(f"entry point {point.name} of {GROUP} ({point.value}) is left out: {cause}")
     return Registry(MappingProxyType(dict(sorted(found.items()))), tuple(warnings))
 
 
 def _usable(candidate: Any) -> type[Platform[Any]]:
     if not isinstance(candidate, type) or not issubclass(candidate, Platform):
-        raise TypeError("it is no Platform")
+        raise _UnusableError("it is no Platform")
     if not isinstance(getattr(candidate, "name", None), str) or not candidate.name:
-        raise TypeError("it has no name")
+        raise _UnusableError("it has no name")
     settings = getattr(candidate, "settings_class", None)
     if not isinstance(settings, type) or not issubclass(settings, UpstreamSettings):
-        raise TypeError("its settings_class is no UpstreamSettings")
+        raise _UnusableError("its settings_class is no UpstreamSettings")
     TypeAdapter(settings)
     return candidate

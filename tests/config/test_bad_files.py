@@ -1,0 +1,51 @@
+"""One file per rule in bad/: what is wrong with it stands at its end, as the error lines that it must give.
+
+``# expect:`` lines, with FILE for the file's path and DIR for its folder; ``# env:`` lines set variables. Beside the
+file are the folder secrets/ and what is in it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from exporter.config.loading import ConfigError, load
+
+BAD = sorted((Path(__file__).parent / "bad").glob("*.yaml"))
+CANARIES = ("s3cr3t", "t0ken")
+
+
+def make_secrets(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "token").write_text("s3cr3t-t0ken\n")
+    (folder / "empty").write_text("\n")
+    (folder / "lines").write_text("s3cr3t\nt0ken\n")
+    (folder / "binary").write_bytes(b"s3cr3t\xff\xfet0ken")
+    (folder / "long").write_text("s3cr3t-t0ken" * 10_000)
+
+
+def marked(file: Path, mark: str) -> list[str]:
+    return [line.removeprefix(mark) for line in file.read_text().splitlines() if line.startswith(mark)]
+
+
+def errors_of(file: Path, folder: Path) -> list[str]:
+    make_secrets(folder / "secrets")
+    copy = Path(shutil.copy(file, folder / "config.yaml"))
+    environ = dict(line.split("=", 1) for line in marked(file, "# env: "))
+    with pytest.raises(ConfigError) as caught:
+        load(copy, environ)
+    assert str(caught.value) == "\n".join(caught.value.errors)
+    return [line.replace(str(copy), "FILE").replace(str(folder), "DIR") for line in caught.value.errors]
+
+
+@pytest.mark.parametrize("file", BAD, ids=lambda file: file.stem)
+def test_every_error_of_a_bad_file_is_reported_with_its_place(file: Path, tmp_path: Path) -> None:
+    assert errors_of(file, tmp_path) == marked(file, "# expect: ")
+
+
+@pytest.mark.parametrize("file", BAD, ids=lambda file: file.stem)
+def test_no_error_shows_a_secret(file: Path, tmp_path: Path) -> None:
+    shown = "\n".join(errors_of(file, tmp_path))
+    assert not [canary for canary in CANARIES if canary in shown]

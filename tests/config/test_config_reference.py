@@ -1,0 +1,78 @@
+"""The reference page and the example say what the settings' classes say."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from pydantic import BaseModel
+
+from exporter.config import schema
+from exporter.config.alerting import Threshold
+from exporter.config.loading import load
+from exporter.config.reference import page, undescribed
+from exporter.config.root import Settings, settings_class
+from exporter.config.section import Section
+from exporter.upstreams.registry import platforms
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "config.example.yaml"
+
+
+def test_the_reference_page_is_as_the_classes_say() -> None:
+    assert (ROOT / "docs" / "configuration.md").read_text() == page(), "run make generate"
+
+
+def test_the_command_prints_the_page() -> None:
+    printed = subprocess.run([sys.executable, "-m", "exporter.config.reference"], capture_output=True, check=True)
+    assert printed.stdout.decode() == page()
+
+
+def test_every_key_is_described() -> None:
+    models: list[type[BaseModel]] = [Settings, *(platform.settings_class for platform in platforms().values())]
+    assert [name for model in models for name in undescribed(model)] == []
+
+
+def sections(annotation: object) -> Iterator[type[BaseModel]]:
+    for member in schema.members(annotation):
+        if isinstance(member, type) and issubclass(member, BaseModel):
+            yield member
+            for info in member.model_fields.values():
+                yield from sections(schema.annotation_of(info))
+        else:
+            for argument in get_args(member):
+                yield from sections(argument)
+
+
+def keys() -> set[str]:
+    """Every key of every mapping; of a secret, any of its spellings will do."""
+    found = {Threshold.model_fields["for_"].alias or ""}
+    for model in sections(settings_class()):
+        secrets = model.secret_fields if issubclass(model, Section) else frozenset()
+        found |= {info.alias or name for name, info in model.model_fields.items() if name not in secrets}
+        found |= {rf"{name}(_file|_env)?" for name in secrets}
+    return found
+
+
+@pytest.mark.parametrize("key", sorted(keys()))
+def test_the_example_shows_every_key(key: str) -> None:
+    shown = re.search(rf"(^|[\s{{-])({key})(:|\b(?=[ ,;]))", EXAMPLE.read_text(), re.MULTILINE)
+    assert shown or key == "discover"
+
+
+def test_the_example_is_valid(tmp_path: Path) -> None:
+    shutil.copy(EXAMPLE, tmp_path)
+    (tmp_path / "secrets").mkdir()
+    for name in re.findall(r"secrets/([a-z-]+)", EXAMPLE.read_text()):
+        path = tmp_path / "secrets" / name
+        path.write_text(f"some-{name}\n")
+        path.chmod(0o600)
+    settings = load(tmp_path / EXAMPLE.name, {})
+    assert [upstream.platform for upstream in settings.upstreams] == ["livepeer", "storm", "wave", "node_media_server"]
+    assert settings.warnings == ()

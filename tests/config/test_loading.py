@@ -1,0 +1,395 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from exporter.config.loading import ConfigError, load
+from exporter.config.root import Settings
+from exporter.config.upstream import UpstreamSettings
+
+Loader = Callable[..., Settings]
+MINIMAL = "upstreams: [{name: studio, platform: livepeer}]\n"
+
+
+@pytest.fixture
+def loaded(tmp_path: Path) -> Loader:
+    def load_text(text: str, environ: Mapping[str, str] | None = None) -> Settings:
+        path = tmp_path / "config.yaml"
+        path.write_text(text)
+        return load(path, environ or {})
+
+    return load_text
+
+
+def upstream(settings: Settings, index: int = 0) -> UpstreamSettings:
+    return settings.upstreams[index]
+
+
+def test_the_least_configuration_has_every_default(loaded: Loader) -> None:
+    studio = upstream(loaded(MINIMAL))
+    assert (studio.name, studio.platform, studio.host) == ("studio", "livepeer", "livepeer.studio")
+    assert (studio.interval, studio.timeout, studio.stale_after) == (30.0, 10.0, 90.0)
+    assert (studio.ended_ttl, studio.health_grace) == (300.0, 60.0)
+    assert (studio.max_streams, studio.max_concurrent_requests, studio.max_body_bytes) == (10_000, 10, 2**24)
+    assert (studio.stream_label, studio.stream_hash_key, studio.auth.kind, studio.auth.secret) == (
+        "name",
+        None,
+        "none",
+        None,
+    )
+    assert studio.configured_streams() == ()
+
+
+@pytest.mark.parametrize(
+    ("written", "timeout", "stale_after"),
+    [("interval: 5s", 4.0, 15.0), ("interval: 1m", 10.0, 180.0), ("interval: 5s, timeout: 2s", 2.0, 15.0)],
+)
+def test_defaults_follow_the_interval(loaded: Loader, written: str, timeout: float, stale_after: float) -> None:
+    studio = upstream(loaded(f"upstreams: [{{name: studio, platform: livepeer, {written}}}]"))
+    assert (studio.timeout, studio.stale_after) == (timeout, stale_after)
+
+
+def test_defaults_beat_the_platform_and_the_upstream_beats_both(loaded: Loader) -> None:
+    text = """
+        defaults: {interval: 20s, ended_ttl: 1m, tls: {insecure_skip_verify: true}, include: [main*]}
+        upstreams:
+          - {name: a, platform: livepeer}
+          - {name: b, platform: livepeer, interval: 40s, tls: {server_name: b}, include: []}
+          - {name: c, platform: livepeer, interval: null, tls: null}
+    """
+    a, b, c = loaded(text).upstreams
+    assert (a.interval, a.stale_after, a.ended_ttl) == (20.0, 60.0, 60.0)
+    assert (b.interval, b.stale_after, b.ended_ttl) == (40.0, 120.0, 60.0)
+    assert (a.tls.insecure_skip_verify, b.tls.insecure_skip_verify, b.tls.server_name) == (True, False, "b")
+    assert (a.include, b.include) == (("main*",), ())
+    assert c == a.model_copy(update={"name": "c"})
+
+
+def test_an_own_secret_replaces_an_inherited_one_whatever_their_spelling(loaded: Loader) -> None:
+    text = """
+        defaults: {stream_label: hash, stream_hash_key: key-of-all}
+        upstreams:
+          - {name: a, platform: livepeer}
+          - {name: b, platform: livepeer, stream_hash_key_env: KEY}
+    """
+    a, b = loaded(text, {"KEY": "key-of-b"}).upstreams
+    assert a.stream_hash_key is not None
+    assert b.stream_hash_key is not None
+    assert (a.stream_hash_key.get(), b.stream_hash_key.get()) == ("key-of-all", "key-of-b")
+
+
+def test_relative_paths_begin_at_the_file(loaded: Loader, tmp_path: Path) -> None:
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "token").write_text("token-in-a-file\n")
+    (tmp_path / "ca.pem").write_text("")
+    text = """
+        upstreams:
+          - {name: a, platform: livepeer, auth: {bearer_token_file: secrets/token}, tls: {ca_file: ca.pem}}
+        alerting: {state_file: alerts.json}
+    """
+    settings = loaded(text)
+    secret = upstream(settings).auth.secret
+    assert secret is not None
+    assert secret.get() == "token-in-a-file"
+    assert upstream(settings).tls.ca_file == tmp_path / "ca.pem"
+    assert settings.alerting.state_file == tmp_path / "alerts.json"
+
+
+@pytest.mark.parametrize(
+    ("auth", "kind", "text"),
+    [
+        ("{username: u, password: some-password}", "login", "some-password"),
+        ("{bearer_token: some-token}", "bearer", "some-token"),
+        ("{api_key_env: KEY}", "api_key", "some-key"),
+    ],
+)
+def test_kinds_of_auth(loaded: Loader, auth: str, kind: str, text: str) -> None:
+    edge = upstream(
+        loaded(f"upstreams: [{{name: edge, platform: storm, url: http://x, auth: {auth}}}]", {"KEY": "some-key"})
+    )
+    assert edge.auth.kind == kind
+    assert edge.auth.secret is not None
+    assert edge.auth.secret.get() == text
+
+
+def test_unchanged_settings_are_equal_whatever_their_secrets_hold(loaded: Loader, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("first-token")
+    text = """
+        upstreams:
+          - {name: a, platform: livepeer, auth: {bearer_token_file: token}, streams: [{id: s, expected: true}]}
+          - {name: b, platform: livepeer}
+    """
+    before = loaded(text)
+    secret = upstream(before).auth.secret
+    assert secret is not None
+    secret.get()
+    token.write_text("other-token")
+    same, changed = loaded(text), loaded(text.replace("name: b,", "name: b, interval: 31s,"))
+    assert same.upstreams == before.upstreams
+    assert changed.upstreams[0] == before.upstreams[0]
+    assert changed.upstreams[1] != before.upstreams[1]
+    assert loaded(text.replace("expected: true", "expected: false")).upstreams[0] != before.upstreams[0]
+
+
+def test_a_secrets_file_that_everybody_may_read_is_a_warning(loaded: Loader, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("some-token")
+    text = """
+        defaults: {stream_hash_key_file: token}
+        upstreams: [{name: a, platform: livepeer, auth: {bearer_token_file: token}}]
+    """
+    token.chmod(0o644)
+    assert loaded(text).warnings == (f"secrets file {token} can be read by every user of the machine",)
+    token.chmod(0o640)
+    assert loaded(text).warnings == ()
+
+
+def test_expected_hours(loaded: Loader) -> None:
+    text = """
+        upstreams:
+          - name: a
+            platform: livepeer
+            streams:
+              - id: a
+                expected:
+                  - {days: [sat, sun, sat], from: 22:00, to: 02:00, timezone: Europe/Berlin}
+                  - {days: [mon], from: 00:00, to: 24:00}
+    """
+    (stream,) = upstream(loaded(text)).configured_streams()
+    assert isinstance(stream.expected, tuple)
+    night, day = stream.expected
+    assert (sorted(night.days), night.from_.hour, night.to.hour, night.timezone) == ([5, 6], 22, 2, "Europe/Berlin")
+    assert (day.from_, day.to, day.timezone) == (day.to, day.from_, "UTC")
+
+
+def test_thresholds(loaded: Loader) -> None:
+    text = "alerting: {thresholds: {StreamUnhealthy: 0.5, StreamLatencyHigh: {value: 10, for: 5m}, StreamX: {for: 0}}}"
+    thresholds = loaded(MINIMAL + text).alerting.thresholds
+    assert {name: (limit.value, limit.for_) for name, limit in thresholds.items()} == {
+        "StreamUnhealthy": (0.5, None),
+        "StreamLatencyHigh": (10.0, 300.0),
+        "StreamX": (None, 0.0),
+    }
+
+
+def test_the_environment_is_laid_over_the_file(loaded: Loader) -> None:
+    environ = {
+        "STREAM_EXPORTER_DEFAULTS__INTERVAL": "45s",
+        "STREAM_EXPORTER_DEFAULTS__MAX_STREAMS": "500",
+        "STREAM_EXPORTER_DEFAULTS__INCLUDE": "[a*, b]",
+        "STREAM_EXPORTER_DEFAULTS__TLS__INSECURE_SKIP_VERIFY": "true",
+        "STREAM_EXPORTER_DEFAULTS__ENDED_TTL": "null",
+        "STREAM_EXPORTER_DEFAULTS__HEALTH_GRACE": "",
+        "STREAM_EXPORTER_DEFAULTS__STREAM_HASH_KEY": "0123456",
+        "STREAM_EXPORTER_HISTOGRAMS__PER_STREAM": "yes",
+        "STREAM_EXPORTER_ALERTING__THRESHOLDS__StreamUnhealthy": "0.25",
+        "STREAM_EXPORTER_ALERTING__EXTERNAL_LABELS": "{site: berlin}",
+        "STREAM_EXPORTER_ALERTING__EXTERNAL_LABELS__Zone": "b",
+        "PATH": "/bin",
+    }
+    text = MINIMAL + "defaults: {interval: 20s, ended_ttl: 1h, health_grace: 5s, timeout: 7s, tls: {server_name: x}}"
+    settings = loaded(text, environ)
+    studio = upstream(settings)
+    assert (studio.interval, studio.timeout, studio.max_streams, studio.include) == (45.0, 7.0, 500, ("a*", "b"))
+    assert (studio.ended_ttl, studio.health_grace) == (300.0, 5.0)
+    assert (studio.tls.insecure_skip_verify, studio.tls.server_name) == (True, "x")
+    assert studio.stream_hash_key is not None
+    assert studio.stream_hash_key.get() == "0123456"
+    assert settings.histograms.per_stream
+    assert settings.alerting.thresholds["StreamUnhealthy"].value == 0.25
+    assert settings.alerting.external_labels == {"site": "berlin", "Zone": "b"}
+
+
+def test_the_whole_list_of_upstreams_may_come_from_the_environment(loaded: Loader) -> None:
+    environ = {"STREAM_EXPORTER_UPSTREAMS": "[{name: other, platform: livepeer}]"}
+    assert [item.name for item in loaded(MINIMAL, environ).upstreams] == ["other"]
+
+
+def test_variables_that_are_not_configuration_are_left_alone(loaded: Loader) -> None:
+    environ = {
+        "STREAM_EXPORTER_SERVICE_HOST": "10.0.0.1",
+        "STREAM_EXPORTER_SERVICE_PORT": "10071",
+        "STREAM_EXPORTER_SERVICE_PORT_HTTP": "10071",
+        "STREAM_EXPORTER_PORT": "tcp://10.0.0.1:10071",
+        "STREAM_EXPORTER_PORT_10071_TCP_ADDR": "10.0.0.1",
+        "STREAM_EXPORTER_HEADLESS_PORT_10071_TCP": "tcp://10.0.0.1:10071",
+        "STREAM_EXPORTER_STUDIO_TOKEN": "named-in-the-file",
+    }
+    text = "upstreams: [{name: a, platform: livepeer, auth: {bearer_token_env: STREAM_EXPORTER_STUDIO_TOKEN}}]"
+    secret = upstream(loaded(text, environ)).auth.secret
+    assert secret is not None
+    assert secret.get() == "named-in-the-file"
+
+
+def test_a_value_that_the_environment_replaces_is_not_judged(loaded: Loader) -> None:
+    text = MINIMAL + "defaults: {interval: fast}"
+    assert upstream(loaded(text, {"STREAM_EXPORTER_DEFAULTS__INTERVAL": "1m"})).interval == 60.0
+
+
+CANARY = "canary-0815"
+
+
+def test_what_is_in_effect_is_shown_without_secrets(loaded: Loader, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(CANARY)
+    text = f"""
+        upstreams:
+          - {{name: a, platform: livepeer, auth: {{bearer_token_file: token}}, health_details: false}}
+          - {{name: b, platform: storm, url: http://b, auth: {{username: u, password: {CANARY}}}}}
+          - {{name: c, platform: storm, url: http://c, auth: {{api_key_env: KEY}}}}
+          - name: d
+            platform: node_media_server
+            url: http://d
+            stream_label: hash
+            stream_hash_key: {CANARY}
+            streams: [{{application: live, key: {CANARY}, name: lobby, expected_bitrate: 4Mbps}}]
+        alerting: {{alertmanagers: [{{url: http://am, headers: {{X-Key: {CANARY}}}}}]}}
+    """
+    settings = loaded(text, {"KEY": CANARY})
+    shown = settings.redacted_yaml()
+    assert CANARY not in shown
+    assert CANARY not in repr(settings)
+    dumped: Any = yaml.safe_load(shown)
+    a, b, c, d = dumped["upstreams"]
+    assert list(a)[:3] == ["name", "platform", "url"]
+    assert (a["auth"], a["interval"], a["health_details"]) == (
+        {"bearer_token_file": str(tmp_path / "token")},
+        "30s",
+        False,
+    )
+    assert b["auth"] == {"username": "u", "password": "<secret>"}
+    assert c["auth"] == {"api_key_env": "KEY"}
+    assert d["stream_hash_key"] == "<secret>"
+    assert d["streams"][0]["key"] == "<secret>"
+    assert (d["streams"][0]["name"], d["streams"][0]["expected_bitrate"]) == ("lobby", "4Mbps")
+    assert dumped["alerting"]["alertmanagers"][0]["headers"] == {"X-Key": "<secret>"}
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path / "nowhere.yaml", {})
+    assert caught.value.errors == [
+        f"{tmp_path}/nowhere.yaml: found no file to read (No such file or directory), allowed a YAML file"
+    ]
+    with pytest.raises(ConfigError, match="Is a directory"):
+        load(tmp_path, {})
+    with pytest.raises(ConfigError, match="no path"):
+        load(Path("\0"), {})
+
+
+def test_a_file_that_is_not_utf_8(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(b"upstreams:\n  - \xff")
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+    assert caught.value.errors == [f"{path}:2:5: configuration: found a byte that is not UTF-8, allowed UTF-8 text"]
+
+
+def test_a_byte_order_mark_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(MINIMAL, encoding="utf-8-sig")
+    assert upstream(load(path, {})).name == "studio"
+
+
+def test_the_place_of_the_configuration_does_not_outlive_the_load(loaded: Loader, tmp_path: Path) -> None:
+    loaded(MINIMAL)
+    with pytest.raises(ConfigError):
+        loaded("upstreams: 5")
+    bare = Settings(upstreams=({"name": "a", "platform": "p", "url": "http://a", "tls": {}},))
+    assert bare.upstreams[0].host == "a"
+    assert bare.warnings == ()
+
+
+KEYS = st.sampled_from(
+    [
+        "defaults",
+        "upstreams",
+        "alerting",
+        "histograms",
+        "name",
+        "platform",
+        "url",
+        "auth",
+        "tls",
+        "interval",
+        "timeout",
+        "streams",
+        "sessions",
+        "expected",
+        "days",
+        "from",
+        "to",
+        "timezone",
+        "id",
+        "key",
+        "application",
+        "thresholds",
+        "alertmanagers",
+        "headers",
+        "external_labels",
+        "wave_events",
+        "StreamX",
+        "value",
+        "bearer_token",
+        "bearer_token_file",
+        "bearer_token_env",
+        "stream_label",
+        "stream_hash_key_file",
+        "ca_file",
+        "include",
+        "<<",
+    ]
+)
+SCALARS = st.sampled_from(["studio", "livepeer", "storm", "wave", "http://a", "15s", "hash", "mon", "10:00", "", "\0"])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | SCALARS | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS | st.text(max_size=3), inner, max_size=5),
+    max_leaves=25,
+)
+UPSTREAM = st.fixed_dictionaries(
+    {"platform": st.sampled_from(["livepeer", "storm", "wave", "node_media_server"])},
+    optional={
+        "name": SCALARS,
+        "url": SCALARS,
+        "auth": VALUES,
+        "streams": st.lists(VALUES, max_size=2),
+        "sessions": st.lists(VALUES, max_size=2),
+        "prometheus": VALUES,
+        "interval": VALUES,
+        "tls": VALUES,
+    },
+)
+CONFIGURATIONS = st.dictionaries(KEYS, VALUES, max_size=4) | st.fixed_dictionaries(
+    {"upstreams": st.lists(UPSTREAM, max_size=3)}, optional={"defaults": VALUES, "alerting": VALUES}
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@given(value=CONFIGURATIONS, variables=st.dictionaries(KEYS.map(lambda key: f"STREAM_EXPORTER_{key.upper()}"), SCALARS))
+def test_any_configuration_is_loaded_or_refused(value: Any, variables: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(value))
+    os.utime(path)
+    try:
+        load(path, variables).redacted_yaml()
+    except ConfigError as error:
+        wrong = [line for line in error.errors if "\n" in line or ": found " not in line]
+    else:
+        wrong = []
+    assert wrong == []
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(content=st.binary() | st.text().map(str.encode))
+def test_any_bytes_are_loaded_or_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError):
+        load(path, {})

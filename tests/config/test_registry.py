@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import pytest
+from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
+
+from exporter.config.loading import ConfigError, load
+from exporter.config.root import settings_class
+from exporter.config.upstream import UpstreamSettings
+from exporter.model import UpstreamSnapshot
+from exporter.upstreams import registry
+from exporter.upstreams.client import Requests
+from exporter.upstreams.platform import Platform
+
+GROUP = registry.GROUP
+
+
+class MediaSettings(UpstreamSettings):
+    """Written with pydantic's own types, as another package may."""
+
+    platform: Literal["media"] = "media"
+    default_interval: ClassVar[float] = 60.0
+
+    retries: int = Field(default=0, ge=0)
+    codes: tuple[Annotated[str, StringConstraints(pattern="^[a-z]+$")], ...] = ()
+    mode: bool | Literal["auto"] | int = "auto"
+    share: float = Field(default=0.5, gt=0, allow_inf_nan=False)
+    token: SecretStr | None = None
+
+    @field_validator("share")
+    @classmethod
+    def _not_all(cls, share: float) -> float:
+        if share == 1:
+            raise ValueError("less than 1")
+        return share
+
+    @model_validator(mode="after")
+    def _fits(self) -> MediaSettings:
+        if self.retries and not self.codes:
+            raise ValueError("codes, where there are retries")
+        return self
+
+
+class Media(Platform[MediaSettings]):
+    name = "media"
+    settings_class = MediaSettings
+
+    async def poll(self, requests: Requests) -> UpstreamSnapshot:
+        return UpstreamSnapshot()
+
+    @classmethod
+    def requests_per_minute(cls, settings: MediaSettings) -> float:
+        return 0.0
+
+
+class WithoutSettings(Media):
+    name = "without"
+    settings_class = int  # type: ignore[assignment]
+
+
+class WithoutName(Media):
+    name = ""
+
+
+class Taken(Media):
+    name = "storm"
+
+
+def point(name: str, value: str) -> EntryPoint:
+    return EntryPoint(name, value, GROUP)
+
+
+def test_the_shipped_platforms_are_found() -> None:
+    assert list(registry.platforms()) == ["livepeer", "node_media_server", "storm", "wave"]
+    assert all(platform.name == name for name, platform in registry.platforms().items())
+
+
+def test_another_package_brings_a_platform() -> None:
+    found = registry.find(registry.shipped(), [point("media", f"{__name__}:Media")])
+    assert list(found.platforms) == ["livepeer", "media", "node_media_server", "storm", "wave"]
+    assert found.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "cause"),
+    [
+        ("no_such_module:Platform", "ModuleNotFoundError"),
+        (f"{__name__}:no_such_name", "AttributeError"),
+        (f"{__name__}:GROUP", "it is no Platform"),
+        (f"{__name__}:WithoutSettings", "its settings_class is no UpstreamSettings"),
+        (f"{__name__}:WithoutName", "it has no name"),
+        (f"{__name__}:Taken", "platform storm exists already"),
+        ("exits_when_imported:Platform", "SystemExit"),
+    ],
+)
+def test_a_broken_one_is_left_out_with_a_warning(
+    value: str, cause: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "exits_when_imported.py").write_text("raise SystemExit('canary')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = registry.find(registry.shipped(), [point("broken", value)])
+    assert list(found.platforms) == ["livepeer", "node_media_server", "storm", "wave"]
+    assert found.warnings == (f"entry point broken of {GROUP} ({value}) is left out: {cause}",)
+
+
+@pytest.fixture
+def with_media(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The platform above is installed, and a broken one."""
+    points = [point("media", f"{__name__}:Media"), point("broken", "no_such_module:Platform")]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points if group == GROUP else [])
+    registry.registry.cache_clear()
+    settings_class.cache_clear()
+    yield
+    registry.registry.cache_clear()
+    settings_class.cache_clear()
+
+
+@pytest.mark.usefixtures("with_media")
+def test_the_settings_of_another_package_are_part_of_the_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("upstreams: [{name: a, platform: media, url: http://a}, {name: b, platform: livepeer}]")
+    settings = load(path, {})
+    assert isinstance(settings.upstreams[0], MediaSettings)
+    assert (settings.upstreams[0].interval, settings.upstreams[1].interval) == (60.0, 30.0)
+    assert [warning.partition(": ")[2] for warning in settings.warnings] == ["ModuleNotFoundError"]
+
+
+@pytest.mark.usefixtures("with_media")
+def test_errors_of_pydantics_own_types_read_like_ours(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        """upstreams:
+  - {name: a, platform: media, url: http://a, retries: -1, codes: [A1], mode: sometimes, share: 0, token: 5}
+  - {name: b, platform: media, url: http://b, retries: many, codes: a, mode: {a: b}, share: 1}
+  - {name: c, platform: media, url: http://c, retries: 1}
+"""
+    )
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+    assert [line.removeprefix(f"{path}:") for line in caught.value.errors] == [
+        "2:56: upstreams[0].retries: found -1, allowed greater than or equal to 0",
+        "2:68: upstreams[0].codes[0]: found \"A1\", allowed pattern '^[a-z]+$'",
+        '2:79: upstreams[0].mode: found "sometimes", allowed true or false or auto or whole number',
+        "2:97: upstreams[0].share: found 0, allowed greater than 0",
+        "2:107: upstreams[0].token: found a value that is not shown, allowed a value of another kind",
+        '3:56: upstreams[1].retries: found "many", allowed a whole number',
+        "3:69: upstreams[1].codes: found text, allowed a list of texts",
+        "3:78: upstreams[1].mode: found a mapping, allowed true or false or auto or whole number",
+        "3:93: upstreams[1].share: found 1, allowed less than 1",
+        "4:5: upstreams[2]: found settings that do not fit together, allowed codes, where there are retries",
+    ]

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import base64
+import copy
+import os
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.config.secrets import HIDDEN, Redactor, Secret, SecretError, redactor
+
+
+def test_a_secret_shows_itself_nowhere(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("canary-of-a-file\n")
+    secrets = [Secret.inline("canary-inline"), Secret.from_file(path), Secret.from_env("X", {"X": "canary-of-env"})]
+    for secret in secrets:
+        assert secret.get().startswith("canary")
+        assert f"{secret} {secret!r} {[secret]}" == f"{HIDDEN} {HIDDEN} [{HIDDEN}]"
+    assert [secret.origin for secret in secrets] == ["inline", "file", "environment"]
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [("abcd", "abcd"), ("abcd\n", "abcd"), ("abcd\r\n", "abcd"), (" ab cd ", " ab cd "), ("ä\n", "ä")],
+)
+def test_one_newline_at_the_end_of_a_file_is_left_out(tmp_path: Path, content: str, text: str) -> None:
+    path = tmp_path / "token"
+    path.write_bytes(content.encode())
+    assert Secret.from_file(path).get() == text
+
+
+def test_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("first-token")
+    secret = Secret.from_file(path)
+    assert secret.get() == secret.get() == "first-token"
+    replacement = tmp_path / "new"
+    replacement.write_text("other-token")
+    os.utime(replacement, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
+    replacement.replace(path)
+    assert secret.get() == "other-token"
+    path.unlink()
+    with pytest.raises(SecretError, match="No such file"):
+        secret.get()
+    path.write_text("first-token")
+    assert secret.get() == "first-token"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"two-of\nthem", b"two-of\n\n", b"nul-of\0", b"no-utf8\xff", b"x" * 70_000]
+)
+def test_a_file_that_is_no_secret_is_an_error_that_does_not_show_it(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "token"
+    path.write_bytes(content)
+    with pytest.raises(SecretError) as caught:
+        Secret.from_file(path).get()
+    assert str(path) in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert "of" not in str(caught.value).replace(str(path), "").replace("longer than 65536 bytes", "")
+
+
+def test_a_variable_that_is_not_set_is_an_error() -> None:
+    with pytest.raises(SecretError, match="X is not set"):
+        Secret.from_env("X", {}).get()
+
+
+def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_TOKEN", "token-of-the-process")
+    assert Secret.from_env("SOME_TOKEN").get() == "token-of-the-process"
+
+
+def test_secrets_are_equal_by_where_they_come_from(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("first-token")
+    first = Secret.from_file(path)
+    first.get()
+    path.write_text("second-token")
+    assert first == Secret.from_file(path)
+    assert first != Secret.from_file(tmp_path / "other")
+    assert Secret.inline("same") == Secret.inline("same") != Secret.inline("other")
+    assert Secret.from_env("X", {"X": "1"}) == Secret.from_env("X", {"X": "1"}) != Secret.from_env("X", {"X": "2"})
+    assert Secret.inline("same") != "same"
+    assert len({Secret.from_file(path), first, copy.copy(first)}) == 1
+
+
+def test_what_was_read_is_scrubbed_from_texts(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("p@ss/w ord+ü")
+    secret = Secret.from_file(path).get()
+    forms = [secret, quote(secret), quote(secret, safe=""), base64.b64encode(secret.encode()).decode()]
+    assert redactor.scrub(" ".join(forms)) == " ".join([HIDDEN] * len(forms))
+
+
+def test_short_texts_are_not_scrubbed() -> None:
+    own = Redactor()
+    own.add("abc")
+    assert own.scrub("abcabc") == "abcabc"
+
+
+def test_the_longest_secret_is_scrubbed_first() -> None:
+    own = Redactor()
+    own.add("token")
+    own.add("token-of-two")
+    own.add("token")
+    assert own.scrub("a token-of-two and a token") == f"a {HIDDEN} and a {HIDDEN}"
+
+
+@given(st.text(min_size=4), st.text(), st.text())
+def test_no_secret_survives_scrubbing(secret: str, before: str, after: str) -> None:
+    own = Redactor()
+    own.add(secret)
+    scrubbed = own.scrub(f"{before}{secret}{after}")
+    # the mark itself, and what it stands beside, may spell a secret again: "<" before "secret>" for instance
+    assert secret in HIDDEN or secret not in scrubbed.split(HIDDEN) or secret in before + after
+    assert HIDDEN in scrubbed
