@@ -9,10 +9,12 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from exporter.config.loading import ConfigError, load
 from exporter.config.root import Settings
-from exporter.config.upstream import UpstreamSettings
+from exporter.config.secrets import Secret
+from exporter.config.upstream import AuthSettings, LiveHours, UpstreamSettings
 
 Loader = Callable[..., Settings]
 MINIMAL = "upstreams: [{name: studio, platform: livepeer}]\n"
@@ -393,3 +395,23 @@ def test_any_bytes_are_loaded_or_refused(content: bytes, tmp_path: Path) -> None
     path.write_bytes(content)
     with pytest.raises(ConfigError):
         load(path, {})
+
+
+def test_settings_made_in_code_are_checked_too() -> None:
+    token = Secret.inline("token-made-in-code")
+    auth = AuthSettings(bearer_token=token)
+    made = UpstreamSettings(name="a", platform="p", url="https://[::1]:8443/x/", auth=auth, interval="20s")
+    assert (made.auth.secret, made.interval, made.host, made.url) == (token, 20.0, "[::1]:8443", "https://[::1]:8443/x")
+    with pytest.raises(ValidationError, match="printable ASCII"):
+        AuthSettings(bearer_token=Secret.from_env("NOT_SET", {}))
+    with pytest.raises(ValidationError, match="1 validation error"):
+        LiveHours.model_validate(5)
+
+
+def test_what_cannot_inherit_is_reported_beside_bad_defaults(loaded: Loader) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loaded("defaults: {interval: 20s, timeout: fast}\nupstreams: [5, {name: a, platform: livepeer}]")
+    assert [line.partition(": ")[2] for line in caught.value.errors] == [
+        'defaults.timeout: found "fast", allowed a duration such as 500ms, 15s or 1m30s',
+        "upstreams[0]: found a single value, allowed a mapping",
+    ]
