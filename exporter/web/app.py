@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -82,7 +83,8 @@ class _Handlers:
         return web.Response(text=page.STYLE, content_type="text/css")
 
     async def config(self, _request: web.Request) -> web.Response:
-        return web.Response(text=self._service.settings.redacted_yaml())
+        # Thousands of configured streams take seconds to write as YAML.
+        return web.Response(text=await asyncio.to_thread(self._service.settings.redacted_yaml))
 
     async def healthy(self, _request: web.Request) -> web.Response:
         if self._service.healthy:

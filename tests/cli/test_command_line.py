@@ -75,6 +75,7 @@ def test_help_names_every_flag_with_its_default(command: list[str], capsys: pyte
         (["demo", "--streams=many"], "allowed: a whole number from 1 on"),
         (["demo", "--speed=0"], "'0': allowed: a number above 0"),
         (["demo", "--speed=inf"], "allowed: a number above 0"),
+        (["demo", "--speed=nan"], "allowed: a number above 0"),
         (["demo", "--speed=fast"], "allowed: a number above 0"),
         (["demo", "--config.file=x"], "unrecognized arguments"),
         (["metrics", "all"], "unrecognized arguments"),

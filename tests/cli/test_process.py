@@ -162,6 +162,36 @@ def test_sighup_reloads_and_a_bad_file_changes_nothing(directory: Path) -> None:
         assert "Traceback" not in running.said
 
 
+BROKEN_RELOAD = f"""
+import sys
+from exporter import cli
+load = cli.load
+def once(*arguments):
+    cli.load = broken
+    return load(*arguments)
+def broken(*arguments):
+    raise RuntimeError("{CANARY}")
+cli.load = once
+sys.exit(cli.main())
+"""
+
+
+def test_a_reload_that_breaks_for_another_reason_is_logged_and_changes_nothing(directory: Path) -> None:
+    arguments = ["--web.listen-address=127.0.0.1:0", "--web.enable-lifecycle"]
+    with Exporter(arguments, directory, program=("-c", BROKEN_RELOAD)) as running:
+        assert running.port
+        running.send(signal.SIGHUP)
+        running.wait_for('msg="configuration not reloaded" error="RuntimeError in ')
+        status, text = running.ask("/-/reload", "POST")
+        assert status == 500
+        assert CANARY not in text
+        running.wait_for('msg="Error handling request from 127.0.0.1" logger=aiohttp.server')
+        assert running.ask("/-/healthy")[0] == 200
+        running.send(signal.SIGTERM)
+        assert running.ended() == 0
+        assert CANARY not in running.said
+
+
 def test_reload_over_http_needs_the_flag(directory: Path) -> None:
     with exporter(directory=directory) as running:
         status, text = running.ask("/-/reload", "POST")

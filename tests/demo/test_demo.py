@@ -42,7 +42,7 @@ class Demo:
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     directory = tmp_path_factory.mktemp("demo")
-    arguments = ["demo", "--streams", "12", "--seed", "7", "--web.listen-address", "127.0.0.1:0"]
+    arguments = ["demo", "--streams", "12", "--seed", "7", "--speed", "2", "--web.listen-address", "127.0.0.1:0"]
     with Exporter(arguments, directory) as process:
         yield Demo(process, directory)
         process.send(signal.SIGINT)
@@ -149,3 +149,5 @@ def test_it_reaches_itself_whatever_it_listens_on(listen: str, own: str, tmp_pat
         assert url.rpartition(":")[0] == f"http://{own}"
         with urlopen(f"{url}/-/healthy", timeout=GENEROUS_SECONDS) as answer:
             assert answer.status == 200
+        process.send(signal.SIGTERM)
+        assert process.ended() == 0
