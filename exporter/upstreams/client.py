@@ -7,6 +7,7 @@ of an answer, retries, and requests against the platform's limit are all counted
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
@@ -234,5 +235,8 @@ class Requests:
             if not self._told_internal_error:
                 self._told_internal_error = True
                 labels = {"platform": self._client.platform, "upstream": self._client.upstream}
-                log.exception("a part of a poll broke on an internal error", **labels, error=type(error).__name__)
+                # its text may hold anything that the platform sent
+                frame = traceback.extract_tb(error.__traceback__)[-1]
+                place = f"{frame.filename}:{frame.lineno}"
+                log.error("a part of a poll broke on an internal error", **labels, error=type(error).__name__, at=place)
             return UpstreamError(Reason.INTERNAL, f"internal error: {type(error).__name__}")

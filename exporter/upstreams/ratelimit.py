@@ -19,7 +19,7 @@ LONGEST_PAUSE_SECONDS = 900.0
 LATER_SECONDS = 1.0
 NOT_YET_SECONDS = 1.0
 """An answer that counts a limit down shows that its window is not over, whatever the clocks say."""
-_NUMBER = re.compile(r"\d{1,12}(\.\d{1,6})?")
+_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
 
 
 class Ticket:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from exporter.clock import Clock
@@ -32,10 +32,11 @@ async def read_request(reader: asyncio.StreamReader) -> Request:
     return request
 
 
-def http(status: int = 200, body: bytes = b"{}", **headers: str) -> bytes:
-    """A whole answer; header names are given with ``_`` for ``-``."""
+def http(status: int = 200, body: bytes = b"{}", given: Mapping[str, str] | None = None, **headers: str) -> bytes:
+    """A whole answer; header names are ``given``, or named with ``_`` for ``-``."""
     fields = {"Content-Type": "application/json", "Content-Length": str(len(body))}
     fields |= {name.replace("_", "-"): value for name, value in headers.items()}
+    fields |= given or {}
     head = "".join(f"{name}: {value}\r\n" for name, value in fields.items() if value)
     return f"HTTP/1.1 {status} X\r\n{head}\r\n".encode() + body
 
