@@ -167,8 +167,7 @@ class Attempts:
     async def _turn(self, call: Call) -> Ticket:
         """Wait until the request may be sent, or raise: within the platform's limit, and not while it wants a pause."""
         limit = self._client.rate_limit
-        pause = limit.pause(self._clock.now())
-        if pause > 0:
+        while (pause := limit.pause(self._clock.now())) > 0:
             if self._clock.monotonic() + pause >= self._requests.deadline:
                 text = f"{call.endpoint.template}: not sent, the platform asked for a pause of {pause:.0f} s more"
                 raise UpstreamError(Reason.RATE_LIMITED, text, retry_after=pause)

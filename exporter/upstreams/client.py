@@ -61,6 +61,8 @@ class UpstreamClient:
         self.observe = observe
         self.rate_limit = RateLimit()
         base = URL(url)
+        if base.user is not None or base.password is not None:
+            raise ValueError("a base URL carries no credentials")
         self._scheme, self._authority, self._base_path = base.scheme, base.raw_authority, base.raw_path.rstrip("/")
         self.transport = Transport(tls, is_tls=base.scheme == "https", max_connections=max_concurrent_requests)
         self._date: tuple[str, float | None] = ("", None)

@@ -91,6 +91,13 @@ async def test_a_host_with_an_address_of_version_6() -> None:
         assert str(client.url_of("/x", {"a": "b"})) == "http://[::1]:1/base/x?a=b"
 
 
+async def test_a_base_with_credentials_is_refused_without_showing_them() -> None:
+    with pytest.raises(ValueError, match="no credentials") as caught:
+        async with client_of("http://user:canary@127.0.0.1:1"):
+            pass
+    assert "canary" not in str(caught.value)
+
+
 async def test_a_host_with_letters_beyond_ascii() -> None:
     async with client_of("http://bücher.example/") as client:
         assert str(client.url_of("/x", None)) == "http://xn--bcher-kva.example/x"

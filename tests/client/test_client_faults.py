@@ -83,6 +83,26 @@ async def test_a_black_hole_ends_with_the_deadline() -> None:
     assert observed.attempts == [("GET /x", "timeout")]
 
 
+async def test_a_connection_that_does_not_come_about() -> None:
+    async with serving(silent) as port, client_of(f"https://127.0.0.1:{port}") as client:
+        error = await failure(client, 2 * SHORT)
+    assert (error.reason, str(error)) == (Reason.TIMEOUT, "GET /x: no connection in time")
+
+
+async def test_a_silence_within_an_answer() -> None:
+    observed = Observed()
+
+    async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(http()[:-1])
+        await reader.read()
+
+    async with serving(half) as port, client_of(f"http://127.0.0.1:{port}", observe=observed) as client:
+        error = await failure(client, SHORT)
+    assert (error.reason, str(error)) == (Reason.TIMEOUT, "GET /x: no answer in time")
+    assert observed.attempts == [("GET /x", "200")]
+
+
 async def test_slow_bytes_end_with_the_deadline() -> None:
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
@@ -316,6 +336,19 @@ async def test_a_length_beyond_the_limit_is_not_read() -> None:
         http(body=b"")[:-4].replace(b"Content-Length: 0", b"Content-Length: 99999999") + b"\r\n\r\n"
     )
     assert error.reason is Reason.TOO_LARGE
+
+
+async def test_a_body_that_passes_the_limit_late() -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(5):
+            writer.write(b"28\r\n" + b"1" * 40 + b"\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    async with serving(drip) as port, client_of(f"http://127.0.0.1:{port}", max_body_bytes=100) as client:
+        assert (await failure(client)).reason is Reason.TOO_LARGE
 
 
 @pytest.mark.parametrize("size", [101, 5000, 10_000_000])

@@ -143,6 +143,14 @@ async def test_a_pause_that_does_not_fit_holds_for_all(status: int, seconds: int
         assert len(server.requests) == 2
 
 
+async def test_a_pause_that_fits_holds_for_all() -> None:
+    async with asking(http(429, Retry_After="5"), http(body=b"1")) as (requests, server, clock):
+        with pytest.raises(UpstreamError):
+            await requests.post("POST /x", body={})
+        assert (await requests.get("GET /x")).data == 1
+    assert (len(server.requests), clock.slept) == (2, [5.0])
+
+
 async def test_a_pause_holds_for_what_may_not_be_repeated_too() -> None:
     async with asking(http(429, Retry_After="5")) as (requests, server, _):
         with pytest.raises(UpstreamError):
