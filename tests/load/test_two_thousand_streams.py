@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from tests.load.watching import UPSTREAMS, watched_demo
+
+INTERVAL_SECONDS = 5.0
+
+
+def test_two_thousand_streams_are_polled_in_time_and_scraped(tmp_path: Path) -> None:
+    with watched_demo(2000, tmp_path) as watch:
+        before, began = watch.scrape(), time.monotonic()
+        for _ in range(8):
+            time.sleep(2.5)
+            after = watch.scrape()
+        passed = time.monotonic() - began
+        print(watch.figures())
+    polls = {u: after["stream_upstream_polls_total"][u] - before["stream_upstream_polls_total"][u] for u in UPSTREAMS}
+    # a machine that is short of time may lose a beat; a poller that can't keep up loses most
+    assert all(count >= passed / INTERVAL_SECONDS / 2 for count in polls.values()), polls
+    assert sum(after["stream_upstream_poll_failures_total"].values()) == 0
+    assert sum(after["stream_upstream_stream_failures_total"].values()) == 0
+    assert sum(after["stream_live"].values()) >= 0.95 * 2000 * 0.95
+    assert after["stream_exporter_duplicates_dropped"][""] == 0

@@ -1,0 +1,65 @@
+"""A demo process under watch: what its scrapes say over time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from urllib.request import urlopen
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.processes import GENEROUS_SECONDS, Exporter
+
+UPSTREAMS = ("studio", "edge", "wave")
+
+
+@dataclass
+class Watch:
+    """What was seen of a running demo, scrape by scrape."""
+
+    process: Exporter
+    url: str
+    scrapes: list[float] = field(default_factory=list)
+    """Seconds that each took."""
+    memory: list[tuple[float, float]] = field(default_factory=list)
+    """Monotonic time and resident bytes."""
+
+    def scrape(self) -> dict[str, dict[str, float]]:
+        """Family → upstream → sum of its samples."""
+        began = time.monotonic()
+        with urlopen(f"{self.url}/metrics", timeout=GENEROUS_SECONDS) as answer:
+            text = answer.read().decode()
+        self.scrapes.append(time.monotonic() - began)
+        sums: dict[str, dict[str, float]] = {}
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                of = sums.setdefault(sample.name, {})
+                upstream = sample.labels.get("upstream", "")
+                of[upstream] = of.get(upstream, 0.0) + sample.value
+        self.memory.append((time.monotonic(), sums["process_resident_memory_bytes"][""]))
+        return sums
+
+    def figures(self) -> str:
+        """One line for people."""
+        first, last = self.memory[0][1], self.memory[-1][1]
+        return (
+            f"{len(self.scrapes)} scrapes: median {median(self.scrapes):.3f} s, longest {max(self.scrapes):.3f} s; "
+            f"memory {first / 1e6:.1f} MB, at the end {last / 1e6:.1f} MB ({last / first - 1:+.1%})"
+        )
+
+
+@contextmanager
+def watched_demo(streams: int, directory: Path) -> Iterator[Watch]:
+    """A demo of so many streams on a free port, with all upstreams up."""
+    arguments = ["demo", "--streams", str(streams), "--web.listen-address", "127.0.0.1:0"]
+    with Exporter(arguments, directory) as process:
+        watch = Watch(process, process.wait_for(r"^  (http://\S+:[1-9][0-9]*)/$")[1])
+        deadline = time.monotonic() + 120
+        while watch.scrape().get("stream_upstream_up", {}) != dict.fromkeys(UPSTREAMS, 1.0):
+            assert time.monotonic() < deadline, process.said
+            time.sleep(0.5)
+        yield watch
