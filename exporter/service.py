@@ -79,6 +79,7 @@ class Service:
         self._started_at = self.clock.now()
         self._ready_at = self.clock.monotonic() + READY_AFTER_SECONDS
         self._swap(self._build(self.settings.upstreams), self.settings)
+        _tell(self.settings)
         self.instruments.reloaded(success=True, at=self.clock.now())
         self._ticker = asyncio.create_task(self._tick(), name="ticker")
 
@@ -93,19 +94,21 @@ class Service:
     async def reload(self) -> None:
         """Read the configuration again: all is built and checked first, then swapped.
 
-        Raises ``ConfigError`` and changes nothing when the new configuration is bad.
+        Raises ``ConfigError`` (or ``SecretError``, for a key that can't be read) and changes nothing when it is bad.
         """
         async with self._reloading:
             try:
                 settings = await asyncio.to_thread(self._load)
                 changed = [new for new in settings.upstreams if not self._is_unchanged(new, settings)]
                 built = self._build(changed, settings)
-            except ConfigError as error:
+            except Exception as error:
                 self.instruments.reloaded(success=False, at=self.clock.now())
-                log.error("configuration not reloaded", errors=error.errors)
+                told = error.errors if isinstance(error, ConfigError) else [describe(error)]
+                log.error("configuration not reloaded", errors=told)
                 raise
             leaving = self._swap(built, settings)
             self.instruments.reloaded(success=True, at=self.clock.now())
+            _tell(settings)
             log.info("configuration reloaded", upstreams=len(settings.upstreams), changed=[u.name for u in changed])
             await self._end(leaving)
 
@@ -185,6 +188,11 @@ class Service:
                     await coordinator.tick()
                 except Exception as error:
                     log.error("states not refreshed", upstream=coordinator.settings.name, error=describe(error))
+
+
+def _tell(settings: Settings) -> None:
+    for warning in settings.warnings:
+        log.warning("configuration", warning=warning)
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
