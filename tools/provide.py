@@ -195,7 +195,7 @@ def wheel(requirement: str) -> Path:
     if not target.exists():
         partial = target.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
-        options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-compile", "--only-binary=:all:"]
+        options = ["-qq", "--disable-pip-version-check", "--no-deps", "--no-compile", "--only-binary=:all:"]
         advice = f"does pip get {requirement}? (proxies and CA files: pip's own settings and variables)"
         run([sys.executable, "-m", "pip", "install", *options, "--target", partial, requirement], advice)
         partial.rename(target)
