@@ -20,7 +20,7 @@ from exporter.service import Service
 from exporter.web.app import WebOptions, make_app
 
 Labels = tuple[tuple[str, str], ...]
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 120.0
 """Far beyond what anything here takes: only what hangs meets it."""
 
 

@@ -113,7 +113,7 @@ async def test_under_load_no_scrape_fails_no_counter_falls_no_series_is_missing(
     fleet = Fleet(2000)
     async with serving(make_app(fleet, Clock())) as url:
         configuration = configured(url, 2000)
-        configuration["defaults"] = {"interval": "5s", "max_concurrent_requests": 50}
+        configuration["defaults"] = {"interval": "5s", "stale_after": "10m", "max_concurrent_requests": 50}
         async with exporting(tmp_path, configuration) as exporter:
             await all_up(exporter)
             reloading = asyncio.create_task(_reload_again_and_again(exporter, configuration))
