@@ -9,9 +9,9 @@ from exporter.simulator.streams import Platform, Stream
 if TYPE_CHECKING:
     from exporter.simulator.fleet import Fleet
 
-TOKEN = "demo"  # noqa: S105 - the simulator's word for every platform's token, no secret
+TOKEN = "simulated-token"  # noqa: S105 - the simulator's word for every platform's token, no secret
 USERNAME = "demo"
-PASSWORD = "demo"  # noqa: S105 - as above
+PASSWORD = "simulated-password"  # noqa: S105 - as above
 API_KEY = "demo-key"
 """Storm asks for at least eight characters."""
 

@@ -17,6 +17,7 @@ from aiohttp import web
 from exporter.clock import Clock
 from exporter.model import Reason
 from exporter.simulator.app import make_app
+from exporter.simulator.configuration import TOKEN
 from exporter.simulator.fleet import Fleet
 from exporter.upstreams.livepeer import PLATFORM as LIVEPEER
 from tests.service.exporting import exporting, serving
@@ -107,7 +108,7 @@ async def test_a_real_fault_has_its_reason(reason: Reason, fault: Fault, tmp_pat
     async with fault() as url, serving(make_app(Fleet(6), Clock())) as simulator:
         upstream = {
             "platform": "livepeer",
-            "auth": {"bearer_token": "demo"},
+            "auth": {"bearer_token": TOKEN},
             "interval": "1s",
             "timeout": "500ms",
             "max_body_bytes": "20kB",

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter.clock import Clock
 from exporter.config.loading import ConfigError
 from exporter.simulator.app import make_app
+from exporter.simulator.configuration import TOKEN
 from exporter.simulator.fleet import Fleet
 from tests.service.exporting import Exporter, Labels, exporting, serving
 
@@ -105,7 +106,7 @@ async def test_a_secrets_file_is_read_again_without_any_reload(tmp_path: Path) -
         configuration = configured(url, studio={"auth": {"bearer_token_file": str(token)}})
         async with exporting(tmp_path, configuration) as exporter:
             await exporter.reaches(0, "stream_upstream_up", upstream="studio")
-            token.write_text("demo\n")
+            token.write_text(f"{TOKEN}\n")
             await exporter.reaches(1, "stream_upstream_up", upstream="studio")
 
 
