@@ -2,11 +2,18 @@
 
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from tests.real.alertmanager import Alertmanager, running_alertmanager
 from tests.real.media import NodeMediaServer, running_nms2, running_nms4
 from tests.real.prometheus import Prometheus, running_prometheus
+
+# no test fails because the machine is busy
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

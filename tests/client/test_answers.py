@@ -2,10 +2,12 @@
 
 import json
 import math
+import ssl
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any
 
+import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -81,6 +83,18 @@ def test_what_is_no_json(body: bytes) -> None:
     assert caught.value.reason is Reason.BAD_RESPONSE
 
 
-def test_an_exception_of_no_known_class() -> None:
-    error = classed(ZeroDivisionError("canary"), "GET /x")
-    assert (error.reason, str(error)) == (Reason.INTERNAL, "GET /x: ZeroDivisionError")
+@pytest.mark.parametrize(
+    ("raised", "reason", "text"),
+    [
+        (aiohttp.ConnectionTimeoutError("canary"), Reason.TIMEOUT, "no connection in time"),
+        (aiohttp.SocketTimeoutError("canary"), Reason.TIMEOUT, "no answer in time"),
+        (ConnectionResetError("canary"), Reason.CONNECT, "the connection was lost"),
+        (aiohttp.ServerDisconnectedError("canary"), Reason.CONNECT, "the connection was lost"),
+        (aiohttp.ClientPayloadError("canary"), Reason.BAD_RESPONSE, "the answer's body is cut off or malformed"),
+        (ssl.SSLError("canary"), Reason.TLS, "no TLS connection"),
+        (ZeroDivisionError("canary"), Reason.INTERNAL, "ZeroDivisionError"),
+    ],
+)
+def test_exceptions_are_classed_without_their_text(raised: Exception, reason: Reason, text: str) -> None:
+    error = classed(raised, "GET /x")
+    assert (error.reason, str(error)) == (reason, f"GET /x: {text}")

@@ -85,22 +85,17 @@ async def test_a_black_hole_ends_with_the_deadline() -> None:
 
 async def test_a_connection_that_does_not_come_about() -> None:
     async with serving(silent) as port, client_of(f"https://127.0.0.1:{port}") as client:
-        error = await failure(client, 2 * SHORT)
-    assert (error.reason, str(error)) == (Reason.TIMEOUT, "GET /x: no connection in time")
+        assert (await failure(client, SHORT)).reason is Reason.TIMEOUT
 
 
 async def test_a_silence_within_an_answer() -> None:
-    observed = Observed()
-
     async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(http()[:-1])
         await reader.read()
 
-    async with serving(half) as port, client_of(f"http://127.0.0.1:{port}", observe=observed) as client:
-        error = await failure(client, SHORT)
-    assert (error.reason, str(error)) == (Reason.TIMEOUT, "GET /x: no answer in time")
-    assert observed.attempts == [("GET /x", "200")]
+    async with serving(half) as port, client_of(f"http://127.0.0.1:{port}") as client:
+        assert (await failure(client, SHORT)).reason is Reason.TIMEOUT
 
 
 async def test_slow_bytes_end_with_the_deadline() -> None:
@@ -112,9 +107,7 @@ async def test_slow_bytes_end_with_the_deadline() -> None:
             await asyncio.sleep(0.01)
 
     async with serving(drip) as port, client_of(f"http://127.0.0.1:{port}") as client:
-        error = await failure(client, SHORT)
-    assert error.reason is Reason.TIMEOUT
-    assert "within the poll's time" in str(error)
+        assert (await failure(client, SHORT)).reason is Reason.TIMEOUT
 
 
 async def test_a_deadline_while_waiting_for_a_free_connection() -> None:
