@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 import structlog
 
 from exporter import __version__, demo
+from exporter.alerting import command as rules_command
 from exporter.catalogue.reference import reference
 from exporter.checking import check
 from exporter.config.loading import ConfigError, load
@@ -32,6 +33,7 @@ PROGRAM: Final = "stream-exporter"
 _COMMANDS = """commands:
   demo                  run simulated platforms and the exporter on one port
   metrics               print the reference of every metric family
+  rules                 list the alert rules, or write them for Prometheus
   (none)                run the exporter
 
 "stream-exporter COMMAND --help" tells of a command's own flags.
@@ -41,7 +43,7 @@ _COMMANDS = """commands:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line (default: that of the process) and return the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    commands: dict[str, Callable[[list[str]], int]] = {"demo": _demo, "metrics": _metrics}
+    commands: dict[str, Callable[[list[str]], int]] = {"demo": _demo, "metrics": _metrics, "rules": _rules}
     command = commands.get(arguments[0]) if arguments else None
     try:
         return command(arguments[1:]) if command else _run(arguments)
@@ -126,6 +128,10 @@ def _metrics(arguments: list[str]) -> int:
     _parser(f"{PROGRAM} metrics", "Print the reference of every metric family, as Markdown.").parse_args(arguments)
     print(reference(), end="")
     return 0
+
+
+def _rules(arguments: list[str]) -> int:
+    return rules_command.run(_parser(f"{PROGRAM} rules", "List the alert rules, or write them."), arguments)
 
 
 def _run_parser() -> argparse.ArgumentParser:

@@ -8,27 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Literal
 
 Operator = Literal["==", "<", "<=", ">", ">="]
-
-
-class Over(StrEnum):
-    """What is made of the samples in a window."""
-
-    MAX = "max"
-    MIN = "min"
-    INCREASE = "increase"
-    """How much a counter grew, its resets counted as Prometheus counts them."""
-
-
-@dataclass(frozen=True)
-class Window:
-    """The samples of the last ``seconds``, reduced to one number."""
-
-    over: Over
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -37,7 +19,11 @@ class Series:
 
     family: str
     labels: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
-    window: Window | None = None
+    rises_within: float | None = None
+    """Seconds. Where it is given, the value is how many times the counter rose from one sample to the next in them.
+
+    Counted so, and not by ``increase``, it is a whole number, a reset counts nothing, and both evaluators agree.
+    """
     scale: float = 1.0
     """What the value is multiplied by before it is compared and shown: 8 turns bytes per second into bit/s."""
 

@@ -6,80 +6,105 @@ without ``instance`` and ``pod`` before anything is joined.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable
 
-from exporter.alerting.conditions import Compare, Condition, Over, Present, Series, Test, Threshold
-from exporter.alerting.rules import Rule, Scope
+from exporter.alerting.conditions import Compare, Condition, Present, Series, Test, Threshold
+from exporter.alerting.rule import Rule, Scope
+from exporter.alerting.thresholds import ActiveRule
+from exporter.catalogue.upstreams import UPSTREAM_FAMILIES
 from exporter.config.fields import format_duration, parse_duration
 
 REPLICA_LABELS = ("instance", "pod")
+DEFAULT_SELECTOR = 'job="stream-exporter"'
 
-_FUNCTIONS = {Over.MAX: "max_over_time", Over.MIN: "min_over_time", Over.INCREASE: "increase"}
-_SCOPE_LABELS = {
-    Scope.STREAM: ("platform", "upstream", "stream"),
-    Scope.UPSTREAM: ("platform", "upstream"),
-    Scope.EXPORTER: (),
-}
-_UPSTREAM_FAMILIES = re.compile(r"stream_upstream_")
-_DURATION = re.compile(r"\{(\d+(?:ms|s|m|h|d|w))\}")
+_OF_UPSTREAMS = frozenset(family.name for family in UPSTREAM_FAMILIES)
+_PLACES = re.compile(r"\{(?:(?P<duration>\d+(?:ms|s|m|h|d|w))|count:(?P<count>\d+)|(?P<name>[a-z_]+))\}")
+_SELECTED = re.compile(r"\{SELECTOR(,?)([^{}]*)\}")
 
 
 class PromQL:
     """Writes conditions with a user's own selector and time scale.
 
-    ``selector`` is what stands inside the braces of every series, for example ``job="stream-exporter"``; durations are
-    divided by ``time_scale``.
+    ``selector`` is what stands inside the braces of every series, for example ``job="stream-exporter"``; durations, and
+    the counts that are reached in them, are divided by ``time_scale``.
     """
 
-    def __init__(self, selector: str = "", time_scale: float = 1.0) -> None:
+    def __init__(self, selector: str = DEFAULT_SELECTOR, time_scale: float = 1.0) -> None:
         self._selector = selector
         self._scale = time_scale
 
     def duration(self, seconds: float) -> str:
         """A duration as PromQL writes it, scaled; never below a millisecond."""
-        return format_duration(max(0.001, round(seconds / self._scale, 3))) if seconds else "0s"
+        return format_duration(max(0.001, round(seconds / self._scale, 3)))
 
-    def expression(self, rule: Rule, threshold: float | None) -> str:
+    def expression(self, active: ActiveRule) -> str:
         """The rule's whole expression."""
-        if rule.condition is None:
-            return self._template(rule.promql, threshold)
-        return self._condition(rule.condition, rule, threshold)
+        if active.rule.condition is None:
+            return self.fill(active.rule.promql, active)
+        return self._condition(active.rule.condition, active.rule, active.limit)
 
-    def _template(self, text: str, threshold: float | None) -> str:
-        text = _DURATION.sub(lambda match: self.duration(parse_duration(match.group(1))), text)
-        text = text.replace("{threshold}", number(threshold) if threshold is not None else "")
-        selector = self._selector
-        text = text.replace("{SELECTOR,", "{" + selector + ("," if selector else ""))
-        return text.replace("{SELECTOR}", "{" + selector + "}" if selector else "")
+    def fill(self, text: str, active: ActiveRule) -> str:
+        """Text for Prometheus with its places filled in.
 
-    def _condition(self, condition: Condition, rule: Rule, threshold: float | None) -> str:
-        own = {*_SCOPE_LABELS[rule.scope], *rule.labels, *condition.measure.left.labels}
-        parts = [self._compare(condition.measure, threshold)]
-        parts += [f"and{_ignoring(own, test)} {self._test(test, threshold)}" for test in condition.also]
-        parts += [f"unless{_ignoring(own, test)} {self._test(test, threshold)}" for test in condition.unless]
+        ``{SELECTOR}`` or ``{SELECTOR,more="…"}`` is what narrows a series, ``{5m}`` a duration, ``{count:20}`` a number
+        of things that happen in such a time, ``{threshold}``, ``{goal}``, ``{budget_ratio}`` and ``{minimum}`` what is
+        set.
+        """
+        named: dict[str, Callable[[], str]] = {
+            "threshold": lambda: number(_given(active.limit)),
+            "goal": lambda: number(active.slo.goal),
+            "budget_ratio": lambda: number(active.slo.budget_ratio),
+            "minimum": lambda: self._count(active.slo.minimum_observations),
+        }
+
+        def place(match: re.Match[str]) -> str:
+            if match["duration"]:
+                return self.duration(parse_duration(match["duration"]))
+            return self._count(int(match["count"])) if match["count"] else named[match["name"]]()
+
+        return _PLACES.sub(place, self.select(text))
+
+    def select(self, text: str) -> str:
+        """The text with the selector in its places."""
+
+        def selected(match: re.Match[str]) -> str:
+            inside = ",".join(part for part in (self._selector, match[2]) if part)
+            return "{" + inside + "}" if inside else ""
+
+        return _SELECTED.sub(selected, text)
+
+    def _count(self, number_: int) -> str:
+        return str(max(1, math.ceil(number_ / self._scale)))
+
+    def _condition(self, condition: Condition, rule: Rule, limit: float | None) -> str:
+        own = {*_scope_labels(rule.scope), *rule.labels}
+        parts = [self._compare(condition.measure, limit)]
+        parts += [f"and{_ignoring(own, test)}\n{self._test(test, limit)}" for test in condition.also]
+        parts += [f"unless{_ignoring(own, test)}\n{self._test(test, limit)}" for test in condition.unless]
         return "\n".join(parts)
 
-    def _test(self, test: Test, threshold: float | None) -> str:
-        return self._series(test.series) if isinstance(test, Present) else self._compare(test, threshold)
+    def _test(self, test: Test, limit: float | None) -> str:
+        return self._series(test.series) if isinstance(test, Present) else self._compare(test, limit)
 
-    def _compare(self, compare: Compare, threshold: float | None) -> str:
+    def _compare(self, compare: Compare, limit: float | None) -> str:
         left = self._series(compare.left)
         if not isinstance(compare.right, Threshold):
-            return f"({left} {compare.operator} {number(compare.right)})"
-        assert threshold is not None, "a rule that compares with its threshold has one"
-        right = number(threshold)
+            return f"{left} {compare.operator} {number(compare.right)}"
+        right = number(_given(limit))
         if compare.right.of is not None:
             right = f"{right} * {self._series(compare.right.of)}"
-        return f"({left} {compare.operator} {right})"
+        return f"{left} {compare.operator} {right}"
 
     def _series(self, series: Series) -> str:
         matchers = [self._selector] if self._selector else []
         matchers += [_matcher(name, value) for name, value in series.labels.items()]
         text = series.family + ("{" + ",".join(matchers) + "}" if matchers else "")
-        if series.window is not None:
-            text = f"{_FUNCTIONS[series.window.over]}({text}[{self.duration(series.window.seconds)}])"
-        text = f"max without ({', '.join(REPLICA_LABELS)}) ({text})"
+        if series.rises_within is not None:
+            samples = f"{text}[{self.duration(series.rises_within)}]"
+            text = f"changes({samples}) - resets({samples})"
+        text = f"max without ({', '.join((*REPLICA_LABELS, *series.labels))}) ({text})"
         return text if series.scale == 1 else f"{number(series.scale)} * {text}"
 
 
@@ -88,17 +113,22 @@ def number(value: float) -> str:
     return f"{value:g}" if value == float(f"{value:g}") else repr(value)
 
 
+def _given(limit: float | None) -> float:
+    assert limit is not None, "a rule that compares with its threshold has one"
+    return limit
+
+
 def _matcher(name: str, value: str | tuple[str, ...]) -> str:
     return f'{name}="{value}"' if isinstance(value, str) else f'{name}=~"{"|".join(value)}"'
 
 
-def _labels(series: Series) -> Iterable[str]:
-    scope = Scope.UPSTREAM if _UPSTREAM_FAMILIES.match(series.family) else Scope.STREAM
-    return {*_SCOPE_LABELS[scope], *series.labels}
+def _scope_labels(scope: Scope) -> tuple[str, ...]:
+    return ("platform", "upstream", "stream") if scope is Scope.STREAM else ("platform", "upstream")
 
 
 def _ignoring(own: set[str], test: Test) -> str:
-    """The labels that only one side has must not keep the sides apart."""
+    """The labels that only the measured series has must not keep the sides apart."""
     series = test.series if isinstance(test, Present) else test.left
-    differing = sorted(own ^ set(_labels(series)))
+    scope = Scope.UPSTREAM if series.family in _OF_UPSTREAMS else Scope.STREAM
+    differing = sorted(own ^ set(_scope_labels(scope)))
     return f" ignoring ({', '.join(differing)})" if differing else ""

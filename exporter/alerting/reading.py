@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,17 +23,23 @@ class Subject:
 
     view: UpstreamView
     state: StreamState | None = None
+    stream: str = ""
+    """The stream's label, also where nothing of the stream is served any more."""
 
 
 Reader = Callable[[Subject], Iterable[tuple[Extra, float]]]
 
-_FAMILIES: Mapping[str, ViewFamily[Any]] = {family.name: family for family in (*STREAM_FAMILIES, *UPSTREAM_FAMILIES)}
+_FAMILIES: Mapping[str, ViewFamily[Any]] = {
+    **{family.name: family for family in STREAM_FAMILIES},
+    **{family.name: family for family in UPSTREAM_FAMILIES},
+}
 _OF_UPSTREAMS = frozenset(family.name for family in UPSTREAM_FAMILIES)
 
 
 def reader(series: Series) -> Reader:
-    """A function that gives the samples of ``series`` for a subject, scaled; windows are the caller's affair.
+    """A function that gives the samples of ``series`` for a subject, scaled; counting rises is the caller's affair.
 
+    As in the exposition, what is missing or not finite has no sample.
     Raises ``KeyError`` for a family that the catalogue does not have.
     """
     family = _FAMILIES[series.family]
@@ -45,7 +52,7 @@ def reader(series: Series) -> Reader:
         def single(subject: Subject) -> Iterator[tuple[Extra, float]]:
             item = subject.view if of_upstream else subject.state
             read = value(item) if item is not None else None
-            if read is not None:
+            if read is not None and math.isfinite(read):
                 yield (), float(read) * scale
 
         return single
@@ -61,7 +68,7 @@ def reader(series: Series) -> Reader:
         if item is None:
             return
         for own, read in values(item):
-            if read is not None and all(own[index] in allowed for index, allowed in wanted):
+            if read is not None and math.isfinite(read) and all(own[index] in allowed for index, allowed in wanted):
                 yield tuple(own[index] for index in kept), float(read) * scale
 
     return labelled

@@ -20,6 +20,12 @@ def _info(view: UpstreamView) -> tuple[Labelled, ...]:
     return (((view.host, view.version, view.health_score), 1),)
 
 
+def _failing(view: UpstreamView) -> tuple[Labelled, ...]:
+    if view.up is not False or view.last_error_reason is None:
+        return ()
+    return (((view.last_error_reason.value,), 1),)
+
+
 UPSTREAM_FAMILIES: tuple[UpstreamFamily, ...] = (
     UpstreamFamily(
         name="stream_upstream_info",
@@ -33,6 +39,14 @@ UPSTREAM_FAMILIES: tuple[UpstreamFamily, ...] = (
         "stream_upstream_up",
         "Whether the last poll succeeded (1) or not (0). Absent before the first poll is completed.",
         lambda view: view.up,
+    ),
+    UpstreamFamily(
+        name="stream_upstream_failing",
+        kind=Kind.GAUGE,
+        help="Why the last poll failed; absent while the upstream is up. Always 1.",
+        part=Part.UPSTREAMS,
+        labels=(*UPSTREAM_LABELS, "reason"),
+        values=_failing,
     ),
     _gauge(
         "stream_upstream_streams",

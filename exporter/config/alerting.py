@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
+import math
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
+from exporter.alerting.rules import RULES_BY_NAME
+from exporter.catalogue.sampled import HEALTH_SCORE
 from exporter.config.auth import BEARER, LOGIN, NONE, AuthSettings, TlsSettings
 from exporter.config.fields import (
     Between,
     ConfigPath,
+    Count,
     Described,
     Duration,
     Flag,
@@ -19,12 +25,20 @@ from exporter.config.fields import (
     format_duration,
     read_number,
 )
-from exporter.config.reading import refuse, refuse_all
+from exporter.config.reading import Place, refuse, refuse_all
 from exporter.config.secrets import Secret
 from exporter.config.section import Section
 from exporter.config.upstream import HttpUrl
 
-AlertName = Annotated[Text, Matching("Stream[A-Z][A-Za-z0-9]{0,63}", "the name of a rule, such as StreamUnhealthy")]
+
+def _of_a_rule(name: str) -> str:
+    if name not in RULES_BY_NAME:
+        near = difflib.get_close_matches(name, RULES_BY_NAME, n=1)
+        raise refuse("the name of a rule, such as " + (near[0] if near else "StreamUnhealthy"))
+    return name
+
+
+AlertName = Annotated[Text, AfterValidator(_of_a_rule), Described("name of a rule")]
 LabelName = Annotated[Text, Matching("(?!__|alertname$)[a-zA-Z_][a-zA-Z0-9_]*", "a label's name, not alertname")]
 _OWN_HEADERS = "host|content-length|content-type|content-encoding|transfer-encoding|connection|authorization"
 HeaderName = Annotated[
@@ -96,6 +110,48 @@ class WaveEvents(Section):
 Thresholds = dict[AlertName, Annotated[Threshold, BeforeValidator(_bare_number), Described("number, or a mapping")]]
 
 
+def _fitting(thresholds: dict[str, Threshold]) -> dict[str, Threshold]:
+    """Only what the rules can go by: a typing error would silently leave a rule as it was."""
+    errors: dict[Place, PydanticCustomError] = {}
+    for name, threshold in thresholds.items():
+        rule = RULES_BY_NAME[name]
+        if threshold.value is not None and rule.threshold is None:
+            errors[name,] = refuse("only `for`: this rule has no threshold", found=f"{threshold.value:g}")
+        elif threshold.value is not None and not 0 < threshold.value <= rule.threshold_max:
+            upper = "" if math.isinf(rule.threshold_max) else f", at most {rule.threshold_max:g}"
+            errors[name,] = refuse(f"a number above 0{upper}", found=f"{threshold.value:g}")
+        if threshold.for_ is not None and not rule.for_seconds:
+            errors[name, "for"] = refuse("only `value`: this rule looks back over a window instead")
+    if errors:
+        raise refuse_all("thresholds", errors)
+    return thresholds
+
+
+def _is_bound(goal: float) -> float:
+    if goal not in HEALTH_SCORE.bounds:
+        raise refuse(f"a bound of {HEALTH_SCORE.name}: {', '.join(map(str, HEALTH_SCORE.bounds))}")
+    return goal
+
+
+class HealthSlo(Section):
+    """The goal for the health of an upstream's streams that the burn-rate rules watch."""
+
+    goal: Annotated[Number, AfterValidator(_is_bound)] = Field(
+        default=0.8, description="An observation of health is good above this; it must be a bound of the histogram."
+    )
+    objective: Annotated[Number, Between(0.5, 0.9999)] = Field(
+        default=0.99, description="The share of observations that should be good."
+    )
+    minimum_observations: Annotated[Count, Between(1, 1_000_000)] = Field(
+        default=60, description="With fewer in the longer window of a rule, it keeps silent."
+    )
+
+    @property
+    def budget_ratio(self) -> float:
+        """The share of observations that may be bad."""
+        return round(1 - self.objective, 9)
+
+
 def _short_values(labels: dict[str, str]) -> dict[str, str]:
     return dict(sorted(labels.items()))
 
@@ -103,9 +159,12 @@ def _short_values(labels: dict[str, str]) -> dict[str, str]:
 class AlertingSettings(Section):
     """Thresholds of the rules, and where the sidecar sends alerts."""
 
-    thresholds: Thresholds = Field(
+    thresholds: Annotated[Thresholds, AfterValidator(_fitting)] = Field(
         default_factory=dict,
         description="By the name of a rule: a number in the base unit of its metric, or the mapping below.",
+    )
+    health_slo: HealthSlo = Field(
+        default_factory=HealthSlo, description="What the burn-rate rules hold the health of streams to."
     )
     alertmanagers: tuple[AlertmanagerSettings, ...] = Field(
         default=(), description="Where the sidecar sends alerts; without one there is no sidecar."

@@ -11,7 +11,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from exporter.config import reference_text, schema
-from exporter.config.alerting import AlertingSettings, AlertmanagerSettings, Threshold, WaveEvents
+from exporter.config.alerting import AlertingSettings, AlertmanagerSettings, HealthSlo, Threshold, WaveEvents
 from exporter.config.auth import API_KEY, BEARER, LOGIN, NONE, AuthSettings, TlsSettings
 from exporter.config.fields import Between, Computed, Matching, format_duration
 from exporter.config.root import HistogramSettings, Settings
@@ -49,6 +49,7 @@ def page() -> str:
         _section("## `histograms`", HistogramSettings),
         _section("## `alerting`", AlertingSettings),
         _section("### `alerting.thresholds`", Threshold, reference_text.THRESHOLDS),
+        _section("### `alerting.health_slo`", HealthSlo),
         _section("### `alerting.alertmanagers`", AlertmanagerSettings),
         _section("### `alerting.wave_events`", WaveEvents),
     ]

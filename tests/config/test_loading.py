@@ -173,12 +173,15 @@ def test_expected_hours(loaded: Loader) -> None:
 
 
 def test_thresholds(loaded: Loader) -> None:
-    text = "alerting: {thresholds: {StreamUnhealthy: 0.5, StreamLatencyHigh: {value: 10, for: 5m}, StreamX: {for: 0}}}"
+    text = (
+        "alerting: {thresholds: "
+        "{StreamUnhealthy: 0.5, StreamLatencyHigh: {value: 10, for: 5m}, StreamJitterHigh: {for: 0}}}"
+    )
     thresholds = loaded(MINIMAL + text).alerting.thresholds
     assert {name: (limit.value, limit.for_) for name, limit in thresholds.items()} == {
         "StreamUnhealthy": (0.5, None),
         "StreamLatencyHigh": (10.0, 300.0),
-        "StreamX": (None, 0.0),
+        "StreamJitterHigh": (None, 0.0),
     }
 
 

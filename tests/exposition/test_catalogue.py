@@ -115,7 +115,8 @@ def full_answer() -> bytes:
         rate_limit_remaining=1,
         sampled=histograms.snapshot(),
     )
-    return Exposition(lambda: (full,), instruments).render()
+    failing = view(upstream="other", up=False, last_error_reason=Reason.TLS)
+    return Exposition(lambda: (full, failing), instruments).render()
 
 
 def promtool_check(text: bytes) -> str:

@@ -12,6 +12,7 @@ from exporter.model import (
     HealthReason,
     Identity,
     PlatformMetric,
+    Reason,
     Rendition,
     SampledHistogram,
     Status,
@@ -71,6 +72,7 @@ def test_exact_text_of_an_upstream() -> None:
     text = rendered(
         view(
             up=False,
+            last_error_reason=Reason.TIMEOUT,
             version="1.2",
             poll_interval_seconds=15.0,
             last_success_timestamp_seconds=1700000000.25,
@@ -82,6 +84,7 @@ def test_exact_text_of_an_upstream() -> None:
     assert [line for line in text.splitlines() if not line.startswith("#")] == [
         f'stream_upstream_info{{{labels},host="livepeer.studio",version="1.2",health_score="derived"}} 1',
         f"stream_upstream_up{{{labels}}} 0",
+        f'stream_upstream_failing{{{labels},reason="timeout"}} 1',
         f"stream_upstream_streams{{{labels}}} 0",
         f"stream_upstream_streams_dropped{{{labels}}} 0",
         f"stream_upstream_poll_interval_seconds{{{labels}}} 15.0",
