@@ -1,12 +1,14 @@
-"""Provides the programs that the tests run for real: Prometheus, Alertmanager, ffmpeg, node-media-server.
+"""Provides the programs that the tests run for real: Prometheus, Alertmanager, ffmpeg, node-media-server, Chromium.
 
 What is in PATH is used. The rest is fetched, in fixed versions, into ``.cache/tools`` of the checkout; nothing is
 installed into the system and no root is needed:
 
 - Prometheus and Alertmanager from the system's own Debian or Ubuntu archive, unpacked only: installed, the packages
   would start their services;
+- Chromium from there too, with what the system lacks of its libraries, and a font;
 - ffmpeg and Node.js from wheels that carry the programs;
-- node-media-server, versions 2 and 4, with npm, as ``tools/npm/package-lock.json`` says, without install scripts.
+- node-media-server, versions 2 and 4, and axe-core with npm, as ``tools/npm/package-lock.json`` says, without install
+  scripts.
 
 ``.cache/tools/tools.json`` says where everything is, and what could not be had and why; the tests' fixtures read it.
 """
@@ -21,7 +23,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -56,7 +58,8 @@ def main() -> int:
             lambda: debian("prometheus-alertmanager", {"alertmanager": ("prometheus-alertmanager",), "amtool": ()}),
         ),
         (("ffmpeg",), ffmpeg),
-        (("node", "node-media-server-2", "node-media-server-4"), node_media_servers),
+        (("node", "node-media-server-2", "node-media-server-4", "axe-core"), npm_packages),
+        (("chromium",), chromium),
     )
     for names, provide in groups:
         try:
@@ -92,38 +95,41 @@ def debian(package: str, programs: dict[str, tuple[str, ...]]) -> Tools:
 
 
 def unpack_debian_package(package: str, target: Path) -> None:
-    """Download a package by lists of our own, so that neither root nor the state of the system's lists matters."""
-    if not shutil.which("apt-get") or not shutil.which("dpkg"):
-        raise MissingError(f"not in PATH, and there is no apt-get to fetch it with: install {package}")
-    apt = CACHE / "apt"
-    for folder in ("lists/partial", "cache/archives/partial"):
-        (apt / folder).mkdir(parents=True, exist_ok=True)
-    options = [
-        "-qq",
-        "-o",
-        "Acquire::Retries=3",
-        "-o",
-        f"Dir::State::lists={apt / 'lists'}",
-        "-o",
-        f"Dir::Cache={apt / 'cache'}",
-    ]
-    if os.geteuid() == 0:
-        # the unprivileged user that apt downloads as could not write below a private checkout
-        options += ["-o", "APT::Sandbox::User=root"]
-    downloads = apt / package
-    shutil.rmtree(downloads, ignore_errors=True)
-    downloads.mkdir()
+    """Put the files of one package, and of nothing that it depends on, below ``target``."""
     advice = f"install {package} by hand (on a test machine: its services start), or see what apt-get says above"
-    run(["apt-get", *options, "update"], advice)
-    run(["apt-get", *options, "download", package], advice, cwd=downloads)
+    downloads = CACHE / "apt" / package
+    shutil.rmtree(downloads, ignore_errors=True)
+    downloads.mkdir(parents=True)
+    apt_get(["download", package], advice, cwd=downloads)
     partial = target.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    for archive in downloads.glob("*.deb"):
-        run(["dpkg", "-x", archive, partial], advice)
+    unpack(downloads.glob("*.deb"), partial, advice)
     if package == "prometheus-alertmanager":
         relocate_alertmanager(partial, target)
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
+
+
+def apt_get(command: Command, advice: str, *, cwd: Path | None = None) -> None:
+    """Use lists of our own, so that neither root nor the state of the system's lists matters."""
+    if not shutil.which("apt-get") or not shutil.which("dpkg"):
+        raise MissingError(f"not in PATH, and there is no apt-get to fetch it with: {advice}")
+    apt = CACHE / "apt"
+    for folder in ("lists/partial", "cache/archives/partial"):
+        (apt / folder).mkdir(parents=True, exist_ok=True)
+    settings = ["Acquire::Retries=3", f"Dir::State::lists={apt / 'lists'}", f"Dir::Cache={apt / 'cache'}"]
+    if os.geteuid() == 0:
+        # the unprivileged user that apt downloads as could not write below a private checkout
+        settings.append("APT::Sandbox::User=root")
+    options = ["-qq", *(option for setting in settings for option in ("-o", setting))]
+    run(["apt-get", *options, "update"], advice)
+    run(["apt-get", *options, *command], advice, cwd=cwd)
+
+
+def unpack(archives: Iterable[Path], target: Path, advice: str) -> None:
+    """The files of Debian packages, in a folder that is made anew."""
+    shutil.rmtree(target, ignore_errors=True)
+    for archive in archives:
+        run(["dpkg", "-x", archive, target], advice)
 
 
 def relocate_alertmanager(unpacked: Path, target: Path) -> None:
@@ -153,8 +159,44 @@ def ffmpeg() -> Tools:
     return {"ffmpeg": programs[0]}
 
 
-def node_media_servers() -> Tools:
-    """Node.js, of PATH when new enough, and both generations of node-media-server."""
+def chromium() -> Tools:
+    """The Chromium or Chrome of PATH, or the one of the system's archive."""
+    found = which(("chromium", "google-chrome", "google-chrome-stable"))
+    if found is not None:
+        return {"chromium": found}
+    target = CACHE / "chromium"
+    if not target.exists():
+        advice = "install Chromium (Debian: apt-get install chromium fonts-dejavu-core), or see what apt-get says above"
+        wanted = ["chromium", "fonts-dejavu-core"]
+        # nothing is installed, so dpkg's own lock, for which root is needed, is of no use
+        only = ["--yes", "--download-only", "--no-install-recommends", "-o", "Debug::NoLocking=1"]
+        apt_get(["install", *only, *wanted], advice)
+        partial = target.with_suffix(".partial")
+        unpack((CACHE / "apt" / "cache" / "archives").glob("*.deb"), partial, advice)
+        relocate_chromium(partial, target)
+        partial.rename(target)
+    return {"chromium": target / "chromium"}
+
+
+def relocate_chromium(unpacked: Path, target: Path) -> None:
+    """A wrapper that lets the unpacked Chromium find its libraries and fonts."""
+    folders = {library.parent for library in unpacked.glob("usr/lib/*-linux-gnu*/**/*.so*")}
+    libraries = shlex.quote(":".join(str(target / folder.relative_to(unpacked)) for folder in sorted(folders)))
+    fonts = "".join(f"<dir>{folder}</dir>" for folder in (target / "usr/share/fonts", "/usr/share/fonts"))
+    (unpacked / "fonts.conf").write_text(
+        f"<fontconfig>{fonts}<cachedir>{target / 'font-cache'}</cachedir></fontconfig>\n"
+    )
+    program = shlex.quote(str(target / "usr" / "lib" / "chromium" / "chromium"))
+    wrapper = unpacked / "chromium"
+    wrapper.write_text(
+        f"#!/bin/sh\nexport LD_LIBRARY_PATH={libraries} FONTCONFIG_FILE={shlex.quote(str(target / 'fonts.conf'))}\n"
+        f'exec {program} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+
+
+def npm_packages() -> Tools:
+    """Node.js, of PATH when new enough, both generations of node-media-server, and the checks for accessibility."""
     found, npm = which(("node",)), which(("npm",))
     if found is not None and npm is not None and numbers(output([found, "--version"])) >= MINIMUM_NODE:
         node, npm_command = found, [npm]
@@ -163,11 +205,8 @@ def node_media_servers() -> Tools:
         node = folder / "bin" / "node"
         npm_command = [node, folder / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"]
     modules = npm_project(npm_command, node)
-    return {
-        "node": node,
-        "node-media-server-2": modules / "node-media-server-2",
-        "node-media-server-4": modules / "node-media-server-4",
-    }
+    packages = ("node-media-server-2", "node-media-server-4", "axe-core")
+    return {"node": node, **{name: modules / name for name in packages}}
 
 
 def npm_project(npm_command: Command, node: Path) -> Path:
