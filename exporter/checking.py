@@ -1,4 +1,4 @@
-"""``--config.check``: is this configuration valid, and what does it cost."""
+"""Is this configuration valid, what does it cost (``--config.check``), and whom does it show keys to."""
 
 from __future__ import annotations
 
@@ -27,6 +27,15 @@ def check(file: Path, load: Callable[[], Settings]) -> int:
     for warning in settings.warnings:
         print(f"warning: {warning}")
     return 0
+
+
+def open_keys(settings: Settings) -> list[str]:
+    """The names of the upstreams whose label ``stream`` shows what a publisher must know."""
+    return [
+        upstream.name
+        for upstream in settings.upstreams
+        if platforms()[upstream.platform].ids_are_keys and upstream.stream_label != "hash"
+    ]
 
 
 def _cost(settings: UpstreamSettings) -> Iterator[str]:

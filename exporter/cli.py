@@ -16,14 +16,16 @@ import structlog
 from exporter import __version__, demo
 from exporter.alerting import command as rules_command
 from exporter.catalogue.reference import reference
-from exporter.checking import check
+from exporter.checking import check, open_keys
 from exporter.config.loading import ConfigError, load
 from exporter.config.root import Settings
 from exporter.log import FORMATS, LEVELS, configure
 from exporter.process import ignore_hangups, serve
 from exporter.service import Service
 from exporter.web.app import DEFAULT_TELEMETRY_PATH, WebOptions, check_telemetry_path, make_app
+from exporter.web.discovery import external_origin
 from exporter.web.listening import DEFAULT_LISTEN_ADDRESS, ListenError, bind, parse_listen_address
+from exporter.web.security import DEFAULT_MAX_REQUESTS, Security
 
 log = structlog.get_logger()
 
@@ -61,25 +63,46 @@ def _run(arguments: list[str]) -> int:
     def load_file() -> Settings:
         return load(options.config_file, os.environ)
 
+    def secure() -> Security:
+        return Security(options.web_config_file, max_requests=options.max_requests)
+
     if options.config_check:
-        return check(options.config_file, load_file)
+        return _check(options.config_file, load_file, secure)
     ignore_hangups()
-    settings = _load_or_log(load_file)
-    if settings is None:
+    settings, security = _or_logged(load_file), _or_logged(secure)
+    if settings is None or security is None:
         return 1
     sockets = bind(options.listen_addresses or [parse_listen_address(DEFAULT_LISTEN_ADDRESS)])
+    keys = open_keys(settings)
+    if keys and security.is_open:
+        log.warning(
+            "anybody who reaches the port can read stream names that may be publish keys",
+            upstreams=keys,
+            remedy="stream_label: hash, or users in --web.config.file",
+        )
 
     async def run() -> None:
         service = Service(settings, load=load_file)
-        await serve(service, make_app(service, options=_web_options(options)), sockets)
+        app = make_app(service, options=_web_options(options), security=security)
+        await serve(service, app, sockets, security.ssl_context())
 
     asyncio.run(run())
     return 0
 
 
-def _load_or_log(load_file: Callable[[], Settings]) -> Settings | None:
+def _check(file: Path, load_file: Callable[[], Settings], secure: Callable[[], Security]) -> int:
+    code = check(file, load_file)
     try:
-        return load_file()
+        secure()
+    except ConfigError as error:
+        print(*error.errors, sep="\n", file=sys.stderr)
+        return 1
+    return code
+
+
+def _or_logged(load: Callable[[], T]) -> T | None:
+    try:
+        return load()
     except ConfigError as error:
         errors = error.errors
     for line in errors:
@@ -116,11 +139,14 @@ def _demo(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     configure(options.log_level, options.log_format)
     ignore_hangups()
+    security = _or_logged(lambda: Security(options.web_config_file, max_requests=options.max_requests))
+    if security is None:
+        return 1
     sockets = bind(options.listen_addresses or [parse_listen_address(demo.DEFAULT_LISTEN_ADDRESS)])
     plan = demo.Plan(
         streams=options.streams, seed=options.seed, speed=options.speed, output_directory=options.output_dir
     )
-    asyncio.run(demo.run(plan, sockets, web_options=_web_options(options)))
+    asyncio.run(demo.run(plan, sockets, web_options=_web_options(options), security=security))
     return 0
 
 
@@ -186,6 +212,28 @@ def _add_web_flags(parser: argparse.ArgumentParser, *, listen_default: str) -> N
         help=f"where the metrics are (default: {DEFAULT_TELEMETRY_PATH})",
     )
     web.add_argument(
+        "--web.config.file",
+        dest="web_config_file",
+        type=Path,
+        metavar="FILE",
+        help="TLS, users and a rate limit, in the format of exporter-toolkit (default: none of them)",
+    )
+    web.add_argument(
+        "--web.max-requests",
+        dest="max_requests",
+        type=_typed(_count),
+        default=DEFAULT_MAX_REQUESTS,
+        metavar="N",
+        help=f"requests answered at one time, 0 for any number (default: {DEFAULT_MAX_REQUESTS})",
+    )
+    web.add_argument(
+        "--web.external-url",
+        dest="external",
+        type=_typed(external_origin),
+        metavar="URL",
+        help="where Prometheus reaches this exporter, for the targets of /sd (default: where it asked)",
+    )
+    web.add_argument(
         "--web.enable-lifecycle", dest="enable_lifecycle", action="store_true", help="allow POST /-/reload"
     )
 
@@ -201,7 +249,9 @@ def _add_log_flags(parser: argparse.ArgumentParser, *, level: str) -> None:
 
 
 def _web_options(options: argparse.Namespace) -> WebOptions:
-    return WebOptions(telemetry_path=options.telemetry_path, enable_lifecycle=options.enable_lifecycle)
+    return WebOptions(
+        telemetry_path=options.telemetry_path, enable_lifecycle=options.enable_lifecycle, external=options.external
+    )
 
 
 def _typed(convert: Callable[[str], T]) -> Callable[[str], T]:
@@ -214,6 +264,12 @@ def _typed(convert: Callable[[str], T]) -> Callable[[str], T]:
             raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
 
     return converted
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise ValueError("allowed: a whole number")
+    return int(text)
 
 
 def _positive(text: str) -> int:

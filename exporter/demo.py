@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import yaml
+from aiohttp import web
 
 from exporter.clock import Clock
 from exporter.config.loading import load
@@ -20,7 +22,8 @@ from exporter.simulator.fleet import Fleet
 from exporter.simulator.streams import PLATFORMS, Stream
 from exporter.simulator.world import World
 from exporter.web.app import WebOptions, make_app
-from exporter.web.listening import format_address
+from exporter.web.listening import bind, format_address
+from exporter.web.security import Security
 
 DEFAULT_LISTEN_ADDRESS: Final = "127.0.0.1:10071"
 INTERVAL: Final = "5s"
@@ -40,27 +43,52 @@ class Plan(msgspec.Struct, frozen=True):
     output_directory: Path
 
 
-async def run(plan: Plan, sockets: Sequence[socket.socket], *, web_options: WebOptions) -> None:
+async def run(
+    plan: Plan, sockets: Sequence[socket.socket], *, web_options: WebOptions, security: Security | None = None
+) -> None:
     """Write the configurations, say what to open, and serve until a signal."""
+    security = security or Security()
+    ssl_context = security.ssl_context()
     address = _own_address(sockets[0])
-    base_url = f"http://{address}"
+    scheme = "http" if ssl_context is None else "https"
+    base_url = f"{scheme}://{address}"
     clock = Clock()
     fleet = Fleet(plan.streams, seed=plan.seed, speed=plan.speed)
     plan.output_directory.mkdir(parents=True, exist_ok=True)
     configuration_file = plan.output_directory / "config.yaml"
     prometheus_file = plan.output_directory / "prometheus.yml"
-    _write(configuration_file, exporter_configuration(fleet, f"{base_url}/simulator"))
-    _write(prometheus_file, prometheus_configuration(address, web_options.telemetry_path))
+    world = World(fleet, clock)
+    # The exporter has no password for its own port: it is given another one to poll.
+    inner = [] if security.is_open and ssl_context is None else bind([("127.0.0.1", 0)])
+    polled = f"http://{_own_address(inner[0])}" if inner else base_url
+    _write(configuration_file, exporter_configuration(fleet, f"{polled}/simulator"))
+    _write(prometheus_file, prometheus_configuration(address, web_options.telemetry_path, scheme))
 
     def load_file() -> Settings:
         # The demo is the same everywhere: the environment has no say.
         return load(configuration_file, {})
 
     service = Service(load_file(), load=load_file)
-    app = make_app(service, options=web_options)
-    app.add_subapp("/simulator", make_simulator(World(fleet, clock)))
+    app = make_app(service, options=web_options, security=security)
+    app.add_subapp("/simulator", make_simulator(world))
     print(announcement(fleet, clock.now(), base_url, web_options.telemetry_path, plan.output_directory), flush=True)
-    await serve(service, app, sockets)
+    async with _simulating(world, inner):
+        await serve(service, app, sockets, ssl_context)
+
+
+@asynccontextmanager
+async def _simulating(world: World, sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
+    """The simulator alone, on these sockets."""
+    app = web.Application()
+    app.add_subapp("/simulator", make_simulator(world))
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    for bound in sockets:
+        await web.SockSite(runner, bound).start()
+    try:
+        yield
+    finally:
+        await runner.cleanup()
 
 
 def exporter_configuration(fleet: Fleet, simulator_url: str) -> dict[str, Any]:
@@ -70,10 +98,11 @@ def exporter_configuration(fleet: Fleet, simulator_url: str) -> dict[str, Any]:
     return {"defaults": defaults, **fleet.configuration(simulator_url)}
 
 
-def prometheus_configuration(address: str, telemetry_path: str) -> dict[str, Any]:
-    """A whole ``prometheus.yml`` that scrapes the demo."""
+def prometheus_configuration(address: str, telemetry_path: str, scheme: str = "http") -> dict[str, Any]:
+    """A whole ``prometheus.yml`` that scrapes the demo; passwords and certificates are for its user to add."""
     scrape = {
         "job_name": "stream-exporter",
+        "scheme": scheme,
         "scrape_interval": INTERVAL,
         "scrape_timeout": INTERVAL,
         "metrics_path": telemetry_path,

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Sequence
 from types import FrameType
@@ -35,7 +36,12 @@ def ignore_hangups() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-async def serve(service: Service, app: web.Application, sockets: Sequence[socket.socket]) -> None:
+async def serve(
+    service: Service,
+    app: web.Application,
+    sockets: Sequence[socket.socket],
+    ssl_context: ssl.SSLContext | None = None,
+) -> None:
     """Serve and poll until SIGTERM or SIGINT, reload on SIGHUP; running scrapes are finished before it returns."""
     stopping = asyncio.Event()
     reloads: set[asyncio.Task[None]] = set()
@@ -53,8 +59,8 @@ async def serve(service: Service, app: web.Application, sockets: Sequence[socket
     await runner.setup()
     try:
         for bound in sockets:
-            await web.SockSite(runner, bound).start()
-            log.info("listening", address=address_of(bound), version=__version__)
+            await web.SockSite(runner, bound, ssl_context=ssl_context).start()
+            log.info("listening", address=address_of(bound), tls=ssl_context is not None, version=__version__)
         await service.start()
         await stopping.wait()
     finally:

@@ -16,6 +16,7 @@ from exporter.config.upstream import UpstreamSettings
 from exporter.exposition import Exposition
 from exporter.instruments import Instruments
 from exporter.polling.coordinator import Coordinator
+from exporter.polling.probes import Probes
 from exporter.polling.schedule import Schedule
 from exporter.polling.tracker import Tracker
 from exporter.sampling import SampledHistograms
@@ -56,6 +57,8 @@ class Service:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._ticker: asyncio.Task[None] | None = None
         self._reloading = asyncio.Lock()
+        self._uncounted = Instruments()
+        self.probes = Probes(self.coordinator, self._coordinate_probes)
 
     @property
     def ready(self) -> bool:
@@ -88,6 +91,7 @@ class Service:
         tasks = [*self._tasks.values(), *([self._ticker] if self._ticker else [])]
         await _cancel(tasks)
         self._tasks.clear()
+        await self.probes.close()
         for coordinator in self._coordinators.values():
             await coordinator.close()
 
@@ -127,19 +131,38 @@ class Service:
         return {upstream.name: self._coordinate(upstream, per_stream) for upstream in upstreams}
 
     def _coordinate(self, settings: UpstreamSettings, per_stream: bool) -> Coordinator:
+        return self._make(settings, store=self.store, instruments=self.instruments, per_stream=per_stream)
+
+    def _coordinate_probes(self, running: Coordinator, store: Store) -> Coordinator:
+        """One that polls the same upstream when it is told to, and is counted nowhere."""
+        return self._make(running.settings, store=store, instruments=self._uncounted, beside=running)
+
+    def _make(
+        self,
+        settings: UpstreamSettings,
+        *,
+        store: Store,
+        instruments: Instruments,
+        per_stream: bool = False,
+        beside: Coordinator | None = None,
+    ) -> Coordinator:
         labels = {"platform": settings.platform, "upstream": settings.name}
-        observe = self.instruments.request_observer(**labels)
+        observe = instruments.request_observer(**labels)
         client = UpstreamClient.from_settings(settings, clock=self.clock, observe=observe)
+        if beside is not None:
+            client.share(beside.client)
         hash_key = settings.stream_hash_key.get() if settings.stream_hash_key else None
         return Coordinator(
             settings,
             platform=platforms()[settings.platform](settings, client, self.clock),
             client=client,
-            tracker=Tracker(settings, self._started_at, hash_key=hash_key),
+            tracker=Tracker(
+                settings, self._started_at, hash_key=hash_key, labels_of=beside.tracker.labels if beside else None
+            ),
             histograms=SampledHistograms(**labels, per_stream=per_stream),
             schedule=Schedule(settings.interval, self._random),
-            store=self.store,
-            instruments=self.instruments,
+            store=store,
+            instruments=instruments,
             clock=self.clock,
         )
 

@@ -52,7 +52,7 @@ class Coordinator:
         self.settings = settings
         self.platform = platform
         self.client = client
-        self._tracker = tracker
+        self.tracker = tracker
         self._histograms = histograms
         self._schedule = schedule
         self._store = store
@@ -80,14 +80,18 @@ class Coordinator:
             await self._clock.sleep(self._schedule.due - self._clock.monotonic())
             await self.poll()
 
-    async def poll(self) -> None:
-        """One poll, from request to published view; never raises but when cancelled."""
-        requests = self.client.requests(self.settings.timeout)
+    async def poll(self, timeout: float | None = None) -> None:
+        """One poll, from request to published view; never raises but when cancelled.
+
+        ``timeout``: seconds that it may take, instead of those of the settings.
+        """
+        timeout = self.settings.timeout if timeout is None else timeout
+        requests = self.client.requests(timeout)
         began = self._clock.monotonic()
         self._last_poll = self._clock.now()
         self._busy = True
         try:
-            snapshot = await self._ask(requests)
+            snapshot = await self._ask(requests, timeout)
         except UpstreamError as error:
             self._instruments.poll_finished(
                 **self._labels, seconds=self._clock.monotonic() - began, reason=error.reason
@@ -103,11 +107,11 @@ class Coordinator:
 
     async def tick(self) -> None:
         """Let states age that no poll renews; cheap when nothing is due."""
-        if self._busy or not self.polled.is_set() or self._clock.now() < self._tracker.next_change:
+        if self._busy or not self.polled.is_set() or self._clock.now() < self.tracker.next_change:
             return
         self._busy = True
         try:
-            await _in_steps(self._tracker.refresh(self._clock.now()))
+            await _in_steps(self.tracker.refresh(self._clock.now()))
             self._publish()
         finally:
             self._busy = False
@@ -118,14 +122,14 @@ class Coordinator:
 
     # -- one poll --------------------------------------------------------------------------------------------------
 
-    async def _ask(self, requests: Requests) -> UpstreamSnapshot:
+    async def _ask(self, requests: Requests, timeout: float) -> UpstreamSnapshot:
         try:
-            async with asyncio.timeout(self.settings.timeout + DEADLINE_SLACK_SECONDS):
+            async with asyncio.timeout(timeout + DEADLINE_SLACK_SECONDS):
                 return await self.platform.poll(requests)
         except UpstreamError:
             raise
         except TimeoutError:
-            message = f"no answer within {self.settings.timeout:g} s"
+            message = f"no answer within {timeout:g} s"
             raise UpstreamError(Reason.TIMEOUT, message) from None
         except Exception as error:
             log.error("poll broke on an internal error", **self._labels, error=describe(error))
@@ -134,13 +138,13 @@ class Coordinator:
     async def _succeeded(self, snapshot: UpstreamSnapshot, requests: Requests) -> None:
         now = self._clock.now()
         self._schedule.succeeded(self._clock.monotonic(), snapshot.round_seconds, self._pause())
-        self._tracker.set_interval(self._schedule.effective_interval)
-        self._tracker.configure(self.platform.configured_streams())
+        self.tracker.set_interval(self._schedule.effective_interval)
+        self.tracker.configure(self.platform.configured_streams())
         self._clock_skew = requests.clock_skew_seconds
         self._version = snapshot.version or self._version
-        await _in_steps(self._tracker.apply(snapshot, now, self._clock_skew or 0.0))
-        await _in_steps(self._observe(self._tracker.fresh()))
-        self._histograms.forget_all_but(state.identity.stream for state in self._tracker.states())
+        await _in_steps(self.tracker.apply(snapshot, now, self._clock_skew or 0.0))
+        await _in_steps(self._observe(self.tracker.fresh()))
+        self._histograms.forget_all_but(state.identity.stream for state in self.tracker.states())
         self._count(snapshot)
         self._tell_recovery(now)
         self._up, self._error, self._last_success = True, None, now
@@ -148,8 +152,8 @@ class Coordinator:
     async def _failed(self, error: UpstreamError) -> None:
         now = self._clock.now()
         self._schedule.failed(self._clock.monotonic(), error.retry_after)
-        self._tracker.set_interval(self._schedule.effective_interval)
-        await _in_steps(self._tracker.refresh(now))
+        self.tracker.set_interval(self._schedule.effective_interval)
+        await _in_steps(self.tracker.refresh(now))
         self._failed_polls += 1
         if self._failing_since is None:
             self._failing_since = now
@@ -188,7 +192,7 @@ class Coordinator:
                 "streams fail while their upstream answers",
                 **self._labels,
                 count=len(new_streams),
-                streams=[self._tracker.label(id_) for id_ in first],
+                streams=[self.tracker.label(id_) for id_ in first],
                 reasons=sorted({snapshot.failures[id_].value for id_ in new_streams}),
             )
         self._streams_told = set(snapshot.failures)
@@ -214,8 +218,8 @@ class Coordinator:
                 health_score=self.platform.health_score,
                 version=self._version,
                 up=self._up,
-                streams=self._tracker.states(),
-                streams_dropped=self._tracker.dropped,
+                streams=self.tracker.states(),
+                streams_dropped=self.tracker.dropped,
                 poll_interval_seconds=self._schedule.effective_interval,
                 last_success_timestamp_seconds=self._last_success,
                 clock_skew_seconds=self._clock_skew,

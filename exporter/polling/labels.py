@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 ID_CHARACTERS = 8
 HASH_CHARACTERS = 16
@@ -13,12 +13,19 @@ HASH_CHARACTERS = 16
 class LabelBook:
     """Gives each stream id its label and keeps it with that id until the stream is forgotten."""
 
-    def __init__(self, upstream: str, rule: str, hash_key: str | None = None) -> None:
-        """``rule`` is ``name``, ``id`` or ``hash``."""
+    def __init__(
+        self,
+        upstream: str,
+        rule: str,
+        hash_key: str | None = None,
+        known_elsewhere: Callable[[str], str | None] | None = None,
+    ) -> None:
+        """``rule`` is ``name``, ``id`` or ``hash``; ``known_elsewhere``: the label that another book gave to an id."""
         self._upstream = upstream
         self._rule = rule
         self._configured: Mapping[str, str] = {}
         self._hash_key = hash_key
+        self._known_elsewhere = known_elsewhere
         self._labels: dict[str, str] = {}
         self._taken: set[str] = set()
 
@@ -36,16 +43,28 @@ class LabelBook:
         known = self._labels.get(stream_id)
         if known is not None:
             return known
-        label = self._configured.get(stream_id) or self._unique(stream_id, self._wanted(stream_id, name))
+        label = (
+            self._configured.get(stream_id)
+            or self._free_elsewhere(stream_id)
+            or self._unique(stream_id, self._wanted(stream_id, name))
+        )
         self._labels[stream_id] = label
         self._taken.add(label)
         return label
+
+    def known(self, stream_id: str) -> str | None:
+        """The label that the stream has; None: it has none yet."""
+        return self._labels.get(stream_id)
 
     def forget(self, stream_id: str) -> None:
         """The stream's series have left: its label is free again, unless the configuration gave it."""
         label = self._labels.pop(stream_id, None)
         if label is not None and stream_id not in self._configured:
             self._taken.discard(label)
+
+    def _free_elsewhere(self, stream_id: str) -> str | None:
+        label = self._known_elsewhere(stream_id) if self._known_elsewhere else None
+        return None if label in self._taken else label
 
     def _wanted(self, stream_id: str, name: str) -> str:
         if self._rule == "hash":

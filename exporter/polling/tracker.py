@@ -65,15 +65,22 @@ class Tracked:
 class Tracker:
     """The streams of one upstream."""
 
-    def __init__(self, settings: UpstreamSettings, started_at: float, *, hash_key: str | None = None) -> None:
-        """``started_at``: unix seconds of the exporter's own start."""
+    def __init__(
+        self,
+        settings: UpstreamSettings,
+        started_at: float,
+        *,
+        hash_key: str | None = None,
+        labels_of: LabelBook | None = None,
+    ) -> None:
+        """``started_at``: unix seconds of the exporter's own start; ``labels_of``: a book whose labels go before."""
         self._settings = settings
         self._started_at = started_at
         self._hashing = settings.stream_label == "hash"
         self._stale_after = settings.stale_after
         self._streams: tuple[StreamSettings, ...] = ()
         self._configured: dict[str, StreamSettings] = {}
-        self._labels = LabelBook(settings.name, settings.stream_label, hash_key)
+        self.labels = LabelBook(settings.name, settings.stream_label, hash_key, labels_of.known if labels_of else None)
         self._tracked: dict[str, Tracked] = {}
         self._fresh: list[str] = []
         self._wanted: dict[tuple[str, str], bool] = {}
@@ -89,7 +96,7 @@ class Tracker:
             return
         self._streams = streams
         self._configured = {stream.id: stream for stream in streams}
-        self._labels.configure({stream.id: stream.name for stream in streams if stream.name})
+        self.labels.configure({stream.id: stream.name for stream in streams if stream.name})
         for stream_id, tracked in self._tracked.items():
             tracked.settings = self._configured.get(stream_id)
             tracked.expectation = self._expectation(tracked.settings)
@@ -177,7 +184,7 @@ class Tracker:
         return tracked
 
     def _identity(self, stream_id: str, name: str) -> Identity:
-        label = self._labels.label(stream_id, name)
+        label = self.labels.label(stream_id, name)
         return Identity(platform=self._settings.platform, upstream=self._settings.name, stream=label)
 
     def _expectation(self, settings: StreamSettings | None) -> Expectation | None:
@@ -198,7 +205,7 @@ class Tracker:
 
     def _forget(self, stream_id: str) -> None:
         del self._tracked[stream_id]
-        self._labels.forget(stream_id)
+        self.labels.forget(stream_id)
 
     # -- what a sample, or its absence, means ----------------------------------------------------------------------
 
@@ -346,7 +353,7 @@ class Tracker:
         """With ``stream_label: hash`` nothing that is served may show the key that the id is, nor parts of it."""
         if not self._hashing:
             return sample
-        return veiled(sample, self._labels.label(sample.id, ""))
+        return veiled(sample, self.labels.label(sample.id, ""))
 
 
 def _matches(pattern: str, sample: StreamSample) -> bool:

@@ -16,11 +16,11 @@ import structlog
 from yarl import URL
 
 from exporter.clock import Clock
-from exporter.config.upstream import TlsSettings, UpstreamSettings
+from exporter.config.upstream import AuthSettings, TlsSettings, UpstreamSettings
 from exporter.model import Reason
 from exporter.upstreams.answers import Answer, http_date
 from exporter.upstreams.attempts import Attempts, Call
-from exporter.upstreams.auth import Auth, auth_from_settings
+from exporter.upstreams.auth import Auth, Login, auth_from_settings
 from exporter.upstreams.endpoints import endpoint_of
 from exporter.upstreams.errors import UpstreamError
 from exporter.upstreams.ratelimit import RateLimit
@@ -60,6 +60,7 @@ class UpstreamClient:
         self.clock = clock
         self.observe = observe
         self.rate_limit = RateLimit()
+        self._logins: dict[type[Login], Login] = {}
         base = URL(url)
         if base.user is not None or base.password is not None:
             raise ValueError("a base URL carries no credentials")
@@ -85,6 +86,17 @@ class UpstreamClient:
     def requests(self, timeout: float) -> Requests:
         """The requests of one poll, which may take ``timeout`` seconds."""
         return Requests(self, timeout)
+
+    def login(self, kind: type[Login], settings: AuthSettings) -> Login:
+        """The login of this kind: one for all clients that share."""
+        if kind not in self._logins:
+            self._logins[kind] = kind(settings, self.clock)
+        return self._logins[kind]
+
+    def share(self, other: UpstreamClient) -> None:
+        """Have with another client of the same account in common what its platform counts by account."""
+        self.rate_limit = other.rate_limit
+        self._logins = other._logins
 
     async def close(self) -> None:
         """Close all connections."""

@@ -12,8 +12,10 @@ from aiohttp import web
 
 from exporter.config.loading import ConfigError
 from exporter.service import Service
-from exporter.web import page
+from exporter.web import discovery, page, probe
+from exporter.web.discovery import Origin
 from exporter.web.scrapes import Scrapes
+from exporter.web.security import Security
 
 DEFAULT_TELEMETRY_PATH: Final = "/metrics"
 
@@ -38,28 +40,33 @@ class WebOptions(msgspec.Struct, frozen=True):
 
     telemetry_path: str = DEFAULT_TELEMETRY_PATH
     enable_lifecycle: bool = False
+    external: Origin | None = None
+    """Where Prometheus reaches the exporter, when that is not where its request went."""
 
 
 def check_telemetry_path(path: str) -> str:
     """The path, or ValueError when it is no path or already stands for something else."""
     if not _PATH.fullmatch(path):
         raise ValueError("it must begin with / and hold only letters, digits and . _ ~ - /")
-    if path == "/config" or path.startswith(("/-/", "/static/")):
+    if path in ("/config", discovery.PATH, probe.PATH) or path.startswith(("/-/", "/static/")):
         raise ValueError("this path is already taken")
     return path
 
 
-def make_app(service: Service, *, options: WebOptions) -> web.Application:
-    """All that the exporter answers, over a service that runs elsewhere."""
+def make_app(service: Service, *, options: WebOptions, security: Security | None = None) -> web.Application:
+    """All that the exporter answers, over a service that runs elsewhere, behind ``security``."""
     app = web.Application()
     handlers = _Handlers(service, options)
     scrapes = Scrapes(lambda parts: service.exposition.render(parts))
     app.on_response_prepare.append(_secure)
+    (security or Security(clock=service.clock)).protect(app)
     app.on_cleanup.append(_closing(scrapes))
     if options.telemetry_path != "/":
         app.router.add_get("/", handlers.page)
         app.router.add_get("/static/page.css", handlers.style)
     app.router.add_get(options.telemetry_path, scrapes.handle)
+    app.router.add_get(probe.PATH, probe.ProbePage(service.probes).handle)
+    app.router.add_get(discovery.PATH, discovery.DiscoveryPage(service, options.external).handle)
     app.router.add_get("/config", handlers.config)
     app.router.add_get("/-/healthy", handlers.healthy)
     app.router.add_get("/-/ready", handlers.ready)

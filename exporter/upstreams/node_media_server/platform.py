@@ -29,6 +29,7 @@ class NodeMediaServerPlatform(Platform[NodeMediaServerSettings]):
 
     name: ClassVar[str] = "node_media_server"
     settings_class = NodeMediaServerSettings
+    ids_are_keys: ClassVar[bool] = True
     feeds: ClassVar[frozenset[str]] = frozenset(
         {
             "application", "protocol", "session", "kind", "video_codec", "audio_codec", "resolution",
@@ -47,7 +48,7 @@ class NodeMediaServerPlatform(Platform[NodeMediaServerSettings]):
         self._auth_4: Auth = NoAuth()
         if settings.auth.kind == "login":
             self._auth_2 = Basic(settings.auth)
-            self._auth_4 = NodeMediaServerLogin(settings.auth, clock)
+            self._auth_4 = client.login(NodeMediaServerLogin, settings.auth)
 
     async def poll(self, requests: Requests) -> UpstreamSnapshot:
         """The list of all streams; which version answers is found out first, where it is not known."""

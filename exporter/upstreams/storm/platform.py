@@ -30,6 +30,7 @@ class StormPlatform(Platform[StormSettings]):
 
     name: ClassVar[str] = "storm"
     settings_class = StormSettings
+    ids_are_keys: ClassVar[bool] = True
     health_score: ClassVar[str] = "reported"
     feeds: ClassVar[frozenset[str]] = frozenset(
         {
@@ -50,7 +51,7 @@ class StormPlatform(Platform[StormSettings]):
         self._direct = DirectReader()
         self._metadata = MetadataBook(clock, METADATA_REQUESTS_PER_WORKER * settings.max_concurrent_requests)
         if settings.auth.kind == "login":
-            client.auth = StormLogin(settings.auth, clock)
+            client.auth = client.login(StormLogin, settings.auth)
 
     async def poll(self, requests: Requests) -> UpstreamSnapshot:
         """The list where there is one, the configured streams that it leaves out, and news about pictures."""
