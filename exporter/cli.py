@@ -19,6 +19,7 @@ from exporter.catalogue.reference import reference
 from exporter.checking import check, open_keys
 from exporter.config.loading import ConfigError, load
 from exporter.config.root import Settings
+from exporter.estimate import ASSUMED_STREAMS, estimate, table
 from exporter.log import FORMATS, LEVELS, configure
 from exporter.process import ignore_hangups, serve
 from exporter.service import Service
@@ -34,7 +35,7 @@ T = TypeVar("T")
 PROGRAM: Final = "stream-exporter"
 _COMMANDS = """commands:
   demo                  run simulated platforms and the exporter on one port
-  metrics               print the reference of every metric family
+  metrics               print the reference of every metric family; --estimate: how many series there will be
   rules                 list the alert rules, or write them for Prometheus
   (none)                run the exporter
 
@@ -151,8 +152,32 @@ def _demo(arguments: list[str]) -> int:
 
 
 def _metrics(arguments: list[str]) -> int:
-    _parser(f"{PROGRAM} metrics", "Print the reference of every metric family, as Markdown.").parse_args(arguments)
-    print(reference(), end="")
+    parser = _parser(
+        f"{PROGRAM} metrics", "Print the reference of every metric family, as Markdown, or what a configuration makes."
+    )
+    parser.add_argument(
+        "--estimate",
+        action="store_true",
+        help="print instead how many series and bytes the configuration makes at most",
+    )
+    _add_config_file(parser)
+    parser.add_argument(
+        "--streams",
+        type=_typed(_positive),
+        default=ASSUMED_STREAMS,
+        metavar="N",
+        help=f"with --estimate: streams that an upstream finds by itself (default: {ASSUMED_STREAMS})",
+    )
+    options = parser.parse_args(arguments)
+    if not options.estimate:
+        print(reference(), end="")
+        return 0
+    try:
+        settings = load(options.config_file, os.environ)
+    except ConfigError as error:
+        print(*error.errors, sep="\n", file=sys.stderr)
+        return 1
+    print(table(estimate(settings, options.streams)), end="")
     return 0
 
 
@@ -163,14 +188,7 @@ def _rules(arguments: list[str]) -> int:
 def _run_parser() -> argparse.ArgumentParser:
     parser = _parser(PROGRAM, "Poll streaming servers and answer Prometheus.", epilog=_COMMANDS)
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    parser.add_argument(
-        "--config.file",
-        dest="config_file",
-        type=Path,
-        default=Path("config.yaml"),
-        metavar="FILE",
-        help="the configuration (default: config.yaml in the current directory)",
-    )
+    _add_config_file(parser)
     parser.add_argument(
         "--config.check",
         dest="config_check",
@@ -180,6 +198,17 @@ def _run_parser() -> argparse.ArgumentParser:
     _add_web_flags(parser, listen_default=DEFAULT_LISTEN_ADDRESS)
     _add_log_flags(parser, level="info")
     return parser
+
+
+def _add_config_file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config.file",
+        dest="config_file",
+        type=Path,
+        default=Path("config.yaml"),
+        metavar="FILE",
+        help="the configuration (default: config.yaml in the current directory)",
+    )
 
 
 def _parser(program: str, description: str, *, epilog: str | None = None) -> argparse.ArgumentParser:

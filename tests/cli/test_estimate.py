@@ -1,0 +1,74 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from exporter.cli import main
+from exporter.config.loading import load
+from exporter.estimate import estimate, finds_streams, size
+
+CONFIGURATION = """
+histograms: {per_stream: PER_STREAM}
+upstreams:
+  - {name: edge, platform: storm, url: "http://127.0.0.1:9", streams: [{application: live, key: a, expected: true}]}
+  - {name: studio, platform: livepeer, url: "http://127.0.0.1:9", auth: {bearer_token: canary-token}}
+  - {name: named, platform: livepeer, url: "http://127.0.0.1:9", auth: {bearer_token: canary-token}, streams: [{id: a}]}
+  - {name: wave, platform: wave, url: "http://127.0.0.1:9", auth: {bearer_token: canary-token}, sessions: [a, b]}
+  - {name: origin, platform: node_media_server, url: "http://127.0.0.1:9"}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("config.yaml").write_text(CONFIGURATION.replace("PER_STREAM", "false"))
+
+
+def test_each_upstream_has_its_line_and_the_sum_is_theirs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["metrics", "--estimate", "--streams", "20"]) == 0
+    heads, *lines, total = capsys.readouterr().out.splitlines()
+    assert heads.split() == ["upstream", "streams", "series", "per", "stream", "bytes", "gzip"]
+    assert [re.split(r"\s{2,}", line)[:3] for line in lines[:5]] == [
+        ["edge", "20", "assumed"],
+        ["studio", "20", "assumed"],
+        ["named", "1", "configured"],
+        ["wave", "2", "configured"],
+        ["origin", "20", "assumed"],
+    ]
+    assert lines[5].startswith("(the exporter itself)")
+    assert total.split()[:2] == ["total", "63"]
+
+
+def test_more_streams_than_are_made_up_count_in_proportion() -> None:
+    settings = load(Path("config.yaml"), {})
+    few, many = (estimate(settings, streams)[1] for streams in (400, 4000))
+    assert few.name == many.name == "studio"
+    fixed = estimate(settings, 1)[1].series
+    assert (many.series - fixed) / (few.series - fixed) == pytest.approx(10, rel=0.05)
+    assert many.bytes_ / few.bytes_ == pytest.approx(10, rel=0.1)
+    assert few.compressed < few.bytes_ / 3
+
+
+def test_histograms_of_every_stream_show() -> None:
+    shared = estimate(load(Path("config.yaml"), {}), 50)[0]
+    Path("config.yaml").write_text(CONFIGURATION.replace("PER_STREAM", "true"))
+    single = estimate(load(Path("config.yaml"), {}), 50)[0]
+    assert single.series - shared.series >= 49 * 12
+
+
+def test_who_finds_streams() -> None:
+    settings = load(Path("config.yaml"), {})
+    assert [finds_streams(upstream) for upstream in settings.upstreams] == [True, True, False, False, True]
+
+
+def test_a_bad_configuration_is_told_as_ever(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("other.yaml").write_text("upstreams: []\n")
+    assert main(["metrics", "--estimate", "--config.file", "other.yaml"]) == 1
+    assert "other.yaml:1:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (4_900_000, "4.9 MB"), (2e9, "2e+03 MB")]
+)
+def test_sizes(count: float, text: str) -> None:
+    assert size(count) == text
