@@ -35,8 +35,8 @@ def configured(url: str, streams: int = 6, **upstreams: dict[str, Any]) -> dict[
     return {"defaults": {"interval": "1s"}, "upstreams": list(known.values())}
 
 
-async def all_up(exporter: Exporter) -> Samples:
-    for upstream in ("studio", "edge", "wave"):
+async def all_up(exporter: Exporter, *upstreams: str) -> Samples:
+    for upstream in upstreams or ("studio", "edge", "wave"):
         await exporter.reaches(1, "stream_upstream_up", upstream=upstream)
     return await exporter.metrics()
 
@@ -111,12 +111,14 @@ async def test_a_secrets_file_is_read_again_without_any_reload(tmp_path: Path) -
 
 
 async def test_under_load_no_scrape_fails_no_counter_falls_no_series_is_missing(tmp_path: Path) -> None:
-    fleet = Fleet(2000)
+    fleet = Fleet(3000)
     async with serving(make_app(fleet, Clock())) as url:
-        configuration = configured(url, 2000)
-        configuration["defaults"] = {"interval": "5s", "stale_after": "10m", "max_concurrent_requests": 50}
+        configuration = configured(url, 3000)
+        # two platforms that list 1,000 streams each: one loop carries exporter, simulator and scraper here
+        configuration["upstreams"] = [u for u in configuration["upstreams"] if u["name"] != "wave"]
+        configuration["defaults"] = {"interval": "10s", "timeout": "10s", "stale_after": "10m"}
         async with exporting(tmp_path, configuration) as exporter:
-            await all_up(exporter)
+            await all_up(exporter, "studio", "edge")
             reloading = asyncio.create_task(_reload_again_and_again(exporter, configuration))
             texts = await _scrape_until(reloading, exporter.url)
             await reloading
