@@ -25,6 +25,7 @@ from exporter.catalogue import exporter as own
 from exporter.catalogue import upstreams as polling
 from exporter.catalogue.family import Family
 from exporter.model import Reason
+from exporter.sidecar_instruments import SidecarInstruments
 from exporter.textformat import label_value
 
 RequestObserver = Callable[[str, str, float], None]
@@ -52,6 +53,7 @@ class Instruments:
         self._reload_successful = self._gauge(own.RELOAD_SUCCESSFUL)
         self._reload_success_timestamp = self._gauge(own.RELOAD_SUCCESS_TIMESTAMP)
         self._gauge(own.BUILD_INFO).labels(version=__version__, pythonversion=python_platform.python_version()).set(1)
+        self.sidecar = SidecarInstruments(self._exporter)
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._exporter)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from exporter.alerting.sidecar import Sidecar
 from exporter.clock import Clock
 from exporter.config.loading import ConfigError
 from exporter.config.root import Settings
@@ -42,8 +43,14 @@ class Service:
         load: Callable[[], Settings],
         clock: Clock | None = None,
         random_: random.Random | None = None,
+        page_url: str = "",
+        alerting_time_scale: float = 1.0,
     ) -> None:
-        """``load`` reads the configuration again, for ``reload``; it raises ``ConfigError``."""
+        """``load`` reads the configuration again, for ``reload``; it raises ``ConfigError``.
+
+        ``page_url``: where people find this exporter, for its alerts. ``alerting_time_scale``: what every duration of
+        the alerting sidecar is divided by, for tests.
+        """
         self.settings = settings
         self.clock = clock or Clock()
         self.store = Store()
@@ -58,6 +65,14 @@ class Service:
         self._ticker: asyncio.Task[None] | None = None
         self._reloading = asyncio.Lock()
         self._uncounted = Instruments()
+        self.sidecar = Sidecar(
+            store=self.store,
+            clock=self.clock,
+            instruments=self.instruments.sidecar,
+            client_of=self._client_of,
+            generator_url=page_url,
+            time_scale=alerting_time_scale,
+        )
         self.probes = Probes(self.coordinator, self._coordinate_probes)
 
     @property
@@ -85,12 +100,14 @@ class Service:
         _tell(self.settings)
         self.instruments.reloaded(success=True, at=self.clock.now())
         self._ticker = asyncio.create_task(self._tick(), name="ticker")
+        await self._apply_alerting()
 
     async def stop(self) -> None:
         """Stop polling and close every connection."""
         tasks = [*self._tasks.values(), *([self._ticker] if self._ticker else [])]
         await _cancel(tasks)
         self._tasks.clear()
+        await self.sidecar.stop(flush=True)
         await self.probes.close()
         for coordinator in self._coordinators.values():
             await coordinator.close()
@@ -111,6 +128,7 @@ class Service:
                 log.error("configuration not reloaded", errors=told)
                 raise
             leaving = self._swap(built, settings)
+            await self._apply_alerting()
             self.instruments.reloaded(success=True, at=self.clock.now())
             _tell(settings)
             log.info("configuration reloaded", upstreams=len(settings.upstreams), changed=[u.name for u in changed])
@@ -189,6 +207,13 @@ class Service:
         await _cancel([task for _, task in leaving])
         for coordinator, _ in leaving:
             await coordinator.close()
+
+    async def _apply_alerting(self) -> None:
+        await self.sidecar.apply(self.settings.alerting, [upstream.name for upstream in self.settings.upstreams])
+
+    def _client_of(self, upstream: str) -> UpstreamClient | None:
+        coordinator = self._coordinators.get(upstream)
+        return coordinator.client if coordinator else None
 
     # -- what runs -----------------------------------------------------------------------------------------------------
 

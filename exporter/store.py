@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from exporter.model import UpstreamView
 
@@ -14,6 +14,11 @@ class Store:
         self._order: tuple[str, ...] = ()
         self._views: dict[str, UpstreamView] = {}
         self._served: tuple[UpstreamView, ...] = ()
+        self._subscribers: list[Callable[[UpstreamView], None]] = []
+
+    def subscribe(self, published: Callable[[UpstreamView], None]) -> None:
+        """Call ``published`` with every view from now on; it must be quick and never raise."""
+        self._subscribers.append(published)
 
     def arrange(self, upstreams: Sequence[str]) -> None:
         """Say which upstreams there are, in which order; the views of others leave at once."""
@@ -26,6 +31,8 @@ class Store:
         if view.upstream in self._order:
             self._views[view.upstream] = view
             self._serve()
+            for published in self._subscribers:
+                published(view)
 
     def withdraw(self, upstream: str) -> None:
         """Serve nothing of this upstream until it publishes again."""

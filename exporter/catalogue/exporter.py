@@ -41,32 +41,60 @@ EXPORTER_FAMILIES: tuple[Family, ...] = (
     DUPLICATES,
 )
 
+NOTIFICATIONS_SENT = _sidecar_counter(
+    "stream_exporter_notifications_sent_total", "Alerts that this Alertmanager took.", "alertmanager"
+)
+NOTIFICATIONS_ERRORS = _sidecar_counter(
+    "stream_exporter_notifications_errors_total",
+    "Alerts in requests that this Alertmanager refused or did not answer; each attempt counts.",
+    "alertmanager",
+)
+NOTIFICATIONS_DROPPED = _sidecar_counter(
+    "stream_exporter_notifications_dropped_total",
+    "Alerts given up: their queue was full, or their end came too late to be told.",
+    "alertmanager",
+)
+NOTIFICATIONS_QUEUE_LENGTH = _gauge(
+    "stream_exporter_notifications_queue_length", "Alerts waiting to be sent.", "alertmanager", source=Source.SIDECAR
+)
+NOTIFICATIONS_QUEUE_CAPACITY = _gauge(
+    "stream_exporter_notifications_queue_capacity",
+    "Alerts that may wait to be sent.",
+    "alertmanager",
+    source=Source.SIDECAR,
+)
+NOTIFICATIONS_LATENCY = Family(
+    name="stream_exporter_notifications_latency_seconds",
+    kind=Kind.HISTOGRAM,
+    help="Seconds that a request to this Alertmanager took.",
+    part=Part.EXPORTER,
+    labels=("alertmanager",),
+    source=Source.SIDECAR,
+    bounds=(0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+ALERTS = _gauge(
+    "stream_exporter_alerts",
+    "Alerts of the sidecar, by name and state (pending, firing).",
+    "alertname",
+    "state",
+    source=Source.SIDECAR,
+)
+ALERT_STATE_WRITE_FAILURES = _sidecar_counter(
+    "stream_exporter_alert_state_write_failures_total", "Times the memory of alerts could not be written to its file."
+)
+WAVE_EVENTS = _sidecar_counter(
+    "stream_exporter_wave_events_total",
+    "Events for WAVE's analytics, by outcome (accepted, rejected, dropped).",
+    "outcome",
+)
 SIDECAR_FAMILIES: tuple[Family, ...] = (
-    _sidecar_counter("stream_exporter_notifications_sent_total", "Alerts sent to this Alertmanager.", "alertmanager"),
-    _sidecar_counter(
-        "stream_exporter_notifications_errors_total",
-        "Alerts that could not be sent to this Alertmanager.",
-        "alertmanager",
-    ),
-    _sidecar_counter(
-        "stream_exporter_notifications_dropped_total", "Alerts dropped because no Alertmanager took them in time."
-    ),
-    _gauge("stream_exporter_notifications_queue_length", "Alerts waiting to be sent.", source=Source.SIDECAR),
-    _gauge("stream_exporter_notifications_queue_capacity", "Alerts that may wait to be sent.", source=Source.SIDECAR),
-    Family(
-        name="stream_exporter_notifications_latency_seconds",
-        kind=Kind.HISTOGRAM,
-        help="Seconds that sending to this Alertmanager took.",
-        part=Part.EXPORTER,
-        labels=("alertmanager",),
-        source=Source.SIDECAR,
-        bounds=(0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
-    ),
-    _gauge(
-        "stream_exporter_alerts",
-        "Alerts of the sidecar, by name and state (pending, firing).",
-        "alertname",
-        "state",
-        source=Source.SIDECAR,
-    ),
+    NOTIFICATIONS_SENT,
+    NOTIFICATIONS_ERRORS,
+    NOTIFICATIONS_DROPPED,
+    NOTIFICATIONS_QUEUE_LENGTH,
+    NOTIFICATIONS_QUEUE_CAPACITY,
+    NOTIFICATIONS_LATENCY,
+    ALERTS,
+    ALERT_STATE_WRITE_FAILURES,
+    WAVE_EVENTS,
 )

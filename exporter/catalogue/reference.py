@@ -81,7 +81,8 @@ Besides these, the `process_*` and `python_*` families of the Prometheus client 
 _SIDECAR = """\
 ### The alerting sidecar
 
-Reserved for the sending of alerts: these are there only where it runs. `alertmanager` is host and port.
+There only where the sidecar runs (`docs/alerting.md`). `alertmanager` is host and port: with `resolve_dns`, of each
+address.
 """
 _MATRIX = """\
 ## Which platform feeds what

@@ -7,12 +7,14 @@ of an answer, retries, and requests against the platform's limit are all counted
 from __future__ import annotations
 
 import asyncio
+import copy
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import structlog
+from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from exporter.clock import Clock
@@ -50,8 +52,12 @@ class UpstreamClient:
         max_body_bytes: int,
         clock: Clock,
         observe: Observe,
+        resolver: AbstractResolver | None = None,
     ) -> None:
-        """``url``: the base of all endpoints, without credentials, query and fragment."""
+        """``url``: the base of all endpoints, without credentials, query and fragment.
+
+        ``resolver``: finds the addresses of its host; the system's by default.
+        """
         self.upstream = upstream
         self.platform = platform
         self.auth = auth
@@ -61,11 +67,14 @@ class UpstreamClient:
         self.observe = observe
         self.rate_limit = RateLimit()
         self._logins: dict[type[Login], Login] = {}
+        self._other_limits: dict[str, RateLimit] = {}
         base = URL(url)
         if base.user is not None or base.password is not None:
             raise ValueError("a base URL carries no credentials")
         self._scheme, self._authority, self._base_path = base.scheme, base.raw_authority, base.raw_path.rstrip("/")
-        self.transport = Transport(tls, is_tls=base.scheme == "https", max_connections=max_concurrent_requests)
+        self.transport = Transport(
+            tls, is_tls=base.scheme == "https", max_connections=max_concurrent_requests, resolver=resolver
+        )
         self._date: tuple[str, float | None] = ("", None)
 
     @classmethod
@@ -97,6 +106,17 @@ class UpstreamClient:
         """Have with another client of the same account in common what its platform counts by account."""
         self.rate_limit = other.rate_limit
         self._logins = other._logins
+        self._other_limits = other._other_limits
+
+    def with_credentials(self, name: str, auth: Auth) -> UpstreamClient:
+        """The same server asked with other credentials, which have a request limit of their own; it needs no closing.
+
+        ``name`` tells several of them apart among clients that share.
+        """
+        client = copy.copy(self)
+        client.auth = auth
+        client.rate_limit = self._other_limits.setdefault(name, RateLimit())
+        return client
 
     async def close(self) -> None:
         """Close all connections."""

@@ -6,6 +6,7 @@ import asyncio
 import ssl
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
 
 from exporter import __version__
 from exporter.config.upstream import TlsSettings
@@ -21,10 +22,14 @@ _HEADERS = {"User-Agent": USER_AGENT, "Accept": "application/json, */*;q=0.5", "
 class Transport:
     """One aiohttp session: no cookies, no proxies from the environment, nothing decompressed behind our back."""
 
-    def __init__(self, tls: TlsSettings, *, is_tls: bool, max_connections: int) -> None:
+    def __init__(
+        self, tls: TlsSettings, *, is_tls: bool, max_connections: int, resolver: AbstractResolver | None = None
+    ) -> None:
+        """``resolver``: finds the addresses of the host; the system's by default."""
         self._tls = tls
         self._is_tls = is_tls
         self._max_connections = max_connections
+        self._resolver = resolver
         self._session: aiohttp.ClientSession | None = None
         self._opening = asyncio.Lock()
         self.server_name = tls.server_name if is_tls else None
@@ -49,7 +54,10 @@ class Transport:
     def _open(self, context: ssl.SSLContext | bool) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=self._max_connections, ssl=context, keepalive_timeout=KEEP_ALIVE_SECONDS
+                limit=self._max_connections,
+                ssl=context,
+                keepalive_timeout=KEEP_ALIVE_SECONDS,
+                resolver=self._resolver,
             ),
             headers=_HEADERS,
             cookie_jar=aiohttp.DummyCookieJar(),

@@ -1,0 +1,106 @@
+"""One Alertmanager, or one address of it, as its API v2 is spoken to."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from exporter.clock import Clock
+from exporter.config.alerting import AlertmanagerSettings
+from exporter.upstreams.auth import auth_from_settings, header_value, read_secret
+from exporter.upstreams.client import UpstreamClient
+from exporter.upstreams.errors import UpstreamError
+from exporter.upstreams.ratelimit import RateLimit
+
+TIMEOUT_SECONDS = 10.0
+ENDPOINT = "POST /api/v2/alerts"
+_MAX_BODY_BYTES = 65_536
+_WORTH_REPEATING = frozenset({401, 403, 404, 408, 429})
+"""Refusals for which the alerts are not to blame."""
+
+
+class Alertmanager:
+    """Takes alerts to one address."""
+
+    def __init__(
+        self,
+        settings: AlertmanagerSettings,
+        clock: Clock,
+        *,
+        address: str | None = None,
+        observe: Callable[[float], None] = lambda _: None,
+        timeout: float = TIMEOUT_SECONDS,
+    ) -> None:
+        """``address``: the only IP address of the host to be used; ``observe`` gets the seconds of every request."""
+        self.label = label(settings.url, address)
+        """Host and port: nothing else of the URL is for a label or a log line."""
+        self._headers = settings.headers
+        self._timeout = timeout
+        self._client = UpstreamClient(
+            upstream=self.label,
+            platform="alertmanager",
+            url=settings.url,
+            auth=auth_from_settings(settings.auth),
+            tls=settings.tls,
+            max_concurrent_requests=1,
+            max_body_bytes=_MAX_BODY_BYTES,
+            clock=clock,
+            observe=lambda _endpoint, _code, seconds: observe(seconds),
+            resolver=None if address is None else _OneAddress(address),
+        )
+
+    async def post(self, alerts: Sequence[Mapping[str, Any]]) -> int:
+        """Send alerts, and return the HTTP status. Raises ``UpstreamError``."""
+        # what a proxy asks for is bounded by the sender's back-off, which is the shorter one
+        self._client.rate_limit = RateLimit()
+        headers = {name: header_value(read_secret(secret)) for name, secret in self._headers.items()}
+        requests = self._client.requests(self._timeout)
+        answer = await requests.post(ENDPOINT, body=alerts, json=False, headers=headers)
+        return answer.status
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._client.close()
+
+
+def is_to_blame(error: UpstreamError) -> bool:
+    """Whether it was the alerts that were refused: they would be again.
+
+    A 400 is given when any alert of a request is invalid; the valid ones are taken all the same
+    (https://github.com/prometheus/alertmanager/blob/main/api/v2/api.go).
+    """
+    status = error.status or 0
+    return 400 <= status < 500 and status not in _WORTH_REPEATING
+
+
+def label(url: str, address: str | None = None) -> str:
+    """``host:port`` of a base URL, or of one of its addresses."""
+    parts = URL(url)
+    host = address or parts.host or ""
+    return f"[{host}]:{parts.port}" if ":" in host else f"{host}:{parts.port}"
+
+
+class _OneAddress(AbstractResolver):
+    """Knows one address for every name: the host's name still stands in the request, and is checked by TLS."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """The one address."""
+        del family
+        kind = socket.AF_INET6 if ":" in self._address else socket.AF_INET
+        return [
+            ResolveResult(
+                hostname=host, host=self._address, port=port, family=kind, proto=0, flags=socket.AI_NUMERICHOST
+            )
+        ]
+
+    async def close(self) -> None:
+        """There is nothing to close."""
