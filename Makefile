@@ -8,7 +8,8 @@ ARGS ?=
 # Pages that are made from the code, as MODULE:FILE; `python -m MODULE` prints the page.
 GENERATED := \
 	exporter.config.reference:docs/configuration.md \
-	exporter.catalogue:docs/metrics.md
+	exporter.catalogue:docs/metrics.md \
+	exporter.alerting:docs/runbook.md
 
 .PHONY: help venv tools demo test lint format generate bench soak clean
 .DEFAULT_GOAL := help
@@ -52,6 +53,8 @@ generate: $(READY) ## the pages that are made from the code
 	  $(BIN)/python -m $$module > $$file.new || { rm -f $$file.new; exit 1; }; \
 	  mv $$file.new $$file; echo $$file; \
 	done
+	@$(BIN)/stream-exporter rules --output-dir alerts
+	@$(BIN)/python -m tests.alerting.rule_cases alerts/tests
 
 bench: $(READY) ## performance figures; compares, judges nothing by the clock
 	@$(BIN)/python -m bench $(ARGS)
