@@ -91,11 +91,11 @@ def _row(line: Estimate) -> tuple[str, ...]:
 
 def size(count: float) -> str:
     """Bytes in the unit that suits: ``812 B``, ``4.9 MB``."""
-    for unit in ("B", "kB"):
+    for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.3g} {unit}"
         count /= 1000
-    return f"{count:.3g} MB"
+    return f"{count:.3g} GB"
 
 
 def _of_upstream(settings: UpstreamSettings, assumed: int, *, per_stream: bool) -> Estimate:

@@ -229,6 +229,8 @@ def read_web_config(path: Path) -> Reading:
         return Reading(None, (f"{path}:{line}:{column}: configuration: {error}",), files)
     if document.data is None:
         document.data = {}
+    if not isinstance(document.data, dict):
+        return Reading(None, (f"{path}:1:1: configuration: found no mapping, allowed a mapping",), files)
     files = {**files, **file_states(_named_files(document.data, path.parent))}
     reporter = Reporter(str(path), document, EnvironmentLayer(), WebConfig)
     findings = reporter.repeated_keys()
@@ -255,8 +257,8 @@ def _state(file: Path) -> tuple[int, ...] | None:
     return status.st_mtime_ns, status.st_ino, status.st_size, status.st_dev
 
 
-def _named_files(data: Any, folder: Path) -> Iterator[Path]:
-    tls = data.get("tls_server_config") if isinstance(data, dict) else None
+def _named_files(data: dict[str, Any], folder: Path) -> Iterator[Path]:
+    tls = data.get("tls_server_config")
     for key in _FILES:
         name = tls.get(key) if isinstance(tls, dict) else None
         if isinstance(name, str) and name and name.isprintable():

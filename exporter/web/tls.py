@@ -161,8 +161,9 @@ def _set_client_auth(context: ssl.SSLContext, parts: TlsParts) -> None:
 
 
 def _load_client_ca(context: ssl.SSLContext, given: Path | str) -> None:
+    pem = _pem(given, "client_ca")
     try:
-        context.load_verify_locations(cadata=_pem(given, "client_ca").decode("ascii", "replace"))
+        context.load_verify_locations(cadata=pem.decode("ascii", "replace"))
     except (ssl.SSLError, ValueError):
         place = "client_ca_file" if isinstance(given, Path) else "client_ca"
         raise TlsError(place, "no certificate", "certificates in PEM") from None

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import hashlib
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,29 @@ class BusyError(Exception):
     """Too many passwords wait to be checked."""
 
 
+class Remembered:
+    """The newest of what was right; asked and told from several threads."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._known: OrderedDict[bytes, None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __contains__(self, digest: bytes) -> bool:
+        with self._lock:
+            if digest not in self._known:
+                return False
+            self._known.move_to_end(digest)
+            return True
+
+    def add(self, digest: bytes) -> None:
+        """Remember it, in place of what was not asked for longest."""
+        with self._lock:
+            self._known[digest] = None
+            if len(self._known) > self._size:
+                self._known.popitem(last=False)
+
+
 class Passwords:
     """Checks passwords one at a time on a thread of its own, and remembers those that were right.
 
@@ -39,7 +63,7 @@ class Passwords:
     def __init__(self, check: Check = bcrypt.checkpw) -> None:
         self._check = check
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="password")
-        self._right: OrderedDict[bytes, None] = OrderedDict()
+        self._right = Remembered(CACHED)
         self._waiting = 0
 
     async def are_right(self, authorization: str, users: Mapping[str, str]) -> bool:
@@ -52,42 +76,36 @@ class Passwords:
             return False
         name, password = given
         known = users.get(name)
-        digest = _digest(name, password, known or "")
-        if known is not None and digest in self._right:
-            self._right.move_to_end(digest)
+        digest = None if known is None else _digest(name, password, known)
+        if digest is not None and digest in self._right:
             return True
         if self._waiting >= WAITING:
             raise BusyError
         self._waiting += 1
         try:
-            right = await asyncio.get_running_loop().run_in_executor(
+            return await asyncio.get_running_loop().run_in_executor(
                 self._worker, self._matches, digest, password, known or _hash_of_no_one(users)
             )
         finally:
             self._waiting -= 1
-        if not right or known is None:
-            return False
-        self._remember(digest)
-        return True
 
     def close(self) -> None:
         """Check no more."""
         self._worker.shutdown(wait=False, cancel_futures=True)
 
-    def _matches(self, digest: bytes, password: bytes, hash_: str) -> bool:
+    def _matches(self, digest: bytes | None, password: bytes, hash_: str) -> bool:
+        """``digest``: what to remember of a user's password; None: the name is nobody's."""
         # Of several requests that come with the same password at once, the first pays for all.
-        if digest in self._right:
+        if digest is not None and digest in self._right:
             return True
         try:
-            return self._check(password[:_MAX_PASSWORD_BYTES], hash_.encode())
+            right = self._check(password[:_MAX_PASSWORD_BYTES], hash_.encode())
         except ValueError:
+            right = False
+        if not right or digest is None:
             return False
-
-    def _remember(self, digest: bytes) -> None:
-        self._right[digest] = None
-        self._right.move_to_end(digest)
-        while len(self._right) > CACHED:
-            self._right.popitem(last=False)
+        self._right.add(digest)
+        return True
 
 
 def credentials(authorization: str) -> tuple[str, bytes] | None:

@@ -68,7 +68,7 @@ def test_a_bad_configuration_is_told_as_ever(capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (4_900_000, "4.9 MB"), (2e9, "2e+03 MB")]
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (4_900_000, "4.9 MB"), (2e9, "2 GB")]
 )
 def test_sizes(count: float, text: str) -> None:
     assert size(count) == text

@@ -1,0 +1,221 @@
+"""What stands before every handler: users, limits, headers; and files that change."""
+
+import asyncio
+import threading
+from pathlib import Path
+
+import aiohttp
+import bcrypt
+import pytest
+import structlog
+import trustme
+from aiohttp import web
+
+from exporter.config.loading import ConfigError
+from exporter.web.limits import TokenBucket
+from exporter.web.security import Security, WatchedConfig
+from exporter.web.users import WAITING, Passwords
+from tests.fakes import FakeClock
+from tests.web.securing import BODY, basic, hashed, listening, secured, status, write_certificate, write_web_config
+
+USERS = {"alice": hashed("alice's own")}
+ALICE, WRONG = basic("alice", "alice's own"), basic("alice", "wrong")
+
+
+class HeldCheck:
+    """bcrypt that stands still on wrong passwords until it is let go."""
+
+    def __init__(self) -> None:
+        self.begun, self.let_go = threading.Event(), threading.Event()
+
+    def __call__(self, password: bytes, hash_: bytes) -> bool:
+        right = bcrypt.checkpw(password, hash_)
+        if not right:
+            self.begun.set()
+            assert self.let_go.wait(30)
+        return right
+
+
+async def test_without_a_file_everybody_gets_in() -> None:
+    security = Security()
+    assert security.is_open
+    assert security.ssl_context() is None
+    async with secured(security) as url:
+        assert await status(url) == 200
+
+
+async def test_users_get_in_and_others_are_asked_who_they_are(tmp_path: Path) -> None:
+    security = Security(write_web_config(tmp_path, {"basic_auth_users": USERS}))
+    assert not security.is_open
+    async with secured(security) as url, aiohttp.ClientSession(url) as session:
+        async with session.get("/", headers=ALICE) as answer:
+            assert (answer.status, await answer.text()) == (200, BODY)
+        for headers in ({}, WRONG, {"Authorization": "Bearer x"}):
+            async with session.get("/", headers=headers) as answer:
+                assert (answer.status, await answer.text()) == (401, "unauthorized\n")
+                assert answer.headers["WWW-Authenticate"].startswith("Basic realm=")
+        for path in ("/nowhere", "/-/healthy"):
+            assert await status(url + path) == 401
+        assert await status(f"{url}/nowhere", headers=ALICE) == 404
+
+
+async def test_a_wrong_password_makes_nobody_wait(tmp_path: Path) -> None:
+    check = HeldCheck()
+    security = Security(write_web_config(tmp_path, {"basic_auth_users": USERS}), passwords=Passwords(check))
+    async with secured(security) as url:
+        assert await status(url, headers=ALICE) == 200
+        guess = asyncio.create_task(status(url, headers=WRONG))
+        assert await asyncio.to_thread(check.begun.wait, 30)
+        for _ in range(3):
+            assert await status(url, headers=ALICE) == 200
+        assert not guess.done()
+        check.let_go.set()
+        assert await guess == 401
+
+
+async def test_guesses_that_pile_up_are_sent_away(tmp_path: Path) -> None:
+    check = HeldCheck()
+    security = Security(write_web_config(tmp_path, {"basic_auth_users": USERS}), passwords=Passwords(check))
+    async with secured(security) as url:
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(url, connector=connector) as session:
+
+            async def guess() -> int:
+                async with session.get("/", headers=WRONG) as answer:
+                    return answer.status
+
+            guesses = [asyncio.create_task(guess()) for _ in range(WAITING + 1)]
+            done, waiting = await asyncio.wait(guesses, return_when=asyncio.FIRST_COMPLETED)
+            assert [task.result() for task in done] == [503]
+            check.let_go.set()
+            assert await asyncio.gather(*waiting) == [401] * WAITING
+
+
+async def test_so_many_requests_at_one_time_and_health_beside_them() -> None:
+    entered, let_go = asyncio.Semaphore(0), asyncio.Event()
+
+    async def slow(_request: web.Request) -> web.Response:
+        entered.release()
+        await let_go.wait()
+        return web.Response()
+
+    async def fast(_request: web.Request) -> web.Response:
+        return web.Response()
+
+    security = Security(max_requests=2)
+    app = web.Application()
+    mounted = web.Application()
+    security.protect(app)
+    app.router.add_get("/slow", slow)
+    app.router.add_get("/-/ready", fast)
+    mounted.router.add_get("/fast", fast)
+    app.add_subapp("/simulator", mounted)
+    async with listening(app, security) as url, aiohttp.ClientSession(url) as session:
+        running = [asyncio.create_task(status(f"{url}/slow")) for _ in range(2)]
+        await entered.acquire()
+        await entered.acquire()
+        async with session.get("/slow") as answer:
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+        assert await status(f"{url}/-/ready") == 200
+        assert await status(f"{url}/simulator/fast") == 200
+        let_go.set()
+        assert await asyncio.gather(*running) == [200, 200]
+        assert await status(f"{url}/slow") == 200
+
+
+async def test_no_limit_at_one_time() -> None:
+    async with secured(Security(max_requests=0)) as url:
+        assert await asyncio.gather(*(status(url) for _ in range(50))) == [200] * 50
+
+
+async def test_so_many_requests_in_a_time(tmp_path: Path) -> None:
+    clock = FakeClock()
+    file = write_web_config(tmp_path, {"rate_limit": {"interval": "10s", "burst": 2}})
+    async with secured(Security(file, clock=clock)) as url, aiohttp.ClientSession(url) as session:
+        assert [await status(url) for _ in range(3)] == [200, 200, 429]
+        assert await status(f"{url}/-/healthy") == 200
+        clock.advance(7.5)
+        async with session.get("/") as answer:
+            assert (answer.status, answer.headers["Retry-After"]) == (429, "3")
+        clock.advance(2.5)
+        assert [await status(url) for _ in range(2)] == [200, 429]
+        write_web_config(tmp_path, {"rate_limit": {"interval": "10s", "burst": 1}})
+        assert [await status(url) for _ in range(2)] == [200, 429]
+        write_web_config(tmp_path, {})
+        assert [await status(url) for _ in range(5)] == [200] * 5
+
+
+def test_a_bucket_holds_no_more_than_its_burst() -> None:
+    clock = FakeClock()
+    bucket = TokenBucket(1.0, 3, clock)
+    clock.advance(100)
+    assert [bucket.take() for _ in range(4)] == [0.0, 0.0, 0.0, 1.0]
+
+
+async def test_headers_of_the_file_go_before_our_own(tmp_path: Path) -> None:
+    headers = {"X-Frame-Options": "sameorigin", "Strict-Transport-Security": "max-age=60", "X-XSS-Protection": ""}
+    file = write_web_config(tmp_path, {"http_server_config": {"headers": headers}, "basic_auth_users": USERS})
+    async with secured(Security(file)) as url, aiohttp.ClientSession(url) as session:
+        for given in (ALICE, {}):
+            async with session.get("/", headers=given) as answer:
+                assert answer.headers["X-Frame-Options"] == "sameorigin"
+                assert answer.headers["Strict-Transport-Security"] == "max-age=60"
+                assert "X-XSS-Protection" not in answer.headers
+
+
+def test_a_bad_file_is_no_start(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as failure:
+        Security(write_web_config(tmp_path, {"basic_auth_users": {"alice": "plain"}}))
+    assert "basic_auth_users.alice" in failure.value.errors[0]
+    with pytest.raises(ConfigError):
+        Security(tmp_path / "none.yml")
+
+
+async def test_a_changed_file_counts_from_the_next_request_on_and_a_bad_one_never(tmp_path: Path) -> None:
+    file = write_web_config(tmp_path, {"basic_auth_users": USERS})
+    async with secured(Security(file)) as url:
+        assert await status(url, headers=ALICE) == 200
+        write_web_config(tmp_path, {"basic_auth_users": {"bob": hashed("bob's own")}})
+        assert await status(url, headers=ALICE) == 401
+        assert await status(url, headers=basic("bob", "bob's own")) == 200
+        with structlog.testing.capture_logs() as logs:
+            write_web_config(tmp_path, "basic_auth_users: {bob: canary-password}")
+            assert [await status(url, headers=basic("bob", "bob's own")) for _ in range(3)] == [200] * 3
+            assert await status(url) == 401
+            file.unlink()
+            assert await status(url) == 401
+            write_web_config(tmp_path, {"basic_auth_users": USERS})
+            assert await status(url, headers=ALICE) == 200
+    assert [entry["event"] for entry in logs] == [
+        "web configuration not reloaded",
+        "web configuration not reloaded",
+        "web configuration reloaded",
+    ]
+    assert "canary" not in str(logs)
+
+
+def test_tls_is_not_switched_while_it_runs(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    write_certificate(tmp_path, authority)
+    tls = {"tls_server_config": {"cert_file": "server.pem", "key_file": "server.key"}}
+    watched = WatchedConfig(write_web_config(tmp_path, tls))
+    with structlog.testing.capture_logs() as logs:
+        write_web_config(tmp_path, {})
+        assert watched.current().tls_server_config.context is not None
+        write_web_config(tmp_path, tls)
+        assert watched.current().tls_server_config.context is not None
+    assert "without a restart" in logs[0]["errors"][0]
+    assert logs[1]["event"] == "web configuration reloaded"
+
+
+def test_a_file_that_a_bad_one_names_is_watched_too(tmp_path: Path) -> None:
+    """Certificate and key are seldom put in place at one moment."""
+    authority = trustme.CA()
+    write_certificate(tmp_path, authority)
+    tls = {"cert_file": "server.pem", "key_file": "server.key"}
+    watched = WatchedConfig(write_web_config(tmp_path, {"tls_server_config": tls}))
+    first = watched.current().tls_server_config.context
+    write_web_config(tmp_path, {"tls_server_config": {"cert_file": "new.pem", "key_file": "new.key"}})
+    assert watched.current().tls_server_config.context is first
+    write_certificate(tmp_path, authority, stem="new")
+    assert watched.current().tls_server_config.context is not first
