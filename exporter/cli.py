@@ -17,6 +17,7 @@ from exporter import __version__, demo
 from exporter.alerting import command as rules_command
 from exporter.catalogue.reference import reference
 from exporter.checking import check, open_keys
+from exporter.commands import alerts as alerts_command
 from exporter.config.loading import ConfigError, load
 from exporter.config.root import Settings
 from exporter.estimate import ASSUMED_STREAMS, estimate, table
@@ -24,8 +25,14 @@ from exporter.log import FORMATS, LEVELS, configure
 from exporter.process import ignore_hangups, serve
 from exporter.service import Service
 from exporter.web.app import DEFAULT_TELEMETRY_PATH, WebOptions, check_telemetry_path, make_app
-from exporter.web.discovery import external_origin
-from exporter.web.listening import DEFAULT_LISTEN_ADDRESS, ListenError, bind, parse_listen_address
+from exporter.web.discovery import Origin, external_origin
+from exporter.web.listening import (
+    DEFAULT_LISTEN_ADDRESS,
+    ListenError,
+    bind,
+    parse_listen_address,
+    reachable_address,
+)
 from exporter.web.security import DEFAULT_MAX_REQUESTS, Security
 
 log = structlog.get_logger()
@@ -35,6 +42,7 @@ T = TypeVar("T")
 PROGRAM: Final = "stream-exporter"
 _COMMANDS = """commands:
   demo                  run simulated platforms and the exporter on one port
+  alerts                show what is pending and firing, or send a test alert
   metrics               print the reference of every metric family; --estimate: how many series there will be
   rules                 list the alert rules, or write them for Prometheus
   (none)                run the exporter
@@ -46,7 +54,12 @@ _COMMANDS = """commands:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line (default: that of the process) and return the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    commands: dict[str, Callable[[list[str]], int]] = {"demo": _demo, "metrics": _metrics, "rules": _rules}
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "demo": _demo,
+        "metrics": _metrics,
+        "rules": _rules,
+        "alerts": _alerts,
+    }
     command = commands.get(arguments[0]) if arguments else None
     try:
         return command(arguments[1:]) if command else _run(arguments)
@@ -83,9 +96,11 @@ def _run(arguments: list[str]) -> int:
         )
 
     async def run() -> None:
-        service = Service(settings, load=load_file)
+        ssl_context = security.ssl_context()
+        origin = options.external or Origin(reachable_address(sockets[0]), is_tls=ssl_context is not None)
+        service = Service(settings, load=load_file, page_url=origin.page_url)
         app = make_app(service, options=_web_options(options), security=security)
-        await serve(service, app, sockets, security.ssl_context())
+        await serve(service, app, sockets, ssl_context)
 
     asyncio.run(run())
     return 0
@@ -185,6 +200,13 @@ def _rules(arguments: list[str]) -> int:
     return rules_command.run(_parser(f"{PROGRAM} rules", "List the alert rules, or write them."), arguments)
 
 
+def _alerts(arguments: list[str]) -> int:
+    parser = _parser(
+        f"{PROGRAM} alerts", "Show the alerts of a running exporter, or send a test alert to every Alertmanager."
+    )
+    return alerts_command.run(parser, arguments)
+
+
 def _run_parser() -> argparse.ArgumentParser:
     parser = _parser(PROGRAM, "Poll streaming servers and answer Prometheus.", epilog=_COMMANDS)
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
@@ -260,7 +282,8 @@ def _add_web_flags(parser: argparse.ArgumentParser, *, listen_default: str) -> N
         dest="external",
         type=_typed(external_origin),
         metavar="URL",
-        help="where Prometheus reaches this exporter, for the targets of /sd (default: where it asked)",
+        help="where this exporter is reached, for the targets of /sd and the links of alerts (default: where /sd was "
+        "asked, and this host)",
     )
     web.add_argument(
         "--web.enable-lifecycle", dest="enable_lifecycle", action="store_true", help="allow POST /-/reload"

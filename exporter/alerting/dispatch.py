@@ -18,13 +18,14 @@ from exporter.sidecar_instruments import SidecarInstruments
 
 log = structlog.get_logger()
 
-Resolve = Callable[[str, int], Awaitable[Iterable[str]]]
-"""The IP addresses of a host; the port is for the resolver's information. Raises ``OSError``."""
+Resolve = Callable[[AlertmanagerSettings], Awaitable[Iterable[str]]]
+"""The IP addresses of an Alertmanager's host. Raises ``OSError``."""
 
 
-async def resolve(host: str, port: int) -> set[str]:
-    """The addresses that the system knows of a host."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+async def resolve(settings: AlertmanagerSettings) -> set[str]:
+    """The addresses that the system knows."""
+    url = URL(settings.url)
+    found = await asyncio.get_running_loop().getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
     return {str(address[0]) for *_, address in found}
 
 
@@ -146,10 +147,9 @@ class _Target:
 
     async def _follow(self) -> None:
         """Look again and again which addresses the name has."""
-        host, port = URL(self.settings.url).host or "", URL(self.settings.url).port or 0
         while True:
             try:
-                addresses = set(await self._resolve(host, port))
+                addresses = set(await self._resolve(self.settings))
             except OSError:
                 # the addresses known so far are better than none
                 if not self._is_lost:
@@ -163,8 +163,8 @@ class _Target:
     async def _use(self, addresses: set[str]) -> None:
         for address in addresses - self._running.keys():
             self._add(address)
-        for address in self._running.keys() - addresses:
-            sender, task = self._running.pop(address)
+        for gone in self._running.keys() - addresses:
+            sender, task = self._running.pop(gone)
             await _cancel([task])
             await sender.close()
 

@@ -12,17 +12,19 @@ from aiohttp import web
 
 from exporter.config.loading import ConfigError
 from exporter.service import Service
-from exporter.web import discovery, page, probe
+from exporter.web import alerts, discovery, probe
 from exporter.web.discovery import Origin
+from exporter.web.page import Page
 from exporter.web.scrapes import Scrapes
 from exporter.web.security import Security
+from exporter.web.streams_api import StreamsApi
 
 DEFAULT_TELEMETRY_PATH: Final = "/metrics"
 
 _SECURITY_HEADERS = {
-    # Nothing of a page may come from elsewhere, run, or be framed.
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
+    # Nothing of a page may come from elsewhere, be made to run out of a text, or be framed.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -31,6 +33,7 @@ _SECURITY_HEADERS = {
     # The library's own names it and Python with their versions.
     "Server": "stream-exporter",
 }
+_TAKEN = ("/-/", "/static/", "/streams/", "/api/v1/")
 _PATH = re.compile(r"/[A-Za-z0-9._~/-]*")
 _LIFECYCLE_OFF = "Reloading over HTTP is off: start with --web.enable-lifecycle, or send SIGHUP.\n"
 
@@ -48,7 +51,7 @@ def check_telemetry_path(path: str) -> str:
     """The path, or ValueError when it is no path or already stands for something else."""
     if not _PATH.fullmatch(path):
         raise ValueError("it must begin with / and hold only letters, digits and . _ ~ - /")
-    if path in ("/config", discovery.PATH, probe.PATH) or path.startswith(("/-/", "/static/")):
+    if path in ("/config", "/streams", alerts.PATH, discovery.PATH, probe.PATH) or path.startswith(_TAKEN):
         raise ValueError("this path is already taken")
     return path
 
@@ -61,12 +64,12 @@ def make_app(service: Service, *, options: WebOptions, security: Security | None
     app.on_response_prepare.append(_secure)
     (security or Security(clock=service.clock)).protect(app)
     app.on_cleanup.append(_closing(scrapes))
-    if options.telemetry_path != "/":
-        app.router.add_get("/", handlers.page)
-        app.router.add_get("/static/page.css", handlers.style)
+    Page(service, telemetry_path=options.telemetry_path).add_routes(app)
+    StreamsApi(service).add_routes(app)
     app.router.add_get(options.telemetry_path, scrapes.handle)
     app.router.add_get(probe.PATH, probe.ProbePage(service.probes).handle)
     app.router.add_get(discovery.PATH, discovery.DiscoveryPage(service, options.external).handle)
+    app.router.add_get(alerts.PATH, alerts.AlertsApi(service.sidecar).handle)
     app.router.add_get("/config", handlers.config)
     app.router.add_get("/-/healthy", handlers.healthy)
     app.router.add_get("/-/ready", handlers.ready)
@@ -79,15 +82,6 @@ class _Handlers:
     def __init__(self, service: Service, options: WebOptions) -> None:
         self._service = service
         self._options = options
-
-    async def page(self, _request: web.Request) -> web.Response:
-        service = self._service
-        upstreams = [(upstream, service.store.get(upstream.name)) for upstream in service.settings.upstreams]
-        html = page.render(upstreams, telemetry_path=self._options.telemetry_path)
-        return web.Response(text=html, content_type="text/html")
-
-    async def style(self, _request: web.Request) -> web.Response:
-        return web.Response(text=page.STYLE, content_type="text/css")
 
     async def config(self, _request: web.Request) -> web.Response:
         # Thousands of configured streams take seconds to write as YAML.

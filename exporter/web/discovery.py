@@ -22,13 +22,18 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5})?")
 
 
 class Origin(NamedTuple):
-    """Where Prometheus reaches the exporter."""
+    """Where the exporter is reached."""
 
     address: str
     """``host[:port]``."""
     is_tls: bool = False
     path: str = ""
     """What stands before every path, without a slash at its end."""
+
+    @property
+    def page_url(self) -> str:
+        """The page of the exporter."""
+        return f"{'https' if self.is_tls else 'http'}://{self.address}{self.path}/"
 
 
 def external_origin(url: str) -> Origin:

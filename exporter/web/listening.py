@@ -11,6 +11,7 @@ from typing import Final
 DEFAULT_LISTEN_ADDRESS: Final = ":10071"
 
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\s:\[\]/@]*)):(?P<port>[0-9]{1,5})")
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _BACKLOG = 128
 
 
@@ -61,6 +62,15 @@ def _bind_all(port: int) -> socket.socket:
 def address_of(bound: socket.socket) -> str:
     """``host:port`` as the socket has it: with the real port where 0 was asked for."""
     host, port = bound.getsockname()[:2]
+    return format_address(host, port)
+
+
+def reachable_address(bound: socket.socket) -> str:
+    """``host:port`` for others: an address that stands for all becomes this machine's name."""
+    host, port = bound.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not listened on
+        name = socket.gethostname()
+        host = name if _HOST_NAME.fullmatch(name) else "127.0.0.1"
     return format_address(host, port)
 
 
