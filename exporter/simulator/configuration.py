@@ -84,4 +84,8 @@ def _wave(fleet: Fleet, base: str) -> dict[str, Any]:
 
 
 def _expectation(stream: Stream) -> dict[str, Any]:
-    return {"expected": True, "expected_bitrate": f"{stream.megabits:g}Mbps"}
+    return {
+        "expected": True,
+        "expected_bitrate": f"{stream.megabits:g}Mbps",
+        "expected_frame_rate": stream.frame_rate,
+    }

@@ -1,0 +1,42 @@
+"""The first command of the README shows every family that the platforms can feed."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from urllib.request import urlopen
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporter.catalogue.sampled import SAMPLED_FAMILIES
+from exporter.catalogue.streams import STREAM_FAMILIES
+from exporter.catalogue.upstreams import UPSTREAM_FAMILIES
+from tests.processes import GENEROUS_SECONDS, Exporter
+
+ABSENT = {
+    # of a healthy minute
+    "stream_end_timestamp_seconds": "no stream has ended yet",
+    "stream_health_reason": "no stream need be ill",
+    "stream_upstream_failing": "no upstream fails",
+    # of the platforms
+    "stream_system_clients": "Storm tells it of single streams only, the demo's come from its list",
+}
+
+
+def families(url: str) -> set[str]:
+    with urlopen(f"{url}/metrics", timeout=GENEROUS_SECONDS) as answer:
+        return {family.name for family in text_string_to_metric_families(answer.read().decode())}
+
+
+def test_every_family_that_can_be_fed_is_there_and_the_histograms_are_filled(tmp_path: Path) -> None:
+    named = {family.name for family in (*STREAM_FAMILIES, *SAMPLED_FAMILIES, *UPSTREAM_FAMILIES)}
+    # the parser names a counter without its suffix
+    wanted = {name.removesuffix("_total") for name in named - ABSENT.keys()}
+    with Exporter(["demo", "--web.listen-address", "127.0.0.1:0"], tmp_path) as process:
+        url = process.wait_for(r"^  (http://\S+:[1-9][0-9]*)/$")[1]
+        missing = wanted
+        deadline = time.monotonic() + GENEROUS_SECONDS
+        while missing and time.monotonic() < deadline:
+            time.sleep(1)
+            missing = wanted - families(url)
+    assert sorted(missing) == []
