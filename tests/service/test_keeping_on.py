@@ -1,0 +1,112 @@
+"""The exporter goes on, whatever dies inside it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import structlog.testing
+
+from exporter.config.loading import load
+from exporter.polling.coordinator import Coordinator
+from exporter.service import READY_AFTER_SECONDS, Service
+from exporter.tracebacks import describe
+from tests.fakes import FakeClock
+
+CONFIGURATION = """
+upstreams:
+  - {name: u, platform: storm, url: "http://127.0.0.1:9", streams: [{application: live, key: a, expected: true}]}
+"""
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Service:
+    file = tmp_path / "config.yaml"
+    file.write_text(CONFIGURATION)
+    return Service(load(file, {}), load=lambda: load(file, {}), clock=FakeClock())
+
+
+async def turns(clock: FakeClock, seconds: int) -> None:
+    for _ in range(seconds):
+        clock.advance(1.0)
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+
+async def test_a_poller_that_dies_is_restarted_and_counted(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(service.clock, FakeClock)
+    lives = 0
+
+    async def run(_: Coordinator) -> None:
+        nonlocal lives
+        lives += 1
+        if lives < 3:
+            raise RuntimeError("canary")
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Coordinator, "run", run)
+    with structlog.testing.capture_logs() as logs:
+        await service.start()
+        await turns(service.clock, 5)
+        text = service.instruments.upstreams().decode()
+        await service.stop()
+    assert lives == 3
+    assert 'stream_upstream_poller_restarts_total{platform="storm",upstream="u"} 2.0' in text
+    assert [entry["event"] for entry in logs] == ["poller died and is restarted"] * 2
+    assert "canary" not in repr(logs)
+
+
+async def test_states_that_cannot_be_refreshed_stop_nothing(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(service.clock, FakeClock)
+    ticks = 0
+
+    async def tick(_: Coordinator) -> None:
+        nonlocal ticks
+        ticks += 1
+        raise RuntimeError("canary")
+
+    monkeypatch.setattr(Coordinator, "tick", tick)
+    with structlog.testing.capture_logs() as logs:
+        await service.start()
+        await turns(service.clock, 3)
+        assert service.healthy
+        await service.stop()
+    assert ticks >= 2
+    assert "canary" not in repr(logs)
+
+
+async def test_ready_when_each_upstream_was_polled_or_after_half_a_minute(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(service.clock, FakeClock)
+
+    async def run(_: Coordinator) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Coordinator, "run", run)
+    assert not service.healthy
+    await service.start()
+    assert service.healthy
+    assert not service.ready
+    service.clock.advance(READY_AFTER_SECONDS)
+    assert service.ready
+    await service.stop()
+    assert not service.healthy
+
+
+async def test_ready_after_the_first_poll_even_one_that_failed(service: Service) -> None:
+    await service.start()
+    coordinator = service.coordinator("u")
+    assert coordinator is not None
+    assert not service.ready
+    await coordinator.poll()
+    assert service.ready
+    view = service.store.get("u")
+    assert view is not None
+    assert (view.up, [(s.live, s.expected) for s in view.streams]) == (False, [(None, True)])
+    await service.stop()
+
+
+def test_an_exception_that_was_never_raised_has_no_place() -> None:
+    assert describe(KeyError("canary")) == "KeyError"
