@@ -1,0 +1,136 @@
+"""/sd: what Prometheus is told to scrape."""
+
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import trustme
+
+from exporter.config.loading import load
+from exporter.service import Service
+from exporter.web.app import WebOptions, make_app
+from exporter.web.discovery import Origin, external_origin, target_groups
+from exporter.web.security import Security
+from tests.web.securing import client_context, listening, write_certificate, write_web_config
+
+CONFIGURATION = """
+upstreams:
+  - {name: edge, platform: storm, url: "http://127.0.0.1:9", streams: [{application: live, key: a}]}
+  - {name: studio, platform: livepeer, url: "http://127.0.0.1:9", timeout: 30s, auth: {bearer_token: canary-token}}
+"""
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Service:
+    file = tmp_path / "config.yaml"
+    file.write_text(CONFIGURATION)
+    return Service(load(file, {}), load=lambda: load(file, {}))
+
+
+async def discovered(url: str, host: str | None = None, **options: Any) -> Any:
+    headers = {"Host": host} if host else {}
+    async with aiohttp.ClientSession() as session, session.get(f"{url}/sd", headers=headers, **options) as answer:
+        assert answer.status == 200
+        assert answer.content_type == "application/json"
+        return await answer.json()
+
+
+async def test_a_target_for_each_upstream_at_the_address_that_was_asked(service: Service) -> None:
+    security = Security()
+    async with listening(make_app(service, options=WebOptions(), security=security), security) as url:
+        groups = await discovered(url)
+        address = url.removeprefix("http://")
+        assert groups == [
+            {
+                "targets": [address],
+                "labels": {
+                    "__metrics_path__": "/probe",
+                    "__param_upstream": "edge",
+                    "__scrape_interval__": "15s",
+                    "__scrape_timeout__": "10s500ms",
+                    "instance": f"{address}/edge",
+                },
+            },
+            {
+                "targets": [address],
+                "labels": {
+                    "__metrics_path__": "/probe",
+                    "__param_upstream": "studio",
+                    "__scrape_interval__": "30s",
+                    "__scrape_timeout__": "30s",
+                    "instance": f"{address}/studio",
+                },
+            },
+        ]
+        for host in ("exporter.example", "exporter.example:10071", "[::1]:10071"):
+            assert {group["targets"][0] for group in await discovered(url, host)} == {host}
+
+
+@pytest.mark.parametrize("host", ["a b", "user@host", "host/path", "host:port", "<script>"])
+async def test_a_host_that_is_none_is_refused(service: Service, host: str) -> None:
+    security = Security()
+    async with (
+        listening(make_app(service, options=WebOptions(), security=security), security) as url,
+        aiohttp.ClientSession() as session,
+        session.get(f"{url}/sd", headers={"Host": host}) as answer,
+    ):
+        assert answer.status == 400
+        assert host not in await answer.text()
+
+
+async def test_over_tls_the_targets_are_too(service: Service, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    write_certificate(tmp_path, authority)
+    tls = {"tls_server_config": {"cert_file": "server.pem", "key_file": "server.key"}}
+    security = Security(write_web_config(tmp_path, tls))
+    async with listening(make_app(service, options=WebOptions(), security=security), security) as url:
+        groups = await discovered(url, ssl=client_context(authority))
+        assert [group["labels"]["__scheme__"] for group in groups] == ["https", "https"]
+
+
+async def test_the_external_url_goes_before_what_was_asked(service: Service) -> None:
+    security = Security()
+    options = WebOptions(external=external_origin("https://monitor.example/streams/"))
+    async with listening(make_app(service, options=options, security=security), security) as url:
+        first, _ = await discovered(url, "other.example")
+    assert first["targets"] == ["monitor.example"]
+    assert first["labels"]["__scheme__"] == "https"
+    assert first["labels"]["__metrics_path__"] == "/streams/probe"
+    assert first["labels"]["instance"] == "monitor.example/edge"
+
+
+def test_nothing_to_scrape_is_an_empty_list() -> None:
+    assert target_groups((), Origin("localhost")) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("http://a", Origin("a")),
+        ("https://a.example:8443/", Origin("a.example:8443", is_tls=True)),
+        ("http://[::1]:1/x/y/", Origin("[::1]:1", path="/x/y")),
+    ],
+)
+def test_external_urls(url: str, origin: Origin) -> None:
+    assert external_origin(url) == origin
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "a",
+        "ftp://a",
+        "http://",
+        "http://u:p@a",
+        "http://a?b",
+        "http://a#b",
+        "http://a:0",
+        "http://a:x",
+        "http://a/{b}",
+    ],
+)
+def test_what_is_no_external_url(url: str) -> None:
+    with pytest.raises(ValueError):
+        external_origin(url)

@@ -1,0 +1,389 @@
+"""/probe over the real service and real sockets: one poll, now, of one upstream, that nothing else notices."""
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from multidict import MultiDict
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporter.catalogue.streams import STREAM_FAMILIES
+from exporter.catalogue.upstreams import UPSTREAM_FAMILIES
+from exporter.model import Reason
+from exporter.polling.coordinator import Coordinator
+from exporter.polling.probes import Probes, UnknownUpstreamError
+from exporter.web.probe import BadProbeError, target, time_limit
+from tests.real.prometheus import check_metrics
+from tests.service.exporting import Exporter, exporting, serving
+from tests.upstreams.studio import KEY as STUDIO_KEY
+
+TIMEOUT_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
+USER, PASSWORD, TOKEN = "exporter", "canary-password", "canary-token-of-a-login"
+
+
+class Origin:
+    """A node-media-server of version 4, as far as the exporter asks it."""
+
+    def __init__(self) -> None:
+        self.names = ["main", "side"]
+        self.asked: list[str] = []
+        self.is_broken = False
+        self.let_go = asyncio.Event()
+        self.let_go.set()
+        self.begun = asyncio.Semaphore(0)
+
+    @property
+    def polls(self) -> int:
+        return self.asked.count("/api/v1/streams")
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.asked.append(request.raw_path)
+        if request.path == "/api/v1/health":
+            return _data({"status": "ok", "version": "4.4.3"})
+        if request.path == "/api/v1/login":
+            given = await request.json()
+            return _data({"token": TOKEN}) if "password" in given else web.json_response({}, status=400)
+        assert request.headers["Authorization"] == f"Bearer {TOKEN}"
+        self.begun.release()
+        await self.let_go.wait()
+        if self.is_broken:
+            return web.Response(status=503)
+        streams = [
+            {"app": "live", "name": name, "publisher": {"id": name, "createTime": 1_726_000_000_000}, "isActive": True}
+            for name in self.names
+        ]
+        return _data({"streams": streams, "total": len(streams)})
+
+    @property
+    def app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self.answer)
+        return app
+
+
+def _data(data: dict[str, Any]) -> web.Response:
+    return web.json_response({"success": True, "data": data})
+
+
+def configured(url: str, **changes: Any) -> dict[str, Any]:
+    origin = {
+        "name": "origin",
+        "platform": "node_media_server",
+        "url": url,
+        "auth": {"username": USER, "password": PASSWORD},
+        "interval": "1h",
+        "timeout": "30s",
+        "streams": [{"application": "live", "key": "main", "expected": True}],
+    }
+    return {"upstreams": [origin | changes]}
+
+
+@pytest.fixture
+async def origin() -> Origin:
+    return Origin()
+
+
+@pytest.fixture
+async def exporter(origin: Origin, tmp_path: Path) -> AsyncIterator[Exporter]:
+    """One that has polled in the background, and will not again for an hour."""
+    async with serving(origin.app) as url, exporting(tmp_path, configured(url)) as running:
+        await running.reaches(1, "stream_upstream_up", upstream="origin")
+        yield running
+        origin.let_go.set()
+
+
+async def probe(exporter: Exporter, query: str = "upstream=origin", **headers: str) -> tuple[int, str]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{exporter.url}/probe?{query}", headers=headers) as answer,
+    ):
+        return answer.status, await answer.text()
+
+
+def series(text: str) -> dict[str, float]:
+    return {
+        f"{sample.name}{sorted(sample.labels.items())}": sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def value(text: str, name: str, stream: str = "") -> float | None:
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == name and sample.labels.get("stream", "") == stream:
+                return float(sample.value)
+    return None
+
+
+# -- what is answered --------------------------------------------------------------------------------------------------
+
+
+async def test_it_polls_now_and_answers_as_metrics_would_of_that_upstream_alone(
+    exporter: Exporter, origin: Origin
+) -> None:
+    origin.names.append("new")
+    status, text = await probe(exporter)
+    assert (status, origin.polls) == (200, 2)
+    names = {family.name for family in STREAM_FAMILIES} | {family.name for family in UPSTREAM_FAMILIES}
+    heads = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+    assert heads <= names - {"stream_restarts_total"}
+    assert value(text, "stream_live", "live/new") == 1
+    served = series(await exporter.get("/metrics"))
+    assert {key for key in series(text) if "live/new" not in key} <= served.keys()
+    check_metrics(text)
+
+
+async def test_get_and_head_plain_and_compressed(exporter: Exporter) -> None:
+    async with aiohttp.ClientSession(auto_decompress=False) as session:
+        for encoding in ("identity", "gzip"):
+            heads = []
+            for method in ("GET", "HEAD"):
+                async with session.request(
+                    method, f"{exporter.url}/probe?upstream=origin", headers={"Accept-Encoding": encoding}
+                ) as answer:
+                    body = await answer.read()
+                    heads.append((answer.status, answer.content_type, answer.headers.get("Content-Encoding")))
+                    if method == "GET":
+                        plain = gzip.decompress(body) if encoding == "gzip" else body
+                        assert b"stream_upstream_up{" in plain
+                        assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+                    else:
+                        assert body == b""
+            assert heads[0] == heads[1]
+
+
+async def test_one_stream_of_the_upstream(exporter: Exporter) -> None:
+    status, text = await probe(exporter, "upstream=origin&stream=live/side")
+    assert status == 200
+    assert {sample.labels.get("stream") for f in text_string_to_metric_families(text) for sample in f.samples} == {
+        None,
+        "live/side",
+    }
+    assert value(text, "stream_upstream_streams") == 2
+
+
+BAD_TARGETS = (
+    ("", 400, "upstream is missing"),
+    ("upstream=", 400, "upstream is missing"),
+    ("target=origin", 400, "upstream is missing"),
+    ("upstream=origin&upstream=origin", 400, "once each"),
+    ("upstream=origin&stream=a&stream=b", 400, "once each"),
+    ("upstream=other", 404, "unknown upstream 'other'"),
+    ("upstream=http://127.0.0.1:9/", 404, "unknown upstream"),
+    ("upstream=origin%2F..", 404, "unknown upstream"),
+    ("upstream=%0d%0aX-A:%201", 404, r"unknown upstream '\r\nX-A: 1'"),
+)
+
+
+async def test_bad_and_unknown_targets_are_told_so_before_anything_is_asked(exporter: Exporter, origin: Origin) -> None:
+    before = len(origin.asked)
+    for query, status, said in BAD_TARGETS:
+        answered, text = await probe(exporter, query)
+        assert (answered, text.count("\n")) == (status, 1)
+        assert said in text
+    assert len(origin.asked) == before
+
+
+async def test_an_unknown_stream_is_known_after_the_poll(exporter: Exporter) -> None:
+    for stream, said in (
+        ("live/none", "stream 'live/none' of upstream origin\n"),
+        ("x" * 999, f"'{'x' * 64}'"),
+        ("", "''"),
+    ):
+        status, text = await probe(exporter, f"upstream=origin&stream={stream}")
+        assert (status, said in text) == (404, True)
+
+
+async def test_what_a_query_holds_reaches_no_url(exporter: Exporter, origin: Origin) -> None:
+    await probe(exporter, "upstream=origin&stream=..%2F..%2Fcanary&url=canary&target=canary")
+    assert set(origin.asked) == {"/api/v1/health", "/api/v1/login", "/api/v1/streams"}
+
+
+async def test_a_failing_poll_is_an_answer_too(exporter: Exporter, origin: Origin) -> None:
+    origin.is_broken = True
+    status, text = await probe(exporter)
+    assert (status, value(text, "stream_upstream_up")) == (200, 0)
+    assert value(text, "stream_expected", "live/main") == 1
+    assert value(text, "stream_live", "live/main") is None
+    origin.is_broken = False
+    assert value((await probe(exporter))[1], "stream_live", "live/main") == 1
+    origin.is_broken = True
+    status, text = await probe(exporter, "upstream=origin&stream=live/unknown")
+    assert (status, value(text, "stream_upstream_up")) == (200, 0)
+    assert value((await probe(exporter))[1], "stream_live", "live/main") == 1
+
+
+# -- time, and several at once -----------------------------------------------------------------------------------------
+
+
+async def test_probes_at_the_same_time_are_one_poll(exporter: Exporter, origin: Origin) -> None:
+    await probe(exporter)
+    origin.let_go.clear()
+    before = origin.polls
+    queries = ["upstream=origin", "upstream=origin&stream=live/side", "upstream=origin"]
+    probes = [asyncio.create_task(probe(exporter, query)) for query in queries]
+    while len(exporter.service.probes._targets) < 1 or origin.polls == before:  # noqa: ASYNC110 - the server says when
+        await asyncio.sleep(0.01)
+    assert value(await exporter.get("/metrics"), "stream_upstream_up") == 1
+    origin.let_go.set()
+    assert [status for status, _ in await asyncio.gather(*probes)] == [200] * 3
+    assert origin.polls == before + 1
+
+
+async def test_it_ends_with_the_time_of_the_scrape_and_the_next_one_is_well(exporter: Exporter, origin: Origin) -> None:
+    origin.let_go.clear()
+    status, text = await probe(exporter, **{TIMEOUT_HEADER: "0.2"})
+    assert (status, value(text, "stream_upstream_up")) == (200, 0)
+    assert value(text, "stream_expected", "live/main") == 1
+    origin.let_go.set()
+    assert value((await probe(exporter))[1], "stream_upstream_up") == 1
+
+
+async def test_who_has_less_time_than_the_poll_that_is_under_way_answers_for_itself(
+    exporter: Exporter, origin: Origin
+) -> None:
+    while origin.begun.locked() is False:
+        await origin.begun.acquire()
+    origin.let_go.clear()
+    patient = asyncio.create_task(probe(exporter))
+    await origin.begun.acquire()
+    status, text = await probe(exporter, **{TIMEOUT_HEADER: "0.2"})
+    assert (status, value(text, "stream_upstream_up")) == (200, 0)
+    assert value(text, "stream_upstream_streams") == 0
+    assert not patient.done()
+    origin.let_go.set()
+    assert value((await patient)[1], "stream_upstream_up") == 1
+    assert origin.polls == 2
+
+
+async def test_a_scrape_time_that_is_none(exporter: Exporter) -> None:
+    for given in ("soon", "nan", "inf", "-1", "0", ""):
+        status, text = await probe(exporter, **{TIMEOUT_HEADER: given})
+        assert (status, text) == (400, f"{TIMEOUT_HEADER} is not a number of seconds\n")
+
+
+def test_half_a_second_is_left_for_the_way_back() -> None:
+    assert time_limit(None) is None
+    assert time_limit("10") == 9.5
+    assert time_limit("0.6") == 0.3
+    assert target(MultiDict({"upstream": "a"})) == ("a", None)
+    with pytest.raises(BadProbeError):
+        target(MultiDict())
+
+
+# -- beside the background ---------------------------------------------------------------------------------------------
+
+
+async def test_the_background_notices_nothing(exporter: Exporter, origin: Origin) -> None:
+    served = exporter.service.store.get("origin")
+    counted = exporter.service.instruments.upstreams()
+    published: list[object] = []
+    exporter.service.store.subscribe(published.append)
+    for names in (["main"], [], ["main", "side"]):
+        origin.names = names
+        for _ in range(2):
+            assert (await probe(exporter))[0] == 200
+    origin.is_broken = True
+    await probe(exporter)
+    assert exporter.service.store.get("origin") is served
+    assert exporter.service.instruments.upstreams() == counted
+    assert published == []
+
+
+async def test_the_login_and_the_request_limit_are_those_of_the_background(exporter: Exporter, origin: Origin) -> None:
+    for _ in range(3):
+        await probe(exporter)
+    background = exporter.service.coordinator("origin")
+    (beside,) = exporter.service.probes._targets.values()
+    assert background is not None
+    assert beside._coordinator.client is not background.client
+    assert beside._coordinator.client.rate_limit is background.client.rate_limit
+    assert origin.asked.count("/api/v1/login") == 2  # one login is two requests: what is wanted, and the password
+
+
+async def test_labels_are_those_of_metrics_whatever_the_order(tmp_path: Path) -> None:
+    rows = [{"id": f"{letter * 8}-0000", "name": "twin", "isActive": True, "lastSeen": 0} for letter in ("a", "b", "c")]
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.json_response(rows if request.path == "/stream" else [])
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    settings = {"name": "studio", "platform": "livepeer", "interval": "1h", "auth": {"bearer_token": STUDIO_KEY}}
+    async with (
+        serving(app) as url,
+        exporting(tmp_path, {"upstreams": [settings | {"url": url, "viewership": False}]}) as exporter,
+    ):
+        await exporter.reaches(3, "stream_upstream_streams")
+        rows.reverse()
+        _, text = await probe(exporter, "upstream=studio")
+        served = await exporter.get("/metrics")
+    for content in (text, served):
+        ids = {
+            s.labels["stream"] for f in text_string_to_metric_families(content) for s in f.samples if "name" in s.labels
+        }
+        assert ids == {"twin", "twin#bbbbbbbb", "twin#cccccccc"}
+    infos = [{line for line in content.splitlines() if line.startswith("stream_info")} for content in (text, served)]
+    assert infos[0] == infos[1]
+
+
+# -- coming and going --------------------------------------------------------------------------------------------------
+
+
+async def test_a_reload_replaces_what_it_changes(exporter: Exporter, origin: Origin) -> None:
+    await probe(exporter)
+    kept = dict(exporter.service.probes._targets)
+    await exporter.service.reload()
+    await probe(exporter)
+    assert exporter.service.probes._targets == kept
+    url = exporter.service.settings.upstreams[0].url
+    origin.let_go.clear()
+    under_way = asyncio.create_task(probe(exporter))
+    while not kept["origin"]._poll or kept["origin"]._poll.done():  # noqa: ASYNC110 - the server says when
+        await asyncio.sleep(0.01)
+    exporter.write(configured(url, ended_ttl="1m"))
+    await exporter.service.reload()
+    origin.let_go.set()
+    _, text = await probe(exporter)
+    assert value(text, "stream_upstream_up") == 1
+    assert exporter.service.probes._targets["origin"] is not kept["origin"]
+    assert (await under_way)[0] == 200
+    exporter.write(configured(url, name="renamed"))
+    await exporter.service.reload()
+    assert (await probe(exporter))[0] == 404
+    assert (await probe(exporter, "upstream=renamed"))[0] == 200
+    assert list(exporter.service.probes._targets) == ["renamed"]
+
+
+async def test_the_end_waits_for_no_probe(exporter: Exporter, origin: Origin) -> None:
+    origin.let_go.clear()
+    under_way = asyncio.create_task(probe(exporter))
+    while not exporter.service.probes._targets:  # noqa: ASYNC110 - the server says when
+        await asyncio.sleep(0.01)
+    await exporter.service.stop()
+    status, text = await under_way
+    assert (status, value(text, "stream_upstream_up")) == (200, 0)
+
+
+async def test_before_the_start_there_is_nothing_to_probe() -> None:
+    def build(*_: Any) -> Coordinator:
+        raise AssertionError
+
+    with pytest.raises(UnknownUpstreamError):
+        await Probes(lambda _: None, build).view("origin")
+
+
+async def test_an_error_of_our_own_is_a_failed_probe(exporter: Exporter, caplog: pytest.LogCaptureFixture) -> None:
+    running = exporter.service.coordinator("origin")
+    await probe(exporter)
+    (beside,) = exporter.service.probes._targets.values()
+    beside._store.publish = None  # type: ignore[assignment, method-assign]
+    view = await exporter.service.probes.view("origin")
+    assert running is not None
+    assert (view.up, view.last_error_reason) == (False, Reason.INTERNAL)
