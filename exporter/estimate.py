@@ -170,7 +170,7 @@ def _states(settings: UpstreamSettings, streams: Iterable[str]) -> Iterator[Stre
     dice = random.Random(0)  # noqa: S311 - makes figures up, guards nothing
     configured = {stream.name or stream.id: stream for stream in settings.configured_streams()}
     for label in streams:
-        facts: dict[str, Any] = {field: _made_up(_HINTS[field], dice) for field in sorted(feeds)}
+        facts: dict[str, Any] = {field: _made_up(_HINTS[field], dice) for field in sorted(feeds & _HINTS.keys())}
         facts |= {"status": Status.LIVE, "live": True, "protocol": "rtmp"}
         own = configured.get(label)
         yield StreamState(

@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TypeVar
 
+from exporter.catalogue.analytics import ANALYTICS_FAMILIES, PLATFORM_METRIC
 from exporter.catalogue.exporter import DUPLICATES, SERIES, STREAMS
 from exporter.catalogue.family import STREAM_LABELS, UPSTREAM_LABELS, Family, Labelled, Number, Part, ViewFamily
 from exporter.catalogue.sampled import SAMPLED_FAMILIES, SampledFamily
 from exporter.catalogue.streams import STREAM_FAMILIES
-from exporter.catalogue.upstreams import UPSTREAM_FAMILIES
+from exporter.catalogue.upstreams import FOREIGN_SERIES_DROPPED, UPSTREAM_FAMILIES
+from exporter.foreign import ForeignTexts
 from exporter.instruments import Instruments
-from exporter.model import SampledHistogram, UpstreamView
+from exporter.model import PlatformMetric, SampledHistogram, StreamState, UpstreamView
 from exporter.textformat import bound, heading, label_text, number
 
 T = TypeVar("T")
@@ -33,6 +35,7 @@ class LabelTexts:
     """Label text, made once and kept while its family still uses it."""
 
     def __init__(self) -> None:
+        self.foreign = ForeignTexts()
         self._known: dict[str, dict[tuple[str, ...], str]] = {}
 
     def of(self, user: str, names: Sequence[str], values: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
@@ -55,10 +58,14 @@ class Rendering:
 
     def add(self, family: Family, lines: Sequence[str]) -> None:
         """A family with its lines; nothing without lines."""
+        self.add_block(family.name, family.kind, family.help, lines)
+
+    def add_block(self, name: str, kind: str, help_: str, lines: Sequence[str]) -> None:
+        """The same, of a family that the catalogue does not have."""
         if lines:
             self.series += len(lines)
             # Encoded family by family: one wide character makes the whole text that it stands in four times as large.
-            self.chunks.append((heading(family.name, family.kind, family.help) + "".join(lines)).encode())
+            self.chunks.append((heading(name, kind, help_) + "".join(lines)).encode())
 
     def add_text(self, text: bytes) -> None:
         """Text that was made elsewhere."""
@@ -101,10 +108,13 @@ def render_upstreams(rendering: Rendering, views: Sequence[UpstreamView], texts:
     rows = _rows(rendering, keyed, texts.of("upstreams", UPSTREAM_LABELS, (key for key, _ in keyed)))
     for family in UPSTREAM_FAMILIES:
         _render_family(rendering, family, rows, texts)
+    dropped = texts.foreign.merged(views).dropped
+    with_export = [(labels, dropped[view.platform, view.upstream]) for labels, view in rows if view.foreign is not None]
+    rendering.add(FOREIGN_SERIES_DROPPED, _single_lines(FOREIGN_SERIES_DROPPED.name, lambda count: count, with_export))
 
 
 def render_streams(rendering: Rendering, views: Sequence[UpstreamView], texts: LabelTexts) -> None:
-    """The families of the streams, and their sampled histograms."""
+    """The families of the streams, their sampled histograms, and what platforms export of their own."""
     keyed = [
         ((state.identity.platform, state.identity.upstream, state.identity.stream), state)
         for view in views
@@ -113,8 +123,28 @@ def render_streams(rendering: Rendering, views: Sequence[UpstreamView], texts: L
     rows = _rows(rendering, keyed, texts.of("streams", STREAM_LABELS, (key for key, _ in keyed)))
     for family in STREAM_FAMILIES:
         _render_family(rendering, family, rows, texts)
+    _render_analytics(rendering, views, rows, texts)
     for sampled in SAMPLED_FAMILIES:
         rendering.add(sampled, list(_histogram_lines(rendering, sampled, views, texts)))
+    for block in texts.foreign.merged(views).blocks:
+        rendering.add_block(*block)
+
+
+def _render_analytics(
+    rendering: Rendering, views: Sequence[UpstreamView], streams: Sequence[_Row[StreamState]], texts: LabelTexts
+) -> None:
+    """The figures over a period, and the numbers without a documented meaning, of streams and of accounts."""
+    keyed = [((view.platform, view.upstream, figures.stream), figures) for view in views for figures in view.analytics]
+    rows = _rows(rendering, keyed, texts.of("analytics", STREAM_LABELS, (key for key, _ in keyed)))
+    for family in ANALYTICS_FAMILIES:
+        _render_family(rendering, family, rows, texts)
+    numbers: dict[str, list[PlatformMetric]] = {}
+    for labels, state in streams:
+        if state.sample.platform_metrics:
+            numbers.setdefault(labels, []).extend(state.sample.platform_metrics)
+    for labels, figures in rows:
+        numbers.setdefault(labels, []).extend(figures.platform_metrics)
+    _render_family(rendering, PLATFORM_METRIC, list(numbers.items()), texts)
 
 
 def _rows(

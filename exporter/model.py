@@ -79,6 +79,53 @@ class PlatformMetric(msgspec.Struct, frozen=True):
     period: str = ""
 
 
+class Analytics(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures over a period, of one stream or of a whole account."""
+
+    stream: str = ""
+    """From a platform its id for the stream, in a view the label; empty: the whole account."""
+    name: str = ""
+    """The label that the configuration gives it."""
+    period: str
+    viewers: int | None = None
+    peak_viewers: int | None = None
+    average_watch_seconds: float | None = None
+    platform_metrics: tuple[PlatformMetric, ...] = ()
+    stale_at: float
+    """Unix seconds from which on it does not count any more."""
+
+
+class ForeignSample(msgspec.Struct, frozen=True):
+    """One series of a platform's own metrics."""
+
+    name: str
+    labels: tuple[tuple[str, str], ...]
+    value: float
+
+
+class ForeignFamily(msgspec.Struct, frozen=True):
+    """One family of a platform's own metrics, as the platform has it."""
+
+    name: str
+    """With what its samples' names begin; the one of a counter ends in ``_total``."""
+    kind: str
+    """``counter``, ``gauge``, ``histogram``, ``summary`` or ``untyped``, or what the platform says instead."""
+    help: str
+    samples: tuple[ForeignSample, ...]
+
+
+class ForeignMetrics(msgspec.Struct, frozen=True, kw_only=True):
+    """What a platform exports of its own, to be passed through."""
+
+    prefix: str
+    """What every name is to begin with."""
+    families: tuple[ForeignFamily, ...]
+    dropped: int
+    """Series beyond the bound, which are in no family."""
+    stale_at: float
+    """Unix seconds from which on it does not count any more."""
+
+
 class StreamSample(msgspec.Struct, frozen=True, kw_only=True):
     """What a platform says about one stream at one moment. None: the platform does not say."""
 
@@ -206,6 +253,8 @@ class UpstreamSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
     round_seconds: float | None = None
     """How long it takes to ask for every stream once, where the request budget is shorter than the interval."""
+    analytics: tuple[Analytics, ...] = ()
+    foreign: ForeignMetrics | None = None
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -275,3 +324,5 @@ class UpstreamView(msgspec.Struct, frozen=True, kw_only=True):
     next_poll_at: float | None = None
     sampled: tuple[SampledHistogram, ...] = ()
     """The histograms of the sampled gauges."""
+    analytics: tuple[Analytics, ...] = ()
+    foreign: ForeignMetrics | None = None

@@ -12,6 +12,8 @@ from typing import Final
 
 from prometheus_client.utils import floatToGoString
 
+OWN_PREFIXES: Final = ("stream_", "process_", "python_")
+"""What the names of the exporter's own metrics begin with."""
 MAX_LABEL_CHARACTERS: Final = 256
 _KEPT_CHARACTERS: Final = 240
 _HASH_DIGITS: Final = 8

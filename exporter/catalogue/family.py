@@ -59,7 +59,7 @@ class Family:
 
 @dataclass(frozen=True, kw_only=True)
 class ViewFamily(Family, Generic[T]):
-    """A family read from what is served: from a ``StreamState`` or an ``UpstreamView``.
+    """A family read from what is served: a ``StreamState``, an ``UpstreamView``, or a part of one.
 
     It has one way of being read, or none while nothing in the model feeds it.
     """
@@ -69,6 +69,6 @@ class ViewFamily(Family, Generic[T]):
     values: Callable[[T], Sequence[Labelled]] | None = None
     """The samples of a family with labels of its own."""
     fields: frozenset[str] = frozenset()
-    """The fields of ``StreamSample`` that it shows; a platform that feeds one of them feeds the family."""
+    """What it shows, as ``Platform.feeds`` names it; a platform that feeds one of them feeds the family."""
     each: str = ""
     """What there is one series for where an object can have several: ``condition``. Empty: one at most."""

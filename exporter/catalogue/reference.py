@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
+from exporter.catalogue.analytics import ANALYTICS_FAMILIES, PLATFORM_METRIC
 from exporter.catalogue.exporter import EXPORTER_FAMILIES, SIDECAR_FAMILIES
-from exporter.catalogue.family import STREAM_LABELS, UPSTREAM_LABELS, Family, Source
+from exporter.catalogue.family import STREAM_LABELS, UPSTREAM_LABELS, Family, Source, ViewFamily
 from exporter.catalogue.sampled import INGEST_BITRATE, SAMPLED_FAMILIES
-from exporter.catalogue.stream_family import StreamFamily
 from exporter.catalogue.streams import STREAM_FAMILIES
-from exporter.catalogue.upstreams import POLLING_FAMILIES, UPSTREAM_FAMILIES
+from exporter.catalogue.upstreams import FOREIGN_SERIES_DROPPED, POLLING_FAMILIES, UPSTREAM_FAMILIES
 from exporter.model import Reason
 from exporter.textformat import bound
 from exporter.upstreams.registry import platforms as registered
 
+_OF_STREAMS: tuple[ViewFamily[Any], ...] = (*STREAM_FAMILIES, *ANALYTICS_FAMILIES, PLATFORM_METRIC)
 _UNITS = (
     ("_timestamp_seconds", "unix seconds"),
     ("_bytes_per_second", "bytes/s"),
@@ -72,6 +73,9 @@ _UPSTREAMS = """\
 
 Every family of an upstream has the labels `platform` and `upstream`, and its series leave with it. Counters by
 `reason` begin at 0, for every reason: {reasons}.
+
+What a platform exports of its own (WAVE does) is passed through beside all this, under a prefix that the configuration
+gives: see docs/upstreams/wave.md. The names are the platform's.
 """
 _EXPORTER = """\
 ## The exporter itself
@@ -115,13 +119,13 @@ def page(platforms: Mapping[str, Feeding]) -> str:
     parts = [
         _INTRODUCTION,
         _STREAMS,
-        _table(("family", "type", "labels", "unit", "series", "source", "meaning"), map(_stream_row, STREAM_FAMILIES)),
+        _table(("family", "type", "labels", "unit", "series", "source", "meaning"), map(_stream_row, _OF_STREAMS)),
         _SAMPLED,
         _table(("family", "labels", "series", "meaning"), map(_sampled_row, SAMPLED_FAMILIES)),
         _table(("family", "bounds (`le`)"), map(_bounds_row, SAMPLED_FAMILIES)),
         f"As bit/s those of `{INGEST_BITRATE.name}` are {_bitrates()}.\n",
         _UPSTREAMS.format(reasons=", ".join(Reason)),
-        _family_table((*UPSTREAM_FAMILIES, *POLLING_FAMILIES), UPSTREAM_LABELS),
+        _family_table((*UPSTREAM_FAMILIES, FOREIGN_SERIES_DROPPED, *POLLING_FAMILIES), UPSTREAM_LABELS),
         _table(("family", "bounds (`le`)"), (_bounds_row(family) for family in POLLING_FAMILIES if family.bounds)),
         _EXPORTER,
         _family_table(EXPORTER_FAMILIES),
@@ -140,8 +144,8 @@ def unit(family: Family) -> str:
     return next((text for ending, text in _UNITS if family.name.endswith(ending)), "")
 
 
-def is_fed(family: StreamFamily, feeds: Collection[str]) -> bool:
-    """Whether a platform that fills these fields of ``StreamSample`` feeds the family."""
+def is_fed(family: ViewFamily[Any], feeds: Collection[str]) -> bool:
+    """Whether a platform that fills these fields feeds the family."""
     return not family.fields.isdisjoint(feeds)
 
 
@@ -158,7 +162,7 @@ def _family_table(families: Iterable[Family], common: Collection[str] = ()) -> s
     return _table(("family", "type", "labels", "unit", "meaning"), rows)
 
 
-def _stream_row(family: StreamFamily) -> tuple[str, ...]:
+def _stream_row(family: ViewFamily[Any]) -> tuple[str, ...]:
     series = f"one per {family.each}" if family.each else "1"
     labels = _labels(family, STREAM_LABELS)
     return _code(family.name), family.kind, labels, unit(family), series, _source(family), _cell(family.help)
@@ -180,7 +184,7 @@ def _bitrates() -> str:
 
 
 def _matrix(platforms: Mapping[str, Feeding]) -> Iterator[Sequence[str]]:
-    for family in STREAM_FAMILIES:
+    for family in _OF_STREAMS:
         if family.name == "stream_health_score_ratio":
             yield [_code(family.name), *(platform.health_score for platform in platforms.values())]
         elif family.source is Source.PLATFORM:
@@ -190,11 +194,11 @@ def _matrix(platforms: Mapping[str, Feeding]) -> Iterator[Sequence[str]]:
 
 def _sums(platforms: Mapping[str, Feeding]) -> Iterator[Sequence[str]]:
     for name, platform in platforms.items():
-        fed = [f for f in STREAM_FAMILIES if f.source is not Source.PLATFORM or is_fed(f, platform.feeds)]
+        fed = [f for f in _OF_STREAMS if f.source is not Source.PLATFORM or is_fed(f, platform.feeds)]
         yield name, str(sum(not family.each for family in fed)), ", ".join(family.each for family in fed if family.each)
 
 
-def _source(family: StreamFamily) -> str:
+def _source(family: ViewFamily[Any]) -> str:
     if family.value is None and family.values is None:
         return "reserved"
     return family.source.value

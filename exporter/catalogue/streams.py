@@ -36,10 +36,6 @@ def _renditions(state: StreamState) -> Sequence[Labelled]:
     return [((rendition.name,), rendition.target_bitrate_bytes_per_second) for rendition in renditions]
 
 
-def _platform_metrics(state: StreamState) -> Sequence[Labelled]:
-    return [((metric.metric, metric.period), metric.value) for metric in state.sample.platform_metrics]
-
-
 def _life() -> Iterator[StreamFamily]:
     yield labelled(
         "stream_info",
@@ -209,24 +205,6 @@ def _recording_and_connection() -> Iterator[StreamFamily]:
     )
 
 
-def _analytics() -> Iterator[StreamFamily]:
-    for name, help_ in (
-        ("stream_analytics_viewers", "Viewers over the period, as the platform's analytics say."),
-        ("stream_analytics_peak_viewers", "The most viewers at once in the period, as the platform's analytics say."),
-        ("stream_analytics_average_watch_seconds", "Seconds that a viewer watched on average in the period."),
-    ):
-        yield labelled(name, help_, "period", each="period", values=None)
-    yield labelled(
-        "stream_platform_metric",
-        "Numbers of the platform without a documented meaning or unit, under their dotted path.",
-        "metric",
-        "period",
-        each="number",
-        values=_platform_metrics,
-        fields=frozenset({"platform_metrics"}),
-    )
-
-
 STREAM_FAMILIES: tuple[StreamFamily, ...] = (
     *_life(),
     *_health(),
@@ -234,5 +212,4 @@ STREAM_FAMILIES: tuple[StreamFamily, ...] = (
     *_outputs_and_audience(),
     *_transport_and_picture(),
     *_recording_and_connection(),
-    *_analytics(),
 )

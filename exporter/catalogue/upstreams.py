@@ -80,6 +80,14 @@ UPSTREAM_FAMILIES: tuple[UpstreamFamily, ...] = (
     ),
 )
 
+FOREIGN_SERIES_DROPPED = Family(
+    name="stream_upstream_foreign_series_dropped",
+    kind=Kind.GAUGE,
+    help="Series of the platform's own export left out of this answer: beyond max_series, or such as would spoil it.",
+    part=Part.UPSTREAMS,
+    labels=UPSTREAM_LABELS,
+)
+
 
 def _counter(name: str, help_: str, *labels: str) -> Family:
     return Family(name=name, kind=Kind.COUNTER, help=help_, part=Part.UPSTREAMS, labels=(*UPSTREAM_LABELS, *labels))

@@ -10,12 +10,13 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import structlog
 
 from exporter.clock import Clock
 from exporter.config.upstream import UpstreamSettings
 from exporter.instruments import Instruments
-from exporter.model import Reason, StreamState, UpstreamSnapshot, UpstreamView
+from exporter.model import Analytics, ForeignMetrics, Reason, StreamState, UpstreamSnapshot, UpstreamView
 from exporter.polling.schedule import Schedule
 from exporter.polling.tracker import Tracker
 from exporter.sampling import SampledHistograms
@@ -70,6 +71,8 @@ class Coordinator:
         self._last_poll: float | None = None
         self._version = ""
         self._clock_skew: float | None = None
+        self._analytics: tuple[Analytics, ...] = ()
+        self._foreign: ForeignMetrics | None = None
         self._fields_told: set[str] = set()
         self._streams_told: set[str] = set()
 
@@ -142,6 +145,7 @@ class Coordinator:
         self.tracker.configure(self.platform.configured_streams())
         self._clock_skew = requests.clock_skew_seconds
         self._version = snapshot.version or self._version
+        self._analytics, self._foreign = tuple(map(self._labelled, snapshot.analytics)), snapshot.foreign
         await _in_steps(self.tracker.apply(snapshot, now, self._clock_skew or 0.0))
         await _in_steps(self._observe(self.tracker.fresh()))
         self._histograms.forget_all_but(state.identity.stream for state in self.tracker.states())
@@ -169,6 +173,11 @@ class Coordinator:
             self._histograms.observe(state)
             if index % OBSERVATIONS_PER_STEP == OBSERVATIONS_PER_STEP - 1:
                 yield
+
+    def _labelled(self, figures: Analytics) -> Analytics:
+        """With the stream's label in place of its id; what is of the whole account has neither."""
+        label = self.tracker.labels.label_beside(figures.stream, figures.name) if figures.stream else ""
+        return msgspec.structs.replace(figures, stream=label, name="")
 
     def _pause(self) -> float | None:
         until = self.client.rate_limit.paused_until
@@ -210,6 +219,7 @@ class Coordinator:
 
     def _publish(self) -> None:
         until_next = self._schedule.due - self._clock.monotonic()
+        now = self._clock.now()
         self._store.publish(
             UpstreamView(
                 platform=self.settings.platform,
@@ -227,8 +237,10 @@ class Coordinator:
                 last_error=str(self._error) if self._error else "",
                 last_error_reason=self._error.reason if self._error else None,
                 last_poll_at=self._last_poll,
-                next_poll_at=self._clock.now() + until_next,
+                next_poll_at=now + until_next,
                 sampled=self._histograms.snapshot(),
+                analytics=tuple(figures for figures in self._analytics if now < figures.stale_at),
+                foreign=self._foreign if self._foreign is not None and now < self._foreign.stale_at else None,
             )
         )
 

@@ -52,6 +52,13 @@ class LabelBook:
         self._taken.add(label)
         return label
 
+    def label_beside(self, stream_id: str, name: str) -> str:
+        """The label of something that has no stream here, and takes no label away from any.
+
+        ``name`` is what the configuration calls it; with the id of a configured stream it has that one's label.
+        """
+        return name or self._configured.get(stream_id) or self._wanted(stream_id, "")
+
     def known(self, stream_id: str) -> str | None:
         """The label that the stream has; None: it has none yet."""
         return self._labels.get(stream_id)

@@ -16,13 +16,14 @@ EARLY_RATIO = 0.05
 class Periodic(Generic[T]):
     """One value, when it was asked for, and for how long it counts."""
 
-    __slots__ = ("_asked_at", "_clock", "_interval", "_stored_at", "_value")
+    __slots__ = ("_asked_at", "_asked_before", "_clock", "_interval", "_stored_at", "_value")
 
     def __init__(self, interval: float, clock: Clock) -> None:
         """``interval``: seconds between two questions."""
         self._interval = interval
         self._clock = clock
         self._asked_at: float | None = None
+        self._asked_before: float | None = None
         self._stored_at = 0.0
         self._value: T | None = None
 
@@ -47,7 +48,12 @@ class Periodic(Generic[T]):
 
     def asked(self) -> None:
         """It was asked for now, whatever comes of it: a question that fails is not repeated before its time."""
+        self._asked_before = self._asked_at
         self._asked_at = self._clock.monotonic()
+
+    def not_asked(self) -> None:
+        """The question was not sent after all: it is as due as it was before."""
+        self._asked_at = self._asked_before
 
     def store(self, value: T) -> None:
         """The answer."""

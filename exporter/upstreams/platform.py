@@ -26,7 +26,7 @@ class Platform(ABC, Generic[SettingsT]):
     health_score: ClassVar[str] = "derived"
     """``reported`` when the platform has a score of its own, else ``derived``."""
     feeds: ClassVar[frozenset[str]] = frozenset()
-    """The fields of ``StreamSample`` that this platform can fill: for the reference page."""
+    """The fields of ``StreamSample`` that this platform can fill, and ``analytics``: for the reference page."""
     ids_are_keys: ClassVar[bool] = False
     """Whether knowing a stream's id is enough to publish it."""
     requests_per_minute_limit: ClassVar[int | None] = None

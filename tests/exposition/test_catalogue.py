@@ -1,18 +1,31 @@
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from exporter.catalogue import FAMILIES
-from exporter.catalogue.family import STREAM_LABELS, UPSTREAM_LABELS, Family, Kind, Part
+from exporter.catalogue.analytics import ANALYTICS_FAMILIES, PLATFORM_METRIC
+from exporter.catalogue.family import STREAM_LABELS, UPSTREAM_LABELS, Family, Kind, Part, ViewFamily
 from exporter.catalogue.sampled import SAMPLED_FAMILIES
 from exporter.catalogue.streams import STREAM_FAMILIES
 from exporter.exposition import Exposition
 from exporter.instruments import Instruments
-from exporter.model import HealthReason, PlatformMetric, Reason, Rendition, StreamSample, StreamState, UpstreamView
+from exporter.model import (
+    Analytics,
+    ForeignMetrics,
+    HealthReason,
+    PlatformMetric,
+    Reason,
+    Rendition,
+    StreamSample,
+    StreamState,
+    UpstreamView,
+)
 from exporter.sampling import SampledHistograms
 from exporter.textformat import heading, label_text
 from tests.exposition.made import stream, view
@@ -20,6 +33,7 @@ from tests.real.tools import tool
 
 COMMITTED = Path(__file__).parent / "families.txt"
 
+OF_STREAMS: tuple[ViewFamily[Any], ...] = (*STREAM_FAMILIES, *ANALYTICS_FAMILIES, PLATFORM_METRIC)
 NOT_IN_A_FAMILY = {"id"}
 """Fields of a sample that are not exposed by themselves."""
 
@@ -62,7 +76,7 @@ def test_labels_begin_with_those_of_its_part(family: Family) -> None:
 
 
 def test_every_field_of_a_sample_is_in_a_family_and_no_other() -> None:
-    shown = frozenset().union(*(family.fields for family in STREAM_FAMILIES))
+    shown = frozenset().union(*(family.fields for family in OF_STREAMS)) - {"analytics"}
     # shown through what the exporter makes of it: a state's score
     assert shown == set(StreamSample.__struct_fields__) - NOT_IN_A_FAMILY - {"health_score_ratio"}
 
@@ -114,6 +128,12 @@ def full_answer() -> bytes:
         clock_skew_seconds=0.0,
         rate_limit_remaining=1,
         sampled=histograms.snapshot(),
+        analytics=(
+            Analytics(
+                stream="main", period="24h", viewers=1, peak_viewers=1, average_watch_seconds=1.5, stale_at=math.inf
+            ),
+        ),
+        foreign=ForeignMetrics(prefix="wave_", families=(), dropped=0, stale_at=math.inf),
     )
     failing = view(upstream="other", up=False, last_error_reason=Reason.TLS)
     return Exposition(lambda: (full, failing), instruments).render()
@@ -130,7 +150,7 @@ def headings_of(text: bytes) -> set[str]:
 
 
 def test_everything_that_has_a_reader_is_in_a_full_answer() -> None:
-    unread = {f.name for f in STREAM_FAMILIES if f.value is None and f.values is None}
+    unread = {f.name for f in OF_STREAMS if f.value is None and f.values is None}
     unread |= {f.name for f in FAMILIES if f.source == "alerting sidecar"}
     assert headings_of(full_answer()) >= {family.name for family in FAMILIES} - unread
     assert not headings_of(full_answer()) & unread

@@ -17,11 +17,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from exporter.catalogue.analytics import ANALYTICS_FAMILIES, PLATFORM_METRIC
 from exporter.catalogue.family import Kind, ViewFamily
 from exporter.catalogue.sampled import SAMPLED_FAMILIES
 from exporter.catalogue.streams import STREAM_FAMILIES
 from exporter.catalogue.upstreams import UPSTREAM_FAMILIES
 from exporter.model import (
+    Analytics,
     HealthReason,
     Identity,
     PlatformMetric,
@@ -71,7 +73,18 @@ class Reference(Collector):
             yield from self.family(upstream_family, upstreams)
         for stream_family in STREAM_FAMILIES:
             yield from self.family(stream_family, streams)
+        yield from self.analytics(streams)
         yield from self.histograms()
+
+    def analytics(self, streams: Sequence[tuple[tuple[str, ...], Any]]) -> Iterator[Metric]:
+        figures = first_of_each(
+            ((view.platform, view.upstream, item.stream), item) for view in self.views for item in view.analytics
+        )
+        for family in ANALYTICS_FAMILIES:
+            yield from self.family(family, figures)
+        numbers = [(identity, state.sample.platform_metrics) for identity, state in streams]
+        numbers += [(identity, item.platform_metrics) for identity, item in figures]
+        yield from self.family(PLATFORM_METRIC, numbers)
 
     def family(self, family: ViewFamily[Any], objects: Sequence[tuple[tuple[str, ...], Any]]) -> Iterator[Metric]:
         kind = CounterMetricFamily if family.kind is Kind.COUNTER else GaugeMetricFamily
@@ -178,6 +191,18 @@ def histograms() -> st.SearchStrategy[SampledHistogram]:
     )
 
 
+ANALYTICS = st.builds(
+    Analytics,
+    stream=st.sampled_from(["", "a", "b"]) | ANY_TEXT,
+    period=ANY_TEXT,
+    viewers=st.none() | st.integers(0, 9),
+    peak_viewers=st.none() | st.integers(0, 9),
+    average_watch_seconds=st.none() | st.floats(),
+    platform_metrics=st.lists(st.builds(PlatformMetric, st.sampled_from("xy"), NUMBER, ANY_TEXT), max_size=2).map(
+        tuple
+    ),
+    stale_at=st.just(math.inf),
+)
 VIEWS = st.lists(st.tuples(ANY_TEXT, ANY_TEXT), max_size=2, unique=True).flatmap(
     lambda names: st.tuples(
         *(
@@ -192,6 +217,7 @@ VIEWS = st.lists(st.tuples(ANY_TEXT, ANY_TEXT), max_size=2, unique=True).flatmap
                 streams=st.lists(states(platform, upstream), max_size=3).map(tuple),
                 clock_skew_seconds=st.none() | NUMBER,
                 sampled=st.lists(histograms(), max_size=3).map(tuple),
+                analytics=st.lists(ANALYTICS, max_size=2).map(tuple),
             )
             for platform, upstream in names
         )

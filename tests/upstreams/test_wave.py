@@ -804,7 +804,7 @@ def test_everything_that_may_be_set(tmp_path: Path) -> None:
     )
     assert made.ice_candidates == 120.0
     assert made.analytics is not None
-    assert (made.analytics.streams, made.analytics.interval) == (("str_xyz789",), 300.0)
+    assert ([stream.id for stream in made.analytics.streams], made.analytics.interval) == (["str_xyz789"], 300.0)
     assert made.prometheus is not None
     assert (made.prometheus.max_series, made.prometheus.interval) == (9, 30.0)
 
@@ -860,4 +860,4 @@ def test_it_announces_every_field_that_it_fills() -> None:
     unset = StreamSample(id="")
     filled = {name for name in StreamSample.__struct_fields__ if getattr(DOCUMENTED, name) != getattr(unset, name)}
     others = {"end_timestamp_seconds", "egress_bitrate_bytes_per_second", "ice_candidates", "ice_gathering_complete"}
-    assert filled - {"id"} | others | {"platform_metrics"} == PLATFORM.feeds
+    assert filled - {"id"} | others | {"platform_metrics", "analytics"} == PLATFORM.feeds

@@ -22,6 +22,11 @@ class Pace(msgspec.Struct, frozen=True):
         share = min(1.0, self.interval_seconds / self.window_seconds)
         return max(1, math.floor(self.usable * share))
 
+    def needed_soon(self, sessions: int) -> int:
+        """Requests for sessions in the further polls of a window that begins now."""
+        further_polls = max(0, math.ceil(self.window_seconds / self.interval_seconds) - 1)
+        return further_polls * min(sessions, self.per_poll)
+
     def round_seconds(self, sessions: int) -> float | None:
         """How long it takes to ask for each session once; None where every poll asks for all of them."""
         if sessions <= self.per_poll:

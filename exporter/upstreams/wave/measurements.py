@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -13,12 +12,9 @@ import msgspec
 from exporter.model import PlatformMetric
 from exporter.upstreams.records import Fields, Record
 from exporter.upstreams.wave.aliases import MEASURED, NOT_MAPPED, QUALITY, Alias, Kind, Scope, normalised, scope_of
+from exporter.upstreams.wave.numbers import MAX_DEPTH, MAX_LEAVES, first_numbers
 
-MAX_DEPTH = 4
-MAX_LEAVES = 2000
-"""Values looked at in one object: far beyond any real session, and a bound for what is not one."""
 MAX_PLATFORM_METRICS = 50
-MAX_NUMBER = sys.float_info.max
 _RESOLUTION = re.compile(r"\s*(\d{2,5})\s*[x×]\s*(\d{2,5})\s*", re.IGNORECASE)
 
 
@@ -54,7 +50,8 @@ def read_measurements(session: Record, fields: Fields) -> Measurements:
             if value is not None:
                 facts[field] = value
     _add_resolution(facts)
-    return Measurements(facts, tuple(_numbers(leaf for leaf in quality + measured if leaf.path not in used)))
+    others = ((leaf.path, leaf.value) for leaf in quality + measured if leaf.path not in used)
+    return Measurements(facts, first_numbers(others, limit=MAX_PLATFORM_METRICS))
 
 
 def _leaves(session: Record, name: str) -> list[Leaf]:
@@ -122,14 +119,3 @@ def _add_resolution(facts: dict[str, float | int | str]) -> None:
     width, height = facts.get("width_pixels"), facts.get("height_pixels")
     if width and height:
         facts["resolution"] = f"{width}x{height}"
-
-
-def _numbers(leaves: Iterable[Leaf]) -> list[PlatformMetric]:
-    """The numbers among these values, the same ones whatever order they come in."""
-    numbers = [
-        PlatformMetric(".".join(leaf.path), float(leaf.value))
-        for leaf in leaves
-        if isinstance(leaf.value, (int, float)) and not isinstance(leaf.value, bool) and abs(leaf.value) <= MAX_NUMBER
-    ]
-    numbers.sort(key=lambda number: number.metric)
-    return numbers[:MAX_PLATFORM_METRICS]

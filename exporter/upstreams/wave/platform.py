@@ -14,6 +14,8 @@ from exporter.upstreams.ratelimit import DEFAULT_WINDOW_SECONDS
 from exporter.upstreams.records import Fields
 from exporter.upstreams.wave.budget import Pace, Turns
 from exporter.upstreams.wave.candidates import CandidateBook
+from exporter.upstreams.wave.extra import was_not_sent
+from exporter.upstreams.wave.extras import Extras, requests_per_minute
 from exporter.upstreams.wave.sessions import ask_session
 from exporter.upstreams.wave.sessions_file import SessionsFile, WaveSession
 from exporter.upstreams.wave.settings import WaveSettings
@@ -38,7 +40,7 @@ class WavePlatform(Platform[WaveSettings]):
             "ingest_bytes", "egress_bytes", "viewers", "viewers_peak",
             "latency_seconds", "target_latency_seconds", "round_trip_time_seconds", "jitter_seconds",
             "packet_loss_ratio", "frames_per_second", "width_pixels", "height_pixels", "dropped_frames", "frames",
-            "ice_candidates", "ice_gathering_complete", "platform_metrics",
+            "ice_candidates", "ice_gathering_complete", "platform_metrics", "analytics",
         }
     )  # fmt: skip
 
@@ -47,6 +49,7 @@ class WavePlatform(Platform[WaveSettings]):
         self._file = None if settings.sessions_file is None else SessionsFile(settings.sessions_file, settings.name)
         self._turns = Turns()
         self._candidates = None if settings.ice_candidates is None else CandidateBook(clock, settings.ice_candidates)
+        self._extras = Extras(settings, client, clock)
         self._answered_at: float | None = None
 
     def configured_streams(self) -> tuple[WaveSession, ...]:
@@ -58,20 +61,23 @@ class WavePlatform(Platform[WaveSettings]):
         return *own, *(s for s in self._file.sessions() if s.id not in ids and s.name not in names)
 
     async def poll(self, requests: Requests) -> UpstreamSnapshot:
-        """Every session the budget allows, those that waited longest first; then the ICE candidates that are due."""
+        """Every session the budget allows, those that waited longest first; then what is due of everything else."""
         fields = Fields()
         wanted = [session.id for session in self.configured_streams()]
         outcomes = await self._ask(requests, wanted, fields)
         errors = {id_: outcome for id_, outcome in outcomes.items() if isinstance(outcome, UpstreamError)}
         samples = [outcome for outcome in outcomes.values() if isinstance(outcome, StreamSample)]
-        unsent = {id_ for id_, error in errors.items() if error.reason is Reason.RATE_LIMITED and error.status is None}
+        unsent = {id_ for id_, error in errors.items() if was_not_sent(error)}
         self._turns.missed(unsent)
         self._check(wanted, samples, errors)
         failures = {id_: error.reason for id_, error in errors.items() if id_ not in unsent}
         if self._candidates is not None:
             self._candidates.forget_all_but(wanted)
-            failures |= await self._candidates.ask_due(requests, samples, requests.budget(), fields)
+            failures |= await self._candidates.ask_due(requests, samples, self._left_over(requests, wanted), fields)
             samples = [self._candidates.added_to(sample) for sample in samples]
+        await self._extras.ask_due(requests, self._left_over(requests, wanted), fields)
+        if not wanted and self._extras.fault is not None:
+            raise self._extras.fault
         pace = self._pace()
         return UpstreamSnapshot(
             streams=tuple(samples),
@@ -80,16 +86,21 @@ class WavePlatform(Platform[WaveSettings]):
             postponed=frozenset(wanted) - outcomes.keys() | unsent,
             dropped_fields=dict(fields.dropped),
             round_seconds=None if pace is None else pace.round_seconds(len(wanted)),
+            analytics=self._extras.analytics,
+            foreign=self._extras.foreign,
         )
 
     @classmethod
     def requests_per_minute(cls, settings: WaveSettings) -> float:
-        """One request per session and poll; ICE candidates once per session and interval until they are complete."""
+        """One request per session and poll; ICE candidates once per session and interval until they are complete.
+
+        What is asked for besides comes on top, each at its own interval.
+        """
         sessions = len(settings.sessions)
         per_minute = 60.0 * sessions / settings.interval
         if settings.ice_candidates is not None:
             per_minute += 60.0 * sessions / settings.ice_candidates
-        return per_minute
+        return per_minute + requests_per_minute(settings)
 
     async def _ask(self, requests: Requests, wanted: Sequence[str], fields: Fields) -> Outcomes:
         """The sessions whose turn it is; the very first one alone, as its answer says what the limit is."""
@@ -112,6 +123,13 @@ class WavePlatform(Platform[WaveSettings]):
             # while the platform wants a pause, each request waits for its end, or says that it was not sent
             return None
         return min(requests.budget() or 0, max(0, pace.per_poll - asked))
+
+    def _left_over(self, requests: Requests, wanted: Sequence[str]) -> int | None:
+        """How many requests this poll may make besides those for sessions, without taking any from the next polls'."""
+        budget, pace = requests.budget(), self._pace()
+        if budget is None or pace is None:
+            return budget
+        return max(0, budget - pace.needed_soon(len(wanted)))
 
     def _pace(self) -> Pace | None:
         limit = self.client.rate_limit

@@ -24,11 +24,10 @@ from exporter.config.reading import refuse, refuse_all
 from exporter.config.secrets import Secret
 from exporter.config.section import Section
 from exporter.config.upstream import UpstreamSettings
+from exporter.textformat import OWN_PREFIXES
 from exporter.upstreams.wave.sessions_file import Identifier, SessionsFileError, WaveSession, read_sessions
 
 DAY_SECONDS = 86_400.0
-TAKEN_PREFIXES = ("stream_", "process_", "python_")
-"""Names of the exporter's own metrics begin like this."""
 
 OwnInterval = Between(1.0, DAY_SECONDS, format_duration)
 
@@ -52,15 +51,38 @@ def _refuse_discover(_: Any) -> None:
 
 
 def _free_prefix(prefix: str) -> str:
-    if prefix.startswith(TAKEN_PREFIXES):
-        raise refuse(f"a prefix that does not begin with {' or '.join(TAKEN_PREFIXES)}")
+    if prefix.startswith(OWN_PREFIXES):
+        raise refuse(f"a prefix that does not begin with {' or '.join(OWN_PREFIXES)}")
     return prefix
+
+
+def _no_two_alike(streams: tuple[AnalyticsStream, ...]) -> tuple[AnalyticsStream, ...]:
+    labels: set[str] = set()
+    for stream in streams:
+        if {stream.id, stream.name or stream.id} & labels:
+            raise refuse("each id and name once", found="the id or name of another stream")
+        labels |= {stream.id, stream.name or stream.id}
+    return streams
+
+
+class AnalyticsStream(Section):
+    """A stream whose figures are asked for."""
+
+    id: Identifier = Field(description="The stream's id in the analytics.")
+    name: Text | None = Field(
+        default=None, description="The value of its label `stream`: that of a session, where they are the same."
+    )
 
 
 class AnalyticsSettings(Section):
     """Figures over a period, from WAVE's analytics."""
 
-    streams: tuple[Identifier, ...] = Field(default=(), description="The stream ids of the analytics.")
+    streams: Annotated[
+        tuple[Annotated[AnalyticsStream, BeforeValidator(_bare_id)], ...], AfterValidator(_no_two_alike)
+    ] = Field(
+        default=(),
+        description="The streams to ask for: bare ids, or mappings of `id` and `name`, their label `stream`.",
+    )
     period: Literal["1h", "24h", "7d", "30d"] = Field(default="24h", description="The period of the streams' figures.")
     dashboards: Flag = Field(default=False, description="The numbers of the dashboards, too.")
     dashboards_period: Literal["1d", "7d", "30d", "90d"] = Field(default="7d", description="The dashboards' period.")
