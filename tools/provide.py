@@ -183,8 +183,10 @@ def relocate_chromium(unpacked: Path, target: Path) -> None:
     folders = {library.parent for library in unpacked.glob("usr/lib/*-linux-gnu*/**/*.so*")}
     libraries = shlex.quote(":".join(str(target / folder.relative_to(unpacked)) for folder in sorted(folders)))
     fonts = "".join(f"<dir>{folder}</dir>" for folder in (target / "usr/share/fonts", "/usr/share/fonts"))
+    # without the rules of an installed fontconfig, any family might stand in for one that is not there
+    rule = '<match><edit name="family" mode="append_last"><string>DejaVu Sans</string></edit></match>'
     (unpacked / "fonts.conf").write_text(
-        f"<fontconfig>{fonts}<cachedir>{target / 'font-cache'}</cachedir></fontconfig>\n"
+        f"<fontconfig>{fonts}{rule}<cachedir>{target / 'font-cache'}</cachedir></fontconfig>\n"
     )
     program = shlex.quote(str(target / "usr" / "lib" / "chromium" / "chromium"))
     wrapper = unpacked / "chromium"

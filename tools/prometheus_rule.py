@@ -1,0 +1,35 @@
+"""``python -m tools.prometheus_rule`` prints the alert rules as a PrometheusRule of the Prometheus operator."""
+
+from __future__ import annotations
+
+from textwrap import indent
+
+from exporter.alerting.rulefiles import Dialect, alerts_file, recordings_file
+from exporter.alerting.thresholds import rules_in_force
+
+_HEAD = """\
+# Made from the exporter's table of rules by `make generate`; make it again rather than edit it.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: stream-exporter
+  labels: {app.kubernetes.io/name: stream-exporter}
+spec:
+  groups:
+"""
+
+
+def manifest() -> str:
+    """All rules of the rule files, recordings first."""
+    dialect = Dialect()
+    files = (recordings_file(dialect), alerts_file(rules_in_force(), dialect))
+    return _HEAD + "".join(indent(_groups(file), "  ") for file in files)
+
+
+def _groups(file: str) -> str:
+    """The text below ``groups:``."""
+    return file.partition("\ngroups:\n")[2]
+
+
+if __name__ == "__main__":
+    print(manifest(), end="")
