@@ -133,7 +133,7 @@ async def test_the_page_names_each_upstream_and_links_the_rest(tmp_path: Path) -
         assert __version__ in before
         assert "not polled yet" in before or "down" in before
         for path in ("/own/path", "/config", "/-/healthy", "/-/ready"):
-            assert f'href="{path}"' in before
+            assert f'href=".{path}"' in before
             async with session.get(path) as linked:
                 assert linked.status in (200, 503)
         await polled(session)

@@ -1,0 +1,121 @@
+// A list of any length of which only the rows in sight are in the document.
+
+const ROWS_AROUND = 8;
+
+/**
+ * Rows of one height, in the window's own scrolling. `make(item)` gives `{node, update(item)}`; every node holds one
+ * link, by which the keyboard moves. `seen(items)` is told which items are in the document.
+ */
+export class List {
+  constructor(container, make, seen) {
+    this.container = container;
+    this.make = make;
+    this.seen = seen;
+    this.items = [];
+    this.rows = new Map();
+    this.waiting = false;
+    const later = () => this.later();
+    addEventListener("scroll", later, { passive: true });
+    addEventListener("resize", later, { passive: true });
+    container.addEventListener("keydown", (event) => this.moveByKey(event));
+  }
+
+  show(items) {
+    this.items = items;
+    this.draw();
+  }
+
+  later() {
+    if (this.waiting) return;
+    this.waiting = true;
+    requestAnimationFrame(() => {
+      this.waiting = false;
+      this.draw();
+    });
+  }
+
+  /** Put the rows in sight into the document, in order, and take the others out. */
+  draw() {
+    if (!this.container.isConnected || this.container.offsetParent === null) return;
+    const height = rowHeight(this.container);
+    this.container.style.height = `${this.items.length * height}px`;
+    const above = -this.container.getBoundingClientRect().top;
+    const first = Math.max(0, Math.floor(above / height) - ROWS_AROUND);
+    const end = Math.min(this.items.length, Math.ceil((above + innerHeight) / height) + ROWS_AROUND);
+    const indices = [];
+    for (let index = first; index < end; index += 1) indices.push(index);
+    this.keepFocused(indices);
+    const focused = this.container.contains(document.activeElement) ? document.activeElement : null;
+    this.place(indices, height);
+    // Moving a row takes the focus from it.
+    if (focused?.isConnected && focused !== document.activeElement) focused.focus({ preventScroll: true });
+    this.seen(indices.map((index) => this.items[index]));
+  }
+
+  /** The row that has the keyboard's focus stays, wherever it is. */
+  keepFocused(indices) {
+    const key = document.activeElement?.closest?.("[data-key]")?.dataset.key;
+    if (key === undefined || !this.rows.has(key)) return;
+    const index = this.items.findIndex((item) => item.key === key);
+    if (index < 0 || (indices.length > 0 && index >= indices[0] && index <= indices.at(-1))) return;
+    if (indices.length === 0 || index > indices.at(-1)) indices.push(index);
+    else indices.unshift(index);
+  }
+
+  place(indices, height) {
+    const wanted = new Set(indices.map((index) => this.items[index].key));
+    for (const [key, row] of this.rows) {
+      if (wanted.has(key)) continue;
+      row.node.remove();
+      this.rows.delete(key);
+    }
+    let before = this.container.firstChild;
+    for (const index of indices) {
+      const item = this.items[index];
+      let row = this.rows.get(item.key);
+      if (row === undefined) {
+        row = this.make(item);
+        row.node.dataset.key = item.key;
+        this.rows.set(item.key, row);
+      }
+      row.update(item);
+      row.node.setAttribute("aria-rowindex", index + 2);
+      row.node.style.transform = `translateY(${index * height}px)`;
+      if (row.node === before) before = before.nextSibling;
+      else this.container.insertBefore(row.node, before);
+    }
+  }
+
+  /** Give the keyboard to the row of an item, scrolled into sight. */
+  focus(index) {
+    const item = this.items[index];
+    if (item === undefined) return;
+    const height = rowHeight(this.container);
+    const top = this.container.getBoundingClientRect().top + index * height;
+    const header = parseFloat(getComputedStyle(this.container).scrollMarginTop) || 0;
+    if (top < header) scrollBy(0, top - header);
+    else if (top + height > innerHeight) scrollBy(0, top + height - innerHeight);
+    this.draw();
+    this.rows.get(item.key)?.node.querySelector("a").focus({ preventScroll: true });
+  }
+
+  moveByKey(event) {
+    const key = event.target.closest?.("[data-key]")?.dataset.key;
+    const from = this.items.findIndex((item) => item.key === key);
+    if (from < 0 || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    const page = Math.max(1, Math.floor(innerHeight / rowHeight(this.container)) - 2);
+    const last = this.items.length - 1;
+    const to = { ArrowDown: from + 1, ArrowUp: from - 1, PageDown: from + page, PageUp: from - page, Home: 0, End: last }[
+      event.key
+    ];
+    if (to === undefined) return;
+    event.preventDefault();
+    this.focus(Math.min(Math.max(to, 0), last));
+  }
+}
+
+/** In pixels; the style sheet says it in rem, so that it grows with the reader's type. */
+function rowHeight(container) {
+  const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
+  return parseFloat(getComputedStyle(container).getPropertyValue("--row-height")) * rem;
+}

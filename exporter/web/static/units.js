@@ -1,0 +1,65 @@
+// Figures as people who work with video read them. Everything comes in base units and goes out as text.
+
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const day = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
+
+/** Bytes per second as bit/s. */
+export function bitrate(bytesPerSecond) {
+  return scaled(bytesPerSecond * 8, ["bit/s", "kbit/s", "Mbit/s", "Gbit/s"]);
+}
+
+export function bytes(count) {
+  return scaled(count, ["B", "kB", "MB", "GB", "TB", "PB"]);
+}
+
+export function count(value) {
+  return whole.format(value);
+}
+
+export function percent(ratio) {
+  const value = ratio * 100;
+  return `${value > 0 && value < 10 ? digits(value) : Math.round(value)} %`;
+}
+
+export function frameRate(framesPerSecond) {
+  return `${digits(framesPerSecond)} fps`;
+}
+
+/** A delay: milliseconds below a second. */
+export function delay(seconds) {
+  return seconds < 1 ? `${Math.round(seconds * 1000)} ms` : `${digits(seconds)} s`;
+}
+
+/** How long something takes or lasts, in one unit. */
+export function span(seconds) {
+  if (seconds < 100) return `${Math.max(0, Math.round(seconds))} s`;
+  if (seconds < 100 * 60) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 48 * 3600) return `${Math.round(seconds / 3600)} h`;
+  return `${Math.round(seconds / 86400)} d`;
+}
+
+/** Unix seconds as a time of today. */
+export function timeOfDay(timestamp) {
+  return clock.format(timestamp * 1000);
+}
+
+/** Unix seconds as date and time. */
+export function moment(timestamp) {
+  return day.format(timestamp * 1000);
+}
+
+function scaled(value, units) {
+  let at = 0;
+  while (Math.abs(value) >= 999.5 && at < units.length - 1) {
+    value /= 1000;
+    at += 1;
+  }
+  return `${digits(value)} ${units[at]}`;
+}
+
+/** Three digits at most behind which nobody looks: 4.21, 12.5, 128. */
+function digits(value) {
+  const size = Math.abs(value);
+  return String(Number(value.toFixed(size < 9.995 ? 2 : size < 99.95 ? 1 : 0)));
+}
