@@ -16,14 +16,12 @@ from exporter.clock import Clock
 from exporter.model import StreamState, UpstreamView
 from exporter.sidecar_instruments import EventOutcome, SidecarInstruments
 from exporter.tracebacks import describe
-from exporter.upstreams.client import Requests, UpstreamClient
+from exporter.upstreams.client import UpstreamClient
 from exporter.upstreams.errors import UpstreamError
-from exporter.upstreams.records import Fields, Record
+from exporter.upstreams.wave.events import LARGEST_BATCH, track_events
 
 log = structlog.get_logger()
 
-BATCH_ENDPOINT = "POST /analytics/events/batch"
-LARGEST_BATCH = 100
 CAPACITY = 1000
 TIMEOUT_SECONDS = 10.0
 BACK_OFF_SECONDS = 1.0
@@ -54,15 +52,6 @@ def session_of(alert: Alert, state: StreamState | None) -> str:
     if alert.platform == "wave" and state is not None and state.sample.session:
         return state.sample.session
     return f"{alert.key.upstream}/{alert.key.stream}"
-
-
-async def track(requests: Requests, events: list[Event]) -> tuple[int, int]:
-    """Send at most 100 events; how many were accepted and rejected. Raises ``UpstreamError``."""
-    answer = await requests.post(BATCH_ENDPOINT, body={"events": events})
-    result = Record.of(answer.data, Fields()) if answer.data is not None else None
-    rejected = (result.count("rejected") if result else None) or 0
-    rejected = min(rejected, len(events))
-    return len(events) - rejected, rejected
 
 
 class EventSender:
@@ -133,7 +122,7 @@ class EventSender:
         if client is None:
             return False
         try:
-            accepted, rejected = await track(client.requests(TIMEOUT_SECONDS), batch)
+            accepted, rejected = await track_events(client.requests(TIMEOUT_SECONDS), batch)
         except UpstreamError as error:
             if not self._failures:
                 log.warning("wave takes no events", upstream=client.upstream, error=str(error))

@@ -38,7 +38,7 @@ _NOTHING: tuple[Auth, Mapping[str, str]] = NoAuth(), NO_HEADERS
 class Call:
     """One request, ready to be sent as often as it takes."""
 
-    __slots__ = ("_headers", "auth", "body", "endpoint", "safe", "url", "wants_json")
+    __slots__ = ("_headers", "auth", "body", "endpoint", "keep_refusal", "safe", "url", "wants_json")
 
     def __init__(
         self,
@@ -50,6 +50,7 @@ class Call:
         wants_json: bool,
         auth: bool,
         safe: bool,
+        keep_refusal: bool,
     ) -> None:
         self.endpoint = endpoint
         self.url = url
@@ -57,6 +58,7 @@ class Call:
         self.wants_json = wants_json
         self.auth = auth
         self.safe = safe
+        self.keep_refusal = keep_refusal
         self._headers = headers
 
     def headers(self, credentials: Mapping[str, str]) -> Mapping[str, str]:
@@ -198,9 +200,11 @@ class Attempts:
         """The answer, read and decoded; raises when it can't be used."""
         endpoint, status = call.endpoint.template, response.status
         if not 200 <= status < 300:
-            await _drain(response)
+            body = await _drain(response)
             self.usable += status == 404
-            raise refused(status, endpoint, response.headers.get("Location"), self._pause_asked(response, date))
+            error = refused(status, endpoint, response.headers.get("Location"), self._pause_asked(response, date))
+            error.refusal = body if call.keep_refusal else b""
+            raise error
         body = await read_body(response, self._client.max_body_bytes, endpoint)
         data, text = None, None
         if not call.wants_json:
@@ -221,9 +225,10 @@ class Attempts:
         return seconds
 
 
-async def _drain(response: aiohttp.ClientResponse) -> None:
+async def _drain(response: aiohttp.ClientResponse) -> bytes:
     """Read what belongs to a refusal; whatever is wrong with it, the status is what counts."""
     try:
-        await read_body(response, DRAINED_BYTES, "")
+        return await read_body(response, DRAINED_BYTES, "")
     except (UpstreamError, aiohttp.ClientError, OSError):
         response.close()
+        return b""

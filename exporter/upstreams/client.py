@@ -193,7 +193,9 @@ class Requests:
         **path: object,
     ) -> Coroutine[Any, Any, Answer]:
         """Ask for ``endpoint`` (``GET /stream/{id}``), its placeholders filled from ``path``."""
-        return self.request(endpoint, params=params, json=json, headers=headers, auth=auth, safe=True, **path)
+        return self.request(
+            endpoint, params=params, json=json, headers=headers, auth=auth, safe=True, keep_refusal=False, **path
+        )
 
     def post(
         self,
@@ -209,7 +211,15 @@ class Requests:
     ) -> Coroutine[Any, Any, Answer]:
         """Send ``body`` as JSON. ``safe``: it is a query that changes nothing, and may be sent again."""
         return self.request(
-            endpoint, body=body, safe=safe, params=params, json=json, headers=headers, auth=auth, **path
+            endpoint,
+            body=body,
+            safe=safe,
+            params=params,
+            json=json,
+            headers=headers,
+            auth=auth,
+            keep_refusal=False,
+            **path,
         )
 
     async def request(
@@ -222,15 +232,18 @@ class Requests:
         json: bool = True,
         headers: Mapping[str, str] | None = None,
         auth: bool = True,
+        keep_refusal: bool = False,
         **path: object,
     ) -> Answer:
         """Any method; with ``json`` the answer's body is decoded, else it is a text.
+
+        ``keep_refusal``: the error of a refusal carries what the platform answered.
 
         Raises ``UpstreamError``: for every status outside of 200 to 299, and for every fault on the way.
         """
         template = endpoint_of(endpoint)
         url = self._client.url_of(template.path(path), params)
-        call = Call(template, url, body, headers, wants_json=json, auth=auth, safe=safe)
+        call = Call(template, url, body, headers, wants_json=json, auth=auth, safe=safe, keep_refusal=keep_refusal)
         left = self.deadline - self._clock.monotonic()
         if left <= 0:
             raise UpstreamError(Reason.TIMEOUT, f"{endpoint}: not sent, the poll's time is over")

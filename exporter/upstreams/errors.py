@@ -20,3 +20,5 @@ class UpstreamError(Exception):
         self.status = status
         self.retry_after = retry_after
         """Seconds that the platform asked us to wait, when it did."""
+        self.refusal = b""
+        """What the platform answered instead, for requests that ask to keep it; it may hold anything."""
