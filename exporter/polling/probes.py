@@ -50,22 +50,24 @@ class Probes:
             raise UnknownUpstreamError(upstream)
         target = self._targets.get(upstream)
         if target is None or target.running is not running:
-            await self._drop_replaced()
-            target = self._targets.setdefault(upstream, _Target(running, self._build))
+            replaced = self._take_replaced()
+            target = self._targets[upstream] = _Target(running, self._build)
+            for former in replaced:
+                await former.close()
         return await target.view(min(seconds or running.settings.timeout, running.settings.timeout))
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close every connection, and make no more."""
+        self._running = lambda _: None
         targets = list(self._targets.values())
         self._targets.clear()
         for target in targets:
             await target.close()
 
-    async def _drop_replaced(self) -> None:
-        """Forget the upstreams that a reload has changed or removed."""
+    def _take_replaced(self) -> list[_Target]:
+        """Those that a reload has changed or removed, to be closed."""
         replaced = [name for name, target in self._targets.items() if self._running(name) is not target.running]
-        for target in [self._targets.pop(name) for name in replaced]:
-            await target.close()
+        return [self._targets.pop(name) for name in replaced]
 
 
 class _Target:

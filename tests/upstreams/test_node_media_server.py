@@ -408,7 +408,7 @@ async def test_a_changed_password_is_tried_at_once(tmp_path: Path) -> None:
 
 async def test_a_token_that_is_no_longer_good_is_replaced(version_4: Upstream) -> None:
     await version_4.poll()
-    version_4.api.token = "another"
+    version_4.api.token = "another-token-of-4.4.3"
     await version_4.poll(after=60.0)
     assert version_4.api.asked.count("GET /api/v1/streams") == 2
 

@@ -369,6 +369,7 @@ async def test_the_end_waits_for_no_probe(exporter: Exporter, origin: Origin) ->
     await exporter.service.stop()
     status, text = await under_way
     assert (status, value(text, "stream_upstream_up")) == (200, 0)
+    assert (await probe(exporter))[0] == 404
 
 
 async def test_before_the_start_there_is_nothing_to_probe() -> None:

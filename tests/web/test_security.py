@@ -11,7 +11,13 @@ import structlog
 import trustme
 from aiohttp import web
 
-from exporter.config.loading import ConfigError
+from exporter.clock import Clock
+from exporter.config.loading import ConfigError, load
+from exporter.service import Service
+from exporter.simulator.app import make_simulator
+from exporter.simulator.fleet import Fleet
+from exporter.simulator.world import World
+from exporter.web.app import WebOptions, make_app
 from exporter.web.limits import TokenBucket
 from exporter.web.security import Security, WatchedConfig
 from exporter.web.users import WAITING, Passwords
@@ -57,6 +63,33 @@ async def test_users_get_in_and_others_are_asked_who_they_are(tmp_path: Path) ->
         for path in ("/nowhere", "/-/healthy"):
             assert await status(url + path) == 401
         assert await status(f"{url}/nowhere", headers=ALICE) == 404
+
+
+async def test_everything_that_the_exporter_answers_is_behind_it(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("upstreams: [{name: a, platform: node_media_server, url: 'http://127.0.0.1:9'}]")
+    service = Service(load(file, {}), load=lambda: load(file, {}))
+    security = Security(write_web_config(tmp_path, {"basic_auth_users": USERS}))
+    app = make_app(service, options=WebOptions(enable_lifecycle=True), security=security)
+    app.add_subapp("/simulator", make_simulator(World(Fleet(3), Clock())))
+    routes = {(route.method, route.resource.canonical) for route in app.router.routes() if route.resource}
+    assert {("GET", "/metrics"), ("GET", "/probe"), ("GET", "/sd"), ("POST", "/-/reload")} <= routes
+    assert ("GET", "/simulator/faults") in routes
+    async with listening(app, security) as url, aiohttp.ClientSession(url) as session:
+        for method, path in routes:
+            async with session.request(method, path.format_map(Everything())) as answer:
+                assert answer.status == 401, path
+                assert "stream-exporter" in answer.headers["WWW-Authenticate"], path
+            async with session.request(method, path.format_map(Everything()), headers=ALICE) as answer:
+                # The simulated platforms have a 401 of their own.
+                assert "WWW-Authenticate" not in answer.headers, path
+
+
+class Everything(dict[str, str]):
+    """Fills any placeholder of a route."""
+
+    def __missing__(self, key: str) -> str:
+        return "x"
 
 
 async def test_a_wrong_password_makes_nobody_wait(tmp_path: Path) -> None:
