@@ -11,6 +11,8 @@ from enum import StrEnum
 
 import msgspec
 
+# gc=False: frozen structs make no cycles, and there are too many of them for the garbage collector to look at each.
+
 
 class Status(StrEnum):
     """The normalised status of a stream (``stream_status``)."""
@@ -64,14 +66,14 @@ class Listing(StrEnum):
     """The list came in several pages, over which a stream can slip: absence counts after two polls."""
 
 
-class Rendition(msgspec.Struct, frozen=True):
+class Rendition(msgspec.Struct, frozen=True, gc=False):
     """One rendition of a stream and the bitrate that it is meant to have."""
 
     name: str
     target_bitrate_bytes_per_second: float
 
 
-class PlatformMetric(msgspec.Struct, frozen=True):
+class PlatformMetric(msgspec.Struct, frozen=True, gc=False):
     """A number of a platform that has no documented meaning or unit: exposed under its dotted path."""
 
     metric: str
@@ -126,7 +128,7 @@ class ForeignMetrics(msgspec.Struct, frozen=True, kw_only=True):
     """Unix seconds from which on it does not count any more."""
 
 
-class StreamSample(msgspec.Struct, frozen=True, kw_only=True):
+class StreamSample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a platform says about one stream at one moment. None: the platform does not say."""
 
     id: str
@@ -257,7 +259,7 @@ class UpstreamSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     foreign: ForeignMetrics | None = None
 
 
-class Identity(msgspec.Struct, frozen=True):
+class Identity(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
     """The labels that every stream family carries."""
 
     platform: str
@@ -265,7 +267,7 @@ class Identity(msgspec.Struct, frozen=True):
     stream: str
 
 
-class StreamState(msgspec.Struct, frozen=True, kw_only=True):
+class StreamState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What is served for one stream: the platform's last word, and what the exporter knows besides."""
 
     identity: Identity
@@ -289,7 +291,7 @@ UNSEEN = StreamSample(id="")
 """The sample of a stream that the configuration names and no poll has seen yet."""
 
 
-class SampledHistogram(msgspec.Struct, frozen=True, kw_only=True):
+class SampledHistogram(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How often a gauge had which value, over the polls of an upstream."""
 
     family: str
@@ -310,6 +312,8 @@ class UpstreamView(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     health_score: str
     """``reported`` or ``derived``."""
+    feeds: frozenset[str] | None = None
+    """The fields that its samples can have, as ``Platform.feeds`` names them; None: any."""
     version: str = ""
     up: bool | None = None
     streams: tuple[StreamState, ...] = ()

@@ -6,10 +6,11 @@ https://github.com/prometheus/docs/blob/main/docs/instrumenting/exposition_forma
 from __future__ import annotations
 
 import hashlib
-import math
+import sys
 from collections.abc import Iterable
 from typing import Final
 
+import orjson
 from prometheus_client.utils import floatToGoString
 
 OWN_PREFIXES: Final = ("stream_", "process_", "python_")
@@ -20,7 +21,6 @@ _HASH_DIGITS: Final = 8
 
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 _HELP_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n"})
-_EXACT_INTEGER: Final = 2**63
 
 
 def label_value(text: str) -> str:
@@ -49,18 +49,14 @@ def number(value: float) -> str | None:
 
     Integers stand as they are, floats as the shortest text that reads back as the same number.
     """
-    kind = type(value)
-    if kind is float:
-        return repr(value) if math.isfinite(value) else None
-    if kind is int and -_EXACT_INTEGER < value < _EXACT_INTEGER:
-        return repr(value)
-    if kind is bool:
+    if type(value) is bool:
         return "1" if value else "0"
-    # An integer beyond 64 bits is a float to every reader, and one beyond a float's range would fail the whole scrape.
     try:
-        return number(float(value))
-    except OverflowError:
-        return None
+        text = orjson.dumps(value)
+    except TypeError:
+        # An integer beyond 64 bits is a float to every reader, and one beyond a float's range would fail the scrape.
+        return number(float(value)) if abs(value) <= sys.float_info.max else None
+    return None if text == b"null" else text.decode()
 
 
 def bound(value: float) -> str:

@@ -61,12 +61,13 @@ def labelled(
     name: str,
     help_: str,
     *labels: str,
-    values: Callable[[StreamState], Sequence[Labelled]] | None,
+    values: Callable[[StreamState], Sequence[Labelled]],
+    has: str,
     each: str = "",
     fields: frozenset[str] = frozenset(),
     source: Source = Source.PLATFORM,
 ) -> StreamFamily:
-    """A gauge with labels of its own."""
+    """A gauge with labels of its own. ``has``: the attribute without which a stream has no samples of it."""
     return StreamFamily(
         name=name,
         kind=Kind.GAUGE,
@@ -75,8 +76,36 @@ def labelled(
         labels=(*STREAM_LABELS, *labels),
         source=source,
         values=values,
+        has=attrgetter(has),
         fields=fields,
         each=each,
+    )
+
+
+def words(
+    name: str, help_: str, labels: Mapping[str, str], *, has: str, fields: frozenset[str] = frozenset()
+) -> StreamFamily:
+    """A gauge of 1 that carries words as labels: each label by the attribute that it shows."""
+    read = attrgetter(*labels.values())
+    is_there = attrgetter(has)
+
+    def values(state: StreamState) -> Sequence[Labelled]:
+        if not is_there(state):
+            return ()
+        own = read(state)
+        return ((own if len(labels) > 1 else (own,), 1),)
+
+    return StreamFamily(
+        name=name,
+        kind=Kind.GAUGE,
+        help=help_,
+        part=Part.STREAMS,
+        labels=(*STREAM_LABELS, *labels),
+        source=Source.PLATFORM,
+        values=values,
+        words=tuple(labels.values()),
+        has=is_there,
+        fields=fields,
     )
 
 
@@ -87,18 +116,20 @@ def mapping(name: str, help_: str, label: str, field: str) -> StreamFamily:
     def values(state: StreamState) -> Sequence[Labelled]:
         return [((key,), value) for key, value in read(state).items()]
 
-    return labelled(name, help_, label, each=label.replace("_", " "), values=values, fields=frozenset({field}))
+    return labelled(
+        name,
+        help_,
+        label,
+        each=label.replace("_", " "),
+        values=values,
+        has=f"sample.{field}",
+        fields=frozenset({field}),
+    )
 
 
 def word(name: str, help_: str, label: str, field: str) -> StreamFamily:
     """A gauge of 1 that carries a word of the platform as a label, and is absent without one."""
-    read: Callable[[StreamState], str] = attrgetter(f"sample.{field}")
-
-    def values(state: StreamState) -> Sequence[Labelled]:
-        word = read(state)
-        return (((word,), 1),) if word else ()
-
-    return labelled(name, help_, label, values=values, fields=frozenset({field}))
+    return words(name, help_, {label: f"sample.{field}"}, has=f"sample.{field}", fields=frozenset({field}))
 
 
 def _count(field: str) -> Callable[[StreamState], int | None]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from operator import attrgetter
 
 from exporter.catalogue.family import Kind, Labelled, Source
-from exporter.catalogue.stream_family import StreamFamily, counted, counter, gauge, labelled, mapping, own, word
+from exporter.catalogue.stream_family import StreamFamily, counted, counter, gauge, labelled, mapping, own, word, words
 from exporter.model import StreamState
 
 _INFO_FIELDS = (
@@ -16,32 +15,20 @@ _TOTAL = "The platform's running total, from one source per stream; it may begin
 _STEPS = f"{_TOTAL} On Livepeer it moves in steps of about 50 s, elsewhere with every poll."
 
 
-_read_info = attrgetter(*_INFO_FIELDS)
-
-
-def _info(state: StreamState) -> Sequence[Labelled]:
-    return () if state.status is None else ((_read_info(state.sample), 1),)
-
-
-def _status(state: StreamState) -> Sequence[Labelled]:
-    return () if state.status is None else (((state.status.value,), 1),)
-
-
 def _health_reasons(state: StreamState) -> Sequence[Labelled]:
     return [((reason.value,), 1) for reason in state.health_reasons]
 
 
 def _renditions(state: StreamState) -> Sequence[Labelled]:
-    renditions = state.sample.renditions or ()
-    return [((rendition.name,), rendition.target_bitrate_bytes_per_second) for rendition in renditions]
+    return [((one.name,), one.target_bitrate_bytes_per_second) for one in state.sample.renditions or ()]
 
 
 def _life() -> Iterator[StreamFamily]:
-    yield labelled(
+    yield words(
         "stream_info",
         "What does not change while the stream is live; what is not known is empty. Always 1.",
-        *_INFO_FIELDS,
-        values=_info,
+        {field: f"sample.{field}" for field in _INFO_FIELDS},
+        has="status",
         fields=frozenset(_INFO_FIELDS),
     )
     yield own(
@@ -51,11 +38,11 @@ def _life() -> Iterator[StreamFamily]:
         source=Source.PLATFORM,
         fields=frozenset({"live"}),
     )
-    yield labelled(
+    yield words(
         "stream_status",
         "The current status, normalised; only the current one is exposed. Always 1.",
-        "status",
-        values=_status,
+        {"status": "status._value_"},  # which is read at once, where ``value`` is a call
+        has="status",
         fields=frozenset({"status"}),
     )
     yield own(
@@ -94,6 +81,7 @@ def _health() -> Iterator[StreamFamily]:
         "reason",
         each="reason that holds",
         values=_health_reasons,
+        has="health_reasons",
         source=Source.EXPORTER,
     )
     yield word("stream_health_grade", "The platform's own word for the health. Always 1.", "grade", "health_grade")
@@ -155,6 +143,7 @@ def _outputs_and_audience() -> Iterator[StreamFamily]:
         "rendition",
         each="rendition",
         values=_renditions,
+        has="sample.renditions",
         fields=frozenset({"renditions"}),
     )
     yield mapping(

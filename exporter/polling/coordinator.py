@@ -226,6 +226,7 @@ class Coordinator:
                 upstream=self.settings.name,
                 host=self.settings.host,
                 health_score=self.platform.health_score,
+                feeds=self.platform.feeds,
                 version=self._version,
                 up=self._up,
                 streams=self.tracker.states(),

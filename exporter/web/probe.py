@@ -9,9 +9,10 @@ import msgspec
 from aiohttp import web
 from multidict import MultiMapping
 
-from exporter.exposition import LabelTexts, Rendering, render_streams, render_upstreams
+from exporter.exposition import LabelTexts, render_streams, render_upstreams
 from exporter.model import UpstreamView
 from exporter.polling.probes import Probes, UnknownUpstreamError
+from exporter.rendering.text import Rendering
 from exporter.web.scrapes import encode, send, takes_gzip
 
 PATH = "/probe"

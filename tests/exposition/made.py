@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from exporter.catalogue.family import Part
-from exporter.exposition import LabelTexts, Rendering, render_streams, render_upstreams
+from exporter.exposition import LabelTexts, render_streams, render_upstreams
 from exporter.model import Identity, Status, StreamSample, StreamState, UpstreamView
+from exporter.rendering.text import Rendering
 
 ALL = frozenset(part.value for part in Part)
 

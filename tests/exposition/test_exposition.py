@@ -263,14 +263,17 @@ def test_it_counts_its_own_series(exposition: Exposition) -> None:
 # -- label text --------------------------------------------------------------------------------------------------------
 
 
-def test_label_text_is_made_once_and_forgotten_with_its_stream() -> None:
+def test_label_text_is_made_once_and_forgotten_when_most_of_it_is_not_used() -> None:
     texts = LabelTexts()
-    first = texts.of("streams", ("a",), [("x",)])["x",]
-    assert texts.of("streams", ("a",), [("x",)])["x",] is first
-    assert texts.of("streams", ("a",), []) == {}
-    anew = texts.of("streams", ("a",), [("x",)])["x",]
-    assert anew == first
-    assert anew is not first
+    keys = [("x",), ("y",), ("z",)]
+    first = texts.of("streams", ("a",), keys)
+    assert first == [b'a="x"} ', b'a="y"} ', b'a="z"} ']
+    again = texts.of("streams", ("a",), keys[:2])
+    assert all(one is other for one, other in zip(again, first, strict=False))
+    assert texts.of("streams", ("a",), keys[:1])[0] is first[0]
+    anew = texts.of("streams", ("a",), keys[1:])
+    assert anew == first[1:]
+    assert anew[0] is not first[1]
 
 
 def test_another_rendering_uses_the_same_label_text() -> None:

@@ -22,6 +22,7 @@ from exporter.catalogue.family import Kind, ViewFamily
 from exporter.catalogue.sampled import SAMPLED_FAMILIES
 from exporter.catalogue.streams import STREAM_FAMILIES
 from exporter.catalogue.upstreams import UPSTREAM_FAMILIES
+from exporter.exposition import LabelTexts
 from exporter.model import (
     Analytics,
     HealthReason,
@@ -35,6 +36,7 @@ from exporter.model import (
     UpstreamView,
 )
 from tests.exposition.made import rendered
+from tests.exposition.plain import plain
 
 Series = tuple[str, tuple[tuple[str, str], ...]]
 
@@ -236,3 +238,23 @@ def test_equal_sample_for_sample_to_prometheus_client(views: tuple[UpstreamView,
     assert read(ours) == read(expected)
     assert meta(ours) == meta(expected)
     assert rendering.series == len(read(ours))
+
+
+@settings(deadline=None, max_examples=300)
+@given(VIEWS)
+def test_byte_for_byte_as_in_the_plain_way(views: tuple[UpstreamView, ...]) -> None:
+    rendering, reference = rendered(*views), plain(views)
+    assert rendering.text.decode() == reference.text
+    assert (rendering.series, rendering.duplicates) == (reference.series, reference.duplicates)
+
+
+def test_the_same_bytes_with_texts_that_are_kept() -> None:
+    """Streams come, change and go while the label texts of the ones before are still there."""
+    texts = LabelTexts()
+
+    @settings(deadline=None, max_examples=150)
+    @given(VIEWS)
+    def check(views: tuple[UpstreamView, ...]) -> None:
+        assert rendered(*views, texts=texts).text.decode() == plain(views).text
+
+    check()

@@ -1,0 +1,46 @@
+"""The text of whole columns of numbers.
+
+orjson writes a list of numbers twenty times as fast as Python writes one after the other, in the shortest form that
+reads back as the same number. ``textformat.number`` is the same for a single one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import orjson
+
+from exporter.catalogue.family import Number
+from exporter.textformat import number
+
+ABSENT: Final = b"null"
+"""Stands where there is no sample: the value is missing or not finite."""
+
+
+class NumberTexts(NamedTuple):
+    """The text of each value of a column, ``ABSENT`` for those that have none."""
+
+    texts: list[bytes]
+    has_gaps: bool
+    """Whether ``ABSENT`` is among them."""
+
+
+def number_texts(column: Sequence[Number | None]) -> NumberTexts | None:
+    """The texts of a column; None when it holds nothing but None."""
+    if column.count(None) == len(column):
+        return None
+    try:
+        text = orjson.dumps(column)
+    except TypeError:
+        return _one_by_one(column)
+    has_gaps = ABSENT in text
+    if b"e" in text:
+        text = text.replace(b"true", b"1").replace(b"false", b"0")
+    return NumberTexts(text[1:-1].split(b","), has_gaps)
+
+
+def _one_by_one(column: Sequence[Number | None]) -> NumberTexts:
+    """For a column with a whole number beyond 64 bits, which orjson refuses."""
+    texts = [ABSENT if value is None else (number(value) or "null").encode() for value in column]
+    return NumberTexts(texts, ABSENT in texts)

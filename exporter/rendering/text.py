@@ -1,0 +1,53 @@
+"""The text of an answer as it grows, family by family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from exporter.catalogue.family import Family
+from exporter.rendering.lines import Lines
+from exporter.textformat import heading
+
+
+class Rendering:
+    """Takes families one after the other and counts what they hold."""
+
+    def __init__(self, write: Callable[[bytes], object] | None = None) -> None:
+        """``write``: where the text goes, in pieces; without it they are collected in ``chunks``."""
+        self.chunks: list[bytes] = []
+        self.series = 0
+        self.duplicates = 0
+        """Objects, or label sets of one object, left out because an earlier one has the same labels."""
+        self._write = write or self.chunks.append
+
+    def add(self, family: Family, lines: Sequence[str]) -> None:
+        """A family with its lines; nothing without lines."""
+        self.add_block(family.name, family.kind, family.help, lines)
+
+    def add_block(self, name: str, kind: str, help_: str, lines: Sequence[str]) -> None:
+        """The same, of a family that the catalogue does not have."""
+        if lines:
+            self.series += len(lines)
+            self._write((heading(name, kind, help_) + "".join(lines)).encode())
+
+    def add_lines(self, family: Family, blocks: Sequence[Lines]) -> None:
+        """A family with lines that were joined in bulk; nothing without lines."""
+        count = sum(lines.series for lines in blocks)
+        self.duplicates += sum(lines.duplicates for lines in blocks)
+        if count:
+            self.series += count
+            # each line begins with the line feed of the one before
+            self._write(heading(family.name, family.kind, family.help)[:-1].encode())
+            for lines in blocks:
+                self._write(lines.text)
+            self._write(b"\n")
+
+    def add_text(self, text: bytes) -> None:
+        """Text that was made elsewhere."""
+        self.series += text.count(b"\n") - text.count(b"\n#") - text.startswith(b"#")
+        self._write(text)
+
+    @property
+    def text(self) -> bytes:
+        """All of it, where it was collected."""
+        return b"".join(self.chunks)
