@@ -18,6 +18,7 @@ from exporter.alerting import command as rules_command
 from exporter.catalogue.reference import reference
 from exporter.checking import check, open_keys
 from exporter.commands import alerts as alerts_command
+from exporter.commands import session as session_command
 from exporter.config.loading import ConfigError, load
 from exporter.config.root import Settings
 from exporter.estimate import ASSUMED_STREAMS, estimate, table
@@ -45,6 +46,7 @@ _COMMANDS = """commands:
   alerts                show what is pending and firing, or send a test alert
   metrics               print the reference of every metric family; --estimate: how many series there will be
   rules                 list the alert rules, or write them for Prometheus
+  session               show, update, end or delete one session of a platform by hand
   (none)                run the exporter
 
 "stream-exporter COMMAND --help" tells of a command's own flags.
@@ -59,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "metrics": _metrics,
         "rules": _rules,
         "alerts": _alerts,
+        "session": _session,
     }
     command = commands.get(arguments[0]) if arguments else None
     try:
@@ -205,6 +208,10 @@ def _alerts(arguments: list[str]) -> int:
         f"{PROGRAM} alerts", "Show the alerts of a running exporter, or send a test alert to every Alertmanager."
     )
     return alerts_command.run(parser, arguments)
+
+
+def _session(arguments: list[str]) -> int:
+    return session_command.run(_parser(f"{PROGRAM} session", "Look at one session, or change it."), arguments)
 
 
 def _run_parser() -> argparse.ArgumentParser:
