@@ -68,6 +68,8 @@ class Stream:
     wobble_angle: float
     day_angle: float
     """Where in the simulated day its audience peaks."""
+    target_latency_seconds: float
+    """What WAVE aims at; ``latency_seconds`` is less than twice as much."""
     latency_seconds: float
     round_trip_seconds: float
     targets: int
@@ -88,6 +90,8 @@ def make_stream(seed: int, index: int) -> Stream:
     def nature(number: int) -> float:
         return unit(seed, index, Purpose.NATURE, number)
 
+    protocol = pick(_WAVE_PROTOCOLS, seed, index, Purpose.NATURE, 2) if platform is Platform.WAVE else "rtmp"
+    target_latency = 0.2 if protocol == "webrtc" else 2.0
     tall = pick((720, 1080, 1080), seed, index, Purpose.NATURE, 1)
     return Stream(
         index=index,
@@ -97,7 +101,7 @@ def make_stream(seed: int, index: int) -> Stream:
         application=application,
         playback_id=_playback_id(seed, index, platform),
         secret_key="-".join(letters(4, _ALPHABET, seed, index, Purpose.SECRET, part) for part in range(4)),
-        protocol=pick(_WAVE_PROTOCOLS, seed, index, Purpose.NATURE, 2) if platform is Platform.WAVE else "rtmp",
+        protocol=protocol,
         bitrate=pick(_MEGABITS, seed, index, Purpose.NATURE, 3) * 1e6 / 8,
         frame_rate=pick(_FRAME_RATES, seed, index, Purpose.NATURE, 4),
         width=tall * 16 // 9,
@@ -107,7 +111,8 @@ def make_stream(seed: int, index: int) -> Stream:
         wobble_seconds=40.0 + 60.0 * nature(6),
         wobble_angle=2 * math.pi * nature(7),
         day_angle=0.8 * (unit(seed, index, Purpose.AUDIENCE, 2) - 0.5),
-        latency_seconds=0.2 + 3.0 * nature(8) ** 2,
+        target_latency_seconds=target_latency,
+        latency_seconds=target_latency * (0.6 + nature(8) ** 2),
         round_trip_seconds=0.015 + 0.06 * nature(9),
         targets=pick((0, 0, 1, 2), seed, index, Purpose.NATURE, 10) if platform is Platform.LIVEPEER else 0,
     )

@@ -124,7 +124,7 @@ class Sessions:
         until = min(now, publish.end)
         status = self._status(stream, publish, now)
         quality = {
-            "targetLatency": 200 if stream.protocol == "webrtc" else 2000,
+            "targetLatency": int(stream.target_latency_seconds * 1000),
             "maxBitrate": int(stream.bitrate * 8 / 1000 * 1.5),
             "adaptiveBitrate": stream.protocol == "webrtc",
         }

@@ -1,0 +1,262 @@
+"""Everything between a fault and a page, real but for the platforms: exporter, Prometheus, Alertmanager, a webhook.
+
+Time runs at a scale of 1/60: rules, resends, the group times of the sample configuration. The platforms' own time does
+not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from exporter.alerting.rules import RULES_BY_NAME, Owner
+from exporter.cli import main
+from exporter.config.fields import format_duration, parse_duration
+from exporter.config.loading import load
+from exporter.service import Service
+from exporter.simulator.app import make_app as make_simulator
+from exporter.simulator.conditions import Condition
+from exporter.simulator.configuration import PASSWORD, TOKEN, USERNAME
+from exporter.simulator.fleet import Fleet
+from exporter.simulator.streams import Platform, Stream
+from exporter.web.app import WebOptions, make_app
+from tests.real.alertmanager import Alertmanager
+from tests.real.prometheus import Prometheus
+from tests.real.running import ask
+
+SCALE = 60
+JOB = "stream-exporter"
+SAMPLE = Path(__file__).parents[2] / "alerts" / "alertmanager.example.yaml"
+GENEROUS_SECONDS = 60.0
+STEADY_WORLD = 0.001
+"""The speed of the fleets' lives: what a stream does naturally, it does for the whole test."""
+
+Page = tuple[str, str, str]
+"""Alert name, upstream and stream."""
+_DURATION = re.compile(r"\d+[smhd]")
+
+
+@dataclass
+class Webhook:
+    """Receives notifications; ``told`` is in the order of their arrival."""
+
+    url: str = ""
+    told: list[tuple[float, str, dict[str, Any]]] = field(default_factory=list)
+    """Monotonic seconds, the receiver's name, and the alert with its status."""
+
+    async def take(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        now = time.monotonic()
+        self.told += [(now, request.match_info["receiver"], alert) for alert in body["alerts"]]
+        return web.Response()
+
+    def labels(self, status: str, *receivers: str) -> list[dict[str, str]]:
+        """The labels of what was told, each set once."""
+        found = {
+            tuple(sorted(alert["labels"].items())): alert["labels"]
+            for _, receiver, alert in self.told
+            if alert["status"] == status and (not receivers or receiver in receivers)
+        }
+        return list(found.values())
+
+    def pages(self, status: str) -> set[Page]:
+        """What people were told of the rules that both can evaluate."""
+        return {
+            page(labels)
+            for labels in self.labels(status, "pager", "tickets")
+            if labels["alertname"] in RULES_BY_NAME and RULES_BY_NAME[labels["alertname"]].owner is Owner.BOTH
+        }
+
+    def history(self) -> str:
+        began = self.told[0][0] if self.told else 0.0
+        lines = [
+            f"{at - began:6.2f} {receiver} {alert['status']} {alert['labels']}" for at, receiver, alert in self.told
+        ]
+        return "\n".join(lines)
+
+
+def page(labels: Mapping[str, str]) -> Page:
+    return labels["alertname"], labels.get("upstream", ""), labels.get("stream", "")
+
+
+@dataclass
+class Simulated:
+    """A simulator, with streams that are steady by nature."""
+
+    fleet: Fleet
+    url: str
+    session: aiohttp.ClientSession
+
+    def steady(self, platform: Platform, number: int) -> list[Stream]:
+        now = time.time()
+        found = [
+            stream
+            for stream in self.fleet.of(platform)
+            if self.fleet.live(stream, now) and self.fleet.publish(stream, now).condition(now) is Condition.STEADY
+        ]
+        assert len(found) >= number
+        return found[:number]
+
+    async def order(self, platform: str, fault: str, stream: str | None = None, **more: Any) -> None:
+        body = {"platform": platform, "fault": fault, **({} if stream is None else {"stream": stream}), **more}
+        async with self.session.post(f"{self.url}/faults", json=body) as answer:
+            assert answer.status == 201, await answer.text()
+
+    async def clear(self) -> None:
+        async with self.session.delete(f"{self.url}/faults") as answer:
+            assert answer.status == 200
+
+
+@asynccontextmanager
+async def simulating(seed: int, streams: int = 60) -> AsyncIterator[Simulated]:
+    fleet = Fleet(streams, seed=seed, speed=STEADY_WORLD)
+    async with TestServer(make_simulator(fleet)) as server, aiohttp.ClientSession() as session:
+        yield Simulated(fleet, str(server.make_url("")).rstrip("/"), session)
+
+
+@asynccontextmanager
+async def receiving() -> AsyncIterator[Webhook]:
+    webhook = Webhook()
+    app = web.Application()
+    app.router.add_post("/{receiver}", webhook.take)
+    async with TestServer(app) as server:
+        webhook.url = str(server.make_url("")).rstrip("/")
+        yield webhook
+
+
+@asynccontextmanager
+async def exporting(
+    directory: Path, configuration: Mapping[str, Any], *, time_scale: float = SCALE
+) -> AsyncIterator[tuple[Service, str]]:
+    """The exporter with this configuration, and its ``host:port``."""
+    file = directory / "config.yaml"
+    file.write_text(yaml.safe_dump(dict(configuration)), encoding="utf-8")
+    service = Service(load(file, {}), load=lambda: load(file, {}), alerting_time_scale=time_scale)
+    async with TestServer(make_app(service, options=WebOptions())) as server:
+        await service.start()
+        try:
+            yield service, f"127.0.0.1:{server.port}"
+        finally:
+            await service.stop()
+
+
+def sample_configuration(webhook: Webhook) -> str:
+    """The sample for Alertmanager with its times scaled and its receivers replaced; foreign alerts get a route too."""
+    configuration = _scaled(yaml.safe_load(SAMPLE.read_text(encoding="utf-8")))
+    # how long an alert that inhibits others is under way is the machine's affair, and not scaled
+    configuration["route"]["group_wait"] = "2s"
+    for receiver in configuration["receivers"]:
+        for hook in receiver.get("webhook_configs", ()):
+            hook["url"] = f"{webhook.url}/{receiver['name']}"
+    return yaml.safe_dump(configuration)
+
+
+def _scaled(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _scaled(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_scaled(item) for item in node]
+    if isinstance(node, str) and _DURATION.fullmatch(node):
+        return format_duration(max(parse_duration(node) / SCALE, 0.0))
+    return node
+
+
+@asynccontextmanager
+async def evaluating(
+    prometheus: Prometheus, alertmanager: Alertmanager, directory: Path, exporter: str, evaluator: str
+) -> AsyncIterator[None]:
+    """Prometheus scrapes the exporter and evaluates the rules of ``evaluator``, twice a second."""
+    rules = directory / "rules"
+    arguments = ["--config.file", directory / "config.yaml", "--evaluator", evaluator, "--output-dir", rules]
+    assert main(["rules", *map(str, arguments), "--time-scale", str(SCALE)]) == 0
+    files = sorted(rules.iterdir())
+    for file in files:
+        groups = yaml.safe_load(file.read_text(encoding="utf-8"))
+        for group in groups["groups"]:
+            group["interval"] = "500ms"
+        file.write_text(yaml.safe_dump(groups), encoding="utf-8")
+    with ExitStack() as stack:
+        # what waits for Prometheus must not hold up the exporter, which runs in this process
+        await asyncio.to_thread(stack.enter_context, prometheus.scraping(JOB, exporter, interval="500ms"))
+        await asyncio.to_thread(prometheus.wait_for, f'up{{job="{JOB}"}} == 1')
+        rules_and_alerts = prometheus.evaluating(*files, alertmanagers=[alertmanager.address])
+        await asyncio.to_thread(stack.enter_context, rules_and_alerts)
+        # it takes Prometheus some seconds to know its Alertmanagers; what fires before is told late
+        await until(lambda: alertmanager.alerts('alertname="StreamWatchdog"'), "Prometheus has sent an alert", str)
+        yield
+
+
+def foreign(alertmanager: Alertmanager, *alerts: Mapping[str, str]) -> None:
+    """Alerts of somebody else, as Prometheus would send them."""
+    now = datetime.now(UTC)
+    body = [{"labels": dict(labels), "endsAt": (now + timedelta(minutes=10)).isoformat()} for labels in alerts]
+    ask(f"{alertmanager.url}/api/v2/alerts", body=body)
+
+
+async def until(holds: Callable[[], Any], what: str, otherwise: Callable[[], str]) -> None:
+    """Wait for real programs, whose time nobody moves. ``holds`` may block: it has a thread of its own."""
+    deadline = time.monotonic() + GENEROUS_SECONDS
+    while not await asyncio.to_thread(holds):
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {GENEROUS_SECONDS:g} s until {what}\n{otherwise()}", pytrace=False)
+        await asyncio.sleep(0.05)
+
+
+def livepeer(name: str, url: str, streams: Iterable[Stream]) -> dict[str, Any]:
+    """``url``: of the simulator."""
+    return {
+        "name": name,
+        "platform": "livepeer",
+        "url": f"{url}/livepeer/api",
+        "auth": {"bearer_token": TOKEN},
+        "discover": False,
+        "viewership": False,
+        "health_details": "1s",
+        "streams": [{"id": stream.id, "name": stream.name, "expected": True} for stream in streams],
+    }
+
+
+def storm(name: str, url: str, streams: Iterable[Stream], *, unexpected: Stream | None = None) -> dict[str, Any]:
+    return {
+        "name": name,
+        "platform": "storm",
+        "url": f"{url}/storm",
+        "auth": {"username": USERNAME, "password": PASSWORD},
+        "discover": False,
+        "streams": [
+            {
+                "application": stream.application,
+                "key": stream.name,
+                "expected": stream is not unexpected,
+                "expected_bitrate": f"{stream.megabits:g}Mbps",
+            }
+            for stream in streams
+        ],
+    }
+
+
+def wave(name: str, url: str, streams: Iterable[Stream]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "platform": "wave",
+        "url": f"{url}/wave/api/v1",
+        "auth": {"bearer_token": TOKEN},
+        "ice_candidates": False,
+        "sessions": [
+            {"id": stream.id, "name": stream.name, "expected": True, "expected_bitrate": f"{stream.megabits:g}Mbps"}
+            for stream in streams
+        ],
+    }
