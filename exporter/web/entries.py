@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
 from exporter.config.upstream import UpstreamSettings
 from exporter.model import StreamState, UpstreamView
+from exporter.textformat import label_value
 from exporter.web.advice import ADVICE
 
 LISTED_ISSUES: Final = 3
@@ -69,7 +71,7 @@ def upstream_entry(settings: UpstreamSettings, view: UpstreamView | None) -> Ups
         upstream=view.upstream,
         platform=view.platform,
         host=view.host,
-        version=view.version,
+        version=valid_text(view.version),
         up=view.up,
         streams=len(view.streams),
         streams_live=sum(1 for state in view.streams if state.live),
@@ -80,7 +82,7 @@ def upstream_entry(settings: UpstreamSettings, view: UpstreamView | None) -> Ups
         next_poll_timestamp_seconds=view.next_poll_at,
         rate_limit_remaining=view.rate_limit_remaining,
         clock_skew_seconds=view.clock_skew_seconds,
-        last_error=view.last_error,
+        last_error=valid_text(view.last_error),
         last_error_reason=view.last_error_reason or "",
         advice=ADVICE[view.last_error_reason] if view.last_error_reason else "",
     )
@@ -92,17 +94,17 @@ def stream_entry(state: StreamState) -> StreamEntry:
     issues = sample.issues or ()
     return StreamEntry(
         upstream=state.identity.upstream,
-        stream=state.identity.stream,
-        name=sample.name,
-        protocol=sample.protocol,
+        stream=label_of(state),
+        name=valid_text(sample.name),
+        protocol=valid_text(sample.protocol),
         status=state.status or "",
         live=state.live,
         expected=state.expected,
         healthy=sample.healthy,
         health_score_ratio=state.health_score_ratio,
         health_reasons=state.health_reasons,
-        health_grade=sample.health_grade,
-        issues=tuple(issue[:LISTED_ISSUE_LENGTH] for issue in issues[:LISTED_ISSUES]),
+        health_grade=valid_text(sample.health_grade),
+        issues=tuple(valid_text(issue[:LISTED_ISSUE_LENGTH]) for issue in issues[:LISTED_ISSUES]),
         issue_count=None if sample.issues is None else len(issues),
         ingest_bitrate_bytes_per_second=sample.ingest_bitrate_bytes_per_second,
         expected_ingest_bitrate_bytes_per_second=state.expected_ingest_bitrate_bytes_per_second,
@@ -120,4 +122,27 @@ def stream_facts(state: StreamState) -> dict[str, Any]:
     facts["sampled_timestamp_seconds"] = facts.pop("sampled_at")
     for inner in ("id", "identity", "sample"):
         del facts[inner]
-    return {name: fact for name, fact in facts.items() if fact is not None and fact not in ("", (), {})}
+    facts["stream"] = label_of(state)
+    return {name: _valid(fact) for name, fact in facts.items() if fact is not None and fact not in ("", (), {})}
+
+
+def label_of(state: StreamState) -> str:
+    """The label ``stream``, as metrics and alerts have it."""
+    return label_value(state.identity.stream)
+
+
+def valid_text(text: str) -> str:
+    """Lone surrogates, which no JSON in UTF-8 carries, become U+FFFD."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _valid(fact: Any) -> Any:
+    if isinstance(fact, str):
+        return valid_text(fact)
+    if isinstance(fact, tuple):
+        return tuple(map(_valid, fact))
+    if isinstance(fact, msgspec.Struct):
+        return _valid(msgspec.structs.asdict(fact))
+    if isinstance(fact, Mapping):
+        return {valid_text(name): _valid(value) for name, value in fact.items()}
+    return fact

@@ -11,14 +11,15 @@ import msgspec
 from exporter.clock import Clock
 from exporter.model import StreamState, UpstreamView
 from exporter.store import Store
+from exporter.textformat import label_value
 
 STEP_SECONDS: Final = 15.0
 POINTS: Final = 60
 
 # Besides facts, a place in a ring says "nothing was published in this step", or "it was, without this fact".
-_NOTHING_BITRATE, _NO_BITRATE = math.nan, -1.0
+_NO_BITRATE = -1.0
 _NOTHING_SCORE, _NO_SCORE, _FULL_SCORE = 255, 254, 250
-_EMPTY_BITRATES = array("f", [_NOTHING_BITRATE]) * POINTS
+_EMPTY_BITRATES = array("f", [_NO_BITRATE]) * POINTS
 _EMPTY_SCORES = array("B", [_NOTHING_SCORE]) * POINTS
 
 
@@ -58,30 +59,26 @@ class History:
 
 
 class _Rings:
-    """The rings of one upstream's streams, side by side in two arrays: 300 bytes a stream, and a row's number."""
+    """The rings of one upstream's streams, side by side in two arrays in the order of its view: 300 bytes a stream."""
 
     def __init__(self) -> None:
+        self._names: list[str] = []
         self._rows: dict[str, int] = {}
-        self._free: list[int] = []
         self._bitrates = array("f")
         self._scores = array("B")
         self._newest: int | None = None
 
     def record(self, streams: tuple[StreamState, ...], step: int) -> None:
-        """What is served from now on; within one step the last word holds."""
+        """What is served from now on; within one step the last word holds. It takes a column of each array at once."""
+        names = [state.identity.stream for state in streams]
+        if names != self._names:
+            self._arrange(names)
         self._turn(step)
-        place = step % POINTS
-        rows, bitrates, scores = self._rows, self._bitrates, self._scores
-        for state in streams:
-            row = rows.get(state.identity.stream)
-            if row is None:
-                row = self._admit(state.identity.stream)
-            bitrate, score = state.sample.ingest_bitrate_bytes_per_second, state.health_score_ratio
-            at = row * POINTS + place
-            bitrates[at] = _NO_BITRATE if bitrate is None else bitrate
-            scores[at] = _NO_SCORE if score is None else min(max(round(score * _FULL_SCORE), 0), _FULL_SCORE)
-        if len(rows) != len(streams):
-            self._forget_all_but({state.identity.stream for state in streams})
+        bitrates = [state.sample.ingest_bitrate_bytes_per_second for state in streams]
+        scores = [state.health_score_ratio for state in streams]
+        column = slice(step % POINTS, None, POINTS)
+        self._bitrates[column] = array("f", [_NO_BITRATE if bitrate is None else bitrate for bitrate in bitrates])
+        self._scores[column] = array("B", [_NO_SCORE if score is None else _stored(score) for score in scores])
 
     def points(self, stream: str, step: int, held: int) -> Points | None:
         """``held``: for how many steps a word holds until the next poll is due to bring another."""
@@ -98,7 +95,7 @@ class _Rings:
             since = 0 if written else since + 1
             if written:
                 bitrate, score = self._bitrates[at], self._scores[at]
-                bitrates.append(None if bitrate < 0 else float(round(bitrate)))
+                bitrates.append(float(round(bitrate)) if 0 <= bitrate < math.inf else None)
                 scores.append(None if score == _NO_SCORE else score / _FULL_SCORE)
             else:
                 bitrates.append(bitrates[-1] if since <= held else None)
@@ -110,22 +107,22 @@ class _Rings:
         rows = len(self._scores) // POINTS
         newest = step - POINTS if self._newest is None else self._newest
         for passed in range(max(newest, step - POINTS) + 1, step + 1):
-            self._bitrates[passed % POINTS :: POINTS] = array("f", [_NOTHING_BITRATE]) * rows
             self._scores[passed % POINTS :: POINTS] = array("B", [_NOTHING_SCORE]) * rows
         self._newest = step
 
-    def _admit(self, stream: str) -> int:
-        if self._free:
-            row = self._free.pop()
-            self._bitrates[row * POINTS : (row + 1) * POINTS] = _EMPTY_BITRATES
-            self._scores[row * POINTS : (row + 1) * POINTS] = _EMPTY_SCORES
-        else:
-            row = len(self._scores) // POINTS
-            self._bitrates.extend(_EMPTY_BITRATES)
-            self._scores.extend(_EMPTY_SCORES)
-        self._rows[stream] = row
-        return row
+    def _arrange(self, names: list[str]) -> None:
+        """Give each stream the row of its place; those that came have an empty one, those that left have none."""
+        bitrates, scores, rows = array("f"), array("B"), self._rows
+        labels = [label_value(name) for name in names]
+        for label in labels:
+            row = rows.get(label)
+            start = 0 if row is None else row * POINTS
+            bitrates.extend(_EMPTY_BITRATES if row is None else self._bitrates[start : start + POINTS])
+            scores.extend(_EMPTY_SCORES if row is None else self._scores[start : start + POINTS])
+        self._names, self._bitrates, self._scores = names, bitrates, scores
+        self._rows = {label: row for row, label in enumerate(labels)}
 
-    def _forget_all_but(self, streams: set[str]) -> None:
-        for stream in self._rows.keys() - streams:
-            self._free.append(self._rows.pop(stream))
+
+def _stored(score: float) -> int:
+    # Whatever a platform of another package says, a view is published.
+    return int(score * _FULL_SCORE + 0.5) if 0.0 <= score <= 1.0 else _NO_SCORE

@@ -17,7 +17,7 @@ from aiohttp import hdrs, web
 from exporter.config.upstream import UpstreamSettings
 from exporter.model import UpstreamView
 from exporter.service import Service
-from exporter.web.entries import stream_entry, stream_facts, upstream_entry
+from exporter.web.entries import label_of, stream_entry, stream_facts, upstream_entry
 from exporter.web.history import STEP_SECONDS, History, Points
 from exporter.web.scrapes import encode, takes_gzip
 
@@ -115,7 +115,7 @@ class StreamsApi:
         except KeyError as missing:
             return _refused(400, f"{missing.args[0]} is missing")
         view = self._service.store.get(upstream)
-        state = next((s for s in view.streams if s.identity.stream == stream), None) if view is not None else None
+        state = next((s for s in view.streams if label_of(s) == stream), None) if view is not None else None
         if view is None or state is None:
             return _refused(404, "there is no such stream now")
         facts = stream_facts(state)

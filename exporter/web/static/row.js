@@ -30,7 +30,7 @@ export function streamRow(item, histories) {
   const viewers = element("span", {});
   const viewersUnit = element("span", { class: "unit" });
   const latency = pair();
-  const words = element("span", { class: "words" });
+  const words = element("span", { class: "told" });
   const node = element(
     "div",
     { class: "row", role: "row" },
@@ -56,7 +56,7 @@ export function streamRow(item, histories) {
       say(viewers, known(now.viewers, count));
       say(viewersUnit, now.viewers === undefined ? "" : plural(now.viewers, "viewer", "viewers"));
       latency.say(known(now.latency_seconds, delay), known(now.frames_per_second, frameRate));
-      words.replaceChildren(...alerts.map(alertChip), cutOff ? "Its upstream does not answer." : issuesOf(now));
+      words.replaceChildren(...alerts.map(alertChip), cutOff ? "No news: upstream down" : issuesOf(now));
     },
   };
 }

@@ -1,0 +1,302 @@
+"""What the page and others get as JSON: real requests to the real application over a store that is filled by hand."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from exporter.config.loading import load
+from exporter.model import HealthReason, PlatformMetric, Reason, Rendition, Status, StreamSample, StreamState
+from exporter.service import Service
+from exporter.web.advice import ADVICE
+from exporter.web.app import WebOptions, make_app
+from exporter.web.entries import stream_entry, stream_facts, upstream_entry
+from exporter.web.history import POINTS
+from exporter.web.streams_api import MAX_HISTORIES
+from tests.fakes import FakeClock
+from tests.page.views import stream, view
+
+KEYS = Path(__file__).parent / "keys.txt"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "page.md"
+CONFIG = """
+upstreams:
+  - {name: edge, platform: storm, url: "http://127.0.0.1:9", discover: true}
+  - {name: other, platform: storm, url: "http://127.0.0.1:9", discover: true}
+"""
+
+
+class Served:
+    """An application whose service does not poll: the store holds what the test publishes."""
+
+    def __init__(self, service: Service, session: aiohttp.ClientSession) -> None:
+        self.service = service
+        self.session = session
+        self.file: Path
+
+    async def get(self, path: str, status: int = 200, headers: dict[str, str] | None = None) -> Any:
+        async with self.session.get(path, headers=headers) as answer:
+            assert answer.status == status, await answer.text()
+            return await answer.json()
+
+    async def tag(self, path: str = "/api/v1/streams") -> str:
+        async with self.session.get(path) as answer:
+            return answer.headers["ETag"]
+
+
+@asynccontextmanager
+async def serving(directory: Path) -> AsyncIterator[Served]:
+    file = directory / "config.yaml"
+    file.write_text(CONFIG)
+    service = Service(load(file, {}), load=lambda: load(file, {}), clock=FakeClock())
+    service.store.arrange([upstream.name for upstream in service.settings.upstreams])
+    app: web.Application = make_app(service, options=WebOptions())
+    async with TestServer(app) as server, aiohttp.ClientSession(server.make_url("/")) as session:
+        served = Served(service, session)
+        served.file = file
+        yield served
+        await service.stop()
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Served]:
+    async with serving(tmp_path) as running:
+        yield running
+
+
+FULL = stream(
+    "live/one",
+    sample=StreamSample(
+        id="a-key-that-is-not-shown",
+        name="One",
+        protocol="rtmp",
+        healthy=False,
+        health_grade="Bad",
+        health_conditions={"Transcoding": False},
+        issues=("a" * 300, "b", "c", "d"),
+        ingest_bitrate_bytes_per_second=500_000.0,
+        viewers=7,
+        frames_per_second=29.97,
+        latency_seconds=1.5,
+        renditions=(Rendition("720p", 1.0),),
+        platform_metrics=(PlatformMetric("a.b", 1.0),),
+        multistream_targets={"site": True},
+        recording=False,
+    ),
+    status=Status.DEGRADED,
+    live=True,
+    expected=True,
+    health_score_ratio=0.4,
+    health_reasons=(HealthReason.VERDICT, HealthReason.ISSUES),
+    expected_ingest_bitrate_bytes_per_second=600_000.0,
+    sampled_at=1_726_000_000.0,
+)
+
+
+async def test_upstreams_and_streams_in_order(served: Served) -> None:
+    served.service.store.publish(view([FULL, stream("live/two")], last_poll_at=1.0, next_poll_at=16.0))
+    data = await served.get("/api/v1/streams")
+    assert data["generated_at"] == served.service.clock.now()
+    edge, other = data["upstreams"]
+    assert edge == {
+        "upstream": "edge",
+        "platform": "storm",
+        "host": "127.0.0.1:9",
+        "up": True,
+        "streams": 2,
+        "streams_live": 1,
+        "poll_interval_seconds": 15.0,
+        "last_poll_timestamp_seconds": 1.0,
+        "next_poll_timestamp_seconds": 16.0,
+    }
+    assert other == {"upstream": "other", "platform": "storm", "host": "127.0.0.1:9", "streams": 0, "streams_live": 0}
+    one, two = data["streams"]
+    assert two == {"upstream": "edge", "stream": "live/two"}
+    assert one == {
+        "upstream": "edge",
+        "stream": "live/one",
+        "name": "One",
+        "protocol": "rtmp",
+        "status": "degraded",
+        "live": True,
+        "expected": True,
+        "healthy": False,
+        "health_score_ratio": 0.4,
+        "health_reasons": ["verdict", "issues"],
+        "health_grade": "Bad",
+        "issues": ["a" * 200, "b", "c"],
+        "issue_count": 4,
+        "ingest_bitrate_bytes_per_second": 500_000.0,
+        "expected_ingest_bitrate_bytes_per_second": 600_000.0,
+        "viewers": 7,
+        "frames_per_second": 29.97,
+        "latency_seconds": 1.5,
+    }
+
+
+def test_the_keys_are_those_that_are_promised_and_documented() -> None:
+    found = ["generated_at", "upstreams", "streams"]
+    found += [f"upstreams[].{field}" for field in get_type_hints(upstream_entry)["return"].__struct_fields__]
+    found += [f"streams[].{field}" for field in get_type_hints(stream_entry)["return"].__struct_fields__]
+    assert sorted(f"/api/v1/streams {key}" for key in found) == KEYS.read_text().splitlines()
+    text = DOCUMENT.read_text()
+    assert [key for key in found if f"`{key.rpartition('.')[2]}`" not in text] == []
+
+
+async def test_the_filter_names_upstreams(served: Served) -> None:
+    served.service.store.publish(view([stream("one")]))
+    served.service.store.publish(view([stream("two", upstream="other")], upstream="other"))
+    data = await served.get("/api/v1/streams?upstream=other")
+    assert [upstream["upstream"] for upstream in data["upstreams"]] == ["other"]
+    assert [stream["stream"] for stream in data["streams"]] == ["two"]
+    both = await served.get("/api/v1/streams?upstream=other&upstream=edge")
+    assert [stream["stream"] for stream in both["streams"]] == ["one", "two"]
+    assert await served.get("/api/v1/streams?upstream=nobody", status=404) == {"error": "unknown upstream 'nobody'"}
+
+
+async def test_nothing_is_sent_again_that_has_not_changed(served: Served) -> None:
+    served.service.store.publish(view([stream("one")]))
+    tag = await served.tag()
+    for sent in (tag, tag.removeprefix("W/"), f'"x", {tag}', "*"):
+        async with served.session.get("/api/v1/streams", headers={"If-None-Match": sent}) as answer:
+            assert (answer.status, await answer.read()) == (304, b"")
+            assert answer.headers["ETag"] == tag
+            assert answer.headers["Date"]
+    assert await served.tag() == tag
+
+
+async def test_a_change_has_another_tag_for_those_whom_it_concerns(served: Served) -> None:
+    edge, other = "/api/v1/streams?upstream=edge", "/api/v1/streams?upstream=other"
+    before = [await served.tag(path) for path in ("/api/v1/streams", edge, other)]
+    served.service.store.publish(view([stream("one")]))
+    after = [await served.tag(path) for path in ("/api/v1/streams", edge, other)]
+    assert after[0] != before[0]
+    assert after[1] != before[1]
+    assert after[2] == before[2]
+    served.service.store.withdraw("edge")
+    assert await served.tag(edge) not in (before[1], after[1])
+
+
+async def test_a_new_configuration_and_a_new_process_have_another_tag(served: Served, tmp_path: Path) -> None:
+    tag = await served.tag()
+    served.service.settings = load(served.file, {})
+    changed = await served.tag()
+    assert changed != tag
+    (tmp_path / "again").mkdir()
+    async with serving(tmp_path / "again") as again:
+        assert await again.tag() not in (tag, changed)
+
+
+async def test_bodies_are_compressed_for_those_who_take_it(served: Served) -> None:
+    served.service.store.publish(view([stream(f"stream-{number}") for number in range(500)]))
+    sizes: dict[str, int] = {}
+    for coding in ("gzip", "identity"):
+        async with served.session.get("/api/v1/streams", headers={"Accept-Encoding": coding}) as answer:
+            assert answer.headers.get("Content-Encoding", "identity") == coding
+            assert answer.headers["Vary"] == "Accept-Encoding"
+            assert len((await answer.json())["streams"]) == 500
+            sizes[coding] = int(answer.headers["Content-Length"])
+    assert sizes["gzip"] * 5 < sizes["identity"]
+
+
+async def test_many_who_ask_at_once_get_the_same_whatever_they_ask_for(served: Served) -> None:
+    served.service.store.publish(view([stream("one")]))
+    for _ in range(3):
+        queries = ["", "?upstream=edge", "?upstream=other", "?upstream=edge&upstream=other"] * 3
+        codings = ["gzip", "identity"]
+        asked = [
+            served.get(f"/api/v1/streams{query}", headers={"Accept-Encoding": coding})
+            for query in queries
+            for coding in codings
+        ]
+        counts = [len(data["streams"]) for data in await asyncio.gather(*asked)]
+        assert counts == [1, 1, 1, 1, 0, 0, 1, 1] * 3
+
+
+async def test_a_client_that_leaves_takes_the_answer_from_nobody(served: Served) -> None:
+    served.service.store.publish(view([stream(f"stream-{number}") for number in range(3000)]))
+    leaving = asyncio.create_task(served.get("/api/v1/streams"))
+    staying = asyncio.create_task(served.get("/api/v1/streams"))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert len((await staying)["streams"]) == 3000
+
+
+async def test_one_stream_with_all_that_is_known(served: Served) -> None:
+    served.service.store.publish(view([FULL]))
+    data = await served.get("/api/v1/stream?upstream=edge&stream=live%2Fone")
+    facts = data["stream"]
+    assert facts["issues"][0] == "a" * 300
+    assert facts["health_conditions"] == {"Transcoding": False}
+    assert facts["renditions"] == [{"name": "720p", "target_bitrate_bytes_per_second": 1.0}]
+    assert facts["recording"] is False
+    assert facts["sampled_timestamp_seconds"] == 1_726_000_000.0
+    assert (facts["platform"], facts["upstream"], facts["stream"]) == ("storm", "edge", "live/one")
+    assert "a-key-that-is-not-shown" not in str(data)
+    assert "viewers_peak" not in facts
+    assert data["history"]["ingest_bitrate_bytes_per_second"][-1] == 500_000.0
+    assert len(data["history"]["health_score_ratio"]) == POINTS
+    assert data["history"]["step_seconds"] == 15.0
+
+
+def test_every_fact_of_the_model_is_among_them() -> None:
+    everything: dict[str, Any] = dict.fromkeys(StreamSample.__struct_fields__, "a")
+    known: dict[str, Any] = dict.fromkeys(set(StreamState.__struct_fields__) - {"identity", "sample"}, 1)
+    shown = stream_facts(stream("one", sample=StreamSample(**everything), **known))
+    fields = {*StreamSample.__struct_fields__, *known, "platform", "upstream", "stream", "sampled_timestamp_seconds"}
+    assert shown.keys() == fields - {"id", "sampled_at"}
+
+
+async def test_a_stream_that_is_not_there(served: Served) -> None:
+    served.service.store.publish(view([FULL]))
+    assert "error" in await served.get("/api/v1/stream?upstream=edge&stream=two", status=404)
+    assert "error" in await served.get("/api/v1/stream?upstream=other&stream=live%2Fone", status=404)
+    assert "error" in await served.get("/api/v1/stream?upstream=edge", status=400)
+
+
+async def test_histories_of_those_who_are_asked_for(served: Served) -> None:
+    served.service.store.publish(view([FULL, stream("live/two")]))
+    path = "/api/v1/history?stream=edge/live%2Fone&stream=edge/live/two&stream=edge/three&stream=nonsense"
+    data = await served.get(path)
+    assert data["step_seconds"] == 15.0
+    assert [(found["upstream"], found["stream"]) for found in data["streams"]] == [
+        ("edge", "live/one"),
+        ("edge", "live/two"),
+    ]
+    assert data["streams"][0]["health_score_ratio"][-1] == 0.4
+    assert data["streams"][1]["ingest_bitrate_bytes_per_second"] == [None] * POINTS
+    assert (await served.get("/api/v1/history"))["streams"] == []
+    many = "&".join(["stream=a/b"] * (MAX_HISTORIES + 1))
+    assert "error" in await served.get(f"/api/v1/history?{many}", status=400)
+
+
+async def test_texts_that_are_no_text_and_names_that_are_too_long(served: Served) -> None:
+    broken = "broken \ud800 \U0001f600"
+    sample = StreamSample(id="x", name=broken, issues=(broken,), health_conditions={broken: True}, renditions=())
+    served.service.store.publish(view([stream("n" * 500, sample=sample), stream(broken)], last_error=broken))
+    data = await served.get("/api/v1/streams")
+    long, other = data["streams"]
+    assert long["name"] == long["issues"][0] == other["stream"] == "broken \ufffd \U0001f600"
+    assert len(long["stream"]) < 257
+    facts = (await served.get(f"/api/v1/stream?upstream=edge&stream={long['stream'].replace('#', '%23')}"))["stream"]
+    assert facts["stream"] == long["stream"]
+    assert facts["health_conditions"] == {"broken \ufffd \U0001f600": True}
+    history = await served.get(f"/api/v1/history?stream=edge/{long['stream'].replace('#', '%23')}")
+    assert len(history["streams"]) == 1
+
+
+async def test_an_upstream_that_fails_says_what_to_do(served: Served) -> None:
+    served.service.store.publish(view(up=False, last_error="status 401", last_error_reason=Reason.AUTH))
+    upstream = (await served.get("/api/v1/streams"))["upstreams"][0]
+    assert (upstream["last_error"], upstream["last_error_reason"]) == ("status 401", "auth")
+    assert "token or password file" in upstream["advice"]
+
+
+def test_there_is_advice_for_every_reason() -> None:
+    assert ADVICE.keys() == set(Reason)
+    assert all(advice.count("`") % 2 == 0 and advice[-1] in ".?" for advice in ADVICE.values())

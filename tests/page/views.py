@@ -1,0 +1,26 @@
+"""Views as coordinators publish them, made by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from exporter.model import Identity, StreamSample, StreamState, UpstreamView
+
+
+def stream(name: str, *, upstream: str = "edge", sample: StreamSample | None = None, **facts: Any) -> StreamState:
+    """A stream's state; ``sample`` holds what the platform says."""
+    return StreamState(identity=Identity("storm", upstream, name), sample=sample or StreamSample(id=name), **facts)
+
+
+def view(streams: Iterable[StreamState] = (), **facts: Any) -> UpstreamView:
+    """The view of ``edge``, polled every 15 seconds."""
+    known: dict[str, Any] = {
+        "platform": "storm",
+        "upstream": "edge",
+        "host": "127.0.0.1:9",
+        "health_score": "reported",
+        "up": True,
+        "poll_interval_seconds": 15.0,
+    }
+    return UpstreamView(streams=tuple(streams), **(known | facts))
