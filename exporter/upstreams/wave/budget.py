@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Collection, Sequence
 
 import msgspec
@@ -22,10 +23,10 @@ class Pace(msgspec.Struct, frozen=True):
         share = min(1.0, self.interval_seconds / self.window_seconds)
         return max(1, math.floor(self.usable * share))
 
-    def needed_soon(self, sessions: int) -> int:
-        """Requests for sessions in the further polls of a window that begins now."""
-        further_polls = max(0, math.ceil(self.window_seconds / self.interval_seconds) - 1)
-        return further_polls * min(sessions, self.per_poll)
+    def besides(self, sessions: int) -> int:
+        """Requests of one window that its polls do not need for sessions."""
+        polls = math.ceil(self.window_seconds / self.interval_seconds)
+        return max(0, self.usable - polls * min(sessions, self.per_poll))
 
     def round_seconds(self, sessions: int) -> float | None:
         """How long it takes to ask for each session once; None where every poll asks for all of them."""
@@ -34,6 +35,24 @@ class Pace(msgspec.Struct, frozen=True):
         by_window = sessions * self.window_seconds / max(1, self.usable)
         by_polls = math.ceil(sessions / self.per_poll) * self.interval_seconds
         return max(by_window, by_polls)
+
+
+class Spending:
+    """Counts what was asked for besides sessions, over the last window."""
+
+    def __init__(self) -> None:
+        self._spent: deque[tuple[float, int]] = deque()
+
+    def note(self, requests: int, now: float) -> None:
+        """So many requests were made; ``now``: monotonic seconds."""
+        if requests:
+            self._spent.append((now, requests))
+
+    def within(self, seconds: float, now: float) -> int:
+        """Requests made in the last ``seconds``; older ones are forgotten."""
+        while self._spent and self._spent[0][0] <= now - seconds:
+            self._spent.popleft()
+        return sum(requests for _, requests in self._spent)
 
 
 class Turns:

@@ -12,7 +12,7 @@ from exporter.upstreams.errors import UpstreamError
 from exporter.upstreams.platform import Platform
 from exporter.upstreams.ratelimit import DEFAULT_WINDOW_SECONDS
 from exporter.upstreams.records import Fields
-from exporter.upstreams.wave.budget import Pace, Turns
+from exporter.upstreams.wave.budget import Pace, Spending, Turns
 from exporter.upstreams.wave.candidates import CandidateBook
 from exporter.upstreams.wave.extra import was_not_sent
 from exporter.upstreams.wave.extras import Extras, requests_per_minute
@@ -48,6 +48,7 @@ class WavePlatform(Platform[WaveSettings]):
         super().__init__(settings, client, clock)
         self._file = None if settings.sessions_file is None else SessionsFile(settings.sessions_file, settings.name)
         self._turns = Turns()
+        self._spending = Spending()
         self._candidates = None if settings.ice_candidates is None else CandidateBook(clock, settings.ice_candidates)
         self._extras = Extras(settings, client, clock)
         self._answered_at: float | None = None
@@ -71,11 +72,9 @@ class WavePlatform(Platform[WaveSettings]):
         self._turns.missed(unsent)
         self._check(wanted, samples, errors)
         failures = {id_: error.reason for id_, error in errors.items() if id_ not in unsent}
+        failures |= await self._ask_besides(requests, wanted, samples, fields)
         if self._candidates is not None:
-            self._candidates.forget_all_but(wanted)
-            failures |= await self._candidates.ask_due(requests, samples, self._left_over(requests, wanted), fields)
             samples = [self._candidates.added_to(sample) for sample in samples]
-        await self._extras.ask_due(requests, self._left_over(requests, wanted), fields)
         if not wanted and self._extras.fault is not None:
             raise self._extras.fault
         pace = self._pace()
@@ -124,12 +123,28 @@ class WavePlatform(Platform[WaveSettings]):
             return None
         return min(requests.budget() or 0, max(0, pace.per_poll - asked))
 
-    def _left_over(self, requests: Requests, wanted: Sequence[str]) -> int | None:
-        """How many requests this poll may make besides those for sessions, without taking any from the next polls'."""
+    async def _ask_besides(
+        self, requests: Requests, wanted: Sequence[str], samples: Sequence[StreamSample], fields: Fields
+    ) -> dict[str, Reason]:
+        """What is due of everything but sessions; returns the sessions whose candidates could not be had, and why."""
+        failures: dict[str, Reason] = {}
+        before = requests.count
+        if self._candidates is not None:
+            self._candidates.forget_all_but(wanted)
+            failures = await self._candidates.ask_due(requests, samples, self._spare(requests, wanted), fields)
+            self._spending.note(requests.count - before, self.clock.monotonic())
+            before = requests.count
+        await self._extras.ask_due(requests, self._spare(requests, wanted), fields)
+        self._spending.note(requests.count - before, self.clock.monotonic())
+        return failures
+
+    def _spare(self, requests: Requests, wanted: Sequence[str]) -> int | None:
+        """How many requests may be made besides those for sessions, without taking any from the next polls'."""
         budget, pace = requests.budget(), self._pace()
         if budget is None or pace is None:
             return budget
-        return max(0, budget - pace.needed_soon(len(wanted)))
+        spent = self._spending.within(pace.window_seconds, self.clock.monotonic())
+        return max(0, min(budget, pace.besides(len(wanted)) - spent))
 
     def _pace(self) -> Pace | None:
         limit = self.client.rate_limit
