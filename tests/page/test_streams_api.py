@@ -2,65 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import aiohttp
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from exporter.config.loading import load
 from exporter.model import HealthReason, PlatformMetric, Reason, Rendition, Status, StreamSample, StreamState
-from exporter.service import Service
 from exporter.web.advice import ADVICE
-from exporter.web.app import WebOptions, make_app
 from exporter.web.entries import stream_entry, stream_facts, upstream_entry
 from exporter.web.history import POINTS
 from exporter.web.streams_api import MAX_HISTORIES
-from tests.fakes import FakeClock
+from tests.page.serving import Served, serving
 from tests.page.views import stream, view
 
 KEYS = Path(__file__).parent / "keys.txt"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "page.md"
-CONFIG = """
-upstreams:
-  - {name: edge, platform: storm, url: "http://127.0.0.1:9", discover: true}
-  - {name: other, platform: storm, url: "http://127.0.0.1:9", discover: true}
-"""
-
-
-class Served:
-    """An application whose service does not poll: the store holds what the test publishes."""
-
-    def __init__(self, service: Service, session: aiohttp.ClientSession) -> None:
-        self.service = service
-        self.session = session
-        self.file: Path
-
-    async def get(self, path: str, status: int = 200, headers: dict[str, str] | None = None) -> Any:
-        async with self.session.get(path, headers=headers) as answer:
-            assert answer.status == status, await answer.text()
-            return await answer.json()
-
-    async def tag(self, path: str = "/api/v1/streams") -> str:
-        async with self.session.get(path) as answer:
-            return answer.headers["ETag"]
-
-
-@asynccontextmanager
-async def serving(directory: Path) -> AsyncIterator[Served]:
-    file = directory / "config.yaml"
-    file.write_text(CONFIG)
-    service = Service(load(file, {}), load=lambda: load(file, {}), clock=FakeClock())
-    service.store.arrange([upstream.name for upstream in service.settings.upstreams])
-    app: web.Application = make_app(service, options=WebOptions())
-    async with TestServer(app) as server, aiohttp.ClientSession(server.make_url("/")) as session:
-        served = Served(service, session)
-        served.file = file
-        yield served
-        await service.stop()
 
 
 @pytest.fixture

@@ -22,8 +22,9 @@ export function percent(ratio) {
   return `${value > 0 && value < 10 ? digits(value) : Math.round(value)} %`;
 }
 
+/** With both digits that tell 29.97 from 30. */
 export function frameRate(framesPerSecond) {
-  return `${digits(framesPerSecond)} fps`;
+  return `${Number(framesPerSecond.toFixed(2))} fps`;
 }
 
 /** A delay: milliseconds below a second. */

@@ -1,0 +1,60 @@
+"""The real application over a store that tests fill by hand: its service does not poll."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp.test_utils import TestServer
+
+from exporter.clock import Clock
+from exporter.config.loading import load
+from exporter.service import Service
+from exporter.web.app import WebOptions, make_app
+from tests.fakes import FakeClock
+
+CONFIG = """
+upstreams:
+  - {name: edge, platform: storm, url: "http://127.0.0.1:9", discover: true}
+  - {name: other, platform: storm, url: "http://127.0.0.1:9", discover: true}
+"""
+DEFAULTS = WebOptions()
+
+
+class Served:
+    """What is served, and by what."""
+
+    def __init__(self, service: Service, session: aiohttp.ClientSession, file: Path, url: str) -> None:
+        self.service = service
+        self.session = session
+        self.file = file
+        self.url = url
+
+    async def get(self, path: str, status: int = 200, headers: dict[str, str] | None = None) -> Any:
+        async with self.session.get(path, headers=headers) as answer:
+            assert answer.status == status, await answer.text()
+            return await answer.json()
+
+    async def tag(self, path: str = "/api/v1/streams") -> str:
+        async with self.session.get(path) as answer:
+            return answer.headers["ETag"]
+
+
+@asynccontextmanager
+async def serving(
+    directory: Path, *, clock: Clock | None = None, options: WebOptions = DEFAULTS
+) -> AsyncIterator[Served]:
+    """Two upstreams, ``edge`` and ``other``, of which nothing is known but what the test publishes."""
+    file = directory / "config.yaml"
+    file.write_text(CONFIG)
+    service = Service(load(file, {}), load=lambda: load(file, {}), clock=clock or FakeClock())
+    service.store.arrange([upstream.name for upstream in service.settings.upstreams])
+    async with (
+        TestServer(make_app(service, options=options)) as server,
+        aiohttp.ClientSession(server.make_url("/")) as session,
+    ):
+        yield Served(service, session, file, str(server.make_url("")).rstrip("/"))
+        await service.stop()
