@@ -60,7 +60,11 @@ def _timezone(value: str) -> str:
     return value
 
 
-_Time = Annotated[datetime.time, PlainSerializer("{:%H:%M}".format), Described("time")]
+def _clock_face(time: datetime.time) -> str:
+    return f"{time:%H:%M}"
+
+
+_Time = Annotated[datetime.time, PlainSerializer(_clock_face), Described("time")]
 
 
 class LiveHours(Section):
