@@ -14,6 +14,7 @@ from exporter.clock import Clock
 from exporter.config.loading import load
 from exporter.service import Service
 from exporter.web.app import WebOptions, make_app
+from exporter.web.security import Security
 from tests.fakes import FakeClock
 
 CONFIG = """
@@ -45,7 +46,11 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    directory: Path, *, clock: Clock | None = None, options: WebOptions = DEFAULTS
+    directory: Path,
+    *,
+    clock: Clock | None = None,
+    options: WebOptions = DEFAULTS,
+    security: Security | None = None,
 ) -> AsyncIterator[Served]:
     """Two upstreams, ``edge`` and ``other``, of which nothing is known but what the test publishes."""
     file = directory / "config.yaml"
@@ -53,7 +58,7 @@ async def serving(
     service = Service(load(file, {}), load=lambda: load(file, {}), clock=clock or FakeClock())
     service.store.arrange([upstream.name for upstream in service.settings.upstreams])
     async with (
-        TestServer(make_app(service, options=options)) as server,
+        TestServer(make_app(service, options=options, security=security)) as server,
         aiohttp.ClientSession(server.make_url("/")) as session,
     ):
         yield Served(service, session, file, str(server.make_url("")).rstrip("/"))

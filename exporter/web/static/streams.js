@@ -49,7 +49,7 @@ function itemOf(key, stream, upstream, alerts) {
   return {
     key,
     stream,
-    alerts,
+    alerts: alerts.toSorted((one, other) => RANK[severityOf(one)] - RANK[severityOf(other)]),
     severity,
     word,
     cutOff: stream.live === undefined && upstream.up === false,

@@ -1,0 +1,182 @@
+"""The page over exporters that poll: simulated streams that turn bad, restarts, sign-in, proxies, many streams."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from playwright.async_api import expect
+from yarl import URL
+
+from exporter.clock import Clock
+from exporter.simulator import Fleet
+from exporter.simulator import make_app as make_simulator
+from exporter.web.security import Security
+from tests.load.watching import UPSTREAMS, watched_demo
+from tests.page.chromium import PHONE, chromium, opened, rows, titles
+from tests.page.serving import serving
+from tests.page.test_page_browser import fleet as six_streams
+from tests.page.views import view
+from tests.processes import Exporter
+from tests.real.running import free_port
+from tests.service.exporting import exporting
+from tests.web.securing import hashed, write_web_config
+
+pytestmark = pytest.mark.real
+
+STILL_WORLD = 0.001
+"""The speed of the fleet's life: what it does by nature takes longer than any test."""
+DEMO_INTERVAL_SECONDS = 5.0
+MANY = 5000
+
+
+async def test_a_stream_turns_unhealthy_before_one_s_eyes_and_is_in_an_alert(tmp_path: Path) -> None:
+    fleet = Fleet(9, seed=7, speed=STILL_WORLD)
+    async with TestServer(make_simulator(fleet)) as simulator, aiohttp.ClientSession() as session:
+        url = str(simulator.make_url("")).rstrip("/")
+        configuration: dict[str, Any] = {
+            **fleet.configuration(url),
+            "defaults": {"interval": "1s", "max_concurrent_requests": 50},
+            "alerting": {
+                "alertmanagers": [{"url": "http://127.0.0.1:9"}],
+                "thresholds": {"StreamUnhealthy": {"for": "0s"}},
+                "state_file": str(tmp_path / "state"),
+            },
+        }
+        async with (
+            exporting(tmp_path, configuration) as exporter,
+            chromium() as browser,
+            opened(browser, exporter.url) as page,
+        ):
+            await expect(titles(page)).to_have_count(9)
+            name = await rows(page).filter(has_text="Live").filter(has_text="edge").first.locator("a").inner_text()
+            row = rows(page).filter(has=page.get_by_role("link", name=name, exact=True)).filter(has_text="edge")
+            await expect(row.locator(".badge")).to_have_text("● Live")
+            order = {"platform": "storm", "stream": name, "fault": "unhealthy", "for": "10m"}
+            async with session.post(f"{url}/faults", json=order) as answer:
+                assert answer.status == 201
+            await expect(row.locator(".badge")).to_have_text("▲ Unhealthy")
+            await expect(row).to_contain_text("unhealthy verdict")
+            await expect(row.locator(".chip").first).to_have_text("StreamUnhealthy")
+            assert name in (await titles(page).all_text_contents())[:3]
+            await page.get_by_role("button", name="In alerts").click()
+            await row.get_by_role("link").click()
+            await expect(page.locator(".alerts")).to_contain_text("StreamUnhealthy")
+            await expect(page.locator(".alerts")).to_contain_text("A stream is unhealthy.")
+            runbook = page.get_by_role("link", name="What to do about StreamUnhealthy")
+            assert "runbook" in (await runbook.get_attribute("href") or "")
+            async with session.delete(f"{url}/faults") as answer:
+                assert answer.status == 200
+            await expect(page.locator(".lead .badge")).to_have_text("● Live")
+
+
+async def test_it_survives_the_exporter_s_restart(tmp_path: Path) -> None:
+    port = free_port()
+    arguments = ["demo", "--streams", "6", "--speed", str(STILL_WORLD), "--web.listen-address", f"127.0.0.1:{port}"]
+    async with chromium() as browser:
+        with Exporter(arguments, tmp_path) as process:
+            process.wait_for("Ctrl-C ends it")
+            async with opened(browser, f"http://127.0.0.1:{port}/") as page:
+                await expect(titles(page).first).to_be_visible()
+                seen = await titles(page).all_text_contents()
+                await expect(page.locator("#banner")).to_be_hidden()
+                process.send(signal.SIGKILL)
+                await expect(page.get_by_role("alert")).to_contain_text("The exporter has not answered since")
+                await expect(page.locator("#connection")).to_have_text("no connection")
+                assert await titles(page).all_text_contents() == seen
+                await asyncio.to_thread(process.ended)
+                with Exporter(arguments, tmp_path) as again:
+                    again.wait_for("Ctrl-C ends it")
+                    await expect(page.locator("#banner")).to_be_hidden()
+                    await expect(page.locator("#connection")).to_contain_text("live, updated")
+                    await expect(titles(page).first).to_be_visible()
+
+
+async def test_it_stands_behind_users(tmp_path: Path) -> None:
+    security = Security(write_web_config(tmp_path, {"basic_auth_users": {"alice": hashed("her own")}}))
+    async with serving(tmp_path, clock=Clock(), security=security) as served, chromium() as browser:
+        served.service.store.publish(view(six_streams()))
+        async with opened(browser, served.url, credentials={"username": "alice", "password": "her own"}) as page:
+            await expect(titles(page)).to_have_count(6)
+            await titles(page).first.click()
+            await expect(page.get_by_role("heading", name="live/bravo")).to_be_visible()
+
+
+@asynccontextmanager
+async def proxying(url: str, prefix: str) -> AsyncIterator[str]:
+    """A reverse proxy that takes a prefix from the path, as nginx does with ``proxy_pass http://…/``."""
+
+    async def forward(request: web.Request) -> web.Response:
+        path = request.raw_path.removeprefix(prefix)
+        async with aiohttp.ClientSession() as session, session.get(URL(url + path, encoded=True)) as answer:
+            kept = {name: answer.headers[name] for name in ("Content-Type", "Content-Security-Policy")}
+            return web.Response(status=answer.status, body=await answer.read(), headers=kept)
+
+    app = web.Application()
+    app.router.add_get(prefix + "{path:.*}", forward)
+    async with TestServer(app) as server:
+        yield str(server.make_url("")).rstrip("/") + prefix
+
+
+async def test_it_stands_below_what_a_proxy_puts_before_it(tmp_path: Path) -> None:
+    async with serving(tmp_path, clock=Clock()) as served, proxying(served.url, "/ops/streams-exporter") as url:
+        served.service.store.publish(view(six_streams()))
+        async with chromium() as browser, opened(browser, f"{url}/") as page:
+            await expect(titles(page)).to_have_count(6)
+            await titles(page).first.click()
+            await expect(page.get_by_role("heading", name="live/bravo")).to_be_visible()
+            assert page.url == f"{url}/streams/edge/live%2Fbravo"
+            await page.reload()
+            await expect(page.locator(".detail")).to_contain_text("Keyframes are late")
+            metrics = await page.get_by_role("link", name="Metrics").evaluate("link => link.href")
+            assert metrics == f"{url}/metrics"
+
+
+# What a person does with a long list, and how long the longest frame meanwhile was, in milliseconds.
+SCROLL = """async () => {
+  let longest = 0, last = performance.now();
+  const height = document.documentElement.scrollHeight;
+  for (let step = 1; step <= 60; step += 1) {
+    scrollTo(0, (height * step) / 60);
+    await new Promise(requestAnimationFrame);
+    longest = Math.max(longest, performance.now() - last);
+    last = performance.now();
+  }
+  return longest;
+}"""
+
+
+async def test_five_thousand_simulated_streams_in_a_page_and_polled_in_time(tmp_path: Path) -> None:
+    with watched_demo(MANY, tmp_path) as watch:
+        async with chromium() as browser:
+            before, began = await asyncio.to_thread(watch.scrape), time.monotonic()
+            async with opened(browser, watch.url + "/", size=PHONE) as page:
+                await expect(titles(page).first).to_be_visible()
+                usable = time.monotonic() - began
+                known = int(await page.get_by_role("table").get_attribute("aria-rowcount") or 0) - 1
+                assert known >= 0.9 * MANY
+                frames = [await page.evaluate(SCROLL) for _ in range(3)]
+                await expect(rows(page).last).to_be_in_viewport()
+                assert await rows(page).count() < 60
+                await page.evaluate("scrollTo(0, 0)")
+                await page.get_by_label("Search").fill("studio")
+                await expect(page.get_by_role("heading", name="Streams (")).to_contain_text(" of ")
+                await page.get_by_label("Sort by").select_option("bitrate")
+                await asyncio.sleep(max(0.0, 5 * DEMO_INTERVAL_SECONDS - (time.monotonic() - began)))
+                after, passed = await asyncio.to_thread(watch.scrape), time.monotonic() - began
+                print(f"usable after {usable:.2f} s; longest frames {[round(frame) for frame in frames]} ms")
+        print(watch.figures())
+    polls = {u: after["stream_upstream_polls_total"][u] - before["stream_upstream_polls_total"][u] for u in UPSTREAMS}
+    print(f"{passed:.0f} s, polls {polls}")
+    # a machine that is short of time may lose a beat; a poller that is held up loses most
+    assert all(count >= passed / DEMO_INTERVAL_SECONDS / 2 for count in polls.values()), polls
+    assert sum(after["stream_upstream_poll_failures_total"].values()) == 0
