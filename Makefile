@@ -53,6 +53,7 @@ generate: $(READY) ## the pages that are made from the code
 	  $(BIN)/python -m $$module > $$file.new || { rm -f $$file.new; exit 1; }; \
 	  mv $$file.new $$file; echo $$file; \
 	done
+	@$(BIN)/stream-exporter dashboards --output-dir dashboards
 	@$(BIN)/stream-exporter rules --output-dir alerts
 	@$(BIN)/python -m tests.alerting.rule_cases alerts/tests
 

@@ -18,6 +18,7 @@ from exporter.alerting import command as rules_command
 from exporter.catalogue.reference import reference
 from exporter.checking import check, open_keys
 from exporter.commands import alerts as alerts_command
+from exporter.commands import dashboards as dashboards_command
 from exporter.commands import session as session_command
 from exporter.config.loading import ConfigError, load
 from exporter.config.root import Settings
@@ -44,6 +45,7 @@ PROGRAM: Final = "stream-exporter"
 _COMMANDS = """commands:
   demo                  run simulated platforms and the exporter on one port
   alerts                show what is pending and firing, or send a test alert
+  dashboards            list the Grafana dashboards, or write them
   metrics               print the reference of every metric family; --estimate: how many series there will be
   rules                 list the alert rules, or write them for Prometheus
   session               show, update, end or delete one session of a platform by hand
@@ -62,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "rules": _rules,
         "alerts": _alerts,
         "session": _session,
+        "dashboards": _dashboards,
     }
     command = commands.get(arguments[0]) if arguments else None
     try:
@@ -197,6 +200,11 @@ def _metrics(arguments: list[str]) -> int:
         return 1
     print(table(estimate(settings, options.streams)), end="")
     return 0
+
+
+def _dashboards(arguments: list[str]) -> int:
+    parser = _parser(f"{PROGRAM} dashboards", "List the Grafana dashboards, or write them.")
+    return dashboards_command.run(parser, arguments)
 
 
 def _rules(arguments: list[str]) -> int:

@@ -1,0 +1,237 @@
+"""Streams / Audience: who watches, how much, and how well it goes."""
+
+from __future__ import annotations
+
+from exporter.dashboards.dashboard import AUDIENCE, Dashboard, Row, link_to_stream
+from exporter.dashboards.limits import Limits
+from exporter.dashboards.panels import Look, Panel, Query, graph, stat
+from exporter.dashboards.queries import IDENTITY, largest, streams, upstreams
+from exporter.dashboards.tables import Column, table
+from exporter.dashboards.variables import of_streams
+
+_VIEWERS = streams.now("stream_viewers")
+_TOP = 10
+_MINUTES_PER_HOUR = 60
+_NO_ANALYTICS = "No analytics: WAVE has them, for streams that the configuration names"
+
+
+def audience(limits: Limits) -> Dashboard:
+    """The dashboard of the viewers."""
+    return Dashboard(
+        uid=AUDIENCE,
+        title="Streams / Audience",
+        description="Viewers and peaks, time watched, errors that viewers meet, and the analytics of platforms.",
+        variables=of_streams(),
+        since="now-6h",
+        rows=[
+            Row("", _figures()),
+            Row("Viewers", [*_viewers(limits), _table()]),
+            Row("Delivery", _delivery()),
+            Row("Analytics of the platforms", _analytics()),
+        ],
+    )
+
+
+def _watched(expression: str) -> str:
+    """Hours watched in the chosen time: a sample every minute counts for a minute of each viewer."""
+    return f"sum_over_time(({expression})[$__range:1m]) / {_MINUTES_PER_HOUR}"
+
+
+def _figures() -> list[Panel]:
+    total = f"sum({_VIEWERS})"
+    return [
+        stat("Viewers", "Viewers of all streams now.", Query(total), Look(unit="short"), width=4),
+        stat(
+            "Peak",
+            "The most viewers at once in the chosen time, of all streams together.",
+            Query(f"max_over_time(({total})[$__range:])"),
+            Look(unit="short"),
+            width=4,
+            instant=True,
+        ),
+        stat(
+            "Hours watched",
+            "In the chosen time: viewers added up minute by minute.",
+            Query(_watched(total)),
+            Look(unit="short"),
+            width=4,
+            instant=True,
+        ),
+        stat(
+            "Watched streams",
+            "Streams with at least one viewer.",
+            Query(f"sum({_VIEWERS} > bool 0)"),
+            Look(unit="short", decimals=0),
+            width=4,
+        ),
+        stat(
+            "Largest stream",
+            "Viewers of the stream that most watch.",
+            Query(f"max({_VIEWERS})"),
+            Look(unit="short"),
+            width=4,
+        ),
+        stat(
+            "Egress per viewer",
+            "Media sent, divided by the viewers of the streams whose platform tells both.",
+            Query(
+                f"8 * sum({streams.now('stream_egress_bitrate_bytes_per_second')})\n"
+                f"/ sum({_VIEWERS} and {streams.now('stream_egress_bitrate_bytes_per_second')})"
+            ),
+            Look(unit="bps"),
+            width=4,
+        ),
+    ]
+
+
+def _viewers(limits: Limits) -> list[Panel]:
+    mean = f"avg_over_time({streams.series('stream_viewers')}[$__range] @ end())"
+    return [
+        graph(
+            "Viewers by platform",
+            "Viewers, where the platform tells.",
+            [Query(f"sum by (platform) ({_VIEWERS})", "{{platform}}")],
+            Look(unit="short", decimals=0, minimum=0),
+            stacked=True,
+            height=10,
+        ),
+        graph(
+            "Viewers of the largest streams",
+            f"The {_TOP} streams that had the most viewers on average. A live stream that loses "
+            f"{limits['StreamViewersDropped']:.0%} of them within ten minutes fires StreamViewersDropped.",
+            [Query(largest(_TOP, _VIEWERS, f"max without (instance, pod) ({mean})"), "{{stream}} ({{upstream}})")],
+            Look(unit="short", decimals=0, minimum=0),
+            legend=("mean", "max"),
+            height=10,
+        ),
+    ]
+
+
+def _table() -> Panel:
+    viewers = streams.series("stream_viewers")
+    return table(
+        "Audience of each stream",
+        "Peak: the most viewers at once, in the chosen time as this exporter saw it, and as the platform says.",
+        [
+            Column(name="Stream", label="stream", look=Look(unit="none", links=link_to_stream())),
+            Column(name="Upstream", label="upstream"),
+            Column(name="Platform", label="platform"),
+            Column(name="Viewers", expression=streams.each("stream_viewers"), look=Look(unit="short", decimals=0)),
+            Column(
+                name="Peak",
+                expression=f"max by ({IDENTITY}) (max_over_time({viewers}[$__range]))",
+                look=Look(unit="short", decimals=0),
+            ),
+            Column(
+                name="Peak (platform)",
+                expression=streams.each("stream_viewers_peak"),
+                look=Look(unit="short", decimals=0),
+            ),
+            Column(
+                name="Hours watched",
+                expression=_watched(streams.each("stream_viewers")),
+                look=Look(unit="short", decimals=1),
+            ),
+            Column(
+                name="Views with errors",
+                expression=streams.each("stream_viewer_error_ratio"),
+                look=Look(unit="percentunit", decimals=1),
+            ),
+        ],
+        sort_by="Viewers",
+        descending=True,
+        height=12,
+    )
+
+
+def _delivery() -> list[Panel]:
+    return [
+        graph(
+            "Egress by platform",
+            "Media that the platforms send to viewers, where they tell.",
+            [Query(f"8 * sum by (platform) ({streams.now('stream_egress_bitrate_bytes_per_second')})", "{{platform}}")],
+            Look(unit="bps", minimum=0),
+            width=8,
+            stacked=True,
+        ),
+        graph(
+            "Views with errors",
+            f"Share of the views that met an error: the {_TOP} streams with the largest. Livepeer.",
+            [
+                Query(
+                    largest(
+                        _TOP,
+                        streams.now("stream_viewer_error_ratio"),
+                        "max without (instance, pod) "
+                        f"(avg_over_time({streams.series('stream_viewer_error_ratio')}[$__range] @ end()))",
+                    ),
+                    "{{stream}}",
+                )
+            ],
+            Look(unit="percentunit", minimum=0),
+            width=8,
+        ),
+        graph(
+            "Latency of what is watched",
+            "Latencies of the streams, weighted by their viewers. WAVE.",
+            [
+                Query(
+                    f"sum by (upstream) ({streams.now('stream_latency_seconds')} * {_VIEWERS})\n"
+                    f"/ (sum by (upstream) ({_VIEWERS} and {streams.now('stream_latency_seconds')}) > 0)",
+                    "{{upstream}}",
+                )
+            ],
+            Look(unit="s", minimum=0),
+            width=8,
+        ),
+    ]
+
+
+def _analytics() -> list[Panel]:
+    return [
+        table(
+            "Analytics of streams",
+            "Over the period that the configuration asks for, as the platform counts.",
+            [
+                Column(name="Stream", label="stream"),
+                Column(name="Upstream", label="upstream"),
+                Column(name="Period", label="period"),
+                *(
+                    Column(
+                        name=name,
+                        expression=streams.each(f"stream_analytics_{family}", by=f"{IDENTITY}, period"),
+                        look=Look(unit=unit, decimals=0),
+                    )
+                    for name, family, unit in (
+                        ("Viewers", "viewers", "short"),
+                        ("Peak", "peak_viewers", "short"),
+                        ("Average watched", "average_watch_seconds", "dtdurations"),
+                    )
+                ),
+            ],
+            sort_by="Viewers",
+            descending=True,
+            width=12,
+            height=9,
+            empty=_NO_ANALYTICS,
+        ),
+        table(
+            "Other numbers of the platforms",
+            "What platforms count without saying what it means, by their own name.",
+            [
+                Column(name="Metric", label="metric"),
+                Column(name="Stream", label="stream"),
+                Column(name="Upstream", label="upstream"),
+                Column(name="Period", label="period"),
+                Column(
+                    name="Value",
+                    expression=upstreams.each("stream_platform_metric", by=f"{IDENTITY}, metric, period"),
+                    look=Look(unit="short"),
+                ),
+            ],
+            sort_by="Metric",
+            width=12,
+            height=9,
+            empty=_NO_ANALYTICS,
+        ),
+    ]

@@ -1,0 +1,141 @@
+"""The panels of the exporter itself: scrapes, notifications, process."""
+
+from __future__ import annotations
+
+from exporter.dashboards.limits import Limits, rising
+from exporter.dashboards.panels import Look, Panel, Query, graph
+from exporter.dashboards.queries import exporter
+
+_BY_INSTANCE = "{{instance}}"
+_SIDECAR = "The sidecar is off"
+
+
+def scrapes() -> list[Panel]:
+    """What it costs Prometheus."""
+    return [
+        graph(
+            "Duration of scrapes",
+            "How long the exporter takes to answer Prometheus.",
+            [Query(exporter.series("scrape_duration_seconds"), _BY_INSTANCE)],
+            Look(unit="s", minimum=0),
+            width=6,
+        ),
+        graph(
+            "Samples per scrape",
+            "What one answer holds.",
+            [Query(exporter.series("scrape_samples_scraped"), _BY_INSTANCE)],
+            Look(unit="short", decimals=0, minimum=0),
+            width=6,
+        ),
+        graph(
+            "Series and streams",
+            "Series of upstreams and streams in the last answer, and the streams that are served.",
+            [
+                Query(exporter.series("stream_exporter_series"), f"{_BY_INSTANCE} series"),
+                Query(exporter.series("stream_exporter_streams"), f"{_BY_INSTANCE} streams"),
+            ],
+            Look(unit="short", decimals=0, minimum=0),
+            width=6,
+        ),
+        graph(
+            "Duplicates left out",
+            "Label sets that two objects have. Anything but 0 is a fault of the exporter.",
+            [Query(exporter.series("stream_exporter_duplicates_dropped"), _BY_INSTANCE)],
+            Look(unit="short", decimals=0, minimum=0, steps=rising(critical=1)),
+            width=6,
+        ),
+    ]
+
+
+def notifications(limits: Limits) -> list[Panel]:
+    """The delivery of alerts, where the exporter sends them itself."""
+    sent, errors = (exporter.rate(f"stream_exporter_notifications_{name}_total") for name in ("sent", "errors"))
+    dropped = exporter.rate("stream_exporter_notifications_dropped_total")
+    return [
+        graph(
+            "Alerts sent",
+            "Alerts per minute that were sent to each Alertmanager, could not be, or were dropped. At "
+            f"{limits['StreamAlertPushFailing']:g} failures in 15 minutes StreamAlertPushFailing fires.",
+            [
+                Query(f"60 * {sent}", "{{alertmanager}} sent"),
+                Query(f"60 * {errors}", "{{alertmanager}} errors"),
+                Query(f"60 * {dropped}", "dropped"),
+            ],
+            Look(unit="cpm", minimum=0, empty=_SIDECAR),
+            width=6,
+        ),
+        graph(
+            "Waiting to be sent",
+            "Alerts in the queue, and how many it holds at most.",
+            [
+                Query(exporter.series("stream_exporter_notifications_queue_length"), f"{_BY_INSTANCE} waiting"),
+                Query(exporter.series("stream_exporter_notifications_queue_capacity"), f"{_BY_INSTANCE} at most"),
+            ],
+            Look(unit="short", decimals=0, minimum=0, empty=_SIDECAR),
+            width=6,
+        ),
+        graph(
+            "Duration of sending, p95",
+            "What 95 of 100 deliveries to an Alertmanager stay below.",
+            [
+                Query(
+                    exporter.quantile(0.95, "stream_exporter_notifications_latency_seconds", by="alertmanager"),
+                    "{{alertmanager}}",
+                )
+            ],
+            Look(unit="s", minimum=0, empty=_SIDECAR),
+            width=6,
+        ),
+        graph(
+            "Alerts of the sidecar",
+            "By name and state.",
+            [
+                Query(
+                    f"sum by (alertname, state) ({exporter.now('stream_exporter_alerts')}) > 0",
+                    "{{alertname}} {{state}}",
+                )
+            ],
+            Look(unit="short", decimals=0, minimum=0, empty=_SIDECAR),
+            width=6,
+            stacked=True,
+        ),
+    ]
+
+
+def process() -> list[Panel]:
+    """The process, as the Prometheus client library sees it."""
+    cpu = exporter.series("process_cpu_seconds_total")
+    return [
+        graph(
+            "CPU",
+            "Share of one core.",
+            [Query(f"rate({cpu}[$__rate_interval])", _BY_INSTANCE)],
+            Look(unit="percentunit", minimum=0),
+            width=6,
+            height=7,
+        ),
+        graph(
+            "Memory",
+            "Resident memory.",
+            [Query(exporter.series("process_resident_memory_bytes"), _BY_INSTANCE)],
+            Look(unit="bytes", minimum=0),
+            width=6,
+            height=7,
+        ),
+        graph(
+            "Open files",
+            "File descriptors in use, connections included, as a share of the most allowed.",
+            [Query(f"{exporter.series('process_open_fds')}\n/ {exporter.series('process_max_fds')}", _BY_INSTANCE)],
+            Look(unit="percentunit", minimum=0, steps=rising(warning=0.8)),
+            width=6,
+            height=7,
+        ),
+        graph(
+            "Uptime",
+            "Since the process began.",
+            [Query(f"time() - {exporter.series('process_start_time_seconds')}", _BY_INSTANCE)],
+            Look(unit="dtdurations", minimum=0),
+            width=6,
+            height=7,
+        ),
+    ]

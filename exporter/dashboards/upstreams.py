@@ -1,0 +1,303 @@
+"""Streams / Upstreams and exporter: can the figures be trusted?"""
+
+from __future__ import annotations
+
+from exporter.dashboards.dashboard import UPSTREAMS, Dashboard, Row, alert_annotations
+from exporter.dashboards.exporter_itself import notifications, process, scrapes
+from exporter.dashboards.limits import Limits, falling, rising
+from exporter.dashboards.panels import Look, Panel, Query, graph, stat, timeline, values_as
+from exporter.dashboards.queries import exporter
+from exporter.dashboards.queries import upstreams as selected
+from exporter.dashboards.tables import Column, table
+from exporter.dashboards.variables import of_upstreams
+
+_AGE = f"time() - {selected.now('stream_upstream_last_success_timestamp_seconds')}"
+_FAILED = 'code!~"[23]..|404"'
+
+
+def upstreams(limits: Limits) -> Dashboard:
+    """The dashboard of the platforms that are polled, and of the exporter that polls them."""
+    return Dashboard(
+        uid=UPSTREAMS,
+        title="Streams / Upstreams and exporter",
+        description="The platforms that are polled, and the exporter itself: whether the figures can be trusted.",
+        variables=of_upstreams(),
+        annotations=[alert_annotations('job=~"$job", scope=~"upstream|exporter", upstream=~"$upstream|"')],
+        rows=[
+            Row("", _figures()),
+            Row("Upstreams", [_up_timeline(), _table(limits)]),
+            Row("Polls", _polls(limits)),
+            Row("Requests", _requests(limits)),
+            Row("Scrapes", scrapes()),
+            Row("Notifications of the sidecar", notifications(limits)),
+            Row("Process", process()),
+        ],
+    )
+
+
+def _figures() -> list[Panel]:
+    return [
+        stat(
+            "Upstreams up",
+            "Platforms whose last poll succeeded.",
+            Query(f"sum({selected.now('stream_upstream_up')})"),
+            Look(unit="short", decimals=0),
+        ),
+        stat(
+            "Upstreams down",
+            "Platforms whose last poll failed: nobody knows how their streams are.",
+            Query(f"sum(1 - {selected.now('stream_upstream_up')})"),
+            Look(unit="short", decimals=0, steps=rising(critical=1)),
+        ),
+        stat(
+            "Oldest data",
+            "Age of the last good answer, of the upstream that is worst.",
+            Query(f"max({_AGE})"),
+            Look(unit="s"),
+        ),
+        stat(
+            "Polls failed in 1 h",
+            "Whole polls that brought nothing.",
+            Query(f"round(sum({selected.increase('stream_upstream_poll_failures_total', within='1h')}))"),
+            Look(unit="short", decimals=0, steps=rising(warning=1)),
+        ),
+        stat(
+            "Exporters up",
+            "Instances that answer scrapes.",
+            Query(f"sum({exporter.series('up')})"),
+            Look(unit="short", decimals=0, steps=falling(critical=1)),
+        ),
+        stat(
+            "Streams",
+            "Streams that are served; one exporter's, not those of its replicas too.",
+            Query(f"sum({selected.now('stream_upstream_streams')})"),
+            Look(unit="short", decimals=0),
+        ),
+        stat(
+            "Left out",
+            "Streams that max_streams keeps out.",
+            Query(f"sum({selected.now('stream_upstream_streams_dropped')})"),
+            Look(unit="short", decimals=0, steps=rising(warning=1)),
+        ),
+        stat(
+            "Configuration",
+            "Whether the last reload succeeded, on every instance.",
+            Query(f"min({exporter.series('stream_exporter_config_last_reload_successful')})"),
+            Look(
+                unit="short",
+                steps=falling(critical=1),
+                mappings=[values_as({"0": ("old", "red"), "1": ("loaded", "green")})],
+            ),
+            graph=False,
+        ),
+    ]
+
+
+def _up_timeline() -> Panel:
+    return timeline(
+        "Up",
+        "Whether the last poll succeeded. A gap is a time without scrapes.",
+        [Query(selected.now("stream_upstream_up"), "{{upstream}}")],
+        Look(unit="short", mappings=[values_as({"0": ("down", "red"), "1": ("up", "green")})]),
+        width=10,
+        height=7,
+        shows_values=True,
+    )
+
+
+def _table(limits: Limits) -> Panel:
+    by = "platform, upstream"
+    stale = limits["StreamUpstreamDataStale"]
+    up = values_as({"0": ("down", "red"), "1": ("up", "green")})
+    age = f"time() - {selected.each('stream_upstream_last_success_timestamp_seconds', by=by)}"
+    return table(
+        "Platforms",
+        "Every upstream. Intervals: how many poll intervals old its data are; StreamUpstreamDataStale fires above "
+        f"{stale:g}. Reported scores are the platform's, derived ones the exporter's.",
+        [
+            Column(
+                name="Upstream",
+                expression=selected.each("stream_upstream_info", by=f"{by}, host, version, health_score"),
+                label="upstream",
+            ),
+            Column(name="Platform", label="platform"),
+            Column(name="Host", label="host"),
+            Column(name="Version", label="version"),
+            Column(name="Score", label="health_score"),
+            Column(
+                name="State",
+                expression=selected.each("stream_upstream_up", by=by),
+                look=Look(unit="short", mappings=[up], steps=falling(critical=1)),
+                colored=True,
+            ),
+            Column(
+                name="Streams",
+                expression=selected.each("stream_upstream_streams", by=by),
+                look=Look(unit="short", decimals=0),
+            ),
+            Column(name="Age of data", expression=age, look=Look(unit="s", decimals=1)),
+            Column(
+                name="Intervals",
+                expression=f"({age})\n/ {selected.each('stream_upstream_poll_interval_seconds', by=by)}",
+                look=Look(unit="short", decimals=1, steps=rising(warning=stale)),
+                colored=True,
+            ),
+            Column(
+                name="Requests left",
+                expression=selected.each("stream_upstream_rate_limit_remaining", by=by),
+                look=Look(unit="short", decimals=0),
+            ),
+        ],
+        sort_by="State",
+        width=14,
+        height=7,
+    )
+
+
+def _polls(limits: Limits) -> list[Panel]:
+    stale = limits["StreamUpstreamDataStale"]
+    polls = selected.rate("stream_upstream_polls_total")
+    return [
+        graph(
+            "Polls",
+            "Polls per minute, failed ones included.",
+            [Query(f"60 * {polls}", "{{upstream}}")],
+            Look(unit="cpm", minimum=0),
+            width=6,
+        ),
+        graph(
+            "Failed polls by reason",
+            "Polls per minute that brought nothing.",
+            [
+                Query(
+                    f"60 * sum by (upstream, reason) ({selected.rate('stream_upstream_poll_failures_total')})",
+                    "{{upstream}} {{reason}}",
+                )
+            ],
+            Look(unit="cpm", minimum=0),
+            width=6,
+            stacked=True,
+        ),
+        graph(
+            "Duration of polls",
+            "The mean, and what 95 of 100 polls stay below, in one line per upstream each.",
+            [
+                Query(
+                    f"{selected.rate('stream_upstream_poll_duration_seconds_sum')}\n"
+                    f"/ {selected.rate('stream_upstream_poll_duration_seconds_count')}",
+                    "{{upstream}} mean",
+                ),
+                Query(
+                    selected.quantile(0.95, "stream_upstream_poll_duration_seconds", by="upstream"), "{{upstream}} p95"
+                ),
+            ],
+            Look(unit="s", minimum=0),
+            width=6,
+        ),
+        graph(
+            "Age of the data",
+            f"In poll intervals, since the last good answer. StreamUpstreamDataStale fires above {stale:g} while the "
+            "upstream counts as up.",
+            [Query(f"({_AGE})\n/ {selected.now('stream_upstream_poll_interval_seconds')}", "{{upstream}}")],
+            Look(unit="short", minimum=0, steps=rising(warning=stale)),
+            width=6,
+            axis="intervals",
+        ),
+        graph(
+            "Streams that failed alone",
+            "Streams per minute whose own request or record failed while the poll succeeded, by reason.",
+            [
+                Query(
+                    f"60 * sum by (upstream, reason) ({selected.rate('stream_upstream_stream_failures_total')})",
+                    "{{upstream}} {{reason}}",
+                )
+            ],
+            Look(unit="cpm", minimum=0),
+            width=8,
+            height=7,
+            stacked=True,
+        ),
+        graph(
+            "Fields left out",
+            "Values per minute that were not what the platform documents, by field.",
+            [
+                Query(
+                    f"60 * sum by (upstream, field) ({selected.rate('stream_upstream_fields_dropped_total')})",
+                    "{{upstream}} {{field}}",
+                )
+            ],
+            Look(unit="cpm", minimum=0, empty="Every value was as documented"),
+            width=8,
+            height=7,
+            stacked=True,
+        ),
+        graph(
+            "Restarts of pollers",
+            "Times in an hour that a poller died of an internal error. Anything but 0 is a fault of the exporter.",
+            [
+                Query(
+                    f"round({selected.increase('stream_upstream_poller_restarts_total', within='1h')})", "{{upstream}}"
+                )
+            ],
+            Look(unit="short", decimals=0, minimum=0, steps=rising(critical=1)),
+            width=8,
+            height=7,
+        ),
+    ]
+
+
+def _requests(limits: Limits) -> list[Panel]:
+    requests = "stream_upstream_requests_total"
+    ratio = limits["StreamUpstreamErrorRatioHigh"]
+    every = f"sum by (upstream) ({selected.rate(requests)})"
+    return [
+        graph(
+            "Requests by answer",
+            "Requests per second by HTTP status, or by the reason why there was none.",
+            [Query(f"sum by (upstream, code) ({selected.rate(requests)})", "{{upstream}} {{code}}")],
+            Look(unit="reqps", minimum=0),
+            width=8,
+            stacked=True,
+        ),
+        graph(
+            "Requests that fail",
+            f"The share of them; StreamUpstreamErrorRatioHigh fires above {ratio:g}.",
+            [
+                Query(
+                    f"(sum by (upstream) ({selected.rate(requests, _FAILED)}) or 0 * {every})\n/ ({every} > 0)",
+                    "{{upstream}}",
+                )
+            ],
+            Look(unit="percentunit", minimum=0, steps=rising(warning=ratio)),
+            width=8,
+        ),
+        graph(
+            "Requests left in the rate limit",
+            "As the platform last said, where it says so.",
+            [Query(selected.now("stream_upstream_rate_limit_remaining"), "{{upstream}}")],
+            Look(unit="short", decimals=0, minimum=0, empty="No platform says"),
+            width=8,
+        ),
+        graph(
+            "Duration of requests, p95",
+            "95 of 100 requests take less, by endpoint.",
+            [
+                Query(
+                    selected.quantile(0.95, "stream_upstream_request_duration_seconds", by="upstream, endpoint"),
+                    "{{upstream}} {{endpoint}}",
+                )
+            ],
+            Look(unit="s", minimum=0),
+            width=16,
+            height=9,
+            legend=("lastNotNull", "max"),
+        ),
+        graph(
+            "Clock skew",
+            "The platform's clock minus the exporter's, from its answers, which tell whole seconds.",
+            [Query(selected.now("stream_upstream_clock_skew_seconds"), "{{upstream}}")],
+            Look(unit="s"),
+            width=8,
+            height=9,
+        ),
+    ]
