@@ -29,9 +29,12 @@ from exporter.rendering.text import Rendering
 T = TypeVar("T")
 
 ALL_PARTS: frozenset[str] = frozenset(Part)
+STREAMS_AT_ONCE = 2_000
+"""Few enough for the processor's cache, and for the event loop to get its turn between two steps."""
+FAMILIES_AT_ONCE = 20
+"""The text of so many, of all streams, is in memory before it is written."""
 
 _IDENTITY: Callable[[StreamState], Identity] = attrgetter("identity")
-_NUMBERS: Callable[[StreamState], Sequence[PlatformMetric]] = attrgetter("sample.platform_metrics")
 
 
 class LabelTexts(KeptTexts):
@@ -83,8 +86,7 @@ def render_upstreams(rendering: Rendering, views: Sequence[UpstreamView], texts:
     """The families of the views themselves."""
     keys = [(view.platform, view.upstream) for view in views]
     table = Seen(rendering).table("upstreams", texts.of("upstreams", UPSTREAM_LABELS, keys), views)
-    for family in UPSTREAM_FAMILIES:
-        _render_family(rendering, family, [table], texts)
+    _render_families(rendering, UPSTREAM_FAMILIES, [table], texts)
     dropped = texts.foreign.merged(views).dropped
     counts = [dropped[view.platform, view.upstream] if view.foreign is not None else None for view in table.items]
     rendering.add_lines(FOREIGN_SERIES_DROPPED, [single_lines(FOREIGN_SERIES_DROPPED.name, table.labels, counts)])
@@ -93,8 +95,9 @@ def render_upstreams(rendering: Rendering, views: Sequence[UpstreamView], texts:
 def render_streams(rendering: Rendering, views: Sequence[UpstreamView], texts: LabelTexts) -> None:
     """The families of the streams, their sampled histograms, and what platforms export of their own."""
     tables = list(_stream_tables(rendering, views, texts))
-    for family in STREAM_FAMILIES:
-        _render_family(rendering, family, tables, texts)
+    slices = [part for table in tables for part in table.slices(STREAMS_AT_ONCE)]
+    for start in range(0, len(STREAM_FAMILIES), FAMILIES_AT_ONCE):
+        _render_families(rendering, STREAM_FAMILIES[start : start + FAMILIES_AT_ONCE], slices, texts)
     _render_analytics(rendering, views, tables, texts)
     for sampled in SAMPLED_FAMILIES:
         render_histogram(rendering, sampled, views, texts)
@@ -124,21 +127,25 @@ def _render_analytics(
     figures = [item for view in views for item in view.analytics]
     keys = [(view.platform, view.upstream, item.stream) for view in views for item in view.analytics]
     analytics = Seen(rendering).table("analytics", texts.of("analytics", STREAM_LABELS, keys), figures)
-    for family in ANALYTICS_FAMILIES:
-        _render_family(rendering, family, [analytics], texts)
+    _render_families(rendering, ANALYTICS_FAMILIES, [analytics], texts)
     numbers: dict[bytes, list[PlatformMetric]] = {}
     for table in streams:
-        having = table.having(_NUMBERS)
+        having = table.having("sample.platform_metrics")
         for labels, state in zip(having.labels, having.items, strict=True):
             numbers.setdefault(labels, []).extend(state.sample.platform_metrics)
     for labels, item in zip(analytics.labels, analytics.items, strict=True):
         numbers.setdefault(labels, []).extend(item.platform_metrics)
     table_of_numbers: Table[Sequence[PlatformMetric]] = Table("numbers", list(numbers), list(numbers.values()))
-    _render_family(rendering, PLATFORM_METRIC, [table_of_numbers], texts)
+    _render_families(rendering, [PLATFORM_METRIC], [table_of_numbers], texts)
 
 
-def _render_family(rendering: Rendering, family: ViewFamily[T], tables: Sequence[Table[T]], texts: LabelTexts) -> None:
-    rendering.add_lines(family, [table.lines(family, texts) for table in tables])
+def _render_families(
+    rendering: Rendering, families: Sequence[ViewFamily[T]], tables: Sequence[Table[T]], texts: LabelTexts
+) -> None:
+    """All these families of one table, then all of the next: what is read stays in the processor's cache."""
+    blocks = [[table.lines(family, texts) for family in families] for table in tables]
+    for family, lines in zip(families, zip(*blocks, strict=True), strict=False):
+        rendering.add_lines(family, lines)
 
 
 def _render_tally(rendering: Rendering, views: Sequence[UpstreamView], *, whole: bool) -> None:

@@ -68,10 +68,12 @@ class ViewFamily(Family, Generic[T]):
     """The value, for at most one series per object. It runs for every stream at every scrape: keep it cheap."""
     values: Callable[[T], Sequence[Labelled]] | None = None
     """The samples of a family with labels of its own."""
+    path: str = ""
+    """The attribute (``sample.viewers``) that ``value`` shows as it is: whole columns of it are read at once."""
     words: tuple[str, ...] = ()
-    """The attributes that are the labels of its own, where that is all that ``values`` says, with the value 1."""
-    has: Callable[[T], object] | None = None
-    """Falsy for an object that ``values`` has no samples of: most objects need not be asked for them."""
+    """The paths of the labels of its own, where these and the value 1 are all that ``values`` says."""
+    has: str = ""
+    """The path of what is falsy for an object without samples: most need not be asked for their ``values``."""
     fields: frozenset[str] = frozenset()
     """What it shows, as ``Platform.feeds`` names it; a platform that feeds one of them feeds the family."""
     each: str = ""

@@ -21,6 +21,7 @@ def _family(kind: Kind, name: str, help_: str, field: str) -> StreamFamily:
         labels=STREAM_LABELS,
         source=Source.PLATFORM,
         value=attrgetter(f"sample.{field}"),
+        path=f"sample.{field}",
         fields=frozenset({field}),
     )
 
@@ -53,6 +54,7 @@ def own(
         labels=STREAM_LABELS,
         source=source,
         value=attrgetter(attribute),
+        path=attribute,
         fields=fields,
     )
 
@@ -67,7 +69,7 @@ def labelled(
     fields: frozenset[str] = frozenset(),
     source: Source = Source.PLATFORM,
 ) -> StreamFamily:
-    """A gauge with labels of its own. ``has``: the attribute without which a stream has no samples of it."""
+    """A gauge with labels of its own. ``has``: the path of what is falsy where a stream has no samples."""
     return StreamFamily(
         name=name,
         kind=Kind.GAUGE,
@@ -76,7 +78,7 @@ def labelled(
         labels=(*STREAM_LABELS, *labels),
         source=source,
         values=values,
-        has=attrgetter(has),
+        has=has,
         fields=fields,
         each=each,
     )
@@ -85,9 +87,9 @@ def labelled(
 def words(
     name: str, help_: str, labels: Mapping[str, str], *, has: str, fields: frozenset[str] = frozenset()
 ) -> StreamFamily:
-    """A gauge of 1 that carries words as labels: each label by the attribute that it shows."""
+    """A gauge of 1 that carries words as labels; ``labels``: each with the path of what it shows."""
     read = attrgetter(*labels.values())
-    is_there = attrgetter(has)
+    is_there: Callable[[StreamState], object] = attrgetter(has)
 
     def values(state: StreamState) -> Sequence[Labelled]:
         if not is_there(state):
@@ -104,7 +106,7 @@ def words(
         source=Source.PLATFORM,
         values=values,
         words=tuple(labels.values()),
-        has=is_there,
+        has=has,
         fields=fields,
     )
 

@@ -7,7 +7,7 @@ from itertools import chain, compress, repeat
 from typing import NamedTuple
 
 from exporter.catalogue.family import Labelled, Number
-from exporter.rendering.labels import OwnTexts, opened
+from exporter.rendering.labels import OwnTexts
 from exporter.rendering.numbers import ABSENT, number_texts
 
 
@@ -37,14 +37,14 @@ def single_lines(name: str, labels: Sequence[bytes], column: Sequence[Number | N
 
 
 def word_lines(name: str, labels: Sequence[bytes], words: Sequence[tuple[str, ...]], own_texts: OwnTexts) -> Lines:
-    """A line of 1 for each object, whose own labels are ``words``."""
-    return _join(name, list(map(opened, labels)), own_texts.of(words), [b"1"] * len(words))
+    """A line of 1 for each object, whose own labels are ``words``; ``labels`` are opened."""
+    return _join(name, labels, own_texts.of(words), [b"1"] * len(words))
 
 
 def labelled_lines(
     name: str, labels: Sequence[bytes], samples: Sequence[Sequence[Labelled]], own_texts: OwnTexts
 ) -> Lines:
-    """Any number of lines for each object, told apart by its own labels."""
+    """Any number of lines for each object, told apart by its own labels; ``labels`` are opened."""
     flat = list(chain.from_iterable(samples))
     if not flat:
         return NONE
@@ -52,7 +52,7 @@ def labelled_lines(
     numbers = number_texts(column)
     if numbers is None:
         return NONE
-    ahead = chain.from_iterable(map(repeat, map(opened, labels), map(len, samples)))
+    ahead = chain.from_iterable(map(repeat, labels, map(len, samples)))
     columns = [list(ahead), own_texts.of(own), numbers.texts]
     if numbers.has_gaps:
         columns = _compressed(columns, list(map(ABSENT.__ne__, numbers.texts)))

@@ -2,57 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import compress
 from operator import attrgetter
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from exporter.catalogue.family import STREAM_LABELS, UPSTREAM_LABELS, Part, ViewFamily
-from exporter.rendering.labels import KeptTexts, OwnTexts
+from exporter.rendering.labels import KeptTexts, OwnTexts, opened
 from exporter.rendering.lines import NONE, Lines, labelled_lines, single_lines, word_lines
 from exporter.rendering.text import Rendering
 
 T = TypeVar("T")
 
 
-class Table(NamedTuple, Generic[T]):
+class Table(Generic[T]):
     """Objects, and the label text of each."""
 
-    name: str
-    """Whose label texts they are."""
-    labels: Sequence[bytes]
-    items: Sequence[T]
-    feeds: frozenset[str] | None = None
-    """What the platform of these objects can say of them; None: anything."""
+    def __init__(
+        self, name: str, labels: Sequence[bytes], items: Sequence[T], feeds: frozenset[str] | None = None
+    ) -> None:
+        """``name``: whose label texts they are; ``feeds``: what the objects' platform can say, None: anything."""
+        self.name = name
+        self.labels = labels
+        self.items = items
+        self.feeds = feeds
+        self._parts: dict[str, Sequence[object]] = {"": items}
 
     def lines(self, family: ViewFamily[T], texts: KeptTexts) -> Lines:
         """The lines of a family."""
         if self.feeds is not None and family.fields and family.fields.isdisjoint(self.feeds):
             return NONE
         if family.value is not None:
-            return single_lines(family.name, self.labels, list(map(family.value, self.items)))
+            column = self.column(family.path) if family.path else list(map(family.value, self.items))
+            return single_lines(family.name, self.labels, column)
         if family.values is None:
             return NONE
-        having = self if family.has is None else self.having(family.has)
+        having = self.having(family.has) if family.has else self
         if not having.items:
             return NONE
         common = len(STREAM_LABELS if family.part is Part.STREAMS else UPSTREAM_LABELS)
         own_texts = OwnTexts(texts, f"{self.name} {family.name}", family.labels[common:])
         if family.words:
-            return word_lines(family.name, having.labels, _words(having.items, family.words), own_texts)
-        return labelled_lines(family.name, having.labels, list(map(family.values, having.items)), own_texts)
+            words = list(zip(*map(having.column, family.words), strict=True))
+            return word_lines(family.name, having.opened, words, own_texts)
+        return labelled_lines(family.name, having.opened, list(map(family.values, having.items)), own_texts)
 
-    def having(self, has: Callable[[T], object]) -> Table[T]:
-        """The rows of the objects for which ``has`` is not falsy."""
-        wanted = list(map(has, self.items))
+    @cached_property
+    def opened(self) -> list[bytes]:
+        """The label texts of the objects, for more labels to follow."""
+        return list(map(opened, self.labels))
+
+    def slices(self, size: int) -> Iterator[Table[T]]:
+        """The rows in tables of no more than ``size``."""
+        for start in range(0, len(self.items), size):
+            part = slice(start, start + size)
+            yield Table(f"{self.name} {start}", self.labels[part], self.items[part], self.feeds)
+
+    def column(self, path: str) -> list[Any]:
+        """An attribute of all the objects; of those of their parts (``sample``) that are read again and again."""
+        part, _, attribute = path.rpartition(".")
+        if part not in self._parts:
+            self._parts[part] = self.column(part)
+        return list(map(attrgetter(attribute), self._parts[part]))
+
+    def having(self, path: str) -> Table[T]:
+        """The rows of the objects for which the attribute is not falsy."""
+        wanted = self.column(path)
         if all(wanted):
             return self
-        return self._replace(labels=list(compress(self.labels, wanted)), items=list(compress(self.items, wanted)))
-
-
-def _words(items: Sequence[object], attributes: Sequence[str]) -> list[tuple[str, ...]]:
-    read: Iterator[Any] = map(attrgetter(*attributes), items)
-    return list(read) if len(attributes) > 1 else [(word,) for word in read]
+        return Table(self.name, list(compress(self.labels, wanted)), list(compress(self.items, wanted)), self.feeds)
 
 
 class Seen:
