@@ -1,0 +1,187 @@
+"""``/api/v1/alerts`` and ``stream-exporter alerts``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from exporter.cli import main
+from exporter.commands.alerts import table
+from exporter.web.alerts import PATH, AlertsApi
+from tests.fakes import FakeClock
+from tests.sidecar.alertmanagers import StandIn, stand_in
+from tests.sidecar.watching import UNHEALTHY, Watching, watching
+
+THRESHOLDS = {"StreamUnhealthy": {"for": "0s"}}
+
+
+@asynccontextmanager
+async def served(running: Watching, user: tuple[str, str] | None = None) -> AsyncIterator[str]:
+    """The handler alone, for one user where there is one; gives its base URL."""
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Any) -> web.StreamResponse:
+        expected = None if user is None else "Basic " + b64encode(":".join(user).encode()).decode()
+        if request.headers.get("Authorization") != expected:
+            return web.Response(status=401)
+        response: web.StreamResponse = await handler(request)
+        return response
+
+    app = web.Application(middlewares=[guard])
+    app.router.add_get(PATH, AlertsApi(running.sidecar).handle)
+    async with TestServer(app) as server:
+        yield str(server.make_url("")).rstrip("/")
+
+
+async def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = await asyncio.to_thread(main, ["alerts", *arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+async def test_what_is_pending_and_firing(capsys: pytest.CaptureFixture[str]) -> None:
+    async with watching(thresholds=THRESHOLDS) as running, served(running) as url:
+        capsys.readouterr()
+        code, out, _ = await command(capsys, "--url", url)
+        assert (code, out) == (0, "No alert is pending or firing.\n")
+        await running.publish(UNHEALTHY)
+        await running.settled()
+        capsys.readouterr()
+        code, out, _ = await command(capsys, "--url", url)
+        rows = [line.split() for line in out.splitlines()]
+        assert code == 0
+        assert rows[0] == ["STATE", "SEVERITY", "ALERT", "UPSTREAM", "STREAM", "SINCE", "VALUE", "REASONS"]
+        assert rows[1] == ["firing", "critical", "StreamUnhealthy", "studio", "main", "2024-09-10", "20:26:40", "35%"]
+        assert rows[2][:3] == ["pending", "warning", "StreamDegraded"]
+
+        code, out, _ = await command(capsys, "--url", url, "--format", "json")
+        data = json.loads(out)
+        assert (code, data["sidecar"]) == (0, True)
+        pending, firing = data["alerts"]
+        assert firing["labels"]["alertname"] == "StreamUnhealthy"
+        assert firing["annotations"]["summary"] == "A stream is unhealthy."
+        assert {key: firing[key] for key in ("state", "value", "activeAt", "firedAt")} == {
+            "state": "firing",
+            "value": "3.500000e-01",
+            "activeAt": "2024-09-10T20:26:40.000Z",
+            "firedAt": "2024-09-10T20:26:40.000Z",
+        }
+        assert "firedAt" not in pending
+        await running.pass_time(15)
+        _, out, _ = await command(capsys, "--url", url, "--format", "json")
+        (kept,) = json.loads(out[out.index("{") :])["alerts"]
+        assert kept["keepFiringSince"] == "2024-09-10T20:26:55.000Z"
+
+
+async def test_the_sidecar_is_off(capsys: pytest.CaptureFixture[str]) -> None:
+    running = Watching(FakeClock(), StandIn())
+    async with served(running) as url:
+        code, out, _ = await command(capsys, "--url", url)
+    assert (code, out) == (0, "The alerting sidecar is off: alerting.alertmanagers is empty.\n")
+
+
+async def test_a_user_with_a_password(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("hunter2-of-the-page")
+    running = Watching(FakeClock(), StandIn())
+    async with served(running, ("me", "hunter2-of-the-page")) as url:
+        code, out, _ = await command(capsys, "--url", url, "--username", "me", "--password-file", str(password))
+        assert code == 0
+        code, out, err = await command(capsys, "--url", url)
+    assert (code, out) == (1, "")
+    assert err == f"no alerts from {url}: GET /api/v1/alerts: status 401\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--username", "me"],
+        ["--password-file", "p"],
+        ["--url", "http://me:hunter2@127.0.0.1"],
+        ["--test", "StreamOfBefore"],
+    ],
+)
+def test_bad_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["alerts", *arguments])
+    assert exit_.value.code == 2
+    assert "hunter2" not in capsys.readouterr().err
+
+
+def test_names_move_no_cursor() -> None:
+    text = table([{"state": "firing", "labels": {"stream": "a\x1b[2Jb\n"}, "annotations": {}}])
+    assert "\x1b" not in text
+    assert len(text.splitlines()) == 2
+
+
+# -- the way to the pager ----------------------------------------------------------------------------------------------
+
+
+def configured(directory: Path, *alertmanagers: dict[str, Any]) -> Path:
+    file = directory / "config.yaml"
+    upstream = {"name": "edge", "platform": "storm", "url": "http://127.0.0.1:9", "discover": True}
+    alerting = {"alertmanagers": list(alertmanagers), "external_labels": {"site": "north"}}
+    file.write_text(yaml.safe_dump({"upstreams": [upstream], "alerting": alerting}))
+    return file
+
+
+async def test_a_test_alert_goes_to_every_alertmanager(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    async with stand_in() as good, stand_in() as bad:
+
+        async def refuse(_alerts: list[dict[str, Any]], _request: web.Request) -> web.Response:
+            return web.Response(status=403)
+
+        bad.behave = refuse
+        file = configured(tmp_path, {"url": good.url}, {"url": bad.url})
+        code, out, _ = await command(capsys, "--test", "StreamUnhealthy", "--config.file", str(file))
+        assert code == 1
+        assert sorted(out.splitlines()) == sorted(
+            [
+                f"{good.url.removeprefix('http://')}: taken (status 200)",
+                f"{bad.url.removeprefix('http://')}: failed (forbidden): POST /api/v2/alerts: status 403",
+            ]
+        )
+        (alert,) = good.alerts
+        assert alert["labels"] == {
+            "alertname": "StreamUnhealthy",
+            "platform": "test",
+            "scope": "stream",
+            "severity": "critical",
+            "site": "north",
+            "source": "sidecar",
+            "stream": "test",
+            "test": "true",
+            "upstream": "test",
+        }
+        file = configured(tmp_path, {"url": good.url})
+        code, out, _ = await command(capsys, "--test", "StreamUpstreamDown", "--config.file", str(file))
+        assert (code, len(good.alerts)) == (0, 2)
+
+
+async def test_every_address_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    async with stand_in(host="127.0.0.1") as good:
+        port = good.url.rpartition(":")[2]
+        names = [f"http://localhost:{port}", "http://nowhere.invalid:9093"]
+        file = configured(tmp_path, *({"url": url, "resolve_dns": True} for url in names))
+        code, out, _ = await command(capsys, "--test", "StreamUnhealthy", "--config.file", str(file))
+    assert code == 1
+    assert f"127.0.0.1:{port}: taken (status 200)" in out
+    assert "nowhere.invalid:9093: failed: the name can't be resolved" in out
+
+
+async def test_nobody_to_tell(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, _, err = await command(capsys, "--test", "StreamUnhealthy", "--config.file", str(configured(tmp_path)))
+    assert (code, err) == (1, "there is nobody to tell: alerting.alertmanagers is empty\n")
+    code, _, err = await command(capsys, "--test", "StreamUnhealthy", "--config.file", str(tmp_path / "none.yaml"))
+    assert code == 1
+    assert "none.yaml" in err
