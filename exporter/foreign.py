@@ -95,17 +95,16 @@ def _merge(added: Sequence[Block], blocks: dict[str, Block], claimed: dict[str, 
 
 def _blocks(foreign: ForeignMetrics, upstream: tuple[str, str]) -> tuple[list[Block], int]:
     """The families that can be passed through, and how many series can't."""
-    blocks: list[Block] = []
+    blocks: dict[str, Block] = {}
     dropped = foreign.dropped
     for family in foreign.families:
         name = foreign.prefix + family.name
-        lines: list[str] = []
-        if family.kind in _ENDINGS and _NAME.fullmatch(name) and not name.startswith(OWN_PREFIXES):
-            lines = list(_Lines(family, name, upstream).all())
+        is_usable = family.kind in _ENDINGS and _NAME.fullmatch(name) and not name.startswith(OWN_PREFIXES)
+        lines = list(_Lines(family, name, upstream).all()) if is_usable and name not in blocks else []
         dropped += len(family.samples) - len(lines)
         if lines:
-            blocks.append(Block(name, family.kind, family.help[:MAX_HELP_CHARACTERS] or DEFAULT_HELP, lines))
-    return blocks, dropped
+            blocks[name] = Block(name, family.kind, family.help[:MAX_HELP_CHARACTERS] or DEFAULT_HELP, lines)
+    return list(blocks.values()), dropped
 
 
 class _Lines:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from exporter.model import Reason, Status
-from exporter.simulator import Options
+from exporter.simulator import Fleet, Options
 from exporter.upstreams.client import Requests
 from exporter.upstreams.errors import UpstreamError
 from exporter.upstreams.wave.control import delete_session, end_session, update_session
-from exporter.upstreams.wave.events import track_event, track_events
+from exporter.upstreams.wave.events import BATCH, track_event, track_events
+from exporter.upstreams.wave.events import EVENT as EVENT_ENDPOINT
+from tests.fakes import FakeClock
 from tests.upstreams.simulated import EXPORT, SimulatedWave, simulated_wave
 
 EVENT = {"eventType": "stream", "eventName": "stream.started", "sessionId": "sess_abc123", "platform": "web"}
@@ -29,6 +35,24 @@ async def requests(wave: SimulatedWave) -> AsyncIterator[Requests]:
     client = wave.client()
     yield client.requests(10.0)
     await client.close()
+
+
+@asynccontextmanager
+async def answering(endpoint: str, answer: Any) -> AsyncIterator[Requests]:
+    """Requests to a server that gives this answer; None is one without a body."""
+
+    async def handle(_: web.Request) -> web.Response:
+        return web.Response(status=204) if answer is None else web.json_response(answer)
+
+    method, _, path = endpoint.partition(" ")
+    app = web.Application()
+    app.router.add_route(method, path, handle)
+    async with TestServer(app) as server:
+        wave = SimulatedWave(Fleet(3), FakeClock())
+        wave.url = str(server.make_url(""))
+        client = wave.client()
+        yield client.requests(10.0)
+        await client.close()
 
 
 async def kept_events(wave: SimulatedWave) -> list[dict[str, object]]:
@@ -189,6 +213,30 @@ async def test_a_batch_of_101_events_is_refused_before_it_is_sent(wave: Simulate
         await track_events(requests, [EVENT] * 101)
     assert requests.count == 0
     assert not wave.answers
+
+
+@pytest.mark.parametrize(
+    ("answer", "event_id"), [(None, ""), ({"success": True}, ""), ({"success": True, "eventId": "evt_1"}, "evt_1")]
+)
+async def test_an_event_s_id_is_optional(answer: Any, event_id: str) -> None:
+    async with answering(EVENT_ENDPOINT, answer) as requests:
+        assert await track_event(requests, EVENT) == event_id
+
+
+async def test_an_event_that_is_not_taken_is_a_failure() -> None:
+    async with answering(EVENT_ENDPOINT, {"success": False}) as requests:
+        with pytest.raises(UpstreamError) as error:
+            await track_event(requests, EVENT)
+    assert error.value.reason is Reason.BAD_RESPONSE
+
+
+@pytest.mark.parametrize(
+    ("answer", "tracked"),
+    [(None, (2, 0)), ({"success": True, "accepted": 2}, (2, 0)), ({"rejected": 1}, (1, 1)), ({"rejected": 9}, (0, 2))],
+)
+async def test_what_is_not_rejected_is_accepted(answer: Any, tracked: tuple[int, int]) -> None:
+    async with answering(BATCH, answer) as requests:
+        assert await track_events(requests, [EVENT, EVENT]) == tracked
 
 
 # -- the limit ---------------------------------------------------------------------------------------------------------
