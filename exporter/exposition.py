@@ -6,6 +6,7 @@ own way, several objects for each sample, takes fifty times as long.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Sequence, Set
 from itertools import chain, groupby
 from operator import attrgetter
@@ -23,8 +24,9 @@ from exporter.model import Identity, PlatformMetric, StreamState, UpstreamView
 from exporter.rendering.histograms import render_histogram
 from exporter.rendering.labels import KeptTexts, closed
 from exporter.rendering.lines import single_lines
+from exporter.rendering.packing import Packed, Packer
 from exporter.rendering.tables import Seen, Table
-from exporter.rendering.text import Rendering
+from exporter.rendering.text import Counts, Rendering
 
 T = TypeVar("T")
 
@@ -45,6 +47,18 @@ class LabelTexts(KeptTexts):
         self.foreign = ForeignTexts()
 
 
+class _Kept:
+    """What was compressed of these views, by the parts that it shows. It keeps no view alive."""
+
+    def __init__(self, views: Sequence[UpstreamView]) -> None:
+        self._views = [weakref.ref(view) for view in views]
+        self.packed: dict[frozenset[str], tuple[Packed, Counts]] = {}
+
+    def is_of(self, views: Sequence[UpstreamView]) -> bool:
+        """Whether these views are the same ones."""
+        return len(views) == len(self._views) and all(map(lambda ref, view: ref() is view, self._views, views))
+
+
 class Exposition:
     """Renders what is served now."""
 
@@ -53,27 +67,45 @@ class Exposition:
         self._views = views
         self._instruments = instruments
         self._texts = LabelTexts()
-
-    def views(self) -> Sequence[UpstreamView]:
-        """The views that are served at this moment."""
-        return self._views()
+        self._kept = _Kept(())
 
     def render(self, parts: Set[str] = ALL_PARTS) -> bytes:
         """The whole text, or only these parts of it; safe to call from several threads at once."""
+        return b"".join(self.pieces(parts))
+
+    def pieces(self, parts: Set[str] = ALL_PARTS) -> list[bytes]:
+        """The same in pieces, as it is large."""
         views = self._views()
         rendering = Rendering()
-        self.render_views(rendering, views, parts)
-        self.render_counts(rendering, views, parts)
-        return rendering.text
+        self._render_views(rendering, views, parts)
+        self._render_counts(rendering, views, parts)
+        return rendering.chunks
 
-    def render_views(self, rendering: Rendering, views: Sequence[UpstreamView], parts: Set[str]) -> None:
+    def packed(self, parts: Set[str] = ALL_PARTS) -> list[bytes]:
+        """The same compressed by gzip. What comes of the views is kept while they stay: for the next replica."""
+        views = self._views()
+        kept = self._kept
+        if not kept.is_of(views):
+            kept = self._kept = _Kept(views)
+        of_views = frozenset(parts) - {Part.EXPORTER}
+        if of_views not in kept.packed:
+            packer = Packer()
+            rendering = Rendering(packer.write)
+            self._render_views(rendering, views, parts)
+            kept.packed[of_views] = packer.so_far(), rendering.counts
+        beginning, counts = kept.packed[of_views]
+        packer = Packer(beginning)
+        self._render_counts(Rendering(packer.write, counts), views, parts)
+        return packer.finished()
+
+    def _render_views(self, rendering: Rendering, views: Sequence[UpstreamView], parts: Set[str]) -> None:
         """What stays the same as long as the views do."""
         if Part.UPSTREAMS in parts:
             render_upstreams(rendering, views, self._texts)
         if Part.STREAMS in parts:
             render_streams(rendering, views, self._texts)
 
-    def render_counts(self, rendering: Rendering, views: Sequence[UpstreamView], parts: Set[str]) -> None:
+    def _render_counts(self, rendering: Rendering, views: Sequence[UpstreamView], parts: Set[str]) -> None:
         """What is counted all the time; it comes last, as it tells of the rest too."""
         if Part.UPSTREAMS in parts:
             rendering.add_text(self._instruments.upstreams())

@@ -304,7 +304,7 @@ class SampledHistogram(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     sum: float
 
 
-class UpstreamView(msgspec.Struct, frozen=True, kw_only=True):
+class UpstreamView(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     """What is served for one upstream; a new one replaces the old one as a whole."""
 
     platform: str

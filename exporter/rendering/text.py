@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
 from exporter.catalogue.family import Family
 from exporter.rendering.lines import Lines
 from exporter.textformat import heading
 
 
+class Counts(NamedTuple):
+    """What a rendering holds."""
+
+    series: int = 0
+    duplicates: int = 0
+    """Objects, or label sets of one object, left out because an earlier one has the same labels."""
+
+
+NOTHING: Final = Counts()
+
+
 class Rendering:
     """Takes families one after the other and counts what they hold."""
 
-    def __init__(self, write: Callable[[bytes], object] | None = None) -> None:
-        """``write``: where the text goes, in pieces; without it they are collected in ``chunks``."""
+    def __init__(self, write: Callable[[bytes], object] | None = None, after: Counts = NOTHING) -> None:
+        """``write``: where the text goes, without it into ``chunks``; ``after``: what is in the same answer before."""
         self.chunks: list[bytes] = []
-        self.series = 0
-        self.duplicates = 0
-        """Objects, or label sets of one object, left out because an earlier one has the same labels."""
+        self.series, self.duplicates = after
         self._write = write or self.chunks.append
+
+    @property
+    def counts(self) -> Counts:
+        """What it holds so far."""
+        return Counts(self.series, self.duplicates)
 
     def add(self, family: Family, lines: Sequence[str]) -> None:
         """A family with its lines; nothing without lines."""

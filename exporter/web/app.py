@@ -60,7 +60,7 @@ def make_app(service: Service, *, options: WebOptions, security: Security | None
     """All that the exporter answers, over a service that runs elsewhere, behind ``security``."""
     app = web.Application()
     handlers = _Handlers(service, options)
-    scrapes = Scrapes(lambda parts: service.exposition.render(parts))
+    scrapes = Scrapes(service.exposition)
     app.on_response_prepare.append(_secure)
     (security or Security(clock=service.clock)).protect(app)
     app.on_cleanup.append(_closing(scrapes))

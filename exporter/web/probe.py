@@ -48,7 +48,7 @@ class ProbePage:
         body = await asyncio.to_thread(_render, view, stream, compressed)
         if body is None:
             return web.Response(status=404, text=f"unknown stream {_shown(stream or '')} of upstream {upstream}\n")
-        return await send(request, body, compressed=compressed)
+        return await send(request, [body], compressed=compressed)
 
 
 def target(query: MultiMapping[str]) -> tuple[str, str | None]:

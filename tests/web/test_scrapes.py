@@ -10,15 +10,23 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from exporter.web.scrapes import CONTENT_TYPE, PARTS, Scrapes, wanted_parts
+from exporter.web.scrapes import CONTENT_TYPE, PARTS, Renders, Scrapes, wanted_parts
 
 BODY = b"# TYPE a gauge\na 1\n"
 Render = Callable[[frozenset[str]], bytes]
 
 
+class Made:
+    """Answers made by a function of the test."""
+
+    def __init__(self, render: Render) -> None:
+        self.pieces = lambda parts: [render(parts)]
+        self.packed = lambda parts: [gzip.compress(render(parts))]
+
+
 @asynccontextmanager
-async def serving(render: Render) -> AsyncIterator[int]:
-    scrapes = Scrapes(render)
+async def serving(render: Render | Renders) -> AsyncIterator[int]:
+    scrapes = Scrapes(Made(render) if callable(render) else render)
     app = web.Application()
     app.router.add_get("/metrics", scrapes.handle)
     runner = web.AppRunner(app, access_log=None)
@@ -104,6 +112,26 @@ async def test_a_body_of_many_chunks_arrives_whole() -> None:
         assert await answer.read() == body
 
 
+async def test_a_body_of_many_pieces_arrives_whole() -> None:
+    pieces = [bytes([65 + n % 26]) * size for n, size in enumerate([1, 700_000, 700_000, 3 << 20, 0, 5] * 4)]
+
+    class Pieces:
+        def pieces(self, _: frozenset[str]) -> list[bytes]:
+            return pieces
+
+        def packed(self, _: frozenset[str]) -> list[bytes]:
+            raise AssertionError
+
+    plain = {"Accept-Encoding": "identity"}
+    async with (
+        serving(Pieces()) as port,
+        client(port) as session,
+        session.get("/metrics", headers=plain) as answer,
+    ):
+        assert answer.content_length == sum(map(len, pieces))
+        assert await answer.read() == b"".join(pieces)
+
+
 async def test_collect_narrows_to_the_parts_that_it_names() -> None:
     seen: list[frozenset[str]] = []
 
@@ -163,18 +191,18 @@ async def test_the_event_loop_is_free_while_rendering() -> None:
 
 async def test_equal_scrapes_share_a_rendering_and_one_that_leaves_does_not_take_it_away() -> None:
     render = HeldRendering()
-    scrapes = Scrapes(render)
+    scrapes = Scrapes(Made(render))
     everything = frozenset(PARTS)
     leaving, staying, late = [asyncio.create_task(scrapes.body(everything, compressed=False)) for _ in range(3)]
     other = asyncio.create_task(scrapes.body(everything, compressed=True))
     assert await asyncio.to_thread(render.begun.wait, 30)
     leaving.cancel()
     render.let_go.set()
-    assert await staying == await late == BODY
-    assert gzip.decompress(await other) == BODY
+    assert await staying == await late == [BODY]
+    assert gzip.decompress(b"".join(await other)) == BODY
     assert leaving.cancelled()
     assert render.count == 2
-    assert await scrapes.body(everything, compressed=False) == BODY
+    assert await scrapes.body(everything, compressed=False) == [BODY]
     assert render.count == 3
     scrapes.close()
 
