@@ -9,7 +9,8 @@ COPY requirements.lock requirements-build.lock ./
 RUN python3 -m venv /venv \
  && /venv/bin/python -m pip install --no-cache-dir --require-hashes --only-binary=:all: -r requirements-build.lock \
  && /venv/bin/python -m pip install --no-cache-dir --require-hashes --only-binary=:all: --no-compile --target /app \
-      -r requirements.lock
+      -r requirements.lock \
+ && rm -rf /app/bin
 COPY pyproject.toml README.md LICENSE ./
 COPY exporter exporter
 # The file system will be read-only, so bytecode is written now; unchecked, for nothing changes below it.

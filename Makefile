@@ -9,13 +9,14 @@ ARGS ?=
 GENERATED := \
 	exporter.config.reference:docs/configuration.md \
 	exporter.catalogue:docs/metrics.md \
-	exporter.alerting:docs/runbook.md
+	exporter.alerting:docs/runbook.md \
+	tools.prometheus_rule:deploy/kubernetes/prometheusrule.yaml
 
-.PHONY: help venv tools demo test lint format generate bench soak clean
+.PHONY: help venv tools demo test lint format generate bench soak lock image-test release-check clean
 .DEFAULT_GOAL := help
 
 help: ## what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(READY) ## .venv with the package editable and its tools; made again when pyproject.toml changed
 
@@ -63,6 +64,17 @@ bench: $(READY) ## performance figures; compares, judges nothing by the clock
 soak: $(READY) ## the long runs
 	-@$(BIN)/python tools/provide.py
 	@$(BIN)/python -m pytest -m soak $(ARGS)
+
+lock: $(READY) ## the pins with hashes of what the image installs and is built with
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[release]'
+	@$(BIN)/python tools/lock.py
+
+image-test: $(READY) ## builds the container image and runs it, without a Docker engine; needs root, buildah, podman
+	@$(BIN)/python -m tools.image_test
+
+release-check: $(READY) ## sdist, wheel, licences, bill of materials, known vulnerabilities; needs the network
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[release]'
+	@$(BIN)/python -m tools.release_check
 
 clean: ## all that the other targets made, the fetched servers too
 	@rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov dist build

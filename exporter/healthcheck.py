@@ -39,7 +39,8 @@ def ask(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--web.listen-address", dest="addresses", action="append")
     parser.add_argument("--web.config.file", dest="web_config_file", type=Path)
-    flags, _ = parser.parse_known_args(list(words))
+    # An init between gives what it starts after "--", behind which argparse looks for no flags.
+    flags, _ = parser.parse_known_args([word for word in words if word != "--"])
     host, port = parse_listen_address((flags.addresses or [DEFAULT_LISTEN_ADDRESS])[0])
     where = "127.0.0.1" if host in ("", "0.0.0.0") else host  # noqa: S104 - compared, not listened on
     connection = _connection(where, port, flags.web_config_file)

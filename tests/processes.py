@@ -20,10 +20,16 @@ GENEROUS_SECONDS = 60.0
 class Exporter:
     """A running ``python -m exporter`` (or another program around it), with all that it has said."""
 
-    def __init__(self, arguments: Sequence[str], directory: Path, program: Sequence[str] = ("-m", "exporter")) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        directory: Path,
+        program: Sequence[str] = ("-m", "exporter"),
+        python: Path | str = sys.executable,
+    ) -> None:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("STREAM_EXPORTER_")}
         self.process = subprocess.Popen(
-            [sys.executable, *program, *arguments],
+            [python, *program, *arguments],
             cwd=directory,
             env=environ | {"PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,

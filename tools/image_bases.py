@@ -59,7 +59,6 @@ def runtime_archive(root: Path, archive: Path) -> None:
         _add(tar, "etc/group", tarfile.REGTYPE, _GROUPS)
         _add(tar, "usr/bin/python3", tarfile.SYMTYPE, PYTHON)
         _add(tar, "home/nonroot", tarfile.DIRTYPE, mode=0o700, owner=NONROOT)
-        _add(tar, "tmp", tarfile.DIRTYPE, mode=0o1777)
 
 
 def _add(tar: tarfile.TarFile, name: str, kind: bytes, content: str = "", *, mode: int = 0o644, owner: int = 0) -> None:

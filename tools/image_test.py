@@ -100,7 +100,7 @@ def inspect() -> None:
     assert config["User"] == f"{NONROOT}:{NONROOT}", config["User"]
     assert labels["org.opencontainers.image.version"] == __version__, labels
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0", labels
-    assert "exporter.healthcheck" in config["Healthcheck"]["Test"], config["Healthcheck"]
+    assert "exporter.healthcheck" in image["Healthcheck"]["Test"], image["Healthcheck"]
     assert list(config["ExposedPorts"]) == ["10071/tcp"], config["ExposedPorts"]
     print("user, labels, port and health check: as they should be")
 
@@ -112,7 +112,8 @@ def try_exporter(folder: Path) -> None:
     with running(f"--web.listen-address=127.0.0.1:{port}", options=mounts) as name:
         assert fetch(port, "/-/healthy") == "healthy\n"
         metrics = fetch(port, "/metrics")
-        assert f'stream_exporter_build_info{{version="{__version__}"' in metrics, metrics[:2000]
+        (build_info,) = (line for line in metrics.splitlines() if line.startswith("stream_exporter_build_info{"))
+        assert f'version="{__version__}"' in build_info, build_info
         assert "process_resident_memory_bytes" in metrics
         podman("healthcheck", "run", name)
         process = podman("inspect", "--format={{.State.Pid}}", name).strip()
@@ -158,17 +159,18 @@ def running(*arguments: str, options: tuple[str, ...]) -> Iterator[str]:
     name = f"stream-exporter-test-{os.getpid()}"
     podman("run", "--detach", f"--name={name}", *CAREFUL, *options, IMAGE, *arguments)
     try:
-        wait_until(lambda: "listening" in logs(name), "it does not listen", lambda: logs(name))
+        wait_until(lambda: "listening" in logs(name) or not is_running(name), "it does not listen")
+        assert is_running(name), f"it has ended:\n{logs(name)}"
         yield name
     finally:
         podman("rm", "--force", name)
 
 
-def wait_until(holds: Callable[[], bool], complaint: str, more: Callable[[], str] = str) -> None:
+def wait_until(holds: Callable[[], bool], complaint: str) -> None:
     """Until it does, or an ``AssertionError``."""
     end = time.monotonic() + WAIT_SECONDS
     while not holds():
-        assert time.monotonic() < end, f"{complaint}\n{more()}"
+        assert time.monotonic() < end, complaint
         time.sleep(0.2)
 
 
@@ -194,6 +196,11 @@ def revision() -> str:
     return run("git", "-C", str(CHECKOUT), "rev-parse", "HEAD").strip()
 
 
+def is_running(name: str) -> bool:
+    """Whether the container is."""
+    return podman("inspect", "--format={{.State.Running}}", name).strip() == "true"
+
+
 def logs(name: str) -> str:
     """What the container has said."""
     done = subprocess.run([*PODMAN, "logs", name], capture_output=True, text=True, check=True)
@@ -211,8 +218,10 @@ def succeeds(*arguments: str) -> bool:
 
 
 def run(*command: str) -> str:
-    """What the command prints; what it complains about goes where ours goes."""
-    return subprocess.run(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, check=True).stdout
+    """What the command prints. What it complains about is told when it fails: without systemd podman always does."""
+    done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout
 
 
 if __name__ == "__main__":

@@ -1,0 +1,92 @@
+"""What is delivered works where nothing else is."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from exporter import __version__
+from exporter.web.page import static_files
+from tests.processes import Exporter
+from tools.distribution import (
+    CHECKOUT,
+    LOCK,
+    Distribution,
+    bill_of_materials,
+    build,
+    foreign_licenses,
+    install,
+    licenses,
+    run,
+)
+
+LOCKED = dict(re.findall(r"^([\w.-]+)==(\S+)", LOCK.read_text(), re.MULTILINE))
+
+
+@pytest.fixture(scope="session")
+def distribution(tmp_path_factory: pytest.TempPathFactory) -> Distribution:
+    """Built and installed once, where several workers ask for it."""
+    shared = tmp_path_factory.getbasetemp()
+    folder = (shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / "distribution"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "ready").exists():
+            install(build(folder))
+            (folder / "ready").touch()
+    return Distribution(folder)
+
+
+def names(listed: list[str]) -> set[str]:
+    """As package indexes compare them."""
+    return {re.sub(r"[-_.]+", "-", name).lower() for name in listed}
+
+
+def test_the_commands_that_need_no_server(distribution: Distribution, tmp_path: Path) -> None:
+    assert run(distribution.command, "--version") == f"stream-exporter {__version__}\n"
+    assert run(distribution.command, "metrics") == (CHECKOUT / "docs" / "metrics.md").read_text()
+    run(distribution.command, "rules", "--output-dir", tmp_path)
+    for file in ("stream-alerts.yaml", "stream-recordings.yaml"):
+        assert (tmp_path / file).read_text() == (CHECKOUT / "alerts" / file).read_text()
+
+
+def test_the_demo_with_its_page(distribution: Distribution, tmp_path: Path) -> None:
+    arguments = ["demo", "--streams", "3", "--log.level", "info", "--web.listen-address", "127.0.0.1:0"]
+    with Exporter(arguments, tmp_path, python=distribution.python) as demo:
+        status, metrics = demo.ask("/metrics")
+        assert status == 200
+        assert f'version="{__version__}"' in metrics
+        assert demo.ask("/")[0] == 200
+        for name, (_, content) in static_files().items():
+            assert demo.ask(f"/static/{name}") == (200, content.decode()), name
+
+
+def test_the_sdist_has_what_it_takes_to_test_and_build_it(distribution: Distribution) -> None:
+    with tarfile.open(distribution.sdist) as archive:
+        packed = {Path(*Path(name).parts[1:]).as_posix() for name in archive.getnames()}
+    tracked = subprocess.run(["git", "-C", CHECKOUT, "ls-files"], capture_output=True, text=True, check=False)
+    if tracked.returncode:
+        pytest.skip("this is no checkout")
+    assert {name for name in tracked.stdout.splitlines() if not name.startswith(".ci/")} <= packed
+
+
+def test_the_environment_is_the_lock(distribution: Distribution) -> None:
+    installed = {package["name"]: package["version"] for package in licenses(distribution)}
+    assert names(list(installed)) == names([*LOCKED, "stream-exporter"])
+
+
+def test_every_licence_is_one_of_those_allowed(distribution: Distribution) -> None:
+    assert foreign_licenses(distribution) == []
+
+
+def test_the_bill_of_materials(distribution: Distribution) -> None:
+    bill = json.loads(bill_of_materials(distribution))
+    assert (bill["bomFormat"], bill["metadata"]["component"]["name"]) == ("CycloneDX", "stream-exporter")
+    assert names([component["name"] for component in bill["components"]]) >= names(list(LOCKED))

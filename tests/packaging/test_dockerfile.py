@@ -1,0 +1,34 @@
+"""What can be said of the image without building it; ``make image-test`` builds and runs it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tools.image_bases import PYTHON
+from tools.image_test import BASES
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+
+
+def test_hadolint_finds_nothing() -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    done = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_build_context_is_what_is_copied() -> None:
+    lines = re.findall(r"^COPY (?!--from)(.+)", DOCKERFILE, re.MULTILINE)
+    copied = {name for line in lines for name in line.split()[:-1]}
+    allowed = set(re.findall(r"^!(.+)", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
+    assert copied == allowed
+    assert all((ROOT / name).exists() for name in copied)
+
+
+def test_the_bases_are_those_that_the_image_test_has_stand_ins_for() -> None:
+    build, runtime = re.findall(r"^ARG \w+_IMAGE=(.+)", DOCKERFILE, re.MULTILINE)
+    assert {f"docker.io/library/{build}", runtime} == set(BASES)
+    assert f":{PYTHON.removeprefix('python')}-" in build

@@ -1,0 +1,41 @@
+"""The unit, against systemd's own tools."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+UNIT = Path(__file__).parents[2] / "deploy" / "systemd" / "stream-exporter.service"
+MOST_EXPOSED = 20
+"""systemd's figure is 2.0."""
+
+needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd on this machine")
+
+
+@pytest.fixture
+def unit(tmp_path: Path) -> Path:
+    """The unit with the command where it is here."""
+    command = Path(sys.executable).with_name("stream-exporter")
+    text, changed = re.subn(r"^ExecStart=\S+", f"ExecStart={command}", UNIT.read_text(), flags=re.MULTILINE)
+    assert changed == 1
+    file = tmp_path / UNIT.name
+    file.write_text(text)
+    return file
+
+
+@needs_systemd
+def test_systemd_has_nothing_to_say_against_it(unit: Path) -> None:
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@needs_systemd
+def test_it_is_hardened(unit: Path) -> None:
+    command = ["systemd-analyze", "security", "--offline=true", f"--threshold={MOST_EXPOSED}", "--no-pager", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
