@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,7 +27,7 @@ class Rises:
     __slots__ = ("_at", "_rises", "_value")
 
     def __init__(self) -> None:
-        self._at = 0.0
+        self._at = -math.inf
         self._value: float | None = None
         self._rises: deque[float] = deque()
         """For each rise the time of the sample before it: the rise counts while that is in the window."""

@@ -141,7 +141,7 @@ def test_a_relative_threshold_has_no_unit() -> None:
 
 def test_the_time_scale_divides_every_duration() -> None:
     assert written({}, "StreamExpectedOffline", scale=60)["for"] == "1s"
-    assert written({}, "StreamExpectedOffline", scale=60)["keep_firing_for"] == "3s"
+    assert written({}, "StreamUpstreamDown", scale=60)["keep_firing_for"] == "5s"
     assert "[15s]" in written({}, "StreamFlapping", scale=60)["expr"]
     assert "offset 10s" in written({}, "StreamViewersDropped", scale=60)["expr"]
     assert ">= 1\n" in written({}, "StreamHealthBudgetBurnFast", scale=60)["expr"] + "\n"
