@@ -14,7 +14,11 @@ from exporter.upstreams.order import Order
 from exporter.upstreams.wave.control import DELETE
 
 MAX_WORDS = 500
-_TELLING_KEY = re.compile(r"stream_?key|token|passw|secret|authorization|api_?key|credential", re.IGNORECASE)
+_TELLING_KEY = re.compile(
+    r"stream_?key|token|passw|secret|authorization|api_?key|credential|ingest_?url|^pull$", re.IGNORECASE
+)
+"""Livepeer's ``pull`` holds a URL and headers to fetch from."""
+_DETAIL = ("field", "issue", "expected", "message")
 _MEANINGS = {
     Reason.TIMEOUT: "the platform did not answer in time",
     Reason.CONNECT: "the platform can't be reached",
@@ -83,7 +87,9 @@ def _messages(data: Any) -> Iterator[str]:
         items = data.get(name)
         for item in items if isinstance(items, list) else []:
             if isinstance(item, dict):
-                words = [item[key] for key in ("field", "issue", "expected") if isinstance(item.get(key), str)]
+                words = [
+                    item[key] for key in ("field", "issue", "expected", "message") if isinstance(item.get(key), str)
+                ]
                 yield from [": ".join(words)] if words else _messages(item)
             else:
                 yield from _messages(item)

@@ -1,0 +1,347 @@
+"""``stream-exporter session``, against the simulated platforms on a port of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.cli import main
+from exporter.commands.session_words import failure, platform_words, shown_answer
+from exporter.model import Reason
+from exporter.simulator import Fleet, make_app
+from exporter.simulator.configuration import PASSWORD, TOKEN, USERNAME
+from exporter.simulator.streams import Platform, Stream
+from exporter.upstreams.errors import UpstreamError
+from exporter.upstreams.order import Order
+from exporter.upstreams.wave.control import delete_session, end_session
+from tests.fakes import FakeClock
+
+Output = pytest.CaptureFixture[str]
+
+
+class Terminal(io.StringIO):
+    """Standard input with somebody in front of it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class Simulated:
+    """The simulated platforms, and the commands that are given to the exporter."""
+
+    def __init__(self, url: str, fleet: Fleet, now: float) -> None:
+        self.fleet = fleet
+        self.now = now
+        bearer = {"bearer_token": TOKEN}
+        configuration: dict[str, Any] = {
+            "upstreams": [
+                {
+                    "name": "wave",
+                    "platform": "wave",
+                    "url": f"{url}/wave/api/v1",
+                    "auth": bearer,
+                    "sessions": [{"id": self.live(Platform.WAVE).id, "name": "keynote"}],
+                },
+                {
+                    "name": "edge",
+                    "platform": "storm",
+                    "url": f"{url}/storm",
+                    "base_path": "/api",
+                    "auth": {"username": USERNAME, "password": PASSWORD},
+                },
+                {
+                    "name": "studio",
+                    "platform": "livepeer",
+                    "url": f"{url}/livepeer/api",
+                    "auth": bearer,
+                },
+                {"name": "other", "platform": "wave", "url": url, "auth": bearer, "sessions": ["s"]},
+                {"name": "origin", "platform": "node_media_server", "url": url},
+            ]
+        }
+        Path("config.yaml").write_text(yaml.safe_dump(configuration))
+
+    def live(self, platform: Platform) -> Stream:
+        return next(stream for stream in self.fleet.of(platform) if self.fleet.live(stream, self.now))
+
+
+async def broken(request: web.Request) -> web.Response:
+    """Takes a request and hangs up."""
+    assert request.transport is not None
+    request.transport.close()
+    return web.Response()
+
+
+@pytest.fixture
+def simulated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulated]:
+    monkeypatch.chdir(tmp_path)
+    fleet, clock = Fleet(30, seed=1), FakeClock()
+    app = make_app(fleet, clock)
+    app.router.add_route("*", "/streaming/sessions/{id}", broken)
+    loop = asyncio.new_event_loop()
+    server = TestServer(app)
+    loop.run_until_complete(server.start_server())
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield Simulated(str(server.make_url("")).rstrip("/"), fleet, clock.now())
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.run_until_complete(server.close())
+    loop.close()
+
+
+def answered(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr("sys.stdin", Terminal(text))
+
+
+# -- showing -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_session_of_wave_by_its_configured_name(simulated: Simulated, capsys: Output) -> None:
+    stream = simulated.live(Platform.WAVE)
+    assert main(["session", "show", "--upstream", "wave", "keynote"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["sessionId"] == stream.id
+    assert printed.err.startswith("GET http://127.0.0.1:")
+    assert printed.err.endswith(f"/wave/api/v1/streaming/sessions/{stream.id}\n")
+    assert TOKEN not in printed.out + printed.err
+
+
+def test_an_id_goes_before_a_name(simulated: Simulated, capsys: Output) -> None:
+    stream = simulated.live(Platform.WAVE)
+    assert main(["session", "show", "--upstream", "wave", stream.id]) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "live"
+
+
+def test_a_stream_of_storm_after_a_login(simulated: Simulated, capsys: Output) -> None:
+    stream = simulated.live(Platform.STORM)
+    assert main(["session", "show", "--upstream", "edge", f"{stream.application}/{stream.name}"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["data"]["streamKey"] == stream.name
+    assert PASSWORD not in printed.out + printed.err
+
+
+def test_a_session_or_a_stream_of_livepeer_without_its_key(simulated: Simulated, capsys: Output) -> None:
+    stream = simulated.live(Platform.LIVEPEER)
+    assert main(["session", "show", "--upstream", "studio", stream.id]) == 0
+    printed = capsys.readouterr()
+    answer = json.loads(printed.out)
+    assert (answer["id"], answer["streamKey"]) == (stream.id, "<secret>")
+    assert [line.split("/api/")[1].split("/")[0] for line in printed.err.splitlines()] == ["session", "stream"]
+
+
+def test_what_is_not_there(simulated: Simulated, capsys: Output) -> None:
+    assert main(["session", "show", "--upstream", "studio", "nobody"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.splitlines()[-3:] == [
+        "there is no such session or stream",
+        "GET /stream/{id}: status 404",
+        "the platform says: not found",
+    ]
+
+
+# -- changing ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_update_is_shown_and_asked_about(
+    simulated: Simulated, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered(monkeypatch, "y\n")
+    flags = ["--status", "live", "--quality", "targetLatency=300", "--quality", "adaptiveBitrate=false"]
+    flags += ["--metadata", "title=Main = stage", "--metadata", "n={}", "--custom-property", "x=[1]"]
+    assert main(["session", "update", "--upstream", "wave", "keynote", *flags]) == 0
+    printed = capsys.readouterr()
+    request, body, question = printed.err.splitlines()
+    assert request.startswith("PATCH http://")
+    assert json.loads(body) == {
+        "status": "live",
+        "metadata": {"title": "Main = stage", "n": {}},
+        "quality": {"targetLatency": 300, "adaptiveBitrate": False},
+        "customProperties": {"x": [1]},
+    }
+    assert question == "Send it to upstream wave? [y/N] "
+    assert json.loads(printed.out)["quality"]["targetLatency"] == 300
+
+
+@pytest.mark.parametrize("answer", ["\n", "n\n", "", "yesterday\n"])
+def test_what_is_not_agreed_to_is_not_sent(
+    answer: str, simulated: Simulated, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered(monkeypatch, answer)
+    assert main(["session", "end", "--upstream", "wave", "keynote"]) == 1
+    assert capsys.readouterr().err.endswith("nothing was sent\n")
+    assert main(["session", "show", "--upstream", "wave", "keynote"]) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "live"
+
+
+def test_nobody_is_asked_without_a_terminal(
+    simulated: Simulated, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    assert main(["session", "end", "--upstream", "wave", "keynote"]) == 2
+    assert "--yes sends without asking" in capsys.readouterr().err
+
+
+def test_a_live_session_is_ended_and_then_deleted(simulated: Simulated, capsys: Output) -> None:
+    assert main(["session", "delete", "--upstream", "wave", "keynote", "--yes"]) == 1
+    refused = capsys.readouterr().err.splitlines()
+    assert refused[0].startswith("DELETE http://")
+    assert refused[1:] == [
+        "A session that is live is not deleted: the platform refuses it until the session has ended.",
+        "the platform refuses to delete it; while it is live, end it first: session end",
+        "DELETE /streaming/sessions/{id}: status 409",
+        "the platform says: Cannot delete active session",
+    ]
+    assert main(["session", "end", "--upstream", "wave", "keynote", "--yes"]) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "ended"
+    assert main(["session", "delete", "--upstream", "wave", "keynote", "--yes"]) == 0
+    assert "deletedAt" in json.loads(capsys.readouterr().out)
+    assert main(["session", "delete", "--upstream", "wave", "keynote", "--yes"]) == 1
+    assert "there is no such session" in capsys.readouterr().err
+
+
+def test_a_change_whose_answer_is_lost_may_have_been_made(simulated: Simulated, capsys: Output) -> None:
+    assert main(["session", "end", "--upstream", "other", "s", "--yes"]) == 1
+    assert capsys.readouterr().err.endswith("it may have been done all the same: look with `session show`\n")
+
+
+# -- what can't be meant -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["show", "--upstream", "nobody", "x"], "no upstream 'nobody' in config.yaml: there are wave, edge"),
+        (["show", "--upstream", "origin", "x"], "show works on livepeer, storm, wave alone"),
+        (["end", "--upstream", "edge", "a/b"], "end works on wave alone, and edge is of storm"),
+        (["show", "--upstream", "edge", "no-slash"], "named as application/key"),
+        (["show", "--upstream", "edge", "/key"], "named as application/key"),
+        (["show", "--upstream", "wave", ".."], "'..' is no id"),
+        (["update", "--upstream", "wave", "keynote", "--yes"], "nothing to update"),
+    ],
+)
+def test_usage(arguments: list[str], said: str, simulated: Simulated, capsys: Output) -> None:
+    assert main(["session", *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["look"],
+        ["show", "x"],
+        ["show", "--upstream", "wave", "x", "--yes"],
+        ["update", "--upstream", "wave", "x", "--status", "gone"],
+        ["update", "--upstream", "wave", "x", "--quality", "latency"],
+        ["update", "--upstream", "wave", "x", "--quality", "=1"],
+        ["update", "--upstream", "wave", "x", "--metadata", "a=\x1b[2J"],
+    ],
+)
+def test_usage_that_the_parser_sees(arguments: list[str], capsys: Output) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["session", *arguments])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: stream-exporter session")
+
+
+def test_a_bad_configuration(tmp_path: Path, capsys: Output) -> None:
+    (tmp_path / "bad.yaml").write_text("upstreams: []\n")
+    path = str(tmp_path / "bad.yaml")
+    assert main(["session", "show", "--upstream", "wave", "x", "--config.file", path]) == 1
+    assert "at least one upstream" in capsys.readouterr().err
+
+
+# -- words -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({"error": {"code": "CONFLICT", "message": "Cannot delete active session"}}, "Cannot delete active session"),
+        (
+            {
+                "error": {
+                    "message": "Validation error",
+                    "details": [{"field": "status", "issue": "unknown", "expected": "live"}],
+                }
+            },
+            "Validation error; status: unknown: live",
+        ),
+        ({"message": "bad", "errors": [{"field": "f", "message": "worse"}]}, "bad; f: worse"),
+        ({"type": "about:blank", "title": "Gone", "detail": "It left."}, "It left.; Gone"),
+        ({"errors": ["not found"]}, "not found"),
+        ({"errors": [{"message": "not found"}]}, "not found"),
+        ({"error": "no"}, "no"),
+        ({"message": "a\x1b[2J\nb"}, "a?[2J?b"),
+        ({"message": "x" * 1000}, "x" * 500),
+        ({"message": 7, "errors": "none", "error": None}, ""),
+        ([], ""),
+    ],
+)
+def test_a_platform_s_own_words(answer: Any, words: str) -> None:
+    assert platform_words(json.dumps(answer).encode()) == words
+
+
+@given(
+    st.binary()
+    | st.recursive(
+        st.none() | st.text(),
+        lambda inside: st.dictionaries(
+            st.sampled_from(["error", "errors", "message", "details", "field"]), inside | st.lists(inside, max_size=2)
+        ),
+    ).map(lambda data: json.dumps(data).encode())
+)
+def test_no_refusal_raises(body: bytes) -> None:
+    words = platform_words(body)
+    assert words.isprintable()
+    assert len(words) <= 500
+
+
+SHOW = Order("GET /stream/{id}", {"id": "known-key"})
+
+
+def test_secrets_in_an_answer_are_hidden_wherever_they_stand_again() -> None:
+    data = {
+        "streamKey": "abcd-1234",
+        "name": "of abcd-1234",
+        "nested": [{"stream_key": "known-key", "accessToken": {"a": 1}, "apiKey": "", "password": None}],
+    }
+    assert json.loads(shown_answer(data, SHOW)) == {
+        "streamKey": "<secret>",
+        "name": "of <secret>",
+        "nested": [{"stream_key": "known-key", "accessToken": "<secret>", "apiKey": "", "password": None}],
+    }
+
+
+@pytest.mark.parametrize("reason", Reason)
+@pytest.mark.parametrize("order", [SHOW, end_session("s"), delete_session("s")])
+def test_every_failure_has_words(reason: Reason, order: Order) -> None:
+    first, second, *_ = failure(UpstreamError(reason, "GET /x: it failed"), order)
+    assert first
+    assert second == "GET /x: it failed"
+
+
+@pytest.mark.parametrize(
+    ("order", "meaning"),
+    [
+        (lambda: end_session("s"), "the platform refuses the request"),
+        (lambda: delete_session("s"), "the platform refuses to delete it; while it is live, end it first: session end"),
+    ],
+)
+def test_a_refusal_is_told_as_one(order: Callable[[], Order], meaning: str) -> None:
+    error = UpstreamError(Reason.BAD_RESPONSE, "status 400", status=400)
+    assert failure(error, order()) == [meaning, "status 400"]
