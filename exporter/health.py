@@ -6,7 +6,7 @@ reason (``stream_health_reason``). Without any fact to judge there is no score: 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from exporter.model import HealthReason, StreamSample
 
@@ -42,27 +42,30 @@ def judge(
     """
     if not sample.live:
         return None, ()
-    factors = dict(_factors(sample, expected_bitrate, expected_frame_rate, last_seen_age))
+    factors = list(_factors(sample, expected_bitrate, expected_frame_rate, last_seen_age))
     reported = sample.health_score_ratio
     if reported is not None:
-        if reported < REPORTED_IS_LOW:
-            factors[HealthReason.VERDICT] = reported
-        return reported, _reasons(factors)
+        return reported, _reasons(factors, is_low=reported < REPORTED_IS_LOW)
     if in_grace or not factors:
         return None, ()
     score = 1.0
-    for factor in factors.values():
+    for _, factor in factors:
         score *= factor
-    return score, _reasons(factors)
+    return score, _reasons(factors) if score < 1.0 else ()
 
 
-def _reasons(factors: dict[HealthReason, float]) -> tuple[HealthReason, ...]:
-    return tuple(reason for reason in HealthReason if factors.get(reason, 1.0) < 1.0)
+def _reasons(factors: Sequence[tuple[HealthReason, float]], *, is_low: bool = False) -> tuple[HealthReason, ...]:
+    """What pulls the score down, in the order of the enumeration; ``is_low``: the platform's own score does."""
+    ill = [reason for reason, factor in factors if factor < 1.0]
+    if is_low and HealthReason.VERDICT not in ill:
+        ill.insert(0, HealthReason.VERDICT)
+    return tuple(ill)
 
 
 def _factors(
     sample: StreamSample, expected_bitrate: float | None, expected_frame_rate: float | None, age: float | None
 ) -> Iterator[tuple[HealthReason, float]]:
+    """The facts that there are to judge, in the order of the reasons."""
     if sample.healthy is not None:
         yield HealthReason.VERDICT, 1.0 if sample.healthy else VERDICT_FACTOR
     if sample.issues:

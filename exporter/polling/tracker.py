@@ -272,16 +272,20 @@ class Tracker:
     # -- what is served --------------------------------------------------------------------------------------------
 
     def _restate(self, now: float, platform_now: float) -> Iterator[None]:
-        self.next_change = math.inf
         gone = []
+        oldest = changes_at = math.inf
         for index, (stream_id, tracked) in enumerate(self._tracked.items()):
             if self._is_over(tracked, now):
                 gone.append(stream_id)
             else:
                 tracked.state = self._state(tracked, now, platform_now)
-                self._note_next_change(tracked)
+                if not tracked.hidden and tracked.sampled_at is not None and tracked.sampled_at < oldest:
+                    oldest = tracked.sampled_at
+                if tracked.departed_at is not None or tracked.expectation is not None:
+                    changes_at = min(changes_at, self._leaves_at(tracked))
             if index % STREAMS_PER_STEP == STREAMS_PER_STEP - 1:
                 yield
+        self.next_change = min(oldest + self._stale_after, changes_at)
         for stream_id in gone:
             self._forget(stream_id)
 
@@ -293,13 +297,11 @@ class Tracker:
     def _is_stale(self, tracked: Tracked, now: float) -> bool:
         return tracked.sampled_at is None or now >= tracked.sampled_at + self._stale_after
 
-    def _note_next_change(self, tracked: Tracked) -> None:
-        if tracked.sampled_at is not None and not tracked.hidden:
-            self.next_change = min(self.next_change, tracked.sampled_at + self._stale_after)
-        if tracked.departed_at is not None and tracked.expectation is None:
-            self.next_change = min(self.next_change, tracked.departed_at + self._settings.ended_ttl)
+    def _leaves_at(self, tracked: Tracked) -> float:
+        """Unix seconds at which the state of a departed or an expected stream changes by itself."""
         if tracked.expectation is not None:
-            self.next_change = min(self.next_change, tracked.expectation.changes_at)
+            return tracked.expectation.changes_at
+        return math.inf if tracked.departed_at is None else tracked.departed_at + self._settings.ended_ttl
 
     def _state(self, tracked: Tracked, now: float, platform_now: float) -> StreamState | None:
         expected = tracked.expectation.at(now) if tracked.expectation else None
