@@ -9,8 +9,18 @@ import structlog.testing
 
 from exporter.config.upstream import StreamSettings, UpstreamSettings
 from exporter.instruments import Instruments
-from exporter.model import Listing, Reason, Status, StreamSample, UpstreamSnapshot, UpstreamView
+from exporter.model import (
+    Analytics,
+    ForeignMetrics,
+    Listing,
+    Reason,
+    Status,
+    StreamSample,
+    UpstreamSnapshot,
+    UpstreamView,
+)
 from exporter.polling.coordinator import Coordinator
+from exporter.polling.labels import hashed
 from exporter.polling.schedule import Schedule
 from exporter.polling.tracker import Tracker
 from exporter.sampling import SampledHistograms
@@ -214,3 +224,37 @@ async def test_a_rate_limit_shows_in_the_interval() -> None:
     assert view.poll_interval_seconds == 120.0
     assert view.next_poll_at == stage.clock.now() + 120.0
     assert (await stage.poll(news(round_seconds=90.0), after=120.0)).poll_interval_seconds == 90.0
+
+
+# -- what a platform says besides streams ------------------------------------------------------------------------------
+
+
+def figures(stream: str, stale_at: float, name: str = "") -> Analytics:
+    return Analytics(stream=stream, name=name, period="24h", viewers=1, stale_at=stale_at)
+
+
+async def test_figures_have_the_label_that_the_configuration_gives_them_or_their_stream() -> None:
+    stage = Stage(streams=[{"key": "a", "name": "main"}])
+    end = stage.clock.now() + 1000
+    given = (figures("a", end), figures("x", end), figures("y", end, "named"), figures("", end))
+    view = await stage.poll(news("a", analytics=given))
+    assert [item.stream for item in view.analytics] == ["main", "x", "named", ""]
+    assert {item.name for item in view.analytics} == {""}
+
+
+async def test_the_ids_of_figures_are_hidden_as_those_of_streams() -> None:
+    stage = Stage(stream_label="hash", stream_hash_key="some-hash-key")
+    view = await stage.poll(news("a", analytics=(figures("a", stage.clock.now() + 1000),)))
+    assert [item.stream for item in view.analytics] == [hashed("", "u", "a")]
+
+
+async def test_what_is_served_besides_streams_leaves_when_it_is_stale_although_polls_fail() -> None:
+    stage = Stage()
+    end = stage.clock.now() + 35
+    foreign = ForeignMetrics(prefix="p_", families=(), dropped=0, stale_at=end)
+    view = await stage.poll(news("a", analytics=(figures("x", end),), foreign=foreign))
+    assert (len(view.analytics), view.foreign) == (1, foreign)
+    view = await stage.poll(DOWN, DOWN)
+    assert (len(view.analytics), view.foreign) == (1, foreign)
+    view = await stage.poll(DOWN)
+    assert (view.analytics, view.foreign) == ((), None)
