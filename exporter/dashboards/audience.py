@@ -199,7 +199,7 @@ def _analytics() -> list[Panel]:
                 *(
                     Column(
                         name=name,
-                        expression=streams.each(f"stream_analytics_{family}", by=f"{IDENTITY}, period"),
+                        expression=streams.each(f"stream_analytics_{family}", by="upstream, stream, period"),
                         look=Look(unit=unit, decimals=0),
                     )
                     for name, family, unit in (
@@ -225,7 +225,7 @@ def _analytics() -> list[Panel]:
                 Column(name="Period", label="period"),
                 Column(
                     name="Value",
-                    expression=upstreams.each("stream_platform_metric", by=f"{IDENTITY}, metric, period"),
+                    expression=upstreams.each("stream_platform_metric", by="upstream, stream, metric, period"),
                     look=Look(unit="short"),
                 ),
             ],

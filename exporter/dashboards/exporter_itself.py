@@ -68,8 +68,8 @@ def notifications(limits: Limits) -> list[Panel]:
             "Waiting to be sent",
             "Alerts in the queue, and how many it holds at most.",
             [
-                Query(exporter.series("stream_exporter_notifications_queue_length"), f"{_BY_INSTANCE} waiting"),
-                Query(exporter.series("stream_exporter_notifications_queue_capacity"), f"{_BY_INSTANCE} at most"),
+                Query(exporter.now("stream_exporter_notifications_queue_length"), "{{alertmanager}} waiting"),
+                Query(exporter.now("stream_exporter_notifications_queue_capacity"), "{{alertmanager}} at most"),
             ],
             Look(unit="short", decimals=0, minimum=0, empty=_SIDECAR),
             width=6,

@@ -16,7 +16,10 @@ class Limits:
     """The thresholds of the rules that are in force, by the name of their alert."""
 
     def __init__(self, rules: Iterable[ActiveRule] | None = None) -> None:
-        self._of = {active.rule.name: active.threshold for active in rules or rules_in_force()}
+        in_force = tuple(rules or rules_in_force())
+        self._of = {active.rule.name: active.threshold for active in in_force}
+        self.health_goal = in_force[0].slo.goal
+        """An observation of health above it is a good one: what the rules on the budget of bad ones count."""
 
     def __getitem__(self, alert: str) -> float:
         """A rule's threshold, in the base unit of its metric or as a factor of what it is compared with."""

@@ -9,6 +9,7 @@ from exporter.dashboards.dashboard import (
     Row,
     alert_annotations,
     link_to_stream,
+    link_to_upstream,
 )
 from exporter.dashboards.limits import Limits, rising
 from exporter.dashboards.panels import Look, Panel, Query, graph, heatmap, stat, timeline, values_as
@@ -16,6 +17,7 @@ from exporter.dashboards.queries import IDENTITY, exporter, or_zero, streams, up
 from exporter.dashboards.tables import Column, table
 from exporter.dashboards.variables import of_streams
 from exporter.model import Status
+from exporter.textformat import bound
 
 _LIVE = f"{streams.now('stream_live')} == 1"
 _MISSING = f"{streams.now('stream_expected')} == 1 and {streams.now('stream_live')} == 0"
@@ -156,7 +158,7 @@ def _table(limits: Limits) -> Panel:
         "share of the configured bitrate that arrives. Reasons: how many things pull the score down.",
         [
             Column(name="Stream", label="stream", look=Look(unit="none", links=link_to_stream())),
-            Column(name="Upstream", label="upstream", width=120),
+            Column(name="Upstream", label="upstream", look=Look(unit="none", links=link_to_upstream()), width=120),
             Column(name="Platform", label="platform", width=150),
             Column(
                 name="Status",
@@ -229,7 +231,7 @@ def _alerts() -> Panel:
                 name="Active for",
                 expression=(
                     "time() - max by (severity, alertname, platform, upstream, stream) (\n"
-                    f"  ALERTS_FOR_STATE and ignoring (alertstate) {_FIRING}\n)"
+                    f'  ALERTS_FOR_STATE{{job=~"$job"}} and ignoring (alertstate) {_FIRING}\n)'
                 ),
                 look=Look(unit="dtdurations"),
             ),
@@ -268,9 +270,9 @@ def _heatmaps() -> list[Panel]:
 
 
 def _quantiles(limits: Limits) -> list[Panel]:
-    goal = limits["StreamDegraded"]
+    goal = limits.health_goal
     health = "stream_sampled_health_score_ratio"
-    at_most_goal = f'le="{goal:g}"'
+    at_most_goal = f'le="{bound(goal)}"'
     bad = f"sum by (upstream) ({upstreams.rate(health + '_bucket', at_most_goal)})"
     return [
         graph(
@@ -305,7 +307,7 @@ def _quantile_queries(quantiles: tuple[float, ...], family: str, *, factor: int 
 def _by_platform(limits: Limits) -> list[Panel]:
     return [
         graph(
-            "Live streams",
+            "Live streams by platform",
             "Streams that media arrives of.",
             [Query(f"sum by (platform) ({streams.now('stream_live')})", "{{platform}}")],
             Look(unit="short", decimals=0, minimum=0),
@@ -313,7 +315,7 @@ def _by_platform(limits: Limits) -> list[Panel]:
             stacked=True,
         ),
         graph(
-            "Ingest",
+            "Ingest by platform",
             "Media that streams send to the platform.",
             [Query(f"8 * sum by (platform) ({streams.now('stream_ingest_bitrate_bytes_per_second')})", "{{platform}}")],
             Look(unit="bps", minimum=0),
@@ -321,7 +323,7 @@ def _by_platform(limits: Limits) -> list[Panel]:
             stacked=True,
         ),
         graph(
-            "Viewers",
+            "Viewers by platform",
             "Viewers, where the platform tells.",
             [Query(f"sum by (platform) ({streams.now('stream_viewers')})", "{{platform}}")],
             Look(unit="short", decimals=0, minimum=0),
@@ -329,7 +331,7 @@ def _by_platform(limits: Limits) -> list[Panel]:
             stacked=True,
         ),
         graph(
-            "Mean health",
+            "Mean health by platform",
             "Mean health score of the live streams.",
             [Query(f"avg by (platform) ({_SCORE})", "{{platform}}")],
             Look(unit="percentunit", minimum=0, maximum=1, steps=limits.health),

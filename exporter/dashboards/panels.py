@@ -29,11 +29,6 @@ class Panel:
     width: int
     height: int
 
-    @property
-    def title(self) -> str:
-        """What the panel is called."""
-        return str(self.json["title"])
-
 
 @dataclass(frozen=True, kw_only=True)
 class Look:

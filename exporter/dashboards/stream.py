@@ -119,7 +119,7 @@ def _status_timeline() -> Panel:
     words["-1"] = ("not expected", "#4b5160")
     expected = f"2 * {one_stream.now('stream_expected')} - 1"
     return timeline(
-        "Status",
+        "Status over time",
         "The status over time, and when the configuration says that the stream should be live.",
         [Query("\nor\n".join(codes), "{{stream}}"), Query(expected, "{{stream}}, expected")],
         Look(
@@ -157,7 +157,7 @@ def _alert_timeline() -> Panel:
 
 
 def _facts() -> Panel:
-    info = f"max by (platform, upstream, stream, {', '.join(_FACTS.values())}) ({one_stream.series('stream_info')})"
+    info = f"max by (stream, {', '.join(_FACTS.values())}) ({one_stream.series('stream_info')})"
     return table(
         "What it is",
         "What does not change while the stream is live. Empty is what the platform does not tell.",

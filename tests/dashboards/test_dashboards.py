@@ -1,0 +1,350 @@
+"""What the dashboards say, against what Grafana takes, what the exporter exposes, and what the rules fire at."""
+
+import json
+import re
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from exporter.alerting.thresholds import rules_in_force
+from exporter.catalogue import FAMILIES
+from exporter.catalogue.exporter import SIDECAR_FAMILIES
+from exporter.catalogue.family import Family, Kind, Part
+from exporter.cli import main
+from exporter.config.alerting import AlertingSettings
+from exporter.dashboards.build import dashboards, files
+from exporter.dashboards.dashboard import SCHEMA_VERSION, Dashboard, Row
+from exporter.dashboards.limits import Limits
+from exporter.dashboards.panels import Look, Query, stat
+from tests.dashboards.grafana import DASHBOARDS, Json, panels, read_all, targets, variables
+from tests.dashboards.promql_tree import kinds, named, selectors
+
+ALL = {dashboard["title"]: dashboard for dashboard in read_all()}
+SCHEMAS = sorted((Path(__file__).parent / "schemas").glob("*.json"))
+
+OF_PROMETHEUS = {
+    "up": (), "scrape_duration_seconds": (), "scrape_samples_scraped": (),
+    "ALERTS": ("alertname", "alertstate", "severity", "scope", "platform", "upstream", "stream"),
+    "ALERTS_FOR_STATE": ("alertname", "severity", "scope", "platform", "upstream", "stream"),
+    "process_cpu_seconds_total": (), "process_resident_memory_bytes": (), "process_open_fds": (), "process_max_fds": (),
+    "process_start_time_seconds": (),
+}  # fmt: skip
+"""What others make: {metric: its labels besides job and instance}."""
+
+NOT_SHOWN = {
+    "stream_end_timestamp_seconds": "the status tells that it ended",
+    "stream_last_seen_timestamp_seconds": "part of how Livepeer tells that a stream is live",
+    "stream_ingest_bytes_total": "moves in steps; the bitrate gauges are what is shown",
+    "stream_egress_bytes_total": "as above",
+    "stream_transcoded_bytes_total": "as above",
+    "stream_source_media_seconds_total": "the segments tell the same",
+    "stream_transcoded_media_seconds_total": "the segments tell the same",
+    "stream_renditions": "their bitrates are shown, one line each",
+    "stream_substreams": "a fact for searches, not for watching",
+    "stream_video_width_pixels": "goes with the height",
+    "stream_upstream_failing": "the failed polls are shown by reason",
+    "stream_upstream_foreign_series_dropped": "the export of a platform is its own matter",
+    "stream_exporter_config_last_reload_success_timestamp_seconds": "whether it succeeded is shown",
+    "stream_exporter_alert_state_write_failures_total": "has an entry in the runbook, and is logged",
+    "stream_exporter_wave_events_total": "events of the sidecar are counted in WAVE itself",
+}
+
+
+def family_of(metric: str) -> Family | None:
+    for family in FAMILIES:
+        suffixes = ("_bucket", "_sum", "_count") if family.kind is Kind.HISTOGRAM else ("",)
+        if metric in {family.name + suffix for suffix in suffixes}:
+            return family
+    return None
+
+
+def labels_of(metric: str) -> set[str]:
+    """Of a metric that exists; KeyError for another."""
+    family = family_of(metric)
+    if family is None:
+        return {"job", "instance", *OF_PROMETHEUS[metric]}
+    bucket = {"le"} if metric.endswith("_bucket") else set()
+    return {"job", "instance", "pod", *family.labels} | bucket
+
+
+def metrics_of(expression: str) -> set[str]:
+    return {name for selector, _ in selectors(expression) for name in named(selector).split("|")}
+
+
+# -- the files -------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_committed_is_what_the_code_makes() -> None:
+    assert {file.name: file.read_text(encoding="utf-8") for file in DASHBOARDS.iterdir()} == files(), (
+        "run: make generate"
+    )
+
+
+@pytest.mark.parametrize("schema", SCHEMAS, ids=lambda file: file.stem)
+@pytest.mark.parametrize("title", ALL)
+def test_it_is_valid_by_the_schema_of_grafana(title: str, schema: Path) -> None:
+    content = json.loads(schema.read_text())
+    # The types know the annotations of Grafana's own store only; those of a data source have its query.
+    content["definitions"]["AnnotationQuery"]["additionalProperties"] = True
+    content["definitions"]["AnnotationTarget"] = {"type": "object", "required": ["expr", "refId"]}
+    # null is what asks Grafana for an id of its own
+    dashboard = {key: value for key, value in ALL[title].items() if key != "id"}
+    jsonschema.validate(dashboard, content)
+
+
+@pytest.mark.parametrize("title", ALL)
+def test_import_and_provisioning_take_the_same_file(title: str) -> None:
+    dashboard = ALL[title]
+    text = json.dumps(dashboard)
+    assert dashboard["id"] is None
+    assert dashboard["schemaVersion"] == SCHEMA_VERSION == 39
+    assert not {"__inputs", "__elements", "__requires"} & dashboard.keys()
+    assert "${DS_" not in text
+    assert all("current" not in v and not v["options"] for v in variables(dashboard).values())
+    assert set(re.findall(r'"uid": "([^"]*)"', text)) <= {dashboard["uid"], "${datasource}", "-- Grafana --"}
+
+
+def test_the_addresses_and_titles_are_unique_and_lasting() -> None:
+    assert {dashboard["uid"]: dashboard["title"] for dashboard in ALL.values()} == {
+        "stream-exporter-overview": "Streams / Overview",
+        "stream-exporter-stream": "Streams / Stream",
+        "stream-exporter-upstreams": "Streams / Upstreams and exporter",
+        "stream-exporter-audience": "Streams / Audience",
+    }
+
+
+@pytest.mark.parametrize("title", ALL)
+def test_links_lead_to_dashboards_that_exist_and_take_values_that_they_know(title: str) -> None:
+    known = {dashboard["uid"]: dashboard for dashboard in ALL.values()}
+    links = re.findall(r'"url": "/d/([^?"]+)\?([^"]*)"', json.dumps(ALL[title]))
+    assert {uid for uid, _ in links} >= known.keys() - {ALL[title]["uid"]}
+    for uid, query in links:
+        given = set(re.findall(r"var-(\w+)=", query)) | set(re.findall(r"\{(\w+):queryparam\}", query))
+        assert given <= variables(known[uid]).keys()
+        assert re.findall(r"\{(\w+):queryparam\}", query)[0] == "datasource"
+        assert set(re.findall(r"\{(\w+):queryparam\}", query)) <= variables(ALL[title]).keys()
+
+
+# -- the grid --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("title", ALL)
+def test_ids_are_unique(title: str) -> None:
+    everything = [panel for top in ALL[title]["panels"] for panel in (top, *top.get("panels", ()))]
+    assert len({panel["id"] for panel in everything}) == len(everything)
+    names = [panel["title"] for panel in panels(ALL[title])]
+    assert len(set(names)) == len(names)
+    for panel in panels(ALL[title]):
+        references = [target["refId"] for target in panel["targets"]]
+        assert len(set(references)) == len(references)
+
+
+@pytest.mark.parametrize("title", ALL)
+def test_panels_lie_side_by_side_and_fill_their_lines(title: str) -> None:
+    places = [panel["gridPos"] for panel in ALL[title]["panels"]]
+    for place in places:
+        assert place["x"] >= 0
+        assert place["x"] + place["w"] <= 24
+        assert min(place["w"], place["h"]) >= 1
+    for one, other in combinations(places, 2):
+        assert (
+            one["x"] + one["w"] <= other["x"]
+            or other["x"] + other["w"] <= one["x"]
+            or one["y"] + one["h"] <= other["y"]
+            or other["y"] + other["h"] <= one["y"]
+        )
+    covered = sum(place["w"] * place["h"] for place in places)
+    assert covered == 24 * max(place["y"] + place["h"] for place in places)
+
+
+def test_a_collapsed_row_holds_its_panels() -> None:
+    panel = stat("A", "A.", Query("vector(1)"), Look(unit="short"))
+    rows = [Row("One", [panel], collapsed=True), Row("Two", [panel])]
+    made = Dashboard(uid="u", title="t", description="d", variables=[], rows=rows).as_json()["panels"]
+    assert [(p["type"], p["gridPos"]["y"]) for p in made] == [("row", 0), ("row", 1), ("stat", 2)]
+    assert [p["title"] for p in made[0]["panels"]] == ["A"]
+
+
+# -- what is asked ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("title", ALL)
+def test_every_metric_and_label_exists(title: str) -> None:
+    for target in targets(ALL[title]):
+        labels: set[str] = set()
+        for selector, _ in selectors(target.expression):
+            for metric in named(selector).split("|"):
+                labels |= labels_of(metric)
+                asked = {matcher.name for matcher in selector.matchers.matchers} - {"__name__"}
+                assert asked <= labels_of(metric), f"{target}: {selector}"
+        grouped = re.findall(r"\b(?:by|on|ignoring|without|group_left|group_right)\s*\(([^()]*)\)", target.expression)
+        assert {name.strip() for names in grouped for name in names.split(",") if name} - {"pod"} <= labels, str(target)
+        in_legend = set(re.findall(r"\{\{(\w+)\}\}", target.json.get("legendFormat", "")))
+        assert in_legend <= labels, str(target)
+
+
+@pytest.mark.parametrize("title", ALL)
+def test_columns_show_labels_and_values_that_are_there(title: str) -> None:
+    for panel in panels(ALL[title]):
+        if panel["type"] != "table":
+            continue
+        organize = panel["transformations"][1]["options"]
+        references = [target["refId"] for target in panel["targets"]]
+        values = {f"Value #{reference}" for reference in references} if len(references) > 1 else {"Value"}
+        grouped = set()
+        for target in panel["targets"]:
+            (first, *_) = re.findall(r"\bby \(([^)]*)\)", target["expr"])
+            grouped |= {label.strip() for label in first.split(",")}
+        shown = organize["renameByName"]
+        assert shown.keys() | organize["excludeByName"].keys() == values | grouped | {"Time"}, panel["title"]
+        assert set(organize["indexByName"]) == set(shown)
+        assert {override["matcher"]["options"] for override in panel["fieldConfig"]["overrides"]} == set(shown.values())
+        assert panel["options"]["sortBy"][0]["displayName"] in shown.values()
+
+
+def test_every_family_is_shown_or_left_out_for_a_reason() -> None:
+    shown = {family_of(m) for d in ALL.values() for t in targets(d) for m in metrics_of(t.expression)}
+    assert {family.name for family in FAMILIES} - {family.name for family in shown if family} == NOT_SHOWN.keys()
+
+
+@pytest.mark.parametrize("title", ALL)
+def test_two_replicas_are_not_added_up(title: str) -> None:
+    """Whatever both tell is reduced to one before anything is added or counted."""
+    for target in targets(ALL[title]):
+        for selector, above in selectors(target.expression):
+            family = family_of(named(selector).split("|")[0])
+            if family is None or (family.part is Part.EXPORTER and family not in SIDECAR_FAMILIES):
+                continue
+            nearest = [node for node in above if type(node).__name__ == "AggregateExpr"][-1]
+            assert str(nearest.op) == "max", f"{target}: {nearest}"
+            by = "instance" not in nearest.modifier.labels
+            assert by == ("By" in str(nearest.modifier.type)), f"{target}: {nearest}"
+
+
+@pytest.mark.parametrize("title", ALL)
+def test_bitrates_come_from_gauges_and_are_shown_in_bits(title: str) -> None:
+    for target in targets(ALL[title]):
+        metrics = metrics_of(target.expression)
+        assert not [metric for metric in metrics if metric.endswith("_bytes_total")], str(target)
+        if not [metric for metric in metrics if "bytes_per_second" in metric] or target.panel["type"] == "heatmap":
+            continue
+        defaults, overrides = target.panel["fieldConfig"]["defaults"], target.panel["fieldConfig"]["overrides"]
+        units = {defaults["unit"], *(p["value"] for o in overrides for p in o["properties"] if p["id"] == "unit")}
+        assert "Bps" not in units
+        is_share = "/ max by" in target.expression or "percentunit" in units
+        assert "8 * " in target.expression or is_share, str(target)
+
+
+def test_only_the_heatmap_of_bitrates_shows_bytes() -> None:
+    [axis] = re.findall(r'"unit": "(Bps)"', json.dumps(list(ALL.values())))
+    assert axis == "Bps"
+
+
+@pytest.mark.parametrize("title", ALL)
+def test_a_graph_of_many_streams_names_them(title: str) -> None:
+    for target in targets(ALL[title]):
+        if target.panel["type"] in ("timeseries", "state-timeline") and "legendFormat" in target.json:
+            legend = target.json["legendFormat"]
+            assert legend != "__auto", str(target)
+            names_of_one = (
+                variables(ALL[title])["stream"]["multi"] is False if "stream" in variables(ALL[title]) else True
+            )
+            per_stream = not re.match(r"[\s\S]*\b(?:sum|count|avg|histogram_quantile)\b", target.expression)
+            is_of_streams = all(
+                (family := family_of(m)) is not None and "stream" in family.labels
+                for m in metrics_of(target.expression)
+            )
+            assert names_of_one or not (per_stream and is_of_streams) or "{{stream}}" in legend, str(target)
+
+
+def test_the_selectors_of_a_single_stream_do_not_take_its_name_for_a_pattern() -> None:
+    for target in targets(ALL["Streams / Stream"]):
+        for selector, _ in selectors(target.expression):
+            [matcher] = [m for m in selector.matchers.matchers if m.name == "stream"]
+            assert (str(matcher.op), matcher.value) == ("MatchOp.Equal", "$stream")
+
+
+def test_kinds_names_what_stands_above() -> None:
+    (_, above), *_ = selectors("sum(rate(a_total[5m]))")
+    assert kinds(above) == ["AggregateExpr", "Call", "MatrixSelector"]
+
+
+# -- thresholds ------------------------------------------------------------------------------------------------------
+
+
+def steps(panel: Json, column: str | None = None) -> list[float]:
+    """The values of the thresholds of a panel, or of a table's column."""
+    thresholds: Any = panel["fieldConfig"]["defaults"]["thresholds"]
+    for override in panel["fieldConfig"]["overrides"]:
+        if override["matcher"]["options"] == column:
+            [thresholds] = [p["value"] for p in override["properties"] if p["id"] == "thresholds"]
+    return [step["value"] for step in thresholds["steps"][1:]]
+
+
+SHARED = [
+    ("Streams / Overview", "Health", None, ["StreamUnhealthy", "StreamDegraded"]),
+    ("Streams / Overview", "Mean health by platform", None, ["StreamUnhealthy", "StreamDegraded"]),
+    ("Streams / Overview", "Streams", "Health", ["StreamUnhealthy", "StreamDegraded"]),
+    ("Streams / Overview", "Streams", "Expected", ["StreamBitrateCritical", "StreamBitrateLow"]),
+    ("Streams / Stream", "Health", None, ["StreamUnhealthy", "StreamDegraded"]),
+    ("Streams / Stream", "Health score", None, ["StreamUnhealthy", "StreamDegraded"]),
+    ("Streams / Stream", "Of expected", None, ["StreamBitrateCritical", "StreamBitrateLow"]),
+    ("Streams / Stream", "Dropped frames", None, ["StreamDroppedFramesHigh", "StreamDroppedFramesCritical"]),
+    ("Streams / Stream", "Packet loss", None, ["StreamPacketLossHigh", "StreamPacketLossCritical"]),
+    ("Streams / Stream", "Round trip", None, ["StreamRoundTripTimeHigh"]),
+    ("Streams / Stream", "Jitter", None, ["StreamJitterHigh"]),
+    ("Streams / Stream", "Pace of transcoding", None, ["StreamTranscodeBelowRealtime"]),
+    ("Streams / Upstreams and exporter", "Age of the data", None, ["StreamUpstreamDataStale"]),
+    ("Streams / Upstreams and exporter", "Requests that fail", None, ["StreamUpstreamErrorRatioHigh"]),
+]
+
+
+@pytest.mark.parametrize("thresholds", [{}, {"StreamUnhealthy": 0.45, "StreamPacketLossHigh": 0.03}])
+@pytest.mark.parametrize(("dashboard", "panel", "column", "alerts"), SHARED)
+def test_the_thresholds_are_those_of_the_rules(
+    dashboard: str, panel: str, column: str | None, alerts: list[str], thresholds: dict[str, float]
+) -> None:
+    rules = rules_in_force(AlertingSettings.model_validate({"thresholds": thresholds}))
+    in_force = {active.rule.name: active.threshold for active in rules}
+    made = {d.title: d.as_json() for d in dashboards(Limits(rules))}[dashboard]
+    [found] = [p for p in panels(made) if p["title"] == panel]
+    assert steps(found, column) == [in_force[alert] for alert in alerts]
+
+
+def test_a_rule_without_a_threshold_has_none_to_show() -> None:
+    with pytest.raises(ValueError, match="StreamError has no threshold"):
+        Limits()["StreamError"]
+
+
+# -- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_the_command_lists_the_dashboards(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dashboards"]) == 0
+    assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()] == [
+        dashboard.title for dashboard in dashboards()
+    ]
+
+
+def test_the_command_writes_them_with_the_thresholds_of_a_configuration(tmp_path: Path) -> None:
+    configuration = tmp_path / "config.yaml"
+    configuration.write_text(
+        "upstreams: [{name: a, platform: storm, url: 'http://127.0.0.1:1', discover: true}]\n"
+        "alerting: {thresholds: {StreamUnhealthy: 0.45}}\n"
+    )
+    out = tmp_path / "out"
+    assert main(["dashboards", "--config.file", str(configuration), "--output-dir", str(out)]) == 0
+    assert {file.name for file in out.iterdir()} == set(files())
+    assert '"value": 0.45' in (out / "stream-exporter-overview.json").read_text()
+    assert '"value": 0.45' not in (DASHBOARDS / "stream-exporter-overview.json").read_text()
+
+
+def test_the_command_tells_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dashboards", "--config.file", str(tmp_path / "none.yaml")]) == 1
+    assert "none.yaml" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert main(["dashboards", "--output-dir", str(tmp_path / "file")]) == 1
+    assert "can't write" in capsys.readouterr().err

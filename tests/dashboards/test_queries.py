@@ -1,0 +1,142 @@
+"""Every query of every dashboard, asked of a real Prometheus that knows twenty minutes of the demo fleet."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.dashboards.grafana import TIMES, Json, Target, filled_in, read_all, targets, variables
+from tests.dashboards.history import INSTANCE, JOB, STEP_SECONDS, History, history
+
+pytestmark = pytest.mark.real
+
+SECONDS = 20 * 60.0
+ALL = {dashboard["title"]: dashboard for dashboard in read_all()}
+STREAM = "Streams / Stream"
+RARE = ("stream_recording_status", "stream_multistream_target_connected", "stream_health_grade")
+"""What some streams of a platform have and others have not."""
+
+EMPTY = {
+    "Streams / Stream: Viewers of the stream: C": "the simulated platforms have no clients of their own",
+    "Streams / Upstreams and exporter: Fields left out: A": "the simulated platforms keep to their documents",
+}
+"""What stays empty on the demo fleet, and why; a query that is not empty any more has to leave."""
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
+    with history(tmp_path_factory.mktemp("history"), seconds=SECONDS, sidecar=True) as made:
+        yield made
+
+
+def chosen(dashboard: Json, history: History) -> list[dict[str, str]]:
+    """The values of the variables: all, and for the dashboard of one stream several, each in its turn."""
+    everything = {name: variable.get("allValue", "") for name, variable in variables(dashboard).items()}
+    if dashboard["title"] != STREAM:
+        return [everything]
+    streams = set(history.richest.items())
+    for family in RARE:
+        [first, *_] = history.prometheus.get("query", query=family, time=history.end)["result"]
+        streams.add((first["metric"]["platform"], first["metric"]["stream"]))
+    return [everything | {"platform": platform, "stream": label} for platform, label in sorted(streams)]
+
+
+def asked(target: Target, values: dict[str, str], history: History) -> list[Any]:
+    """The result, as the panel gets it."""
+    query = filled_in(target.expression, TIMES | values)
+    if target.json["instant"]:
+        result = history.prometheus.get("query", query=query, time=history.end)["result"]
+    else:
+        times = {"start": history.begin, "end": history.end, "step": STEP_SECONDS}
+        result = history.prometheus.get("query_range", query=query, **times)["result"]
+    return [] if all(_is_nothing(series) for series in result) else list(result)
+
+
+def _is_nothing(series: Any) -> bool:
+    values = series.get("values") or [series["value"]]
+    return all(value == "NaN" for _, value in values)
+
+
+@pytest.mark.parametrize("title", ALL)
+def test_no_query_fails_and_none_is_empty(known: History, title: str) -> None:
+    found = {
+        str(target): [asked(target, values, known) for values in chosen(ALL[title], known)]
+        for target in targets(ALL[title])
+    }
+    empty = {name for name, answers in found.items() if not any(answers)}
+    assert empty == {name for name in EMPTY if name.startswith(f"{title}: ")}
+
+
+def named_by(legend: str, labels: dict[str, str]) -> str:
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: labels.get(match[1], ""), legend)
+
+
+@pytest.mark.parametrize("title", ALL)
+def test_every_legend_names_what_is_there(known: History, title: str) -> None:
+    """Two lines of one panel never have one name."""
+    for values in chosen(ALL[title], known):
+        names: dict[str, list[str]] = {}
+        for target in targets(ALL[title]):
+            if target.panel["type"] not in ("timeseries", "state-timeline"):
+                continue
+            for series in asked(target, values, known):
+                legend = named_by(target.json["legendFormat"], series["metric"])
+                assert legend.strip(), str(target)
+                names.setdefault(target.panel["title"], []).append(legend)
+        for panel, legends in names.items():
+            if panel not in SAME_NAMES:
+                assert len(set(legends)) == len(legends), f"{panel}: {sorted(legends)}"
+
+
+SAME_NAMES = {"Health": "streams of several upstreams may have one name; the tooltip and the link tell them apart"}
+
+
+@pytest.mark.parametrize("title", ALL)
+def test_the_variables_find_their_values(known: History, title: str) -> None:
+    expected = {
+        "job": [JOB],
+        "instance": [INSTANCE],
+        "platform": ["livepeer", "storm", "wave"],
+        "upstream": ["edge", "studio", "wave"],
+    }
+    every = dict.fromkeys(variables(ALL[title]), ".+")
+    for name, variable in variables(ALL[title]).items():
+        if variable["type"] != "query":
+            continue
+        match = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"])
+        assert match is not None
+        parameters = {"match[]": filled_in(match[1], every), "start": known.begin, "end": known.end}
+        values = known.prometheus.get(f"label/{match[2]}/values", **parameters)
+        if name == "stream":
+            assert len(values) > 30
+        else:
+            assert values == expected[name]
+
+
+@pytest.mark.parametrize("title", ALL)
+def test_the_annotations_find_what_happened(known: History, title: str) -> None:
+    for annotation in ALL[title]["annotations"]["list"]:
+        if annotation.get("builtIn"):
+            continue
+        query = annotation["target"]["expr"]
+        for values in [TIMES | dict.fromkeys(variables(ALL[title]), ".+")]:
+            # a stream to which something happened is found by a pattern here
+            expression = filled_in(query, values).replace('stream=".+"', 'stream=~".+"')
+            times = {"start": known.begin, "end": known.end, "step": STEP_SECONDS}
+            assert known.prometheus.get("query_range", query=expression, **times)["result"], annotation["name"]
+
+
+def test_the_timeline_of_health_begins_with_the_worst(known: History) -> None:
+    [dashboard] = [d for d in ALL.values() if d["uid"] == "stream-exporter-overview"]
+    lowest: list[float] = []
+    rows: list[str] = []
+    for target in targets(dashboard):
+        if target.panel["type"] != "state-timeline":
+            continue
+        answer = asked(target, dict.fromkeys(variables(dashboard), ".+"), known)
+        lowest.append(max(min(float(value) for _, value in series["values"]) for series in answer))
+        rows += [series["metric"]["stream"] for series in answer]
+    assert len(rows) <= 24
+    assert lowest == sorted(lowest)
+    assert lowest[0] < 0.5 <= lowest[1] < 0.8 <= lowest[2]
