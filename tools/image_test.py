@@ -136,7 +136,7 @@ def try_exporter(folder: Path) -> None:
 def try_demo() -> None:
     """The demo needs one place to write to."""
     port = free_port()
-    arguments = ("demo", f"--web.listen-address=127.0.0.1:{port}", "--output-dir=/tmp/demo", "--streams=6")
+    arguments = ("demo", f"--web.listen-address=127.0.0.1:{port}", "--output-dir=/tmp/demo", "--log.level=info")
     with running(*arguments, options=("--tmpfs=/tmp",)) as name:
         wait_until(lambda: "stream_live{" in fetch(port, "/metrics"), "no stream in the demo")
         assert "<title>" in fetch(port, "/")

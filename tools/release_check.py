@@ -35,8 +35,9 @@ def main() -> int:
 def audit() -> bool:
     """Whether a service answers, and knows of nothing against a locked version."""
     for service in SERVICES:
-        options = ("--disable-pip", "--require-hashes", "--progress-spinner=off", f"--vulnerability-service={service}")
-        command = [str(tool("pip-audit")), *options, "--requirement", str(LOCK)]
+        # strict: a package that the service does not know is no package without vulnerabilities
+        options = ("--strict", "--disable-pip", "--require-hashes", "--progress-spinner=off")
+        command = [str(tool("pip-audit")), *options, f"--vulnerability-service={service}", f"--requirement={LOCK}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         said = (done.stdout + done.stderr).strip()
         # It ends with 1 for what it found and for what it could not do; only the first makes a table
