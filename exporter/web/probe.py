@@ -77,13 +77,17 @@ def time_limit(header: str | None) -> float | None:
 def _render(view: UpstreamView, stream: str | None, compressed: bool) -> bytes | None:
     """The text; None when the upstream is up and has no such stream."""
     states = [state for state in view.streams if stream is None or state.identity.stream == stream]
-    if stream is not None and not states and view.up:
+    analytics = tuple(figures for figures in view.analytics if stream is None or figures.stream == stream)
+    if stream is not None and not states and not analytics and view.up:
         return None
     # Polls that somebody asks for are no measure of how often a stream began again, nor of how its values spread.
     uncounted = tuple(msgspec.structs.replace(state, restarts=None) for state in states)
     rendering, texts = Rendering(), LabelTexts()
     render_upstreams(rendering, [view], texts)
-    render_streams(rendering, [msgspec.structs.replace(view, streams=uncounted, sampled=())], texts)
+    # What the platform exports of its own is told apart by names that it alone knows.
+    foreign = view.foreign if stream is None else None
+    shown = msgspec.structs.replace(view, streams=uncounted, sampled=(), analytics=analytics, foreign=foreign)
+    render_streams(rendering, [shown], texts)
     return encode(rendering.text, compressed=compressed)
 
 

@@ -8,9 +8,11 @@ from urllib.request import urlopen
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from exporter.catalogue.analytics import ANALYTICS_FAMILIES, PLATFORM_METRIC
+from exporter.catalogue.family import Family
 from exporter.catalogue.sampled import SAMPLED_FAMILIES
 from exporter.catalogue.streams import STREAM_FAMILIES
-from exporter.catalogue.upstreams import UPSTREAM_FAMILIES
+from exporter.catalogue.upstreams import FOREIGN_SERIES_DROPPED, UPSTREAM_FAMILIES
 from tests.processes import GENEROUS_SECONDS, Exporter
 
 ABSENT = {
@@ -29,7 +31,10 @@ def families(url: str) -> set[str]:
 
 
 def test_every_family_that_can_be_fed_is_there_and_the_histograms_are_filled(tmp_path: Path) -> None:
-    named = {family.name for family in (*STREAM_FAMILIES, *SAMPLED_FAMILIES, *UPSTREAM_FAMILIES)}
+    analytics: tuple[Family, ...] = (*ANALYTICS_FAMILIES, PLATFORM_METRIC, FOREIGN_SERIES_DROPPED)
+    families_: tuple[Family, ...] = (*STREAM_FAMILIES, *analytics, *SAMPLED_FAMILIES, *UPSTREAM_FAMILIES)
+    named = {family.name for family in families_}
+    named |= {"wave_streaming_viewers", "wave_streaming_bandwidth_bytes_total", "wave_streaming_latency_seconds"}
     # the parser names a counter without its suffix
     wanted = {name.removesuffix("_total") for name in named - ABSENT.keys()}
     with Exporter(["demo", "--web.listen-address", "127.0.0.1:0"], tmp_path) as process:

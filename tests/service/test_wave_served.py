@@ -1,0 +1,73 @@
+"""WAVE through the whole exporter: what its analytics and its own export become on /metrics and /probe."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporter.clock import Clock
+from exporter.simulator import Fleet, make_app
+from exporter.simulator.configuration import API_KEY, TOKEN
+from exporter.simulator.streams import Platform
+from tests.service.exporting import Exporter, exporting, serving
+
+
+@pytest.fixture
+async def exporter(tmp_path: Path) -> AsyncIterator[Exporter]:
+    """Of two streams one is named as its session, the other has none; a second upstream has the export alone."""
+    fleet = Fleet(30, seed=1)
+    first, second = fleet.of(Platform.WAVE)[:2]
+    async with serving(make_app(fleet, Clock())) as url:
+        base = {"platform": "wave", "url": f"{url}/wave/api/v1", "auth": {"bearer_token": TOKEN}}
+        export = {"enabled": True, "api_key": API_KEY}
+        wave = {
+            "name": "wave",
+            "sessions": [{"id": first.id, "name": "hall"}, {"id": second.id, "name": "lobby"}],
+            "analytics": {"streams": [{"id": first.playback_id, "name": "hall"}, second.id], "dashboards": True},
+            "prometheus": export,
+        }
+        configuration = {"upstreams": [base | wave, base | {"name": "second", "prometheus": export}]}
+        async with exporting(tmp_path, configuration) as running:
+            await running.reaches(1, "stream_upstream_up", upstream="wave")
+            await running.reaches(1, "stream_upstream_up", upstream="second")
+            yield running
+
+
+async def test_figures_have_the_labels_of_their_sessions(exporter: Exporter) -> None:
+    metrics = await exporter.metrics()
+    viewers = {dict(labels)["stream"] for name, labels in metrics if name == "stream_analytics_viewers"}
+    assert viewers == {"hall", "lobby"}
+    numbers = {
+        (dict(labels)["stream"], dict(labels)["metric"]) for name, labels in metrics if name == "stream_platform_metric"
+    }
+    assert {("hall", "totalDuration"), ("", "bandwidth.ingestMbps")} <= numbers
+
+
+async def test_the_export_is_passed_through_in_one_block_for_both(exporter: Exporter) -> None:
+    text = await exporter.get("/metrics")
+    families = [family for family in text_string_to_metric_families(text) if family.name.startswith("wave_")]
+    assert len(families) == len({family.name for family in families}) == 7
+    for family in families:
+        assert {sample.labels["upstream"] for sample in family.samples} == {"wave", "second"}
+    assert await exporter.value("stream_upstream_foreign_series_dropped", upstream="second") == 0
+
+
+@pytest.mark.parametrize("part", ["streams", "upstreams", "exporter"])
+async def test_it_is_a_part_of_the_streams(exporter: Exporter, part: str) -> None:
+    text = await exporter.get(f"/metrics?collect[]={part}")
+    assert ("\nwave_" in text) is (part == "streams")
+    assert ("\nstream_upstream_foreign_series_dropped{" in text) is (part == "upstreams")
+
+
+async def test_a_probe_has_it_and_one_of_a_stream_has_that_stream_s_figures_alone(exporter: Exporter) -> None:
+    whole = await exporter.get("/probe?upstream=wave")
+    assert "\nwave_streaming_viewers{" in whole
+    assert 'stream="",metric=' in whole
+    one = await exporter.get("/probe?upstream=wave&stream=hall")
+    assert "\nwave_" not in one
+    analysed = [line for line in one.splitlines() if line.startswith(("stream_analytics_", "stream_platform_metric"))]
+    assert analysed
+    assert all('stream="hall"' in line for line in analysed)
