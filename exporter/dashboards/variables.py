@@ -7,6 +7,8 @@ from exporter.dashboards.queries import EXPORTER, UPSTREAM
 
 _ON_TIME_RANGE_CHANGE = 2
 _ALPHABETICAL = 1
+_EXPORTER_IF_ANY = '{__name__=~"stream_exporter_build_info|stream_upstream_info"'
+"""Probes are a job of their own, which tells nothing of the exporter itself."""
 _IF_ANY = '{__name__=~"stream_live|stream_expected", '
 """A stream of which nothing is known but that it should be live is chosen from too."""
 
@@ -32,8 +34,8 @@ def of_exporter() -> list[Json]:
     """Every dashboard has these."""
     return [
         datasource(),
-        _query("job", "Job", "label_values(stream_exporter_build_info, job)"),
-        _query("instance", "Instance", 'label_values(stream_exporter_build_info{job=~"$job"}, instance)'),
+        _query("job", "Job", f"label_values({_EXPORTER_IF_ANY}}}, job)"),
+        _query("instance", "Instance", f'label_values({_EXPORTER_IF_ANY}, job=~"$job"}}, instance)'),
     ]
 
 
