@@ -24,7 +24,7 @@ from exporter.web.scrapes import encode, takes_gzip
 MAX_HISTORIES: Final = 200
 """Of how many streams one request may ask the history."""
 
-_KEPT_BODIES = 8
+_KEPT_BODIES = 4
 _JSON = "application/json"
 
 

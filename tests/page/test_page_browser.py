@@ -36,6 +36,16 @@ HOSTILE = (
 )
 
 
+# The cells that stand out of their row, which has one height whatever it holds.
+CUT_OFF = """() => {
+  const outside = (row) => [...row.children].filter((cell) => {
+    const [inner, outer] = [cell.getBoundingClientRect(), row.getBoundingClientRect()];
+    return inner.height > 0 && (inner.top < outer.top - 1 || inner.bottom > outer.bottom + 1);
+  });
+  return [...document.querySelectorAll(".rows .row")].flatMap(outside).map((cell) => cell.outerHTML);
+}"""
+
+
 @pytest_asyncio.fixture(loop_scope="module")
 async def served(tmp_path: Path) -> AsyncIterator[Served]:
     async with serving(tmp_path, clock=Clock()) as running:
@@ -268,6 +278,7 @@ async def test_nothing_stands_in_anybody_s_way(
         await expect(titles(page)).to_have_count(6)
         assert await accessibility(page) == []
         assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert await page.evaluate(CUT_OFF) == []
         await titles(page).first.click()
         await expect(page.get_by_role("img", name="Ingest bitrate")).to_be_visible()
         assert await accessibility(page) == []

@@ -102,7 +102,10 @@ def configured(echo: str) -> dict[str, Any]:
 
 
 def seen(process: Exporter) -> str:
-    pages = ("/", "/metrics", "/config", "/-/ready", "/-/healthy", "/-/reload", f"/{quote(STREAM_KEY)[:3]}")
+    streams = json.loads(process.ask("/api/v1/streams")[1])["streams"]
+    one = [f"/api/v1/stream?upstream={s['upstream']}&stream={quote(s['stream'], safe='')}" for s in streams]
+    api = ("/streams", "/api/v1/streams", "/api/v1/alerts", *one)
+    pages = (*api, "/", "/metrics", "/config", "/-/ready", "/-/healthy", "/-/reload", f"/{quote(STREAM_KEY)[:3]}")
     return "\n".join(process.ask(page)[1] for page in pages) + process.ask("/-/reload", "POST")[1]
 
 

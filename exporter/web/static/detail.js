@@ -2,9 +2,9 @@
 
 import { element } from "./dom.js";
 import { chart } from "./line.js";
-import { alertChip } from "./row.js";
+import { alertChip, otherName } from "./row.js";
 import { now } from "./source.js";
-import { judge } from "./streams.js";
+import { judge, worstFirst } from "./streams.js";
 import { bitrate, bytes, count, delay, frameRate, moment, percent, span, timeOfDay } from "./units.js";
 import { heading, reason, shape } from "./words.js";
 
@@ -68,6 +68,8 @@ const GROUPS = {
 };
 const MORE = { platform_metrics: (all) => all.map((one) => `${one.metric}: ${one.value}`).join(", ") };
 const NAMES = {
+  viewer_error_ratio: "Viewer errors",
+  transcode_realtime_ratio: "Transcoding pace",
   start_timestamp_seconds: "Started",
   end_timestamp_seconds: "Ended",
   last_seen_timestamp_seconds: "Last sign of life",
@@ -79,7 +81,7 @@ const NAMES = {
   health_reasons: "What lowers it",
   healthy: "Verdict",
 };
-const ELSEWHERE = new Set(["platform", "upstream", "stream", "issues", "live", "configured"]);
+const ELSEWHERE = new Set(["platform", "upstream", "stream", "issues", "live", "configured", "name"]);
 
 /** The view as a list of nodes. `known` null: there is no such stream now; `alerts` null: no sidecar. */
 export function detail(route, known, upstream, alerts) {
@@ -103,7 +105,7 @@ export function detail(route, known, upstream, alerts) {
       "p",
       { class: "lead" },
       element("span", { class: `badge ${severity}` }, `${shape(severity)} ${word}`),
-      element("span", { class: "sub" }, [facts.upstream, facts.platform, facts.name].filter(Boolean).join(" · ")),
+      element("span", { class: "sub" }, [facts.upstream, facts.platform, otherName(facts)].filter(Boolean).join(" · ")),
     ),
     upstream?.up === false ? upstreamDown(upstream) : "",
     element("h3", {}, "Ingest bitrate, last 15 minutes"),
@@ -123,7 +125,7 @@ function upstreamDown({ upstream, last_error: error, last_success_timestamp_seco
 
 function alertsPart(alerts, sidecar) {
   if (!sidecar) return [];
-  const list = alerts.map((alert) =>
+  const list = worstFirst(alerts).map((alert) =>
     element(
       "li",
       {},

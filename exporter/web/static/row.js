@@ -56,9 +56,17 @@ export function streamRow(item, histories) {
       say(viewers, known(now.viewers, count));
       say(viewersUnit, now.viewers === undefined ? "" : plural(now.viewers, "viewer", "viewers"));
       latency.say(known(now.latency_seconds, delay), known(now.frames_per_second, frameRate));
-      words.replaceChildren(...alerts.map(alertChip), cutOff ? "No news: upstream down" : issuesOf(now));
+      words.replaceChildren(...alertChips(alerts), cutOff ? "No news: upstream down" : issuesOf(now));
     },
   };
+}
+
+/** What fires, by name; of what may yet fire, the number is enough here. */
+function alertChips(alerts) {
+  const firing = alerts.filter((alert) => alert.state === "firing");
+  const pending = alerts.filter((alert) => alert.state !== "firing");
+  const rest = pending.length > 1 ? [element("span", { class: "chip off" }, `${pending.length} pending`)] : pending.map(alertChip);
+  return [...firing.map(alertChip), ...rest];
 }
 
 /** An alert as a small label. */
@@ -73,7 +81,7 @@ function issuesOf({ issues = [], issue_count: all = 0 }) {
 }
 
 /** The platform's name, where the label is another. */
-function otherName({ stream, name }) {
+export function otherName({ stream, name }) {
   return name && name !== stream ? name : "";
 }
 

@@ -7,8 +7,8 @@ export const FILTERS = {
   all: { label: "All", test: () => true },
   problems: { label: "Problems", test: (item) => item.severity === "bad" || item.severity === "warn" },
   live: { label: "Live", test: (item) => item.stream.live === true },
-  off: { label: "Not live", test: (item) => item.stream.live !== true },
-  alerts: { label: "In alerts", test: (item) => item.alerts.length > 0 },
+  off: { label: "Off air", test: (item) => item.stream.live !== true },
+  alerts: { label: "Alerts", test: (item) => item.alerts.length > 0 },
 };
 
 /** By what the list can be sorted, and whether it begins with the largest. */
@@ -49,7 +49,7 @@ function itemOf(key, stream, upstream, alerts) {
   return {
     key,
     stream,
-    alerts: alerts.toSorted((one, other) => RANK[severityOf(one)] - RANK[severityOf(other)]),
+    alerts: worstFirst(alerts),
     severity,
     word,
     cutOff: stream.live === undefined && upstream.up === false,
@@ -76,6 +76,10 @@ export function judge(stream) {
 export function severityOf(alert) {
   // What is pending may still go away by itself.
   return alert.state === "firing" ? (ALERT_SEVERITY[alert.severity] ?? "off") : "off";
+}
+
+export function worstFirst(alerts) {
+  return [...alerts].sort((one, other) => RANK[severityOf(one)] - RANK[severityOf(other)]);
 }
 
 function worse(one, other) {
