@@ -30,12 +30,14 @@ class Fleet:
     Speed moves what happens and the time of day; bytes per second, counters and timestamps stay in wall time.
     """
 
-    def __init__(self, streams: int = 60, *, seed: int = 0, speed: float = 1.0) -> None:
+    def __init__(self, streams: int = 60, *, seed: int = 0, speed: float = 1.0, incidents: bool = True) -> None:
+        """``incidents``: whether an encoder struggles or crashes at times, though nobody orders it."""
         if streams < 1 or speed <= 0:
             raise ValueError("a fleet has at least one stream, and a speed above 0")
         self.size = streams
         self.seed = seed
         self.speed = speed
+        self._incidents = incidents
         self.faults = FaultBook()
         self._share = life.off_air_share(streams)
         self._period = PERIOD_SECONDS / speed
@@ -178,14 +180,15 @@ class Fleet:
         start = self._first_cycle_start(stream) + number * self._cycle_seconds(stream) + natural.gap_seconds
         course = Course(stream, number, start, self.speed)
         last = natural.spans[-1].end
-        crashes = unit(self.seed, stream.index, Purpose.CRASH, number) < _CRASH_CHANCE
+        crashes = self._incidents and unit(self.seed, stream.index, Purpose.CRASH, number) < _CRASH_CHANCE
         return [
             Publish(course, spans, crashed=crashes and spans[-1].end == last)
             for spans in life.publishes(natural, start, faults)
         ]
 
     def _pattern(self, stream: Stream, number: int) -> life.Pattern:
-        return life.pattern(self.seed, stream, number % PUBLISHES_BEFORE_REPEAT, self._share, self.speed)
+        slot = number % PUBLISHES_BEFORE_REPEAT
+        return life.pattern(self.seed, stream, slot, self._share, self.speed, incidents=self._incidents)
 
     def _natural_total(self, stream: Stream, number: int) -> Amounts:
         """What all cycles from the world's beginning up to this one would have brought without faults."""

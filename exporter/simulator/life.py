@@ -64,15 +64,15 @@ def off_air_share(streams: int) -> float:
     return min(OFF_AIR_SHARE, (streams * 5 // 100) / streams)
 
 
-def pattern(seed: int, stream: Stream, slot: int, share: float, speed: float) -> Pattern:
+def pattern(seed: int, stream: Stream, slot: int, share: float, speed: float, *, incidents: bool = True) -> Pattern:
     """The course of the cycles whose number modulo ``PUBLISHES_BEFORE_REPEAT`` is ``slot``."""
     period = PERIOD_SECONDS / speed
     # A hair less than the share, so that rounding never lets one gap begin before another has ended.
     gap = 0.999 * share * period * between(0.5, 1.0, seed, stream.index, Purpose.GAP, slot)
     end = stream.cycles * period - gap
     starting = Span(0.0, START_SECONDS / speed, Condition.START)
-    incidents = _incidents(seed, stream.index, slot, stream.cycles, speed)
-    return Pattern(gap, tuple(overlay([Span(0.0, end, Condition.STEADY)], (starting, *incidents))))
+    troubles = _incidents(seed, stream.index, slot, stream.cycles, speed) if incidents else ()
+    return Pattern(gap, tuple(overlay([Span(0.0, end, Condition.STEADY)], (starting, *troubles))))
 
 
 def _incidents(seed: int, index: int, slot: int, cycles: int, speed: float) -> Iterator[Span]:

@@ -144,3 +144,13 @@ def test_a_stream_that_was_gone_begins_anew() -> None:
 def test_without_a_total_the_reported_rate_stands() -> None:
     polls: list[tuple[StreamSample | None, bool]] = [(sample(None), False) for _ in range(6)]
     assert rates(polls) == [REPORTED] * 6
+
+
+def test_a_zero_that_is_reported_before_the_first_total_is_unknown() -> None:
+    """A publish begins with 0 everywhere; that is no stall until the total has stood still for long enough."""
+    bitrates = Bitrates()
+    seen = []
+    for at in (0.0, 30.0, 74.0, 76.0):
+        sample = StreamSample(id="a", session="s", live=True, ingest_bytes=0.0, ingest_bitrate_bytes_per_second=0.0)
+        seen.append(bitrates.applied(sample, at).ingest_bitrate_bytes_per_second)
+    assert seen == [None, None, None, 0.0]

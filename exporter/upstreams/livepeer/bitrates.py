@@ -62,5 +62,6 @@ class Bitrates:
 
 
 def _rate(rate: ByteRate, total: float | None, now: float, reported: float | None) -> float | None:
+    """A reported 0 is what a publish begins with, before its first totals are written: it is no stall."""
     derived = None if total is None else rate.update(total, now)
-    return reported if derived is None else derived
+    return (reported or None) if derived is None else derived

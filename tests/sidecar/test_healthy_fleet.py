@@ -1,0 +1,123 @@
+"""A healthy fleet pages nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import yaml
+from aiohttp.test_utils import TestServer
+
+from exporter.config.loading import load
+from exporter.service import Service
+from exporter.simulator.app import make_app as make_simulator
+from exporter.simulator.configuration import PASSWORD, TOKEN, USERNAME
+from exporter.simulator.fleet import Fleet
+from exporter.simulator.streams import Platform, Stream
+from tests.fakes import FakeClock
+from tests.sidecar.alertmanagers import stand_in, turns
+
+HOUR = 3600.0
+STEP_SECONDS = 15.0
+EVERY = 5
+"""Of so many streams that stay on the air for the hour, one is expected to."""
+
+
+def configuration(fleet: Fleet, began: float, url: str, alertmanager: str) -> dict[str, Any]:
+    """Each platform as it is discovered; what stays on the air is expected, and what ends as planned is allowed to."""
+
+    def stays(stream: Stream) -> bool:
+        return all(fleet.live(stream, began + minute * 60.0) for minute in range(-1, 62))
+
+    def expectation(stream: Stream) -> dict[str, Any]:
+        said: dict[str, Any] = {"expected_bitrate": f"{stream.megabits:g}Mbps"}
+        if stream.index % EVERY == 0:
+            said |= {"expected": True, "end_ok": not stays(stream), "start_grace": "1h" if not stays(stream) else "0s"}
+        return said
+
+    def chosen(platform: Platform) -> list[Stream]:
+        return [stream for stream in fleet.of(platform) if stream.index % EVERY == 0 and stays(stream)]
+
+    return {
+        "upstreams": [
+            {
+                "name": "studio",
+                "platform": "livepeer",
+                "url": f"{url}/livepeer/api",
+                "auth": {"bearer_token": TOKEN},
+                "interval": "30s",
+                "discover": True,
+                "viewership": False,
+                "streams": [{"id": s.id, "name": s.name, **expectation(s)} for s in chosen(Platform.LIVEPEER)[:20]],
+            },
+            {
+                "name": "edge",
+                "platform": "storm",
+                "url": f"{url}/storm",
+                "interval": "15s",
+                "auth": {"username": USERNAME, "password": PASSWORD},
+                "streams": [
+                    {"application": s.application, "key": s.name, **expectation(s)} for s in fleet.of(Platform.STORM)
+                ],
+            },
+            {
+                "name": "wave",
+                "platform": "wave",
+                "url": f"{url}/wave/api/v1",
+                "interval": "120s",
+                "auth": {"bearer_token": TOKEN},
+                "ice_candidates": False,
+                "sessions": [{"id": s.id, "name": s.name, **expectation(s)} for s in fleet.of(Platform.WAVE)],
+            },
+        ],
+        "alerting": {"alertmanagers": [{"url": alertmanager}]},
+    }
+
+
+async def test_an_hour_of_a_thousand_healthy_streams(tmp_path: Path) -> None:
+    """With the jitter of encoders and networks, with starts and planned ends: not one page, and nothing for tickets."""
+    clock = FakeClock()
+    fleet = Fleet(1000, seed=7, incidents=False)
+    async with TestServer(make_simulator(fleet, clock)) as server, stand_in() as alertmanager:
+        settings = configuration(fleet, clock.now(), str(server.make_url("")).rstrip("/"), alertmanager.url)
+        settings["alerting"]["state_file"] = str(tmp_path / "alerts.json")
+        file = tmp_path / "config.yaml"
+        file.write_text(yaml.safe_dump(settings))
+        service = Service(load(file, {}), load=lambda: load(file, {}), clock=clock)
+        await service.start()
+        try:
+            changes = await one_hour(service, clock, fleet)
+        finally:
+            await service.stop()
+    told = {alert["labels"]["alertname"] for alert in alertmanager.alerts}
+    assert told == {"StreamSidecarWatchdog"}, [a for a in alertmanager.alerts if "Watchdog" not in str(a["labels"])][:5]
+    assert changes > 50, "streams begin and end"
+
+
+async def one_hour(service: Service, clock: FakeClock, fleet: Fleet) -> int:
+    """Let it pass; how many streams began or ended meanwhile."""
+    changes, live = 0, set[str]()
+    began = clock.now()
+    while clock.now() < began + HOUR:
+        clock.advance(STEP_SECONDS)
+        async with asyncio.timeout(120):
+            while not is_idle(service, clock.now()):  # noqa: ASYNC110 - polls end when real answers have come
+                await asyncio.sleep(0.005)
+        await turns(100)
+        now_live = {
+            f"{state.identity.upstream} {state.identity.stream}"
+            for view in service.store.views()
+            for state in view.streams
+            if state.live
+        }
+        changes += len(now_live ^ live) if live else 0
+        live = now_live
+    assert len(live) >= 0.9 * fleet.size
+    return changes
+
+
+def is_idle(service: Service, now: float) -> bool:
+    """Whether every upstream has been polled, and nothing is due."""
+    views = service.store.views()
+    return len(views) == 3 and all(view.next_poll_at is not None and view.next_poll_at > now for view in views)
