@@ -11,7 +11,7 @@ from exporter.dashboards.dashboard import (
     link_to_stream,
     link_to_upstream,
 )
-from exporter.dashboards.limits import Limits, rising
+from exporter.dashboards.limits import CRITICAL, Limits, rising
 from exporter.dashboards.panels import Look, Panel, Query, graph, heatmap, stat, timeline, values_as
 from exporter.dashboards.queries import IDENTITY, exporter, or_zero, streams, upstreams
 from exporter.dashboards.tables import Column, table
@@ -37,7 +37,6 @@ STATUS_COLORS = {
     Status.ERROR: "red",
     Status.UNKNOWN: "#4b5160",
 }
-NOT_LIVE = values_as({"-1": ("not live", "dark-red")})
 
 
 def overview(limits: Limits) -> Dashboard:
@@ -134,10 +133,9 @@ def _health_timeline(limits: Limits) -> Panel:
         Look(
             unit="percentunit",
             decimals=0,
-            steps=limits.health,
+            steps=[{"color": "dark-red", "value": None}, {"color": CRITICAL, "value": 0}, *limits.health[1:]],
             minimum=0,
             maximum=1,
-            mappings=[NOT_LIVE],
             links=link_to_stream(field_of="labels"),
         ),
         height=15,

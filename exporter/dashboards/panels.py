@@ -128,7 +128,11 @@ def timeline(
     height: int = 8,
     shows_values: bool = False,
 ) -> Panel:
-    """States over time, a row for each series; equal neighbours are one block."""
+    """States over time, a row for each series; equal neighbours are one block.
+
+    The blocks have the colours of the mappings, or of the thresholds where there are no mappings: where Grafana merges
+    by thresholds it looks at no mapping (https://github.com/grafana/grafana/issues/71804).
+    """
     options = {
         "alignValue": "left",
         "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
@@ -148,7 +152,7 @@ def timeline(
         width=width,
         height=height,
         custom=custom,
-        color={"mode": "thresholds"},
+        color=fixed("blue") if look.mappings else {"mode": "thresholds"},
     )
 
 

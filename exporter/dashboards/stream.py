@@ -198,7 +198,6 @@ def _health(limits: Limits) -> list[Panel]:
             [Query(one_stream.now("stream_health_reason"), "{{reason}}")],
             Look(
                 unit="short",
-                steps=[{"color": "orange", "value": None}],
                 mappings=[values_as({"1": ("holds", "orange")})],
                 empty="Nothing pulls the score down",
             ),
@@ -238,7 +237,6 @@ def _health(limits: Limits) -> list[Panel]:
             [Query(one_stream.now("stream_health_grade"), "{{grade}}")],
             Look(
                 unit="short",
-                steps=[{"color": "blue", "value": None}],
                 mappings=[values_as({"1": ("graded", "blue")})],
                 empty="This platform gives no grade",
             ),

@@ -270,7 +270,6 @@ def recording_and_connection() -> list[Panel]:
             [Query(one_stream.now("stream_recording_status"), "{{status}}")],
             Look(
                 unit="short",
-                steps=[{"color": "blue", "value": None}],
                 mappings=[values_as({"1": ("current", "blue")})],
                 empty="No recording",
             ),
