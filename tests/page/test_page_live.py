@@ -200,7 +200,7 @@ async def test_five_thousand_simulated_streams_in_a_page_and_polled_in_time(
             before, began = await polls(session), time.monotonic()
             async with opened(browser, f"{url}/", size=PHONE) as page:
                 await expect(titles(page).first).to_be_visible()
-                usable = time.monotonic() - began
+                usable = await page.evaluate("performance.now()") / 1000
                 known = int(await page.get_by_role("table").get_attribute("aria-rowcount") or 0) - 1
                 assert known >= MANY
                 frames = [await page.evaluate(SCROLL) for _ in range(3)]

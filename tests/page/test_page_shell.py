@@ -5,7 +5,8 @@ import pytest
 from exporter.config.loading import load
 from exporter.config.upstream import UpstreamSettings
 from exporter.model import Identity, StreamSample, StreamState, UpstreamView
-from exporter.web.page import render
+from exporter.web.app import check_telemetry_path
+from exporter.web.page import render, root_from, static_files
 
 HOSTILE = "<script>alert('x')</script>\" $version &amp;"
 
@@ -43,3 +44,24 @@ def test_what_others_say_is_escaped(settings: UpstreamSettings) -> None:
     html = render([(settings, view(up=False, last_error=HOSTILE))], telemetry_path="/m")
     assert "<script>" not in html
     assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;&quot; $version &amp;amp;" in html
+
+
+def test_the_page_names_its_files_from_wherever_it_stands() -> None:
+    assert [root_from(path) for path in ("/", "/streams", "/streams/edge/live%2Fone", "/streams/edge/live/one")] == [
+        "./",
+        "./",
+        "../../",
+        "../../../",
+    ]
+    html = render([], telemetry_path="/", root="../../")
+    for name, (content_type, body) in static_files().items():
+        assert body
+        if content_type == "text/javascript":
+            assert f'<link rel="modulepreload" href="../../static/{name}">' in html
+    assert 'href="../../streams"' in html
+
+
+@pytest.mark.parametrize("path", ["/streams", "/streams/x", "/static/page.css", "/api/v1/streams", "/api/v1/alerts"])
+def test_metrics_do_not_take_the_page_s_places(path: str) -> None:
+    with pytest.raises(ValueError, match="already taken"):
+        check_telemetry_path(path)
