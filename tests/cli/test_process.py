@@ -81,13 +81,13 @@ import sys, time
 from pathlib import Path
 from exporter.cli import main
 from exporter.exposition import Exposition
-render = Exposition.render
+pieces = Exposition.pieces
 def slow(self, *arguments):
     Path("scraping").touch()
     while not Path("go-on").exists():
         time.sleep(0.01)
-    return render(self, *arguments)
-Exposition.render = slow
+    return pieces(self, *arguments)
+Exposition.pieces = slow
 sys.exit(main())
 """
 
