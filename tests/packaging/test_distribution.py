@@ -49,12 +49,17 @@ def names(listed: list[str]) -> set[str]:
     return {re.sub(r"[-_.]+", "-", name).lower() for name in listed}
 
 
-def test_the_commands_that_need_no_server(distribution: Distribution, tmp_path: Path) -> None:
+def test_version_and_reference(distribution: Distribution) -> None:
     assert run(distribution.command, "--version") == f"stream-exporter {__version__}\n"
     assert run(distribution.command, "metrics") == (CHECKOUT / "docs" / "metrics.md").read_text()
-    run(distribution.command, "rules", "--output-dir", tmp_path)
-    for file in ("stream-alerts.yaml", "stream-recordings.yaml"):
-        assert (tmp_path / file).read_text() == (CHECKOUT / "alerts" / file).read_text()
+
+
+@pytest.mark.parametrize(("command", "folder"), [("rules", "alerts"), ("dashboards", "dashboards")])
+def test_rules_and_dashboards(command: str, folder: str, distribution: Distribution, tmp_path: Path) -> None:
+    run(distribution.command, command, "--output-dir", tmp_path)
+    written = {file.name: file.read_text() for file in tmp_path.iterdir()}
+    assert len(written) >= 2
+    assert written == {name: (CHECKOUT / folder / name).read_text() for name in written}
 
 
 def test_the_demo_with_its_page(distribution: Distribution, tmp_path: Path) -> None:
