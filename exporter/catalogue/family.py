@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -72,6 +72,8 @@ class ViewFamily(Family, Generic[T]):
     """The attribute (``sample.viewers``) that ``value`` shows as it is: whole columns of it are read at once."""
     words: tuple[str, ...] = ()
     """The paths of the labels of its own, where these and the value 1 are all that ``values`` says."""
+    entries: Callable[[Any], Mapping[str, Number]] | None = None
+    """What ``values`` says, by the one label of its own, from what stands at ``has``."""
     has: str = ""
     """The path of what is falsy for an object without samples: most need not be asked for their ``values``."""
     fields: frozenset[str] = frozenset()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
+from typing import Any
 
 from exporter.catalogue.family import STREAM_LABELS, Kind, Labelled, Number, Part, Source, ViewFamily
 from exporter.model import StreamState
@@ -59,29 +60,45 @@ def own(
     )
 
 
-def labelled(
+def entries(
     name: str,
     help_: str,
-    *labels: str,
-    values: Callable[[StreamState], Sequence[Labelled]],
+    label: str,
+    *,
+    entries: Callable[[Any], Mapping[str, Number]] | None = None,
     has: str,
     each: str = "",
     fields: frozenset[str] = frozenset(),
     source: Source = Source.PLATFORM,
 ) -> StreamFamily:
-    """A gauge with labels of its own. ``has``: the path of what is falsy where a stream has no samples."""
+    """A gauge with one series for each entry of a mapping.
+
+    ``entries`` makes it of what stands at the path ``has``, unless that is the mapping itself.
+    """
+    read = attrgetter(has)
+    mapping = entries or _itself
+
+    def values(state: StreamState) -> Sequence[Labelled]:
+        there = read(state)
+        return [((key,), value) for key, value in mapping(there).items()] if there else ()
+
     return StreamFamily(
         name=name,
         kind=Kind.GAUGE,
         help=help_,
         part=Part.STREAMS,
-        labels=(*STREAM_LABELS, *labels),
+        labels=(*STREAM_LABELS, label),
         source=source,
         values=values,
+        entries=mapping,
         has=has,
         fields=fields,
-        each=each,
+        each=each or label.replace("_", " "),
     )
+
+
+def _itself(mapping: Mapping[str, Number]) -> Mapping[str, Number]:
+    return mapping
 
 
 def words(
@@ -113,20 +130,7 @@ def words(
 
 def mapping(name: str, help_: str, label: str, field: str) -> StreamFamily:
     """A gauge with one series for each key of a mapping in the sample."""
-    read: Callable[[StreamState], Mapping[str, Number]] = attrgetter(f"sample.{field}")
-
-    def values(state: StreamState) -> Sequence[Labelled]:
-        return [((key,), value) for key, value in read(state).items()]
-
-    return labelled(
-        name,
-        help_,
-        label,
-        each=label.replace("_", " "),
-        values=values,
-        has=f"sample.{field}",
-        fields=frozenset({field}),
-    )
+    return entries(name, help_, label, has=f"sample.{field}", fields=frozenset({field}))
 
 
 def word(name: str, help_: str, label: str, field: str) -> StreamFamily:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from exporter.catalogue.family import Kind, Labelled, Source
-from exporter.catalogue.stream_family import StreamFamily, counted, counter, gauge, labelled, mapping, own, word, words
-from exporter.model import StreamState
+from exporter.catalogue.family import Kind, Number, Source
+from exporter.catalogue.stream_family import StreamFamily, counted, counter, entries, gauge, mapping, own, word, words
+from exporter.model import HealthReason, Rendition
 
 _INFO_FIELDS = (
     "name", "application", "protocol", "session", "kind", "video_codec", "audio_codec", "resolution", "playback_id",
@@ -15,12 +15,12 @@ _TOTAL = "The platform's running total, from one source per stream; it may begin
 _STEPS = f"{_TOTAL} On Livepeer it moves in steps of about 50 s, elsewhere with every poll."
 
 
-def _health_reasons(state: StreamState) -> Sequence[Labelled]:
-    return [((reason.value,), 1) for reason in state.health_reasons]
+def _reasons(reasons: Sequence[HealthReason]) -> Mapping[str, Number]:
+    return {reason.value: 1 for reason in reasons}
 
 
-def _renditions(state: StreamState) -> Sequence[Labelled]:
-    return [((one.name,), one.target_bitrate_bytes_per_second) for one in state.sample.renditions or ()]
+def _targets(renditions: Sequence[Rendition]) -> Mapping[str, Number]:
+    return {rendition.name: rendition.target_bitrate_bytes_per_second for rendition in renditions}
 
 
 def _life() -> Iterator[StreamFamily]:
@@ -75,12 +75,12 @@ def _health() -> Iterator[StreamFamily]:
         "health_score_ratio",
         source=Source.EXPORTER,
     )
-    yield labelled(
+    yield entries(
         "stream_health_reason",
         "What pulls the health score down now. Always 1.",
         "reason",
         each="reason that holds",
-        values=_health_reasons,
+        entries=_reasons,
         has="health_reasons",
         source=Source.EXPORTER,
     )
@@ -137,12 +137,11 @@ def _outputs_and_audience() -> Iterator[StreamFamily]:
     )
     yield counted("stream_renditions", "Renditions that the stream is transcoded to.", "renditions")
     yield gauge("stream_substreams", "Sub-streams that the platform derives from the stream.", "substreams")
-    yield labelled(
+    yield entries(
         "stream_rendition_target_bitrate_bytes_per_second",
         "The bitrate that a rendition is meant to have, in bytes per second.",
         "rendition",
-        each="rendition",
-        values=_renditions,
+        entries=_targets,
         has="sample.renditions",
         fields=frozenset({"renditions"}),
     )

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 from exporter.textformat import label_text
 
 K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
 CLOSING: Final = b"} "
 """Ends every label text: what follows is the number."""
@@ -17,13 +18,13 @@ class KeptTexts:
     """The label texts that renderings have in common. Threads need no lock: a text that two make is the same."""
 
     def __init__(self) -> None:
-        self._known: dict[str, dict[Any, bytes]] = {}
+        self._known: dict[str, dict[Any, Any]] = {}
 
     def of(self, user: str, names: Sequence[str], values: Sequence[tuple[str, ...]]) -> list[bytes]:
         """The text of each of the values, closed; ``user`` is whose texts are kept together."""
         return self.kept(user, values, lambda own: closed(names, own))
 
-    def kept(self, user: str, keys: Sequence[K], make: Callable[[K], bytes]) -> list[bytes]:
+    def kept(self, user: str, keys: Sequence[K], make: Callable[[K], V]) -> list[V]:
         """The text of each of the keys, made when it is new.
 
         What is not asked for any more is forgotten as soon as it is more than what is.
@@ -34,7 +35,7 @@ class KeptTexts:
                 return list(map(known.__getitem__, keys))
             except KeyError:
                 pass
-        known = {key: known.get(key) or make(key) for key in keys}
+        known = {key: known[key] if key in known else make(key) for key in keys}
         self._known[user] = known
         return list(map(known.__getitem__, keys))
 
@@ -49,7 +50,17 @@ class OwnTexts:
 
     def of(self, values: Sequence[tuple[str, ...]]) -> list[bytes]:
         """The text of each of the values, closed."""
-        return self._texts.of(self._user, self._names, values)
+        return self._texts.kept(self._user, values, self._closed)
+
+    def of_each(self, keys: Sequence[tuple[str, ...]]) -> list[tuple[bytes, ...]]:
+        """The texts of each object's keys, which are the values of the one label."""
+        return self._texts.kept(self._user, keys, self._closed_each)
+
+    def _closed(self, values: tuple[str, ...]) -> bytes:
+        return closed(self._names, values)
+
+    def _closed_each(self, keys: tuple[str, ...]) -> tuple[bytes, ...]:
+        return tuple(closed(self._names, (key,)) for key in keys)
 
 
 def closed(names: Sequence[str], values: Sequence[str]) -> bytes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain, compress, repeat
+from operator import add
 from typing import NamedTuple
 
 from exporter.catalogue.family import Labelled, Number
@@ -26,6 +27,10 @@ NONE = Lines(b"", 0)
 
 def single_lines(name: str, labels: Sequence[bytes], column: Sequence[Number | None]) -> Lines:
     """One line for each value of the column that there is; ``labels`` are closed."""
+    # A look at the first spares most columns the count.
+    if column and column[0] is None and column.count(None) > len(column) / 2:
+        present = [value is not None for value in column]
+        labels, column = list(compress(labels, present)), list(compress(column, present))
     numbers = number_texts(column)
     if numbers is None:
         return NONE
@@ -41,6 +46,17 @@ def word_lines(name: str, labels: Sequence[bytes], words: Sequence[tuple[str, ..
     return _join(name, labels, own_texts.of(words), [b"1"] * len(words))
 
 
+def entry_lines(
+    name: str, labels: Sequence[bytes], mappings: Sequence[Mapping[str, Number]], own_texts: OwnTexts
+) -> Lines:
+    """A line for each entry of each object's mapping; ``labels`` are opened."""
+    own = own_texts.of_each(list(map(tuple, mappings)))
+    column = list(chain.from_iterable([mapping.values() for mapping in mappings]))
+    lines = _Several(name, labels, list(map(len, own)), list(chain.from_iterable(own)), column)
+    # of the many objects most have the same keys
+    return lines.each_once() if any(len(set(texts)) != len(texts) for texts in set(own)) else lines.all()
+
+
 def labelled_lines(
     name: str, labels: Sequence[bytes], samples: Sequence[Sequence[Labelled]], own_texts: OwnTexts
 ) -> Lines:
@@ -49,31 +65,47 @@ def labelled_lines(
     if not flat:
         return NONE
     own, column = zip(*flat, strict=True)
-    numbers = number_texts(column)
-    if numbers is None:
-        return NONE
-    ahead = chain.from_iterable(map(repeat, labels, map(len, samples)))
-    columns = [list(ahead), own_texts.of(own), numbers.texts]
-    if numbers.has_gaps:
-        columns = _compressed(columns, list(map(ABSENT.__ne__, numbers.texts)))
-    total = len(columns[0])
-    columns = _without_duplicates(columns)
-    return _join(name, *columns)._replace(duplicates=total - len(columns[0]))
+    return _Several(name, labels, list(map(len, samples)), own_texts.of(own), column).each_once()
+
+
+class _Several:
+    """So many lines for each object."""
+
+    def __init__(
+        self,
+        name: str,
+        labels: Sequence[bytes],
+        counts: Sequence[int],
+        own: list[bytes],
+        column: Sequence[Number | None],
+    ) -> None:
+        self._name = name
+        numbers = number_texts(column)
+        if numbers is None:
+            self._columns: list[list[bytes]] = [[], [], []]
+            return
+        self._columns = [list(chain.from_iterable(map(repeat, labels, counts))), own, numbers.texts]
+        if numbers.has_gaps:
+            self._columns = _compressed(self._columns, list(map(ABSENT.__ne__, numbers.texts)))
+
+    def all(self) -> Lines:
+        """The lines, of which no two have the same labels."""
+        return _join(self._name, *self._columns)
+
+    def each_once(self) -> Lines:
+        """The lines without those whose labels an earlier one has."""
+        ahead, own, _ = self._columns
+        labels = list(map(add, ahead, own))
+        if len(set(labels)) == len(labels):
+            return self.all()
+        seen: set[bytes] = set()
+        is_first = [not (label in seen or seen.add(label)) for label in labels]  # type: ignore[func-returns-value]
+        lines = _join(self._name, *_compressed(self._columns, is_first))
+        return lines._replace(duplicates=len(labels) - lines.series)
 
 
 def _compressed(columns: Sequence[Sequence[bytes]], wanted: Sequence[bool]) -> list[list[bytes]]:
     return [list(compress(column, wanted)) for column in columns]
-
-
-def _without_duplicates(columns: list[list[bytes]]) -> list[list[bytes]]:
-    """The columns without the rows whose labels (all columns but the last) an earlier row has."""
-    labels = list(zip(*columns[:-1], strict=True))
-    seen: set[tuple[bytes, ...]] = set(labels)
-    if len(seen) == len(labels):
-        return columns
-    seen.clear()
-    is_first = [not (label in seen or seen.add(label)) for label in labels]  # type: ignore[func-returns-value]
-    return _compressed(columns, is_first)
 
 
 def _join(name: str, *columns: Sequence[bytes]) -> Lines:

@@ -27,8 +27,8 @@ class NumberTexts(NamedTuple):
 
 
 def number_texts(column: Sequence[Number | None]) -> NumberTexts | None:
-    """The texts of a column; None when it holds nothing but None, as it does where a platform does not say a thing."""
-    if not column or (column[0] is None and column.count(None) == len(column)):
+    """The texts of a column; None when it is empty."""
+    if not column:
         return None
     try:
         text = orjson.dumps(column)

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from exporter.catalogue.family import STREAM_LABELS, UPSTREAM_LABELS, Part, ViewFamily
 from exporter.rendering.labels import KeptTexts, OwnTexts, opened
-from exporter.rendering.lines import NONE, Lines, labelled_lines, single_lines, word_lines
+from exporter.rendering.lines import NONE, Lines, entry_lines, labelled_lines, single_lines, word_lines
 from exporter.rendering.text import Rendering
 
 T = TypeVar("T")
@@ -46,6 +46,9 @@ class Table(Generic[T]):
         if family.words:
             words = list(zip(*map(having.column, family.words), strict=True))
             return word_lines(family.name, having.opened, words, own_texts)
+        if family.entries is not None:
+            mappings = list(map(family.entries, having.column(family.has)))
+            return entry_lines(family.name, having.opened, mappings, own_texts)
         return labelled_lines(family.name, having.opened, list(map(family.values, having.items)), own_texts)
 
     @cached_property

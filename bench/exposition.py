@@ -1,0 +1,80 @@
+"""Part ``exposition``: a scrape of the demo's mix of families, beside prometheus_client and client_golang."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench import exposition_golang
+from bench.fleet import save_patterns
+from bench.measuring import Figures, medians, ratio, run_case, table
+
+SIZES = (1_000, 10_000, 50_000)
+ROUNDS = {1_000: 5, 10_000: 3, 50_000: 2}
+OURS, COLLECTOR, CHILDREN, GOLANG = "stream-exporter", "prometheus_client", "… child metrics", "client_golang"
+
+
+def main(sizes: Sequence[int] = SIZES) -> None:
+    """Print what a scrape costs, and how many times less than by others."""
+    print("## Exposition: CPU of one scrape in memory, new values in every stream\n")
+    with tempfile.TemporaryDirectory() as directory:
+        patterns = Path(directory, "patterns")
+        save_patterns(patterns)
+        golang = exposition_golang.build(Path(directory))
+        if golang is None:
+            print("Go or its library is not installed: client_golang is left out.\n")
+        for streams in sizes:
+            cases: dict[str, Callable[[], Figures]] = _cases(streams, str(patterns))
+            if golang is not None:
+                samples = Path(directory, f"samples-{streams}")
+                exposition_golang.save_samples(samples, streams, str(patterns))
+                cases[GOLANG] = _golang(golang, samples)
+            rounds = [{name: run() for name, run in cases.items()} for _ in range(ROUNDS.get(streams, 2))]
+            _report(streams, rounds)
+
+
+def _cases(streams: int, patterns: str) -> dict[str, Callable[[], Figures]]:
+    def theirs(way: str) -> Figures:
+        return run_case(
+            "exposition_prometheus_client", streams=streams, patterns=patterns, repetitions=_few(streams), way=way
+        )
+
+    return {
+        OURS: lambda: run_case("exposition_ours", streams=streams, patterns=patterns, repetitions=3),
+        COLLECTOR: lambda: theirs("collector"),
+        CHILDREN: lambda: theirs("children"),
+    }
+
+
+def _golang(program: Path, samples: Path) -> Callable[[], Figures]:
+    return lambda: exposition_golang.run(program, samples, 3)
+
+
+def _few(streams: int) -> int:
+    return 3 if streams <= 10_000 else 1
+
+
+def _report(streams: int, rounds: Sequence[dict[str, Figures]]) -> None:
+    for figures in (figures for found in rounds for figures in found.values()):
+        figures["cycle"] = figures["update"] + figures["plain"]
+    middle = {name: medians([found[name] for found in rounds]) for name in rounds[0]}
+    samples = middle[OURS]["samples"]
+    print(f"{streams:,} streams, {samples / streams:.1f} samples each\n")
+    table(
+        ("", "update ms", "scrape ms", "with gzip ms", "of the same again ms", "MB", "gzip MB", "peak MB"),
+        (
+            (
+                name,
+                *(f"{figures[kind] * 1e3:.1f}" for kind in ("update", "plain", "gzip")),
+                f"{figures['again'] * 1e3:.2f}" if "again" in figures else "as much",
+                *(f"{figures[kind] / 1e6:.1f}" for kind in ("bytes", "gzip bytes", "peak")),
+            )
+            for name, figures in middle.items()
+        ),
+    )
+    others = [name for name in rounds[0] if name != OURS]
+    rows = []
+    for title, kind in (("scrape", "plain"), ("update and scrape", "cycle"), ("scrape with gzip", "gzip")):
+        rows.append((title, *(ratio(rounds, kind, OURS, other) for other in others)))
+    table(("times less CPU than", *others), rows)

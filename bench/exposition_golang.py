@@ -1,0 +1,53 @@
+"""Scrapes of the same streams through client_golang, where Debian's Go and its libraries are installed."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from bench.fleet import Streams, load_patterns
+from bench.measuring import Figures
+from bench.prometheus_client_model import FamiliesCollector
+from exporter.catalogue.streams import STREAM_FAMILIES
+
+GOPATH = Path("/usr/share/gocode")
+SOURCE = Path(__file__).parent / "golang" / "main.go"
+"""From ``apt-get install golang-go golang-github-prometheus-client-golang-dev``."""
+
+
+def build(directory: Path) -> Path | None:
+    """The program; None where it can't be built."""
+    if shutil.which("go") is None or not (GOPATH / "src/github.com/prometheus/client_golang").is_dir():
+        return None
+    program = directory / "promhttp"
+    environment = {**os.environ, "GOPATH": str(GOPATH), "GO111MODULE": "off", "GOCACHE": str(directory / "go")}
+    subprocess.run(["go", "build", "-o", program, SOURCE], env=environment, check=True)
+    return program
+
+
+def save_samples(file: Path, streams: int, patterns: str) -> None:
+    """The samples of so many streams, for the program to read."""
+    kinds = {family.name: family.kind.value for family in STREAM_FAMILIES}
+    with gzip.open(file, "wt", compresslevel=1) as packed:
+        for _, name, help_, labels, rows in FamiliesCollector(Streams(streams, load_patterns(patterns)).views()).rows:
+            family = {
+                "name": name,
+                "kind": kinds[name],
+                "help": help_,
+                "labels": labels,
+                "rows": [values for values, _ in rows],
+                "values": [float(value) for _, value in rows],
+            }
+            json.dump(family, packed)
+            packed.write("\n")
+
+
+def run(program: Path, file: Path, repetitions: int) -> Figures:
+    """CPU seconds of a scrape by the program, on one processor, as Python has no more."""
+    environment = {**os.environ, "GOMAXPROCS": "1"}
+    done = subprocess.run([program, file, str(repetitions)], stdout=subprocess.PIPE, env=environment, check=True)
+    return {str(name): float(value) for name, value in json.loads(done.stdout).items()}

@@ -1,0 +1,76 @@
+"""Scrapes of this exporter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+import msgspec
+
+from bench.fleet import Streams, load_patterns, trackers
+from bench.measuring import Figures, cpu_of, peak_bytes
+from exporter.exposition import Exposition
+from exporter.instruments import Instruments
+from exporter.model import UpstreamSnapshot, UpstreamView
+from exporter.polling.tracker import Tracker
+from exporter.sampling import SampledHistograms
+
+POLLED_AT = 1_700_000_000.0
+
+
+def main(streams: int, patterns: str, repetitions: int) -> Figures:
+    """CPU seconds: of taking in new values of all streams, of a scrape after that, plain and gzip, and of a second."""
+    fleet = Streams(streams, load_patterns(patterns))
+    upstreams = [
+        Upstream(view, tracker) for view, tracker in zip(fleet.patterns, trackers(fleet.patterns), strict=True)
+    ]
+    served: tuple[UpstreamView, ...] = ()
+    exposition = Exposition(lambda: served, Instruments())
+    seconds: dict[str, list[float]] = {"update": [], "plain": [], "gzip": [], "again": []}
+    for number in range(repetitions + 1):
+        for kind, render in (("plain", exposition.pieces), ("gzip", exposition.packed)):
+            snapshots = fleet.snapshots()
+            updating = cpu_of(partial(_take_all, upstreams, snapshots, POLLED_AT + number))
+            served = tuple(upstream.view for upstream in upstreams)
+            rendering = cpu_of(render)
+            if number:  # the first time it makes what is kept from then on
+                seconds["update"].append(updating)
+                seconds[kind].append(rendering)
+                seconds["again"] += [cpu_of(render)] if kind == "gzip" else []
+    peak = peak_bytes()
+    text = exposition.render()
+    return {
+        **{name: min(found) for name, found in seconds.items()},
+        "bytes": len(text),
+        "gzip bytes": sum(map(len, exposition.packed())),
+        "samples": sum(not line.startswith(b"#") for line in text.splitlines()),
+        "peak": peak,
+    }
+
+
+class Upstream:
+    """What stands between a poll's snapshot and the view that is served."""
+
+    def __init__(self, view: UpstreamView, tracker: Tracker) -> None:
+        self.view = view
+        self._tracker = tracker
+        self._histograms = SampledHistograms(platform=view.platform, upstream=view.upstream)
+
+    def take(self, snapshot: UpstreamSnapshot, now: float) -> None:
+        """A poll's news, as the coordinator takes them in."""
+        _exhaust(self._tracker.apply(snapshot, now))
+        for state in self._tracker.fresh():
+            self._histograms.observe(state)
+        self.view = msgspec.structs.replace(
+            self.view, streams=self._tracker.states(), sampled=self._histograms.snapshot()
+        )
+
+
+def _take_all(upstreams: Sequence[Upstream], snapshots: Sequence[UpstreamSnapshot], now: float) -> None:
+    for upstream, snapshot in zip(upstreams, snapshots, strict=True):
+        upstream.take(snapshot, now)
+
+
+def _exhaust(steps: Iterable[None]) -> None:
+    for _ in steps:
+        pass

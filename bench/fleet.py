@@ -1,0 +1,118 @@
+"""Streams as the demo has them: what its simulated platforms say, read by the platforms' modules, many times over."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+from aiohttp.test_utils import TestServer
+
+from exporter.config.loading import load
+from exporter.config.root import Settings
+from exporter.model import Identity, Listing, StreamSample, StreamState, UpstreamSnapshot, UpstreamView
+from exporter.polling.tracker import Tracker
+from exporter.service import Service
+from exporter.simulator.app import make_app
+from exporter.simulator.fleet import Fleet
+
+PATTERNS = 240
+"""So many different streams are asked of the simulator; the others are these with other names and numbers."""
+_NUMBERS = tuple(
+    name
+    for name, kind in StreamSample.__annotations__.items()
+    if kind in ("float | None", "int | None") and not name.endswith(("pixels", "timestamp_seconds"))
+)
+
+
+def save_patterns(file: Path) -> None:
+    """Ask the demo's platforms once and keep what an exporter serves of them, for the cases' processes."""
+    file.write_bytes(msgspec.msgpack.encode(asyncio.run(_polled(Fleet(PATTERNS)))))
+
+
+def load_patterns(file: str) -> tuple[UpstreamView, ...]:
+    """What ``save_patterns`` kept."""
+    return msgspec.msgpack.decode(Path(file).read_bytes(), type=tuple[UpstreamView, ...])
+
+
+def trackers(views: Sequence[UpstreamView]) -> list[Tracker]:
+    """A tracker for each upstream, as its coordinator has one."""
+    settings = configured(Fleet(PATTERNS).configuration("http://127.0.0.1:1"), max_streams=1_000_000)
+    by_name = {upstream.name: upstream for upstream in settings.upstreams}
+    return [Tracker(by_name[view.upstream], 0.0) for view in views]
+
+
+def configured(configuration: dict[str, Any], **defaults: Any) -> Settings:
+    """Settings, as a file with this would give them."""
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory, "config.yaml")
+        file.write_text(yaml.safe_dump({**configuration, "defaults": defaults}))
+        return load(file, {})
+
+
+async def _polled(fleet: Fleet) -> tuple[UpstreamView, ...]:
+    server = TestServer(make_app(fleet))
+    await server.start_server()
+    settings = configured(fleet.configuration(str(server.make_url(""))), max_concurrent_requests=20)
+    service = Service(settings, load=lambda: settings)
+    await service.start()
+    try:
+        async with asyncio.timeout(120):
+            while not all(view.up for view in service.store.views()) or len(service.store.views()) < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        return service.store.views()
+    finally:
+        await service.stop()
+        await server.close()
+
+
+class Streams:
+    """So many streams, whose numbers are others every time they are asked for."""
+
+    def __init__(self, count: int, patterns: Sequence[UpstreamView]) -> None:
+        self.patterns = patterns
+        self._random = random.Random(count)
+        shares = [count // len(patterns)] * len(patterns)
+        shares[0] += count - sum(shares)
+        self._states = [list(self._many(view, share)) for view, share in zip(patterns, shares, strict=True)]
+
+    def _many(self, view: UpstreamView, count: int) -> Iterator[StreamState]:
+        known = [state for state in view.streams if state.status is not None]
+        for index in range(count):
+            state = known[index % len(known)]
+            name = f"{state.identity.stream}-{index:06}"
+            sample = msgspec.structs.replace(state.sample, id=f"{state.sample.id}-{index:06}", name=name)
+            identity = Identity(state.identity.platform, state.identity.upstream, name)
+            yield msgspec.structs.replace(state, identity=identity, sample=sample)
+
+    def snapshots(self) -> list[UpstreamSnapshot]:
+        """One poll of each upstream."""
+        return [
+            UpstreamSnapshot(streams=tuple(self._changed(s.sample) for s in states), listing=Listing.COMPLETE)
+            for states in self._states
+        ]
+
+    def views(self) -> tuple[UpstreamView, ...]:
+        """What is served after such a poll, without what the tracker makes of it."""
+        return tuple(
+            msgspec.structs.replace(
+                view,
+                streams=tuple(msgspec.structs.replace(s, sample=self._changed(s.sample)) for s in states),
+            )
+            for view, states in zip(self.patterns, self._states, strict=True)
+        )
+
+    def _changed(self, sample: StreamSample) -> StreamSample:
+        numbers: dict[str, Any] = {}
+        for name in _NUMBERS:
+            value = getattr(sample, name)
+            if type(value) is float:
+                numbers[name] = value * self._random.uniform(0.5, 1.0)
+            elif type(value) is int:
+                numbers[name] = value + self._random.randrange(1000)
+        return msgspec.structs.replace(sample, **numbers)

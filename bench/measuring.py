@@ -1,0 +1,70 @@
+"""Cases in processes of their own, their CPU time, and medians of their ratios."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+Figures = dict[str, float]
+
+
+def run_case(module: str, **arguments: Any) -> Figures:
+    """What ``bench.<module>.main(**arguments)`` says, called in a new process."""
+    command = [sys.executable, "-m", "bench.case", module, json.dumps(arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    return {str(name): float(value) for name, value in json.loads(done.stdout).items()}
+
+
+def cpu_of(work: Callable[[], object]) -> float:
+    """CPU seconds of this process for a piece of work; what earlier work left to be collected is not counted."""
+    gc.collect()
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def cpu_of_process(pid: int) -> float:
+    """CPU seconds that a process has used so far, in steps of the system's clock tick."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
+
+
+def resident_bytes() -> int:
+    """Memory of this process now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def peak_bytes() -> int:
+    """The most memory that this process had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def medians(rounds: Sequence[Figures]) -> Figures:
+    """The median of each figure."""
+    return {name: statistics.median(figures[name] for figures in rounds) for name in rounds[0]}
+
+
+def ratio(rounds: Iterable[Mapping[str, Figures]], figure: str, case: str, than: str) -> str:
+    """How many times less ``case`` takes ``than`` the other: the median of the rounds' ratios, and their range."""
+    ratios = [figures[than][figure] / figures[case][figure] for figures in rounds if than in figures]
+    if not ratios:
+        return "-"
+    return f"{statistics.median(ratios):.1f}× ({min(ratios):.1f}–{max(ratios):.1f})"
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table in Markdown."""
+    for cells in (heads, ["---"] * len(heads), *rows):
+        print("| " + " | ".join(cells) + " |", flush=True)
+    print(flush=True)
