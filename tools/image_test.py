@@ -82,6 +82,8 @@ def build() -> None:
     trust = (f"--volume={CERTIFICATES}:{CERTIFICATES}:ro",) if CERTIFICATES.exists() else ()
     options = ("--isolation=chroot", "--pull-never", "--format=docker", "--quiet", *trust, *arguments)
     run("buildah", *STORE, "bud", *options, f"--tag={IMAGE}", str(CHECKOUT))
+    # the one of before, which has lost its name
+    podman("image", "prune", "--force")
 
 
 def inspect() -> None:
