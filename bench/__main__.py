@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 
-PARTS = ("exposition",)
+PARTS = ("exposition", "polling")
 
 
 def main() -> None:

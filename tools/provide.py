@@ -1,10 +1,11 @@
-"""Provides the programs that the tests run for real: Prometheus, Alertmanager, ffmpeg, node-media-server, Chromium.
+"""Provides the programs that the tests run for real: Prometheus, Alertmanager, ffmpeg, node-media-server, Chromium; and
+nginx for the bench.
 
 What is in PATH is used. The rest is fetched, in fixed versions, into ``.cache/tools`` of the checkout; nothing is
 installed into the system and no root is needed:
 
-- Prometheus and Alertmanager from the system's own Debian or Ubuntu archive, unpacked only: installed, the packages
-  would start their services;
+- Prometheus, Alertmanager and nginx from the system's own Debian or Ubuntu archive, unpacked only: installed, the
+  packages would start their services;
 - Chromium from there too, with what the system lacks of its libraries, and a font;
 - ffmpeg and Node.js from wheels that carry the programs;
 - node-media-server, versions 2 and 4, and axe-core with npm, as ``tools/npm/package-lock.json`` says, without install
@@ -57,6 +58,7 @@ def main() -> int:
             ("alertmanager", "amtool"),
             lambda: debian("prometheus-alertmanager", {"alertmanager": ("prometheus-alertmanager",), "amtool": ()}),
         ),
+        (("nginx",), lambda: debian("nginx", {"nginx": ()})),
         (("ffmpeg",), ffmpeg),
         (("node", "node-media-server-2", "node-media-server-4", "axe-core"), npm_packages),
         (("chromium",), chromium),
@@ -78,7 +80,8 @@ def main() -> int:
 def debian(package: str, programs: dict[str, tuple[str, ...]]) -> Tools:
     """Programs of one package of the system's archive: {name: (other names it goes by, ...)}."""
     unpacked = CACHE / package
-    searched = os.pathsep.join([os.environ.get("PATH", os.defpath), str(unpacked / "usr" / "bin")])
+    folders = (str(unpacked / "usr" / folder) for folder in ("bin", "sbin"))
+    searched = os.pathsep.join([os.environ.get("PATH", os.defpath), *folders])
 
     def look() -> Tools | None:
         paths = {name: which((name, *others), searched) for name, others in programs.items()}
