@@ -40,7 +40,7 @@ def _watched(expression: str) -> str:
 def _figures() -> list[Panel]:
     total = f"sum({_VIEWERS})"
     return [
-        stat("Viewers", "Viewers of all streams now.", Query(total), Look(unit="short"), width=4),
+        stat("Viewers", "Viewers of all streams now.", Query(total), Look(unit="short"), width=4, graph=False),
         stat(
             "Peak",
             "The most viewers at once in the chosen time, of all streams together.",
@@ -63,6 +63,7 @@ def _figures() -> list[Panel]:
             Query(f"sum({_VIEWERS} > bool 0)"),
             Look(unit="short", decimals=0),
             width=4,
+            graph=False,
         ),
         stat(
             "Largest stream",
@@ -70,6 +71,7 @@ def _figures() -> list[Panel]:
             Query(f"max({_VIEWERS})"),
             Look(unit="short"),
             width=4,
+            graph=False,
         ),
         stat(
             "Egress per viewer",
@@ -80,6 +82,7 @@ def _figures() -> list[Panel]:
             ),
             Look(unit="bps"),
             width=4,
+            graph=False,
         ),
     ]
 
@@ -91,7 +94,7 @@ def _viewers(limits: Limits) -> list[Panel]:
             "Viewers by platform",
             "Viewers, where the platform tells.",
             [Query(f"sum by (platform) ({_VIEWERS})", "{{platform}}")],
-            Look(unit="short", decimals=0, minimum=0),
+            Look(unit="short", minimum=0),
             stacked=True,
             height=10,
         ),
@@ -100,7 +103,7 @@ def _viewers(limits: Limits) -> list[Panel]:
             f"The {_TOP} streams that had the most viewers on average. A live stream that loses "
             f"{limits['StreamViewersDropped']:.0%} of them within ten minutes fires StreamViewersDropped.",
             [Query(largest(_TOP, _VIEWERS, f"max without (instance, pod) ({mean})"), "{{stream}} ({{upstream}})")],
-            Look(unit="short", decimals=0, minimum=0),
+            Look(unit="short", minimum=0),
             legend=("mean", "max"),
             height=10,
         ),
@@ -116,16 +119,16 @@ def _table() -> Panel:
             Column(name="Stream", label="stream", look=Look(unit="none", links=link_to_stream())),
             Column(name="Upstream", label="upstream"),
             Column(name="Platform", label="platform"),
-            Column(name="Viewers", expression=streams.each("stream_viewers"), look=Look(unit="short", decimals=0)),
+            Column(name="Viewers", expression=streams.each("stream_viewers"), look=Look(unit="short")),
             Column(
                 name="Peak",
                 expression=f"max by ({IDENTITY}) (max_over_time({viewers}[$__range]))",
-                look=Look(unit="short", decimals=0),
+                look=Look(unit="short"),
             ),
             Column(
                 name="Peak (platform)",
                 expression=streams.each("stream_viewers_peak"),
-                look=Look(unit="short", decimals=0),
+                look=Look(unit="short"),
             ),
             Column(
                 name="Hours watched",
@@ -168,7 +171,7 @@ def _delivery() -> list[Panel]:
                     "{{stream}}",
                 )
             ],
-            Look(unit="percentunit", minimum=0),
+            Look(unit="percentunit", minimum=0, soft_maximum=0.1),
             width=8,
         ),
         graph(
@@ -194,18 +197,19 @@ def _analytics() -> list[Panel]:
             "Over the period that the configuration asks for, as the platform counts.",
             [
                 Column(name="Stream", label="stream"),
-                Column(name="Upstream", label="upstream"),
-                Column(name="Period", label="period"),
+                Column(name="Upstream", label="upstream", width=100),
+                Column(name="Period", label="period", width=80),
                 *(
                     Column(
                         name=name,
                         expression=streams.each(f"stream_analytics_{family}", by="upstream, stream, period"),
                         look=Look(unit=unit, decimals=0),
+                        width=width,
                     )
-                    for name, family, unit in (
-                        ("Viewers", "viewers", "short"),
-                        ("Peak", "peak_viewers", "short"),
-                        ("Average watched", "average_watch_seconds", "dtdurations"),
+                    for name, family, unit, width in (
+                        ("Viewers", "viewers", "none", 90),
+                        ("Peak", "peak_viewers", "none", 90),
+                        ("Average watched", "average_watch_seconds", "dtdurations", 140),
                     )
                 ),
             ],
@@ -219,14 +223,15 @@ def _analytics() -> list[Panel]:
             "Other numbers of the platforms",
             "What platforms count without saying what it means, by their own name.",
             [
-                Column(name="Metric", label="metric"),
+                Column(name="Metric", label="metric", width=270),
                 Column(name="Stream", label="stream"),
-                Column(name="Upstream", label="upstream"),
-                Column(name="Period", label="period"),
+                Column(name="Upstream", label="upstream", width=100),
+                Column(name="Period", label="period", width=80),
                 Column(
                     name="Value",
                     expression=upstreams.each("stream_platform_metric", by="upstream, stream, metric, period"),
                     look=Look(unit="short"),
+                    width=100,
                 ),
             ],
             sort_by="Metric",

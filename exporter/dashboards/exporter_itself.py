@@ -41,7 +41,7 @@ def scrapes() -> list[Panel]:
             "Duplicates left out",
             "Label sets that two objects have. Anything but 0 is a fault of the exporter.",
             [Query(exporter.series("stream_exporter_duplicates_dropped"), _BY_INSTANCE)],
-            Look(unit="short", decimals=0, minimum=0, steps=rising(critical=1)),
+            Look(unit="short", decimals=0, minimum=0, soft_maximum=1, steps=rising(critical=1)),
             width=6,
         ),
     ]

@@ -262,7 +262,7 @@ def _heatmaps() -> list[Panel]:
             "How the health scores are spread. A stream that should be live and is not counts as 0.",
             upstreams.buckets("stream_sampled_health_score_ratio"),
             unit="percentunit",
-            scheme="RdYlGn",
+            scheme="Greens",
         ),
     ]
 
@@ -290,8 +290,8 @@ def _quantiles(limits: Limits) -> list[Panel]:
         graph(
             "Healthy observations",
             f"Share of the health observations above {goal:g}, by upstream: what the health SLO counts.",
-            [Query(f"1 - {bad} / sum by (upstream) ({upstreams.rate(health + '_count')})", "{{upstream}}")],
-            Look(unit="percentunit", minimum=0, maximum=1),
+            [Query(f"1 - {bad} / (sum by (upstream) ({upstreams.rate(health + '_count')}) > 0)", "{{upstream}}")],
+            Look(unit="percentunit", maximum=1),
             width=8,
         ),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from exporter.dashboards.limits import Steps, none
@@ -19,6 +19,8 @@ class Query:
 
     expression: str
     legend: str = ""
+    min_step: str = ""
+    """For what changes less often than Prometheus scrapes: a rate looks back over at least so long."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Look:
     """Thresholds; None: the values are neither good nor bad."""
     minimum: float | None = None
     maximum: float | None = None
+    soft_maximum: float | None = None
+    """The axis of a graph reaches at least so far: else one of zeros alone reaches to 100."""
     mappings: Sequence[Json] = ()
     overrides: Sequence[Json] = ()
     links: Sequence[Json] = ()
@@ -99,8 +103,8 @@ def graph(
     }
     custom = {
         "axisBorderShow": False,
-        "axisLabel": axis,
         "axisPlacement": "auto",
+        **({} if look.soft_maximum is None else {"axisSoftMax": look.soft_maximum}),
         "drawStyle": "bars" if bars else "line",
         "fillOpacity": 60 if bars else 25 if stacked else 8,
         "lineInterpolation": "linear",
@@ -113,6 +117,13 @@ def graph(
     }
     targets = targets_of(queries)
     color = {"mode": "palette-classic"}
+    if axis:
+        # as an option of the panel, it would stand below the axis of time, too
+        label = {
+            "matcher": {"id": "byType", "options": "number"},
+            "properties": [{"id": "custom.axisLabel", "value": axis}],
+        }
+        look = replace(look, overrides=[label, *look.overrides])
     return panel_of(
         "timeseries", title, description, targets, look, options, width=width, height=height, custom=custom, color=color
     )
@@ -187,8 +198,8 @@ def override(name: str, **properties: Any) -> Json:
 
 
 def override_matching(pattern: str, **properties: Any) -> Json:
-    """Another look of all fields whose display name matches a regular expression."""
-    return {**override(pattern, **properties), "matcher": {"id": "byRegexp", "options": pattern}}
+    """Another look of all fields whose display name matches a regular expression, anywhere in it."""
+    return {**override(pattern, **properties), "matcher": {"id": "byRegexp", "options": f"/{pattern}/"}}
 
 
 def fixed(color: str) -> Json:
@@ -222,6 +233,7 @@ def targets_of(queries: Sequence[Query], *, instant: bool = False) -> list[Json]
             "editorMode": "code",
             "expr": query.expression,
             "instant": instant,
+            **({"interval": query.min_step} if query.min_step else {}),
             "legendFormat": query.legend or "__auto",
             "range": not instant,
             "refId": chr(ord("A") + index),

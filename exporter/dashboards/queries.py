@@ -45,9 +45,9 @@ class Selection:
         return f"max without (instance, pod) (increase({self.series(family, *more)}[{within}]))"
 
     def quantile(self, quantile: float, family: str, by: str = "") -> str:
-        """A quantile of what was observed in the last moments."""
+        """A quantile of what was observed in the last moments; nothing, and not NaN, where that was nothing."""
         labels = f"le, {by}" if by else "le"
-        return f"histogram_quantile({quantile:g}, sum by ({labels}) ({self.rate(family + '_bucket')}))"
+        return f"(histogram_quantile({quantile:g}, sum by ({labels}) ({self.rate(family + '_bucket')})) >= 0)"
 
     def buckets(self, family: str) -> str:
         """Observations per bucket, for a heatmap."""

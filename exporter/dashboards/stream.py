@@ -52,8 +52,8 @@ def stream(limits: Limits) -> Dashboard:
             Row("Health", _health(limits)),
             Row("Bitrate and picture", [*bitrates(limits), *picture(limits)]),
             Row("Viewers", viewers()),
-            Row("Network", network(limits)),
-            Row("Transcoding", transcoding(limits)),
+            Row("Network (WAVE)", network(limits)),
+            Row("Transcoding (Livepeer)", transcoding(limits)),
             Row("Recording and connection", recording_and_connection()),
         ],
     )
@@ -97,7 +97,7 @@ def _figures(limits: Limits) -> list[Panel]:
             "On the air for",
             "Since the current publish began.",
             Query(f"time() - {one_stream.now('stream_start_timestamp_seconds')} and {_LIVE}", "{{stream}}"),
-            Look(unit="dtdurations", decimals=0, empty="not live"),
+            Look(unit="dtdurations", decimals=0, empty="not live, or not known"),
             graph=False,
         ),
         stat(

@@ -136,7 +136,7 @@ def viewers() -> list[Panel]:
             "Views with errors",
             "Share of the views that met an error. Livepeer.",
             [Query(one_stream.now("stream_viewer_error_ratio"), "{{stream}}")],
-            Look(unit="percentunit", minimum=0, empty="This platform counts no errors of viewers"),
+            Look(unit="percentunit", minimum=0, soft_maximum=0.1, empty="This platform counts no errors of viewers"),
             height=7,
         ),
     ]
@@ -171,7 +171,13 @@ def network(limits: Limits) -> list[Panel]:
             f"Share of packets lost; {limits['StreamPacketLossHigh']:g} fires StreamPacketLossHigh, "
             f"{limits['StreamPacketLossCritical']:g} StreamPacketLossCritical. WAVE.",
             [Query(one_stream.now("stream_packet_loss_ratio"), "{{stream}}")],
-            Look(unit="percentunit", minimum=0, steps=limits.packet_loss, empty="This platform measures no loss"),
+            Look(
+                unit="percentunit",
+                minimum=0,
+                soft_maximum=0.1,
+                steps=limits.packet_loss,
+                empty="This platform measures no loss",
+            ),
             width=6,
         ),
         graph(

@@ -63,7 +63,7 @@ def table(
         "showHeader": True,
         "sortBy": [{"desc": descending, "displayName": sort_by}],
     }
-    look = Look(unit="none", overrides=[_column_override(column) for column in columns], empty=empty)
+    look = Look(unit="none", overrides=[_column_override(column, empty) for column in columns], empty=empty)
     panel = panel_of(
         "table",
         title,
@@ -80,14 +80,21 @@ def table(
     return panel
 
 
-def _column_override(column: Column) -> Json:
-    return override(column.name, **dict(_column_properties(column)))
+_NOTHING: Json = {"type": "special", "options": {"match": "null", "result": {"color": "transparent", "text": ""}}}
+"""An empty cell would have the colour of the lowest threshold."""
+
+
+def _column_override(column: Column, empty: str) -> Json:
+    # what a table without rows says would stand in each empty cell, too
+    nothing = {"noValue": ""} if empty else {}
+    return override(column.name, **dict(_column_properties(column)), **nothing)
 
 
 def _column_properties(column: Column) -> Iterator[tuple[str, Any]]:
     look = column.look
     plain = {"unit": look.unit, "decimals": look.decimals, "min": look.minimum, "max": look.maximum}
-    lists = {"mappings": list(look.mappings), "links": list(look.links)}
+    mappings = [*look.mappings, _NOTHING] if column.colored else look.mappings
+    lists = {"mappings": list(mappings), "links": list(look.links)}
     yield from ((name, value) for name, value in plain.items() if value not in (None, "none"))
     yield from ((name, value) for name, value in lists.items() if value)
     if look.steps is not None:

@@ -12,6 +12,8 @@ from exporter.dashboards.tables import Column, table
 from exporter.dashboards.variables import of_upstreams
 
 _AGE = f"time() - {selected.now('stream_upstream_last_success_timestamp_seconds')}"
+_A_FEW_POLLS = "2m"
+"""Polls of a platform that fails are up to a minute apart."""
 _FAILED = 'code!~"[23]..|404"'
 
 
@@ -99,7 +101,7 @@ def _up_timeline() -> Panel:
         "Whether the last poll succeeded. A gap is a time without scrapes.",
         [Query(selected.now("stream_upstream_up"), "{{upstream}}")],
         Look(unit="short", mappings=[values_as({"0": ("down", "red"), "1": ("up", "green")})]),
-        width=10,
+        width=8,
         height=7,
         shows_values=True,
     )
@@ -120,36 +122,40 @@ def _table(limits: Limits) -> Panel:
                 expression=selected.each("stream_upstream_info", by=f"{by}, host, version, health_score"),
                 label="upstream",
             ),
-            Column(name="Platform", label="platform"),
-            Column(name="Host", label="host"),
-            Column(name="Version", label="version"),
-            Column(name="Score", label="health_score"),
+            Column(name="Platform", label="platform", width=160),
+            Column(name="Host", label="host", width=180),
+            Column(name="Version", label="version", width=90),
+            Column(name="Score", label="health_score", width=100),
             Column(
                 name="State",
                 expression=selected.each("stream_upstream_up", by=by),
                 look=Look(unit="short", mappings=[up], steps=falling(critical=1)),
+                width=80,
                 colored=True,
             ),
             Column(
                 name="Streams",
                 expression=selected.each("stream_upstream_streams", by=by),
                 look=Look(unit="short", decimals=0),
+                width=90,
             ),
-            Column(name="Age of data", expression=age, look=Look(unit="s", decimals=1)),
+            Column(name="Age of data", expression=age, look=Look(unit="s", decimals=1), width=110),
             Column(
                 name="Intervals",
                 expression=f"({age})\n/ {selected.each('stream_upstream_poll_interval_seconds', by=by)}",
                 look=Look(unit="short", decimals=1, steps=rising(warning=stale)),
+                width=90,
                 colored=True,
             ),
             Column(
                 name="Requests left",
                 expression=selected.each("stream_upstream_rate_limit_remaining", by=by),
                 look=Look(unit="short", decimals=0),
+                width=120,
             ),
         ],
         sort_by="State",
-        width=14,
+        width=16,
         height=7,
     )
 
@@ -161,7 +167,7 @@ def _polls(limits: Limits) -> list[Panel]:
         graph(
             "Polls",
             "Polls per minute, failed ones included.",
-            [Query(f"60 * {polls}", "{{upstream}}")],
+            [Query(f"60 * {polls}", "{{upstream}}", min_step=_A_FEW_POLLS)],
             Look(unit="cpm", minimum=0),
             width=6,
         ),
@@ -170,13 +176,14 @@ def _polls(limits: Limits) -> list[Panel]:
             "Polls per minute that brought nothing.",
             [
                 Query(
-                    f"60 * sum by (upstream, reason) ({selected.rate('stream_upstream_poll_failures_total')})",
+                    f"60 * sum by (upstream, reason) ({selected.rate('stream_upstream_poll_failures_total')}) > 0",
                     "{{upstream}} {{reason}}",
+                    min_step=_A_FEW_POLLS,
                 )
             ],
-            Look(unit="cpm", minimum=0),
+            Look(unit="cpm", minimum=0, empty="No poll failed"),
             width=6,
-            stacked=True,
+            bars=True,
         ),
         graph(
             "Duration of polls",
@@ -184,7 +191,7 @@ def _polls(limits: Limits) -> list[Panel]:
             [
                 Query(
                     f"{selected.rate('stream_upstream_poll_duration_seconds_sum')}\n"
-                    f"/ {selected.rate('stream_upstream_poll_duration_seconds_count')}",
+                    f"/ ({selected.rate('stream_upstream_poll_duration_seconds_count')} > 0)",
                     "{{upstream}} mean",
                 ),
                 Query(
@@ -208,28 +215,30 @@ def _polls(limits: Limits) -> list[Panel]:
             "Streams per minute whose own request or record failed while the poll succeeded, by reason.",
             [
                 Query(
-                    f"60 * sum by (upstream, reason) ({selected.rate('stream_upstream_stream_failures_total')})",
+                    f"60 * sum by (upstream, reason) ({selected.rate('stream_upstream_stream_failures_total')}) > 0",
                     "{{upstream}} {{reason}}",
+                    min_step=_A_FEW_POLLS,
                 )
             ],
-            Look(unit="cpm", minimum=0),
+            Look(unit="cpm", minimum=0, empty="No stream failed alone"),
             width=8,
             height=7,
-            stacked=True,
+            bars=True,
         ),
         graph(
             "Fields left out",
             "Values per minute that were not what the platform documents, by field.",
             [
                 Query(
-                    f"60 * sum by (upstream, field) ({selected.rate('stream_upstream_fields_dropped_total')})",
+                    f"60 * sum by (upstream, field) ({selected.rate('stream_upstream_fields_dropped_total')}) > 0",
                     "{{upstream}} {{field}}",
+                    min_step=_A_FEW_POLLS,
                 )
             ],
             Look(unit="cpm", minimum=0, empty="Every value was as documented"),
             width=8,
             height=7,
-            stacked=True,
+            bars=True,
         ),
         graph(
             "Restarts of pollers",
@@ -239,7 +248,7 @@ def _polls(limits: Limits) -> list[Panel]:
                     f"round({selected.increase('stream_upstream_poller_restarts_total', within='1h')})", "{{upstream}}"
                 )
             ],
-            Look(unit="short", decimals=0, minimum=0, steps=rising(critical=1)),
+            Look(unit="short", decimals=0, minimum=0, soft_maximum=1, steps=rising(critical=1)),
             width=8,
             height=7,
         ),
@@ -254,7 +263,13 @@ def _requests(limits: Limits) -> list[Panel]:
         graph(
             "Requests by answer",
             "Requests per second by HTTP status, or by the reason why there was none.",
-            [Query(f"sum by (upstream, code) ({selected.rate(requests)})", "{{upstream}} {{code}}")],
+            [
+                Query(
+                    f"sum by (upstream, code) ({selected.rate(requests)})",
+                    "{{upstream}} {{code}}",
+                    min_step=_A_FEW_POLLS,
+                )
+            ],
             Look(unit="reqps", minimum=0),
             width=8,
             stacked=True,
@@ -266,9 +281,10 @@ def _requests(limits: Limits) -> list[Panel]:
                 Query(
                     f"(sum by (upstream) ({selected.rate(requests, _FAILED)}) or 0 * {every})\n/ ({every} > 0)",
                     "{{upstream}}",
+                    min_step=_A_FEW_POLLS,
                 )
             ],
-            Look(unit="percentunit", minimum=0, steps=rising(warning=ratio)),
+            Look(unit="percentunit", minimum=0, soft_maximum=0.1, steps=rising(warning=ratio)),
             width=8,
         ),
         graph(
@@ -290,13 +306,12 @@ def _requests(limits: Limits) -> list[Panel]:
             Look(unit="s", minimum=0),
             width=16,
             height=9,
-            legend=("lastNotNull", "max"),
         ),
         graph(
             "Clock skew",
             "The platform's clock minus the exporter's, from its answers, which tell whole seconds.",
             [Query(selected.now("stream_upstream_clock_skew_seconds"), "{{upstream}}")],
-            Look(unit="s"),
+            Look(unit="s", soft_maximum=1),
             width=8,
             height=9,
         ),

@@ -96,8 +96,11 @@ class History:
 
     @property
     def richest(self) -> dict[str, str]:
-        """{platform: the label of the live stream that most is known of}."""
-        counted = 'count by (platform, stream) ({stream=~".+"}) and on (platform, stream) stream_live == 1'
+        """{platform: the label of the expected stream that most is known of}."""
+        counted = (
+            'count by (platform, stream) ({stream=~".+"}) and on (platform, stream) stream_live == 1 '
+            "and on (platform, stream) stream_expected == 1"
+        )
         found = self.prometheus.get("query", query=f"sort_desc({counted})", time=self.end)["result"]
         return {series["metric"]["platform"]: series["metric"]["stream"] for series in reversed(found)}
 
@@ -129,6 +132,8 @@ def _reading(directory: Path, blocks: Path) -> Iterator[Prometheus]:
             "config.file": configuration,
             "storage.tsdb.path": blocks,
             "storage.tsdb.retention.time": "100y",
+            # a series that has left is not marked so in blocks: this stands in for it
+            "query.lookback-delta": f"{1500 * STEP_SECONDS:g}ms",
             "web.listen-address": f"127.0.0.1:{port}",
             "log.level": "warn",
         }

@@ -316,6 +316,25 @@ def test_the_thresholds_are_those_of_the_rules(
 
 
 @pytest.mark.parametrize("title", ALL)
+def test_an_empty_cell_has_no_colour_of_a_threshold(title: str) -> None:
+    for panel in panels(ALL[title]):
+        for override in panel["fieldConfig"]["overrides"]:
+            properties = {p["id"]: p["value"] for p in override["properties"]}
+            if "custom.cellOptions" in properties:
+                results = [m["options"] for m in properties["mappings"] if m["type"] == "special"]
+                assert results == [{"match": "null", "result": {"color": "transparent", "text": ""}}]
+
+
+@pytest.mark.parametrize("title", ALL)
+def test_patterns_of_overrides_are_written_as_patterns(title: str) -> None:
+    """Without slashes Grafana would match the whole name."""
+    for panel in panels(ALL[title]):
+        for override in panel["fieldConfig"]["overrides"]:
+            if override["matcher"]["id"] == "byRegexp":
+                assert re.fullmatch("/.+/", override["matcher"]["options"])
+
+
+@pytest.mark.parametrize("title", ALL)
 def test_a_timeline_has_the_colours_of_its_mappings(title: str) -> None:
     """Where Grafana merges by thresholds it looks at no mapping: https://github.com/grafana/grafana/issues/71804."""
     for panel in panels(ALL[title]):
