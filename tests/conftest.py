@@ -7,6 +7,7 @@ import hypothesis
 import pytest
 import structlog
 
+from exporter.config.secrets import redactor
 from tests.real.alertmanager import Alertmanager, running_alertmanager
 from tests.real.media import NodeMediaServer, running_nms2, running_nms4
 from tests.real.prometheus import Prometheus, running_prometheus
@@ -28,6 +29,13 @@ def own_logging() -> Iterator[None]:
     for handler in set(root.handlers) - set(handlers):
         root.removeHandler(handler)
     root.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def own_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret of one test, which may be a common word, must not be cut out of the next one's texts."""
+    monkeypatch.setattr(redactor, "_forms", set(redactor._forms))
+    monkeypatch.setattr(redactor, "_pattern", redactor._pattern)
 
 
 @pytest.fixture(scope="session")
