@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.dashboards.grafana import TIMES, Json, Target, filled_in, read_all, targets, variables
 from tests.dashboards.history import INSTANCE, JOB, STEP_SECONDS, History, history
@@ -144,3 +146,29 @@ def test_the_timeline_of_health_begins_with_the_worst(known: History) -> None:
     assert len(rows) <= 24
     assert lowest == sorted(lowest)
     assert lowest[0] < 0.5 <= lowest[1] < 0.8 <= lowest[2]
+
+
+RULE_FILES = sorted((Path(__file__).parents[2] / "alerts").glob("stream-*.yaml"))
+OF_THE_SCRAPE = {"job", "instance", "pod"}
+
+
+def named_by_rules() -> set[tuple[str, str]]:
+    """Every metric of the exporter with every label that a rule names beside it; an empty label where it names none."""
+    named: set[tuple[str, str]] = set()
+    for rule in (
+        r for file in RULE_FILES for group in yaml.safe_load(file.read_text())["groups"] for r in group["rules"]
+    ):
+        expression = re.sub(r'"(?:[^"\\]|\\.)*"', '""', rule["expr"])
+        for metric, matchers in re.findall(r"(?<![\w:])(stream_\w+)\{([^}]*)\}", expression):
+            labels = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers)) - OF_THE_SCRAPE
+            named |= {(metric, label) for label in labels or {""}}
+    return named
+
+
+def test_every_metric_and_label_that_a_rule_names_is_exposed(known: History) -> None:
+    named = named_by_rules()
+    assert len({metric for metric, _ in named}) > 25
+    for metric, label in sorted(named):
+        selector = f'{metric}{{{label}!=""}}' if label else metric
+        series = {"match[]": selector, "start": known.begin, "end": known.end}
+        assert known.prometheus.get("series", **series), selector
