@@ -113,8 +113,8 @@ def test_four_configurations_are_documented_and_promtool_takes_each(tmp_path: Pa
 def test_everything_in_one_scrape(prometheus: Prometheus, open_exporter: Exporter) -> None:
     with scraping(prometheus, WHOLE, open_exporter.port, "whole"):
         for upstream in UPSTREAMS:
-            prometheus.wait_for(f'stream_live{{job="whole-streams", upstream="{upstream}"}} == 1')
-        prometheus.wait_for('stream_exporter_build_info{job="whole-streams"}')
+            prometheus.wait_for(f'stream_live{{job="whole-stream-exporter", upstream="{upstream}"}} == 1')
+        prometheus.wait_for('stream_exporter_build_info{job="whole-stream-exporter"}')
         assert doubled(prometheus, "whole") == []
 
 
@@ -123,14 +123,14 @@ def test_a_target_for_each_upstream_and_nothing_twice(prometheus: Prometheus, op
     with scraping(prometheus, PROBES, port, "probes"):
         for upstream in UPSTREAMS:
             instance = f"localhost:{port}/{upstream}"
-            prometheus.wait_for(f'up{{job="probes-streams", instance="{instance}"}} == 1')
+            prometheus.wait_for(f'up{{job="probes-stream-probes", instance="{instance}"}} == 1')
             prometheus.wait_for(f'stream_upstream_up{{instance="{instance}", upstream="{upstream}"}} == 1')
             prometheus.wait_for(f'stream_live{{instance="{instance}", upstream="{upstream}"}} == 1')
         prometheus.wait_for('stream_exporter_build_info{job="probes-stream-exporter"}')
-        probed = targets(prometheus, "probes-streams")
+        probed = targets(prometheus, "probes-stream-probes")
         assert {target["scrapeInterval"] for target in probed} == {"5s"}
         assert {target["scrapeTimeout"] for target in probed} == {"4s500ms"}
-        assert len(prometheus.query('up{job="probes-streams"}')) == len(UPSTREAMS)
+        assert len(prometheus.query('up{job="probes-stream-probes"}')) == len(UPSTREAMS)
         assert not prometheus.query('stream_sampled_health_score_ratio_count{job=~"probes-.*"}')
         assert not prometheus.query('stream_restarts_total{job=~"probes-.*"}')
         assert doubled(prometheus, "probes") == []
@@ -141,10 +141,11 @@ def test_over_tls_with_a_password(
     documented: int, prometheus: Prometheus, secure_exporter: Exporter, secrets: Path
 ) -> None:
     prefix = f"secure-{documented}"
+    job = f"{prefix}-{'stream-exporter' if documented == SECURE_WHOLE else 'stream-probes'}"
     with scraping(prometheus, documented, secure_exporter.port, prefix, secrets):
         for upstream in UPSTREAMS:
-            prometheus.wait_for(f'stream_live{{job="{prefix}-streams", upstream="{upstream}"}} == 1')
-        assert all(target["scrapeUrl"].startswith("https://") for target in targets(prometheus, f"{prefix}-streams"))
+            prometheus.wait_for(f'stream_live{{job="{job}", upstream="{upstream}"}} == 1')
+        assert all(target["scrapeUrl"].startswith("https://") for target in targets(prometheus, job))
 
 
 def test_wrong_passwords_and_no_passwords_stay_out_and_keep_nobody_else_out(
