@@ -12,7 +12,7 @@ GENERATED := \
 	exporter.alerting:docs/runbook.md \
 	tools.prometheus_rule:deploy/kubernetes/prometheusrule.yaml
 
-.PHONY: help venv tools demo test lint format generate bench soak lock image-test release-check clean
+.PHONY: help venv tools demo test lint format generate bench soak lock image-test release-check screenshots clean
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -61,9 +61,9 @@ generate: $(READY) ## the pages that are made from the code
 bench: $(READY) ## performance figures; compares, judges nothing by the clock
 	@$(BIN)/python -m bench $(ARGS)
 
-soak: $(READY) ## the long runs
+soak: $(READY) ## the long run, its figures once a minute: SOAK_SECONDS, SOAK_STREAMS, SOAK_FAULTS=1, SOAK_SEED
 	-@$(BIN)/python tools/provide.py
-	@$(BIN)/python -m pytest -m soak $(ARGS)
+	@$(BIN)/python -m pytest -m soak -s $(ARGS)
 
 lock: $(READY) ## the pins with hashes of what the image installs and is built with
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[release]'
@@ -75,6 +75,10 @@ image-test: $(READY) ## builds the container image and runs it, without a Docker
 release-check: $(READY) ## sdist, wheel, licences, bill of materials, known vulnerabilities; needs the network
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[release]'
 	@$(BIN)/python -m tools.release_check
+
+screenshots: $(READY) ## the pictures in docs/pictures, of the demo's data; needs the npm registry, and minutes
+	-@$(BIN)/python tools/provide.py
+	@$(BIN)/python -m tools.screenshots.draw $(ARGS)
 
 clean: ## all that the other targets made, the fetched servers too
 	@rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov dist build

@@ -1,4 +1,4 @@
-"""A demo process under watch: what its scrapes say over time."""
+"""An exporter's process under watch: what its scrapes say over time."""
 
 from __future__ import annotations
 
@@ -16,10 +16,24 @@ from tests.processes import GENEROUS_SECONDS, Exporter
 
 UPSTREAMS = ("studio", "edge", "wave")
 
+Sums = dict[str, dict[str, float]]
+"""Family → upstream → sum of its samples."""
+
+
+def sums_of(text: str) -> Sums:
+    """The samples of an exposition, added up for each upstream ("" where a family has none)."""
+    sums: Sums = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            of = sums.setdefault(sample.name, {})
+            upstream = sample.labels.get("upstream", "")
+            of[upstream] = of.get(upstream, 0.0) + sample.value
+    return sums
+
 
 @dataclass
 class Watch:
-    """What was seen of a running demo, scrape by scrape."""
+    """What was seen of a running exporter, scrape by scrape."""
 
     process: Exporter
     url: str
@@ -28,18 +42,17 @@ class Watch:
     memory: list[tuple[float, float]] = field(default_factory=list)
     """Monotonic time and resident bytes."""
 
-    def scrape(self) -> dict[str, dict[str, float]]:
-        """Family → upstream → sum of its samples."""
+    def fetch(self, path: str = "/metrics") -> str:
+        """What is answered, and how long that took."""
         began = time.monotonic()
-        with urlopen(f"{self.url}/metrics", timeout=GENEROUS_SECONDS) as answer:
-            text = answer.read().decode()
+        with urlopen(f"{self.url}{path}", timeout=GENEROUS_SECONDS) as answer:
+            text: str = answer.read().decode()
         self.scrapes.append(time.monotonic() - began)
-        sums: dict[str, dict[str, float]] = {}
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                of = sums.setdefault(sample.name, {})
-                upstream = sample.labels.get("upstream", "")
-                of[upstream] = of.get(upstream, 0.0) + sample.value
+        return text
+
+    def scrape(self) -> Sums:
+        """All that is exposed."""
+        sums = sums_of(self.fetch())
         self.memory.append((time.monotonic(), sums["process_resident_memory_bytes"][""]))
         return sums
 
@@ -53,9 +66,9 @@ class Watch:
 
 
 @contextmanager
-def watched_demo(streams: int, directory: Path) -> Iterator[Watch]:
+def watched_demo(streams: int, directory: Path, *flags: str) -> Iterator[Watch]:
     """A demo of so many streams on a free port, with all upstreams up."""
-    arguments = ["demo", "--streams", str(streams), "--web.listen-address", "127.0.0.1:0"]
+    arguments = ["demo", "--streams", str(streams), "--web.listen-address", "127.0.0.1:0", *flags]
     with Exporter(arguments, directory) as process:
         watch = Watch(process, process.wait_for(r"^  (http://\S+:[1-9][0-9]*)/$")[1])
         deadline = time.monotonic() + 120

@@ -1,0 +1,236 @@
+"""The long run: an exporter and the simulator as two processes, random faults, and what is watched meanwhile."""
+
+from __future__ import annotations
+
+import random
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import yaml
+
+from exporter.simulator.faults import STREAM_FAULTS, UPSTREAM_FAULTS
+from exporter.simulator.fleet import Fleet
+from exporter.simulator.streams import PLATFORMS
+from tests.load.watching import UPSTREAMS, Watch, sums_of
+from tests.processes import Exporter
+from tests.real.running import Program, answers, ask, serving, wait_until
+
+INTERVAL_SECONDS: Final = 15.0
+SAMPLE_SECONDS: Final = 15.0
+STREAMS_AT_ONCE: Final = 20
+"""So many streams get a fault in one order."""
+
+TELLING_ITS_TASKS: Final = """
+import asyncio, sys
+from exporter import cli
+
+serve = cli.serve
+
+async def tell():
+    while True:
+        print("tasks", len(asyncio.all_tasks()), flush=True)
+        await asyncio.sleep(5)
+
+async def served(*arguments):
+    telling = asyncio.create_task(tell())
+    try:
+        await serve(*arguments)
+    finally:
+        telling.cancel()
+
+cli.serve = served
+sys.exit(cli.main())
+"""
+"""The exporter, which says besides how many tasks its event loop has."""
+UNWANTED: Final = re.compile(r"logger=(asyncio|py\.warnings|aiohttp)|Traceback|never (retrieved|awaited)|poller died")
+"""What no line of a sound run's log holds."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One look at the process."""
+
+    at: float
+    """Monotonic seconds."""
+    memory_bytes: float
+    descriptors: float
+    tasks: int
+    polls: dict[str, float]
+    intervals: dict[str, float]
+    """The effective ones, in seconds."""
+    up: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Flatness:
+    """One figure over the run: medians of its first and last samples, and the most there was."""
+
+    first: float
+    last: float
+    most: float
+
+    @classmethod
+    def of(cls, values: list[float]) -> Flatness:
+        window = max(1, min(12, len(values) // 3))
+        return cls(median(values[:window]), median(values[-window:]), max(values))
+
+    def told(self, name: str, unit: float = 1.0) -> str:
+        return f"{name} first {self.first / unit:.1f}, last {self.last / unit:.1f}, most {self.most / unit:.1f}"
+
+
+class Soak:
+    """A running exporter; ``look`` takes a sample."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+        self.samples: list[Sample] = []
+
+    def look(self) -> None:
+        """A scrape of everything as Prometheus makes it, and the exporter's own families read."""
+        text = self.watch.fetch()
+        assert text.endswith("\n")
+        sums = sums_of(self.watch.fetch("/metrics?collect[]=exporter&collect[]=upstreams"))
+        self.watch.scrapes.pop()
+        self.samples.append(
+            Sample(
+                at=time.monotonic(),
+                memory_bytes=sums["process_resident_memory_bytes"][""],
+                descriptors=sums["process_open_fds"][""],
+                tasks=int(re.findall(r"^tasks (\d+)$", self.watch.process.said, re.MULTILINE)[-1]),
+                polls=sums["stream_upstream_polls_total"],
+                intervals=sums["stream_upstream_poll_interval_seconds"],
+                up=sums["stream_upstream_up"],
+            )
+        )
+
+    def forget(self) -> None:
+        """What was seen so far belongs to the warm-up."""
+        del self.samples[:-1]
+        self.watch.scrapes.clear()
+
+    @property
+    def memory(self) -> Flatness:
+        return Flatness.of([sample.memory_bytes for sample in self.samples])
+
+    @property
+    def descriptors(self) -> Flatness:
+        return Flatness.of([sample.descriptors for sample in self.samples])
+
+    @property
+    def tasks(self) -> Flatness:
+        return Flatness.of([sample.tasks for sample in self.samples])
+
+    def made_of_due(self, upstream: str) -> tuple[float, float]:
+        """Polls that were made, and that were due by the interval that was in effect."""
+        due = sum(
+            (after.at - before.at) / max(before.intervals[upstream], after.intervals[upstream])
+            for before, after in zip(self.samples, self.samples[1:], strict=False)
+        )
+        return self.samples[-1].polls[upstream] - self.samples[0].polls[upstream], due
+
+    def figures(self) -> str:
+        """One line for people."""
+        polls = "; ".join("{} {:.0f} of {:.0f}".format(name, *self.made_of_due(name)) for name in UPSTREAMS)
+        passed = self.samples[-1].at - self.samples[0].at
+        return (
+            f"{passed:.0f} s: {self.memory.told('MB', 1e6)}; {self.descriptors.told('descriptors')}; "
+            f"{self.tasks.told('tasks')}; polls made of due: {polls}; {len(self.watch.scrapes)} scrapes, "
+            f"median {median(self.watch.scrapes):.3f} s, longest {max(self.watch.scrapes):.3f} s"
+        )
+
+
+class Faults:
+    """Orders of the simulator's faults at random, the same for a seed."""
+
+    def __init__(self, fleet: Fleet, simulator: str, seed: int) -> None:
+        self._fleet = fleet
+        self._url = f"{simulator}/faults"
+        self._random = random.Random(seed)
+        self.ordered: dict[str, int] = {}
+
+    def order(self) -> None:
+        """One fault of a platform, or of some of its streams, for up to a minute."""
+        platform = self._random.choice(PLATFORMS)
+        length = f"{self._random.randint(5, 60)}s"
+        if self._random.random() < 0.5:
+            self._post(platform, self._random.choice(sorted(UPSTREAM_FAULTS)), length)
+        else:
+            kind = self._random.choice(sorted(STREAM_FAULTS))
+            streams = self._fleet.of(platform)
+            for stream in self._random.sample(streams, min(STREAMS_AT_ONCE, len(streams))):
+                self._post(platform, kind, length, stream=stream.id)
+
+    def clear(self) -> None:
+        ask(self._url, method="DELETE")
+
+    def _post(self, platform: str, kind: str, length: str, **more: str) -> None:
+        ask(self._url, body={"platform": platform, "fault": kind, "for": length, **more})
+        self.ordered[kind] = self.ordered.get(kind, 0) + 1
+
+
+class _Taking(BaseHTTPRequestHandler):
+    """An Alertmanager that takes everything."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 - the base class's name
+        """Say nothing."""
+
+
+@contextmanager
+def alertmanager() -> Iterator[str]:
+    """The URL of one that takes everything."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Taking) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextmanager
+def soaking(streams: int, directory: Path, seed: int) -> Iterator[tuple[Soak, Faults]]:
+    """An exporter with its sidecar that polls a simulator of so many streams, all upstreams up."""
+    fleet = Fleet(streams)
+    simulator_of = ["-m", "exporter.simulator", "--streams", str(streams), "--port"]
+
+    def start(port: int) -> Program:
+        return Program([sys.executable, *simulator_of, str(port)], directory, name="simulator")
+
+    with alertmanager() as alerts, serving(start, lambda port: answers(_faults(port))) as (_, port):
+        configuration = {
+            "defaults": {"interval": f"{INTERVAL_SECONDS:g}s", "max_concurrent_requests": 50},
+            "alerting": {"alertmanagers": [{"url": alerts}], "state_file": "alerts.json"},
+            **fleet.configuration(f"http://127.0.0.1:{port}"),
+        }
+        (directory / "config.yaml").write_text(yaml.safe_dump(configuration))
+        arguments = ["--web.listen-address=127.0.0.1:0", "--log.level=info"]
+        with Exporter(arguments, directory, ("-W", "always", "-c", TELLING_ITS_TASKS)) as process:
+            soak = Soak(Watch(process, f"http://127.0.0.1:{process.port}"))
+
+            def all_up() -> bool:
+                soak.look()
+                return soak.samples[-1].up == dict.fromkeys(UPSTREAMS, 1.0)
+
+            wait_until(lambda: answers(f"{soak.watch.url}/-/ready"), "all are polled", 120)
+            wait_until(all_up, "all are up", 300, otherwise=lambda: process.said)
+            yield soak, Faults(fleet, _faults(port).removesuffix("/faults"), seed)
+
+
+def _faults(port: int) -> str:
+    return f"http://127.0.0.1:{port}/faults"
