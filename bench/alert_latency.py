@@ -1,7 +1,8 @@
 """Part ``alert_latency``: from a platform's API saying unhealthy to the webhook, by the sidecar and by Prometheus.
 
-Simulated platform, real Prometheus and Alertmanager. The rule has ``for: 0s`` and Alertmanager no ``group_wait``: what is
-left is the poll and the push, or the poll, the scrape, the evaluation and the push. Prometheus runs at its customary 15 s.
+Simulated platform, real Prometheus and Alertmanager. The rule has ``for: 0s`` and Alertmanager no ``group_wait``: what
+is left is the poll and the push, or the poll, the scrape, the evaluation and the push. Prometheus runs at 15 s, which
+is customary.
 """
 
 from __future__ import annotations

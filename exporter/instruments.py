@@ -31,6 +31,7 @@ from exporter.textformat import label_value
 RequestObserver = Callable[[str, str, float], None]
 """Endpoint (method and path template), HTTP status or the reason of the failure, seconds."""
 
+_RequestSeries = tuple[Counter, Histogram]
 _POLLING: Final[Sequence[Family]] = polling.POLLING_FAMILIES
 
 
@@ -41,7 +42,8 @@ class Instruments:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._exporter = CollectorRegistry()
         self._upstreams = CollectorRegistry()
-        self._known: set[tuple[str, str]] = set()
+        self._known: dict[tuple[str, str], dict[tuple[str, str], _RequestSeries]] = {}
+        """The upstreams, each with its series of requests by endpoint and code: to look them up takes longest."""
         self._polls = self._counter(polling.POLLS)
         self._poll_failures = self._counter(polling.POLL_FAILURES)
         self._stream_failures = self._counter(polling.STREAM_FAILURES)
@@ -71,7 +73,7 @@ class Instruments:
 
     def add_upstream(self, platform: str, upstream: str) -> None:
         """Begin the upstream's series at 0, so that their first increase can be seen."""
-        self._known.add((platform, upstream))
+        self._known.setdefault((platform, upstream), {})
         for metric in (self._polls, self._poller_restarts, self._poll_duration):
             metric.labels(platform, upstream)
         for reason in Reason:
@@ -80,7 +82,7 @@ class Instruments:
 
     def remove_upstream(self, platform: str, upstream: str) -> None:
         """Remove every series of the upstream; what a poll that is being cancelled still counts is ignored."""
-        self._known.discard((platform, upstream))
+        self._known.pop((platform, upstream), None)
         for metric in self._per_upstream():
             metric.remove_by_labels({"platform": platform, "upstream": upstream})
 
@@ -121,9 +123,18 @@ class Instruments:
         """What an upstream's client calls after every request."""
 
         def observe(endpoint: str, code: str, seconds: float) -> None:
-            if (platform, upstream) in self._known:
-                self._requests.labels(platform, upstream, endpoint, code).inc()
-                self._request_duration.labels(platform, upstream, endpoint).observe(seconds)
+            known = self._known.get((platform, upstream))
+            if known is None:
+                return
+            children = known.get((endpoint, code))
+            if children is None:
+                children = known[endpoint, code] = (
+                    self._requests.labels(platform, upstream, endpoint, code),
+                    self._request_duration.labels(platform, upstream, endpoint),
+                )
+            requests, duration = children
+            requests.inc()
+            duration.observe(seconds)
 
         return observe
 

@@ -68,6 +68,19 @@ def test_what_happened_is_counted(instruments: Instruments) -> None:
     assert values(text, "stream_upstream_poll_duration_seconds_bucket")["2.5",] == 1
 
 
+def test_an_upstream_that_comes_back_is_counted_from_0_by_old_and_new_observers(instruments: Instruments) -> None:
+    old = instruments.request_observer(**STUDIO)
+    old("GET /x", "200", 0.02)
+    instruments.remove_upstream(**STUDIO)
+    old("GET /x", "200", 0.02)
+    instruments.add_upstream(**STUDIO)
+    for observe in (old, instruments.request_observer(**STUDIO)):
+        observe("GET /x", "200", 0.02)
+    text = instruments.upstreams()
+    assert values(text, "stream_upstream_requests_total") == {("200", "GET /x"): 2}
+    assert values(text, "stream_upstream_request_duration_seconds_count") == {("GET /x",): 2}
+
+
 def test_nothing_of_a_removed_upstream_stays_or_comes_back(instruments: Instruments) -> None:
     use_all(instruments, STUDIO)
     instruments.add_upstream(**EDGE)
