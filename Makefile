@@ -62,7 +62,6 @@ bench: $(READY) ## performance figures; compares, judges nothing by the clock
 	@$(BIN)/python -m bench $(ARGS)
 
 soak: $(READY) ## the long run, its figures once a minute: SOAK_SECONDS, SOAK_STREAMS, SOAK_FAULTS=1, SOAK_SEED
-	-@$(BIN)/python tools/provide.py
 	@$(BIN)/python -m pytest -m soak -s $(ARGS)
 
 lock: $(READY) ## the pins with hashes of what the image installs and is built with
