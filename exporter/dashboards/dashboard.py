@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from exporter.dashboards.panels import DATASOURCE, Json, Panel
-from exporter.dashboards.queries import EXPORTER
 
 SCHEMA_VERSION = 39
 """Of Grafana 10.4; later ones migrate it when they load it, none migrates back."""
@@ -189,6 +188,3 @@ _BUILT_IN_ANNOTATIONS: Json = {
     "name": "Annotations & Alerts",
     "type": "dashboard",
 }
-
-OF_ANY_UPSTREAM = f'{EXPORTER.partition(",")[0]}, upstream=~"$upstream|"'
-"""Matchers for ``ALERTS``: those of the exporter itself have no upstream."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from exporter.dashboards.limits import Limits, rising
-from exporter.dashboards.panels import Look, Panel, Query, graph
+from exporter.dashboards.panels import Look, Panel, Query, fixed, graph, override
 from exporter.dashboards.queries import exporter
 
 _BY_INSTANCE = "{{instance}}"
 _SIDECAR = "The sidecar is off"
+_A_FEW_SENDS = "2m"
+"""What fires is sent again every minute."""
 
 
 def scrapes() -> list[Panel]:
@@ -24,7 +26,7 @@ def scrapes() -> list[Panel]:
             "Samples per scrape",
             "What one answer holds.",
             [Query(exporter.series("scrape_samples_scraped"), _BY_INSTANCE)],
-            Look(unit="short", decimals=0, minimum=0),
+            Look(unit="short", minimum=0),
             width=6,
         ),
         graph(
@@ -34,7 +36,7 @@ def scrapes() -> list[Panel]:
                 Query(exporter.series("stream_exporter_series"), f"{_BY_INSTANCE} series"),
                 Query(exporter.series("stream_exporter_streams"), f"{_BY_INSTANCE} streams"),
             ],
-            Look(unit="short", decimals=0, minimum=0),
+            Look(unit="short", minimum=0),
             width=6,
         ),
         graph(
@@ -51,18 +53,23 @@ def notifications(limits: Limits) -> list[Panel]:
     """The delivery of alerts, where the exporter sends them itself."""
     sent, errors = (exporter.rate(f"stream_exporter_notifications_{name}_total") for name in ("sent", "errors"))
     dropped = exporter.rate("stream_exporter_notifications_dropped_total")
+
+    def alerts_in(state: str) -> str:
+        return exporter.now("stream_exporter_alerts", f'state="{state}"')
+
     return [
         graph(
             "Alerts sent",
             "Alerts per minute that were sent to each Alertmanager, could not be, or were dropped. At "
             f"{limits['StreamAlertPushFailing']:g} failures in 15 minutes StreamAlertPushFailing fires.",
             [
-                Query(f"60 * {sent}", "{{alertmanager}} sent"),
-                Query(f"60 * {errors}", "{{alertmanager}} errors"),
-                Query(f"60 * {dropped}", "dropped"),
+                Query(f"60 * {sent}", "{{alertmanager}} sent", min_step=_A_FEW_SENDS),
+                Query(f"60 * {errors}", "{{alertmanager}} errors", min_step=_A_FEW_SENDS),
+                Query(f"60 * {dropped}", "dropped", min_step=_A_FEW_SENDS),
             ],
             Look(unit="cpm", minimum=0, empty=_SIDECAR),
-            width=6,
+            width=5,
+            height=9,
         ),
         graph(
             "Waiting to be sent",
@@ -71,8 +78,9 @@ def notifications(limits: Limits) -> list[Panel]:
                 Query(exporter.now("stream_exporter_notifications_queue_length"), "{{alertmanager}} waiting"),
                 Query(exporter.now("stream_exporter_notifications_queue_capacity"), "{{alertmanager}} at most"),
             ],
-            Look(unit="short", decimals=0, minimum=0, empty=_SIDECAR),
-            width=6,
+            Look(unit="short", minimum=0, empty=_SIDECAR),
+            width=5,
+            height=9,
         ),
         graph(
             "Duration of sending, p95",
@@ -81,22 +89,29 @@ def notifications(limits: Limits) -> list[Panel]:
                 Query(
                     exporter.quantile(0.95, "stream_exporter_notifications_latency_seconds", by="alertmanager"),
                     "{{alertmanager}}",
+                    min_step=_A_FEW_SENDS,
                 )
             ],
             Look(unit="s", minimum=0, empty=_SIDECAR),
-            width=6,
+            width=5,
+            height=9,
         ),
         graph(
             "Alerts of the sidecar",
-            "By name and state.",
+            "Those that fire by name, and all that are pending: their condition holds, but not yet for long enough.",
             [
-                Query(
-                    f"sum by (alertname, state) ({exporter.now('stream_exporter_alerts')}) > 0",
-                    "{{alertname}} {{state}}",
-                )
+                Query(f"sum by (alertname) ({alerts_in('firing')}) > 0", "{{alertname}}"),
+                Query(f"sum({alerts_in('pending')})", "pending"),
             ],
-            Look(unit="short", decimals=0, minimum=0, empty=_SIDECAR),
-            width=6,
+            Look(
+                unit="short",
+                decimals=0,
+                minimum=0,
+                empty=_SIDECAR,
+                overrides=[override("pending", color=fixed("#6e7687"))],
+            ),
+            width=9,
+            height=9,
             stacked=True,
         ),
     ]
@@ -134,7 +149,7 @@ def process() -> list[Panel]:
             "Uptime",
             "Since the process began.",
             [Query(f"time() - {exporter.series('process_start_time_seconds')}", _BY_INSTANCE)],
-            Look(unit="dtdurations", minimum=0),
+            Look(unit="s", minimum=0),
             width=6,
             height=7,
         ),

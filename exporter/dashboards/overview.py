@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from exporter.dashboards.dashboard import (
-    OF_ANY_UPSTREAM,
     OVERVIEW,
     Dashboard,
     Row,
@@ -22,8 +21,13 @@ from exporter.textformat import bound
 _LIVE = f"{streams.now('stream_live')} == 1"
 _MISSING = f"{streams.now('stream_expected')} == 1 and {streams.now('stream_live')} == 0"
 _SCORE = f"({streams.now('stream_health_score_ratio')} and {_LIVE})"
-_FIRING = f'ALERTS{{alertstate="firing", alertname=~"Stream.+", severity!="none", {OF_ANY_UPSTREAM}}}'
+_OF_ALERTS = 'job=~"$job", platform=~"$platform|", upstream=~"$upstream|", stream=~"$stream|"'
+"""``ALERTS`` has no instance; those of the exporter have no upstream, those of an upstream no stream."""
+_FIRING = f'ALERTS{{alertstate="firing", alertname=~"Stream.+", severity!="none", {_OF_ALERTS}}}'
 _SIDECAR_FIRING = exporter.now("stream_exporter_alerts", 'state="firing"', 'alertname!~".+Watchdog"')
+_ORDER = "a_order"
+_NO_SCORE = 2
+"""Above every score."""
 _SHOWN = 24
 """Streams in the timeline: as many rows as its height can show."""
 
@@ -46,7 +50,7 @@ def overview(limits: Limits) -> Dashboard:
         title="Streams / Overview",
         description="Whether the streams are fine, and which are not. A stream's name leads to its own dashboard.",
         variables=of_streams(),
-        annotations=[alert_annotations(OF_ANY_UPSTREAM)],
+        annotations=[alert_annotations(_OF_ALERTS)],
         rows=[
             Row("", _figures(limits)),
             Row("Streams", [_health_timeline(limits), _table(limits), _alerts()]),
@@ -111,25 +115,23 @@ def _figures(limits: Limits) -> list[Panel]:
 
 
 def _health_timeline(limits: Limits) -> Panel:
-    """Three queries, because the rows of a timeline stand in the order of the queries: the worst come first."""
-    live = streams.series("stream_live")
-    lowest = (
-        f"max without (instance, pod) (min_over_time({streams.series('stream_health_score_ratio')}[$__range] @ end()))"
-    )
-    missing = (
-        f"(max without (instance, pod) (min_over_time({live}[$__range] @ end())) == 0\n"
-        f"    and max without (instance, pod) ({streams.series('stream_expected')} @ end()) == 1) - 1"
-    )
-    worst = f"bottomk({_SHOWN}, {missing}\n    or {lowest})"
-    health = f"({_SCORE} or -1 * ({_MISSING}))"
+    """The rows of a timeline stand as Prometheus answers, by their labels: so a label is made that tells the order.
+
+    ``count_values`` makes it of the mean health. What lies above the warning's threshold counts little: a stream that
+    is always just above it is fine, one that was down for a moment is not.
+    """
     warning, critical = limits["StreamDegraded"], limits["StreamUnhealthy"]
-    ranges = [f"< {critical:g}", f">= {critical:g} < {warning:g}", f">= {warning:g}"]
+    health = f"({_SCORE} or -1 * ({_MISSING}))"
+    mean = f"avg_over_time((clamp_max({health}, {warning:g}) + {health} / 100)[$__range:1m] @ end())"
+    worst = f"bottomk({_SHOWN}, max by ({IDENTITY}) ({mean}))"
+    # of six digits each, so that the order of the texts is that of the numbers
+    order = f'count_values by ({IDENTITY}) ("{_ORDER}", round(1e5 * (3 + {worst})))'
     return timeline(
         "Health",
         f"The health score of each stream; red below {critical:g} (StreamUnhealthy), orange below {warning:g} "
         f"(StreamDegraded), dark red while a stream that should be live is not. The {_SHOWN} streams that were worst "
-        "in the chosen time, the worst first; a gap is a stream that is not live, or too young for a score.",
-        [Query(f"{health}\nand\n({worst}) {chosen}", "{{stream}}") for chosen in ranges],
+        "on average in the chosen time, the worst first; a gap is a stream that is not live, or too young for a score.",
+        [Query(f"{health}\n* on ({IDENTITY}) group_left ({_ORDER})\n{order}", "{{stream}}")],
         Look(
             unit="percentunit",
             decimals=0,
@@ -150,10 +152,12 @@ def _table(limits: Limits) -> Panel:
     status = values_as({status.value: (status.value, color) for status, color in STATUS_COLORS.items()})
     age = f"time() - {streams.each('stream_start_timestamp_seconds')} and {streams.each('stream_live')} == 1"
     flapping = limits["StreamFlapping"]
+    words = values_as({"-1": ("missing", "dark-red"), f"{_NO_SCORE}": ("no score", "transparent")})
     return table(
         "Streams",
-        "Every stream, the least healthy first. Empty cells are facts that the platform does not tell. Expected: the "
-        "share of the configured bitrate that arrives. Reasons: how many things pull the score down.",
+        "Every stream: first those that should be live and are not, then the least healthy; last those without a "
+        "score. Empty cells are facts that the platform does not tell. Expected: the share of the configured bitrate "
+        "that arrives. Reasons: how many things pull the score down.",
         [
             Column(name="Stream", label="stream", look=Look(unit="none", links=link_to_stream())),
             Column(name="Upstream", label="upstream", look=Look(unit="none", links=link_to_upstream()), width=120),
@@ -168,8 +172,8 @@ def _table(limits: Limits) -> Panel:
             ),
             Column(
                 name="Health",
-                expression=streams.each("stream_health_score_ratio"),
-                look=Look(unit="percentunit", decimals=0, steps=limits.health),
+                expression=_health_in_order(),
+                look=Look(unit="percentunit", decimals=0, steps=limits.health, mappings=[words]),
                 width=90,
                 colored=True,
             ),
@@ -210,6 +214,12 @@ def _table(limits: Limits) -> Panel:
         sort_by="Health",
         height=14,
     )
+
+
+def _health_in_order() -> str:
+    """Something for every stream: a table would put those without a value before the least healthy."""
+    others = (f"{_NO_SCORE} + 0 * {streams.now(family)}" for family in ("stream_live", "stream_expected"))
+    return f"max by ({IDENTITY}) (\n  " + "\n  or ".join((_SCORE, f"-1 * ({_MISSING})", *others)) + "\n)"
 
 
 def _alerts() -> Panel:

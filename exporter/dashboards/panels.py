@@ -86,19 +86,12 @@ def graph(
     width: int = 12,
     height: int = 8,
     stacked: bool = False,
-    legend: Sequence[str] = (),
     axis: str = "",
     bars: bool = False,
 ) -> Panel:
-    """A time series. ``legend`` are the calculations of a legend that is a table; a list without any."""
+    """A time series."""
     options = {
-        "legend": {
-            "calcs": list(legend),
-            "displayMode": "table" if legend else "list",
-            "placement": "bottom",
-            "showLegend": True,
-            **({"sortBy": _CALCULATIONS[legend[0]], "sortDesc": True} if legend else {}),
-        },
+        "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": True},
         "tooltip": {"mode": "multi", "sort": "desc"},
     }
     custom = {
@@ -219,10 +212,6 @@ def values_as(texts: Mapping[str, tuple[str, str]]) -> Json:
             for index, (value, (text, color)) in enumerate(texts.items())
         },
     }
-
-
-_CALCULATIONS = {"lastNotNull": "Last *", "max": "Max", "mean": "Mean", "min": "Min"}
-"""What the header of a legend calls them."""
 
 
 def targets_of(queries: Sequence[Query], *, instant: bool = False) -> list[Json]:

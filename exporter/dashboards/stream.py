@@ -31,7 +31,7 @@ from exporter.dashboards.stream_media import (
 from exporter.dashboards.tables import Column, table
 from exporter.dashboards.variables import of_one_stream
 
-_ALERTS = 'job=~"$job", upstream=~"$upstream", stream="$stream"'
+_ALERTS = 'job=~"$job", platform=~"$platform", upstream=~"$upstream", stream="$stream"'
 _LIVE = f"{one_stream.now('stream_live')} == 1"
 _TRUE_FALSE = values_as({"0": ("false", "orange"), "1": ("true", "green")})
 _STATUS_CODES = {status: code for code, status in enumerate(STATUS_COLORS)}
@@ -214,7 +214,7 @@ def _health(limits: Limits) -> list[Panel]:
             "Issues",
             "Issues that the platform reports now. Livepeer.",
             [Query(one_stream.now("stream_issues"), "{{stream}}")],
-            Look(unit="short", decimals=0, minimum=0, empty="This platform reports no issues"),
+            Look(unit="short", decimals=0, minimum=0, soft_maximum=1, empty="This platform reports no issues"),
             width=8,
             height=6,
         ),

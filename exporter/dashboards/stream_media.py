@@ -63,7 +63,8 @@ def bitrates(limits: Limits) -> list[Panel]:
 
 def picture(limits: Limits) -> list[Panel]:
     """Frames, those that were dropped, and the size of the picture."""
-    expected = one_stream.now("stream_expected_frames_per_second")
+    now = one_stream.now("stream_video_frames_per_second")
+    expected = f"({one_stream.now('stream_expected_frames_per_second')} and {now})"
     share = limits["StreamFrameRateLow"]
     dropped, frames = (one_stream.increase(f"stream_{name}_total") for name in ("dropped_frames", "frames"))
     return [
@@ -71,7 +72,7 @@ def picture(limits: Limits) -> list[Panel]:
             "Frame rate",
             f"Frames per second. Below {share:g} of the configured rate StreamFrameRateLow fires.",
             [
-                Query(one_stream.now("stream_video_frames_per_second"), "{{stream}}"),
+                Query(now, "{{stream}}"),
                 Query(expected, "expected"),
                 Query(f"{share:g} * {expected}", "low"),
             ],

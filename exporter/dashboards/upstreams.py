@@ -101,7 +101,7 @@ def _up_timeline() -> Panel:
         "Whether the last poll succeeded. A gap is a time without scrapes.",
         [Query(selected.now("stream_upstream_up"), "{{upstream}}")],
         Look(unit="short", mappings=[values_as({"0": ("down", "red"), "1": ("up", "green")})]),
-        width=8,
+        width=7,
         height=7,
         shows_values=True,
     )
@@ -122,22 +122,22 @@ def _table(limits: Limits) -> Panel:
                 expression=selected.each("stream_upstream_info", by=f"{by}, host, version, health_score"),
                 label="upstream",
             ),
-            Column(name="Platform", label="platform", width=160),
-            Column(name="Host", label="host", width=180),
-            Column(name="Version", label="version", width=90),
-            Column(name="Score", label="health_score", width=100),
+            Column(name="Platform", label="platform", width=140),
+            Column(name="Host", label="host", width=160),
+            Column(name="Version", label="version", width=80),
+            Column(name="Score", label="health_score", width=90),
             Column(
                 name="State",
                 expression=selected.each("stream_upstream_up", by=by),
                 look=Look(unit="short", mappings=[up], steps=falling(critical=1)),
-                width=80,
+                width=70,
                 colored=True,
             ),
             Column(
                 name="Streams",
                 expression=selected.each("stream_upstream_streams", by=by),
                 look=Look(unit="short", decimals=0),
-                width=90,
+                width=80,
             ),
             Column(name="Age of data", expression=age, look=Look(unit="s", decimals=1), width=110),
             Column(
@@ -155,7 +155,7 @@ def _table(limits: Limits) -> Panel:
             ),
         ],
         sort_by="State",
-        width=16,
+        width=17,
         height=7,
     )
 
@@ -193,9 +193,12 @@ def _polls(limits: Limits) -> list[Panel]:
                     f"{selected.rate('stream_upstream_poll_duration_seconds_sum')}\n"
                     f"/ ({selected.rate('stream_upstream_poll_duration_seconds_count')} > 0)",
                     "{{upstream}} mean",
+                    min_step=_A_FEW_POLLS,
                 ),
                 Query(
-                    selected.quantile(0.95, "stream_upstream_poll_duration_seconds", by="upstream"), "{{upstream}} p95"
+                    selected.quantile(0.95, "stream_upstream_poll_duration_seconds", by="upstream"),
+                    "{{upstream}} p95",
+                    min_step=_A_FEW_POLLS,
                 ),
             ],
             Look(unit="s", minimum=0),
@@ -291,7 +294,7 @@ def _requests(limits: Limits) -> list[Panel]:
             "Requests left in the rate limit",
             "As the platform last said, where it says so.",
             [Query(selected.now("stream_upstream_rate_limit_remaining"), "{{upstream}}")],
-            Look(unit="short", decimals=0, minimum=0, empty="No platform says"),
+            Look(unit="short", minimum=0, empty="No platform says"),
             width=8,
         ),
         graph(
@@ -301,6 +304,7 @@ def _requests(limits: Limits) -> list[Panel]:
                 Query(
                     selected.quantile(0.95, "stream_upstream_request_duration_seconds", by="upstream, endpoint"),
                     "{{upstream}} {{endpoint}}",
+                    min_step=_A_FEW_POLLS,
                 )
             ],
             Look(unit="s", minimum=0),

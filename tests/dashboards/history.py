@@ -10,7 +10,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from aiohttp.test_utils import TestServer
 
 from exporter.alerting.evaluator import Phase
 from exporter.alerting.rules import RULES_BY_NAME
+from exporter.alerting.sidecar import Sidecar
 from exporter.config.loading import load
 from exporter.demo import exporter_configuration
 from exporter.service import Service
@@ -30,6 +31,7 @@ from exporter.simulator.fleet import Fleet
 from exporter.simulator.streams import Platform, Stream
 from exporter.simulator.world import World
 from tests.fakes import FakeClock
+from tests.real.alertmanager import running_alertmanager
 from tests.real.prometheus import Prometheus, promtool
 from tests.real.running import Program, answers, serving
 from tests.real.tools import tool
@@ -144,8 +146,40 @@ def _reading(directory: Path, blocks: Path) -> Iterator[Prometheus]:
 
 
 async def _record(out: TextIO, directory: Path, seconds: float, streams: int, *, sidecar: bool) -> None:
+    """Write what a Prometheus would scrape, whose job says ``alertmanager:9093`` for where the alerts go."""
+
+    def scrape(service: Service, clock: HurriedClock) -> None:
+        began = time.perf_counter()
+        text = service.exposition.render().decode()
+        if not sidecar:
+            text = _OF_SIDECAR.sub("", text)
+        scraped_at = clock.now()
+        text = text.replace(f'"{alertmanager.address}"', '"alertmanager:9093"')
+        _write(out, text, scraped_at, scrape_seconds=time.perf_counter() - began)
+        _write_alerts(out, service, scraped_at)
+
+    with running_alertmanager(directory) as alertmanager:
+        async with lived(directory, alertmanager.url, seconds, streams, scrape):
+            pass
+
+
+@asynccontextmanager
+async def lived(
+    directory: Path,
+    alertmanager: str,
+    seconds: float,
+    streams: int = 60,
+    each: Callable[[Service, HurriedClock], None] = lambda service, clock: None,
+) -> AsyncIterator[tuple[Service, HurriedClock]]:
+    """The exporter after so many seconds of the demo fleet; ``each`` is called after every round of polls.
+
+    ``alertmanager`` is the URL that the sidecar sends its alerts to.
+    """
     clock, fleet = HurriedClock(), Fleet(streams)
-    async with _simulating(World(fleet, clock)) as url, _exporting(directory, fleet, url, clock) as service:
+    async with (
+        _simulating(World(fleet, clock)) as url,
+        _exporting(directory, fleet, url, alertmanager, clock) as service,
+    ):
         pending = sorted(ORDERS, key=lambda order: order.begin)
         at = BEGIN
         while at <= BEGIN + seconds:
@@ -153,36 +187,27 @@ async def _record(out: TextIO, directory: Path, seconds: float, streams: int, *,
             while pending and at >= BEGIN + pending[0].begin * seconds:
                 _order(fleet, pending.pop(0), at, seconds)
             await _settled(service, clock)
-            began = time.perf_counter()
-            text = service.exposition.render().decode()
-            if not sidecar:
-                text = _OF_SIDECAR.sub("", text)
-            scraped_at = clock.now()
-            _write(out, text, scraped_at, scrape_seconds=time.perf_counter() - began)
-            _write_alerts(out, service, scraped_at)
+            each(service, clock)
             at += STEP_SECONDS
+        yield service, clock
 
 
 @asynccontextmanager
 async def _simulating(world: World) -> AsyncIterator[str]:
     app = web.Application()
     app.add_subapp("/simulator", make_simulator(world))
-
-    async def take(request: web.Request) -> web.Response:
-        await request.read()
-        return web.Response()
-
-    app.router.add_post("/alertmanager/api/v2/alerts", take)
     async with TestServer(app) as server:
         yield str(server.make_url("")).rstrip("/")
 
 
 @asynccontextmanager
-async def _exporting(directory: Path, fleet: Fleet, url: str, clock: HurriedClock) -> AsyncIterator[Service]:
+async def _exporting(
+    directory: Path, fleet: Fleet, url: str, alertmanager: str, clock: HurriedClock
+) -> AsyncIterator[Service]:
     configuration = exporter_configuration(fleet, f"{url}/simulator")
     configuration["defaults"]["interval"] = f"{STEP_SECONDS:g}s"
     # its evaluator stands in for that of Prometheus, which has no rules over a past that it did not live through
-    configuration["alerting"] = {"alertmanagers": [{"url": f"{url}/alertmanager"}]}
+    configuration["alerting"] = {"alertmanagers": [{"url": alertmanager}]}
     file = directory / "config.json"
     file.write_text(json.dumps(configuration))
     service = Service(load(file, {}), load=lambda: load(file, {}), clock=clock)
@@ -194,14 +219,23 @@ async def _exporting(directory: Path, fleet: Fleet, url: str, clock: HurriedCloc
 
 
 async def _settled(service: Service, clock: HurriedClock) -> None:
-    """Until every poll that is due has been made. Some wait on the clock within a poll: it is moved a little then."""
+    """Until every poll that is due has been made, and every alert sent.
+
+    Some wait on the clock within a poll: it is moved a little then.
+    """
     for round_ in range(GENEROUS_ROUNDS):
         coordinators = service._coordinators.values()
-        if all(not c._busy and c._schedule.due > clock.monotonic() for c in coordinators):
+        polled = all(not c._busy and c._schedule.due > clock.monotonic() for c in coordinators)
+        if polled and _all_sent(service.sidecar):
             return
         await asyncio.sleep(0.002)
         clock.advance(0.0 if round_ < PATIENT_ROUNDS else 0.05)
     raise AssertionError("the polls do not end")
+
+
+def _all_sent(sidecar: Sidecar) -> bool:
+    senders = [sender for target in sidecar._dispatcher._targets for sender in target.senders]
+    return not sidecar._fresh and not any(sender.waiting for sender in senders)
 
 
 def _order(fleet: Fleet, order: Order, at: float, seconds: float) -> None:

@@ -180,8 +180,11 @@ def test_every_metric_and_label_exists(title: str) -> None:
                 labels |= labels_of(metric)
                 asked = {matcher.name for matcher in selector.matchers.matchers} - {"__name__"}
                 assert asked <= labels_of(metric), f"{target}: {selector}"
+        made = set(re.findall(r'count_values by \([^()]*\) \("(\w+)"', target.expression))
+        labels |= made
         grouped = re.findall(r"\b(?:by|on|ignoring|without|group_left|group_right)\s*\(([^()]*)\)", target.expression)
         assert {name.strip() for names in grouped for name in names.split(",") if name} - {"pod"} <= labels, str(target)
+        labels -= made
         in_legend = set(re.findall(r"\{\{(\w+)\}\}", target.json.get("legendFormat", "")))
         assert in_legend <= labels, str(target)
 

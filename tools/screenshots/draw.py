@@ -1,0 +1,171 @@
+"""Draws the dashboards with Grafana's own components on the demo fleet's data: ``make screenshots``.
+
+The page in ``src/`` loads the committed JSON, asks a real Prometheus, and shows the answers with the React components
+that Grafana publishes; a real Chromium takes the pictures. It is not Grafana: its server, its variables and its menus
+are not there, and the two kinds of panel that live in the server (state timeline, heatmap) are drawn by the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlencode
+
+import aiohttp
+import pytest
+from aiohttp import web
+from playwright.async_api import Page
+
+from exporter.log import configure
+from tests.dashboards.grafana import DASHBOARDS
+from tests.dashboards.history import History, history
+from tests.page.chromium import GENEROUS_MILLISECONDS, chromium
+from tests.real.tools import tool
+from tools.provide import Command, MissingError, node_and_npm, npm_project, run
+
+SOURCE: Final = Path(__file__).resolve().parent
+CHECKOUT: Final = SOURCE.parents[1]
+WORKSHOP: Final = CHECKOUT / ".cache" / "screenshots"
+PICTURES: Final = CHECKOUT / "docs" / "pictures"
+HISTORY_SECONDS: Final = 90 * 60.0
+WIDTH: Final = 1600
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One picture of one dashboard: of its top ``height`` pixels, or of all of it."""
+
+    picture: str
+    dashboard: str
+    platform: str = ""
+    """Of which a stream is chosen, where the dashboard shows one."""
+    height: int | None = None
+    sidecar: bool = False
+    """Whether the exporter sends alerts itself; else Prometheus has them all."""
+
+
+SHOTS: Sequence[Shot] = (
+    Shot("overview", "stream-exporter-overview"),
+    Shot("overview-top", "stream-exporter-overview", height=1130),
+    Shot("stream-livepeer", "stream-exporter-stream", platform="livepeer"),
+    Shot("stream-storm", "stream-exporter-stream", platform="storm"),
+    Shot("stream-wave", "stream-exporter-stream", platform="wave"),
+    Shot("audience", "stream-exporter-audience"),
+    Shot("upstreams", "stream-exporter-upstreams", sidecar=True),
+)
+
+
+def main() -> int:
+    """Take the pictures that are named, or all."""
+    parser = argparse.ArgumentParser(description="Draw the dashboards with Grafana's components.")
+    parser.add_argument("pictures", nargs="*", metavar="PICTURE", help=f"of {', '.join(s.picture for s in SHOTS)}")
+    chosen = parser.parse_args().pictures
+    configure("error", "logfmt")
+    try:
+        tool("chromium")
+        page = build()
+    except (MissingError, pytest.fail.Exception) as error:
+        sys.exit(str(error))
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for sidecar in (False, True):
+        shots = [shot for shot in SHOTS if shot.sidecar is sidecar and (not chosen or shot.picture in chosen)]
+        if shots:
+            with (
+                tempfile.TemporaryDirectory() as directory,
+                history(Path(directory), seconds=HISTORY_SECONDS, sidecar=sidecar) as known,
+            ):
+                failed += asyncio.run(draw(shots, known, page))
+    return min(failed, 1)
+
+
+def build() -> Path:
+    """The page as static files, made of the locked packages; they stay for the next time."""
+    node, npm = node_and_npm()
+    modules = npm_project(SOURCE, WORKSHOP, npm, node)
+    shutil.copytree(SOURCE, WORKSHOP, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    command: Command = [node, modules / "vite" / "bin" / "vite.js", "build", "--logLevel=error"]
+    run(command, "see what vite says above", cwd=WORKSHOP)
+    return WORKSHOP / "dist"
+
+
+async def draw(shots: Sequence[Shot], known: History, page: Path) -> int:
+    """The pictures; how many panels could not be drawn."""
+    failed = 0
+    async with serving(page, known) as url, chromium() as browser:
+        for shot in shots:
+            opened = await browser.new_page(viewport={"width": WIDTH, "height": shot.height or 1000})
+            await opened.goto(f"{url}/?{urlencode(parameters(shot, known))}")
+            await opened.wait_for_selector("[data-done]", timeout=GENEROUS_MILLISECONDS)
+            # the components draw what they got after that, and tell nobody when they are done
+            await opened.wait_for_timeout(1000)
+            file = PICTURES / f"dashboard-{shot.picture}.png"
+            await opened.screenshot(path=file, full_page=shot.height is None)
+            failed += await tell(opened, shot)
+            await opened.close()
+    return failed
+
+
+def parameters(shot: Shot, known: History) -> dict[str, str]:
+    """What the page is asked for."""
+    stream = {"platform": shot.platform, "stream": troubled(shot.platform, known)} if shot.platform else {}
+    return {"dashboard": shot.dashboard, "from": str(known.begin), "to": str(known.end), "width": str(WIDTH), **stream}
+
+
+def troubled(platform: str, known: History) -> str:
+    """The expected stream that most is known of, of those that are live and were unhealthy for a time."""
+    lowest = f"min_over_time(stream_health_score_ratio[{known.end - known.begin:g}s])"
+    of_one = f'{lowest} < 0.5 and stream_live{{platform="{platform}"}} == 1 and stream_expected == 1'
+    query = f'sort_desc(count by (platform, stream) ({{stream=~".+"}}) and on (platform, stream) ({of_one}))'
+    [most, *_] = known.prometheus.get("query", query=query, time=known.end)["result"]
+    return str(most["metric"]["stream"])
+
+
+async def tell(page: Page, shot: Shot) -> int:
+    """Print what is empty and what broke; the number of panels that broke."""
+    empty = await page.locator("[data-empty]").evaluate_all("found => found.map(one => one.dataset.empty)")
+    errors = await page.locator("[data-error]").all_inner_texts()
+    print(f"{shot.picture}: empty: {', '.join(empty) or 'none'}")
+    for error in errors:
+        print(error, file=sys.stderr)
+    return len(errors)
+
+
+@asynccontextmanager
+async def serving(page: Path, known: History) -> AsyncIterator[str]:
+    """The page, the dashboards and Prometheus, from one origin."""
+    async with aiohttp.ClientSession() as session:
+
+        async def ask(request: web.Request) -> web.Response:
+            target = known.prometheus.url + request.path
+            async with session.post(target, data=await request.post()) as answer:
+                return web.Response(body=await answer.read(), status=answer.status, content_type=answer.content_type)
+
+        async def index(_: web.Request) -> web.FileResponse:
+            return web.FileResponse(page / "index.html")
+
+        app = web.Application()
+        app.router.add_get("/", index)
+        app.router.add_post("/api/v1/{path:.*}", ask)
+        app.router.add_static("/dashboards", DASHBOARDS)
+        app.router.add_static("/", page)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        try:
+            yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        finally:
+            await runner.cleanup()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
