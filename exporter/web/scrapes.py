@@ -12,6 +12,7 @@ from isal import igzip
 
 from exporter.rendering.packing import LEVEL
 from exporter.web.negotiation import accepts_gzip
+from exporter.web.sending import hand_over
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 """Sent whatever is asked for: every Prometheus reads it, and version 3 fails a scrape without it."""
@@ -99,11 +100,7 @@ async def send(request: web.Request, body: Body, *, compressed: bool) -> web.Str
     if compressed:
         response.headers[hdrs.CONTENT_ENCODING] = "gzip"
     response.content_length = sum(map(len, body))
-    await response.prepare(request)
-    if request.method != hdrs.METH_HEAD:
-        for chunk in _chunks(body):
-            await response.write(chunk)
-    await response.write_eof()
+    await hand_over(request, response, () if request.method == hdrs.METH_HEAD else _chunks(body))
     return response
 
 

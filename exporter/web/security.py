@@ -15,6 +15,7 @@ from exporter.clock import Clock
 from exporter.config.loading import ConfigError
 from exporter.web.configuration import FileStates, WebConfig, file_states, read_web_config
 from exporter.web.limits import AtOnce, TokenBucket
+from exporter.web.sending import hand_over
 from exporter.web.tls import CurrentContext
 from exporter.web.users import BusyError, Passwords
 
@@ -123,7 +124,10 @@ class Security:
         if not self._at_once.enter():
             return _later(503, "too many requests at one time", 1.0)
         try:
-            return await handler(request)
+            response = await handler(request)
+            # Sending belongs to it: who asks for much and takes nothing would otherwise cost memory without a limit.
+            await hand_over(request, response)
+            return response
         finally:
             self._at_once.leave()
 

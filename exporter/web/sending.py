@@ -1,0 +1,35 @@
+"""Handing answers to clients that may not want them any more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Final
+
+import structlog
+from aiohttp import web
+
+log = structlog.get_logger()
+
+SEND_WITHIN_SECONDS: Final = 60.0
+"""What has not been taken by then is not taken any more: no scrape lasts so long."""
+
+
+async def hand_over(
+    request: web.Request, response: web.StreamResponse, chunks: Iterable[bytes | memoryview] = ()
+) -> None:
+    """Send a whole answer, and then ``chunks``.
+
+    A client that does not take it in time is cut off, so that it holds no place that others need; one that leaves is no
+    error of ours. In both cases the response counts as sent.
+    """
+    try:
+        async with asyncio.timeout(SEND_WITHIN_SECONDS):
+            await response.prepare(request)
+            for chunk in chunks:
+                await response.write(chunk)
+            await response.write_eof()
+    except (TimeoutError, ConnectionError) as error:
+        log.debug("answer not taken", path=request.path, error=type(error).__name__)
+        if request.transport is not None:
+            request.transport.abort()
