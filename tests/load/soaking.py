@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -130,12 +131,13 @@ class Soak:
         return Flatness.of([sample.tasks for sample in self.samples])
 
     def made_of_due(self, upstream: str) -> tuple[float, float]:
-        """Polls that were made, and that were due by the interval that was in effect."""
-        due = sum(
-            (after.at - before.at) / max(before.intervals[upstream], after.intervals[upstream])
-            for before, after in zip(self.samples, self.samples[1:], strict=False)
-        )
-        return self.samples[-1].polls[upstream] - self.samples[0].polls[upstream], due
+        """Polls that were made, and that were due by the interval in effect, while it was up: else it backs off."""
+        made = due = 0.0
+        for before, after in pairwise(self.samples):
+            if before.up[upstream] and after.up[upstream]:
+                made += after.polls[upstream] - before.polls[upstream]
+                due += (after.at - before.at) / max(before.intervals[upstream], after.intervals[upstream])
+        return made, due
 
     def figures(self) -> str:
         """One line for people."""
@@ -143,7 +145,7 @@ class Soak:
         passed = self.samples[-1].at - self.samples[0].at
         return (
             f"{passed:.0f} s: {self.memory.told('MB', 1e6)}; {self.descriptors.told('descriptors')}; "
-            f"{self.tasks.told('tasks')}; polls made of due: {polls}; {len(self.watch.scrapes)} scrapes, "
+            f"{self.tasks.told('tasks')}; polls made of due while up: {polls}; {len(self.watch.scrapes)} scrapes, "
             f"median {median(self.watch.scrapes):.3f} s, longest {max(self.watch.scrapes):.3f} s"
         )
 
