@@ -1,24 +1,42 @@
-"""``python -m bench [PART …]``: all parts, or some of them."""
+"""``python -m bench [PART …]``: all parts, or some of them, with tables in Markdown."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
+import time
 
-PARTS = ("exposition", "polling")
+PARTS = {
+    "exposition": "exposition",
+    "http": "http",
+    "polling": "polling",
+    "probe": "probe",
+    "memory": "memory",
+    "loop": "loop",
+    "end-to-end": "end_to_end",
+    "alerting": "alert_latency",
+}
+"""The name of each part and its module. ``cycle``, every stream updated and one scrape, is a row of ``exposition``."""
 
 
 def main() -> None:
     """Run the parts that are named, all without a name."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"one of {', '.join(PARTS)}")
-    parser.add_argument("--streams", type=int, action="append", help="how many; may be given again")
+    parser.add_argument("--streams", type=int, action="append", metavar="N", help="how many; may be given again")
+    parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each comparison (default: few)")
     arguments = parser.parse_args()
+    unknown = [part for part in arguments.parts if part not in PARTS]
+    if unknown:
+        parser.error(f"there is no part {unknown[0]}")
+    wanted = {"sizes": arguments.streams, "rounds": arguments.rounds}
     for part in arguments.parts or PARTS:
-        if part not in PARTS:
-            parser.error(f"there is no part {part}")
-        module = importlib.import_module(f"bench.{part}")
-        module.main(**({"sizes": arguments.streams} if arguments.streams else {}))
+        began = time.monotonic()
+        run = importlib.import_module(f"bench.{PARTS[part]}").main
+        understood = inspect.signature(run).parameters
+        run(**{name: value for name, value in wanted.items() if value and name in understood})
+        print(f"({part}: {time.monotonic() - began:.0f} s)\n", flush=True)
 
 
 if __name__ == "__main__":

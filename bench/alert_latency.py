@@ -33,10 +33,9 @@ PROMETHEUS_SECONDS = 15.0
 GENEROUS_SECONDS = 120.0
 
 
-def main(sizes: list[int] | None = None) -> None:
-    """Print median and longest of each way. ``sizes``: how many faults, 20 without."""
+def main(rounds: int = ROUNDS) -> None:
+    """Print median and longest of each way. ``rounds``: how many faults."""
     configure("error", "logfmt")
-    rounds = sizes[0] if sizes else ROUNDS
     print(f"## From unhealthy to the webhook: {rounds} faults, polls every {POLL_SECONDS:g} s\n")
     ways = {
         "sidecar": measured(rounds),

@@ -30,7 +30,7 @@ def main(streams: int, patterns: str, repetitions: int) -> Figures:
     for number in range(repetitions + 1):
         for kind, render in (("plain", exposition.pieces), ("gzip", exposition.packed)):
             snapshots = fleet.snapshots()
-            updating = cpu_of(partial(_take_all, upstreams, snapshots, POLLED_AT + number))
+            updating = cpu_of(partial(take_all, upstreams, snapshots, POLLED_AT + number))
             served = tuple(upstream.view for upstream in upstreams)
             rendering = cpu_of(render)
             if number:  # the first time it makes what is kept from then on
@@ -66,7 +66,8 @@ class Upstream:
         )
 
 
-def _take_all(upstreams: Sequence[Upstream], snapshots: Sequence[UpstreamSnapshot], now: float) -> None:
+def take_all(upstreams: Sequence[Upstream], snapshots: Sequence[UpstreamSnapshot], now: float) -> None:
+    """A poll of every upstream."""
     for upstream, snapshot in zip(upstreams, snapshots, strict=True):
         upstream.take(snapshot, now)
 

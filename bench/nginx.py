@@ -34,10 +34,15 @@ http {{
     location = /api/streams/batch {{ return 404; }}
     location /api/streams/ {{ try_files /stream.json =404; }}
     location ~ ^/(\\d+)/api/streams$ {{ try_files /$arg_page.json =404; }}
+    location = /metrics {{
+      default_type "text/plain; version=0.0.4; charset=utf-8";
+      add_header Content-Encoding gzip;
+      alias {root}/metrics.gz;
+    }}
   }}
 }}
 """
-"""Below /NUMBER/api the same lists stand again, for upstreams of the same size."""
+"""Below /NUMBER/api the same lists stand again, for upstreams of the same size; /metrics is the file metrics.gz."""
 
 
 def stream(index: int | None) -> dict[str, Any]:

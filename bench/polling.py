@@ -16,7 +16,7 @@ CONNECTIONS = 50
 SINGLE, LISTED, AIOHTTP, HTTPX = "one GET per stream", "lists of 100", "aiohttp and json", "httpx"
 
 
-def main() -> None:
+def main(rounds: int = ROUNDS) -> None:
     """Print the CPU per stream of each way to ask."""
     print("## Polling: CPU per stream\n")
     program = nginx.find()
@@ -25,17 +25,17 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as directory, nginx.serving(program, Path(directory), STREAMS) as (url, _):
         cases = _cases(url)
-        rounds = [{name: run() for name, run in cases.items()} for _ in range(ROUNDS)]
-    middle = {name: medians([found[name] for found in rounds]) for name in cases}
+        found = [{name: run() for name, run in cases.items()} for _ in range(rounds)]
+    middle = {name: medians([figures[name] for figures in found]) for name in cases}
     table(("", "µs per stream"), ((name, f"{figures['per stream'] * 1e6:.1f}") for name, figures in middle.items()))
-    for figures in rounds:
+    for figures in found:
         figures["object"] = {"per stream": figures[LISTED]["json.loads of one"]}
     table(
         ("", "times the CPU"),
         (
-            ("one GET per stream ÷ aiohttp and json", ratio(rounds, "per stream", AIOHTTP, SINGLE)),
-            *([("httpx ÷ one GET per stream", ratio(rounds, "per stream", SINGLE, HTTPX))] if HTTPX in cases else []),
-            ("lists of 100 ÷ json.loads of one object", ratio(rounds, "per stream", "object", LISTED)),
+            ("one GET per stream ÷ aiohttp and json", ratio(found, "per stream", AIOHTTP, SINGLE)),
+            *([("httpx ÷ one GET per stream", ratio(found, "per stream", SINGLE, HTTPX))] if HTTPX in cases else []),
+            ("lists of 100 ÷ json.loads of one object", ratio(found, "per stream", "object", LISTED)),
         ),
     )
 

@@ -1,0 +1,125 @@
+"""Part ``end-to-end``: the exporter polls every 15 s, and a real Prometheus scrapes it every 15 s."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench import nginx
+from bench.configured import single, wait_for, write
+from bench.measuring import Figures, table
+from bench.serving import Server, running
+from tests.real.prometheus import Prometheus, running_prometheus
+
+SIZES = (1_000, 10_000, 50_000)
+SINGLE = 10_000
+SINGLE_UPSTREAMS = 20
+ROUNDS = 3
+INTERVAL_SECONDS = 15
+
+
+def main(sizes: Sequence[int] = SIZES, rounds: int = ROUNDS) -> None:
+    """Print CPU, memory, lateness and scrapes. ``rounds``: intervals that are measured."""
+    print(f"## End to end: polls and scrapes every {INTERVAL_SECONDS} s, {rounds} intervals\n")
+    program = nginx.find()
+    if program is None:
+        print("nginx is missing: make tools\n")
+        return
+    rows = []
+    for streams in sizes:
+        with _lists(streams) as file:
+            rows.append((f"{streams:,} from lists", _measured(program, file, int(streams * 0.9), rounds)))
+    with tempfile.TemporaryDirectory() as directory, nginx.serving(program, Path(directory), 1) as (url, _):
+        each = SINGLE // SINGLE_UPSTREAMS
+        file = write(directory, single(url, SINGLE_UPSTREAMS, each, interval=f"{INTERVAL_SECONDS}s"))
+        rows.append((f"{SINGLE:,} by single GETs", _measured(program, file, SINGLE, rounds)))
+    _report(rows)
+
+
+@contextmanager
+def _lists(streams: int) -> Iterator[str]:
+    """The configuration for so many simulated streams of two platforms with lists."""
+    with tempfile.TemporaryDirectory() as directory, running("simulator", streams=streams * 3 // 2) as simulator:
+        configuration: dict[str, Any] = {
+            "defaults": {"max_streams": 1_000_000, "interval": f"{INTERVAL_SECONDS}s"},
+            "upstreams": simulator.ask("upstreams"),
+        }
+        yield write(directory, configuration)
+
+
+def _measured(program: Path, file: str, streams: int, rounds: int) -> Figures:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        nginx.serving(program, Path(directory), 1) as (static, _),
+        running_prometheus(Path(directory)) as prometheus,
+        running("watched_exporter", file=file) as server,
+    ):
+        before = server.ask("resident")
+        wait_for(server, streams)
+        body = _body(server)
+        Path(directory, "metrics.gz").write_bytes(body)
+        interval = f"{INTERVAL_SECONDS}s"
+        with (
+            prometheus.scraping("exporter", f"127.0.0.1:{server.port}", interval=interval),
+            prometheus.scraping("static", static.removeprefix("http://"), interval=interval),
+        ):
+            # the first scrapes make the series
+            for job in ("exporter", "static"):
+                prometheus.wait_for(f'up{{job="{job}"}} == 1')
+            time.sleep(INTERVAL_SECONDS)
+            server.ask("forget")
+            began, began_cpu = time.monotonic(), server.ask("cpu")
+            time.sleep(rounds * INTERVAL_SECONDS)
+            share = (server.ask("cpu") - began_cpu) / (time.monotonic() - began)
+            late = server.ask("lateness")
+            seconds = rounds * INTERVAL_SECONDS
+            return {
+                "share": share,
+                "grown": (server.ask("resident") - before) / server.ask("streams"),
+                **{f"late {q:g}": _quantile(late, q) for q in (0.5, 0.99, 1.0)},
+                "late polls": len(late),
+                **{f"{job} {q:g}": _scrape(prometheus, job, q, seconds) for job in ("exporter", "static")
+                   for q in (0.5, 0.99)},
+            }  # fmt: skip
+
+
+def _body(server: Server) -> bytes:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=300)
+    connection.request("GET", "/metrics", headers={"Accept-Encoding": "gzip"})
+    body = connection.getresponse().read()
+    connection.close()
+    assert gzip.decompress(body)
+    return body
+
+
+def _scrape(prometheus: Prometheus, job: str, quantile: float, seconds: float) -> float:
+    expression = f'quantile_over_time({quantile:g}, scrape_duration_seconds{{job="{job}"}}[{seconds:.0f}s])'
+    return prometheus.value(expression) or float("nan")
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
+
+
+def _report(rows: Sequence[tuple[str, Figures]]) -> None:
+    table(
+        ("streams", "CPU share", "kB per stream", "polls late ms: p50", "p99", "max", "scrape s: p50", "p99",
+         "static file: p50", "p99", "ratio of p50"),
+        (
+            (
+                name,
+                f"{f['share']:.1%}",
+                f"{f['grown'] / 1e3:.1f}",
+                *(f"{f[f'late {q}'] * 1e3:.0f}" for q in ("0.5", "0.99", "1")),
+                *(f"{f[f'{job} {q}']:.3f}" for job in ("exporter", "static") for q in ("0.5", "0.99")),
+                f"{f['exporter 0.5'] / f['static 0.5']:.2f}×",
+            )
+            for name, f in rows
+        ),
+    )  # fmt: skip

@@ -1,0 +1,94 @@
+"""Part ``http``: a whole scrape over HTTP with gzip, beside prometheus_client's server and promhttp."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench import exposition_golang
+from bench.fleet import save_patterns
+from bench.measuring import Figures, cpu_of_process, medians, ratio, table
+from bench.serving import get, running, running_golang
+
+SIZES = (10_000, 50_000)
+ROUNDS = {10_000: 2}
+REPLICAS = 20
+"""So many ask again for what has not changed."""
+OURS, THEIRS, GOLANG = "stream-exporter", "prometheus_client", "promhttp"
+
+
+def main(sizes: Sequence[int] = SIZES, rounds: int | None = None) -> None:
+    """Print the CPU of a server for a scrape, and how many times less it is than others'."""
+    print("## Whole scrapes over HTTP, with gzip: CPU of the server\n")
+    with tempfile.TemporaryDirectory() as directory:
+        patterns = Path(directory, "patterns")
+        save_patterns(patterns)
+        golang = exposition_golang.build(Path(directory))
+        for streams in sizes:
+            cases: dict[str, Callable[[], Figures]] = _cases(streams, str(patterns))
+            if golang is not None:
+                samples = Path(directory, f"samples-{streams}")
+                exposition_golang.save_samples(samples, streams, str(patterns))
+                cases[GOLANG] = _golang(golang, samples)
+            found = [{name: run() for name, run in cases.items()} for _ in range(rounds or ROUNDS.get(streams, 1))]
+            _report(streams, found)
+
+
+def _cases(streams: int, patterns: str) -> dict[str, Callable[[], Figures]]:
+    def ours() -> Figures:
+        with running("http_ours", streams=streams, patterns=patterns) as server:
+            get(server.port)
+            server.ask("update")
+            began = server.ask("cpu")
+            size = get(server.port)
+            first = server.ask("cpu") - began
+            get(server.port, times=REPLICAS)
+            again = (server.ask("cpu") - began - first) / REPLICAS
+            return {"first": first, "again": again, "bytes": size, "peak": server.ask("peak")}
+
+    def theirs() -> Figures:
+        with running("http_prometheus_client", streams=streams, patterns=patterns) as server:
+            began = server.ask("cpu")
+            size = get(server.port)
+            first = server.ask("cpu") - began
+            return {"first": first, "again": first, "bytes": size, "peak": server.ask("peak")}
+
+    return {OURS: ours, THEIRS: theirs}
+
+
+def _golang(program: Path, samples: Path) -> Callable[[], Figures]:
+    def run() -> Figures:
+        with running_golang(program, samples) as (port, pid):
+            get(port)
+            began = cpu_of_process(pid)
+            size = get(port)
+            first = cpu_of_process(pid) - began
+            return {"first": first, "again": first, "bytes": size, "peak": peak_of_process(pid)}
+
+    return run
+
+
+def peak_of_process(pid: int) -> int:
+    """The most memory that a process had, in bytes."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def _report(streams: int, rounds: Sequence[dict[str, Figures]]) -> None:
+    middle = {name: medians([found[name] for found in rounds]) for name in rounds[0]}
+    print(f"{streams:,} streams\n")
+    table(
+        ("", "new values ms", "of the same again ms", "MB", "peak MB"),
+        (
+            (name, f"{f['first'] * 1e3:.1f}", f"{f['again'] * 1e3:.2f}", f"{f['bytes'] / 1e6:.1f}",
+             f"{f['peak'] / 1e6:.0f}")
+            for name, f in middle.items()
+        ),
+    )  # fmt: skip
+    others = [name for name in rounds[0] if name != OURS]
+    titles = (("new values", "first"), ("second replica, unchanged", "again"))
+    table(
+        ("times less CPU than", *others),
+        ((title, *(ratio(rounds, kind, OURS, other) for other in others)) for title, kind in titles),
+    )

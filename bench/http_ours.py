@@ -1,0 +1,38 @@
+"""``/metrics`` of this exporter over HTTP, with new values whenever they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+
+from bench.exposition_ours import POLLED_AT, Upstream, take_all
+from bench.fleet import Streams, load_patterns, trackers
+from bench.serving import served
+from exporter.exposition import Exposition
+from exporter.instruments import Instruments
+from exporter.model import UpstreamView
+from exporter.web.scrapes import Scrapes
+
+
+@asynccontextmanager
+async def serving(streams: int, patterns: str) -> AsyncIterator[tuple[int, dict[str, Callable[[], Any]]]]:
+    """Commands: ``update``."""
+    fleet = Streams(streams, load_patterns(patterns))
+    upstreams = [Upstream(*pair) for pair in zip(fleet.patterns, trackers(fleet.patterns), strict=True)]
+    views: tuple[UpstreamView, ...] = ()
+
+    def update() -> None:
+        nonlocal views
+        take_all(upstreams, fleet.snapshots(), POLLED_AT)
+        views = tuple(upstream.view for upstream in upstreams)
+
+    update()
+    scrapes = Scrapes(Exposition(lambda: views, Instruments()))
+    app = web.Application()
+    app.router.add_get("/metrics", scrapes.handle)
+    async with served(app) as port:
+        yield port, {"update": update}
+    scrapes.close()

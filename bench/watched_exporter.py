@@ -1,0 +1,101 @@
+"""The whole exporter, and what can be seen of it from inside only."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from bench.serving import served
+from exporter.config.loading import load
+from exporter.log import configure
+from exporter.polling.coordinator import Coordinator
+from exporter.service import Service
+from exporter.web.app import WebOptions, make_app
+
+LONG_SECONDS = 0.005
+
+
+@asynccontextmanager
+async def serving(file: str, watch: bool = False) -> AsyncIterator[tuple[int, dict[str, Callable[[], Any]]]]:
+    """Commands: see below; ``stalls`` says something with ``watch`` only, which costs a little."""
+    # what it says would stand between the answers
+    configure("error", "logfmt")
+    late: list[float] = []
+    _note_lateness(late)
+    service = Service(load(Path(file), {}), load=lambda: load(Path(file), {}))
+    stalls = Stalls()
+    if watch:
+        stalls.watch()
+
+    async def poll() -> None:
+        for view in service.store.views():
+            coordinator = service.coordinator(view.upstream)
+            assert coordinator is not None
+            await coordinator.poll()
+
+    def forget() -> None:
+        late.clear()
+        stalls.forget()
+
+    async with served(make_app(service, options=WebOptions())) as port:
+        await service.start()
+        yield (
+            port,
+            {
+                "ready": lambda: service.ready and all(view.up for view in service.store.views()),
+                "streams": lambda: sum(len(view.streams) for view in service.store.views()),
+                "series": lambda: service.exposition.render(frozenset({"streams"})).count(b"\nstream_"),
+                "poll": poll,
+                "reload": service.reload,
+                "forget": forget,
+                "lateness": lambda: sorted(late),
+                "stalls": stalls.figures,
+            },
+        )
+        await service.stop()
+
+
+def _note_lateness(late: list[float]) -> None:
+    """Add to the list by how many seconds every poll begins after it was due."""
+    poll = Coordinator.poll
+
+    async def noted(self: Coordinator, timeout: float | None = None) -> None:
+        late.append(self._clock.monotonic() - self._schedule.due)
+        await poll(self, timeout)
+
+    Coordinator.poll = noted  # type: ignore[method-assign]
+
+
+class Stalls:
+    """How long callbacks hold the event loop."""
+
+    def __init__(self) -> None:
+        self._longest_cpu = self._longest = 0.0
+        self._long = 0
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._longest_cpu = self._longest = 0.0
+        self._long = 0
+
+    def figures(self) -> dict[str, float]:
+        """Seconds of the longest, by its own CPU time and by the clock, and how many took long by the clock."""
+        return {"cpu": self._longest_cpu, "clock": self._longest, "long": self._long}
+
+    def watch(self) -> None:
+        """Time every callback from now on."""
+        run = asyncio.Handle._run  # noqa: SLF001
+
+        def timed(handle: asyncio.Handle) -> None:
+            began, began_cpu = time.perf_counter(), time.thread_time()
+            run(handle)
+            self._longest_cpu = max(self._longest_cpu, time.thread_time() - began_cpu)
+            took = time.perf_counter() - began
+            self._longest = max(self._longest, took)
+            self._long += took > LONG_SECONDS
+
+        asyncio.Handle._run = timed  # type: ignore[method-assign, assignment]  # noqa: SLF001
