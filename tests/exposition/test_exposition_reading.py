@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Metric, generate_latest
@@ -227,6 +228,7 @@ VIEWS = st.lists(st.tuples(ANY_TEXT, ANY_TEXT), max_size=2, unique=True).flatmap
 )
 
 
+@pytest.mark.no_cover
 @settings(deadline=None, max_examples=150)
 @given(VIEWS)
 def test_equal_sample_for_sample_to_prometheus_client(views: tuple[UpstreamView, ...]) -> None:
@@ -248,6 +250,7 @@ def test_byte_for_byte_as_in_the_plain_way(views: tuple[UpstreamView, ...]) -> N
     assert (rendering.series, rendering.duplicates) == (reference.series, reference.duplicates)
 
 
+@pytest.mark.no_cover
 def test_the_same_bytes_with_texts_that_are_kept() -> None:
     """Streams come, change and go while the label texts of the ones before are still there."""
     texts = LabelTexts()

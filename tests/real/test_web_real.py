@@ -14,6 +14,7 @@ import yaml
 
 from tests.processes import Exporter
 from tests.real.prometheus import Prometheus, promtool
+from tests.real.running import wait_until
 from tests.web.securing import hashed, write_certificate, write_web_config
 
 pytestmark = pytest.mark.real
@@ -165,13 +166,11 @@ def test_wrong_passwords_and_no_passwords_stay_out_and_keep_nobody_else_out(
         }.items():
             stack.enter_context(prometheus.scraping(f"door-{job}", address, **settings))
         prometheus.wait_for('count(up{job=~"door-(wrong|unknown|without|plain|untrusting)"} == 0) == 5')
-        prometheus.wait_for('count_over_time(up{job="door-right"}[30s]) >= 5')
-        assert prometheus.value('min_over_time(up{job="door-right"}[30s])') == 1
+        prometheus.wait_for('sum_over_time(up{job="door-right"}[30s]) >= 5')
         assert prometheus.value('max(max_over_time(up{job=~"door-.*", job!="door-right"}[30s]))') == 0
-        errors = {
-            t["labels"]["job"]: t["lastError"] for t in prometheus.get("targets", state="active")["activeTargets"]
-        }
-        assert all("401" in errors[f"door-{job}"] for job in ("wrong", "unknown", "without"))
+        for job in ("wrong", "unknown", "without"):
+            # on a busy machine a scrape may be too late to hear it
+            wait_until(lambda: "401" in targets(prometheus, f"door-{job}")[0]["lastError"], f"{job} is told 401")  # noqa: B023
 
 
 def test_a_new_certificate_is_taken_without_a_restart(

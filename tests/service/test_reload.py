@@ -110,6 +110,7 @@ async def test_a_secrets_file_is_read_again_without_any_reload(tmp_path: Path) -
             await exporter.reaches(1, "stream_upstream_up", upstream="studio")
 
 
+@pytest.mark.no_cover
 async def test_under_load_no_scrape_fails_no_counter_falls_no_series_is_missing(tmp_path: Path) -> None:
     fleet = Fleet(3000)
     async with serving(make_app(fleet, Clock())) as url:

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from aiohttp.test_utils import TestServer
 
@@ -75,6 +76,7 @@ def configuration(fleet: Fleet, began: float, url: str, alertmanager: str) -> di
     }
 
 
+@pytest.mark.no_cover
 async def test_an_hour_of_a_thousand_healthy_streams(tmp_path: Path) -> None:
     """With the jitter of encoders and networks, with starts and planned ends: not one page, and nothing for tickets."""
     clock = FakeClock()

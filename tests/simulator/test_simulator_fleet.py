@@ -222,6 +222,7 @@ def test_who_is_on_the_air_is_remembered_rightly() -> None:
         assert remembered == {s.index for s in fleet.of(Platform.STORM) if fleet.live(s, now)}
 
 
+@pytest.mark.no_cover
 def test_a_large_fleet_costs_the_same_for_each_stream() -> None:
     small, large = Fleet(30), Fleet(30_000)
     for fleet in (small, large):
