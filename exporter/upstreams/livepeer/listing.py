@@ -95,7 +95,12 @@ class _Pages:
         self._streams |= page
 
     def result(self) -> StreamList:
-        """With one page of which every row was read, what is missing is not active."""
+        """With one page of which every row was read, what is missing is not active.
+
+        Raises where there are rows and not one could be read: that must not pass for an account without streams.
+        """
+        if not self._complete and not any(self._seen):
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{ENDPOINT}: no row tells which stream it is about")
         is_whole = self._complete and len(self._asked) == 1
         return StreamList(self._streams, Listing.COMPLETE if is_whole else Listing.PAGED)
 

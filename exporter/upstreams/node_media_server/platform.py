@@ -12,7 +12,7 @@ from exporter.upstreams.errors import UpstreamError
 from exporter.upstreams.node_media_server.bitrates import Bitrates
 from exporter.upstreams.node_media_server.login import NodeMediaServerLogin
 from exporter.upstreams.node_media_server.settings import NodeMediaServerSettings
-from exporter.upstreams.node_media_server.streams import Reading, read_version_2, read_version_4
+from exporter.upstreams.node_media_server.streams import UNREAD, Reading, read_version_2, read_version_4
 from exporter.upstreams.platform import Platform
 from exporter.upstreams.records import Fields, Record
 
@@ -62,7 +62,8 @@ class NodeMediaServerPlatform(Platform[NodeMediaServerSettings]):
             raise
         return UpstreamSnapshot(
             streams=self._bitrates.rated(readings, self.clock.monotonic()),
-            listing=Listing.COMPLETE,
+            # an entry that was not read may be any stream: absence must not count at once
+            listing=Listing.PAGED if UNREAD & fields.dropped.keys() else Listing.COMPLETE,
             dropped_fields=dict(fields.dropped),
             version=self._version,
         )

@@ -10,11 +10,14 @@ from typing import Any
 
 import msgspec
 
-from exporter.model import Status, StreamSample
+from exporter.model import Reason, Status, StreamSample
+from exporter.upstreams.errors import UpstreamError
 from exporter.upstreams.node_media_server.codecs import audio_codec, video_codec
 from exporter.upstreams.records import Fields, Record
 
 KIND = "stream"
+UNREAD = frozenset({"stream", "name"})
+"""What is counted, in version 2 and 4, for an entry that can't be read at all."""
 _STATUSES = {"publishing": Status.LIVE, "reconnecting": Status.CONNECTING, "idle": Status.IDLE}
 """Version 4.3 and later. ``reconnecting``: the publisher is gone, for 30 s the server holds its place."""
 
@@ -78,14 +81,24 @@ def _read_version_2(application: str, key: str, record: Record) -> Reading:
 
 
 def read_version_4(answer: Any, fields: Fields) -> Iterator[Reading]:
-    """``{data: {streams: [...]}}``; an entry that does not say which stream it is about is counted and left out."""
+    """``{data: {streams: [...]}}``; an entry that does not say which stream it is about is counted and left out.
+
+    Raises ``UpstreamError`` (``bad_response``) where there is no list, or none of its entries says so: that must not
+    pass for a server without streams.
+    """
     data = Record.of(answer, fields).record("data")
-    for record in data.records("streams") if data else ():
+    if data is None or not isinstance(data.raw.get("streams"), list):
+        raise UpstreamError(Reason.BAD_RESPONSE, "no list of streams in the answer")
+    read = 0
+    for record in data.records("streams"):
         application, name = record.text("app"), record.text("name")
         if application and name:
+            read += 1
             yield _read_version_4(application, name, record)
         else:
             fields.drop("name")
+    if data.raw["streams"] and not read:
+        raise UpstreamError(Reason.BAD_RESPONSE, "no entry of the list says which stream it is about")
 
 
 def _read_version_4(application: str, name: str, record: Record) -> Reading:

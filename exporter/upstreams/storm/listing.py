@@ -22,7 +22,8 @@ ROWS_PER_PAGE = 100
 """Asked for; the server may give fewer (its default is 10), which is why only ``hasNext`` ends the reading."""
 MAX_PAGES = 1000
 
-ReadItem = Callable[[Record], Iterable[FoundStream]]
+ReadItem = Callable[[Record], Iterable[FoundStream] | None]
+"""None: the item does not tell which stream it is about."""
 
 
 class StreamList(msgspec.Struct, frozen=True):
@@ -35,21 +36,26 @@ class StreamList(msgspec.Struct, frozen=True):
 async def read_streams(requests: Requests, fields: Fields) -> StreamList:
     """The streams of this server."""
 
-    def item(record: Record) -> Iterable[FoundStream]:
+    def item(record: Record) -> Iterable[FoundStream] | None:
         found = read_stream(record)
-        return () if found is None else (found,)
+        return None if found is None else (found,)
 
     return await _read_list(requests, STREAMS, item, fields)
 
 
 async def read_cluster_streams(requests: Requests, fields: Fields) -> StreamList:
     """The streams of the cluster that this server manages."""
-    return await _read_list(requests, CLUSTER_STREAMS, read_cluster_stream, fields)
+
+    def item(record: Record) -> Iterable[FoundStream] | None:
+        return read_cluster_stream(record) if record.text("streamKey") else None
+
+    return await _read_list(requests, CLUSTER_STREAMS, item, fields)
 
 
 async def _read_list(requests: Requests, endpoint: str, read: ReadItem, fields: Fields) -> StreamList:
     streams: dict[str, FoundStream] = {}
     pages: set[tuple[str, ...]] = set()
+    read_items = unread = 0
     for number in range(1, MAX_PAGES + 1):
         page = await _read_page(requests, endpoint, number, fields)
         records = page.records("list")
@@ -58,9 +64,20 @@ async def _read_list(requests: Requests, endpoint: str, read: ReadItem, fields: 
         if names in pages:
             raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: page {number} came before")
         pages.add(names)
-        streams.update((stream.sample.id, stream) for record in records for stream in read(record))
-        if not page.flag("hasNext"):
-            return StreamList(streams, Listing.COMPLETE if number == 1 else Listing.PAGED)
+        for record in records:
+            found = read(record)
+            if found is None:
+                fields.drop("streamKey")
+                unread += 1
+            else:
+                read_items += 1
+                streams.update((stream.sample.id, stream) for stream in found)
+        if page.flag("hasNext"):
+            continue
+        if unread and not read_items:
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: no item tells which stream it is about")
+        # an unread item may be any stream: absence must not count at once
+        return StreamList(streams, Listing.COMPLETE if number == 1 and not unread else Listing.PAGED)
     raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: more than {MAX_PAGES} pages")
 
 
