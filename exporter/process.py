@@ -20,7 +20,7 @@ from exporter.config.loading import ConfigError
 from exporter.service import Service
 from exporter.tracebacks import describe
 from exporter.web.listening import address_of
-from exporter.web.requests import server_logger
+from exporter.web.requests import Runner
 
 log = structlog.get_logger()
 
@@ -28,8 +28,6 @@ EXIT_WITHIN_SECONDS: Final = 5.0
 _SCRAPES_END_WITHIN_SECONDS = 1.8
 """Given twice by aiohttp: to a running handler, and to it again once its request is cancelled."""
 _LAST_WORD_SECONDS = 4.7
-_REQUEST_WITHIN_SECONDS = 75.0
-"""For the head of a request, from the connection or the last answer on: longer than most scrape intervals."""
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -57,13 +55,7 @@ async def serve(
     loop.add_signal_handler(signal.SIGHUP, reload)
     for number in _STOPS:
         loop.add_signal_handler(number, _stop, loop, stopping, number)
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        logger=server_logger(),
-        keepalive_timeout=_REQUEST_WITHIN_SECONDS,
-        shutdown_timeout=_SCRAPES_END_WITHIN_SECONDS,
-    )
+    runner = Runner(app, shutdown_timeout=_SCRAPES_END_WITHIN_SECONDS)
     await runner.setup()
     try:
         for bound in sockets:

@@ -15,6 +15,7 @@ from exporter.service import Service
 from exporter.web import alerts, discovery, probe
 from exporter.web.discovery import Origin
 from exporter.web.page import Page
+from exporter.web.requests import SERVER
 from exporter.web.scrapes import Scrapes
 from exporter.web.security import Security
 from exporter.web.streams_api import StreamsApi
@@ -30,8 +31,7 @@ _SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
-    # The library's own names it and Python with their versions.
-    "Server": "stream-exporter",
+    "Server": SERVER,
 }
 _TAKEN = ("/-/", "/static/", "/streams/", "/api/v1/")
 _PATH = re.compile(r"/[A-Za-z0-9._~/-]*")

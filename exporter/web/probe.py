@@ -75,7 +75,9 @@ def time_limit(header: str | None) -> float | None:
 
 
 def _render(view: UpstreamView, stream: str | None, compressed: bool) -> bytes | None:
-    """The text; None when the upstream is up and has no such stream."""
+    """The text, empty where other shards poll the upstream; None when it is up and has no such stream."""
+    if view.elsewhere:
+        return encode(b"", compressed=compressed)
     states = [state for state in view.streams if stream is None or state.identity.stream == stream]
     analytics = tuple(figures for figures in view.analytics if stream is None or figures.stream == stream)
     if stream is not None and not states and not analytics and view.up:

@@ -1,0 +1,259 @@
+"""Bytes that no well-meaning client sends, to the whole application, with users and without."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from exporter.config.loading import load
+from exporter.service import Service
+from exporter.web.app import WebOptions, make_app
+from exporter.web.requests import Runner
+from exporter.web.security import Security
+from tests.web.securing import basic, hashed, write_web_config
+
+CANARY = "canary-of-an-attack"
+CONFIG = f"""
+upstreams:
+  - name: edge
+    platform: node_media_server
+    url: http://127.0.0.1:9
+    auth: {{username: exporter, password: {CANARY}}}
+"""
+ALICE = basic("alice", "alice's own")["Authorization"]
+
+
+class Target:
+    """The application's port, and what a client that gets in sends besides."""
+
+    def __init__(self, port: int, authorization: str) -> None:
+        self.port = port
+        self.header = f"Authorization: {authorization}\r\n".encode() if authorization else b""
+
+    def get(self, path: str | bytes, *headers: bytes, method: bytes = b"GET") -> bytes:
+        """A request that is let in, as far as it goes by the header."""
+        path = path.encode() if isinstance(path, str) else path
+        given = b"".join(header + b"\r\n" for header in headers)
+        host = b"" if any(header.lower().startswith(b"host") for header in headers) else b"Host: localhost\r\n"
+        return method + b" " + path + b" HTTP/1.1\r\n" + host + self.header + given + b"\r\n"
+
+    async def send(self, *parts: bytes) -> bytes:
+        """All that is answered until the other end closes the connection."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            for part in parts:
+                writer.write(part)
+                await writer.drain()
+            async with asyncio.timeout(60):
+                return await reader.read()
+        except ConnectionError:
+            return b""
+        finally:
+            writer.close()
+
+    async def first_line(self, request: bytes) -> bytes:
+        """Of an answer after which the connection stays open."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(request)
+        async with asyncio.timeout(60):
+            line = await reader.readline()
+        writer.close()
+        return line
+
+    async def statuses(self, *parts: bytes) -> list[int]:
+        """Of the answers, one after another."""
+        answer = await self.send(*parts)
+        return [int(part[2:5]) for part in answer.split(b"HTTP/1.")[1:]]
+
+
+@pytest.fixture(params=["open", "with users"])
+async def target(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Target]:
+    file = tmp_path / "config.yaml"
+    file.write_text(CONFIG)
+    users = {"basic_auth_users": {"alice": hashed("alice's own")}}
+    is_open = request.param == "open"
+    security = Security(None if is_open else write_web_config(tmp_path, users))
+    service = Service(load(file, {}), load=lambda: load(file, {}))
+    app = make_app(service, options=WebOptions(), security=security)
+    runner = Runner(app, shutdown_timeout=1.0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await service.start()
+    port, authorization = runner.addresses[0][1], "" if is_open else ALICE
+    try:
+        yield Target(port, authorization)
+        # whatever was tried: it is still there
+        found = Target(port, authorization)
+        assert await found.statuses(found.get("/-/healthy", b"Connection: close")) == [200]
+    finally:
+        await runner.cleanup()
+        await service.stop()
+
+
+TRAVERSALS = [
+    "/static/../config.yaml",
+    "/static/..%2fconfig.yaml",
+    "/static/%2e%2e/%2e%2e/etc/passwd",
+    "/static/%252e%252e%252fetc%252fpasswd",
+    "/static/..%5c..%5cetc%5cpasswd",
+    "/static//etc/passwd",
+    "/static/%00page.css",
+    "/static/page.css%00.html",
+    "/../../../../etc/passwd",
+    "//etc/passwd",
+    "/streams/../../etc/passwd",
+    "/%c0%ae%c0%ae/etc/passwd",
+]
+
+
+async def test_no_path_leads_to_a_file(target: Target) -> None:
+    for path in TRAVERSALS:
+        answer = await target.send(target.get(path, b"Connection: close"))
+        status = int(answer[9:12])
+        # the page is for any stream's address, and the same for all
+        assert status in (400, 404) or (status == 200 and b"<title>" in answer), path
+        assert b"root:" not in answer, path
+        assert CANARY.encode() not in answer, path
+
+
+ADDRESSES = [
+    "http://169.254.169.254/latest/meta-data/",
+    "http://127.0.0.1:9/",
+    "//127.0.0.1:9",
+    "file:///etc/passwd",
+    "edge@127.0.0.1",
+    "edge%00",
+    "../edge",
+    "Edge",
+]
+
+
+async def test_a_probe_goes_nowhere_but_to_what_is_configured(target: Target) -> None:
+    for name in ADDRESSES:
+        assert await target.statuses(target.get(f"/probe?upstream={name}", b"Connection: close")) == [404], name
+    for query in ("upstream=edge&upstream=other", "target=http://127.0.0.1:9", "upstream=edge&stream=a&stream=b"):
+        assert await target.statuses(target.get(f"/probe?{query}", b"Connection: close")) == [400], query
+
+
+HOSTS = [b"evil.example", b"evil.example:1", b"localhost\x00.evil", b"<script>alert(1)</script>", b"a" * 5000, b""]
+
+
+async def test_no_answer_repeats_the_host(target: Target) -> None:
+    """But for /sd, whose targets are where it was asked; it refuses what is no host."""
+    for host in HOSTS:
+        for path in ("/", "/metrics", "/config", "/nowhere", "/api/v1/streams"):
+            answer = await target.send(target.get(path, b"Host: " + host, b"Connection: close"))
+            assert answer.startswith((b"HTTP/1.1 200", b"HTTP/1.1 404", b"HTTP/1.0 400", b"HTTP/1.1 400"))
+            assert b"evil" not in answer
+            assert b"<script>" not in answer
+            assert b"Location:" not in answer
+        answer = await target.send(target.get("/sd", b"Host: " + host, b"Connection: close"))
+        assert b"<script>" not in answer
+    for line in (b"Host: one\r\nHost: two\r\n", b""):
+        # no host, or two: whichever is meant, nothing of it is used
+        answer = await target.send(b"GET /metrics HTTP/1.1\r\n" + line + target.header + b"Connection: close\r\n\r\n")
+        assert b"one" not in answer.partition(b"\r\n\r\n")[0]
+
+
+SMUGGLED = b"GET /config HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [b"Content-Length: 4", b"Transfer-Encoding: chunked"],
+        [b"Transfer-Encoding: chunked", b"Content-Length: 4"],
+        [b"Content-Length: 0", b"Content-Length: 45"],
+        [b"Content-Length: 0, 45"],
+        [b"Content-Length: +0"],
+        [b"Content-Length: 0x2d"],
+        [b"Content-Length: -1"],
+        [b"Content-Length : 45"],
+        [b"Transfer-Encoding: xchunked"],
+        [b"Transfer-Encoding: chunked, identity"],
+        [b"Transfer-Encoding : chunked"],
+        [b"Transfer-Encoding:\x0bchunked"],
+        [b"X-Folded: one\r\n two"],
+        [b" Folded: first"],
+        [b"X: a\rContent-Length: 45"],
+        [b"X: a\x00b"],
+        [b"X\xe4: b"],
+        [b"No colon"],
+    ],
+    ids=repr,
+)
+async def test_nobody_reads_two_requests_out_of_one(target: Target, headers: list[bytes]) -> None:
+    """A proxy in front may read these in another way: they are refused, and what follows is not answered."""
+    request = target.get("/-/reload", *headers, method=b"POST") + b"0\r\n\r\n" + SMUGGLED
+    assert await target.statuses(request) == [400]
+
+
+async def test_a_bare_line_feed_ends_no_chunk(target: Target) -> None:
+    head = target.get("/-/reload", b"Transfer-Encoding: chunked", method=b"POST")
+    statuses = await target.statuses(head + b"2\nab\n0\n\n" + SMUGGLED)
+    assert 200 not in statuses
+
+
+async def test_so_much_of_a_head_and_no_more(target: Target) -> None:
+    mega = b"a" * 1_000_000
+    floods = [
+        target.get(b"/" + mega),
+        target.get(b"/probe?upstream=" + mega),
+        target.get("/metrics", b"X: " + mega),
+        target.get("/metrics", mega + b": x"),
+        target.get("/metrics", *(b"X-%d: y" % number for number in range(20_000))),
+        target.get("/metrics", b"Cookie: " + b"a=b; " * 100_000),
+        mega,
+    ]
+    for flood in floods:
+        # with a server that reads no more, writing fails before there is an answer to read
+        answer = await target.send(*(flood[start : start + 65_536] for start in range(0, len(flood), 65_536)))
+        # refused, or cut off while it still sends
+        assert answer[:12] in (b"HTTP/1.0 400", b"HTTP/1.1 400", b"HTTP/1.1 431", b"")
+        assert len(answer) < 10_000
+
+
+async def test_methods_and_targets_that_are_none_of_ours(target: Target) -> None:
+    for method in (b"TRACE", b"DELETE", b"PROPFIND", b"BREW"):
+        assert await target.statuses(target.get("/metrics", b"Connection: close", method=method)) in ([400], [405])
+    connect = target.get("127.0.0.1:9", method=b"CONNECT")
+    assert (await target.first_line(connect))[9:12] in (b"400", b"404", b"405")
+    # asked as of a proxy: nothing is fetched from elsewhere
+    answer = await target.send(target.get("http://127.0.0.1:9/metrics", b"Connection: close"))
+    assert int(answer[9:12]) in (200, 400, 404)
+    upgrade = target.get("/metrics", b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c")
+    assert await target.first_line(upgrade) == b"HTTP/1.1 200 OK\r\n"
+
+
+async def test_what_is_refused_is_not_logged_and_not_quoted(target: Target, caplog: pytest.LogCaptureFixture) -> None:
+    broken = b"GET / HTTP/1.1\r\nAuthorization " + CANARY.encode() + b"\r\n\r\n"
+    assert CANARY.encode() not in await target.send(broken)
+    await target.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+    assert CANARY not in caplog.text
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("target", ["with users"], indirect=True)
+async def test_without_a_name_every_attack_meets_the_door(target: Target) -> None:
+    target.header = b""
+    for path in ("/", "/probe?upstream=edge", "/static/page.css", "/nowhere", "/%2e%2e/config"):
+        assert await target.statuses(target.get(path, b"Connection: close")) == [401]
+    for header in (b"Authorization: Basic ", b"Authorization: Basic !!!!", b"Authorization: Basic " + b"YTo" * 2000):
+        assert await target.statuses(target.get("/metrics", header, b"Connection: close")) == [401]
+
+
+async def test_a_page_that_is_shown_elsewhere_or_answers_to_another_site_is_not_there(target: Target) -> None:
+    answer = await target.send(target.get("/", b"Origin: http://evil.example", b"Connection: close"))
+    head = answer.partition(b"\r\n\r\n")[0].decode().lower()
+    assert "access-control-allow-origin" not in head
+    assert "frame-ancestors 'none'" in head
+    assert "script-src 'self'" in head
+    assert "cross-origin-resource-policy: same-origin" in head
+    assert "set-cookie" not in head
+    # off unless enabled, to whoever gets in
+    assert await target.statuses(target.get("/-/reload", b"Connection: close", method=b"POST")) == [403]
