@@ -12,7 +12,7 @@ GENERATED := \
 	exporter.alerting:docs/runbook.md \
 	tools.prometheus_rule:deploy/kubernetes/prometheusrule.yaml
 
-.PHONY: help venv tools demo test lint format generate bench soak lock image-test release-check screenshots clean
+.PHONY: help venv tools demo test lint format generate reliability bench soak lock image-test release-check screenshots clean
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -58,6 +58,9 @@ generate: $(READY) ## the pages that are made from the code
 	@$(BIN)/stream-exporter rules --output-dir alerts
 	@$(BIN)/python -m tests.alerting.rule_cases alerts/tests
 
+reliability: $(READY) ## the table of docs/reliability.md, from a run of all faults
+	@$(BIN)/python -m tests.faults.reliability
+
 bench: $(READY) ## performance figures; compares, judges nothing by the clock
 	@$(BIN)/python -m bench $(ARGS)
 
@@ -75,9 +78,10 @@ release-check: $(READY) ## sdist, wheel, licences, bill of materials, known vuln
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[release]'
 	@$(BIN)/python -m tools.release_check
 
-screenshots: $(READY) ## the pictures in docs/pictures, of the demo's data; needs the npm registry, and minutes
+screenshots: $(READY) ## the pictures of the documents, on the demo's data; needs the npm registry, and minutes
 	-@$(BIN)/python tools/provide.py
 	@$(BIN)/python -m tools.screenshots.draw $(ARGS)
+	@$(BIN)/python -m tools.screenshots.page
 
 clean: ## all that the other targets made, the fetched servers too
 	@rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov dist build

@@ -129,6 +129,7 @@ def viewers() -> list[Panel]:
                 unit="short",
                 decimals=0,
                 minimum=0,
+                soft_maximum=5,
                 overrides=[override_matching(" peak$", custom__lineStyle=DASHED, custom__fillOpacity=0)],
             ),
             height=7,

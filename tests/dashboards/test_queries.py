@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from tests.dashboards.grafana import TIMES, Json, Target, filled_in, read_all, targets, variables
-from tests.dashboards.history import INSTANCE, JOB, STEP_SECONDS, History, history
+from tests.dashboards.history import INSTANCE, JOB, History, history
+from tests.dashboards.hurried import STEP_SECONDS
 
 pytestmark = pytest.mark.real
 

@@ -36,30 +36,34 @@ CHECKOUT: Final = SOURCE.parents[1]
 WORKSHOP: Final = CHECKOUT / ".cache" / "screenshots"
 PICTURES: Final = CHECKOUT / "docs" / "pictures"
 HISTORY_SECONDS: Final = 90 * 60.0
-WIDTH: Final = 1600
+WIDTH: Final = 1520
+ABOVE_SCRAPES: Final = 1804
+"""Where the upstreams end and the exporter begins on their dashboard."""
 
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture of one dashboard: of its top ``height`` pixels, or of all of it."""
+    """One picture of one dashboard: from ``top`` down to ``bottom``, in pixels, or to its end."""
 
     picture: str
     dashboard: str
     platform: str = ""
     """Of which a stream is chosen, where the dashboard shows one."""
-    height: int | None = None
+    top: int = 0
+    bottom: int | None = None
     sidecar: bool = False
     """Whether the exporter sends alerts itself; else Prometheus has them all."""
 
 
 SHOTS: Sequence[Shot] = (
     Shot("overview", "stream-exporter-overview"),
-    Shot("overview-top", "stream-exporter-overview", height=1130),
+    Shot("overview-top", "stream-exporter-overview", bottom=1130),
     Shot("stream-livepeer", "stream-exporter-stream", platform="livepeer"),
     Shot("stream-storm", "stream-exporter-stream", platform="storm"),
     Shot("stream-wave", "stream-exporter-stream", platform="wave"),
     Shot("audience", "stream-exporter-audience"),
-    Shot("upstreams", "stream-exporter-upstreams", sidecar=True),
+    Shot("upstreams", "stream-exporter-upstreams", bottom=ABOVE_SCRAPES, sidecar=True),
+    Shot("exporter", "stream-exporter-upstreams", top=ABOVE_SCRAPES, sidecar=True),
 )
 
 
@@ -102,13 +106,17 @@ async def draw(shots: Sequence[Shot], known: History, page: Path) -> int:
     failed = 0
     async with serving(page, known) as url, chromium() as browser:
         for shot in shots:
-            opened = await browser.new_page(viewport={"width": WIDTH, "height": shot.height or 1000})
+            opened = await browser.new_page(viewport={"width": WIDTH, "height": 1000})
             await opened.goto(f"{url}/?{urlencode(parameters(shot, known))}")
             await opened.wait_for_selector("[data-done]", timeout=GENEROUS_MILLISECONDS)
             # the components draw what they got after that, and tell nobody when they are done
             await opened.wait_for_timeout(1000)
             file = PICTURES / f"dashboard-{shot.picture}.png"
-            await opened.screenshot(path=file, full_page=shot.height is None)
+            end = await opened.evaluate("document.documentElement.scrollHeight")
+            height = (shot.bottom or end) - shot.top
+            await opened.screenshot(
+                path=file, full_page=True, clip={"x": 0, "y": shot.top, "width": WIDTH, "height": height}
+            )
             failed += await tell(opened, shot)
             await opened.close()
     return failed

@@ -1,0 +1,150 @@
+"""The demo's fleet and an exporter that polls it, living through minutes or hours without waiting for them.
+
+The exporter polls the simulator on a clock that runs ahead, and sends its alerts to a real Alertmanager.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from exporter.alerting.sidecar import Sidecar
+from exporter.config.loading import load
+from exporter.demo import exporter_configuration
+from exporter.service import Service
+from exporter.simulator.app import make_simulator
+from exporter.simulator.faults import FaultKind
+from exporter.simulator.fleet import Fleet
+from exporter.simulator.streams import Platform, Stream
+from exporter.simulator.world import World
+from tests.fakes import FakeClock
+from tests.real.alertmanager import Alertmanager, running_alertmanager
+
+BEGIN = 1_790_000_000.0
+"""Any time of day will do, as long as it is the same each time."""
+STEP_SECONDS = 15.0
+GENEROUS_ROUNDS, PATIENT_ROUNDS = 20_000, 100
+
+
+@dataclass(frozen=True)
+class Order:
+    """A fault, by when it comes and goes, as shares of the whole time."""
+
+    platform: Platform
+    kind: FaultKind
+    begin: float
+    end: float
+    which: int | None = 0
+    """The place among the platform's streams; None: the whole platform."""
+
+
+ORDERS: Sequence[Order] = (
+    Order(Platform.LIVEPEER, FaultKind.UNHEALTHY, 0.20, 0.45, 0),
+    Order(Platform.LIVEPEER, FaultKind.SLOW_TRANSCODE, 0.60, 1.00, 3),
+    Order(Platform.LIVEPEER, FaultKind.TRUNCATED, 0.50, 0.53, None),
+    Order(Platform.STORM, FaultKind.BITRATE_LOW, 0.55, 1.00, 1),
+    Order(Platform.STORM, FaultKind.FLAP, 0.30, 0.50, 4),
+    Order(Platform.STORM, FaultKind.DOWN, 0.70, 0.76, None),
+    Order(Platform.WAVE, FaultKind.STALL, 0.65, 1.00, 2),
+    Order(Platform.WAVE, FaultKind.UNHEALTHY, 0.10, 0.40, 5),
+    Order(Platform.WAVE, FaultKind.RATE_LIMIT, 0.85, 0.88, None),
+)
+
+
+class HurriedClock(FakeClock):
+    """Runs as the machine's clock does, and ahead of it by what it is advanced: so requests take their real time."""
+
+    def __init__(self) -> None:
+        super().__init__(now=BEGIN)
+        self._began = time.monotonic()
+
+    def now(self) -> float:
+        return super().now() + time.monotonic() - self._began
+
+    def monotonic(self) -> float:
+        return super().monotonic() + time.monotonic() - self._began
+
+    def advance_to(self, now: float) -> None:
+        self.advance(max(0.0, now - self.now()))
+
+
+@dataclass(frozen=True)
+class Life:
+    """What lives, and where its alerts go; it has not begun."""
+
+    fleet: Fleet
+    clock: HurriedClock
+    service: Service
+    alertmanager: Alertmanager
+
+    async def pass_by(
+        self, seconds: float, *, orders: Sequence[Order] = ORDERS, each: Callable[[], None] = lambda: None
+    ) -> None:
+        """So many seconds; ``each`` is called after every round of polls."""
+        pending = sorted(orders, key=lambda order: order.begin)
+        at = BEGIN
+        while at <= BEGIN + seconds:
+            self.clock.advance_to(at)
+            while pending and at >= BEGIN + pending[0].begin * seconds:
+                _order(self.fleet, pending.pop(0), at, seconds)
+            await _settled(self.service, self.clock)
+            each()
+            at += STEP_SECONDS
+
+
+@asynccontextmanager
+async def living(directory: Path, streams: int = 60) -> AsyncIterator[Life]:
+    """An exporter with a sidecar, over a fleet of so many streams."""
+    clock, fleet = HurriedClock(), Fleet(streams)
+    platforms = web.Application()
+    platforms.add_subapp("/simulator", make_simulator(World(fleet, clock)))
+    with running_alertmanager(directory) as alertmanager:
+        async with TestServer(platforms) as simulator:
+            configuration = exporter_configuration(fleet, str(simulator.make_url("/simulator")))
+            configuration["defaults"]["interval"] = f"{STEP_SECONDS:g}s"
+            configuration["alerting"] = {"alertmanagers": [{"url": alertmanager.url}]}
+            file = directory / "config.json"
+            file.write_text(json.dumps(configuration))
+            service = Service(load(file, {}), load=lambda: load(file, {}), clock=clock)
+            await service.start()
+            try:
+                yield Life(fleet, clock, service, alertmanager)
+            finally:
+                await service.stop()
+
+
+async def _settled(service: Service, clock: HurriedClock) -> None:
+    """Until every poll that is due has been made, and every alert sent.
+
+    Some wait on the clock within a poll: it is moved a little then.
+    """
+    for round_ in range(GENEROUS_ROUNDS):
+        coordinators = service._coordinators.values()
+        polled = all(not c._busy and c._schedule.due > clock.monotonic() for c in coordinators)
+        if polled and _all_sent(service.sidecar):
+            return
+        await asyncio.sleep(0.002)
+        clock.advance(0.0 if round_ < PATIENT_ROUNDS else 0.05)
+    raise AssertionError("the polls do not end")
+
+
+def _all_sent(sidecar: Sidecar) -> bool:
+    senders = [sender for target in sidecar._dispatcher._targets for sender in target.senders]
+    return not sidecar._fresh and not any(sender.waiting for sender in senders)
+
+
+def _order(fleet: Fleet, order: Order, at: float, seconds: float) -> None:
+    index = None if order.which is None else _long_living(fleet, order.platform)[order.which].index
+    fleet.faults.order(order.platform, index, order.kind, at, (order.end - order.begin) * seconds)
+
+
+def _long_living(fleet: Fleet, platform: Platform) -> list[Stream]:
+    return sorted(fleet.of(platform), key=lambda stream: (-stream.cycles, stream.index))
