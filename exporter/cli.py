@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import math
 import os
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from exporter.estimate import ASSUMED_STREAMS, estimate, table
 from exporter.log import FORMATS, LEVELS, configure
 from exporter.process import ignore_hangups, serve
 from exporter.service import Service
+from exporter.sharding import SINGLE, parse_shard
 from exporter.web.app import DEFAULT_TELEMETRY_PATH, WebOptions, check_telemetry_path, make_app
 from exporter.web.discovery import Origin, external_origin
 from exporter.web.listening import (
@@ -104,7 +106,7 @@ def _run(arguments: list[str]) -> int:
     async def run() -> None:
         ssl_context = security.ssl_context()
         origin = options.external or Origin(reachable_address(sockets[0]), is_tls=ssl_context is not None)
-        service = Service(settings, load=load_file, page_url=origin.page_url)
+        service = Service(settings, load=load_file, page_url=origin.page_url, shard=options.shard)
         app = make_app(service, options=_web_options(options), security=security)
         await serve(service, app, sockets, ssl_context)
 
@@ -231,6 +233,14 @@ def _run_parser() -> argparse.ArgumentParser:
         dest="config_check",
         action="store_true",
         help="check the configuration, say what it costs in requests, and exit",
+    )
+    parser.add_argument(
+        "--shard",
+        type=_typed(lambda text: parse_shard(text, socket.gethostname())),
+        default=SINGLE,
+        metavar="N/M",
+        help="poll only the streams of shard N, from 0 on, of M; each has one. auto/M: N is the number at the end "
+        "of the host name, as StatefulSets give it (default: 0/1)",
     )
     _add_web_flags(parser, listen_default=DEFAULT_LISTEN_ADDRESS)
     _add_log_flags(parser, level="info")

@@ -25,6 +25,7 @@ from exporter.catalogue import exporter as own
 from exporter.catalogue import upstreams as polling
 from exporter.catalogue.family import Family
 from exporter.model import Reason
+from exporter.sharding import SINGLE, Shard
 from exporter.sidecar_instruments import SidecarInstruments
 from exporter.textformat import label_value
 
@@ -54,6 +55,9 @@ class Instruments:
         self._request_duration = self._histogram(polling.REQUEST_DURATION)
         self._reload_successful = self._gauge(own.RELOAD_SUCCESSFUL)
         self._reload_success_timestamp = self._gauge(own.RELOAD_SUCCESS_TIMESTAMP)
+        self._shard_ordinal = self._gauge(own.SHARD_ORDINAL)
+        self._shards = self._gauge(own.SHARDS)
+        self.sharded(SINGLE)
         self._gauge(own.BUILD_INFO).labels(version=__version__, pythonversion=python_platform.python_version()).set(1)
         self.sidecar = SidecarInstruments(self._exporter)
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -142,6 +146,11 @@ class Instruments:
         """A poller died of an internal error and begins again."""
         if (platform, upstream) in self._known:
             self._poller_restarts.labels(platform, upstream).inc()
+
+    def sharded(self, shard: Shard) -> None:
+        """Which of the processes that share the work this is."""
+        self._shard_ordinal.set(shard.ordinal)
+        self._shards.set(shard.count)
 
     def reloaded(self, *, success: bool, at: float) -> None:
         """The configuration was loaded, or could not be; ``at``: unix seconds."""

@@ -257,6 +257,8 @@ class UpstreamSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """How long it takes to ask for every stream once, where the request budget is shorter than the interval."""
     analytics: tuple[Analytics, ...] = ()
     foreign: ForeignMetrics | None = None
+    elsewhere: bool = False
+    """Nothing was asked for: all that this upstream has belongs to other shards."""
 
 
 class Identity(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
@@ -330,3 +332,5 @@ class UpstreamView(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     """The histograms of the sampled gauges."""
     analytics: tuple[Analytics, ...] = ()
     foreign: ForeignMetrics | None = None
+    elsewhere: bool = False
+    """Other shards poll all of it: nothing is served of it here."""

@@ -21,6 +21,7 @@ from exporter.polling.probes import Probes
 from exporter.polling.schedule import Schedule
 from exporter.polling.tracker import Tracker
 from exporter.sampling import SampledHistograms
+from exporter.sharding import SINGLE, Portion, Shard
 from exporter.store import Store
 from exporter.tracebacks import describe
 from exporter.upstreams.client import UpstreamClient
@@ -45,16 +46,19 @@ class Service:
         random_: random.Random | None = None,
         page_url: str = "",
         alerting_time_scale: float = 1.0,
+        shard: Shard = SINGLE,
     ) -> None:
         """``load`` reads the configuration again, for ``reload``; it raises ``ConfigError``.
 
         ``page_url``: where people find this exporter, for its alerts. ``alerting_time_scale``: what every duration of
-        the alerting sidecar is divided by, for tests.
+        the alerting sidecar is divided by, for tests. ``shard``: which of the streams are polled here.
         """
         self.settings = settings
         self.clock = clock or Clock()
         self.store = Store()
         self.instruments = Instruments()
+        self.shard = shard
+        self.instruments.sharded(shard)
         self.exposition = Exposition(self.store.views, self.instruments)
         self._load = load
         self._random = random_ or random.Random()  # noqa: S311 - spreads polls over time, guards nothing
@@ -170,12 +174,17 @@ class Service:
         if beside is not None:
             client.share(beside.client)
         hash_key = settings.stream_hash_key.get() if settings.stream_hash_key else None
+        portion = Portion(self.shard, settings.name, settings.stream_label)
         return Coordinator(
             settings,
-            platform=platforms()[settings.platform](settings, client, self.clock),
+            platform=platforms()[settings.platform](settings, client, self.clock, portion),
             client=client,
             tracker=Tracker(
-                settings, self._started_at, hash_key=hash_key, labels_of=beside.tracker.labels if beside else None
+                settings,
+                self._started_at,
+                hash_key=hash_key,
+                labels_of=beside.tracker.labels if beside else None,
+                portion=portion,
             ),
             histograms=SampledHistograms(**labels, per_stream=per_stream),
             schedule=Schedule(settings.interval, self._random),

@@ -40,7 +40,7 @@ class Store:
             self._serve()
 
     def views(self) -> tuple[UpstreamView, ...]:
-        """The views as they are now; the tuple never changes."""
+        """The views as they are now, but for upstreams that other shards poll; the tuple never changes."""
         return self._served
 
     def get(self, upstream: str) -> UpstreamView | None:
@@ -48,4 +48,5 @@ class Store:
         return self._views.get(upstream)
 
     def _serve(self) -> None:
-        self._served = tuple(self._views[name] for name in self._order if name in self._views)
+        views = (self._views[name] for name in self._order if name in self._views)
+        self._served = tuple(view for view in views if not view.elsewhere)

@@ -224,6 +224,10 @@ class Sidecar:
 
     async def _evaluate(self, view: UpstreamView) -> None:
         evaluator, now = self._evaluator, self._clock.now()
+        if view.elsewhere:
+            # what is remembered from when its streams were polled here is another shard's now
+            others = {key.upstream for key in evaluator.alerts} | {other.upstream for other in self._store.views()}
+            evaluator.retire(others - {view.upstream}, now)
         for _ in evaluator.evaluate(view, now):
             await asyncio.sleep(0)
             if self._store.get(view.upstream) is None:

@@ -32,6 +32,8 @@ DUPLICATES = _gauge(
     "stream_exporter_duplicates_dropped",
     "Label sets left out of this answer because another object has the same. Anything but 0 is a fault.",
 )
+SHARD_ORDINAL = _gauge("stream_exporter_shard_ordinal", "Which shard this is, from 0 on. 0 without --shard.")
+SHARDS = _gauge("stream_exporter_shards", "Shards that the streams are spread over. 1 without --shard.")
 EXPORTER_FAMILIES: tuple[Family, ...] = (
     BUILD_INFO,
     RELOAD_SUCCESSFUL,
@@ -39,6 +41,8 @@ EXPORTER_FAMILIES: tuple[Family, ...] = (
     STREAMS,
     SERIES,
     DUPLICATES,
+    SHARD_ORDINAL,
+    SHARDS,
 )
 
 NOTIFICATIONS_SENT = _sidecar_counter(

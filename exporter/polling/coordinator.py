@@ -63,6 +63,7 @@ class Coordinator:
         self.polled = asyncio.Event()
         """Set once a poll has been completed, well or badly."""
         self._busy = False
+        self._elsewhere = False
         self._up: bool | None = None
         self._failing_since: float | None = None
         self._failed_polls = 0
@@ -96,11 +97,13 @@ class Coordinator:
         try:
             snapshot = await self._ask(requests, timeout)
         except UpstreamError as error:
+            self._note_whose(elsewhere=False)
             self._instruments.poll_finished(
                 **self._labels, seconds=self._clock.monotonic() - began, reason=error.reason
             )
             await self._failed(error)
         else:
+            self._note_whose(snapshot.elsewhere)
             self._instruments.poll_finished(**self._labels, seconds=self._clock.monotonic() - began, reason=None)
             await self._succeeded(snapshot, requests)
         finally:
@@ -151,7 +154,7 @@ class Coordinator:
         self._histograms.forget_all_but(state.identity.stream for state in self.tracker.states())
         self._count(snapshot)
         self._tell_recovery(now)
-        self._up, self._error, self._last_success = True, None, now
+        self._up, self._error, self._last_success = (True, None, now) if not snapshot.elsewhere else (None, None, None)
 
     async def _failed(self, error: UpstreamError) -> None:
         now = self._clock.now()
@@ -167,6 +170,14 @@ class Coordinator:
         else:
             log.debug("upstream still fails", **self._labels, reason=error.reason.value, error=str(error))
         self._up, self._error = False, error
+
+    def _note_whose(self, elsewhere: bool) -> None:
+        """Where other shards poll all of it, the upstream has no series here, not even its counters."""
+        if elsewhere and not self._elsewhere:
+            self._instruments.remove_upstream(self.settings.platform, self.settings.name)
+        elif self._elsewhere and not elsewhere:
+            self._instruments.add_upstream(self.settings.platform, self.settings.name)
+        self._elsewhere = elsewhere
 
     def _observe(self, states: Iterator[StreamState]) -> Iterator[None]:
         for index, state in enumerate(states):
@@ -242,6 +253,7 @@ class Coordinator:
                 sampled=self._histograms.snapshot(),
                 analytics=tuple(figures for figures in self._analytics if now < figures.stale_at),
                 foreign=self._foreign if self._foreign is not None and now < self._foreign.stale_at else None,
+                elsewhere=self._elsewhere,
             )
         )
 

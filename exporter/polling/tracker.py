@@ -16,6 +16,7 @@ from exporter.model import UNSEEN, Identity, Listing, Status, StreamSample, Stre
 from exporter.polling.expectations import Expectation
 from exporter.polling.labels import LabelBook
 from exporter.polling.veil import veiled
+from exporter.sharding import WHOLE, Portion
 
 STREAMS_PER_STEP = 100
 """How many streams are worked on before the event loop gets a turn (well below a millisecond's work)."""
@@ -72,12 +73,18 @@ class Tracker:
         *,
         hash_key: str | None = None,
         labels_of: LabelBook | None = None,
+        portion: Portion = WHOLE,
     ) -> None:
-        """``started_at``: unix seconds of the exporter's own start; ``labels_of``: a book whose labels go before."""
+        """``started_at``: unix seconds of the exporter's own start; ``labels_of``: a book whose labels go before.
+
+        ``portion``: the streams that are served here, whatever a snapshot brings.
+        """
         self._settings = settings
         self._started_at = started_at
         self._hashing = settings.stream_label == "hash"
         self._stale_after = settings.stale_after
+        self._portion = portion
+        self._is_ours = portion.choice(())
         self._streams: tuple[StreamSettings, ...] = ()
         self._configured: dict[str, StreamSettings] = {}
         self.labels = LabelBook(settings.name, settings.stream_label, hash_key, labels_of.known if labels_of else None)
@@ -95,8 +102,9 @@ class Tracker:
         if streams == self._streams:
             return
         self._streams = streams
-        self._configured = {stream.id: stream for stream in streams}
-        self.labels.configure({stream.id: stream.name for stream in streams if stream.name})
+        self._is_ours = self._portion.choice(streams)
+        self._configured = {stream.id: stream for stream in streams if self._portion.has_configured(stream)}
+        self.labels.configure({stream.id: stream.name for stream in self._configured.values() if stream.name})
         for stream_id, tracked in self._tracked.items():
             tracked.settings = self._configured.get(stream_id)
             tracked.expectation = self._expectation(tracked.settings)
@@ -152,7 +160,9 @@ class Tracker:
     # -- who is in -----------------------------------------------------------------------------------------------
 
     def _kept(self, samples: Iterable[StreamSample]) -> list[StreamSample]:
-        """The samples that include, exclude and ``max_streams`` let through."""
+        """The samples of this portion that include, exclude and ``max_streams`` let through."""
+        if not self._portion.is_whole:
+            samples = [sample for sample in samples if self._is_ours(sample.id, sample.name)]
         wanted = [sample for sample in samples if sample.id in self._configured or self._is_wanted(sample)]
         excess = len(wanted) - self._settings.max_streams
         self.dropped = max(0, excess)

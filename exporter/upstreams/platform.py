@@ -8,6 +8,7 @@ from typing import ClassVar, Generic, TypeVar
 from exporter.clock import Clock
 from exporter.config.upstream import StreamSettings, UpstreamSettings
 from exporter.model import UpstreamSnapshot
+from exporter.sharding import WHOLE, Portion
 from exporter.upstreams.client import Requests, UpstreamClient
 
 SettingsT = TypeVar("SettingsT", bound=UpstreamSettings)
@@ -32,13 +33,15 @@ class Platform(ABC, Generic[SettingsT]):
     requests_per_minute_limit: ClassVar[int | None] = None
     """The platform's published limit of its lowest tier, for ``--config.check``."""
 
-    def __init__(self, settings: SettingsT, client: UpstreamClient, clock: Clock) -> None:
+    def __init__(self, settings: SettingsT, client: UpstreamClient, clock: Clock, portion: Portion = WHOLE) -> None:
+        """``portion``: the streams to poll, where several processes share the upstream's."""
         self.settings = settings
         self.client = client
         self.clock = clock
+        self.portion = portion
 
     def configured_streams(self) -> tuple[StreamSettings, ...]:
-        """The streams that are configured now; a platform that reads them from a file may change them."""
+        """The streams configured now, of all shards; a platform that reads them from a file may change them."""
         return self.settings.configured_streams()
 
     @abstractmethod
@@ -46,7 +49,7 @@ class Platform(ABC, Generic[SettingsT]):
         """Ask the platform once, within ``requests.deadline``.
 
         Raises ``UpstreamError`` when no request was answered usably; a fault of a single stream goes into
-        ``UpstreamSnapshot.failures`` instead.
+        ``UpstreamSnapshot.failures`` instead. What is not of ``portion`` should cost no request; it is never served.
         """
 
     @classmethod

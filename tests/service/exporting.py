@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter.clock import Clock
 from exporter.config.loading import load
 from exporter.service import Service
+from exporter.sharding import SINGLE, Shard
 from exporter.web.app import WebOptions, make_app
 
 Labels = tuple[tuple[str, str], ...]
@@ -74,12 +75,17 @@ class Exporter:
 
 @asynccontextmanager
 async def exporting(
-    directory: Path, configuration: dict[str, Any], *, clock: Clock | None = None, options: WebOptions | None = None
+    directory: Path,
+    configuration: dict[str, Any],
+    *,
+    clock: Clock | None = None,
+    options: WebOptions | None = None,
+    shard: Shard = SINGLE,
 ) -> AsyncIterator[Exporter]:
     """Run an exporter with this configuration until the block ends."""
     file = directory / "config.yaml"
     file.write_text(yaml.safe_dump(configuration), encoding="utf-8")
-    service = Service(load(file, {}), load=lambda: load(file, {}), clock=clock)
+    service = Service(load(file, {}), load=lambda: load(file, {}), clock=clock, shard=shard)
     async with TestServer(make_app(service, options=options or WebOptions())) as server:
         await service.start()
         try:

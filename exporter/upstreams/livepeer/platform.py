@@ -9,6 +9,7 @@ from typing import ClassVar
 from exporter.clock import Clock
 from exporter.config.upstream import StreamSettings
 from exporter.model import Listing, Reason, StreamSample, UpstreamSnapshot
+from exporter.sharding import WHOLE, Portion
 from exporter.upstreams.client import Requests, UpstreamClient
 from exporter.upstreams.errors import UpstreamError
 from exporter.upstreams.livepeer.bitrates import Bitrates
@@ -41,13 +42,15 @@ class Livepeer(Platform[LivepeerSettings]):
         }
     )  # fmt: skip
 
-    def __init__(self, settings: LivepeerSettings, client: UpstreamClient, clock: Clock) -> None:
-        super().__init__(settings, client, clock)
-        self._sessions = SessionReader(settings)
+    def __init__(
+        self, settings: LivepeerSettings, client: UpstreamClient, clock: Clock, portion: Portion = WHOLE
+    ) -> None:
+        super().__init__(settings, client, clock, portion)
+        self._sessions = SessionReader(settings, portion)
         self._bitrates = Bitrates()
         self._details = DetailsBook(settings.health_details, clock) if settings.health_details else None
         self._listed: frozenset[str] = frozenset()
-        """The ids of the last list: when the next one fails, these are the streams that it fails for."""
+        """What the last list brought: when the next one fails, these are the streams that it fails for."""
 
     def configured_streams(self) -> tuple[StreamSettings, ...]:
         """The configured streams; a single session stands under its parent as soon as that is known."""
@@ -55,6 +58,8 @@ class Livepeer(Platform[LivepeerSettings]):
 
     async def poll(self, requests: Requests) -> UpstreamSnapshot:
         """The list, the sessions of what is configured and the viewers at once; then details of what is live."""
+        if not self.settings.discovers and not self._sessions.items():
+            return UpstreamSnapshot(elsewhere=True)
         fields = Fields()
         listed, watched, viewership = await asyncio.gather(
             self._list(requests, fields), self._sessions.ask(requests, fields), self._viewership(requests, fields)
@@ -65,9 +70,16 @@ class Livepeer(Platform[LivepeerSettings]):
         if not isinstance(listed, StreamList) and not watched.answered:
             # viewers alone say nothing of any stream
             raise listed if isinstance(listed, UpstreamError) else next(iter(watched.errors.values()))
+        if listed is None and not self._sessions.items():
+            return UpstreamSnapshot(elsewhere=True)
         platform_now = requests.now if requests.server_time is None else requests.server_time
         found = _samples(listed if isinstance(listed, StreamList) else None, watched, failures, platform_now)
-        samples = await self._completed(found, viewership)
+        # whose a stream is depends on its session, too: it is known now, and nothing was asked for others' streams yet
+        is_ours = self.portion.choice(self.configured_streams())
+        failures = {stream_id: reason for stream_id, reason in failures.items() if is_ours(stream_id)}
+        samples = await self._completed((sample for sample in found if is_ours(sample.id, sample.name)), viewership)
+        if isinstance(listed, StreamList):
+            self._listed = frozenset(sample.id for sample in samples) & listed.streams.keys()
         self._bitrates.end_poll(failures)
         if self._details is not None:
             samples = await self._details.applied(requests, samples, fields)
@@ -119,9 +131,7 @@ class Livepeer(Platform[LivepeerSettings]):
 
     def _failures(self, listed: StreamList | UpstreamError | None, watched: Watched) -> dict[str, Reason]:
         failures = {stream_id: error.reason for stream_id, error in watched.errors.items()}
-        if isinstance(listed, StreamList):
-            self._listed = frozenset(listed.streams)
-        elif listed is not None:
+        if isinstance(listed, UpstreamError):
             failures |= dict.fromkeys(self._listed - failures.keys() - watched.answered.keys(), listed.reason)
         return failures
 

@@ -8,6 +8,7 @@ import msgspec
 
 from exporter.config.upstream import StreamSettings
 from exporter.model import Reason
+from exporter.sharding import WHOLE, Portion
 from exporter.upstreams.client import Requests
 from exporter.upstreams.errors import UpstreamError
 from exporter.upstreams.livepeer.readings import Reading, read_session
@@ -31,8 +32,9 @@ class Watched(msgspec.Struct, frozen=True):
 class SessionReader:
     """Asks for the sessions of everything that is configured. It remembers the parents of single sessions."""
 
-    def __init__(self, settings: LivepeerSettings) -> None:
+    def __init__(self, settings: LivepeerSettings, portion: Portion = WHOLE) -> None:
         self._settings = settings
+        self._portion = portion
         self._parents: dict[str, str] = {}
 
     def configured_streams(self) -> tuple[StreamSettings, ...]:
@@ -45,6 +47,13 @@ class SessionReader:
             stream_id = self._parents.get(session.id, session.id)
             configured.setdefault(stream_id, session.model_copy(update={"id": stream_id}))
         return tuple(configured.values())
+
+    def items(self) -> list[LivepeerStream | LivepeerSession]:
+        """What is to be asked for here. The stream of a single session decides; until it is known, all shards ask."""
+        is_ours = self._portion.choice(self.configured_streams())
+        streams = (stream for stream in self._settings.streams if is_ours(stream.id))
+        sessions = (s for s in self._settings.sessions if s.id not in self._parents or is_ours(self._parents[s.id]))
+        return [*streams, *sessions]
 
     async def ask(self, requests: Requests, fields: Fields) -> Watched:
         """Ask for all of it, each on its own: what fails fails alone."""
@@ -59,10 +68,9 @@ class SessionReader:
                     return []
                 raise
 
-        items: tuple[LivepeerStream | LivepeerSession, ...] = (*self._settings.streams, *self._settings.sessions)
         answered: dict[str, list[Reading]] = {}
         errors: dict[str, UpstreamError] = {}
-        for item, outcome in await requests.map(found, items):
+        for item, outcome in await requests.map(found, self.items()):
             stream_id = self._parents.get(item.id, item.id) if isinstance(item, LivepeerSession) else item.id
             if isinstance(outcome, UpstreamError):
                 errors[stream_id] = outcome

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from exporter.clock import Clock
 from exporter.model import Listing, Reason, UpstreamSnapshot
+from exporter.sharding import WHOLE, Portion
 from exporter.upstreams.auth import Auth, Basic, NoAuth
 from exporter.upstreams.client import Requests, UpstreamClient
 from exporter.upstreams.errors import UpstreamError
@@ -39,8 +40,11 @@ class NodeMediaServerPlatform(Platform[NodeMediaServerSettings]):
         }
     )  # fmt: skip
 
-    def __init__(self, settings: NodeMediaServerSettings, client: UpstreamClient, clock: Clock) -> None:
-        super().__init__(settings, client, clock)
+    def __init__(
+        self, settings: NodeMediaServerSettings, client: UpstreamClient, clock: Clock, portion: Portion = WHOLE
+    ) -> None:
+        super().__init__(settings, client, clock, portion)
+        self._is_ours = portion.choice(settings.configured_streams())
         self._generation: int | None = None
         self._version = ""
         self._bitrates = Bitrates(settings.interval)
@@ -60,8 +64,9 @@ class NodeMediaServerPlatform(Platform[NodeMediaServerSettings]):
         except UpstreamError:
             self._generation = None
             raise
+        ours = [reading for reading in readings if self._is_ours(reading.sample.id)]
         return UpstreamSnapshot(
-            streams=self._bitrates.rated(readings, self.clock.monotonic()),
+            streams=self._bitrates.rated(ours, self.clock.monotonic()),
             # an entry that was not read may be any stream: absence must not count at once
             listing=Listing.PAGED if UNREAD & fields.dropped.keys() else Listing.COMPLETE,
             dropped_fields=dict(fields.dropped),

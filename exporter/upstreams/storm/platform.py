@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from exporter.clock import Clock
 from exporter.model import Listing, Reason, UpstreamSnapshot
+from exporter.sharding import WHOLE, Portion
 from exporter.upstreams.client import Requests, UpstreamClient
 from exporter.upstreams.errors import UpstreamError
 from exporter.upstreams.platform import Platform
@@ -44,8 +45,10 @@ class StormPlatform(Platform[StormSettings]):
         }
     )  # fmt: skip
 
-    def __init__(self, settings: StormSettings, client: UpstreamClient, clock: Clock) -> None:
-        super().__init__(settings, client, clock)
+    def __init__(self, settings: StormSettings, client: UpstreamClient, clock: Clock, portion: Portion = WHOLE) -> None:
+        super().__init__(settings, client, clock, portion)
+        self._is_ours = portion.choice(settings.streams)
+        self._own_streams = [stream for stream in settings.streams if portion.has_configured(stream)]
         self._lists = _LISTS if settings.discover else ()
         self._is_settled = not settings.discover
         self._direct = DirectReader()
@@ -57,8 +60,10 @@ class StormPlatform(Platform[StormSettings]):
         """The list where there is one, the configured streams that it leaves out, and news about pictures."""
         fields = Fields()
         listed = await self._list(requests, fields)
-        streams = dict(listed.streams) if listed else {}
-        unlisted = [stream for stream in self.settings.streams if stream.id not in streams]
+        if listed is None and not self._own_streams:
+            return UpstreamSnapshot(elsewhere=True)
+        streams = {id_: found for id_, found in listed.streams.items() if self._is_ours(id_)} if listed else {}
+        unlisted = [stream for stream in self._own_streams if stream.id not in streams]
         failures: dict[str, UpstreamError] = {}
         for stream_id, answer in (await self._direct.ask(requests, unlisted, fields)).items():
             if isinstance(answer, UpstreamError):

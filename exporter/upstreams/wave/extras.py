@@ -12,6 +12,7 @@ from typing import Any
 from exporter.clock import Clock
 from exporter.config.secrets import Secret
 from exporter.model import Analytics, ForeignMetrics, Reason
+from exporter.sharding import WHOLE, Portion
 from exporter.upstreams.auth import Header
 from exporter.upstreams.client import Requests, UpstreamClient
 from exporter.upstreams.errors import UpstreamError
@@ -25,17 +26,27 @@ from exporter.upstreams.wave.settings import AnalyticsSettings, AnalyticsStream,
 class Extras:
     """Asks for what is due, and gives what counts."""
 
-    def __init__(self, settings: WaveSettings, client: UpstreamClient, clock: Clock) -> None:
+    def __init__(self, settings: WaveSettings, client: UpstreamClient, clock: Clock, portion: Portion = WHOLE) -> None:
+        """``portion``: one of several processes asks for the figures of its streams, and one for the account's."""
         hides_ids = settings.stream_label == "hash"
         analytics, prometheus = settings.analytics, settings.prometheus
         self._analytics: list[Extra[Analytics]] = []
         if analytics is not None:
+            is_ours = portion.choice(settings.sessions)
+            own = tuple(stream for stream in analytics.streams if is_ours(stream.id, stream.name or ""))
+            dashboards = analytics.dashboards and portion.leads
+            analytics = analytics.model_copy(update={"streams": own, "dashboards": dashboards})
             self._analytics = list(_analytics(analytics, client, clock, hides_ids=hides_ids))
         self._export: Extra[ForeignMetrics] | None = None
-        if prometheus is not None and prometheus.enabled and prometheus.api_key is not None:
+        if portion.leads and prometheus is not None and prometheus.enabled and prometheus.api_key is not None:
             self._export = _export(prometheus, prometheus.api_key, client, clock)
         self.fault: UpstreamError | None = None
         """Why nothing was answered when something was asked for last; None: something was."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing of it is asked for here."""
+        return not self._analytics and self._export is None
 
     @property
     def analytics(self) -> tuple[Analytics, ...]:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from exporter.clock import Clock
 from exporter.model import Listing, Reason, StreamSample, UpstreamSnapshot
+from exporter.sharding import WHOLE, Portion
 from exporter.upstreams.client import Requests, UpstreamClient
 from exporter.upstreams.errors import UpstreamError
 from exporter.upstreams.platform import Platform
@@ -44,13 +45,13 @@ class WavePlatform(Platform[WaveSettings]):
         }
     )  # fmt: skip
 
-    def __init__(self, settings: WaveSettings, client: UpstreamClient, clock: Clock) -> None:
-        super().__init__(settings, client, clock)
+    def __init__(self, settings: WaveSettings, client: UpstreamClient, clock: Clock, portion: Portion = WHOLE) -> None:
+        super().__init__(settings, client, clock, portion)
         self._file = None if settings.sessions_file is None else SessionsFile(settings.sessions_file, settings.name)
         self._turns = Turns()
         self._spending = Spending()
         self._candidates = None if settings.ice_candidates is None else CandidateBook(clock, settings.ice_candidates)
-        self._extras = Extras(settings, client, clock)
+        self._extras = Extras(settings, client, clock, portion)
         self._answered_at: float | None = None
 
     def configured_streams(self) -> tuple[WaveSession, ...]:
@@ -64,7 +65,9 @@ class WavePlatform(Platform[WaveSettings]):
     async def poll(self, requests: Requests) -> UpstreamSnapshot:
         """Every session the budget allows, those that waited longest first; then what is due of everything else."""
         fields = Fields()
-        wanted = [session.id for session in self.configured_streams()]
+        wanted = [session.id for session in self.configured_streams() if self.portion.has_configured(session)]
+        if not wanted and self._extras.is_empty and not self.portion.is_whole:
+            return UpstreamSnapshot(elsewhere=True)
         outcomes = await self._ask(requests, wanted, fields)
         errors = {id_: outcome for id_, outcome in outcomes.items() if isinstance(outcome, UpstreamError)}
         samples = [outcome for outcome in outcomes.values() if isinstance(outcome, StreamSample)]

@@ -1,0 +1,108 @@
+"""Which shard has which stream, and what the flag may say."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.cli import main
+from exporter.config.upstream import StreamSettings
+from exporter.sharding import Portion, Shard, owner, parse_shard
+
+names = st.text(max_size=30)
+counts = st.integers(1, 40)
+rules = st.sampled_from(["name", "id", "hash"])
+
+
+class Watched(StreamSettings):
+    id: str
+
+
+@given(names, names, names, rules, counts)
+def test_every_stream_has_exactly_one_shard(upstream: str, stream_id: str, name: str, rule: str, count: int) -> None:
+    portions = [Portion(Shard(ordinal, count), upstream, rule) for ordinal in range(count)]
+    assert [portion.has_found(stream_id, name) for portion in portions].count(True) == 1
+    assert [portion.leads for portion in portions].count(True) == 1
+    configured = [Watched(id="a", name="first"), Watched(id="b")]
+    for asked in ("a", "b", stream_id):
+        assert [portion.choice(configured)(asked, name) for portion in portions].count(True) == 1
+
+
+@given(names, names, counts)
+def test_one_shard_more_takes_streams_and_moves_no_other(upstream: str, name: str, count: int) -> None:
+    assert owner(upstream, name, count + 1) in (owner(upstream, name, count), count)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 15, 16])
+def test_the_new_shard_takes_its_share_of_each(count: int) -> None:
+    streams = [f"live/stream-{number}" for number in range(4000)]
+    before = Counter(owner("edge", name, count) for name in streams)
+    moved = Counter(owner("edge", name, count) for name in streams if owner("edge", name, count + 1) == count)
+    share = len(streams) / (count + 1)
+    assert 0.75 * share < moved.total() < 1.25 * share
+    assert moved.keys() == before.keys()
+
+
+def test_versions_agree() -> None:
+    """Two versions run beside each other during an update: a change here moves streams."""
+    assert [owner("edge", f"live/{number}", 3) for number in range(12)] == VERSION_1_OF_3
+    assert [owner("edge", f"live/{number}", 20) for number in range(12)] == VERSION_1_OF_20
+
+
+VERSION_1_OF_3 = [0, 0, 0, 2, 1, 2, 0, 2, 0, 0, 1, 1]
+VERSION_1_OF_20 = [3, 10, 0, 12, 3, 8, 11, 8, 16, 19, 18, 9]
+
+
+@given(st.text(min_size=1, max_size=20), names, names, counts)
+def test_streams_that_would_have_one_label_meet(name: str, one: str, other: str, count: int) -> None:
+    configured = Watched(id="configured", name="x")
+    for ordinal in range(count):
+        portion = Portion(Shard(ordinal, count), "studio", "name")
+        assert portion.has_found(one, name) == portion.has_found(other, name) == portion.has_found(name)
+        assert portion.has_configured(configured) == portion.has_found("found", "x")
+
+
+def test_the_name_says_nothing_where_labels_do_not_show_it() -> None:
+    portion = Portion(Shard(0, 2), "studio", "hash")
+    assert len({portion.has_found("an-id", f"name {number}") for number in range(50)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "shard"),
+    [
+        ("0/1", "h", Shard(0, 1)),
+        ("2/3", "h", Shard(2, 3)),
+        ("auto/3", "stream-exporter-2", Shard(2, 3)),
+        ("auto/20", "stream-exporter-b-11", Shard(11, 20)),
+    ],
+)
+def test_what_the_flag_may_say(text: str, host: str, shard: Shard) -> None:
+    assert parse_shard(text, host) == shard
+    assert str(shard) == f"{shard.ordinal}/{shard.count}"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1", "/", "a/2", "-1/2", "1/0", "0/1001", "1/2/3", "1 / 2", "²/3", "auto", "0/1\n"]
+)
+def test_what_it_may_not_say(text: str) -> None:
+    with pytest.raises(ValueError, match=r"allowed: N/M, or auto/M"):
+        parse_shard(text, "stream-exporter-0")
+
+
+def test_an_ordinal_beyond_the_count() -> None:
+    with pytest.raises(ValueError, match="N is 3; allowed: from 0 to 2"):
+        parse_shard("3/3", "h")
+    with pytest.raises(ValueError, match="host 'stream-exporter-2' is 2; allowed: from 0 to 1"):
+        parse_shard("auto/2", "stream-exporter-2")
+    with pytest.raises(ValueError, match="'laptop' does not end in a hyphen and a number"):
+        parse_shard("auto/2", "laptop")
+
+
+def test_a_bad_flag_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--shard", "2/2"])
+    assert ended.value.code == 2
+    assert "argument --shard: '2/2': N is 2; allowed: from 0 to 1" in capsys.readouterr().err
