@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Sequence, Set
+from functools import lru_cache
 from itertools import chain, groupby
 from operator import attrgetter
 from typing import TypeVar
@@ -16,6 +17,7 @@ from exporter.catalogue.analytics import ANALYTICS_FAMILIES, PLATFORM_METRIC
 from exporter.catalogue.exporter import DUPLICATES, SERIES, STREAMS
 from exporter.catalogue.family import STREAM_LABELS, UPSTREAM_LABELS, Part, ViewFamily
 from exporter.catalogue.sampled import SAMPLED_FAMILIES
+from exporter.catalogue.stream_family import StreamFamily
 from exporter.catalogue.streams import STREAM_FAMILIES
 from exporter.catalogue.upstreams import FOREIGN_SERIES_DROPPED, UPSTREAM_FAMILIES
 from exporter.foreign import ForeignTexts
@@ -128,13 +130,20 @@ def render_streams(rendering: Rendering, views: Sequence[UpstreamView], texts: L
     """The families of the streams, their sampled histograms, and what platforms export of their own."""
     tables = list(_stream_tables(rendering, views, texts))
     slices = [part for table in tables for part in table.slices(STREAMS_AT_ONCE)]
-    for start in range(0, len(STREAM_FAMILIES), FAMILIES_AT_ONCE):
-        _render_families(rendering, STREAM_FAMILIES[start : start + FAMILIES_AT_ONCE], slices, texts)
+    families = _fed(tuple(table.feeds for table in tables))
+    for start in range(0, len(families), FAMILIES_AT_ONCE):
+        _render_families(rendering, families[start : start + FAMILIES_AT_ONCE], slices, texts)
     _render_analytics(rendering, views, tables, texts)
     for sampled in SAMPLED_FAMILIES:
         render_histogram(rendering, sampled, views, texts)
     for block in texts.foreign.merged(views).blocks:
         rendering.add_block(*block)
+
+
+@lru_cache(maxsize=64)
+def _fed(feeds: tuple[frozenset[str] | None, ...]) -> tuple[StreamFamily, ...]:
+    """The families that one of these platforms can feed."""
+    return tuple(family for family in STREAM_FAMILIES if any(family.is_fed(of) for of in feeds))
 
 
 def _stream_tables(

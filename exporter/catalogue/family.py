@@ -80,3 +80,7 @@ class ViewFamily(Family, Generic[T]):
     """What it shows, as ``Platform.feeds`` names it; a platform that feeds one of them feeds the family."""
     each: str = ""
     """What there is one series for where an object can have several: ``condition``. Empty: one at most."""
+
+    def is_fed(self, feeds: frozenset[str] | None) -> bool:
+        """Whether a platform that feeds these fields (None: any) can feed the family."""
+        return feeds is None or not self.fields or not self.fields.isdisjoint(feeds)

@@ -27,6 +27,8 @@ def render_histogram(
                 shared.append(((view.platform, view.upstream, h.protocol), h))
             elif h.family == family.name and h.stream is not None:
                 single.append(((view.platform, view.upstream, h.stream, h.protocol), h))
+    if not shared and not single:
+        return
     labels = [
         *texts.of(family.name, family.labels, [key for key, _ in shared]),
         *texts.of(f"{family.name} of streams", (*STREAM_LABELS, "protocol"), [key for key, _ in single]),

@@ -31,7 +31,7 @@ class Table(Generic[T]):
 
     def lines(self, family: ViewFamily[T], texts: KeptTexts) -> Lines:
         """The lines of a family."""
-        if self.feeds is not None and family.fields and family.fields.isdisjoint(self.feeds):
+        if not family.is_fed(self.feeds):
             return NONE
         if family.value is not None:
             column = self.column(family.path) if family.path else list(map(family.value, self.items))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Final, NamedTuple
 
 from exporter.catalogue.family import Family
-from exporter.rendering.lines import Lines
+from exporter.rendering.lines import NONE, Lines
 from exporter.textformat import heading
 
 
@@ -47,12 +48,13 @@ class Rendering:
 
     def add_lines(self, family: Family, blocks: Sequence[Lines]) -> None:
         """A family with lines that were joined in bulk; nothing without lines."""
-        count = sum(lines.series for lines in blocks)
-        self.duplicates += sum(lines.duplicates for lines in blocks)
+        blocks = [lines for lines in blocks if lines is not NONE]
+        count = sum([lines.series for lines in blocks])
+        self.duplicates += sum([lines.duplicates for lines in blocks])
         if count:
             self.series += count
             # each line begins with the line feed of the one before
-            self._write(heading(family.name, family.kind, family.help)[:-1].encode())
+            self._write(_heading(family.name, family.kind, family.help))
             for lines in blocks:
                 self._write(lines.text)
             self._write(b"\n")
@@ -66,3 +68,9 @@ class Rendering:
     def text(self) -> bytes:
         """All of it, where it was collected."""
         return b"".join(self.chunks)
+
+
+@cache
+def _heading(name: str, kind: str, help_: str) -> bytes:
+    """The heading of a family of the catalogue, without its last line feed."""
+    return heading(name, kind, help_)[:-1].encode()
