@@ -1,0 +1,338 @@
+"""Faults of the process itself, made to a real one: killed, stopped, no disk, no descriptors, endless requests."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import random
+import re
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from exporter.alerting.memory import restored
+from tests.process.surroundings import Alertmanager, Platform, surroundings
+from tests.processes import GENEROUS_SECONDS, Exporter
+from tests.real.running import wait_until
+
+STREAMS = json.loads(
+    (Path(__file__).parents[1] / "upstreams" / "fixtures" / "node_media_server" / "2.7.4-streams.json").read_text()
+)
+DOWN = "StreamUpstreamDown"
+WITH_SHORT_TIMES = """
+import sys
+from exporter import cli
+from exporter.alerting import memory
+from exporter.web import requests
+memory.WRITE_SECONDS = 0.2
+requests.REQUEST_WITHIN_SECONDS = 3.0
+sys.exit(cli.main())
+"""
+
+
+@pytest.fixture(scope="module")
+def around() -> Iterator[tuple[Platform, Alertmanager]]:
+    with surroundings(STREAMS) as both:
+        yield both
+
+
+def configure(directory: Path, platform: Platform, state_file: Path, **more: Any) -> None:
+    configuration = {
+        "defaults": {"interval": "1s", "timeout": "700ms"},
+        "upstreams": [{"name": "origin", "platform": "node_media_server", "url": platform.url, **more}],
+        "alerting": {
+            "alertmanagers": [{"url": platform.url}],
+            "state_file": str(state_file),
+            "thresholds": {DOWN: {"for": "1s"}},
+        },
+    }
+    (directory / "config.yaml").write_text(yaml.safe_dump(configuration))
+
+
+def running(directory: Path) -> Exporter:
+    return Exporter(["--web.listen-address=127.0.0.1:0", "--web.max-requests=3"], directory, ("-c", WITH_SHORT_TIMES))
+
+
+def metric(text: str, name: str) -> float | None:
+    """Of the one sample whose name and labels match."""
+    found = re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
+    return float(found[1]) if found else None
+
+
+UP = r"stream_upstream_up\{.*\}"
+POLLS = r"stream_upstream_polls_total\{.*\}"
+WRITE_FAILURES = "stream_exporter_alert_state_write_failures_total"
+
+
+class Running:
+    """A process that lives through several faults, and the one connection that its Prometheus keeps."""
+
+    def __init__(self, process: Exporter) -> None:
+        self.process = process
+        self.kept = http.client.HTTPConnection("127.0.0.1", process.port, timeout=GENEROUS_SECONDS)
+
+    def scrape(self) -> str:
+        self.kept.request("GET", "/metrics")
+        with self.kept.getresponse() as answer:
+            assert answer.status == 200
+            return answer.read().decode()
+
+    def wait(self, name: str, holds: Callable[[float], bool], what: str) -> None:
+        def ask() -> bool:
+            value = metric(self.scrape(), name)
+            return value is not None and holds(value)
+
+        wait_until(ask, what, otherwise=lambda: self.process.said)
+
+    def polled_on(self) -> None:
+        """Polls go on."""
+        before = metric(self.scrape(), POLLS) or 0.0
+        self.wait(POLLS, lambda now: now >= before + 2, "polls go on")
+
+    def limit(self, which: int, value: int | None) -> None:
+        """Set a soft limit of the process; None takes it back."""
+        hard = resource.prlimit(self.process.process.pid, which)[1]
+        resource.prlimit(self.process.process.pid, which, (hard if value is None else value, hard))
+
+
+@pytest.fixture(scope="module")
+def exporter(around: tuple[Platform, Alertmanager], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    directory = tmp_path_factory.mktemp("faults")
+    with disk(directory / "state") as state:
+        configure(directory, around[0], state / "alerts.json")
+        with running(directory) as process:
+            one = Running(process)
+            one.wait(UP, lambda up: up == 1, "it is up")
+            yield one
+            one.kept.close()
+            process.send(signal.SIGTERM)
+            assert process.ended() == 0
+            assert "Traceback" not in process.said
+
+
+@contextmanager
+def disk(place: Path) -> Iterator[Path]:
+    """A file system of its own of 256 kB where that may be made, else a folder."""
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "none", place], capture_output=True, check=False
+    )
+    try:
+        yield place
+    finally:
+        if mounted.returncode == 0:
+            subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def test_killed_and_started_again_it_loses_and_doubles_nothing(
+    around: tuple[Platform, Alertmanager], tmp_path: Path
+) -> None:
+    platform, alertmanager = around
+    state = tmp_path / "alerts.json"
+    configure(tmp_path, platform, state)
+    platform.status = 503
+    already = len(alertmanager.told(DOWN))
+    try:
+        with running(tmp_path) as first:
+            wait_until(lambda: len(alertmanager.told(DOWN)) > already, "it alerts", otherwise=lambda: first.said)
+            wait_until(lambda: state.exists() and '"firing"' in state.read_text(), "that is remembered")
+            first.process.kill()
+            first.ended()
+        [remembered] = [alert for alert in restored(state.read_bytes(), time.time()) if alert.key.rule == DOWN]
+        before = alertmanager.told(DOWN)
+        with running(tmp_path) as second:
+            wait_until(
+                lambda: len(alertmanager.told(DOWN)) > len(before), "it is told on", otherwise=lambda: second.said
+            )
+            one = Running(second)
+            firing = rf'stream_exporter_alerts\{{alertname="{DOWN}",state="firing"\}}'
+            one.wait(firing, lambda count: count == 1, "it fires once")
+            platform.status = 200
+            one.wait(UP, lambda up: up == 1, "it is up again")
+            one.wait(r"stream_live\{.*\}", lambda live: live == 1, "its stream is back")
+            told = alertmanager.told(DOWN)[already:]
+            assert len({json.dumps(alert["labels"], sort_keys=True) for alert in told}) == 1
+            assert len({alert["startsAt"] for alert in told}) == 1
+            assert all(alert["endsAt"] > told[-1]["startsAt"] for alert in told)
+            [after] = [alert for alert in restored(state.read_bytes(), time.time()) if alert.key.rule == DOWN]
+            assert (after.active_at, after.fired_at) == (remembered.active_at, remembered.fired_at)
+            one.kept.close()
+            second.send(signal.SIGTERM)
+            assert second.ended() == 0
+            assert "level=error" not in second.said
+        # nothing is left but the memory and its lock
+        assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "alerts.json", "alerts.json.lock"}
+    finally:
+        platform.status = 200
+
+
+WRITING_ALL_THE_TIME = """
+import sys
+from pathlib import Path
+from exporter.alerting.memory import Memory
+path = Path(sys.argv[1])
+memory = Memory.__new__(Memory)
+import threading
+memory.path, memory._writing = path, threading.Lock()
+print("writing", flush=True)
+while True:
+    for letter in b"abc":
+        memory._replace(bytes([letter]) * 300_000)
+"""
+
+
+def test_killed_while_it_writes_the_file_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "alerts.json"
+    for _ in range(4):
+        with subprocess.Popen([sys.executable, "-c", WRITING_ALL_THE_TIME, path], stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            wait_until(path.exists, "it has written once")
+            time.sleep(random.uniform(0.0, 0.05))
+            writer.kill()
+        content = path.read_bytes()
+        assert len(content) == 300_000
+        assert len(set(content)) == 1
+
+
+def test_a_file_system_without_room_costs_the_memory_alone_and_it_comes_back(exporter: Running) -> None:
+    state = Path(yaml.safe_load(exporter.process.ask("/config")[1])["alerting"]["state_file"])
+    wait_until(state.exists, "it is remembered once")
+    refuses_and_recovers(
+        exporter,
+        state,
+        lambda: exporter.limit(resource.RLIMIT_FSIZE, 1),
+        lambda: exporter.limit(resource.RLIMIT_FSIZE, None),
+    )
+    ballast = state.parent / "ballast"
+    # else it is the disk of the machine
+    if os.path.ismount(state.parent):
+        refuses_and_recovers(exporter, state, lambda: fill(ballast), ballast.unlink)
+
+
+def refuses_and_recovers(
+    exporter: Running, state: Path, begin: Callable[[], object], end: Callable[[], object]
+) -> None:
+    """One time without room, from ``begin`` to ``end``."""
+    said = len(exporter.process.said)
+    failures = metric(exporter.scrape(), WRITE_FAILURES) or 0.0
+    begin()
+    try:
+        exporter.wait(WRITE_FAILURES, lambda now: now >= failures + 2, "it can't write")
+        exporter.polled_on()
+        restored(state.read_bytes(), time.time())
+    finally:
+        end()
+    wait_until(lambda: "alerts are remembered again" in exporter.process.said[said:], "it writes again")
+    restored(state.read_bytes(), time.time())
+    # once, however many writes failed
+    assert exporter.process.said[said:].count("alerts can't be remembered") == 1
+    assert not list(state.parent.glob(".*.new"))
+
+
+def fill(file: Path) -> None:
+    """Until there is no room for a byte."""
+    with file.open("wb", buffering=0) as ballast:
+        for size in (4096, 1):
+            try:
+                while True:
+                    ballast.write(b"\0" * size)
+            except OSError:
+                continue
+
+
+def test_without_descriptors_polls_say_why_and_metrics_are_answered(exporter: Running) -> None:
+    exporter.polled_on()
+    process = exporter.process
+    in_use = len(os.listdir(f"/proc/{process.process.pid}/fd"))
+    failed = r'stream_upstream_poll_failures_total\{.*reason="connect".*\}'
+    before = metric(exporter.scrape(), failed) or 0.0
+    said = len(process.said)
+    exporter.limit(resource.RLIMIT_NOFILE, in_use - 3)
+    try:
+        exporter.wait(failed, lambda now: now >= before + 2, "polls fail")
+        assert metric(exporter.scrape(), UP) == 0
+    finally:
+        exporter.limit(resource.RLIMIT_NOFILE, None)
+    told = process.said[said:]
+    assert "Too many open files" in told
+    exporter.wait(UP, lambda up: up == 1, "it is up again")
+    # a new connection is taken too
+    assert process.ask("/-/healthy")[0] == 200
+
+
+def test_who_never_ends_a_request_is_cut_off_and_harms_nobody(exporter: Running) -> None:
+    """Ten times as many as are answered at one time, some of whom go on sending a byte now and then."""
+    port = exporter.process.port
+    heads = (b"", b"GET", b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+    slow = [socket.create_connection(("127.0.0.1", port), timeout=GENEROUS_SECONDS) for _ in range(30)]
+    try:
+        for number, client in enumerate(slow):
+            client.sendall(heads[number % len(heads)])
+        assert exporter.process.ask("/-/healthy")[0] == 200
+        assert exporter.process.ask("/metrics?collect[]=exporter")[0] == 200
+        open_ones = set(slow)
+        deadline = time.monotonic() + GENEROUS_SECONDS
+        while open_ones and time.monotonic() < deadline:
+            for client in list(open_ones):
+                if is_cut_off(client):
+                    open_ones.discard(client)
+            # who asks in time keeps the connection
+            exporter.scrape()
+            time.sleep(0.1)
+        assert not open_ones
+        exporter.polled_on()
+    finally:
+        for client in slow:
+            client.close()
+
+
+def is_cut_off(client: socket.socket) -> bool:
+    """Whether the other end has closed; if not, a byte more is sent, as those do who want to stay."""
+    client.setblocking(False)
+    try:
+        if client.recv(1) == b"":
+            return True
+        client.send(b"x")
+    except BlockingIOError:
+        try:
+            client.send(b"x")
+        except OSError:
+            return True
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def test_stopped_in_the_middle_of_a_poll_it_ends_well(around: tuple[Platform, Alertmanager], tmp_path: Path) -> None:
+    platform, _ = around
+    configure(tmp_path, platform, tmp_path / "alerts.json", timeout="30s", interval="40s", stale_after="3m")
+    platform.asked.clear()
+    platform.hangs.set()
+    try:
+        with running(tmp_path) as process:
+            assert platform.asked.wait(GENEROUS_SECONDS)
+            port = process.port
+            process.send(signal.SIGTERM)
+            assert process.ended() == 0
+            # it came to its end itself: what ends a process that hangs says nothing more
+            assert process.said.splitlines()[-1].endswith("msg=stopped")
+            assert "level=error" not in process.said
+            assert "Traceback" not in process.said
+            with closing(socket.socket()) as probe:
+                assert probe.connect_ex(("127.0.0.1", port)) != 0
+        assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "alerts.json", "alerts.json.lock"}
+    finally:
+        platform.hangs.clear()
