@@ -1,0 +1,109 @@
+"""Every fault on every platform at once, against the real exporter process, and what must hold all the while.
+
+One test, as one run of a minute shows it all; each part of it names the cells that fail.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.faults.good import basic
+from tests.faults.matrix import HEALTHY, PLATFORMS
+from tests.faults.reliability import committed, table
+from tests.faults.running import Run, outcome_of, run_matrix
+from tests.real.prometheus import check_metrics
+
+INTERVAL_SECONDS = 4.0
+MEMORY_BYTES = 100e6
+"""Far below what comes at the same time: four bodies of 100 MiB, four bombs of as much, four lists without end."""
+
+
+@pytest.mark.real
+def test_every_fault_on_every_platform(tmp_path: Path) -> None:
+    run = run_matrix(tmp_path)
+    assert run.exit_code == 0
+    each_fault_has_its_outcome(run)
+    recovery_comes_with_the_next_poll(run)
+    what_is_unknown_is_never_called_off_the_air(run)
+    healthy_upstreams_lose_nothing(run)
+    everything_that_is_exposed_can_be_read(run)
+    probes_say_what_the_metrics_say(run)
+    memory_is_bounded(run)
+    nothing_secret_is_said(run)
+    assert run.led_elsewhere == 0, "a redirect was followed"
+    assert table(run) == committed(), "docs/reliability.md: run make reliability"
+
+
+def each_fault_has_its_outcome(run: Run) -> None:
+    wrong = {
+        cell.name: f"{run.outcome(cell)}, not {outcome_of(cell)}"
+        for cell in run.cells.values()
+        if run.outcome(cell) != outcome_of(cell)
+    }
+    assert not wrong
+
+
+def recovery_comes_with_the_next_poll(run: Run) -> None:
+    assert run.cells.keys() - run.recovered.keys() == set()
+    late = {cell.name: lost for cell in run.cells.values() if (lost := run.polls_lost_after_healing(cell)) > 1}
+    assert not late, "polls that failed for the fault's reason after the healing; one may have been under way"
+
+
+def what_is_unknown_is_never_called_off_the_air(run: Run) -> None:
+    """A poll that fails says nothing of its streams: as before, then absent, never 0."""
+    for cell in run.cells.values():
+        if outcome_of(cell).down is not None:
+            for scrape in run.during:
+                assert set(scrape.live(cell.name).values()) <= {1.0}, cell.name
+
+
+def healthy_upstreams_lose_nothing(run: Run) -> None:
+    for platform in PLATFORMS:
+        cell = run.cells[f"{platform}-{HEALTHY}"]
+        own = dict.fromkeys(cell.api.labels, 1.0)
+        assert all(scrape.live(cell.name) == own for scrape in run.during), cell.name
+        # a machine that is short of time may not answer within a poll's
+        assert {reason for reason, times in run.healed.failures(cell.name).items() if times} <= {"timeout"}
+        polls = run.healing.polls(cell.name) - run.calm.polls(cell.name)
+        due = (run.healing.at - run.calm.at) / INTERVAL_SECONDS
+        # or lose a beat; an upstream that waits for a broken one loses most
+        assert polls >= due / 2, cell.name
+
+
+def everything_that_is_exposed_can_be_read(run: Run) -> None:
+    for scrape in (run.calm, run.broken, run.healed):
+        check_metrics(scrape.text)
+    for family in text_string_to_metric_families(run.broken.text):
+        assert all(math.isfinite(sample.value) or "le" in sample.labels for sample in family.samples), family.name
+
+
+def probes_say_what_the_metrics_say(run: Run) -> None:
+    assert len(run.probes) > len(PLATFORMS)
+    for name, (status, text) in run.probes.items():
+        assert status == 200, name
+        is_down = outcome_of(run.cells[name]).down is not None
+        assert f'upstream="{name}"}} {int(not is_down)}\n' in _family(text, "stream_upstream_up"), name
+    longest = max((text for _, text in run.probes.values()), key=len)
+    check_metrics(longest)
+
+
+def _family(text: str, name: str) -> str:
+    return "".join(f"{line}\n" for line in text.splitlines() if line.startswith(f"{name}{{"))
+
+
+def memory_is_bounded(run: Run) -> None:
+    most = max(scrape.memory for scrape in (*run.during, run.healed))
+    print(f"memory: {run.calm.memory / 1e6:.0f} MB before, at most {most / 1e6:.0f} MB")
+    assert most - run.calm.memory < MEMORY_BYTES
+
+
+def nothing_secret_is_said(run: Run) -> None:
+    assert "upstream fails" in run.said
+    assert "Traceback" not in run.said
+    secrets = run.secrets | {basic(secret) for secret in run.secrets}
+    said = run.said + "".join(text for _, text in run.probes.values())
+    assert [secret for secret in secrets if secret in said] == []
