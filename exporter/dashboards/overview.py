@@ -12,7 +12,7 @@ from exporter.dashboards.dashboard import (
 )
 from exporter.dashboards.limits import CRITICAL, Limits, rising
 from exporter.dashboards.panels import Look, Panel, Query, graph, heatmap, stat, timeline, values_as
-from exporter.dashboards.queries import IDENTITY, exporter, or_zero, streams, upstreams
+from exporter.dashboards.queries import IDENTITY, UPSTREAMS_UP, exporter, or_zero, streams, upstreams
 from exporter.dashboards.tables import Column, table
 from exporter.dashboards.variables import of_streams
 from exporter.model import Status
@@ -90,7 +90,7 @@ def _figures(limits: Limits) -> list[Panel]:
         stat(
             "Upstreams down",
             "Platforms whose last poll failed: nobody knows how their streams are.",
-            Query(f"sum(1 - {upstreams.now('stream_upstream_up')})"),
+            Query(f"sum(1 - {UPSTREAMS_UP})"),
             Look(unit="short", decimals=0, steps=rising(critical=1)),
         ),
         stat(

@@ -60,6 +60,10 @@ streams = Selection(STREAMS)
 one_stream = Selection(ONE_STREAM)
 
 
+UPSTREAMS_UP = f"min by (platform, upstream) ({upstreams.now('stream_upstream_up')})"
+"""1 for each upstream that every shard reaches, 0 for the others."""
+
+
 def or_zero(expression: str) -> str:
     """0 where the expression has nothing to count, and nothing where no exporter is there to count anything."""
     return f"{expression} or 0 * max({exporter.series('stream_exporter_build_info')})"

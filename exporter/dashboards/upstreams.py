@@ -6,7 +6,7 @@ from exporter.dashboards.dashboard import UPSTREAMS, Dashboard, Row, alert_annot
 from exporter.dashboards.exporter_itself import notifications, process, scrapes
 from exporter.dashboards.limits import Limits, falling, rising
 from exporter.dashboards.panels import Look, Panel, Query, graph, stat, timeline, values_as
-from exporter.dashboards.queries import exporter
+from exporter.dashboards.queries import UPSTREAMS_UP, exporter
 from exporter.dashboards.queries import upstreams as selected
 from exporter.dashboards.tables import Column, table
 from exporter.dashboards.variables import of_upstreams
@@ -42,13 +42,13 @@ def _figures() -> list[Panel]:
         stat(
             "Upstreams up",
             "Platforms whose last poll succeeded.",
-            Query(f"sum({selected.now('stream_upstream_up')})"),
+            Query(f"sum({UPSTREAMS_UP})"),
             Look(unit="short", decimals=0),
         ),
         stat(
             "Upstreams down",
             "Platforms whose last poll failed: nobody knows how their streams are.",
-            Query(f"sum(1 - {selected.now('stream_upstream_up')})"),
+            Query(f"sum(1 - {UPSTREAMS_UP})"),
             Look(unit="short", decimals=0, steps=rising(critical=1)),
         ),
         stat(
@@ -135,7 +135,7 @@ def _table(limits: Limits) -> Panel:
             ),
             Column(
                 name="Streams",
-                expression=selected.each("stream_upstream_streams", by=by),
+                expression=f"sum by ({by}) ({selected.now('stream_upstream_streams')})",
                 look=Look(unit="short", decimals=0),
                 width=80,
             ),

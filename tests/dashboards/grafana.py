@@ -68,5 +68,5 @@ def filled_in(expression: str, values: Mapping[str, str]) -> str:
     return _VARIABLE.sub(value, expression)
 
 
-TIMES = {"__rate_interval": "1m", "__interval": "15s", "__range": "20m"}
-"""As for a dashboard over 20 minutes of a Prometheus that scrapes every 15 s."""
+TIMES = {"__rate_interval": "1m", "__interval": "15s", "__range": "15m"}
+"""As for a dashboard over 15 minutes of a Prometheus that scrapes every 15 s."""

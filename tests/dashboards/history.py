@@ -26,7 +26,6 @@ from tests.real.tools import tool
 JOB, INSTANCE = "stream-exporter", "exporter:10071"
 _ADDED = f'job="{JOB}",instance="{INSTANCE}"'
 _OF_SIDECAR = re.compile(r"^stream_exporter_(?:notifications|alerts).*$", re.MULTILINE)
-_SAMPLE = re.compile(r"(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})? (?P<value>\S+)")
 
 
 @dataclass(frozen=True)
@@ -109,13 +108,14 @@ def _write(out: TextIO, exposition: str, at: float, *, scrape_seconds: float) ->
     """An answer, as Prometheus would keep it."""
     samples = 0
     for line in exposition.splitlines():
-        match = _SAMPLE.fullmatch(line)
-        if match is None:
+        if not line or line.startswith("#"):
             continue
         samples += 1
-        labels = ",".join(part for part in ((match["labels"] or "").rstrip(","), _ADDED) if part)
-        value = str(BEGIN - 3600) if match["name"] == "process_start_time_seconds" else match["value"]
-        out.write(f"{match['name']}{{{labels}}} {value} {at:.3f}\n")
+        series, _, value = line.rpartition(" ")
+        name, brace, labels = series.partition("{")
+        if name == "process_start_time_seconds":
+            value = str(BEGIN - 3600)
+        out.write(f"{name}{{{_ADDED}{',' + labels if brace else '}'} {value} {at:.3f}\n")
     own = {"up": 1, "scrape_duration_seconds": scrape_seconds, "scrape_samples_scraped": samples}
     out.writelines(f"{name}{{{_ADDED}}} {number} {at:.3f}\n" for name, number in own.items())
 

@@ -49,6 +49,8 @@ NOT_SHOWN = {
     "stream_upstream_foreign_series_dropped": "the export of a platform is its own matter",
     "stream_exporter_config_last_reload_success_timestamp_seconds": "whether it succeeded is shown",
     "stream_exporter_alert_state_write_failures_total": "has an entry in the runbook, and is logged",
+    "stream_exporter_shard_ordinal": "which share of the streams an instance has: of use in a join",
+    "stream_exporter_shards": "as above",
     "stream_exporter_wave_events_total": "events of the sidecar are counted in WAVE itself",
 }
 

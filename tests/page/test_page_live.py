@@ -210,7 +210,7 @@ async def test_five_thousand_simulated_streams_in_a_page_and_polled_in_time(
                 await page.get_by_label("Search").fill("studio")
                 await expect(page.get_by_role("heading", name="Streams (")).to_contain_text(" of ")
                 await page.get_by_label("Sort by").select_option("bitrate")
-                await asyncio.sleep(max(0.0, 3 * INTERVAL_SECONDS - (time.monotonic() - began)))
+                await asyncio.sleep(max(0.0, 2 * INTERVAL_SECONDS - (time.monotonic() - began)))
                 after, passed = await polls(session), time.monotonic() - began
     made = {upstream: after[upstream] - before[upstream] for upstream in after}
     print(
@@ -218,4 +218,4 @@ async def test_five_thousand_simulated_streams_in_a_page_and_polled_in_time(
         f"polls in {passed:.0f} s: {made}, due {passed / INTERVAL_SECONDS:.1f}"
     )
     # a machine that is short of time may lose a beat; a poller that is held up loses most
-    assert all(count >= passed / INTERVAL_SECONDS / 2 for count in made.values()), made
+    assert all(count >= passed // INTERVAL_SECONDS / 2 for count in made.values()), made
