@@ -116,7 +116,7 @@ class Soak:
     def forget(self) -> None:
         """What was seen so far belongs to the warm-up."""
         del self.samples[:-1]
-        self.watch.scrapes.clear()
+        del self.watch.scrapes[:-1]
 
     @property
     def memory(self) -> Flatness:
