@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.serving import served
+from exporter.collecting import spare_what_stays
 from exporter.config.loading import load
 from exporter.log import configure
 from exporter.polling.coordinator import Coordinator
@@ -43,6 +44,7 @@ async def serving(file: str, watch: bool = False) -> AsyncIterator[tuple[int, di
 
     async with served(make_app(service, options=WebOptions())) as port:
         await service.start()
+        spare_what_stays()
         yield (
             port,
             {

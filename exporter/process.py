@@ -16,6 +16,7 @@ import structlog
 from aiohttp import web
 
 from exporter import __version__
+from exporter.collecting import spare_what_stays
 from exporter.config.loading import ConfigError
 from exporter.service import Service
 from exporter.tracebacks import describe
@@ -62,6 +63,7 @@ async def serve(
             await web.SockSite(runner, bound, ssl_context=ssl_context).start()
             log.info("listening", address=address_of(bound), tls=ssl_context is not None, version=__version__)
         await service.start()
+        spare_what_stays()
         await stopping.wait()
     finally:
         loop.remove_signal_handler(signal.SIGHUP)

@@ -10,6 +10,8 @@ import fnmatch
 import math
 from collections.abc import Iterable, Iterator
 
+import msgspec
+
 from exporter.config.upstream import StreamSettings, UpstreamSettings
 from exporter.health import judge
 from exporter.model import UNSEEN, Identity, Listing, Status, StreamSample, StreamState, UpstreamSnapshot
@@ -25,42 +27,25 @@ START_TOLERANCE_SECONDS = 1.0
 ABSENT_POLLS_OF_A_PAGED_LIST = 2
 
 
-class Tracked:
-    """The memory of one stream."""
+class Tracked(msgspec.Struct, gc=False):
+    """The memory of one stream. The collector, which a hundred thousand of them would keep busy, need not know it."""
 
-    __slots__ = (
-        "absent_polls",
-        "began_at",
-        "departed_at",
-        "expectation",
-        "hidden",
-        "identity",
-        "restarts",
-        "sample",
-        "sampled_at",
-        "session",
-        "settings",
-        "started",
-        "state",
-    )
-
-    def __init__(self, identity: Identity, settings: StreamSettings | None, expectation: Expectation | None) -> None:
-        self.identity = identity
-        self.settings = settings
-        self.expectation = expectation
-        self.sample = UNSEEN
-        self.sampled_at: float | None = None
-        self.session = ""
-        self.started: float | None = None
-        """The start of the last publish, by the platform; with ``session`` it tells one publish from the next."""
-        self.began_at: float | None = None
-        """When the last publish was first seen here; None: never live."""
-        self.restarts: int | None = None
-        self.absent_polls = 0
-        self.departed_at: float | None = None
-        self.hidden = False
-        """Unknown for longer than ``stale_after``: nothing of it is served, but it is remembered."""
-        self.state: StreamState | None = None
+    identity: Identity
+    settings: StreamSettings | None
+    expectation: Expectation | None
+    sample: StreamSample = UNSEEN
+    sampled_at: float | None = None
+    session: str = ""
+    started: float | None = None
+    """The start of the last publish, by the platform; with ``session`` it tells one publish from the next."""
+    began_at: float | None = None
+    """When the last publish was first seen here; None: never live."""
+    restarts: int | None = None
+    absent_polls: int = 0
+    departed_at: float | None = None
+    hidden: bool = False
+    """Unknown for longer than ``stale_after``: nothing of it is served, but it is remembered."""
+    state: StreamState | None = None
 
 
 class Tracker:

@@ -22,7 +22,7 @@ RETRY_AFTER_SECONDS = 60.0
 """A metadata page that fails is no fault of its stream, and must not cost a request in every poll."""
 
 
-class SubstreamMetadata(msgspec.Struct, frozen=True):
+class SubstreamMetadata(msgspec.Struct, frozen=True, gc=False):
     """The facts of one substream that have a family."""
 
     video_codec: str = ""
@@ -45,15 +45,12 @@ class SubstreamMetadata(msgspec.Struct, frozen=True):
         )
 
 
-class _Publish:
+class _Publish(msgspec.Struct, gc=False):
     """What is known of the current publish of one stream."""
 
-    __slots__ = ("metadata", "retry_at", "start")
-
-    def __init__(self, start: float | None) -> None:
-        self.start = start
-        self.metadata: SubstreamMetadata | None = None
-        self.retry_at = 0.0
+    start: float | None
+    metadata: SubstreamMetadata | None = None
+    retry_at: float = 0.0
 
 
 class MetadataBook:

@@ -30,7 +30,7 @@ _STATUSES = {
 """The documents show PUBLISHED alone; the others are what Storm's own player reads from the same field, and 2.x."""
 
 
-class FoundStream(msgspec.Struct, frozen=True):
+class FoundStream(msgspec.Struct, frozen=True, gc=False):
     """A stream that Storm spoke of, and where its substream metadata is."""
 
     sample: StreamSample
