@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from exporter.catalogue.exclusion import excluded
 from exporter.config.root import Settings
 from exporter.config.upstream import UpstreamSettings
 from exporter.exposition import Exposition
@@ -161,6 +162,7 @@ def _exposition(settings: UpstreamSettings, streams: Sequence[str], *, per_strea
         last_success_timestamp_seconds=_NOW,
         clock_skew_seconds=0.0,
         sampled=histograms.snapshot(),
+        excluded=excluded(settings.exclude_families),
     )
     return Exposition(lambda: (view,), instruments)
 

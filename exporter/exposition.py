@@ -22,7 +22,7 @@ from exporter.catalogue.streams import STREAM_FAMILIES
 from exporter.catalogue.upstreams import FOREIGN_SERIES_DROPPED, UPSTREAM_FAMILIES
 from exporter.foreign import ForeignTexts
 from exporter.instruments import Instruments
-from exporter.model import Identity, PlatformMetric, StreamState, UpstreamView
+from exporter.model import Analytics, Identity, PlatformMetric, StreamState, UpstreamView
 from exporter.rendering.histograms import render_histogram
 from exporter.rendering.labels import KeptTexts, closed
 from exporter.rendering.lines import single_lines
@@ -35,7 +35,7 @@ T = TypeVar("T")
 ALL_PARTS: frozenset[str] = frozenset(Part)
 STREAMS_AT_ONCE = 2_000
 """Few enough for the processor's cache, and for the event loop to get its turn between two steps."""
-FAMILIES_AT_ONCE = 20
+FAMILIES_AT_ONCE = 8
 """The text of so many, of all streams, is in memory before it is written."""
 
 _IDENTITY: Callable[[StreamState], Identity] = attrgetter("identity")
@@ -149,12 +149,12 @@ def _fed(feeds: tuple[frozenset[str] | None, ...]) -> tuple[StreamFamily, ...]:
 def _stream_tables(
     rendering: Rendering, views: Sequence[UpstreamView], texts: LabelTexts
 ) -> Iterator[Table[StreamState]]:
-    """The streams of neighbours whose platforms know the same are one table."""
+    """The streams of neighbours whose platforms know the same, and of which the same is shown, are one table."""
     seen = Seen(rendering)
-    for index, (feeds, group) in enumerate(groupby(views, attrgetter("feeds"))):
+    for index, ((feeds, excluded), group) in enumerate(groupby(views, attrgetter("feeds", "excluded"))):
         name = f"streams {index}"
         states = list(chain.from_iterable(view.streams for view in group))
-        yield seen.table(name, texts.kept(name, list(map(_IDENTITY, states)), _stream_labels), states, feeds)
+        yield seen.table(name, texts.kept(name, list(map(_IDENTITY, states)), _stream_labels), states, feeds, excluded)
 
 
 def _stream_labels(identity: Identity) -> bytes:
@@ -165,19 +165,34 @@ def _render_analytics(
     rendering: Rendering, views: Sequence[UpstreamView], streams: Sequence[Table[StreamState]], texts: LabelTexts
 ) -> None:
     """The figures over a period, and the numbers without a documented meaning, of streams and of accounts."""
-    figures = [item for view in views for item in view.analytics]
-    keys = [(view.platform, view.upstream, item.stream) for view in views for item in view.analytics]
-    analytics = Seen(rendering).table("analytics", texts.of("analytics", STREAM_LABELS, keys), figures)
-    _render_families(rendering, ANALYTICS_FAMILIES, [analytics], texts)
+    analytics = list(_analytics_tables(rendering, views, texts))
+    _render_families(rendering, ANALYTICS_FAMILIES, analytics, texts)
     numbers: dict[bytes, list[PlatformMetric]] = {}
     for table in streams:
+        if PLATFORM_METRIC.name in table.excluded:
+            continue
         having = table.having("sample.platform_metrics")
         for labels, state in zip(having.labels, having.items, strict=True):
             numbers.setdefault(labels, []).extend(state.sample.platform_metrics)
-    for labels, item in zip(analytics.labels, analytics.items, strict=True):
-        numbers.setdefault(labels, []).extend(item.platform_metrics)
+    for figures in analytics:
+        for labels, item in zip(figures.labels, figures.items, strict=True):
+            if PLATFORM_METRIC.name not in figures.excluded:
+                numbers.setdefault(labels, []).extend(item.platform_metrics)
     table_of_numbers: Table[Sequence[PlatformMetric]] = Table("numbers", list(numbers), list(numbers.values()))
     _render_families(rendering, [PLATFORM_METRIC], [table_of_numbers], texts)
+
+
+def _analytics_tables(
+    rendering: Rendering, views: Sequence[UpstreamView], texts: LabelTexts
+) -> Iterator[Table[Analytics]]:
+    """The figures of neighbours of which the same is shown are one table."""
+    seen = Seen(rendering)
+    for index, (excluded, group) in enumerate(groupby(views, attrgetter("excluded"))):
+        having = [(view.platform, view.upstream, item) for view in group for item in view.analytics]
+        name = f"analytics {index}"
+        keys = [(platform, upstream, item.stream) for platform, upstream, item in having]
+        items = [item for _, _, item in having]
+        yield seen.table(name, texts.of(name, STREAM_LABELS, keys), items, excluded=excluded)
 
 
 def _render_families(

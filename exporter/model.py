@@ -334,3 +334,5 @@ class UpstreamView(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     foreign: ForeignMetrics | None = None
     elsewhere: bool = False
     """Other shards poll all of it: nothing is served of it here."""
+    excluded: frozenset[str] = frozenset()
+    """The names of the families of streams that are left out of the exposition."""

@@ -23,6 +23,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from exporter.alerting.silence import rules_that_read
+from exporter.catalogue.exclusion import excluded
 from exporter.config.alerting import AlertingSettings
 from exporter.config.fields import Flag
 from exporter.config.inheritance import handed_down, mapping
@@ -90,7 +92,7 @@ class Settings(BaseSettings):
     def model_post_init(self, context: Any, /) -> None:
         """Keep what reading had to say."""
         super().model_post_init(context)
-        self._warnings = (*registry().warnings, *surroundings().warnings)
+        self._warnings = (*registry().warnings, *surroundings().warnings, *_unread(self))
 
     def redacted_yaml(self) -> str:
         """Everything as it is in effect, without a secret and, under ``stream_label: hash``, without stream ids."""
@@ -124,6 +126,17 @@ class Settings(BaseSettings):
         """Hand the defaults down, and report what concerns several parts together with the errors of each."""
         data = {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}
         return validate_besides(cls.__name__, lambda: validate(handed_down(data)), dict(_cross_errors(data)))
+
+
+def _unread(settings: Settings) -> Iterator[str]:
+    """A word on the rules that go without a family that they read."""
+    for upstream in settings.upstreams:
+        without = excluded(upstream.exclude_families)
+        rules = list(rules_that_read(without, settings.alerting)) if without else []
+        if rules:
+            yield f"upstream {upstream.name}: exclude_families leaves out what these rules of Prometheus read: " + (
+                ", ".join(rules)
+            )
 
 
 def _without_nulls(dumped: Any) -> Any:

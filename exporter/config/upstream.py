@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from exporter.catalogue.exclusion import excluded, near_misses
 from exporter.config.auth import API_KEY, BEARER, LOGIN, NONE, AuthSettings, TlsSettings
 from exporter.config.fields import (
     Between,
@@ -63,6 +64,16 @@ def _stale_after(data: dict[str, Any]) -> float:
     return float(_STALE_INTERVALS * data["interval"])
 
 
+def _of_families(pattern: str) -> str:
+    if not excluded([pattern]):
+        near = near_misses(pattern)
+        raise refuse("a glob that matches families of streams, not of upstreams" + (f", such as {', '.join(near)}" if near else ""))
+    return pattern
+
+
+FamilyPattern = Annotated[Text, AfterValidator(_of_families)]
+
+
 class SharedSettings(Section):
     """What `defaults` gives and every upstream may override."""
 
@@ -107,6 +118,11 @@ class SharedSettings(Section):
     )
     exclude: tuple[Text, ...] = Field(
         default=(), description="Of the discovered streams, none whose name or id matches one of these globs."
+    )
+    exclude_families: tuple[FamilyPattern, ...] = Field(
+        default=(),
+        description="Families of streams that `/metrics` leaves out, by globs on their names, `stream_rendition*`. The "
+        "page and the sidecar still know what they say.",
     )
 
 

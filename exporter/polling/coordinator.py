@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from exporter.catalogue.exclusion import excluded
 from exporter.clock import Clock
 from exporter.config.upstream import UpstreamSettings
 from exporter.instruments import Instruments
@@ -62,6 +63,7 @@ class Coordinator:
         self._labels = {"platform": settings.platform, "upstream": settings.name}
         self.polled = asyncio.Event()
         """Set once a poll has been completed, well or badly."""
+        self._excluded = excluded(settings.exclude_families)
         self._busy = False
         self._elsewhere = False
         self._up: bool | None = None
@@ -254,6 +256,7 @@ class Coordinator:
                 analytics=tuple(figures for figures in self._analytics if now < figures.stale_at),
                 foreign=self._foreign if self._foreign is not None and now < self._foreign.stale_at else None,
                 elsewhere=self._elsewhere,
+                excluded=self._excluded,
             )
         )
 

@@ -22,7 +22,7 @@ def render_histogram(
     shared: list[tuple[tuple[str, ...], SampledHistogram]] = []
     single: list[tuple[tuple[str, ...], SampledHistogram]] = []
     for view in views:
-        for h in view.sampled:
+        for h in view.sampled if family.name not in view.excluded else ():
             if h.family == family.name and h.stream is None:
                 shared.append(((view.platform, view.upstream, h.protocol), h))
             elif h.family == family.name and h.stream is not None:

@@ -20,18 +20,27 @@ class Table(Generic[T]):
     """Objects, and the label text of each."""
 
     def __init__(
-        self, name: str, labels: Sequence[bytes], items: Sequence[T], feeds: frozenset[str] | None = None
+        self,
+        name: str,
+        labels: Sequence[bytes],
+        items: Sequence[T],
+        feeds: frozenset[str] | None = None,
+        excluded: frozenset[str] = frozenset(),
     ) -> None:
-        """``name``: whose label texts they are; ``feeds``: what the objects' platform can say, None: anything."""
+        """``name``: whose label texts they are; ``feeds``: what the objects' platform can say, None: anything.
+
+        ``excluded``: the names of families that are left out.
+        """
         self.name = name
         self.labels = labels
         self.items = items
         self.feeds = feeds
+        self.excluded = excluded
         self._parts: dict[str, Sequence[object]] = {"": items}
 
     def lines(self, family: ViewFamily[T], texts: KeptTexts) -> Lines:
         """The lines of a family."""
-        if not family.is_fed(self.feeds):
+        if family.name in self.excluded or not family.is_fed(self.feeds):
             return NONE
         if family.value is not None:
             column = self.column(family.path) if family.path else list(map(family.value, self.items))
@@ -60,7 +69,7 @@ class Table(Generic[T]):
         """The rows in tables of no more than ``size``."""
         for start in range(0, len(self.items), size):
             part = slice(start, start + size)
-            yield Table(f"{self.name} {start}", self.labels[part], self.items[part], self.feeds)
+            yield Table(f"{self.name} {start}", self.labels[part], self.items[part], self.feeds, self.excluded)
 
     def column(self, path: str) -> list[Any]:
         """An attribute of all the objects; of those of their parts (``sample``) that are read again and again."""
@@ -74,7 +83,8 @@ class Table(Generic[T]):
         wanted = self.column(path)
         if all(wanted):
             return self
-        return Table(self.name, list(compress(self.labels, wanted)), list(compress(self.items, wanted)), self.feeds)
+        labels, items = list(compress(self.labels, wanted)), list(compress(self.items, wanted))
+        return Table(self.name, labels, items, self.feeds, self.excluded)
 
 
 class Seen:
@@ -85,17 +95,22 @@ class Seen:
         self._seen: set[bytes] = set()
 
     def table(
-        self, name: str, labels: Sequence[bytes], items: Sequence[T], feeds: frozenset[str] | None = None
+        self,
+        name: str,
+        labels: Sequence[bytes],
+        items: Sequence[T],
+        feeds: frozenset[str] | None = None,
+        excluded: frozenset[str] = frozenset(),
     ) -> Table[T]:
         """A table of these objects, but for those whose label text an earlier one has."""
         new = set(labels)
         if len(new) == len(labels) and self._seen.isdisjoint(new):
             self._seen |= new
-            return Table(name, labels, items, feeds)
+            return Table(name, labels, items, feeds, excluded)
         first: dict[bytes, Any] = {}
         for text, item in zip(labels, items, strict=True):
             if text not in self._seen:
                 first.setdefault(text, item)
         self._seen |= new
         self._rendering.duplicates += len(labels) - len(first)
-        return Table(name, list(first), list(first.values()), feeds)
+        return Table(name, list(first), list(first.values()), feeds, excluded)

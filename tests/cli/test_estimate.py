@@ -39,6 +39,16 @@ def test_each_upstream_has_its_line_and_the_sum_is_theirs(capsys: pytest.Capture
     assert total.split()[:2] == ["total", "63"]
 
 
+def test_what_is_left_out_is_not_counted() -> None:
+    def of_studio() -> int:
+        return estimate(load(Path("config.yaml"), {}), 20)[1].series
+
+    whole = of_studio()
+    with Path("config.yaml").open("a") as file:
+        file.write("defaults: {exclude_families: [stream_viewers]}\n")
+    assert of_studio() == whole - 20
+
+
 def test_more_streams_than_are_made_up_count_in_proportion() -> None:
     settings = load(Path("config.yaml"), {})
     few, many = (estimate(settings, streams)[1] for streams in (400, 4000))

@@ -17,8 +17,8 @@ from exporter.foreign import ForeignTexts
 from exporter.model import PlatformMetric, SampledHistogram, UpstreamView
 from exporter.textformat import bound, heading, label_text, number
 
-Row = tuple[str, Any]
-"""The label text of an object, and the object to read."""
+Row = tuple[str, Any, frozenset[str]]
+"""The label text of an object, the object to read, and the families that are left out of it."""
 
 
 @dataclass
@@ -40,7 +40,9 @@ class Plain:
 
     def lines(self, family: ViewFamily[Any], rows: Iterable[Row]) -> Iterator[str]:
         common = len(STREAM_LABELS) if family.part is Part.STREAMS else len(UPSTREAM_LABELS)
-        for labels, item in rows:
+        for labels, item, excluded in rows:
+            if family.name in excluded:
+                continue
             seen: set[str] = set()
             for own, value in samples_of(family, item):
                 own_text = label_text(family.labels[common:], own)
@@ -53,20 +55,20 @@ class Plain:
                 seen.add(own_text)
                 yield f"{family.name}{{{labels}{',' if own else ''}{own_text}}} {text}\n"
 
-    def rows(self, names: Sequence[str], objects: Iterable[tuple[tuple[str, ...], Any]]) -> list[Row]:
+    def rows(self, names: Sequence[str], objects: Iterable[tuple[tuple[str, ...], Any, frozenset[str]]]) -> list[Row]:
         """Objects with their label text, but for those whose text an earlier one has."""
-        first: dict[str, Any] = {}
-        for values, item in objects:
+        first: dict[str, Row] = {}
+        for values, item, excluded in objects:
             text = label_text(names, values)
             self.duplicates += text in first
-            first.setdefault(text, item)
-        return list(first.items())
+            first.setdefault(text, (text, item, excluded))
+        return list(first.values())
 
     def histogram(self, family: SampledFamily, views: Sequence[UpstreamView]) -> None:
         shared: list[tuple[str, SampledHistogram]] = []
         single: list[tuple[str, SampledHistogram]] = []
         for view in views:
-            for h in view.sampled:
+            for h in view.sampled if family.name not in view.excluded else ():
                 common = (view.platform, view.upstream)
                 if h.family == family.name and h.stream is None:
                     shared.append((label_text((*UPSTREAM_LABELS, "protocol"), (*common, h.protocol)), h))
@@ -100,7 +102,7 @@ def plain(views: Sequence[UpstreamView], *, upstreams: bool = True) -> Plain:
     streams = made.rows(
         STREAM_LABELS,
         (
-            ((state.identity.platform, state.identity.upstream, state.identity.stream), state)
+            ((state.identity.platform, state.identity.upstream, state.identity.stream), state, view.excluded)
             for view in views
             for state in view.streams
         ),
@@ -116,7 +118,7 @@ def plain(views: Sequence[UpstreamView], *, upstreams: bool = True) -> Plain:
 
 
 def _upstreams(made: Plain, views: Sequence[UpstreamView]) -> None:
-    rows = made.rows(UPSTREAM_LABELS, (((view.platform, view.upstream), view) for view in views))
+    rows = made.rows(UPSTREAM_LABELS, (((view.platform, view.upstream), view, view.excluded) for view in views))
     for family in UPSTREAM_FAMILIES:
         made.family(family, rows)
     dropped = made.foreign.merged(views).dropped
@@ -126,7 +128,7 @@ def _upstreams(made: Plain, views: Sequence[UpstreamView]) -> None:
         FOREIGN_SERIES_DROPPED.help,
         [
             f"{FOREIGN_SERIES_DROPPED.name}{{{labels}}} {dropped[view.platform, view.upstream]}\n"
-            for labels, view in rows
+            for labels, view, _ in rows
             if view.foreign is not None
         ],
     )
@@ -135,14 +137,15 @@ def _upstreams(made: Plain, views: Sequence[UpstreamView]) -> None:
 def _analytics(made: Plain, views: Sequence[UpstreamView], streams: Sequence[Row]) -> None:
     figures = made.rows(
         STREAM_LABELS,
-        (((view.platform, view.upstream, one.stream), one) for view in views for one in view.analytics),
+        (((view.platform, view.upstream, one.stream), one, view.excluded) for view in views for one in view.analytics),
     )
     for family in ANALYTICS_FAMILIES:
         made.family(family, figures)
     numbers: dict[str, list[PlatformMetric]] = {}
-    for labels, state in streams:
-        if state.sample.platform_metrics:
+    for labels, state, excluded in streams:
+        if state.sample.platform_metrics and PLATFORM_METRIC.name not in excluded:
             numbers.setdefault(labels, []).extend(state.sample.platform_metrics)
-    for labels, one in figures:
-        numbers.setdefault(labels, []).extend(one.platform_metrics)
-    made.family(PLATFORM_METRIC, numbers.items())
+    for labels, one, excluded in figures:
+        if PLATFORM_METRIC.name not in excluded:
+            numbers.setdefault(labels, []).extend(one.platform_metrics)
+    made.family(PLATFORM_METRIC, ((labels, one, frozenset()) for labels, one in numbers.items()))

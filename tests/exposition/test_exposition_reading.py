@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from exporter.catalogue.analytics import ANALYTICS_FAMILIES, PLATFORM_METRIC
+from exporter.catalogue.exclusion import EXCLUDABLE
 from exporter.catalogue.family import Kind, ViewFamily
 from exporter.catalogue.sampled import SAMPLED_FAMILIES
 from exporter.catalogue.streams import STREAM_FAMILIES
@@ -242,8 +244,14 @@ def test_equal_sample_for_sample_to_prometheus_client(views: tuple[UpstreamView,
     assert rendering.series == len(read(ours))
 
 
+LESS = st.tuples(VIEWS, st.tuples(*[st.frozensets(st.sampled_from(EXCLUDABLE), max_size=30)] * 2)).map(
+    lambda both: tuple(msgspec.structs.replace(view, excluded=without) for view, without in zip(*both, strict=False))
+)
+"""Without some of their families."""
+
+
 @settings(deadline=None, max_examples=300)
-@given(VIEWS)
+@given(VIEWS | LESS)
 def test_byte_for_byte_as_in_the_plain_way(views: tuple[UpstreamView, ...]) -> None:
     rendering, reference = rendered(*views), plain(views)
     assert rendering.text.decode() == reference.text
@@ -256,7 +264,7 @@ def test_the_same_bytes_with_texts_that_are_kept() -> None:
     texts = LabelTexts()
 
     @settings(deadline=None, max_examples=150)
-    @given(VIEWS)
+    @given(VIEWS | LESS)
     def check(views: tuple[UpstreamView, ...]) -> None:
         assert rendered(*views, texts=texts).text.decode() == plain(views).text
 
