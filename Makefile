@@ -57,6 +57,7 @@ generate: $(READY) ## the pages that are made from the code
 	@$(BIN)/stream-exporter dashboards --output-dir dashboards
 	@$(BIN)/stream-exporter rules --output-dir alerts
 	@$(BIN)/python -m tests.alerting.rule_cases alerts/tests
+	@$(BIN)/python -m tests.interface.listed
 
 reliability: $(READY) ## the table of docs/reliability.md, from a run of all faults
 	@$(BIN)/python -m tests.faults.reliability

@@ -1,0 +1,59 @@
+"""What users have written into files, scripts and pages of their own goes on working: see the lists beside this."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+from aiohttp.test_utils import make_mocked_request
+
+from exporter.model import StreamSample, StreamState
+from exporter.web.alerts import AlertsApi
+from exporter.web.entries import stream_facts
+from tests.interface.listed import ANSWERS, CONFIGURATION, FLAGS, changes, configuration_keys, flags, json_keys
+from tests.page.serving import serving
+from tests.page.views import stream, view
+from tests.sidecar.watching import UNHEALTHY, watching
+
+
+def test_no_key_of_the_configuration_goes_away_unnoticed() -> None:
+    assert changes(CONFIGURATION, configuration_keys()) == ""
+
+
+def test_no_command_or_flag_goes_away_unnoticed() -> None:
+    assert changes(FLAGS, flags()) == ""
+
+
+async def test_no_key_of_an_answer_goes_away_unnoticed(tmp_path: Path) -> None:
+    """Those of /api/v1/streams are tests/page/keys.txt."""
+    found = {f"/api/v1/alerts {key}" for key in await alert_keys()}
+    async with serving(tmp_path) as served:
+        served.service.store.publish(view([stream("one", live=True)]))
+        for path in ("/api/v1/stream?upstream=edge&stream=one", f"/api/v1/history?stream={quote('edge/one')}"):
+            keys = json_keys(await served.get(path))
+            found |= {f"{path.partition('?')[0]} {key}" for key in keys if not key.startswith("stream.")}
+    found |= {f"/api/v1/stream stream.{key}" for key in facts()}
+    assert changes(ANSWERS, found) == ""
+
+
+def facts() -> Iterable[str]:
+    """The keys of a stream of which everything is known."""
+    everything: dict[str, Any] = dict.fromkeys(StreamSample.__struct_fields__, "a")
+    known: dict[str, Any] = dict.fromkeys(set(StreamState.__struct_fields__) - {"identity", "sample"}, 1)
+    return stream_facts(stream("one", sample=StreamSample(**everything), **known))
+
+
+async def alert_keys() -> Iterator[str]:
+    """Of alerts of every phase; their labels and annotations are told by other tests."""
+    async with watching(thresholds={"StreamUnhealthy": {"for": "0s"}}) as running:
+        await running.publish(UNHEALTHY)
+        await running.settled()
+        await running.pass_time(15)
+        answer = await AlertsApi(running.sidecar).handle(make_mocked_request("GET", "/api/v1/alerts"))
+        assert isinstance(answer.body, bytes)
+        data = msgspec.json.decode(answer.body)
+    keys = list(json_keys(data))
+    return (key for key in keys if not key.startswith(("data.alerts[].labels.", "data.alerts[].annotations.")))
