@@ -11,10 +11,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from aiohttp.typedefs import Handler, Middleware
 
 from exporter.alerting.sidecar import Sidecar
 from exporter.config.loading import load
@@ -104,7 +106,7 @@ class Life:
 async def living(directory: Path, streams: int = 60) -> AsyncIterator[Life]:
     """An exporter with a sidecar, over a fleet of so many streams."""
     clock, fleet = HurriedClock(), Fleet(streams)
-    platforms = web.Application()
+    platforms = web.Application(middlewares=[_one_odd_session(fleet)])
     platforms.add_subapp("/simulator", make_simulator(World(fleet, clock)))
     with running_alertmanager(directory) as alertmanager:
         async with TestServer(platforms) as simulator:
@@ -119,6 +121,27 @@ async def living(directory: Path, streams: int = 60) -> AsyncIterator[Life]:
                 yield Life(fleet, clock, service, alertmanager)
             finally:
                 await service.stop()
+
+
+def _one_odd_session(fleet: Fleet) -> Middleware:
+    """A session of WAVE that is refused every third time, and another third has a field of the wrong type.
+
+    The simulator has no such faults; and the session is never lost for long.
+    """
+    path = f"/sessions/{fleet.of(Platform.WAVE)[0].id}"
+    turns = cycle(("answered", "refused", "odd"))
+
+    @web.middleware
+    async def spoil(request: web.Request, handler: Handler) -> web.StreamResponse:
+        turn = next(turns) if request.path.endswith(path) else "answered"
+        if turn == "refused":
+            return web.Response(status=403)
+        answer = await handler(request)
+        if turn == "odd" and isinstance(answer, web.Response) and answer.status == 200:
+            return web.json_response(json.loads(answer.text or "") | {"viewers": "several"})
+        return answer
+
+    return spoil
 
 
 async def _settled(service: Service, clock: HurriedClock) -> None:
