@@ -113,6 +113,11 @@ class Soak:
             )
         )
 
+    def is_up(self) -> bool:
+        """Whether every upstream is."""
+        self.look()
+        return self.samples[-1].up == dict.fromkeys(UPSTREAMS, 1.0)
+
     def forget(self) -> None:
         """What was seen so far belongs to the warm-up."""
         del self.samples[:-1]
@@ -225,12 +230,8 @@ def soaking(streams: int, directory: Path, seed: int) -> Iterator[tuple[Soak, Fa
         with Exporter(arguments, directory, ("-W", "always", "-c", TELLING_ITS_TASKS)) as process:
             soak = Soak(Watch(process, f"http://127.0.0.1:{process.port}"))
 
-            def all_up() -> bool:
-                soak.look()
-                return soak.samples[-1].up == dict.fromkeys(UPSTREAMS, 1.0)
-
             wait_until(lambda: answers(f"{soak.watch.url}/-/ready"), "all are polled", 120)
-            wait_until(all_up, "all are up", 300, otherwise=lambda: process.said)
+            wait_until(soak.is_up, "all are up", 300, otherwise=lambda: process.said)
             yield soak, Faults(fleet, _faults(port).removesuffix("/faults"), seed)
 
 
