@@ -67,7 +67,8 @@ def _stale_after(data: dict[str, Any]) -> float:
 def _of_families(pattern: str) -> str:
     if not excluded([pattern]):
         near = near_misses(pattern)
-        raise refuse("a glob that matches families of streams, not of upstreams" + (f", such as {', '.join(near)}" if near else ""))
+        such_as = f", such as {', '.join(near)}" if near else ""
+        raise refuse(f"a glob that matches families of streams, not of upstreams{such_as}")
     return pattern
 
 

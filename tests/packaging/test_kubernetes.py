@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import yaml
 from exporter import __version__
 from exporter.alerting.promql import DEFAULT_SELECTOR
 from exporter.cli import main
+from exporter.sharding import Shard, parse_shard
 from exporter.web.listening import DEFAULT_LISTEN_ADDRESS
 from tests.alerting.promtool_runs import ALERTS
 from tools import prometheus_rule
@@ -106,15 +108,25 @@ def test_it_is_the_image_of_this_version(container: dict[str, Any]) -> None:
     assert container["image"] == f"stream-exporter:{__version__}"
 
 
+def test_there_is_a_pod_for_each_shard(container: dict[str, Any]) -> None:
+    stateful = read("statefulset.yaml")
+    replicas, name = stateful["spec"]["replicas"], stateful["metadata"]["name"]
+    (flag,) = (argument for argument in container["args"] if argument.startswith("--shard="))
+    shards = [parse_shard(flag.removeprefix("--shard="), f"{name}-{ordinal}") for ordinal in range(replicas)]
+    assert shards == [Shard(ordinal, replicas) for ordinal in range(replicas)]
+
+
 def test_the_configuration_is_valid(
-    container: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    container: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (file,) = read("configmap.yaml")["data"].items()
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
-    assert container["args"] == [f"--config.file={mounts['configuration']}/{file[0]}"]
+    assert container["args"][0] == f"--config.file={mounts['configuration']}/{file[0]}"
     for secret in re.findall(rf"{mounts['secrets']}/([\w-]+)", file[1]):
         (tmp_path / secret).write_text("not-a-real-secret\n")
         (tmp_path / secret).chmod(0o440)
     (tmp_path / "config.yaml").write_text(file[1].replace(mounts["secrets"], str(tmp_path)))
-    assert main(["--config.file", str(tmp_path / "config.yaml"), "--config.check"]) == 0
+    others = container["args"][1:]
+    monkeypatch.setattr(socket, "gethostname", lambda: f"{read('statefulset.yaml')['metadata']['name']}-0")
+    assert main(["--config.file", str(tmp_path / "config.yaml"), *others, "--config.check"]) == 0
     assert "warning" not in capsys.readouterr().out
