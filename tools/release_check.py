@@ -1,8 +1,9 @@
 """What a release needs and a test run does not: ``make release-check``.
 
 Builds sdist and wheel into ``dist/``, installs the wheel with the lock, checks the licences, writes the bill of
-materials beside them, and asks the advisory services about every locked version. The latter needs the network; where no
-service answers, that is said, and the check fails: a release is not made in the dark.
+materials beside them, lints the Dockerfile, and asks the advisory services about every locked version. The latter needs
+the network; where no service answers, that is said, and the check fails: a release is not made in the dark. Every check
+is made whatever came of the others, and the last lines say what is in the way.
 """
 
 from __future__ import annotations
@@ -28,12 +29,22 @@ def main() -> int:
     print(f"bill of materials: {materials.relative_to(CHECKOUT)}")
     foreign = foreign_licenses(distribution)
     print("licences: " + ("all allowed" if not foreign else f"not allowed: {'; '.join(foreign)}"))
-    audited = audit()
-    return 0 if audited and not foreign else 1
+    in_the_way = [*(f"licence: {package}" for package in foreign), *lint(), *audit()]
+    print("release-check:", "nothing is in the way" if not in_the_way else "NOT passed")
+    for reason in in_the_way:
+        print(f"- {reason}")
+    return 1 if in_the_way else 0
 
 
-def audit() -> bool:
-    """Whether a service answers, and knows of nothing against a locked version."""
+def lint() -> list[str]:
+    """What hadolint finds in the Dockerfile."""
+    done = subprocess.run([tool("hadolint"), CHECKOUT / "Dockerfile"], capture_output=True, text=True, check=False)
+    print("Dockerfile: " + ("nothing found" if not done.returncode else "see below"))
+    return [f"Dockerfile: {line}" for line in (done.stdout + done.stderr).splitlines()]
+
+
+def audit() -> list[str]:
+    """What a service knows against a locked version, or that none answers."""
     for service in SERVICES:
         # strict: a package that the service does not know is no package without vulnerabilities
         options = ("--strict", "--disable-pip", "--require-hashes", "--progress-spinner=off")
@@ -43,9 +54,11 @@ def audit() -> bool:
         # It ends with 1 for what it found and for what it could not do; only the first makes a table
         if done.returncode == 0 or done.stdout.strip():
             print(f"advisories ({service}): {said}")
-            return done.returncode == 0
-        print(f"advisories ({service}): no answer: {(said.splitlines() or ['?'])[-1]}", file=sys.stderr)
-    return False
+            return [f"advisories ({service}): see above"] if done.returncode else []
+        print(f"advisories ({service}): no answer: {(said.splitlines() or ['?'])[-1][:200]}")
+    services = ", ".join(SERVICES)
+    unknown = f"no advisory service answers here ({services}): known vulnerabilities of the locked versions"
+    return [f"{unknown} were not looked for. Run it again where one is reached; all other checks are made."]
 
 
 if __name__ == "__main__":
