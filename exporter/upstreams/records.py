@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -123,7 +124,8 @@ class Record:
         if not isinstance(value, str) or len(value) > MAX_TEXT:
             self._drop(name)
             return ""
-        return value
+        # the same words come with every poll, and many for every stream
+        return sys.intern(value)
 
     def texts(self, name: str) -> tuple[str, ...] | None:
         """A list of texts; those that are none, or too long, are left out of it."""

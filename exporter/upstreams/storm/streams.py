@@ -5,6 +5,7 @@ Source: Storm Streaming Server 3.x, RESTful API, pages Stream, Stream List (Batc
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import msgspec
@@ -41,7 +42,7 @@ class FoundStream(msgspec.Struct, frozen=True, gc=False):
 
 def stream_id(application: str, key: str) -> str:
     """The identity: Storm's own ``id`` is not unique across applications."""
-    return f"{application}/{key}"
+    return sys.intern(f"{application}/{key}")
 
 
 def read_stream(record: Record, *, application: str = "", key: str = "") -> FoundStream | None:
