@@ -133,12 +133,15 @@ def _one_odd_session(fleet: Fleet) -> Middleware:
 
     @web.middleware
     async def spoil(request: web.Request, handler: Handler) -> web.StreamResponse:
-        turn = next(turns) if request.path.endswith(path) else "answered"
-        if turn == "refused":
-            return web.Response(status=403)
         answer = await handler(request)
-        if turn == "odd" and isinstance(answer, web.Response) and answer.status == 200:
-            return web.json_response(json.loads(answer.text or "") | {"viewers": "several"})
+        if not request.path.endswith(path) or answer.status != 200 or not isinstance(answer, web.Response):
+            return answer
+        # the headers, the simulator's time among them, stay
+        match next(turns):
+            case "refused":
+                answer.set_status(403)
+            case "odd":
+                answer.text = json.dumps(json.loads(answer.text or "") | {"viewers": "several"})
         return answer
 
     return spoil
