@@ -197,7 +197,8 @@ class Record:
 def _finite(value: object, scale: float, text_ok: bool) -> float | None:
     if text_ok and isinstance(value, str) and _NUMBER.fullmatch(value):
         value = float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    # of JSON there are no subclasses but bool, which is no number
+    if type(value) is not float and type(value) is not int:
         return None
     try:
         result = value * scale
