@@ -8,9 +8,9 @@ import math
 import os
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -110,7 +110,16 @@ def _run(arguments: list[str]) -> int:
         app = make_app(service, options=_web_options(options), security=security)
         await serve(service, app, sockets, ssl_context)
 
-    asyncio.run(run())
+    return _live(run())
+
+
+def _live(life: Coroutine[Any, Any, None]) -> int:
+    """Run to the end. A traceback goes the way of the log, which knows what must not be said."""
+    try:
+        asyncio.run(life)
+    except Exception:
+        log.exception("ended by an error of its own")
+        return 1
     return 0
 
 
@@ -170,8 +179,7 @@ def _demo(arguments: list[str]) -> int:
     plan = demo.Plan(
         streams=options.streams, seed=options.seed, speed=options.speed, output_directory=options.output_dir
     )
-    asyncio.run(demo.run(plan, sockets, web_options=_web_options(options), security=security))
-    return 0
+    return _live(demo.run(plan, sockets, web_options=_web_options(options), security=security))
 
 
 def _metrics(arguments: list[str]) -> int:

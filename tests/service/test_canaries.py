@@ -19,7 +19,8 @@ from tests.processes import GENEROUS_SECONDS, Exporter, exporter
 
 TOKEN, PASSWORD, API_KEY, HASH_KEY = "canary-token-1", "canary-password-2", "canary-apikey-3", "canary-hashkey-4"
 STREAM_KEY, USERINFO = "canary-streamkey-5", "canary-userinfo-6"
-CANARIES = (TOKEN, PASSWORD, API_KEY, HASH_KEY, STREAM_KEY, USERINFO)
+ALERT_TOKEN, ALERT_HEADER = "canary-alerttoken-7", "canary-alertheader-8"
+CANARIES = (TOKEN, PASSWORD, API_KEY, HASH_KEY, STREAM_KEY, USERINFO, ALERT_TOKEN, ALERT_HEADER)
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -45,7 +46,8 @@ class Echo(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
-        self._answer(401, {"message": f"wrong: {body}"})
+        sent = " ".join(self.headers.values())
+        self._answer(401, {"message": f"wrong: {body} {sent}"})
 
     def _answer(self, status: int, data: Any) -> None:
         body = json.dumps(data).encode()
@@ -74,6 +76,12 @@ def configured(echo: str) -> dict[str, Any]:
     hashed = {"stream_label": "hash", "stream_hash_key": HASH_KEY}
     return {
         "defaults": {"interval": "1s"},
+        "alerting": {
+            "alertmanagers": [
+                {"url": f"{echo}/am", "auth": {"bearer_token": ALERT_TOKEN}, "headers": {"X-Scope-OrgID": ALERT_HEADER}}
+            ],
+            "state_file": "alerts.json",
+        },
         "upstreams": [
             {"name": "bearer", "platform": "livepeer", "url": f"{echo}/lp", "auth": {"bearer_token": TOKEN}},
             {
@@ -134,6 +142,31 @@ def _wait_for_polls(process: Exporter) -> None:
         text = process.ask("/metrics?collect[]=upstreams")[1]
         missing -= set(re.findall(r'^stream_upstream_up\{.*upstream="(\w+)"\}', text, re.MULTILINE))
     assert not missing
+    # the sidecar has been refused too
+    while time.monotonic() < deadline:
+        text = process.ask("/metrics?collect[]=exporter")[1]
+        if re.search(r"^stream_exporter_notifications_errors_total\{.*\} [1-9]", text, re.MULTILINE):
+            return
+    raise AssertionError(process.said)
+
+
+DYING = f"""
+import sys
+from exporter import cli
+from exporter.service import Service
+async def start(self):
+    raise RuntimeError("{TOKEN}")
+Service.start = start
+sys.exit(cli.main())
+"""
+
+
+def test_what_it_dies_of_does_not_show_it_either(echo: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(configured(echo)))
+    with Exporter(["--web.listen-address", "127.0.0.1:0"], tmp_path, ("-c", DYING)) as process:
+        assert process.ended() == 1
+        assert "Traceback" in process.said
+        no_canary(process.said)
 
 
 @pytest.mark.parametrize(
