@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from exporter.alerting.evaluator import Alert, AlertKey, Phase
-from exporter.alerting.memory import FILE_NAME, Memory, default_state_file, restored
+from exporter.alerting.memory import FILE_NAME, VERSION, Memory, default_state_file, restored
 from exporter.sidecar_instruments import SidecarInstruments
 from tests.fakes import FakeClock
 from tests.sidecar.alertmanagers import turns
 
 NOW = FakeClock().now()
+STATE_FILES = Path(__file__).parent / "state_files"
 
 times = st.floats(0, NOW)
 texts = st.text(max_size=20).filter(lambda text: text.isprintable())
@@ -132,6 +133,16 @@ async def test_a_broken_file_is_put_aside(tmp_path: Path, content: str, said: st
     assert json.loads(path.read_text())["alerts"] == []
 
 
+@pytest.mark.parametrize("version", range(1, VERSION + 1))
+def test_a_file_of_each_version_that_there_ever_was_is_read(version: int) -> None:
+    """Committed as that version wrote it: whoever raises VERSION adds a file here, and goes on reading the others."""
+    known = restored((STATE_FILES / f"version-{version}.json").read_bytes(), NOW)
+    assert {found.phase for found in known} == set(Phase)
+    (firing,) = [found for found in known if found.phase is Phase.FIRING]
+    assert firing.key == AlertKey("StreamUnhealthy", "studio", "main-stage")
+    assert (firing.active_at, firing.fired_at) == (NOW - 600, NOW - 480)
+
+
 async def test_a_file_that_cannot_be_read_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "alerts.json"
     path.mkdir()
@@ -206,8 +217,8 @@ async def test_a_place_that_cannot_be_written_is_told_once(tmp_path: Path) -> No
     ]
 
 
-async def test_a_full_disk_costs_nothing_but_the_memory() -> None:
-    """/dev/full takes everything and keeps nothing."""
+async def test_a_place_that_can_never_be_costs_nothing_but_the_memory() -> None:
+    """Below a device there are no files. A full disk is tried on a process: tests/process/."""
     running = Remembering(Path("/dev/full/alerts.json"), alert())
     with structlog.testing.capture_logs() as logs:
         assert running.memory.open()
