@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 from exporter.catalogue.analytics import ANALYTICS_FAMILIES, PLATFORM_METRIC
-from exporter.catalogue.family import Family
+from exporter.catalogue.family import Family, ViewFamily
 from exporter.catalogue.sampled import SAMPLED_FAMILIES
 from exporter.catalogue.streams import STREAM_FAMILIES
 
@@ -23,6 +23,13 @@ def excluded(patterns: Iterable[str]) -> frozenset[str]:
     """The names of the families that one of these globs matches."""
     patterns = tuple(patterns)
     return frozenset(name for name in EXCLUDABLE if any(fnmatchcase(name, pattern) for pattern in patterns))
+
+
+def said(names: Iterable[str], feeds: frozenset[str]) -> frozenset[str]:
+    """Those of these families that there would be on a platform that feeds these fields."""
+    names = frozenset(names)
+    families = (family for family in _FAMILIES if family.name in names)
+    return frozenset(f.name for f in families if not isinstance(f, ViewFamily) or f.is_fed(feeds))
 
 
 def near_misses(pattern: str) -> list[str]:

@@ -24,7 +24,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from exporter.alerting.silence import rules_that_read
-from exporter.catalogue.exclusion import excluded
+from exporter.catalogue.exclusion import excluded, said
 from exporter.config.alerting import AlertingSettings
 from exporter.config.fields import Flag
 from exporter.config.inheritance import handed_down, mapping
@@ -131,7 +131,7 @@ class Settings(BaseSettings):
 def _unread(settings: Settings) -> Iterator[str]:
     """A word on the rules that go without a family that they read."""
     for upstream in settings.upstreams:
-        without = excluded(upstream.exclude_families)
+        without = said(excluded(upstream.exclude_families), registry().platforms[upstream.platform].feeds)
         rules = list(rules_that_read(without, settings.alerting)) if without else []
         if rules:
             yield f"upstream {upstream.name}: exclude_families leaves out what these rules of Prometheus read: " + (

@@ -72,6 +72,15 @@ def test_a_warning_names_the_rules_that_read_it(tmp_path: Path) -> None:
     )
 
 
+def test_no_word_on_what_the_platform_never_says(tmp_path: Path) -> None:
+    text = """
+        defaults: {exclude_families: [stream_health_condition]}
+        upstreams: [{name: a, platform: PLATFORM, url: "http://127.0.0.1:9", auth: {bearer_token: canary-token}}]
+    """
+    assert len(loaded(tmp_path, text.replace("PLATFORM", "livepeer")).warnings) == 1
+    assert loaded(tmp_path, text.replace("PLATFORM", "storm")).warnings == ()
+
+
 def test_the_sidecar_reads_the_model() -> None:
     assert "StreamExpectedOffline" in set(rules_that_read({"stream_live"}, AlertingSettings()))
     assert "StreamExpectedOffline" not in set(rules_that_read({"stream_live"}, ALERTMANAGERS))
