@@ -108,6 +108,8 @@ def _run(arguments: list[str]) -> int:
         origin = options.external or Origin(reachable_address(sockets[0]), is_tls=ssl_context is not None)
         service = Service(settings, load=load_file, page_url=origin.page_url, shard=options.shard)
         app = make_app(service, options=_web_options(options), security=security)
+        if options.shard != SINGLE:
+            log.info("polling one shard of the streams", shard=str(options.shard))
         await serve(service, app, sockets, ssl_context)
 
     return _live(run())

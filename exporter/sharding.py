@@ -99,7 +99,9 @@ class Portion:
 
     def choice(self, configured: Iterable[StreamSettings]) -> Choice:
         """Whether any stream is polled here, where these are configured."""
-        own = {} if self.is_whole else {stream.id: self.has_configured(stream) for stream in configured}
+        if self.is_whole:
+            return _all
+        own = {stream.id: self.has_configured(stream) for stream in configured}
 
         def chosen(stream_id: str, name: str = "") -> bool:
             known = own.get(stream_id)
@@ -117,6 +119,10 @@ class Portion:
             known = owner(self._upstream, name, self._shard.count) == self._shard.ordinal
             self._known[name] = known
         return known
+
+
+def _all(_stream_id: str, _name: str = "", /) -> bool:
+    return True
 
 
 WHOLE: Final = Portion()
