@@ -20,6 +20,7 @@ from exporter.collecting import spare_what_stays
 from exporter.config.loading import ConfigError
 from exporter.service import Service
 from exporter.tracebacks import describe
+from exporter.web.accepting import tell_once_in_a_while
 from exporter.web.listening import address_of
 from exporter.web.requests import Runner
 
@@ -56,6 +57,7 @@ async def serve(
     loop.add_signal_handler(signal.SIGHUP, reload)
     for number in _STOPS:
         loop.add_signal_handler(number, _stop, loop, stopping, number)
+    tell_once_in_a_while(loop)
     runner = Runner(app, shutdown_timeout=_SCRAPES_END_WITHIN_SECONDS)
     await runner.setup()
     try:

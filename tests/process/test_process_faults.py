@@ -260,12 +260,18 @@ def test_without_descriptors_polls_say_why_and_metrics_are_answered(exporter: Ru
     before = metric(exporter.scrape(), failed) or 0.0
     said = len(process.said)
     exporter.limit(resource.RLIMIT_NOFILE, in_use - 3)
-    try:
-        exporter.wait(failed, lambda now: now >= before + 2, "polls fail")
-        assert metric(exporter.scrape(), UP) == 0
-    finally:
-        exporter.limit(resource.RLIMIT_NOFILE, None)
+    with socket.create_connection(("127.0.0.1", process.port), timeout=GENEROUS_SECONDS) as waiting:
+        try:
+            waiting.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            exporter.wait(failed, lambda now: now >= before + 2, "polls fail")
+            assert metric(exporter.scrape(), UP) == 0
+        finally:
+            exporter.limit(resource.RLIMIT_NOFILE, None)
+        # who came meanwhile is taken as soon as there is room
+        assert waiting.recv(100).startswith(b"HTTP/1.1 200 OK")
     told = process.said[said:]
+    assert told.count("no new connection can be accepted") == 1
+    assert "logger=asyncio" not in told
     assert "Too many open files" in told
     exporter.wait(UP, lambda up: up == 1, "it is up again")
     # a new connection is taken too
