@@ -241,6 +241,10 @@ class StreamSample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         )
 
 
+DEPARTURE_FEEDS = frozenset({"end_timestamp_seconds"})
+"""The fields of ``StreamSample`` that ``departed`` fills in, whatever the platform can say."""
+
+
 class UpstreamSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """What one successful poll of an upstream brought."""
 

@@ -17,7 +17,15 @@ from exporter.catalogue.exclusion import excluded
 from exporter.clock import Clock
 from exporter.config.upstream import UpstreamSettings
 from exporter.instruments import Instruments
-from exporter.model import Analytics, ForeignMetrics, Reason, StreamState, UpstreamSnapshot, UpstreamView
+from exporter.model import (
+    DEPARTURE_FEEDS,
+    Analytics,
+    ForeignMetrics,
+    Reason,
+    StreamState,
+    UpstreamSnapshot,
+    UpstreamView,
+)
 from exporter.polling.schedule import Schedule
 from exporter.polling.tracker import Tracker
 from exporter.sampling import SampledHistograms
@@ -239,7 +247,7 @@ class Coordinator:
                 upstream=self.settings.name,
                 host=self.settings.host,
                 health_score=self.platform.health_score,
-                feeds=self.platform.feeds,
+                feeds=self.platform.feeds | DEPARTURE_FEEDS,
                 version=self._version,
                 up=self._up,
                 streams=self.tracker.states(),
