@@ -25,6 +25,8 @@ STREAMS_PER_STEP = 100
 START_TOLERANCE_SECONDS = 1.0
 """Start times of one publish may differ by rounding; those of two do not come this close."""
 ABSENT_POLLS_OF_A_PAGED_LIST = 2
+WANTED_KEPT = 1000
+"""So many answers about streams that are no more may be remembered, besides twice those that are."""
 
 
 class Tracked(msgspec.Struct, gc=False):
@@ -148,6 +150,8 @@ class Tracker:
         """The samples of this portion that include, exclude and ``max_streams`` let through."""
         if not self._portion.is_whole:
             samples = [sample for sample in samples if self._is_ours(sample.id, sample.name)]
+        if len(self._wanted) > 2 * len(samples) + WANTED_KEPT:
+            self._wanted.clear()
         wanted = [sample for sample in samples if sample.id in self._configured or self._is_wanted(sample)]
         excess = len(wanted) - self._settings.max_streams
         self.dropped = max(0, excess)

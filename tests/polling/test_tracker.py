@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from exporter.config.upstream import StreamSettings, UpstreamSettings
 from exporter.model import HealthReason, Listing, Reason, Rendition, Status, StreamSample, StreamState, UpstreamSnapshot
-from exporter.polling.tracker import Tracker
+from exporter.polling.tracker import WANTED_KEPT, Tracker
 
 START = 1_750_000_000.0
 
@@ -287,6 +287,14 @@ def test_include_and_exclude_work_on_names_and_ids_but_not_on_configured_ones() 
     play = Play(include=["court-*", "id-9"], exclude=["*-test"], streams=[{"key": "id-5"}])
     names = {"id-1": "court-1", "id-2": "court-test", "id-3": "other", "id-5": "own", "id-9": "by-id"}
     assert set(play.poll(*(sample(id_, name=name) for id_, name in names.items()))) == {"court-1", "own", "by-id"}
+
+
+def test_names_that_come_and_go_are_not_remembered_for_ever() -> None:
+    play = Play(include=["court-*"], ended_ttl="1s")
+    for number in range(3 * WANTED_KEPT // 100):
+        streams = [f"court-{number}-{place}" for place in range(100)]
+        assert play.poll(*(sample(name, name=name) for name in streams)).keys() >= set(streams)
+    assert len(play.tracker._wanted) <= WANTED_KEPT + 300
 
 
 def test_beyond_the_limit_expected_and_live_ones_stay() -> None:
