@@ -239,11 +239,11 @@ async def fuzzed(target: Target) -> AsyncIterator[tuple[Fuzzed, Answering]]:
             await upstream.coordinator.close()
 
 
-def exposed(view: UpstreamView) -> str:
-    """What is served of a view, which has to be readable, and the same as made in the plain way."""
-    rendering = rendered(view)
+def exposed(*views: UpstreamView) -> str:
+    """What is served of views, which has to be readable, and the same as made in the plain way."""
+    rendering = rendered(*views)
     text = rendering.text.decode()
-    reference = plain([view])
+    reference = plain(views)
     assert text == reference.text
     assert (rendering.series, rendering.duplicates) == (reference.series, reference.duplicates)
     series, names = set(), set()

@@ -1,0 +1,87 @@
+"""WAVE's export passed through, of texts that are nearly exports: two upstreams with two of them, merged.
+
+``tests/exposition/test_foreign.py`` makes its texts line by line; here a good one is cut, crossed and overwritten.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import deque
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from exporter.model import ForeignMetrics, Reason
+from exporter.upstreams.errors import UpstreamError
+from exporter.upstreams.wave.export import read_export
+from exporter.upstreams.wave.settings import PrometheusSettings
+from tests.exposition.made import view
+from tests.faults.fuzzed import EXPORT, exposed
+from tests.faults.test_fuzzed_platforms import QUICK
+from tests.real.prometheus import promtool
+
+EXAMPLES, EXAMPLES_OF_THE_LONG_RUN = 150, 20_000
+READ_BY_PROMTOOL = 5
+FURTHER_LINES = "", "# EOF", "# TYPE streaming_bytes_total gauge", 'streaming_active_streams{platform="x"} 3'
+PIECES = st.sampled_from([*'{}"\\,=# \t\r\0é', "_total", "_bucket", "le=", "NaN", "+Inf", "1e999"]) | st.text(
+    max_size=5
+)
+TEXTS = st.tuples(
+    st.lists(st.sampled_from((*EXPORT.splitlines(), *FURTHER_LINES)), max_size=15).map("\n".join) | st.just(EXPORT),
+    st.lists(st.tuples(st.integers(0, 2000), PIECES, st.integers(0, 20)), max_size=5),
+)
+"""A text, and where what is put in place of how many characters."""
+
+
+def spoilt(text: str, edits: list[tuple[int, str, int]]) -> str:
+    for place, piece, length in edits:
+        start = place % (len(text) + 1)
+        text = text[:start] + piece + text[start + length :]
+    return text
+
+
+def read(text: str, series: int) -> ForeignMetrics | None:
+    """What is kept of an export; None where it is refused, for the one reason there is."""
+    made = PrometheusSettings.model_validate({"enabled": True, "api_key": "k", "max_series": series})
+    try:
+        return read_export(text, made, stale_at=math.inf)
+    except UpstreamError as error:
+        if error.reason is not Reason.BAD_RESPONSE:
+            raise
+        return None
+
+
+def fuzz(examples: int, phases: Sequence[Phase]) -> None:
+    texts: deque[str] = deque(maxlen=READ_BY_PROMTOOL)
+
+    @settings(max_examples=examples, deadline=None, phases=phases)
+    @given(TEXTS, TEXTS, st.integers(1, 20))
+    def run(
+        first: tuple[str, list[tuple[int, str, int]]], second: tuple[str, list[tuple[int, str, int]]], series: int
+    ) -> None:
+        read_ones = [foreign for text in (first, second) if (foreign := read(spoilt(*text), series)) is not None]
+        views = [view(platform="wave", upstream=f"wave{index}", foreign=one) for index, one in enumerate(read_ones)]
+        assert all(sum(len(family.samples) for family in one.families) <= series for one in read_ones)
+        if views:
+            texts.append(exposed(*views))
+
+    run()
+    assert texts
+    for text in texts:
+        done = promtool("check", "metrics", text=text)
+        # it can be read; how a platform names its metrics is its own affair
+        said = [line for line in (done.stdout + done.stderr).splitlines() if not re.match(r"\S*wave_", line)]
+        assert (done.returncode in (0, 3), said) == (True, [])
+
+
+@pytest.mark.real
+def test_no_export_breaks_the_answer() -> None:
+    fuzz(EXAMPLES, QUICK)
+
+
+@pytest.mark.soak
+def test_no_export_breaks_the_answer_in_a_long_run() -> None:
+    fuzz(EXAMPLES_OF_THE_LONG_RUN, tuple(Phase))
