@@ -78,6 +78,7 @@ def fuzz(examples: int, phases: Sequence[Phase]) -> None:
 
 
 @pytest.mark.real
+@pytest.mark.no_cover
 def test_no_export_breaks_the_answer() -> None:
     fuzz(EXAMPLES, QUICK)
 

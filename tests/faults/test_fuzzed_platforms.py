@@ -101,6 +101,7 @@ def fuzz(target: Target, examples: int, phases: Sequence[Phase] = QUICK) -> None
 
 
 @pytest.mark.real
+@pytest.mark.no_cover
 @pytest.mark.parametrize("target", TARGETS, ids=str)
 def test_no_answer_breaks_a_platform(target: Target) -> None:
     fuzz(target, EXAMPLES)
