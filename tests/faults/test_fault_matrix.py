@@ -86,6 +86,7 @@ def probes_say_what_the_metrics_say(run: Run) -> None:
     assert len(run.probes) > len(PLATFORMS)
     for name, (status, text) in run.probes.items():
         assert status == 200, name
+        assert list(text_string_to_metric_families(text)), name
         is_down = outcome_of(run.cells[name]).down is not None
         assert f'upstream="{name}"}} {int(not is_down)}\n' in _family(text, "stream_upstream_up"), name
     longest = max((text for _, text in run.probes.values()), key=len)

@@ -21,7 +21,7 @@ from tests.faults.fuzzed import TARGETS, Fuzzed, Target, exposed, fuzzed
 from tests.faults.mutations import ANYTHING, EDITS, broken, encoded
 from tests.real.prometheus import check_metrics
 
-EXAMPLES, EXAMPLES_OF_THE_LONG_RUN = 40, 3000
+EXAMPLES, EXAMPLES_OF_THE_LONG_RUN = 40, 1000
 LINTED = 3
 """promtool reads the last so many texts of each target: a process for every one would be most of the time."""
 QUICK = (Phase.explicit, Phase.reuse, Phase.generate)
