@@ -62,6 +62,7 @@ async def run(
     inner = [] if security.is_open and ssl_context is None else bind([("127.0.0.1", 0)])
     polled = f"http://{_own_address(inner[0])}" if inner else base_url
     _write(configuration_file, exporter_configuration(fleet, f"{polled}/simulator"))
+    configuration_file.chmod(0o600)
     _write(prometheus_file, prometheus_configuration(address, web_options.telemetry_path, scheme))
 
     def load_file() -> Settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
     environment = layer(environ, root, set(_referenced(document.data)))
     reporter = Reporter(str(path), document, environment, root)
     findings = reporter.repeated_keys()
-    around = Surroundings(path.parent, environ, layers=(environment.data, document.data))
+    layers = (environment.data, document.data)
+    around = Surroundings(path.parent, environ, layers=layers, is_open=bool(path.stat().st_mode & stat.S_IROTH))
     try:
         with within(around):
             settings = root()  # the values come from the layers

@@ -30,7 +30,9 @@ class Surroundings:
     warnings: dict[str, None] = field(default_factory=dict)
     """What is allowed and yet worth a word: each once, in order."""
     layers: tuple[Mapping[str, Any], ...] = ()
-    """The mappings that the settings are made from, strongest first."""
+    """The mappings that the settings are made from, strongest first; the last is the file's."""
+    is_open: bool = False
+    """Whether every user of the machine may read the file."""
 
 
 _surroundings: ContextVar[Surroundings | None] = ContextVar("surroundings", default=None)

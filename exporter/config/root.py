@@ -130,8 +130,12 @@ class Settings(BaseSettings):
 
 def _unread(settings: Settings) -> Iterator[str]:
     """A word on the rules that go without a family that they read."""
+    known = registry().platforms
     for upstream in settings.upstreams:
-        without = said(excluded(upstream.exclude_families), registry().platforms[upstream.platform].feeds)
+        if upstream.platform not in known:
+            # settings that were made by hand, of no platform
+            continue
+        without = said(excluded(upstream.exclude_families), known[upstream.platform].feeds)
         rules = list(rules_that_read(without, settings.alerting)) if without else []
         if rules:
             yield f"upstream {upstream.name}: exclude_families leaves out what these rules of Prometheus read: " + (

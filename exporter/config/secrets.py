@@ -223,7 +223,19 @@ def _validate(given: Any) -> Secret:
 
 
 def _inline(text: str) -> Secret:
+    around = surroundings()
+    if around.is_open and _stands_in(around.layers[-1], text):
+        around.warnings["a secret stands in the configuration file, which every user of the machine can read"] = None
     return Secret.inline(_checked(text, "the text"))
+
+
+def _stands_in(data: Any, text: str) -> bool:
+    """Whether a document holds this value; else the environment gave it."""
+    if isinstance(data, Mapping):
+        return any(_stands_in(value, text) for value in data.values())
+    if isinstance(data, list):
+        return any(_stands_in(value, text) for value in data)
+    return bool(data == text)
 
 
 def _file(text: str) -> Secret:

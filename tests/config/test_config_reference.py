@@ -67,7 +67,8 @@ def test_the_example_shows_every_key(key: str) -> None:
 
 
 def test_the_example_is_valid(tmp_path: Path) -> None:
-    shutil.copy(EXAMPLE, tmp_path)
+    (tmp_path / EXAMPLE.name).touch(0o600)
+    shutil.copyfile(EXAMPLE, tmp_path / EXAMPLE.name)
     (tmp_path / "secrets").mkdir()
     for name in re.findall(r"secrets/([a-z-]+)", EXAMPLE.read_text()):
         path = tmp_path / "secrets" / name

@@ -19,6 +19,7 @@ ALERTMANAGERS = AlertingSettings.model_validate({"alertmanagers": [{"url": "http
 def loaded(folder: Path, text: str) -> Settings:
     file = folder / "config.yaml"
     file.write_text(text)
+    file.chmod(0o600)
     return load(file, {})
 
 

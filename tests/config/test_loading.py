@@ -154,6 +154,21 @@ def test_a_secrets_file_that_everybody_may_read_is_a_warning(loaded: Loader, tmp
     assert loaded(text).warnings == ()
 
 
+def test_a_secret_in_a_configuration_that_everybody_may_read_is_a_warning(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    text = "upstreams: [{name: a, platform: livepeer, auth: {bearer_token: some-token}}, {name: b, platform: livepeer}]"
+    file.write_text(f"{text}\n")
+    file.chmod(0o644)
+    [warning] = load(file, {}).warnings
+    assert warning == "a secret stands in the configuration file, which every user of the machine can read"
+    file.chmod(0o640)
+    assert load(file, {}).warnings == ()
+    file.write_text("upstreams: [{name: a, platform: livepeer}]")
+    file.chmod(0o644)
+    given = {"STREAM_EXPORTER_DEFAULTS__STREAM_HASH_KEY": "some-key-of-some-length"}
+    assert load(file, given).warnings == ()
+
+
 def test_expected_hours(loaded: Loader) -> None:
     text = """
         upstreams:
