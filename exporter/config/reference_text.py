@@ -34,7 +34,8 @@ A secret `X` is given in one of three ways:
 | `X_env` | the name of an environment variable that holds it |
 | `X` | the secret itself |
 
-A file that is missing or empty is an error; one that every user of the machine may read is a warning. Systemd
+A file that is missing or empty is an error; one that every user of the machine may read is a warning, and so is
+such a configuration file with a secret in it. Systemd
 credentials and secrets that Kubernetes mounts are files.
 
 ### Environment
