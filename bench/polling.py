@@ -10,7 +10,7 @@ from pathlib import Path
 from bench import nginx
 from bench.measuring import Figures, medians, ratio, run_case, table
 
-ROUNDS = 5
+ROUNDS = 3
 STREAMS = 1_000
 CONNECTIONS = 50
 SINGLE, LISTED, AIOHTTP, HTTPX = "one GET per stream", "lists of 100", "aiohttp and json", "httpx"

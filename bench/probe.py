@@ -11,7 +11,7 @@ from bench.configured import single, wait_for, write
 from bench.measuring import Figures, medians, ratio, table
 from bench.serving import Server, get, running
 
-ROUNDS = 5
+ROUNDS = 3
 PROBES = 500
 OURS, THEIRS = "stream-exporter", "aiohttp, fresh CollectorRegistry"
 
