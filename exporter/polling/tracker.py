@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -146,7 +146,7 @@ class Tracker:
 
     # -- who is in -----------------------------------------------------------------------------------------------
 
-    def _kept(self, samples: Iterable[StreamSample]) -> list[StreamSample]:
+    def _kept(self, samples: Sequence[StreamSample]) -> list[StreamSample]:
         """The samples of this portion that include, exclude and ``max_streams`` let through."""
         if not self._portion.is_whole:
             samples = [sample for sample in samples if self._is_ours(sample.id, sample.name)]
