@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, compress, repeat
 from operator import add
 from typing import NamedTuple
@@ -10,6 +10,7 @@ from typing import NamedTuple
 from exporter.catalogue.family import Labelled, Number
 from exporter.rendering.labels import OwnTexts
 from exporter.rendering.numbers import ABSENT, number_texts
+from exporter.textformat import number
 
 
 class Lines(NamedTuple):
@@ -39,6 +40,17 @@ def single_lines(name: str, labels: Sequence[bytes], column: Sequence[Number | N
         present = list(map(ABSENT.__ne__, texts))
         labels, texts = _compressed([labels, texts], present)
     return _join(name, labels, texts)
+
+
+def few_lines(name: str, labels: Sequence[bytes], values: Iterable[Number | None]) -> Lines:
+    """The same, one after the other: for a few values a column takes longer to set up than that."""
+    head = f"\n{name}{{".encode()
+    lines = []
+    for label, value in zip(labels, values, strict=True):
+        text = None if value is None else number(value)
+        if text is not None:
+            lines.append(b"%b%b%b" % (head, label, text.encode()))
+    return Lines(b"".join(lines), len(lines)) if lines else NONE
 
 
 def word_lines(name: str, labels: Sequence[bytes], words: Sequence[tuple[str, ...]], own_texts: OwnTexts) -> Lines:
@@ -111,6 +123,8 @@ def _compressed(columns: Sequence[Sequence[bytes]], wanted: Sequence[bool]) -> l
 def _join(name: str, *columns: Sequence[bytes]) -> Lines:
     """The columns side by side, each row after the family's name."""
     width, height = len(columns) + 1, len(columns[0])
+    if not height:
+        return NONE
     pieces: list[bytes] = [f"\n{name}{{".encode()] * (width * height)
     for index, column in enumerate(columns, 1):
         pieces[index::width] = column

@@ -10,10 +10,13 @@ from typing import Any, Generic, TypeVar
 
 from exporter.catalogue.family import STREAM_LABELS, UPSTREAM_LABELS, Part, ViewFamily
 from exporter.rendering.labels import KeptTexts, OwnTexts, opened
-from exporter.rendering.lines import NONE, Lines, entry_lines, labelled_lines, single_lines, word_lines
+from exporter.rendering.lines import NONE, Lines, entry_lines, few_lines, labelled_lines, single_lines, word_lines
 from exporter.rendering.text import Rendering
 
 T = TypeVar("T")
+
+FEW = 3
+"""Rows that are read one by one."""
 
 
 class Table(Generic[T]):
@@ -43,6 +46,8 @@ class Table(Generic[T]):
         if family.name in self.excluded or not family.is_fed(self.feeds):
             return NONE
         if family.value is not None:
+            if len(self.items) <= FEW:
+                return few_lines(family.name, self.labels, map(family.value, self.items))
             column = self.column(family.path) if family.path else list(map(family.value, self.items))
             return single_lines(family.name, self.labels, column)
         if family.values is None:

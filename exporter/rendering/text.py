@@ -49,14 +49,13 @@ class Rendering:
     def add_lines(self, family: Family, blocks: Sequence[Lines]) -> None:
         """A family with lines that were joined in bulk; nothing without lines."""
         blocks = [lines for lines in blocks if lines is not NONE]
-        count = sum([lines.series for lines in blocks])
-        self.duplicates += sum([lines.duplicates for lines in blocks])
-        if count:
-            self.series += count
+        if blocks:
             # each line begins with the line feed of the one before
             self._write(_heading(family.name, family.kind, family.help))
-            for lines in blocks:
-                self._write(lines.text)
+            for text, series, duplicates in blocks:
+                self.series += series
+                self.duplicates += duplicates
+                self._write(text)
             self._write(b"\n")
 
     def add_text(self, text: bytes) -> None:

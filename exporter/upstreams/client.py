@@ -267,6 +267,9 @@ class Requests:
                 results[index] = await self._outcome(function, item)
 
         workers = min(self._client.max_concurrent_requests, len(todo))
+        if workers <= 1:
+            await work()
+            return list(zip(todo, results, strict=True))
         async with asyncio.TaskGroup() as group:
             for _ in range(workers):
                 group.create_task(work())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from functools import lru_cache
 
 import msgspec
 from aiohttp import web
@@ -20,6 +21,11 @@ SCRAPE_TIMEOUT = "X-Prometheus-Scrape-Timeout-Seconds"
 OFFSET_SECONDS = 0.5
 """Of what Prometheus waits: left for rendering and for the way back."""
 
+FEW_STREAMS = 20
+"""So many are rendered in the event loop: that takes less time than the way to a thread and back."""
+TARGETS_KEPT = 1_000
+"""The label texts of so many small answers are kept for the next probe."""
+
 _SHOWN_CHARACTERS = 64
 
 
@@ -32,6 +38,7 @@ class ProbePage:
 
     def __init__(self, probes: Probes) -> None:
         self._probes = probes
+        self._texts = lru_cache(TARGETS_KEPT)(lambda _upstream, _stream: LabelTexts())
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """GET and HEAD: 200 whether the poll succeeds or not, 400 for a bad request, 404 for an unknown name."""
@@ -45,10 +52,32 @@ class ProbePage:
         except UnknownUpstreamError:
             return web.Response(status=404, text=f"unknown upstream {_shown(upstream)}\n")
         compressed = takes_gzip(request)
-        body = await asyncio.to_thread(_render, view, stream, compressed)
+        if _is_small(view):
+            body = self._rendered(view, stream, compressed)
+        else:
+            body = await asyncio.to_thread(self._rendered, view, stream, compressed)
         if body is None:
             return web.Response(status=404, text=f"unknown stream {_shown(stream or '')} of upstream {upstream}\n")
         return await send(request, [body], compressed=compressed)
+
+    def _rendered(self, view: UpstreamView, stream: str | None, compressed: bool) -> bytes | None:
+        """The text, empty where other shards poll the upstream; None when it is up and has no such stream."""
+        if view.elsewhere:
+            return encode(b"", compressed=compressed)
+        states = [state for state in view.streams if stream is None or state.identity.stream == stream]
+        analytics = tuple(figures for figures in view.analytics if stream is None or figures.stream == stream)
+        if stream is not None and not states and not analytics and view.up:
+            return None
+        # Polls that somebody asks for are no measure of how often a stream began again, nor of how its values spread.
+        uncounted = tuple(msgspec.structs.replace(state, restarts=None) for state in states)
+        rendering = Rendering()
+        texts = self._texts(view.upstream, stream) if _is_small(view) else LabelTexts()
+        render_upstreams(rendering, [view], texts)
+        # What the platform exports of its own is told apart by names that it alone knows.
+        foreign = view.foreign if stream is None else None
+        shown = msgspec.structs.replace(view, streams=uncounted, sampled=(), analytics=analytics, foreign=foreign)
+        render_streams(rendering, [shown], texts)
+        return encode(rendering.text, compressed=compressed)
 
 
 def target(query: MultiMapping[str]) -> tuple[str, str | None]:
@@ -74,23 +103,8 @@ def time_limit(header: str | None) -> float | None:
     return max(seconds - OFFSET_SECONDS, seconds / 2)
 
 
-def _render(view: UpstreamView, stream: str | None, compressed: bool) -> bytes | None:
-    """The text, empty where other shards poll the upstream; None when it is up and has no such stream."""
-    if view.elsewhere:
-        return encode(b"", compressed=compressed)
-    states = [state for state in view.streams if stream is None or state.identity.stream == stream]
-    analytics = tuple(figures for figures in view.analytics if stream is None or figures.stream == stream)
-    if stream is not None and not states and not analytics and view.up:
-        return None
-    # Polls that somebody asks for are no measure of how often a stream began again, nor of how its values spread.
-    uncounted = tuple(msgspec.structs.replace(state, restarts=None) for state in states)
-    rendering, texts = Rendering(), LabelTexts()
-    render_upstreams(rendering, [view], texts)
-    # What the platform exports of its own is told apart by names that it alone knows.
-    foreign = view.foreign if stream is None else None
-    shown = msgspec.structs.replace(view, streams=uncounted, sampled=(), analytics=analytics, foreign=foreign)
-    render_streams(rendering, [shown], texts)
-    return encode(rendering.text, compressed=compressed)
+def _is_small(view: UpstreamView) -> bool:
+    return len(view.streams) <= FEW_STREAMS and len(view.analytics) <= FEW_STREAMS and view.foreign is None
 
 
 def _shown(name: str) -> str:

@@ -17,7 +17,7 @@ from exporter.catalogue.upstreams import UPSTREAM_FAMILIES
 from exporter.model import Reason
 from exporter.polling.coordinator import Coordinator
 from exporter.polling.probes import Probes, UnknownUpstreamError
-from exporter.web.probe import BadProbeError, target, time_limit
+from exporter.web.probe import FEW_STREAMS, BadProbeError, target, time_limit
 from tests.real.prometheus import check_metrics
 from tests.service.exporting import Exporter, exporting, serving
 from tests.upstreams.studio import KEY as STUDIO_KEY
@@ -166,6 +166,20 @@ async def test_one_stream_of_the_upstream(exporter: Exporter) -> None:
         "live/side",
     }
     assert value(text, "stream_upstream_streams") == 2
+
+
+async def test_many_streams_are_answered_like_few(exporter: Exporter, origin: Origin) -> None:
+    few = (await probe(exporter))[1]
+    origin.names += [f"more-{index}" for index in range(FEW_STREAMS)]
+    text = (await probe(exporter))[1]
+    assert value(text, "stream_live", "live/more-7") == 1
+    assert series(text).keys() >= series(few).keys()
+    for stream in ("live/main", "live/side", "live/main"):
+        assert value((await probe(exporter, f"upstream=origin&stream={stream}"))[1], "stream_live", stream) == 1
+    del origin.names[2:]
+    origin.names.reverse()
+    again = [series((await probe(exporter, f"upstream=origin&stream={stream}"))[1]) for stream in 2 * ["live/side"]]
+    assert again[0].keys() == again[1].keys() < series(text).keys()
 
 
 BAD_TARGETS = (
