@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from bench.serving import served
+from exporter.clock import Clock
+from exporter.collecting import spare_what_stays
 from exporter.simulator.app import make_app
 from exporter.simulator.fleet import Fleet
 
@@ -15,6 +17,8 @@ from exporter.simulator.fleet import Fleet
 async def serving(streams: int) -> AsyncIterator[tuple[int, dict[str, Callable[[], Any]]]]:
     """Commands: ``upstreams``, the platforms with lists, which have two thirds of the streams."""
     fleet = Fleet(streams)
+    fleet.prepare(Clock().now())
+    spare_what_stays()
     async with served(make_app(fleet)) as port:
 
         def upstreams() -> list[dict[str, Any]]:

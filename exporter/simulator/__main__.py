@@ -6,6 +6,7 @@ import argparse
 
 from aiohttp import web
 
+from exporter.clock import Clock
 from exporter.simulator.app import make_app
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.world import Options
@@ -32,6 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
         options = Options(wave_rate_limit=chosen.wave_rate_limit)
     except ValueError as error:
         parser.error(str(error))
+    fleet.prepare(Clock().now())
     app = make_app(fleet, options=options)
     web.run_app(app, host=chosen.host, port=chosen.port, shutdown_timeout=2.0)
 

@@ -90,27 +90,30 @@ class Course:
             return self.stream.audience * LEVELS[span.condition].audience * (1 + DAY_SWING)
         return max(self.audience(span.start, span.condition), self.audience(until, span.condition))
 
-    def amounts(self, start: float, end: float, condition: Condition) -> Amounts:
+    def amounts(self, start: float, end: float, condition: Condition, *, with_egress: bool = True) -> Amounts:
         """What the time from ``start`` to ``end`` in one condition adds."""
         level = LEVELS[condition]
         seconds = end - start
-        swings, both = self._swings(start, end)
+        swings = _sine(self._turn, self.stream.wobble_angle, start, end)
         media = level.media * seconds
         frames = self.stream.frame_rate * level.frame_rate * seconds
+        bitrate = self.stream.bitrate * level.bitrate
+        egress = 0.0
+        if with_egress:
+            egress = bitrate * self.stream.audience * level.audience * self._both(start, end, swings)
         return Amounts(
-            bytes=self.stream.bitrate * level.bitrate * (seconds + WOBBLE * swings),
-            egress_bytes=self.stream.bitrate * level.bitrate * self.stream.audience * level.audience * both,
+            bytes=bitrate * (seconds + WOBBLE * swings),
+            egress_bytes=egress,
             media_seconds=media,
             transcoded_seconds=media * min(1.0, level.pace),
             frames=frames,
             dropped_frames=frames * level.dropped,
         )
 
-    def _swings(self, start: float, end: float) -> tuple[float, float]:
-        """The integrals of sin B, and of (1 + w sin B)(1 + d sin A)."""
+    def _both(self, start: float, end: float, swing: float) -> float:
+        """The integral of (1 + w sin B)(1 + d sin A); ``swing`` is that of sin B."""
         turn, angle = self._turn, self.stream.wobble_angle
         day_turn, day = self._day_turn, self._day_start
-        swing = _sine(turn, angle, start, end)
         day_swing = _sine(day_turn, day, start, end)
         # sin A sin B = (cos(A - B) - cos(A + B)) / 2, and a cosine is a sine a quarter turn on.
         quarter = math.pi / 2
@@ -118,7 +121,7 @@ class Course:
             _sine(day_turn - turn, day - angle + quarter, start, end)
             - _sine(day_turn + turn, day + angle + quarter, start, end)
         ) / 2
-        return swing, (end - start) + WOBBLE * swing + DAY_SWING * day_swing + WOBBLE * DAY_SWING * product
+        return (end - start) + WOBBLE * swing + DAY_SWING * day_swing + WOBBLE * DAY_SWING * product
 
 
 def _sine(turn: float, angle: float, start: float, end: float) -> float:
@@ -192,3 +195,10 @@ class Publish:
             self._before.append(self._before[-1].plus(self.course.amounts(span.start, span.end, span.condition)))
         span = self.spans[place]
         return self._before[place].plus(self.course.amounts(span.start, offset, span.condition))
+
+    def whole_total(self) -> Amounts:
+        """What it sends from its start to its end, in whole numbers; egress, which knows the time of day, left out."""
+        total = Amounts()
+        for span in self.spans:
+            total = total.plus(self.course.amounts(span.start, span.end, span.condition, with_egress=False))
+        return total.whole()

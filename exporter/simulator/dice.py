@@ -27,9 +27,12 @@ class Purpose(IntEnum):
     CANDIDATE = 11
 
 
-def roll(*keys: int) -> int:
-    """64 evenly spread bits of the keys (the finaliser of splitmix64, once for each key)."""
-    state = 0
+def roll(*keys: int, since: int = 0) -> int:
+    """64 evenly spread bits of the keys (the finaliser of splitmix64, once for each key).
+
+    ``since``: the roll of the keys before these, where it is known: ``roll(a, b) == roll(b, since=roll(a))``.
+    """
+    state = since
     for key in keys:
         state = (state + (key & _MASK) + 0x9E3779B97F4A7C15) & _MASK
         state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
@@ -38,26 +41,26 @@ def roll(*keys: int) -> int:
     return state
 
 
-def unit(*keys: int) -> float:
+def unit(*keys: int, since: int = 0) -> float:
     """A number from 0 up to, but not including, 1."""
-    return (roll(*keys) >> 11) * 2.0**-53
+    return (roll(*keys, since=since) >> 11) * 2.0**-53
 
 
-def between(low: float, high: float, *keys: int) -> float:
+def between(low: float, high: float, *keys: int, since: int = 0) -> float:
     """A number from ``low`` up to ``high``."""
-    return low + (high - low) * unit(*keys)
+    return low + (high - low) * unit(*keys, since=since)
 
 
-def pick(options: Sequence[T], *keys: int) -> T:
+def pick(options: Sequence[T], *keys: int, since: int = 0) -> T:
     """One of ``options``, each as likely as it is often in there."""
-    return options[roll(*keys) % len(options)]
+    return options[roll(*keys, since=since) % len(options)]
 
 
-def letters(count: int, alphabet: str, *keys: int) -> str:
+def letters(count: int, alphabet: str, *keys: int, since: int = 0) -> str:
     """A word of ``count`` characters of ``alphabet`` (of at most 40 characters)."""
     word = ""
     while len(word) < count:
-        bits = roll(*keys, len(word))
+        bits = roll(*keys, len(word), since=since)
         for _ in range(min(12, count - len(word))):
             bits, place = divmod(bits, len(alphabet))
             word += alphabet[place]

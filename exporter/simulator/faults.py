@@ -68,15 +68,20 @@ class FaultBook:
         self._of_stream: dict[int, tuple[Fault, ...]] = {}
         self._upstream: dict[int, Fault] = {}
         self._ordered = 0
-        self.changes = 0
-        """Grows with every order and every end: whoever remembers work knows by it that it is out of date."""
+        self.touched: list[int | None] = []
+        """The ``index`` of each order's and each end's fault: whoever remembers work knows by it what is outdated."""
+
+    @property
+    def changes(self) -> int:
+        """How many orders and ends there were."""
+        return len(self.touched)
 
     def order(
         self, platform: Platform, index: int | None, kind: FaultKind, now: float, seconds: float = math.inf
     ) -> Fault:
         """Begin a fault now, for so many seconds (default: until it is cleared)."""
         self._ordered += 1
-        self.changes += 1
+        self.touched.append(index)
         fault = Fault(self._ordered, platform, index, kind, now, now + seconds)
         self._faults[fault.number] = fault
         if index is None:
@@ -116,7 +121,7 @@ class FaultBook:
         current = self._faults[fault.number]
         if current.end <= now:
             return
-        self.changes += 1
+        self.touched.append(fault.index)
         ended = replace(current, end=now)
         self._faults[fault.number] = ended
         if ended.index is None:

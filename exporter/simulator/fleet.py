@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 from exporter.simulator import life
 from exporter.simulator.amounts import Amounts, Course, Publish
@@ -16,6 +16,7 @@ from exporter.simulator.configuration import configuration
 from exporter.simulator.dice import Purpose, roll, unit
 from exporter.simulator.faults import Fault, FaultBook
 from exporter.simulator.life import PERIOD_SECONDS, PUBLISHES_BEFORE_REPEAT
+from exporter.simulator.looks import Looks
 from exporter.simulator.streams import PLATFORMS, Platform, Stream, make_stream
 
 WORLD_BEGAN = 1_577_836_800.0
@@ -43,51 +44,36 @@ class Fleet:
         self._period = PERIOD_SECONDS / speed
         self._stride = _coprime(streams, roll(seed, Purpose.ORDER, 1))
         self._shift = roll(seed, Purpose.ORDER, 2) % streams
-        self._timelines: dict[int, _Memory] = {}
+        self._registers: dict[Platform, _Register] = {}
+        self._memories: dict[int, _Memory] = {}
         self._on_air: dict[Platform, _OnAir] = {}
-        self._sums_of: dict[int, tuple[Amounts, ...]] = {}
-        self._lost: dict[int, tuple[tuple[Fault, ...], int, Amounts]] = {}
-
-    @cached_property
-    def _streams(self) -> dict[Platform, list[Stream]]:
-        dealt: dict[Platform, list[Stream]] = {platform: [] for platform in PLATFORMS}
-        for index in range(self.size):
-            stream = make_stream(self.seed, index)
-            dealt[stream.platform].append(stream)
-        return dealt
 
     def of(self, platform: Platform) -> list[Stream]:
         """A platform's streams, on the air or not."""
-        return self._streams[platform]
+        return self._register(platform).streams
 
-    @cached_property
-    def _by_id(self) -> dict[tuple[Platform, str], Stream]:
-        return {(stream.platform, stream.id): stream for streams in self._streams.values() for stream in streams}
-
-    @cached_property
-    def _by_name(self) -> dict[tuple[Platform, str], Stream]:
-        return {(stream.platform, stream.name): stream for streams in self._streams.values() for stream in streams}
-
-    @cached_property
-    def _by_playback_id(self) -> dict[str, Stream]:
-        return {stream.playback_id: stream for streams in self._streams.values() for stream in streams}
+    def _register(self, platform: Platform) -> _Register:
+        known = self._registers.get(platform)
+        if known is None:
+            indexes = range(PLATFORMS.index(platform), self.size, len(PLATFORMS))
+            known = self._registers[platform] = _Register([make_stream(self.seed, index) for index in indexes])
+        return known
 
     def by_id(self, platform: Platform, text: str) -> Stream | None:
         """The stream of this id."""
-        return self._by_id.get((platform, text))
+        return self._register(platform).by_id.get(text)
 
     def by_playback_id(self, platform: Platform, text: str) -> Stream | None:
         """The stream of this playback id (Livepeer), or of this id in analytics (WAVE)."""
-        stream = self._by_playback_id.get(text)
-        return stream if stream is not None and stream.platform is platform else None
+        return self._register(platform).by_playback_id.get(text) if text else None
 
     def by_index(self, index: int) -> Stream:
         """The stream at this place of the fleet."""
-        return self._streams[PLATFORMS[index % len(PLATFORMS)]][index // len(PLATFORMS)]
+        return self.of(PLATFORMS[index % len(PLATFORMS)])[index // len(PLATFORMS)]
 
     def find(self, platform: Platform, text: str) -> Stream | None:
         """The stream that a person means: by name, id, or playback id."""
-        named = self._by_name.get((platform, text))
+        named = self._register(platform).by_name.get(text)
         return named or self.by_id(platform, text) or self.by_playback_id(platform, text)
 
     def publish(self, stream: Stream, now: float) -> Publish:
@@ -113,29 +99,38 @@ class Fleet:
         return self.publish(stream, now).live(now)
 
     def live_streams(self, platform: Platform, now: float) -> list[tuple[Stream, Publish]]:
-        """A platform's streams that are on the air, with their publish."""
+        """A platform's streams that are on the air, with their publish. The pages of one list share it."""
         known = self._on_air.get(platform)
-        if known is None or known.changes != self.faults.changes or not known.since <= now < known.until:
-            known = self._on_air[platform] = self._look_round(platform, now)
+        if known is None:
+            known = self._on_air[platform] = _OnAir(Looks(self.of(platform), self.faults, self._row))
+        if known.looks.look(now):
+            known.live = [row for row in known.looks.answers if row is not None]
         return known.live
 
-    def _look_round(self, platform: Platform, now: float) -> _OnAir:
-        """Who is on the air, and until when that cannot change by itself: the pages of one list share a look."""
-        live, until = [], math.inf
-        for stream in self.of(platform):
-            publish = self.publish(stream, now)
-            if publish.live(now):
-                live.append((stream, publish))
-                until = min(until, publish.end)
-            else:
-                until = min(until, self._next_start(stream, now))
-        return _OnAir(self.faults.changes, now, until, live)
+    def _row(self, stream: Stream, now: float) -> tuple[tuple[Stream, Publish] | None, float]:
+        """The stream with its publish, if it is on the air, and until when that cannot change by itself."""
+        publish = self.publish(stream, now)
+        if publish.live(now):
+            return (stream, publish), publish.end
+        return None, self.next_start(stream, now)
 
-    def _next_start(self, stream: Stream, now: float) -> float:
+    def asked(self, platform: Platform) -> int:
+        """How many streams had to be looked at so far to tell who is on the air."""
+        return self._on_air[platform].looks.asked
+
+    def next_start(self, stream: Stream, now: float) -> float:
         """When a stream off the air may begin again, at the earliest."""
         number = self._cycle(stream, now)
         starts = [publish.start for publish in self._timeline(stream, number) if publish.start > now]
-        return min(starts, default=self._first_cycle_start(stream) + (number + 1) * self._cycle_seconds(stream))
+        memory = self._memory(stream)
+        return min(starts, default=memory.first_start + (number + 1) * memory.cycle_seconds)
+
+    def prepare(self, now: float) -> None:
+        """Do beforehand what the first list of each platform that has lists would cost; a large fleet wants it."""
+        for stream in self.of(Platform.LIVEPEER):
+            self.all_time(stream, self.publish(stream, now), now)
+        for stream in self.of(Platform.STORM):
+            self.publish(stream, now).amounts(now)
 
     def all_time(self, stream: Stream, publish: Publish, now: float) -> Amounts:
         """Totals of all publishes, of ``publish`` up to ``now``, in whole numbers; egress has none and is 0."""
@@ -143,31 +138,37 @@ class Fleet:
         total = self._natural_total(stream, number).plus(self._lost_before(stream, number))
         for before in self._timeline(stream, number):
             if before.start < publish.start:
-                total = total.plus(before.amounts(math.inf).whole())
+                total = total.plus(before.whole_total())
         return total.plus(publish.amounts(now).whole())._replace(egress_bytes=0.0)
 
     def configuration(self, base_url: str) -> dict[str, Any]:
         """What an exporter needs to watch this fleet; ``base_url`` is where the simulator stands."""
         return configuration(self, base_url)
 
-    def _cycle_seconds(self, stream: Stream) -> float:
-        return stream.cycles * self._period
+    def _memory(self, stream: Stream) -> _Memory:
+        memory = self._memories.get(stream.index)
+        if memory is None:
+            memory = self._memories[stream.index] = _Memory(
+                self._first_cycle_start(stream), stream.cycles * self._period
+            )
+        return memory
 
     def _first_cycle_start(self, stream: Stream) -> float:
         """Every stream has its own place in the period, so that few are off the air at once."""
         rank = (stream.index * self._stride + self._shift) % self.size
-        turn = roll(self.seed, stream.index, Purpose.ORDER, 3) % stream.cycles
+        turn = roll(Purpose.ORDER, 3, since=stream.root) % stream.cycles
         return WORLD_BEGAN + (rank / self.size - turn) * self._period
 
     def _cycle(self, stream: Stream, now: float) -> int:
-        return math.floor((now - self._first_cycle_start(stream)) / self._cycle_seconds(stream))
+        memory = self._memory(stream)
+        return math.floor((now - memory.first_start) / memory.cycle_seconds)
 
     def _timeline(self, stream: Stream, number: int) -> list[Publish]:
         """The publishes of a cycle."""
         faults = self.faults.of_stream(stream.index)
-        memory = self._timelines.get(stream.index)
-        if memory is None or memory.faults is not faults:
-            memory = self._timelines[stream.index] = _Memory(faults)
+        memory = self._memory(stream)
+        if memory.faults is not faults:
+            memory.faults, memory.cycles, memory.lost = faults, {}, None
         timeline = memory.cycles.get(number)
         if timeline is None:
             timeline = memory.cycles[number] = self._make_timeline(stream, number, faults)
@@ -176,19 +177,16 @@ class Fleet:
         return timeline
 
     def _make_timeline(self, stream: Stream, number: int, faults: tuple[Fault, ...]) -> list[Publish]:
-        natural = self._pattern(stream, number)
-        start = self._first_cycle_start(stream) + number * self._cycle_seconds(stream) + natural.gap_seconds
-        course = Course(stream, number, start, self.speed)
-        last = natural.spans[-1].end
-        crashes = self._incidents and unit(self.seed, stream.index, Purpose.CRASH, number) < _CRASH_CHANCE
-        return [
-            Publish(course, spans, crashed=crashes and spans[-1].end == last)
-            for spans in life.publishes(natural, start, faults)
-        ]
-
-    def _pattern(self, stream: Stream, number: int) -> life.Pattern:
+        memory = self._memory(stream)
         slot = number % PUBLISHES_BEFORE_REPEAT
-        return life.pattern(self.seed, stream, slot, self._share, self.speed, incidents=self._incidents)
+        gap = life.gap(stream, slot, self._share, self.speed)
+        natural = life.pattern(stream, slot, memory.cycle_seconds - gap, self.speed, incidents=self._incidents)
+        start = memory.first_start + number * memory.cycle_seconds + gap
+        course = Course(stream, number, start, self.speed)
+        last = natural[-1].end
+        crashes = self._incidents and unit(Purpose.CRASH, number, since=stream.root) < _CRASH_CHANCE
+        published = life.publishes(natural, start, faults) if faults else [natural]
+        return [Publish(course, spans, crashed=crashes and spans[-1].end == last) for spans in published]
 
     def _natural_total(self, stream: Stream, number: int) -> Amounts:
         """What all cycles from the world's beginning up to this one would have brought without faults."""
@@ -198,19 +196,21 @@ class Fleet:
 
     def _sums(self, stream: Stream) -> tuple[Amounts, ...]:
         """What the first 0, 1, 2, ... cycles of a round bring together."""
-        sums = self._sums_of.get(stream.index)
-        if sums is None:
+        memory = self._memory(stream)
+        if memory.sums is None:
             so_far = [Amounts()]
             for slot in range(PUBLISHES_BEFORE_REPEAT):
                 so_far.append(so_far[-1].plus(_total(self._make_timeline(stream, slot, ()))))
-            sums = self._sums_of[stream.index] = tuple(so_far)
-        return sums
+            memory.sums = tuple(so_far)
+        return memory.sums
 
     def _lost_before(self, stream: Stream, number: int) -> Amounts:
         """What faults changed in the totals of the cycles before this one."""
         faults = self.faults.of_stream(stream.index)
-        known = self._lost.get(stream.index)
-        if known is None or known[0] is not faults or known[1] != number:
+        if not faults:
+            return Amounts()
+        memory = self._memory(stream)
+        if memory.faults is not faults or memory.lost is None or memory.lost[0] != number:
             touched: set[int] = set()
             for fault in faults:
                 last = number - 1 if math.isinf(fault.end) else min(self._cycle(stream, fault.end), number - 1)
@@ -219,35 +219,62 @@ class Fleet:
             for cycle in touched:
                 made = _total(self._make_timeline(stream, cycle, faults))
                 lost = lost.plus(made).plus(_total(self._make_timeline(stream, cycle, ())).times(-1))
-            known = self._lost[stream.index] = (faults, number, lost)
-        return known[2]
+            # Brings what is remembered up to these faults.
+            self._timeline(stream, number)
+            memory.lost = (number, lost)
+        return memory.lost[1]
 
 
-class _OnAir(NamedTuple):
-    """Who is on the air from ``since`` to ``until``, as long as no fault changes it."""
+class _Register:
+    """The streams of a platform, and the tables to find them, made when they are asked for first."""
 
-    changes: int
-    since: float
-    until: float
-    live: list[tuple[Stream, Publish]]
+    def __init__(self, streams: list[Stream]) -> None:
+        self.streams = streams
+
+    @cached_property
+    def by_id(self) -> dict[str, Stream]:
+        return {stream.id: stream for stream in self.streams}
+
+    @cached_property
+    def by_name(self) -> dict[str, Stream]:
+        return {stream.name: stream for stream in self.streams}
+
+    @cached_property
+    def by_playback_id(self) -> dict[str, Stream]:
+        return {stream.playback_id: stream for stream in self.streams}
+
+
+class _OnAir:
+    """Who is on the air, as it was looked at last."""
+
+    def __init__(self, looks: Looks[tuple[Stream, Publish] | None]) -> None:
+        self.looks = looks
+        self.live: list[tuple[Stream, Publish]] = []
 
 
 class _Memory:
-    """Timelines that were made already, as long as the stream's faults stay the same."""
+    """What was worked out of a stream already."""
 
-    __slots__ = ("cycles", "faults")
+    __slots__ = ("cycle_seconds", "cycles", "faults", "first_start", "lost", "sums")
 
-    def __init__(self, faults: tuple[Fault, ...]) -> None:
-        self.faults = faults
+    def __init__(self, first_start: float, cycle_seconds: float) -> None:
+        self.first_start = first_start
+        """When the first of its cycles begins."""
+        self.cycle_seconds = cycle_seconds
+        self.sums: tuple[Amounts, ...] | None = None
+        self.faults: tuple[Fault, ...] = ()
+        """For as long as these are the stream's faults, the rest holds."""
         self.cycles: dict[int, list[Publish]] = {}
+        self.lost: tuple[int, Amounts] | None = None
+        """What faults changed before the cycle of this number."""
 
 
 def _total(timeline: list[Publish]) -> Amounts:
     """What a cycle brings from its start to its end; egress, which knows the time of day, left out."""
     total = Amounts()
     for publish in timeline:
-        total = total.plus(publish.amounts(math.inf).whole())
-    return total._replace(egress_bytes=0.0)
+        total = total.plus(publish.whole_total())
+    return total
 
 
 def _coprime(size: int, start: int) -> int:

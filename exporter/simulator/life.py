@@ -8,11 +8,11 @@ an all-time total be told without adding up every publish there ever was.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from exporter.simulator.conditions import Condition
-from exporter.simulator.dice import Purpose, between, unit
+from exporter.simulator.dice import Purpose, between, roll, unit
 from exporter.simulator.faults import Fault, FaultKind
 from exporter.simulator.streams import Stream
 
@@ -38,22 +38,12 @@ _OVERLAYS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """A time in one condition."""
 
     start: float
     end: float
     condition: Condition
-
-
-@dataclass(frozen=True, slots=True)
-class Pattern:
-    """The natural course of one cycle."""
-
-    gap_seconds: float
-    spans: tuple[Span, ...]
-    """From 0 to the publish's end, without holes."""
 
 
 def off_air_share(streams: int) -> float:
@@ -64,28 +54,36 @@ def off_air_share(streams: int) -> float:
     return min(OFF_AIR_SHARE, (streams * 5 // 100) / streams)
 
 
-def pattern(seed: int, stream: Stream, slot: int, share: float, speed: float, *, incidents: bool = True) -> Pattern:
-    """The course of the cycles whose number modulo ``PUBLISHES_BEFORE_REPEAT`` is ``slot``."""
-    period = PERIOD_SECONDS / speed
+def gap(stream: Stream, slot: int, share: float, speed: float) -> float:
+    """How many seconds the cycles whose number modulo ``PUBLISHES_BEFORE_REPEAT`` is ``slot`` begin off the air."""
     # A hair less than the share, so that rounding never lets one gap begin before another has ended.
-    gap = 0.999 * share * period * between(0.5, 1.0, seed, stream.index, Purpose.GAP, slot)
-    end = stream.cycles * period - gap
-    starting = Span(0.0, START_SECONDS / speed, Condition.START)
-    troubles = _incidents(seed, stream.index, slot, stream.cycles, speed) if incidents else ()
-    return Pattern(gap, tuple(overlay([Span(0.0, end, Condition.STEADY)], (starting, *troubles))))
+    return 0.999 * share * (PERIOD_SECONDS / speed) * between(0.5, 1.0, Purpose.GAP, slot, since=stream.root)
 
 
-def _incidents(seed: int, index: int, slot: int, cycles: int, speed: float) -> Iterator[Span]:
+def pattern(stream: Stream, slot: int, end: float, speed: float, *, incidents: bool = True) -> tuple[Span, ...]:
+    """The natural course of the publishes of ``slot``: from 0 to ``end``, without holes."""
+    spans = [Span(0.0, START_SECONDS / speed, Condition.START)]
+    # Troubles come in order, after the start, and are over before any gap: none has to be cut.
+    for trouble in _incidents(stream, slot, speed) if incidents else ():
+        if spans[-1].end < trouble.start:
+            spans.append(Span(spans[-1].end, trouble.start, Condition.STEADY))
+        spans.append(trouble)
+    spans.append(Span(spans[-1].end, end, Condition.STEADY))
+    return tuple(spans)
+
+
+def _incidents(stream: Stream, slot: int, speed: float) -> Iterator[Span]:
     """The encoder struggles, perhaps stalls, and recovers: at most once in a period."""
-    for number in range(cycles):
-        keys = (seed, index, Purpose.INCIDENT, slot, number)
-        if unit(*keys, 0) >= _INCIDENT_CHANCE:
+    of_slot = roll(Purpose.INCIDENT, slot, since=stream.root)
+    for number in range(stream.cycles):
+        root = roll(number, since=of_slot)
+        if unit(0, since=root) >= _INCIDENT_CHANCE:
             continue
-        at = PERIOD_SECONDS * (number + between(0.02, 0.9, *keys, 1))
-        parts = [(Condition.STRUGGLING, between(60.0, 300.0, *keys, 2))]
-        if unit(*keys, 3) < _STALL_CHANCE:
-            parts.append((Condition.STALLED, between(30.0, 180.0, *keys, 4)))
-        parts.append((Condition.RECOVERING, between(60.0, 120.0, *keys, 5)))
+        at = PERIOD_SECONDS * (number + between(0.02, 0.9, 1, since=root))
+        parts = [(Condition.STRUGGLING, between(60.0, 300.0, 2, since=root))]
+        if unit(3, since=root) < _STALL_CHANCE:
+            parts.append((Condition.STALLED, between(30.0, 180.0, 4, since=root)))
+        parts.append((Condition.RECOVERING, between(60.0, 120.0, 5, since=root)))
         for condition, seconds in parts:
             yield Span(at / speed, (at + seconds) / speed, condition)
             at += seconds
@@ -118,12 +116,12 @@ def _some(span: Span) -> bool:
     return span.start < span.end
 
 
-def publishes(natural: Pattern, natural_start: float, faults: Iterable[Fault]) -> list[tuple[Span, ...]]:
-    """The publishes that a cycle really has: its natural one, cut by the faults of the stream.
+def publishes(natural: Sequence[Span], natural_start: float, faults: Iterable[Fault]) -> list[tuple[Span, ...]]:
+    """The publishes that a cycle really has: its ``natural`` one, cut by the faults of the stream.
 
     Each is its spans, in order and without holes. None at all: the stream was ended for the whole cycle.
     """
-    spans = list(natural.spans)
+    spans = list(natural)
     for fault in faults:
         spans = overlay(spans, _spans_of(fault, natural_start, spans[-1].end))
     found: list[list[Span]] = []

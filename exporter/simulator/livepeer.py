@@ -14,7 +14,8 @@ from aiohttp import web
 
 from exporter.simulator.configuration import TOKEN
 from exporter.simulator.livepeer_health import health_record
-from exporter.simulator.livepeer_records import Broadcast, session_record, stream_record
+from exporter.simulator.livepeer_listing import Listing
+from exporter.simulator.livepeer_records import Broadcast, broadcast_of, session_record, stream_record
 from exporter.simulator.serving import json_answer, platform_app, whole_number
 from exporter.simulator.streams import Platform, Stream
 from exporter.simulator.world import World
@@ -60,10 +61,10 @@ class _Livepeer:
     def __init__(self, world: World) -> None:
         self._world = world
         self._fleet = world.fleet
+        self._listing = Listing(world.fleet)
 
     def _broadcast(self, stream: Stream) -> Broadcast:
-        now = self._world.now()
-        return Broadcast(self._fleet, stream, self._fleet.publish(stream, now), now)
+        return broadcast_of(self._fleet, stream, self._world.now())
 
     def _named(self, request: web.Request) -> Stream:
         stream = self._fleet.by_id(Platform.LIVEPEER, request.match_info["id"])
@@ -73,10 +74,8 @@ class _Livepeer:
 
     async def streams(self, request: web.Request) -> web.Response:
         """``GET /stream``: newest sign of life first, a page at a time, the next one announced by a Link header."""
-        broadcasts = (self._broadcast(stream) for stream in self._fleet.of(Platform.LIVEPEER))
-        only_active = request.query.get("active") in _TRUE
-        listed = [broadcast for broadcast in broadcasts if broadcast.active or not only_active]
-        listed.sort(key=lambda broadcast: (-broadcast.last_seen, broadcast.stream.index))
+        now = self._world.now()
+        listed = self._listing.at(now, only_active=request.query.get("active") in _TRUE)
         limit, skip = _page(request)
         page = listed[skip : skip + limit]
         headers = {}
@@ -85,7 +84,8 @@ class _Livepeer:
             headers["Link"] = f'<{following}>; rel="next"'
         if request.query.get("count") in _TRUE:
             headers["X-Total-Count"] = str(len(listed))
-        return json_answer([stream_record(broadcast) for broadcast in page], headers=headers)
+        records = [stream_record(broadcast_of(self._fleet, row.stream, now)) for row in page]
+        return json_answer(records, headers=headers)
 
     async def stream(self, request: web.Request) -> web.Response:
         """``GET /stream/{id}``."""

@@ -76,6 +76,15 @@ class Broadcast:
         """Unix milliseconds of the last statistics or heartbeat."""
         return _milliseconds(max(self.flushed, self._step(self._until, HEARTBEAT_SECONDS)))
 
+    @property
+    def unchanged_until(self) -> float:
+        """Until when ``active`` and ``last_seen`` stay as they are, if no fault changes it."""
+        if self.live:
+            steps = (self._step(self.now, seconds) + seconds for seconds in (FLUSH_SECONDS, HEARTBEAT_SECONDS))
+            return min(self.publish.end, *steps)
+        following = self.fleet.next_start(self.stream, self.now)
+        return min(following, self.publish.end + CLEANUP_SECONDS) if self.active else following
+
     @cached_property
     def statistics(self) -> Amounts:
         """This publish's totals, as flushed."""
@@ -89,9 +98,7 @@ class Broadcast:
         moment = self.last_media(FLUSH_SECONDS)
         if moment <= self.publish.start:
             return 0.0
-        noise = between(
-            1 - _RATE_NOISE, 1 + _RATE_NOISE, self.fleet.seed, self.stream.index, Purpose.NOISE, int(moment)
-        )
+        noise = between(1 - _RATE_NOISE, 1 + _RATE_NOISE, Purpose.NOISE, int(moment), since=self.stream.root)
         return round(self.publish.bitrate(moment) * noise, 3)
 
     def last_media(self, seconds: int) -> float:
@@ -117,19 +124,24 @@ class Broadcast:
     @property
     def recorded(self) -> bool:
         """Whether the stream is set to be recorded."""
-        return unit(self.fleet.seed, self.stream.index, Purpose.NATURE, 20) < _RECORD_CHANCE
+        return unit(Purpose.NATURE, 20, since=self.stream.root) < _RECORD_CHANCE
 
     @property
     def session_id(self) -> str:
         """Made of the stream's place in the fleet, the start, and bits that look the part."""
         start = _milliseconds(self.publish.start)
-        bits = roll(self.fleet.seed, self.stream.index, Purpose.IDENTITY, start)
+        bits = roll(Purpose.IDENTITY, start, since=self.stream.root)
         return str(uuid.UUID(int=self.stream.index << _INDEX_SHIFT | bits, version=4))
 
     @staticmethod
     def index_in(session_id: uuid.UUID) -> int:
         """The stream's place in the fleet, out of a session's id."""
         return session_id.int >> _INDEX_SHIFT
+
+
+def broadcast_of(fleet: Fleet, stream: Stream, now: float) -> Broadcast:
+    """The publish that is on the air, or else the last one that was."""
+    return Broadcast(fleet, stream, fleet.publish(stream, now), now)
 
 
 def stream_record(broadcast: Broadcast) -> dict[str, Any]:

@@ -43,6 +43,8 @@ class Stream:
 
     index: int
     """Its place in the fleet."""
+    root: int
+    """The roll of the fleet's seed and the index, with which every roll about this stream begins."""
     platform: Platform
     name: str
     id: str
@@ -52,7 +54,7 @@ class Stream:
     playback_id: str
     """Livepeer's playback id; WAVE's stream id in analytics; empty on Storm."""
     secret_key: str
-    """What an encoder publishes with. Livepeer shows it in every answer: a secret."""
+    """What an encoder publishes with. Livepeer shows it in every answer: a secret. Empty elsewhere."""
     protocol: str
     bitrate: float
     """What the encoder is set to, in bytes per second."""
@@ -83,38 +85,42 @@ class Stream:
 
 def make_stream(seed: int, index: int) -> Stream:
     """The stream at ``index`` of the fleet of ``seed``."""
+    root = roll(seed, index)
     platform = PLATFORMS[index % len(PLATFORMS)]
     name = _name(seed, platform, index // len(PLATFORMS))
-    application = pick(_STORM_APPLICATIONS, seed, index, Purpose.IDENTITY, 1) if platform is Platform.STORM else ""
+    application = pick(_STORM_APPLICATIONS, Purpose.IDENTITY, 1, since=root) if platform is Platform.STORM else ""
+
+    natures = roll(Purpose.NATURE, since=root)
 
     def nature(number: int) -> float:
-        return unit(seed, index, Purpose.NATURE, number)
+        return unit(number, since=natures)
 
-    protocol = pick(_WAVE_PROTOCOLS, seed, index, Purpose.NATURE, 2) if platform is Platform.WAVE else "rtmp"
+    protocol = pick(_WAVE_PROTOCOLS, 2, since=natures) if platform is Platform.WAVE else "rtmp"
     target_latency = 0.2 if protocol == "webrtc" else 2.0
-    tall = pick((720, 1080, 1080), seed, index, Purpose.NATURE, 1)
+    tall = pick((720, 1080, 1080), 1, since=natures)
     return Stream(
         index=index,
+        root=root,
         platform=platform,
         name=name,
-        id=_identity(seed, index, platform, f"{application}/{name}"),
+        id=_identity(root, index, platform, f"{application}/{name}"),
         application=application,
-        playback_id=_playback_id(seed, index, platform),
-        secret_key="-".join(letters(4, _ALPHABET, seed, index, Purpose.SECRET, part) for part in range(4)),
+        playback_id=_playback_id(root, index, platform),
+        secret_key=_secret(root) if platform is Platform.LIVEPEER else "",
         protocol=protocol,
-        bitrate=pick(_MEGABITS, seed, index, Purpose.NATURE, 3) * 1e6 / 8,
-        frame_rate=pick(_FRAME_RATES, seed, index, Purpose.NATURE, 4),
+        bitrate=pick(_MEGABITS, 3, since=natures) * 1e6 / 8,
+        frame_rate=pick(_FRAME_RATES, 4, since=natures),
         width=tall * 16 // 9,
         height=tall,
-        audience=_audience(unit(seed, index, Purpose.AUDIENCE, 1)),
-        cycles=pick(_CYCLES, seed, index, Purpose.NATURE, 5),
+        audience=_audience(unit(Purpose.AUDIENCE, 1, since=root)),
+        cycles=pick(_CYCLES, 5, since=natures),
         wobble_seconds=40.0 + 60.0 * nature(6),
         wobble_angle=2 * math.pi * nature(7),
-        day_angle=0.8 * (unit(seed, index, Purpose.AUDIENCE, 2) - 0.5),
+        day_angle=0.8 * (unit(Purpose.AUDIENCE, 2, since=root) - 0.5),
         target_latency_seconds=target_latency,
         latency_seconds=target_latency * (0.6 + nature(8) ** 2),
         round_trip_seconds=0.015 + 0.06 * nature(9),
-        targets=pick((0, 0, 1, 2), seed, index, Purpose.NATURE, 10) if platform is Platform.LIVEPEER else 0,
+        targets=pick((0, 0, 1, 2), 10, since=natures) if platform is Platform.LIVEPEER else 0,
     )
 
 
@@ -127,20 +133,25 @@ def _name(seed: int, platform: Platform, ordinal: int) -> str:
     return f"{name}-{again + 1}" if again else name
 
 
-def _identity(seed: int, index: int, platform: Platform, path: str) -> str:
+def _identity(root: int, index: int, platform: Platform, path: str) -> str:
     if platform is Platform.STORM:
         return path
     if platform is Platform.WAVE:
-        return f"sess_{1000 + index}_{letters(6, _ALPHABET, seed, index, Purpose.IDENTITY, 2)}"
-    bits = roll(seed, index, Purpose.IDENTITY, 3) << 64 | roll(seed, index, Purpose.IDENTITY, 4)
+        return f"sess_{1000 + index}_{letters(6, _ALPHABET, Purpose.IDENTITY, 2, since=root)}"
+    bits = roll(Purpose.IDENTITY, 3, since=root) << 64 | roll(Purpose.IDENTITY, 4, since=root)
     return str(uuid.UUID(int=bits, version=4))
 
 
-def _playback_id(seed: int, index: int, platform: Platform) -> str:
+def _playback_id(root: int, index: int, platform: Platform) -> str:
     if platform is Platform.STORM:
         return ""
-    word = letters(16 if platform is Platform.LIVEPEER else 8, _ALPHABET, seed, index, Purpose.IDENTITY, 5)
+    word = letters(16 if platform is Platform.LIVEPEER else 8, _ALPHABET, Purpose.IDENTITY, 5, since=root)
     return word if platform is Platform.LIVEPEER else f"str_{index}{word}"
+
+
+def _secret(root: int) -> str:
+    secrets = roll(Purpose.SECRET, since=root)
+    return "-".join(letters(4, _ALPHABET, part, since=secrets) for part in range(4))
 
 
 def _audience(chance: float) -> float:
