@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -134,7 +134,8 @@ class Tracker:
                 if tracked.sampled_at == now and tracked.expectation is not None:
                     self._fresh.append(stream_id)
         self._make_room()
-        yield
+        if len(self._tracked) >= STREAMS_PER_STEP:
+            yield
         yield from self._restate(now, now + clock_skew)
 
     def fresh(self) -> Iterator[StreamState]:
