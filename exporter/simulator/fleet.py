@@ -134,12 +134,21 @@ class Fleet:
 
     def all_time(self, stream: Stream, publish: Publish, now: float) -> Amounts:
         """Totals of all publishes, of ``publish`` up to ``now``, in whole numbers; egress has none and is 0."""
+        total = self._before(stream, publish).plus(publish.amounts(now).whole())
+        return total._replace(egress_bytes=0.0)
+
+    def _before(self, stream: Stream, publish: Publish) -> Amounts:
+        """Totals of all publishes before this one."""
         number = publish.course.number
-        total = self._natural_total(stream, number).plus(self._lost_before(stream, number))
-        for before in self._timeline(stream, number):
-            if before.start < publish.start:
-                total = total.plus(before.whole_total())
-        return total.plus(publish.amounts(now).whole())._replace(egress_bytes=0.0)
+        memory = self._memory(stream)
+        timeline = self._timeline(stream, number)
+        if memory.before is None or memory.before[0] is not publish:
+            total = self._natural_total(stream, number).plus(self._lost_before(stream, number))
+            for before in timeline:
+                if before.start < publish.start:
+                    total = total.plus(before.whole_total())
+            memory.before = (publish, total)
+        return memory.before[1]
 
     def configuration(self, base_url: str) -> dict[str, Any]:
         """What an exporter needs to watch this fleet; ``base_url`` is where the simulator stands."""
@@ -168,7 +177,7 @@ class Fleet:
         faults = self.faults.of_stream(stream.index)
         memory = self._memory(stream)
         if memory.faults is not faults:
-            memory.faults, memory.cycles, memory.lost = faults, {}, None
+            memory.faults, memory.cycles, memory.lost, memory.before = faults, {}, None, None
         timeline = memory.cycles.get(number)
         if timeline is None:
             timeline = memory.cycles[number] = self._make_timeline(stream, number, faults)
@@ -255,7 +264,7 @@ class _OnAir:
 class _Memory:
     """What was worked out of a stream already."""
 
-    __slots__ = ("cycle_seconds", "cycles", "faults", "first_start", "lost", "sums")
+    __slots__ = ("before", "cycle_seconds", "cycles", "faults", "first_start", "lost", "sums")
 
     def __init__(self, first_start: float, cycle_seconds: float) -> None:
         self.first_start = first_start
@@ -265,6 +274,8 @@ class _Memory:
         self.faults: tuple[Fault, ...] = ()
         """For as long as these are the stream's faults, the rest holds."""
         self.cycles: dict[int, list[Publish]] = {}
+        self.before: tuple[Publish, Amounts] | None = None
+        """What all publishes before this one brought."""
         self.lost: tuple[int, Amounts] | None = None
         """What faults changed before the cycle of this number."""
 

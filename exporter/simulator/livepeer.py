@@ -15,7 +15,7 @@ from aiohttp import web
 from exporter.simulator.configuration import TOKEN
 from exporter.simulator.livepeer_health import health_record
 from exporter.simulator.livepeer_listing import Listing
-from exporter.simulator.livepeer_records import Broadcast, broadcast_of, session_record, stream_record
+from exporter.simulator.livepeer_records import Broadcast, broadcast_of, lasting_record, session_record, stream_record
 from exporter.simulator.serving import json_answer, platform_app, whole_number
 from exporter.simulator.streams import Platform, Stream
 from exporter.simulator.world import World
@@ -62,6 +62,7 @@ class _Livepeer:
         self._world = world
         self._fleet = world.fleet
         self._listing = Listing(world.fleet)
+        self._lasting: dict[int, dict[str, Any]] = {}
 
     def _broadcast(self, stream: Stream) -> Broadcast:
         return broadcast_of(self._fleet, stream, self._world.now())
@@ -84,12 +85,19 @@ class _Livepeer:
             headers["Link"] = f'<{following}>; rel="next"'
         if request.query.get("count") in _TRUE:
             headers["X-Total-Count"] = str(len(listed))
-        records = [stream_record(broadcast_of(self._fleet, row.stream, now)) for row in page]
+        records = [self._record(broadcast_of(self._fleet, row.stream, now)) for row in page]
         return json_answer(records, headers=headers)
 
     async def stream(self, request: web.Request) -> web.Response:
         """``GET /stream/{id}``."""
-        return json_answer(stream_record(self._broadcast(self._named(request))))
+        return json_answer(self._record(self._broadcast(self._named(request))))
+
+    def _record(self, broadcast: Broadcast) -> dict[str, Any]:
+        index = broadcast.stream.index
+        lasting = self._lasting.get(index)
+        if lasting is None:
+            lasting = self._lasting[index] = lasting_record(broadcast)
+        return stream_record(broadcast, lasting)
 
     async def sessions(self, request: web.Request) -> web.Response:
         """``GET /stream/{parentId}/sessions``: newest first, no Link header, hidden until its first statistics."""

@@ -33,6 +33,10 @@ _LADDER = (
     ("480p0", 854, 480, 1_600_000),
     ("720p0", 1280, 720, 3_000_000),
 )
+_PROFILES = [
+    {"name": name, "width": width, "height": height, "bitrate": bitrate, "fps": 0}
+    for name, width, height, bitrate in _LADDER
+]
 _TRANSCODED = sum(bitrate for *_, bitrate in _LADDER) / 8
 """What the transcoder makes, in bytes per second of media."""
 _INDEX_SHIFT = 96
@@ -144,17 +148,22 @@ def broadcast_of(fleet: Fleet, stream: Stream, now: float) -> Broadcast:
     return Broadcast(fleet, stream, fleet.publish(stream, now), now)
 
 
-def stream_record(broadcast: Broadcast) -> dict[str, Any]:
-    """A Stream: its totals are of all its publishes."""
+def stream_record(broadcast: Broadcast, lasting: dict[str, Any]) -> dict[str, Any]:
+    """A Stream: its totals are of all its publishes. ``lasting``: the stream's ``lasting_record``."""
+    total = broadcast.fleet.all_time(broadcast.stream, broadcast.publish, broadcast.flushed)
+    return {**lasting, "isActive": broadcast.active, **_figures(broadcast, total)}
+
+
+def lasting_record(broadcast: Broadcast) -> dict[str, Any]:
+    """What a Stream has that never changes; the rest is only given its place."""
     stream = broadcast.stream
-    total = broadcast.fleet.all_time(stream, broadcast.publish, broadcast.flushed)
     return {
         "id": stream.id,
         "name": stream.name,
         "kind": "stream",
         "playbackId": stream.playback_id,
         "streamKey": stream.secret_key,
-        "isActive": broadcast.active,
+        "isActive": None,
         "createdAt": _milliseconds(WORLD_BEGAN),
         "lastTerminatedAt": None,
         "suspended": False,
@@ -162,7 +171,6 @@ def stream_record(broadcast: Broadcast) -> dict[str, Any]:
         "multistream": {
             "targets": [{"id": target_id(broadcast, n), "profile": "source"} for n in range(stream.targets)]
         },
-        **_figures(broadcast, total),
     }
 
 
@@ -212,10 +220,7 @@ def _figures(broadcast: Broadcast, total: Amounts) -> dict[str, Any]:
         "transcodedBytes": int(total.transcoded_seconds * _TRANSCODED),
         "ingestRate": rate,
         "outgoingRate": round(_TRANSCODED, 3) if rate else 0.0,
-        "profiles": [
-            {"name": name, "width": width, "height": height, "bitrate": bitrate, "fps": 0}
-            for name, width, height, bitrate in _LADDER
-        ],
+        "profiles": _PROFILES,
     }
 
 
