@@ -36,9 +36,11 @@ def single_lines(name: str, labels: Sequence[bytes], column: Sequence[Number | N
     if numbers is None:
         return NONE
     texts = numbers.texts
-    if numbers.has_gaps:
-        present = list(map(ABSENT.__ne__, texts))
-        labels, texts = _compressed([labels, texts], present)
+    if numbers.gaps:
+        # A missing value is told from others in less time than its text.
+        labels, texts = _compressed([labels, texts], [value is not None for value in column])
+        if len(texts) > len(column) - numbers.gaps:
+            labels, texts = _compressed([labels, texts], list(map(ABSENT.__ne__, texts)))
     return _join(name, labels, texts)
 
 
@@ -97,7 +99,7 @@ class _Several:
             self._columns: list[list[bytes]] = [[], [], []]
             return
         self._columns = [list(chain.from_iterable(map(repeat, labels, counts))), own, numbers.texts]
-        if numbers.has_gaps:
+        if numbers.gaps:
             self._columns = _compressed(self._columns, list(map(ABSENT.__ne__, numbers.texts)))
 
     def all(self) -> Lines:

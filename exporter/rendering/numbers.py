@@ -22,8 +22,8 @@ class NumberTexts(NamedTuple):
     """The text of each value of a column, ``ABSENT`` for those that have none."""
 
     texts: list[bytes]
-    has_gaps: bool
-    """Whether ``ABSENT`` is among them."""
+    gaps: int
+    """How often ``ABSENT`` is among them."""
 
 
 def number_texts(column: Sequence[Number | None]) -> NumberTexts | None:
@@ -34,13 +34,13 @@ def number_texts(column: Sequence[Number | None]) -> NumberTexts | None:
         text = orjson.dumps(column)
     except TypeError:
         return _one_by_one(column)
-    has_gaps = ABSENT in text
+    gaps = text.count(ABSENT)
     if b"e" in text:
         text = text.replace(b"true", b"1").replace(b"false", b"0")
-    return NumberTexts(text[1:-1].split(b","), has_gaps)
+    return NumberTexts(text[1:-1].split(b","), gaps)
 
 
 def _one_by_one(column: Sequence[Number | None]) -> NumberTexts:
     """For a column with a whole number beyond 64 bits, which orjson refuses."""
     texts = [ABSENT if value is None else (number(value) or "null").encode() for value in column]
-    return NumberTexts(texts, ABSENT in texts)
+    return NumberTexts(texts, texts.count(ABSENT))
