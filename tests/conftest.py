@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
+import coverage
 import hypothesis
 import pytest
 import structlog
@@ -17,6 +19,21 @@ hypothesis.settings.register_profile(
     "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("unhurried")
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[Any]:
+    """For ``no_cover`` pytest-cov pauses one measurement; a worker of xdist has two more, as a process and as pytest."""
+    paused: list[coverage.Coverage] = []
+    if item.get_closest_marker("no_cover"):
+        while running := coverage.Coverage.current():
+            running.stop()
+            paused.append(running)
+    try:
+        return (yield)
+    finally:
+        for measurement in reversed(paused):
+            measurement.start()
 
 
 @pytest.fixture(autouse=True)

@@ -250,6 +250,7 @@ LESS = st.tuples(VIEWS, st.tuples(*[st.frozensets(st.sampled_from(EXCLUDABLE), m
 """Without some of their families."""
 
 
+@pytest.mark.no_cover
 @settings(deadline=None, max_examples=300)
 @given(VIEWS | LESS)
 def test_byte_for_byte_as_in_the_plain_way(views: tuple[UpstreamView, ...]) -> None:

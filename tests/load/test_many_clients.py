@@ -48,7 +48,7 @@ def watch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watch]:
         upstream = {"name": "origin", "platform": "node_media_server", "url": platform.url}
         defaults = {"interval": f"{INTERVAL_SECONDS:g}s"}
         (directory / "config.yaml").write_text(yaml.safe_dump({"defaults": defaults, "upstreams": [upstream]}))
-        with Exporter(["--web.listen-address=127.0.0.1:0"], directory) as process:
+        with Exporter(["--web.listen-address=127.0.0.1:0"], directory, measured=False) as process:
             one = Watch(process, f"http://127.0.0.1:{process.port}")
             wait_until(lambda: f"upstream_streams{{{ORIGIN}}} {STREAMS}" in one.fetch(UPSTREAMS), "all are seen")
             yield one

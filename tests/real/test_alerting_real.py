@@ -32,7 +32,7 @@ from tests.real.alert_environment import (
 from tests.real.alertmanager import Alertmanager, running_alertmanager
 from tests.real.prometheus import running_prometheus
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.no_cover]
 
 ALL_HOLD_SECONDS = 12.0
 """StreamDegraded has the longest ``for`` of what a fault brings besides its own alert: ten minutes, scaled."""

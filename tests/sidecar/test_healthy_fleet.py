@@ -20,7 +20,7 @@ from tests.fakes import FakeClock
 from tests.sidecar.alertmanagers import stand_in, turns
 
 HOUR = 3600.0
-STEP_SECONDS = 15.0
+STEP_SECONDS = 30.0
 EVERY = 5
 """Of so many streams that stay on the air for the hour, one is expected to."""
 
@@ -56,7 +56,7 @@ def configuration(fleet: Fleet, began: float, url: str, alertmanager: str) -> di
                 "name": "edge",
                 "platform": "storm",
                 "url": f"{url}/storm",
-                "interval": "15s",
+                "interval": "30s",
                 "auth": {"username": USERNAME, "password": PASSWORD},
                 "streams": [
                     {"application": s.application, "key": s.name, **expectation(s)} for s in fleet.of(Platform.STORM)
