@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from bench.serving import Server, get, running
 
 ROUNDS = 3
 PROBES = 500
-OURS, THEIRS = "stream-exporter", "aiohttp, fresh CollectorRegistry"
+OURS, THEIRS, BARE = "stream-exporter", "aiohttp, fresh CollectorRegistry", "aiohttp, no metrics"
 
 
 def main(rounds: int = ROUNDS) -> None:
@@ -35,18 +36,31 @@ def main(rounds: int = ROUNDS) -> None:
             with running("probe_registry", url=url) as server:
                 return _probed(server, "/probe")
 
-        cases: dict[str, Callable[[], Figures]] = {OURS: ours, THEIRS: theirs}
+        def bare() -> Figures:
+            with running("probe_registry", url=url, metrics=False) as server:
+                return _probed(server, "/probe")
+
+        cases: dict[str, Callable[[], Figures]] = {OURS: ours, THEIRS: theirs, BARE: bare}
         found = [{name: run() for name, run in cases.items()} for _ in range(rounds)]
     middle = {name: medians([figures[name] for figures in found]) for name in cases}
     table(
-        ("", "µs per probe", "bytes"),
-        ((name, f"{f['cpu'] * 1e6:.0f}", f"{f['bytes']:.0f}") for name, f in middle.items()),
+        ("", "µs per probe", "bytes", "samples"),
+        ((name, f"{f['cpu'] * 1e6:.0f}", f"{f['bytes']:.0f}", f"{f['samples']:.0f}") for name, f in middle.items()),
     )
-    table(("times less CPU than", THEIRS), [("a probe", ratio(found, "cpu", OURS, THEIRS))])
+    table(
+        ("times less CPU than", THEIRS),
+        [(name, ratio(found, "cpu", name, THEIRS)) for name in (OURS, BARE)],
+    )
 
 
 def _probed(server: Server, path: str) -> Figures:
     get(server.port, path, PROBES // 5, compressed=False)
     began = server.ask("cpu")
     size = get(server.port, path, PROBES, compressed=False)
-    return {"cpu": (server.ask("cpu") - began) / PROBES, "bytes": size}
+    cpu = (server.ask("cpu") - began) / PROBES
+    return {"cpu": cpu, "bytes": size, "samples": _samples(server, path)}
+
+
+def _samples(server: Server, path: str) -> int:
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=60) as answer:
+        return sum(line.startswith(b"stream_") for line in answer)

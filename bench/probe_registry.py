@@ -1,4 +1,7 @@
-"""A probe as small exporters have it: ask, read the JSON, fill a registry made for the purpose, print it."""
+"""A probe as small exporters have it: ask, read the JSON, fill a registry made for the purpose, print it.
+
+Without the registry it is what is left to the HTTP server and client of both, whatever the metrics cost.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +27,15 @@ DERIVED = 4
 
 
 @asynccontextmanager
-async def serving(url: str) -> AsyncIterator[tuple[int, dict[str, Callable[[], Any]]]]:
+async def serving(url: str, metrics: bool = True) -> AsyncIterator[tuple[int, dict[str, Callable[[], Any]]]]:
     """No commands of its own."""
     async with aiohttp.ClientSession() as session:
 
         async def probe(_: web.Request) -> web.Response:
             async with session.get(f"{url}/api/streams/{APPLICATION}/stream-000000") as response:
                 stream = json.loads(await response.read())["data"]
+            if not metrics:
+                return web.Response(text="nothing\n")
             registry = CollectorRegistry()
             labels = (APPLICATION, "stream-000000", stream["protocol"])
             for name in METRICS:
