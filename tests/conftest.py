@@ -23,7 +23,7 @@ hypothesis.settings.load_profile("unhurried")
 
 @pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[Any]:
-    """For ``no_cover`` pytest-cov pauses one measurement; a worker of xdist has two more, as a process and as pytest."""
+    """For ``no_cover`` pytest-cov pauses one measurement; a worker of xdist has two more, as process and as pytest."""
     paused: list[coverage.Coverage] = []
     if item.get_closest_marker("no_cover"):
         while running := coverage.Coverage.current():
