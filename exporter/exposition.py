@@ -35,7 +35,7 @@ T = TypeVar("T")
 ALL_PARTS: frozenset[str] = frozenset(Part)
 STREAMS_AT_ONCE = 2_000
 """Few enough for the processor's cache, and for the event loop to get its turn between two steps."""
-FAMILIES_AT_ONCE = 8
+FAMILIES_AT_ONCE = 3
 """The text of so many, of all streams, is in memory before it is written."""
 
 _IDENTITY: Callable[[StreamState], Identity] = attrgetter("identity")
