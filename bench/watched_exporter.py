@@ -33,8 +33,9 @@ async def serving(file: str, watch: bool = False) -> AsyncIterator[tuple[int, di
         stalls.watch()
 
     async def poll() -> None:
-        for view in service.store.views():
-            coordinator = service.coordinator(view.upstream)
+        # Who holds the old views makes their states be freed at once, in the end.
+        for name in [view.upstream for view in service.store.views()]:
+            coordinator = service.coordinator(name)
             assert coordinator is not None
             await coordinator.poll()
 

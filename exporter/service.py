@@ -125,7 +125,7 @@ class Service:
             try:
                 settings = await asyncio.to_thread(self._load)
                 changed = [new for new in settings.upstreams if not self._is_unchanged(new, settings)]
-                built = self._build(changed, settings)
+                built = await self._build_in_steps(changed, settings)
             except Exception as error:
                 self.instruments.reloaded(success=False, at=self.clock.now())
                 told = error.errors if isinstance(error, ConfigError) else [describe(error)]
@@ -151,6 +151,16 @@ class Service:
     def _build(self, upstreams: Sequence[UpstreamSettings], settings: Settings | None = None) -> dict[str, Coordinator]:
         per_stream = (settings or self.settings).histograms.per_stream
         return {upstream.name: self._coordinate(upstream, per_stream) for upstream in upstreams}
+
+    async def _build_in_steps(
+        self, upstreams: Sequence[UpstreamSettings], settings: Settings
+    ) -> dict[str, Coordinator]:
+        """Build one after the other, and let others have the event loop in between."""
+        built: dict[str, Coordinator] = {}
+        for upstream in upstreams:
+            built |= self._build([upstream], settings)
+            await asyncio.sleep(0)
+        return built
 
     def _coordinate(self, settings: UpstreamSettings, per_stream: bool) -> Coordinator:
         return self._make(settings, store=self.store, instruments=self.instruments, per_stream=per_stream)
@@ -214,8 +224,12 @@ class Service:
 
     async def _end(self, leaving: list[tuple[Coordinator, asyncio.Task[None]]]) -> None:
         await _cancel([task for _, task in leaving])
-        for coordinator, _ in leaving:
+        while leaving:
+            # Thousands of states are freed with each: never those of all upstreams at once.
+            coordinator = leaving.pop()[0]
             await coordinator.close()
+            del coordinator
+            await asyncio.sleep(0)
 
     async def _apply_alerting(self) -> None:
         await self.sidecar.apply(self.settings.alerting, [upstream.name for upstream in self.settings.upstreams])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +159,19 @@ def _samples(text: str) -> Samples:
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
+
+
+async def test_what_changed_is_freed_one_upstream_after_the_other(tmp_path: Path) -> None:
+    async with serving(make_app(Fleet(6), Clock())) as url, exporting(tmp_path, configured(url)) as exporter:
+        await all_up(exporter)
+        coordinators = [exporter.service.coordinator(name) for name in ("studio", "edge", "wave")]
+        former = [weakref.ref(coordinator) for coordinator in coordinators if coordinator is not None]
+        coordinators.clear()
+        exporter.write(configured(url) | {"defaults": {"interval": "2s"}})
+        reload = asyncio.create_task(exporter.service.reload())
+        left = [len(former)]
+        while left[-1] or not reload.done():
+            await asyncio.sleep(0)
+            left.append(sum(reference() is not None for reference in former))
+        assert [count for count, _ in itertools.groupby(left)] == [3, 2, 1, 0]
+        await reload
