@@ -6,19 +6,19 @@ import gzip
 import http.client
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from bench import nginx
-from bench.configured import listed, single, wait_for, write
+from bench.configured import GENEROUS_SECONDS, listed, single, wait_for, write
 from bench.measuring import Figures, table
 from bench.serving import Server, running
 from tests.real.prometheus import Prometheus, running_prometheus
 
 SIZES = (10_000, 50_000)
-SIMULATED = 10_000
+SIMULATED = 50_000
 """With more of them the simulator needs more of the processor than the exporter: then lists are static."""
 STATIC_UPSTREAMS = 10
 SINGLE = 10_000
@@ -34,16 +34,18 @@ def main(sizes: Sequence[int] = SIZES, rounds: int = ROUNDS) -> None:
     if program is None:
         print("nginx is missing: make tools\n")
         return
-    rows = []
+    _report(_rows(program, sizes, rounds))
+
+
+def _rows(program: Path, sizes: Sequence[int], rounds: int) -> Iterator[tuple[str, Figures]]:
     for streams in sizes:
         with _lists(program, streams) as file:
             # of the simulated ones a few are always off the air
-            rows.append((f"{streams:,} from lists", _measured(program, file, int(streams * 0.9), rounds)))
+            yield f"{streams:,} from lists", _measured(program, file, int(streams * 0.9), rounds)
     with tempfile.TemporaryDirectory() as directory, nginx.serving(program, Path(directory), 1) as (url, _):
         each = SINGLE // SINGLE_UPSTREAMS
         file = write(directory, single(url, SINGLE_UPSTREAMS, each, interval=f"{INTERVAL_SECONDS}s"))
-        rows.append((f"{SINGLE:,} by single GETs", _measured(program, file, SINGLE, rounds)))
-    _report(rows)
+        yield f"{SINGLE:,} by single GETs", _measured(program, file, SINGLE, rounds)
 
 
 @contextmanager
@@ -80,7 +82,7 @@ def _measured(program: Path, file: str, streams: int, rounds: int) -> Figures:
         ):
             # the first scrapes make the series
             for job in ("exporter", "static"):
-                prometheus.wait_for(f'up{{job="{job}"}} == 1')
+                prometheus.wait_for(f'up{{job="{job}"}} == 1', GENEROUS_SECONDS)
             time.sleep(INTERVAL_SECONDS)
             server.ask("forget")
             began, began_cpu = time.monotonic(), server.ask("cpu")
@@ -116,7 +118,7 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
 
 
-def _report(rows: Sequence[tuple[str, Figures]]) -> None:
+def _report(rows: Iterable[tuple[str, Figures]]) -> None:
     table(
         ("streams", "CPU share", "kB per stream", "polls late ms: p50", "p99", "max", "scrape s: p50", "p99",
          "static file: p50", "p99", "ratio of p50"),
