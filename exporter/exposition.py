@@ -1,7 +1,7 @@
 """What is served, as text 0.0.4: the catalogue's readings of the immutable views, and what the instruments count.
 
-Rendering runs on worker threads, family by family and column by column (``exporter.rendering``): prometheus_client's
-own way, several objects for each sample, takes fifty times as long.
+Rendering runs on worker threads (that of a small probe in the event loop), family by family and column by column
+(``exporter.rendering``): prometheus_client's own way, several objects for each sample, takes fifty times as long.
 """
 
 from __future__ import annotations
