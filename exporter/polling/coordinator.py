@@ -141,7 +141,7 @@ class Coordinator:
     async def _ask(self, requests: Requests, timeout: float) -> UpstreamSnapshot:
         try:
             async with asyncio.timeout(timeout + DEADLINE_SLACK_SECONDS):
-                return await self.platform.poll(requests)
+                snapshot = await self.platform.poll(requests)
         except UpstreamError:
             raise
         except TimeoutError:
@@ -150,6 +150,9 @@ class Coordinator:
         except Exception as error:
             log.error("poll broke on an internal error", **self._labels, error=describe(error))
             raise UpstreamError(Reason.INTERNAL, f"internal error: {type(error).__name__}") from None
+        # The last answer has just been read: what becomes of it is another step.
+        await asyncio.sleep(0)
+        return snapshot
 
     async def _succeeded(self, snapshot: UpstreamSnapshot, requests: Requests) -> None:
         now = self._clock.now()
