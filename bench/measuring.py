@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import os
 import resource
@@ -64,7 +65,7 @@ def ratio(rounds: Iterable[Mapping[str, Figures]], figure: str, case: str, than:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table in Markdown."""
-    for cells in (heads, ["---"] * len(heads), *rows):
+    """Print a table in Markdown, each row as soon as there is one."""
+    for cells in itertools.chain((heads, ["---"] * len(heads)), rows):
         print("| " + " | ".join(cells) + " |", flush=True)
     print(flush=True)
