@@ -38,7 +38,8 @@ class Redactor:
     """The secrets that were read, to keep them out of every text that leaves the process. Safe from several threads."""
 
     def __init__(self) -> None:
-        self._forms: set[str] = set()
+        self._forms: dict[str, set[str]] = {}
+        """By the text that was added, what it becomes."""
         self._pattern: re.Pattern[str] | None = None
         self._lock = threading.Lock()
 
@@ -47,11 +48,21 @@ class Redactor:
         if len(text) < _MIN_SCRUBBED:
             return
         with self._lock:
-            if text in self._forms:
-                return
-            self._forms |= _forms(text)
-            longest_first = sorted(self._forms, key=len, reverse=True)
-            self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+            if text not in self._forms:
+                self._forms[text] = _forms(text)
+                self._compile()
+
+    def forget(self, text: str) -> None:
+        """A secret that is good for nothing any more need not be looked for: tokens are new every few minutes."""
+        with self._lock:
+            if self._forms.pop(text, None) is not None:
+                self._compile()
+
+    def _compile(self) -> None:
+        longest_first = sorted({form for forms in self._forms.values() for form in forms}, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        # re keeps the last 512 patterns that it compiled, each with all the secrets
+        re.purge()
 
     def scrub(self, text: str) -> str:
         """The text with ``<secret>`` in place of every secret known."""

@@ -28,6 +28,8 @@ UNREACHED_WAIT_SECONDS = 5.0
 """A login that nobody answered is tried again sooner than one that was refused."""
 FRESH_SECONDS = 60.0
 """A token refused while it is as young as this was never good: another login would not help."""
+TOKENS_HIDDEN = 3
+"""So many of the last tokens of a login are kept out of texts: one that has just run out may still be said."""
 NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -132,6 +134,7 @@ class Login(Auth):
         self._clock = clock
         self._lock = asyncio.Lock()
         self._headers: Mapping[str, str] | None = None
+        self._tokens: deque[str] = deque()
         self._made_at = self._renew_at = self._ends_at = 0.0
         self._logins: deque[float] = deque(maxlen=self.max_logins_per_minute)
         self._failure: UpstreamError | None = None
@@ -187,6 +190,9 @@ class Login(Auth):
         except UpstreamError as error:
             raise self._fail(_login_error(error), password) from None
         redactor.add(token)
+        self._tokens.append(token)
+        if len(self._tokens) > TOKENS_HIDDEN:
+            redactor.forget(self._tokens.popleft())
         self._headers = {"Authorization": header_value(f"Bearer {token}")}
         self._made_at = self._clock.monotonic()
         self._renew_at, self._ends_at = self._made_at + RENEW_AT_RATIO * life, self._made_at + life

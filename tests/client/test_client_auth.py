@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from exporter.clock import Clock
-from exporter.config.secrets import Secret
+from exporter.config.secrets import HIDDEN, Secret, redactor
 from exporter.config.upstream import AuthSettings
 from exporter.model import Reason
 from exporter.upstreams.auth import (
+    TOKENS_HIDDEN,
     Auth,
     Basic,
     Bearer,
@@ -196,6 +197,16 @@ async def test_a_token_is_renewed_before_it_ends() -> None:
             clock.advance(elapsed)
             await client.requests(LONG).get("GET /x")
             assert issuer.logins == logins
+
+
+async def test_tokens_of_long_ago_are_not_looked_for_in_every_text() -> None:
+    clock = FakeClock()
+    async with logging_in(clock) as (client, issuer, _):
+        for _ in range(TOKENS_HIDDEN + 2):
+            await client.requests(LONG).get("GET /x")
+            clock.advance(800)
+    said = [redactor.scrub(f"token-{number}") for number in range(1, issuer.logins + 1)]
+    assert said == ["token-1", "token-2", *[HIDDEN] * TOKENS_HIDDEN]
 
 
 async def test_a_token_is_used_to_its_end_when_it_cannot_be_renewed() -> None:

@@ -101,6 +101,17 @@ def test_short_texts_are_not_scrubbed() -> None:
     assert own.scrub("abcabc") == "abcabc"
 
 
+def test_a_token_that_is_good_for_nothing_any_more_is_forgotten() -> None:
+    redactor = Redactor()
+    for text in ("first-token", "second-token"):
+        redactor.add(text)
+    redactor.forget("first-token")
+    redactor.forget("never-added")
+    assert redactor.scrub("first-token second-token") == f"first-token {HIDDEN}"
+    redactor.forget("second-token")
+    assert redactor.scrub("first-token second-token") == "first-token second-token"
+
+
 def test_the_longest_secret_is_scrubbed_first() -> None:
     own = Redactor()
     own.add("token")
