@@ -70,12 +70,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     command = commands.get(arguments[0]) if arguments else None
     try:
-        return command(arguments[1:]) if command else _run(arguments)
+        return _said(command(arguments[1:]) if command else _run(arguments))
+    except BrokenPipeError:
+        # who reads has seen enough: what is left in the buffer goes nowhere, and no traceback is said
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except ListenError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _said(code: int) -> int:
+    sys.stdout.flush()
+    return code
 
 
 def _run(arguments: list[str]) -> int:

@@ -4,6 +4,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 from urllib.request import urlopen
@@ -288,3 +290,13 @@ def test_a_hangup_while_it_starts_does_not_end_it(directory: Path) -> None:
         assert running.ask("/-/healthy")[0] == 200
         running.send(signal.SIGTERM)
         assert running.ended() == 0
+
+
+@pytest.mark.parametrize("command", ["metrics", "rules"])
+def test_a_reader_that_has_seen_enough_is_no_error(command: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as pipe:
+        arguments = [sys.executable, "-m", "exporter", command]
+        done = subprocess.run(arguments, stdout=pipe, stderr=subprocess.PIPE, check=False, timeout=GENEROUS_SECONDS)
+    assert (done.returncode, done.stderr) == (141, b"")
