@@ -5,6 +5,7 @@ Source: Storm Streaming Server 3.x, RESTful API, page Substream Metadata.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 
 import msgspec
@@ -65,6 +66,8 @@ class MetadataBook:
     async def enrich(self, requests: Requests, streams: Iterable[FoundStream], fields: Fields) -> list[StreamSample]:
         """The samples with their metadata, as far as it is known; never fails for want of it."""
         streams = list(streams)
+        # to look through thousands takes milliseconds: not at once with what came before, nor with what comes after
+        await asyncio.sleep(0)
         self._follow(streams)
         now = self._clock.monotonic()
         wanted = [stream for stream in streams if self._is_wanted(stream, now)][: self._requests_per_poll]
@@ -78,6 +81,7 @@ class MetadataBook:
                 publish.retry_at = now + RETRY_AFTER_SECONDS
             else:
                 publish.metadata = result
+        await asyncio.sleep(0)
         return [self._enriched(stream.sample) for stream in streams]
 
     def _follow(self, streams: list[FoundStream]) -> None:
