@@ -125,7 +125,9 @@ class FaultServers:
 
     def secrets(self) -> set[str]:
         """What must never be seen anywhere: the credentials in all forms, and the streams' keys that Livepeer shows."""
-        keys = {stream.secret_key for cell in self.cells.values() for stream in getattr(cell.api, "streams", ())}
+        streams = (stream for cell in self.cells.values() for stream in getattr(cell.api, "streams", ()))
+        keys = {stream.secret_key for stream in streams if stream.secret_key}
+        assert keys
         return {cell.secret.removesuffix("-rotated") for cell in self.cells.values()} | keys
 
     # -- in the loop -----------------------------------------------------------------------------------------------
