@@ -12,6 +12,7 @@ from aiohttp import web
 
 from exporter.config.loading import load
 from exporter.service import Service
+from exporter.web import requests
 from exporter.web.app import WebOptions, make_app
 from exporter.web.requests import Runner
 from exporter.web.security import Security
@@ -257,3 +258,16 @@ async def test_a_page_that_is_shown_elsewhere_or_answers_to_another_site_is_not_
     assert "set-cookie" not in head
     # off unless enabled, to whoever gets in
     assert await target.statuses(target.get("/-/reload", b"Connection: close", method=b"POST")) == [403]
+
+
+@pytest.fixture
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "REQUEST_WITHIN_SECONDS", 0.5)
+
+
+@pytest.mark.usefixtures("impatience")
+@pytest.mark.parametrize("beginning", [b"", b"GET", b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow: "])
+async def test_a_request_that_never_ends_is_cut_off_and_nobody_waits_for_it(beginning: bytes, target: Target) -> None:
+    slow = [asyncio.create_task(target.send(beginning)) for _ in range(20)]
+    assert await target.statuses(target.get("/-/healthy", b"Connection: close")) == [200]
+    assert set(await asyncio.gather(*slow)) == {b""}
