@@ -254,11 +254,15 @@ class Service:
     async def _tick(self) -> None:
         while True:
             await self.clock.sleep(TICK_SECONDS)
-            for coordinator in list(self._coordinators.values()):
-                try:
-                    await coordinator.tick()
-                except Exception as error:
-                    log.error("states not refreshed", upstream=coordinator.settings.name, error=describe(error))
+            await self._refresh()
+
+    async def _refresh(self) -> None:
+        # a function of its own: a name in the loop would keep a coordinator that has left until the next turn
+        for coordinator in list(self._coordinators.values()):
+            try:
+                await coordinator.tick()
+            except Exception as error:
+                log.error("states not refreshed", upstream=coordinator.settings.name, error=describe(error))
 
 
 def _tell(settings: Settings) -> None:
