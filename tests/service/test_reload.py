@@ -182,6 +182,6 @@ async def test_what_changed_is_freed_one_upstream_after_the_other(tmp_path: Path
         await reload
         assert all(before - after <= 1 for before, after in itertools.pairwise(left))
         async with asyncio.timeout(60):
-            while any(reference() is not None for reference in former):  # noqa: ASYNC110 - freeing tells nobody
+            while any(reference() is not None for reference in former):
                 gc.collect()
                 await asyncio.sleep(0.05)
