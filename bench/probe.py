@@ -1,4 +1,8 @@
-"""Part ``probe``: ``/probe`` of one stream, beside a handler that makes a fresh CollectorRegistry for each."""
+"""Part ``probe``: ``/probe`` of one stream, beside a handler that makes a fresh CollectorRegistry for each.
+
+16 connections ask side by side, each for an upstream of its own: probes of one upstream at the same time would share a
+poll, so each of ours is a request to nginx, as each of theirs is.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,13 @@ from pathlib import Path
 
 from bench import nginx
 from bench.configured import single, wait_for, write
-from bench.measuring import Figures, medians, ratio, table
-from bench.serving import Server, get, running
+from bench.measuring import Figures, medians, ratio, run_case, table
+from bench.serving import Server, running
 
-ROUNDS = 3
-PROBES = 500
+ROUNDS = 5
+CONNECTIONS = 16
+PROBES = 100
+"""Of each connection."""
 OURS, THEIRS, BARE = "stream-exporter", "aiohttp, fresh CollectorRegistry", "aiohttp, no metrics"
 
 
@@ -25,20 +31,21 @@ def main(rounds: int = ROUNDS) -> None:
         print("nginx is missing: make tools\n")
         return
     with tempfile.TemporaryDirectory() as directory, nginx.serving(program, Path(directory), 1) as (url, _):
-        file = write(directory, single(url, 1, 1, interval="90s"))
+        file = write(directory, single(url, CONNECTIONS, 1, interval="90s"))
 
         def ours() -> Figures:
             with running("watched_exporter", file=file) as server:
-                wait_for(server, 1)
-                return _probed(server, f"/probe?upstream=single-0&stream={nginx.APPLICATION}/stream-000000")
+                wait_for(server, CONNECTIONS)
+                stream = f"{nginx.APPLICATION}/stream-000000"
+                return _probed(server, [f"/probe?upstream=single-{n}&stream={stream}" for n in range(CONNECTIONS)])
 
         def theirs() -> Figures:
             with running("probe_registry", url=url) as server:
-                return _probed(server, "/probe")
+                return _probed(server, ["/probe"] * CONNECTIONS)
 
         def bare() -> Figures:
             with running("probe_registry", url=url, metrics=False) as server:
-                return _probed(server, "/probe")
+                return _probed(server, ["/probe"] * CONNECTIONS)
 
         cases: dict[str, Callable[[], Figures]] = {OURS: ours, THEIRS: theirs, BARE: bare}
         found = [{name: run() for name, run in cases.items()} for _ in range(rounds)]
@@ -53,12 +60,12 @@ def main(rounds: int = ROUNDS) -> None:
     )
 
 
-def _probed(server: Server, path: str) -> Figures:
-    get(server.port, path, PROBES // 5, compressed=False)
+def _probed(server: Server, paths: list[str]) -> Figures:
+    run_case("probe_load", port=server.port, paths=paths, times=PROBES // 5)
     began = server.ask("cpu")
-    size = get(server.port, path, PROBES, compressed=False)
-    cpu = (server.ask("cpu") - began) / PROBES
-    return {"cpu": cpu, "bytes": size, "samples": _samples(server, path)}
+    asked = run_case("probe_load", port=server.port, paths=paths, times=PROBES)
+    cpu = (server.ask("cpu") - began) / (PROBES * len(paths))
+    return {"cpu": cpu, **asked, "samples": _samples(server, paths[0])}
 
 
 def _samples(server: Server, path: str) -> int:
