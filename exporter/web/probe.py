@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from functools import lru_cache
 
 import msgspec
 from aiohttp import web
@@ -13,6 +12,7 @@ from multidict import MultiMapping
 from exporter.exposition import LabelTexts, render_streams, render_upstreams
 from exporter.model import UpstreamView
 from exporter.polling.probes import Probes, UnknownUpstreamError
+from exporter.rendering.few import few_text
 from exporter.rendering.text import Rendering
 from exporter.web.scrapes import encode, send, takes_gzip
 
@@ -21,10 +21,8 @@ SCRAPE_TIMEOUT = "X-Prometheus-Scrape-Timeout-Seconds"
 OFFSET_SECONDS = 0.5
 """Of what Prometheus waits: left for rendering and for the way back."""
 
-FEW_STREAMS = 20
-"""So many are rendered in the event loop: that takes less time than the way to a thread and back."""
-TARGETS_KEPT = 1_000
-"""The label texts of so many small answers are kept for the next probe."""
+FEW = 20
+"""So many streams and figures are rendered in the event loop, in less time than the way to a thread and back takes."""
 
 _SHOWN_CHARACTERS = 64
 
@@ -38,7 +36,6 @@ class ProbePage:
 
     def __init__(self, probes: Probes) -> None:
         self._probes = probes
-        self._texts = lru_cache(TARGETS_KEPT)(lambda _upstream, _stream: LabelTexts())
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """GET and HEAD: 200 whether the poll succeeds or not, 400 for a bad request, 404 for an unknown name."""
@@ -70,8 +67,9 @@ class ProbePage:
             return None
         # Polls that somebody asks for are no measure of how often a stream began again, nor of how its values spread.
         uncounted = tuple(msgspec.structs.replace(state, restarts=None) for state in states)
-        rendering = Rendering()
-        texts = self._texts(view.upstream, stream) if _is_small(view) else LabelTexts()
+        if view.foreign is None and len(uncounted) + len(analytics) <= FEW:
+            return encode(few_text(view, uncounted, analytics), compressed=compressed)
+        rendering, texts = Rendering(), LabelTexts()
         render_upstreams(rendering, [view], texts)
         # What the platform exports of its own is told apart by names that it alone knows.
         foreign = view.foreign if stream is None else None
@@ -104,7 +102,7 @@ def time_limit(header: str | None) -> float | None:
 
 
 def _is_small(view: UpstreamView) -> bool:
-    return len(view.streams) <= FEW_STREAMS and len(view.analytics) <= FEW_STREAMS and view.foreign is None
+    return len(view.streams) + len(view.analytics) <= FEW and view.foreign is None
 
 
 def _shown(name: str) -> str:

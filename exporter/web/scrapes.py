@@ -20,6 +20,8 @@ PARTS: Final = ("exporter", "upstreams", "streams")
 """What ``collect[]`` may name."""
 
 _CHUNK_BYTES = 1 << 20
+_SMALL_BYTES = 1 << 15
+"""Goes to the kernel together with its headers, in one call."""
 _WORKERS = 2
 
 Parts = frozenset[str]
@@ -95,11 +97,14 @@ def encode(body: bytes, *, compressed: bool) -> bytes:
 
 
 async def send(request: web.Request, body: Body, *, compressed: bool) -> web.StreamResponse:
-    """Answer with an exposition that is encoded already."""
-    response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: CONTENT_TYPE, hdrs.VARY: hdrs.ACCEPT_ENCODING})
+    """Answer with an exposition that is encoded already; a small one is handed over by who called the handler."""
+    size = sum(map(len, body))
+    headers = {hdrs.CONTENT_TYPE: CONTENT_TYPE, hdrs.VARY: hdrs.ACCEPT_ENCODING, hdrs.CONTENT_LENGTH: str(size)}
     if compressed:
-        response.headers[hdrs.CONTENT_ENCODING] = "gzip"
-    response.content_length = sum(map(len, body))
+        headers[hdrs.CONTENT_ENCODING] = "gzip"
+    if size <= _SMALL_BYTES:
+        return web.Response(body=b"".join(body), headers=headers)
+    response = web.StreamResponse(headers=headers)
     await hand_over(request, response, () if request.method == hdrs.METH_HEAD else _chunks(body))
     return response
 

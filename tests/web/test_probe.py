@@ -17,7 +17,7 @@ from exporter.catalogue.upstreams import UPSTREAM_FAMILIES
 from exporter.model import Reason
 from exporter.polling.coordinator import Coordinator
 from exporter.polling.probes import Probes, UnknownUpstreamError
-from exporter.web.probe import FEW_STREAMS, BadProbeError, target, time_limit
+from exporter.web.probe import FEW, BadProbeError, target, time_limit
 from tests.real.prometheus import check_metrics
 from tests.service.exporting import Exporter, exporting, serving
 from tests.upstreams.studio import KEY as STUDIO_KEY
@@ -155,6 +155,7 @@ async def test_get_and_head_plain_and_compressed(exporter: Exporter) -> None:
                         assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
                     else:
                         assert body == b""
+                        assert int(answer.headers["Content-Length"]) > 100
             assert heads[0] == heads[1]
 
 
@@ -170,7 +171,7 @@ async def test_one_stream_of_the_upstream(exporter: Exporter) -> None:
 
 async def test_many_streams_are_answered_like_few(exporter: Exporter, origin: Origin) -> None:
     few = (await probe(exporter))[1]
-    origin.names += [f"more-{index}" for index in range(FEW_STREAMS)]
+    origin.names += [f"more-{index}" for index in range(FEW)]
     text = (await probe(exporter))[1]
     assert value(text, "stream_live", "live/more-7") == 1
     assert series(text).keys() >= series(few).keys()
