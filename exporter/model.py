@@ -129,7 +129,10 @@ class ForeignMetrics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StreamSample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a platform says about one stream at one moment. None: the platform does not say."""
+    """What a platform says about one stream at one moment. None: the platform does not say.
+
+    A platform with many streams has a slimmer kind of it (``exporter.upstreams.samples``), which reads the same.
+    """
 
     id: str
     """The identity on the platform, stable over publishes: stream id, session id, or application/key."""
@@ -211,36 +214,25 @@ class StreamSample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def departed(self, at: float) -> StreamSample:
         """This stream after it left the platform's list: what lasts stays (names, totals), what was true now goes."""
-        return StreamSample(
-            id=self.id,
-            name=self.name,
-            application=self.application,
-            protocol=self.protocol,
-            session=self.session,
-            kind=self.kind,
-            video_codec=self.video_codec,
-            audio_codec=self.audio_codec,
-            resolution=self.resolution,
-            playback_id=self.playback_id,
+        lasting = {name: getattr(self, name) for name in self.__struct_fields__ if name in _LASTING}
+        return type(self)(
+            **lasting,
             status=Status.ENDED if self.live else self.status,
             live=False,
-            start_timestamp_seconds=self.start_timestamp_seconds,
             end_timestamp_seconds=self.end_timestamp_seconds or at,
-            last_seen_timestamp_seconds=self.last_seen_timestamp_seconds,
-            ingest_bytes=self.ingest_bytes,
-            egress_bytes=self.egress_bytes,
-            transcoded_bytes=self.transcoded_bytes,
-            source_segments=self.source_segments,
-            transcoded_segments=self.transcoded_segments,
-            source_media_seconds=self.source_media_seconds,
-            transcoded_media_seconds=self.transcoded_media_seconds,
-            dropped_frames=self.dropped_frames,
-            frames=self.frames,
-            viewers_peak=self.viewers_peak,
-            recording_status=self.recording_status,
         )
 
 
+_LASTING = frozenset(
+    {
+        "id", "name", "application", "protocol", "session", "kind", "video_codec", "audio_codec", "resolution",
+        "playback_id", "start_timestamp_seconds", "last_seen_timestamp_seconds",
+        "ingest_bytes", "egress_bytes", "transcoded_bytes", "source_segments", "transcoded_segments",
+        "source_media_seconds", "transcoded_media_seconds", "dropped_frames", "frames", "viewers_peak",
+        "recording_status",
+    }
+)  # fmt: skip
+"""The fields of ``StreamSample`` that outlast the stream."""
 DEPARTURE_FEEDS = frozenset({"end_timestamp_seconds"})
 """The fields of ``StreamSample`` that ``departed`` fills in, whatever the platform can say."""
 

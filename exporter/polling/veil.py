@@ -18,7 +18,7 @@ def veiled(sample: StreamSample, label: str) -> StreamSample:
         for field in sample.__struct_fields__
         if field not in ("id", "name", "session", "playback_id")
     }
-    return StreamSample(id=label, **clean)
+    return type(sample)(id=label, **clean)
 
 
 def _without(value: Any, keys: list[str], label: str) -> Any:

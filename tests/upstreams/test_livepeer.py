@@ -13,6 +13,7 @@ from exporter.polling.tracker import Tracker
 from exporter.upstreams.client import UpstreamClient
 from exporter.upstreams.errors import UpstreamError
 from exporter.upstreams.livepeer import PLATFORM, Livepeer
+from exporter.upstreams.livepeer.readings import Sample
 from exporter.upstreams.livepeer.settings import LivepeerSettings
 from tests.fakes import FakeClock
 from tests.upstreams.studio import KEY, Studio, fixture, running_studio
@@ -81,7 +82,7 @@ async def polled(studio: Studio, clock: FakeClock) -> AsyncIterator[Any]:
         await each.client.close()
 
 
-LISTED_MAIN = StreamSample(
+LISTED_MAIN = Sample(
     id=MAIN,
     name="main-stage",
     kind="stream",
@@ -105,7 +106,7 @@ LISTED_MAIN = StreamSample(
     recording=False,
     publish_allowed=True,
 )
-LISTED_SECOND = StreamSample(
+LISTED_SECOND = Sample(
     id=SECOND,
     name="second-stage",
     kind="stream",
@@ -117,7 +118,7 @@ LISTED_SECOND = StreamSample(
     recording=True,
     publish_allowed=True,
 )
-LISTED_CRASHED = StreamSample(
+LISTED_CRASHED = Sample(
     id=CRASHED,
     name="crashed",
     kind="stream",
@@ -135,7 +136,7 @@ LISTED_CRASHED = StreamSample(
     recording=False,
     publish_allowed=False,
 )
-EVENING_SESSION = StreamSample(
+EVENING_SESSION = Sample(
     id=MAIN,
     name="main-stage-evening",
     kind="session",
@@ -294,7 +295,7 @@ class TestSessions:
 
     async def test_the_documented_answer(self, polled: Any, studio: Studio) -> None:
         studio.sessions[MAIN] = fixture("sessions-documented")
-        assert await polled(streams=[{"id": MAIN}], viewership=False).stream() == StreamSample(
+        assert await polled(streams=[{"id": MAIN}], viewership=False).stream() == Sample(
             id=MAIN,
             name="test_session",
             kind="session",
@@ -319,12 +320,12 @@ class TestSessions:
     async def test_a_stream_without_sessions_is_idle(self, polled: Any, studio: Studio) -> None:
         studio.sessions[SECOND] = []
         assert await polled(streams=[{"id": SECOND}]).poll() == UpstreamSnapshot(
-            streams=(StreamSample(id=SECOND, kind="stream", status=Status.IDLE, live=False),)
+            streams=(Sample(id=SECOND, kind="stream", status=Status.IDLE, live=False),)
         )
 
     async def test_a_stream_that_is_not_there_is_idle_and_no_failure(self, polled: Any) -> None:
         snapshot = await polled(streams=[{"id": "gone"}]).poll()
-        assert snapshot.streams == (StreamSample(id="gone", kind="stream", status=Status.IDLE, live=False),)
+        assert snapshot.streams == (Sample(id="gone", kind="stream", status=Status.IDLE, live=False),)
         assert snapshot.failures == {}
 
     @pytest.mark.parametrize(("record", "query"), [(True, "1"), (False, "0")])
@@ -501,7 +502,7 @@ class TestSingleSessions:
 
     async def test_a_session_that_is_not_there(self, polled: Any) -> None:
         snapshot = await polled(sessions=["gone"]).poll()
-        assert snapshot.streams == (StreamSample(id="gone", kind="stream", status=Status.IDLE, live=False),)
+        assert snapshot.streams == (Sample(id="gone", kind="stream", status=Status.IDLE, live=False),)
         assert snapshot.failures == {}
 
     async def test_a_session_that_was_never_seen_is_idle(self, polled: Any, studio: Studio) -> None:

@@ -9,6 +9,7 @@ from exporter.model import StreamSample
 from exporter.upstreams.client import UpstreamClient
 from exporter.upstreams.livepeer import Livepeer
 from exporter.upstreams.livepeer.bitrates import Bitrates
+from exporter.upstreams.livepeer.readings import Sample
 from exporter.upstreams.livepeer.settings import LivepeerSettings
 from tests.fakes import FakeClock
 from tests.upstreams.studio import KEY, Studio, running_studio
@@ -107,7 +108,7 @@ async def test_a_stall_before_the_window_is_filled(studio: Studio, clock: FakeCl
 
 
 def sample(total: float | None, **facts: Any) -> StreamSample:
-    return StreamSample(id="a", ingest_bytes=total, ingest_bitrate_bytes_per_second=REPORTED, **{"live": True, **facts})
+    return Sample(id="a", ingest_bytes=total, ingest_bitrate_bytes_per_second=REPORTED, **{"live": True, **facts})
 
 
 def rates(polls: list[tuple[StreamSample | None, bool]]) -> list[float | None]:
@@ -151,6 +152,6 @@ def test_a_zero_that_is_reported_before_the_first_total_is_unknown() -> None:
     bitrates = Bitrates()
     seen = []
     for at in (0.0, 30.0, 74.0, 76.0):
-        sample = StreamSample(id="a", session="s", live=True, ingest_bytes=0.0, ingest_bitrate_bytes_per_second=0.0)
+        sample = Sample(id="a", session="s", live=True, ingest_bytes=0.0, ingest_bitrate_bytes_per_second=0.0)
         seen.append(bitrates.applied(sample, at).ingest_bitrate_bytes_per_second)
     assert seen == [None, None, None, 0.0]

@@ -13,7 +13,7 @@ from exporter.model import StreamSample
 from exporter.upstreams.client import UpstreamClient
 from exporter.upstreams.livepeer import Livepeer
 from exporter.upstreams.livepeer.details import read_details
-from exporter.upstreams.livepeer.readings import read_session, read_stream
+from exporter.upstreams.livepeer.readings import Sample, read_session, read_stream
 from exporter.upstreams.livepeer.settings import LivepeerSettings
 from exporter.upstreams.records import Fields, Record
 from tests.fakes import FakeClock
@@ -96,7 +96,7 @@ def test_a_number_that_is_none_is_dropped_and_counted(name: str, value: Any) -> 
 def test_nothing_but_the_required_field() -> None:
     fields = Fields()
     sample = read_session(Record({"name": "bare"}, fields)).sample
-    assert sample == StreamSample(id="", name="bare", kind="session")
+    assert sample == Sample(id="", name="bare", kind="session")
     assert fields.dropped == {}
 
 

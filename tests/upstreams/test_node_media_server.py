@@ -24,7 +24,7 @@ from exporter.upstreams.node_media_server import PLATFORM
 from exporter.upstreams.node_media_server.codecs import audio_codec, video_codec
 from exporter.upstreams.node_media_server.login import TOKEN_LIFE_SECONDS, token_life
 from exporter.upstreams.node_media_server.settings import NodeMediaServerSettings, NodeMediaServerStream
-from exporter.upstreams.node_media_server.streams import read_version_2, read_version_4
+from exporter.upstreams.node_media_server.streams import Sample, read_version_2, read_version_4
 from exporter.upstreams.records import Fields
 from tests.fakes import FakeClock
 
@@ -154,7 +154,7 @@ async def polled(api: Api, auth: AuthSettings) -> AsyncIterator[Upstream]:
 
 def test_a_publisher_of_version_2() -> None:
     (reading,) = read_version_2(fixture("2.7.4-streams.json"), Fields())
-    assert reading.sample == StreamSample(
+    assert reading.sample == Sample(
         id="live/test",
         application="live",
         kind="stream",
@@ -177,7 +177,7 @@ def test_a_publisher_of_version_2() -> None:
 
 def test_viewers_without_a_publisher_in_version_2() -> None:
     (reading,) = read_version_2({"live": {"test": {"publisher": None, "subscribers": [{}]}}}, Fields())
-    assert reading.sample == StreamSample(
+    assert reading.sample == Sample(
         id="live/test", application="live", kind="stream", status=Status.IDLE, live=False, viewers=1
     )
 
@@ -199,7 +199,7 @@ def test_bad_records_of_version_2_leave_the_good_ones() -> None:
 
 def test_a_publisher_of_version_4() -> None:
     (reading,) = read_version_4(fixture("4.4.3-streams.json"), Fields())
-    assert reading.sample == StreamSample(
+    assert reading.sample == Sample(
         id="live/test",
         application="live",
         kind="stream",

@@ -16,7 +16,7 @@ from exporter.upstreams.errors import UpstreamError
 from exporter.upstreams.records import Fields, Record
 from exporter.upstreams.storm import PLATFORM
 from exporter.upstreams.storm.settings import StormSettings
-from exporter.upstreams.storm.streams import read_cluster_stream, read_stream
+from exporter.upstreams.storm.streams import Sample, read_cluster_stream, read_stream
 from tests.fakes import FakeClock
 from tests.upstreams.polled import Polled, polled
 from tests.upstreams.scripted import Asked, Reply, ScriptedApi, fixture, scripted_api
@@ -60,7 +60,7 @@ def live(key: str, start: int = 1764683374353, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-DOCUMENTED = StreamSample(
+DOCUMENTED = Sample(
     id="edge/f1",
     application="edge",
     kind="native_stream",
@@ -101,7 +101,7 @@ async def test_the_documented_stream_becomes_the_whole_sample(api: ScriptedApi) 
 
 
 async def test_it_feeds_no_field_that_it_does_not_announce() -> None:
-    unset = StreamSample(id="")
+    unset = Sample(id="")
     filled = {name for name in StreamSample.__struct_fields__ if getattr(DOCUMENTED, name) != getattr(unset, name)}
     assert filled - {"id"} == PLATFORM.feeds
 
@@ -110,7 +110,7 @@ async def test_a_stream_that_is_not_there_is_idle_and_no_failure(api: ScriptedAp
     api.on(ONE, fixture("storm/stream-not-found.json"), status=404)
     async with storm(api, discover=False, streams=[F1]) as upstream:
         snapshot = await upstream.poll()
-    assert snapshot.streams == (StreamSample(id="edge/f1", application="edge", status=Status.IDLE, live=False),)
+    assert snapshot.streams == (Sample(id="edge/f1", application="edge", status=Status.IDLE, live=False),)
     assert snapshot.failures == {}
 
 
@@ -410,7 +410,7 @@ async def test_a_server_without_list_may_manage_a_cluster(api: ScriptedApi, stat
         api.forget()
         await upstream.poll()
     assert api.paths() == [CLUSTER]
-    assert streams["transcode/123"] == StreamSample(
+    assert streams["transcode/123"] == Sample(
         id="transcode/123",
         application="transcode",
         kind="transcode",

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from exporter.model import Status, StreamSample
-from exporter.upstreams.livepeer.readings import NEVER, SESSION, STREAM, Reading
+from exporter.upstreams.livepeer.readings import NEVER, SESSION, STREAM, Reading, Sample
 
 
 def newest(sessions: Iterable[Reading], platform_now: float) -> Reading | None:
@@ -42,7 +42,7 @@ def watched_stream(
         return listed_stream(msgspec.structs.replace(listed, sample=_without_totals(listed.sample)), platform_now)
     if session is not None:
         return _settled(_described(session.sample, listed), live=False, last_seen=session.last_seen)
-    sample = StreamSample(id=stream_id, kind=STREAM)
+    sample = Sample(id=stream_id, kind=STREAM)
     return _settled(_described(sample, listed), live=False, last_seen=listed.last_seen if listed else NEVER)
 
 

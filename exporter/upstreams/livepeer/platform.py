@@ -16,6 +16,7 @@ from exporter.upstreams.livepeer.bitrates import Bitrates
 from exporter.upstreams.livepeer.details import DetailsBook
 from exporter.upstreams.livepeer.life import listed_stream, newest, watched_stream
 from exporter.upstreams.livepeer.listing import STREAMS_PER_STEP, EndlessListError, StreamList, ask_list
+from exporter.upstreams.livepeer.readings import FEEDS
 from exporter.upstreams.livepeer.sessions import SessionReader, Watched
 from exporter.upstreams.livepeer.settings import LivepeerSettings
 from exporter.upstreams.livepeer.viewership import Viewership, ask_viewership
@@ -28,19 +29,7 @@ class Livepeer(Platform[LivepeerSettings]):
 
     name: ClassVar[str] = "livepeer"
     settings_class = LivepeerSettings
-    feeds: ClassVar[frozenset[str]] = frozenset(
-        {
-            "name", "session", "kind", "playback_id",
-            "status", "live", "start_timestamp_seconds", "end_timestamp_seconds", "last_seen_timestamp_seconds",
-            "healthy", "health_conditions", "issues",
-            "ingest_bitrate_bytes_per_second", "transcode_bitrate_bytes_per_second", "ingest_bytes", "transcoded_bytes",
-            "source_segments", "transcoded_segments", "source_media_seconds", "transcoded_media_seconds",
-            "transcode_realtime_ratio",
-            "renditions", "multistream_targets",
-            "viewers", "viewer_error_ratio",
-            "recording", "recording_status", "publish_allowed",
-        }
-    )  # fmt: skip
+    feeds: ClassVar[frozenset[str]] = FEEDS
 
     def __init__(
         self, settings: LivepeerSettings, client: UpstreamClient, clock: Clock, portion: Portion = WHOLE

@@ -14,6 +14,7 @@ import msgspec
 
 from exporter.model import Rendition, StreamSample
 from exporter.upstreams.records import Record
+from exporter.upstreams.samples import sample_with
 
 STREAM, SESSION = "stream", "session"
 """The kinds."""
@@ -24,6 +25,21 @@ NEVER = 0.0
 """``last_seen`` of what has never been seen; the platform writes 0."""
 RECORDING = "recording/"
 """Before the name of a rendition that ``recordingSpec`` asks for, which is made for the recording alone."""
+FEEDS = frozenset(
+    {
+        "name", "session", "kind", "playback_id",
+        "status", "live", "start_timestamp_seconds", "end_timestamp_seconds", "last_seen_timestamp_seconds",
+        "healthy", "health_conditions", "issues",
+        "ingest_bitrate_bytes_per_second", "transcode_bitrate_bytes_per_second", "ingest_bytes", "transcoded_bytes",
+        "source_segments", "transcoded_segments", "source_media_seconds", "transcoded_media_seconds",
+        "transcode_realtime_ratio",
+        "renditions", "multistream_targets",
+        "viewers", "viewer_error_ratio",
+        "recording", "recording_status", "publish_allowed",
+    }
+)  # fmt: skip
+"""The fields of ``StreamSample`` that the platform can fill."""
+Sample = sample_with(FEEDS)
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -43,7 +59,7 @@ class Reading(msgspec.Struct, frozen=True):
 def read_stream(record: Record) -> Reading:
     """A Stream object, as ``GET /stream`` lists it. Its totals are those of all its sessions together."""
     suspended = record.flag("suspended")
-    sample = StreamSample(
+    sample = Sample(
         id=record.text("id"),
         kind=STREAM,
         publish_allowed=None if suspended is None else not suspended,
@@ -58,7 +74,7 @@ def read_session(record: Record, *, stream: str = "", session: str = "") -> Read
     A session that does not name its parent stream stands for itself.
     """
     session = session or record.text("id")
-    sample = StreamSample(
+    sample = Sample(
         id=stream or record.text("parentId") or session,
         kind=SESSION,
         session=session,

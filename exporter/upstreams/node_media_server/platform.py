@@ -13,7 +13,7 @@ from exporter.upstreams.errors import UpstreamError
 from exporter.upstreams.node_media_server.bitrates import Bitrates
 from exporter.upstreams.node_media_server.login import NodeMediaServerLogin
 from exporter.upstreams.node_media_server.settings import NodeMediaServerSettings
-from exporter.upstreams.node_media_server.streams import UNREAD, Reading, read_version_2, read_version_4
+from exporter.upstreams.node_media_server.streams import FEEDS, UNREAD, Reading, read_version_2, read_version_4
 from exporter.upstreams.platform import Platform
 from exporter.upstreams.records import Fields, Record
 
@@ -31,14 +31,7 @@ class NodeMediaServerPlatform(Platform[NodeMediaServerSettings]):
     name: ClassVar[str] = "node_media_server"
     settings_class = NodeMediaServerSettings
     ids_are_keys: ClassVar[bool] = True
-    feeds: ClassVar[frozenset[str]] = frozenset(
-        {
-            "application", "protocol", "session", "kind", "video_codec", "audio_codec", "resolution",
-            "status", "live", "start_timestamp_seconds",
-            "ingest_bitrate_bytes_per_second", "egress_bitrate_bytes_per_second", "ingest_bytes",
-            "viewers", "system_clients", "frames_per_second", "width_pixels", "height_pixels", "recording",
-        }
-    )  # fmt: skip
+    feeds: ClassVar[frozenset[str]] = FEEDS
 
     def __init__(
         self, settings: NodeMediaServerSettings, client: UpstreamClient, clock: Clock, portion: Portion = WHOLE

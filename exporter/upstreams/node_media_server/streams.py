@@ -14,12 +14,23 @@ from exporter.model import Reason, Status, StreamSample
 from exporter.upstreams.errors import UpstreamError
 from exporter.upstreams.node_media_server.codecs import audio_codec, video_codec
 from exporter.upstreams.records import Fields, Record
+from exporter.upstreams.samples import sample_with
 
 KIND = "stream"
 UNREAD = frozenset({"stream", "name"})
 """What is counted, in version 2 and 4, for an entry that can't be read at all."""
 _STATUSES = {"publishing": Status.LIVE, "reconnecting": Status.CONNECTING, "idle": Status.IDLE}
 """Version 4.3 and later. ``reconnecting``: the publisher is gone, for 30 s the server holds its place."""
+FEEDS = frozenset(
+    {
+        "application", "protocol", "session", "kind", "video_codec", "audio_codec", "resolution",
+        "status", "live", "start_timestamp_seconds",
+        "ingest_bitrate_bytes_per_second", "egress_bitrate_bytes_per_second", "ingest_bytes",
+        "viewers", "system_clients", "frames_per_second", "width_pixels", "height_pixels", "recording",
+    }
+)  # fmt: skip
+"""The fields of ``StreamSample`` that the platform can fill."""
+Sample = sample_with(FEEDS)
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -49,7 +60,7 @@ def _objects(record: Record, fields: Fields) -> Iterator[tuple[str, Record]]:
 def _read_version_2(application: str, key: str, record: Record) -> Reading:
     publisher = record.record("publisher")
     subscribers = record.records("subscribers") if "subscribers" in record else None
-    watched = StreamSample(
+    watched = Sample(
         id=f"{application}/{key}",
         application=application,
         kind=KIND,
@@ -109,7 +120,7 @@ def _read_version_4(application: str, name: str, record: Record) -> Reading:
     recorders = None if recording is None else int(recording)
     status = _STATUSES.get(record.text("status"), Status.LIVE) if publisher else Status.IDLE
     live = status is Status.LIVE
-    sample = StreamSample(
+    sample = Sample(
         id=f"{application}/{name}",
         application=application,
         kind=KIND,

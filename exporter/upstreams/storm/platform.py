@@ -18,6 +18,7 @@ from exporter.upstreams.storm.listing import CLUSTER_STREAMS, STREAMS, StreamLis
 from exporter.upstreams.storm.login import TOKEN_LIFE_SECONDS, StormLogin
 from exporter.upstreams.storm.metadata import MetadataBook
 from exporter.upstreams.storm.settings import StormSettings
+from exporter.upstreams.storm.streams import FEEDS
 
 METADATA_REQUESTS_PER_WORKER = 3
 """How many substreams each concurrent worker may ask about in one poll."""
@@ -33,17 +34,7 @@ class StormPlatform(Platform[StormSettings]):
     settings_class = StormSettings
     ids_are_keys: ClassVar[bool] = True
     health_score: ClassVar[str] = "reported"
-    feeds: ClassVar[frozenset[str]] = frozenset(
-        {
-            "application", "kind", "video_codec", "audio_codec", "resolution",
-            "status", "live", "start_timestamp_seconds",
-            "health_score_ratio", "health_grade",
-            "ingest_bitrate_bytes_per_second", "egress_bitrate_bytes_per_second", "ingest_bytes", "egress_bytes",
-            "substreams", "viewers", "system_clients",
-            "frames_per_second", "width_pixels", "height_pixels",
-            "recording", "publish_allowed",
-        }
-    )  # fmt: skip
+    feeds: ClassVar[frozenset[str]] = FEEDS
 
     def __init__(self, settings: StormSettings, client: UpstreamClient, clock: Clock, portion: Portion = WHOLE) -> None:
         super().__init__(settings, client, clock, portion)

@@ -12,6 +12,7 @@ import msgspec
 
 from exporter.model import Status, StreamSample
 from exporter.upstreams.records import Record
+from exporter.upstreams.samples import sample_with
 
 NO_DATA = "No Data"
 """The grade that comes with a ``healthScore`` of 0 when there is nothing to score."""
@@ -29,6 +30,19 @@ _STATUSES = {
     "ERROR": Status.ERROR,
 }
 """The documents show PUBLISHED alone; the others are what Storm's own player reads from the same field, and 2.x."""
+FEEDS = frozenset(
+    {
+        "application", "kind", "video_codec", "audio_codec", "resolution",
+        "status", "live", "start_timestamp_seconds",
+        "health_score_ratio", "health_grade",
+        "ingest_bitrate_bytes_per_second", "egress_bitrate_bytes_per_second", "ingest_bytes", "egress_bytes",
+        "substreams", "viewers", "system_clients",
+        "frames_per_second", "width_pixels", "height_pixels",
+        "recording", "publish_allowed",
+    }
+)  # fmt: skip
+"""The fields of ``StreamSample`` that the platform can fill."""
+Sample = sample_with(FEEDS)
 
 
 class FoundStream(msgspec.Struct, frozen=True, gc=False):
@@ -58,7 +72,7 @@ def read_stream(record: Record, *, application: str = "", key: str = "") -> Foun
     grade = record.text("healthGrade")
     score = record.ratio("healthScore", scale=0.01)
     substreams = record.records("subStreams") if "subStreams" in record else None
-    sample = StreamSample(
+    sample = Sample(
         id=stream_id(application, key),
         application=application,
         kind=record.text("type").lower(),
@@ -82,7 +96,7 @@ def read_stream(record: Record, *, application: str = "", key: str = "") -> Foun
 
 def missing_stream(application: str, key: str) -> FoundStream:
     """A stream that was asked for and is not there: it is not being published."""
-    sample = StreamSample(id=stream_id(application, key), application=application, status=Status.IDLE, live=False)
+    sample = Sample(id=stream_id(application, key), application=application, status=Status.IDLE, live=False)
     return FoundStream(sample, key)
 
 
@@ -98,7 +112,7 @@ def read_cluster_stream(record: Record) -> Iterator[FoundStream]:
         if not application:
             continue
         status, live = _state(source)
-        sample = StreamSample(
+        sample = Sample(
             id=stream_id(application, key),
             application=application,
             kind=source.text("applicationType").lower(),
