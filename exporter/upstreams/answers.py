@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
+from aiohttp import hdrs
 from multidict import CIMultiDictProxy
 from yarl import URL
 
@@ -91,26 +92,25 @@ async def read_body(response: aiohttp.ClientResponse, limit: int, endpoint: str)
 
     Raises ``UpstreamError`` (``too_large``, ``bad_response``) and what the library raises.
     """
-    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    encoding = response.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower()
     if encoding in ("gzip", "x-gzip"):
         return await _read_gzip(response, limit, endpoint)
     if encoding not in ("", "identity"):
         raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: the body comes in a content encoding not asked for")
     if (response.content_length or 0) > limit:
         raise _too_large(limit, endpoint)
-    body = await response.content.readany()
+    content = response.content
+    body = await content.readany()
     if len(body) > limit:
         raise _too_large(limit, endpoint)
-    more = await response.content.readany()
-    if not more:
+    if content.at_eof() and content.exception() is None:
         return body
     parts, size = [body], len(body)
-    while more:
+    while more := await content.readany():
         size += len(more)
         if size > limit:
             raise _too_large(limit, endpoint)
         parts.append(more)
-        more = await response.content.readany()
     return b"".join(parts)
 
 

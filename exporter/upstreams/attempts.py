@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import msgspec
+from aiohttp import hdrs
 from yarl import URL
 
 from exporter.model import Reason
@@ -79,9 +81,7 @@ class Attempts:
         self._client = client
         self._clock = client.clock
         self._requests = requests
-        self._timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=CONNECT_SHARE * timeout, sock_read=READ_SHARE * timeout
-        )
+        self._timeout = _client_timeout(timeout)
         self._retries_left = RETRIES_PER_POLL
         self._quickest: float | None = None
         self._proof: tuple[Auth, Mapping[str, str]] | None = None
@@ -148,7 +148,7 @@ class Attempts:
                 server_hostname=transport.server_name,
             ) as response:
                 code = str(response.status)
-                date = self._client.parse_date(response.headers.get("Date"))
+                date = self._client.parse_date(response.headers.get(hdrs.DATE))
                 self._note_headers(response, ticket, date, self._clock.monotonic() - began)
                 return await self._usable(call, response, date)
         except UpstreamError:
@@ -189,7 +189,7 @@ class Attempts:
         """Learn the platform's time and its limit from an answer that took ``seconds`` to begin."""
         now = self._clock.now()
         is_quickest = self._quickest is None or seconds < self._quickest
-        if date is not None and is_quickest and "Age" not in response.headers:
+        if date is not None and is_quickest and hdrs.AGE not in response.headers:
             # the quicker the answer, the better is known when in between it was written
             self._quickest = seconds
             skew = date - (now - seconds / 2)
@@ -210,7 +210,7 @@ class Attempts:
         if not call.wants_json:
             text = decode_text(body, endpoint)
         elif body or (call.safe and status != 204):
-            data = decode_json(body, response.headers.get("Content-Type"), endpoint)
+            data = decode_json(body, response.headers.get(hdrs.CONTENT_TYPE), endpoint)
         self.usable += 1
         return Answer(status, response.headers, call.url, data=data, text=text, date=date)
 
@@ -223,6 +223,11 @@ class Attempts:
         if seconds is None and response.status == 429:
             seconds = self._client.rate_limit.until_reset(now)
         return seconds
+
+
+@lru_cache(maxsize=64)
+def _client_timeout(timeout: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SHARE * timeout, sock_read=READ_SHARE * timeout)
 
 
 async def _drain(response: aiohttp.ClientResponse) -> bytes:

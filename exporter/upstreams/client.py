@@ -259,6 +259,8 @@ class Requests:
         What fails is a result too; an error that is none of ours becomes one with the reason ``internal``.
         """
         todo = list(items)
+        if len(todo) <= 1:
+            return [(item, await self._outcome(function, item)) for item in todo]
         results: list[Any] = [None] * len(todo)
         turns = iter(enumerate(todo))
 
@@ -266,12 +268,8 @@ class Requests:
             for index, item in turns:
                 results[index] = await self._outcome(function, item)
 
-        workers = min(self._client.max_concurrent_requests, len(todo))
-        if workers <= 1:
-            await work()
-            return list(zip(todo, results, strict=True))
         async with asyncio.TaskGroup() as group:
-            for _ in range(workers):
+            for _ in range(min(self._client.max_concurrent_requests, len(todo))):
                 group.create_task(work())
         return list(zip(todo, results, strict=True))
 

@@ -12,6 +12,8 @@ from exporter.upstreams.errors import UpstreamError
 
 _TEMPLATE = re.compile(r"([A-Z]+) (/\S*)")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
+_UNRESERVED = re.compile(r"[A-Za-z0-9_.~-]+")
+"""What ``quote`` leaves as it is, found out in less time."""
 _NO_SEGMENTS = frozenset({"", ".", ".."})
 """What servers and proxies fold away, encoded or not: the request would be for another endpoint."""
 
@@ -42,7 +44,7 @@ class Endpoint:
             value = str(values[name])
             if value in _NO_SEGMENTS:
                 raise UpstreamError(Reason.NOT_FOUND, f"{self.template}: {name} can't be {value!r}")
-            path += quote(value, safe="", errors="replace") + part
+            path += (value if _UNRESERVED.fullmatch(value) else quote(value, safe="", errors="replace")) + part
         return path
 
 
