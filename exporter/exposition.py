@@ -22,23 +22,20 @@ from exporter.catalogue.streams import STREAM_FAMILIES
 from exporter.catalogue.upstreams import FOREIGN_SERIES_DROPPED, UPSTREAM_FAMILIES
 from exporter.foreign import ForeignTexts
 from exporter.instruments import Instruments
-from exporter.model import Analytics, Identity, PlatformMetric, StreamState, UpstreamView
+from exporter.model import Analytics, PlatformMetric, UpstreamView
+from exporter.rendering.columns import RowLabels
 from exporter.rendering.histograms import render_histogram
-from exporter.rendering.labels import KeptTexts, closed
+from exporter.rendering.labels import KeptTexts
 from exporter.rendering.lines import single_lines
 from exporter.rendering.packing import Packed, Packer
+from exporter.rendering.prepared import PreparedStreams
+from exporter.rendering.streams import Reading, Slice
 from exporter.rendering.tables import Seen, Table
 from exporter.rendering.text import Counts, Rendering
 
 T = TypeVar("T")
 
 ALL_PARTS: frozenset[str] = frozenset(Part)
-STREAMS_AT_ONCE = 2_000
-"""Few enough for the processor's cache, and for the event loop to get its turn between two steps."""
-FAMILIES_AT_ONCE = 3
-"""The text of so many, of all streams, is in memory before it is written."""
-
-_IDENTITY: Callable[[StreamState], Identity] = attrgetter("identity")
 
 
 class LabelTexts(KeptTexts):
@@ -47,6 +44,7 @@ class LabelTexts(KeptTexts):
     def __init__(self) -> None:
         super().__init__()
         self.foreign = ForeignTexts()
+        self.streams = PreparedStreams()
 
 
 class _Kept:
@@ -70,6 +68,10 @@ class Exposition:
         self._instruments = instruments
         self._texts = LabelTexts()
         self._kept = _Kept(())
+
+    def prepare(self, view: UpstreamView) -> None:
+        """Read the streams of a view that has just been published, so that the next scrape need not; thread-safe."""
+        self._texts.streams.prepare(view)
 
     def render(self, parts: Set[str] = ALL_PARTS) -> bytes:
         """The whole text, or only these parts of it; safe to call from several threads at once."""
@@ -128,12 +130,12 @@ def render_upstreams(rendering: Rendering, views: Sequence[UpstreamView], texts:
 
 def render_streams(rendering: Rendering, views: Sequence[UpstreamView], texts: LabelTexts) -> None:
     """The families of the streams, their sampled histograms, and what platforms export of their own."""
-    tables = list(_stream_tables(rendering, views, texts))
-    slices = [part for table in tables for part in table.slices(STREAMS_AT_ONCE)]
-    families = _fed(tuple(table.feeds for table in tables))
-    for start in range(0, len(families), FAMILIES_AT_ONCE):
-        _render_families(rendering, families[start : start + FAMILIES_AT_ONCE], slices, texts)
-    _render_analytics(rendering, views, tables, texts)
+    blocks = texts.streams.of(views)
+    slices = [(part, RowLabels(part.closed)) for block in blocks for part in block.slices]
+    rendering.duplicates += sum(part.duplicates for part, _ in slices)
+    for family in _fed(tuple(block.reading for block in blocks)):
+        rendering.add_lines(family, [part.lines(family, labels) for part, labels in slices])
+    _render_analytics(rendering, views, [part for part, _ in slices], texts)
     for sampled in SAMPLED_FAMILIES:
         render_histogram(rendering, sampled, views, texts)
     for block in texts.foreign.merged(views).blocks:
@@ -141,39 +143,20 @@ def render_streams(rendering: Rendering, views: Sequence[UpstreamView], texts: L
 
 
 @lru_cache(maxsize=64)
-def _fed(feeds: tuple[frozenset[str] | None, ...]) -> tuple[StreamFamily, ...]:
-    """The families that one of these platforms can feed."""
-    return tuple(family for family in STREAM_FAMILIES if any(family.is_fed(of) for of in feeds))
-
-
-def _stream_tables(
-    rendering: Rendering, views: Sequence[UpstreamView], texts: LabelTexts
-) -> Iterator[Table[StreamState]]:
-    """The streams of neighbours whose platforms know the same, and of which the same is shown, are one table."""
-    seen = Seen(rendering)
-    for index, ((feeds, excluded), group) in enumerate(groupby(views, attrgetter("feeds", "excluded"))):
-        name = f"streams {index}"
-        states = list(chain.from_iterable(view.streams for view in group))
-        yield seen.table(name, texts.kept(name, list(map(_IDENTITY, states)), _stream_labels), states, feeds, excluded)
-
-
-def _stream_labels(identity: Identity) -> bytes:
-    return closed(STREAM_LABELS, (identity.platform, identity.upstream, identity.stream))
+def _fed(readings: tuple[Reading, ...]) -> tuple[StreamFamily, ...]:
+    """The families that are read in one of these ways."""
+    return tuple(family for family in STREAM_FAMILIES if any(family in read.families for read in readings))
 
 
 def _render_analytics(
-    rendering: Rendering, views: Sequence[UpstreamView], streams: Sequence[Table[StreamState]], texts: LabelTexts
+    rendering: Rendering, views: Sequence[UpstreamView], streams: Sequence[Slice], texts: LabelTexts
 ) -> None:
     """The figures over a period, and the numbers without a documented meaning, of streams and of accounts."""
     analytics = list(_analytics_tables(rendering, views, texts))
     _render_families(rendering, ANALYTICS_FAMILIES, analytics, texts)
     numbers: dict[bytes, list[PlatformMetric]] = {}
-    for table in streams:
-        if PLATFORM_METRIC.name in table.excluded:
-            continue
-        having = table.having("sample.platform_metrics")
-        for labels, state in zip(having.labels, having.items, strict=True):
-            numbers.setdefault(labels, []).extend(state.sample.platform_metrics)
+    for labels, metrics in chain.from_iterable(part.metrics for part in streams):
+        numbers.setdefault(labels, []).extend(metrics)
     for figures in analytics:
         for labels, item in zip(figures.labels, figures.items, strict=True):
             if PLATFORM_METRIC.name not in figures.excluded:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 
 from exporter.catalogue.family import UPSTREAM_LABELS, Family, Kind, Part, Source
 from exporter.model import StreamState
@@ -27,7 +28,7 @@ INGEST_BITRATE = SampledFamily(
     labels=(*UPSTREAM_LABELS, "protocol"),
     source=Source.PLATFORM,
     bounds=tuple(bits / 8 for bits in _BITRATE_BOUNDS_BITS),
-    observed=lambda state: state.sample.ingest_bitrate_bytes_per_second,
+    observed=attrgetter("sample.ingest_bitrate_bytes_per_second"),
 )
 LATENCY = SampledFamily(
     name="stream_sampled_latency_seconds",
@@ -37,7 +38,7 @@ LATENCY = SampledFamily(
     labels=(*UPSTREAM_LABELS, "protocol"),
     source=Source.PLATFORM,
     bounds=(0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 30.0, 60.0),
-    observed=lambda state: state.sample.latency_seconds,
+    observed=attrgetter("sample.latency_seconds"),
 )
 HEALTH_SCORE = SampledFamily(
     name="stream_sampled_health_score_ratio",
@@ -47,7 +48,7 @@ HEALTH_SCORE = SampledFamily(
     part=Part.STREAMS,
     labels=(*UPSTREAM_LABELS, "protocol"),
     bounds=(0.1, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0),
-    observed=lambda state: state.health_score_ratio,
+    observed=attrgetter("health_score_ratio"),
 )
 
 SAMPLED_FAMILIES: tuple[SampledFamily, ...] = (INGEST_BITRATE, LATENCY, HEALTH_SCORE)

@@ -76,7 +76,7 @@ def entries(
     ``entries`` makes it of what stands at the path ``has``, unless that is the mapping itself.
     """
     read = attrgetter(has)
-    mapping = entries or _itself
+    mapping = entries or dict
 
     def values(state: StreamState) -> Sequence[Labelled]:
         there = read(state)
@@ -95,10 +95,6 @@ def entries(
         fields=fields,
         each=each or label.replace("_", " "),
     )
-
-
-def _itself(mapping: Mapping[str, Number]) -> Mapping[str, Number]:
-    return mapping
 
 
 def words(

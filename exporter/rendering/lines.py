@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, compress, repeat
 from operator import add
 from typing import NamedTuple
@@ -41,7 +41,7 @@ def single_lines(name: str, labels: Sequence[bytes], column: Sequence[Number | N
         labels, texts = _compressed([labels, texts], [value is not None for value in column])
         if len(texts) > len(column) - numbers.gaps:
             labels, texts = _compressed([labels, texts], list(map(ABSENT.__ne__, texts)))
-    return _join(name, labels, texts)
+    return joined(name, labels, texts)
 
 
 def few_lines(name: str, labels: Sequence[bytes], values: Iterable[Number | None]) -> Lines:
@@ -57,18 +57,7 @@ def few_lines(name: str, labels: Sequence[bytes], values: Iterable[Number | None
 
 def word_lines(name: str, labels: Sequence[bytes], words: Sequence[tuple[str, ...]], own_texts: OwnTexts) -> Lines:
     """A line of 1 for each object, whose own labels are ``words``; ``labels`` are opened."""
-    return _join(name, labels, own_texts.of(words), [b"1"] * len(words))
-
-
-def entry_lines(
-    name: str, labels: Sequence[bytes], mappings: Sequence[Mapping[str, Number]], own_texts: OwnTexts
-) -> Lines:
-    """A line for each entry of each object's mapping; ``labels`` are opened."""
-    own = own_texts.of_each(list(map(tuple, mappings)))
-    column = list(chain.from_iterable([mapping.values() for mapping in mappings]))
-    lines = _Several(name, labels, list(map(len, own)), list(chain.from_iterable(own)), column)
-    # of the many objects most have the same keys
-    return lines.each_once() if any(len(set(texts)) != len(texts) for texts in set(own)) else lines.all()
+    return joined(name, labels, own_texts.of(words), [b"1"] * len(words))
 
 
 def labelled_lines(
@@ -104,7 +93,7 @@ class _Several:
 
     def all(self) -> Lines:
         """The lines, of which no two have the same labels."""
-        return _join(self._name, *self._columns)
+        return joined(self._name, *self._columns)
 
     def each_once(self) -> Lines:
         """The lines without those whose labels an earlier one has."""
@@ -114,7 +103,7 @@ class _Several:
             return self.all()
         seen: set[bytes] = set()
         is_first = [not (label in seen or seen.add(label)) for label in labels]  # type: ignore[func-returns-value]
-        lines = _join(self._name, *_compressed(self._columns, is_first))
+        lines = joined(self._name, *_compressed(self._columns, is_first))
         return lines._replace(duplicates=len(labels) - lines.series)
 
 
@@ -122,7 +111,7 @@ def _compressed(columns: Sequence[Sequence[bytes]], wanted: Sequence[bool]) -> l
     return [list(compress(column, wanted)) for column in columns]
 
 
-def _join(name: str, *columns: Sequence[bytes]) -> Lines:
+def joined(name: str, *columns: Sequence[bytes]) -> Lines:
     """The columns side by side, each row after the family's name."""
     width, height = len(columns) + 1, len(columns[0])
     if not height:

@@ -30,17 +30,17 @@ def number_texts(column: Sequence[Number | None]) -> NumberTexts | None:
     """The texts of a column; None when it is empty."""
     if not column:
         return None
+    text = number_text(column)
+    return NumberTexts(text.split(b","), text.count(ABSENT))
+
+
+def number_text(column: Sequence[Number | None]) -> bytes:
+    """The same in one, with commas between them."""
     try:
-        text = orjson.dumps(column)
+        text = orjson.dumps(column)[1:-1]
     except TypeError:
-        return _one_by_one(column)
-    gaps = text.count(ABSENT)
+        # a whole number beyond 64 bits, which orjson refuses
+        return b",".join(ABSENT if value is None else (number(value) or "null").encode() for value in column)
     if b"e" in text:
         text = text.replace(b"true", b"1").replace(b"false", b"0")
-    return NumberTexts(text[1:-1].split(b","), gaps)
-
-
-def _one_by_one(column: Sequence[Number | None]) -> NumberTexts:
-    """For a column with a whole number beyond 64 bits, which orjson refuses."""
-    texts = [ABSENT if value is None else (number(value) or "null").encode() for value in column]
-    return NumberTexts(texts, texts.count(ABSENT))
+    return text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import compress
 from operator import attrgetter
@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from exporter.catalogue.family import STREAM_LABELS, UPSTREAM_LABELS, Part, ViewFamily
 from exporter.rendering.labels import KeptTexts, OwnTexts, opened
-from exporter.rendering.lines import NONE, Lines, entry_lines, few_lines, labelled_lines, single_lines, word_lines
+from exporter.rendering.lines import NONE, Lines, few_lines, labelled_lines, single_lines, word_lines
 from exporter.rendering.text import Rendering
 
 T = TypeVar("T")
@@ -60,21 +60,12 @@ class Table(Generic[T]):
         if family.words:
             words = list(zip(*map(having.column, family.words), strict=True))
             return word_lines(family.name, having.opened, words, own_texts)
-        if family.entries is not None:
-            mappings = list(map(family.entries, having.column(family.has)))
-            return entry_lines(family.name, having.opened, mappings, own_texts)
         return labelled_lines(family.name, having.opened, list(map(family.values, having.items)), own_texts)
 
     @cached_property
     def opened(self) -> list[bytes]:
         """The label texts of the objects, for more labels to follow."""
         return list(map(opened, self.labels))
-
-    def slices(self, size: int) -> Iterator[Table[T]]:
-        """The rows in tables of no more than ``size``."""
-        for start in range(0, len(self.items), size):
-            part = slice(start, start + size)
-            yield Table(f"{self.name} {start}", self.labels[part], self.items[part], self.feeds, self.excluded)
 
     def column(self, path: str) -> list[Any]:
         """An attribute of all the objects; of those of their parts (``sample``) that are read again and again."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import msgspec
 from aiohttp import web
+from multidict import CIMultiDict
 
 from exporter.config.loading import ConfigError
 from exporter.service import Service
@@ -33,6 +34,8 @@ _SECURITY_HEADERS = {
     "Cache-Control": "no-store",
     "Server": SERVER,
 }
+_FOLDED_HEADERS: Final[Mapping[str, str]] = CIMultiDict(_SECURITY_HEADERS)
+"""The same, so that their names need not be folded for every answer."""
 _TAKEN = ("/-/", "/static/", "/streams/", "/api/v1/")
 _PATH = re.compile(r"/[A-Za-z0-9._~/-]*")
 _LIFECYCLE_OFF = "Reloading over HTTP is off: start with --web.enable-lifecycle, or send SIGHUP.\n"
@@ -61,6 +64,7 @@ def make_app(service: Service, *, options: WebOptions, security: Security | None
     app = web.Application()
     handlers = _Handlers(service, options)
     scrapes = Scrapes(service.exposition)
+    service.store.subscribe(scrapes.prepare)
     app.on_response_prepare.append(_secure)
     (security or Security(clock=service.clock)).protect(app)
     app.on_cleanup.append(_closing(scrapes))
@@ -108,7 +112,7 @@ class _Handlers:
 
 
 async def _secure(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers.update(_SECURITY_HEADERS)
+    response.headers.update(_FOLDED_HEADERS)
 
 
 def _closing(scrapes: Scrapes) -> Callable[[web.Application], Awaitable[None]]:

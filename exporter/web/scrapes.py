@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from aiohttp import hdrs, web
 from isal import igzip
 
+from exporter.model import UpstreamView
 from exporter.rendering.packing import LEVEL
 from exporter.web.negotiation import accepts_gzip
 from exporter.web.sending import hand_over
@@ -32,6 +33,9 @@ Body = Sequence[bytes]
 class Renders(Protocol):
     """What makes the answers, on a worker thread."""
 
+    def prepare(self, view: UpstreamView) -> None:
+        """Do beforehand what the answers need of a view."""
+
     def pieces(self, parts: Parts) -> Body:
         """The text of these parts."""
 
@@ -50,6 +54,7 @@ class Scrapes:
         self._exposition = exposition
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="scrape")
         self._under_way: dict[tuple[Parts, bool], asyncio.Future[Body]] = {}
+        self._closed = False
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """GET and HEAD; 400 for a ``collect[]`` that names nothing."""
@@ -73,8 +78,14 @@ class Scrapes:
         # One client that goes away must not take the rendering from the others.
         return await asyncio.shield(rendering)
 
+    def prepare(self, view: UpstreamView) -> None:
+        """Have done what the next scrape needs of a view that was just published."""
+        if not self._closed:
+            self._workers.submit(self._exposition.prepare, view)
+
     def close(self) -> None:
         """Take no more scrapes; what is being rendered is left to end by itself."""
+        self._closed = True
         self._workers.shutdown(wait=False, cancel_futures=True)
 
 

@@ -118,7 +118,7 @@ def full_answer() -> bytes:
     instruments.poll_finished(**labels, seconds=1.0, reason=Reason.TLS)
     instruments.reloaded(success=True, at=1.0)
     histograms = SampledHistograms(**labels, per_stream=False)
-    histograms.observe(full_state())
+    histograms.observe([full_state()])
     full: UpstreamView = view(
         full_state(),
         up=True,

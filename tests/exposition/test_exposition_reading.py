@@ -149,6 +149,8 @@ ANY_TEXT = st.one_of(
     st.text(min_size=250, max_size=260),
 )
 NUMBER = st.floats() | st.integers(-(2**80), 2**80)
+RATE = st.floats().map(lambda rate: rate + 0.0)
+"""Without a negative zero, which equals zero and has another text: equal entries share theirs."""
 FLOATS = [
     name for name, kind in StreamSample.__annotations__.items() if kind in ("float | None", "int | None", "bool | None")
 ]
@@ -161,7 +163,7 @@ SAMPLE = st.builds(
     multistream_targets=MAPPING,
     ice_candidates=st.dictionaries(ANY_TEXT, st.integers(0, 9), max_size=2),
     issues=st.none() | st.lists(ANY_TEXT, max_size=2).map(tuple),
-    renditions=st.none() | st.lists(st.builds(Rendition, ANY_TEXT, NUMBER), max_size=3).map(tuple),
+    renditions=st.none() | st.lists(st.builds(Rendition, ANY_TEXT, RATE), max_size=3).map(tuple),
     platform_metrics=st.lists(st.builds(PlatformMetric, ANY_TEXT, NUMBER, ANY_TEXT), max_size=3).map(tuple),
     **{name: st.none() | NUMBER | st.booleans() for name in FLOATS},
     **{name: st.just("") | ANY_TEXT for name in TEXTS},

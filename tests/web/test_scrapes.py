@@ -10,7 +10,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from exporter.model import UpstreamView
 from exporter.web.scrapes import CONTENT_TYPE, PARTS, Renders, Scrapes, wanted_parts
+from tests.exposition.made import view
 
 BODY = b"# TYPE a gauge\na 1\n"
 Render = Callable[[frozenset[str]], bytes]
@@ -22,6 +24,10 @@ class Made:
     def __init__(self, render: Render) -> None:
         self.pieces = lambda parts: [render(parts)]
         self.packed = lambda parts: [gzip.compress(render(parts))]
+        self.prepared: list[tuple[UpstreamView, str]] = []
+
+    def prepare(self, view: UpstreamView) -> None:
+        self.prepared.append((view, threading.current_thread().name))
 
 
 @asynccontextmanager
@@ -122,6 +128,9 @@ async def test_a_body_of_many_pieces_arrives_whole() -> None:
         def packed(self, _: frozenset[str]) -> list[bytes]:
             raise AssertionError
 
+        def prepare(self, view: UpstreamView) -> None:
+            raise AssertionError
+
     plain = {"Accept-Encoding": "identity"}
     async with (
         serving(Pieces()) as port,
@@ -205,6 +214,20 @@ async def test_equal_scrapes_share_a_rendering_and_one_that_leaves_does_not_take
     assert await scrapes.body(everything, compressed=False) == [BODY]
     assert render.count == 3
     scrapes.close()
+
+
+def test_what_was_published_is_prepared_by_a_worker() -> None:
+    made = Made(lambda _: BODY)
+    scrapes = Scrapes(made)
+    published = view()
+    scrapes.prepare(published)
+    scrapes._workers.shutdown()
+    ((prepared, thread),) = made.prepared
+    assert prepared is published
+    assert thread.startswith("scrape")
+    scrapes.close()
+    scrapes.prepare(view())
+    assert len(made.prepared) == 1
 
 
 async def test_a_failed_rendering_is_a_500_and_the_next_scrape_works() -> None:

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from exporter.model import UpstreamView
 from exporter.web import sending
 from exporter.web.scrapes import Scrapes
 from exporter.web.security import Security
@@ -28,6 +29,9 @@ class Huge:
         return [PIECE] * PIECES
 
     packed = pieces
+
+    def prepare(self, view: UpstreamView) -> None:
+        """There is nothing to do."""
 
 
 @asynccontextmanager
