@@ -59,8 +59,7 @@ class Upstream:
     def take(self, snapshot: UpstreamSnapshot, now: float) -> None:
         """A poll's news, as the coordinator takes them in."""
         _exhaust(self._tracker.apply(snapshot, now))
-        for state in self._tracker.fresh():
-            self._histograms.observe(state)
+        _exhaust(self._histograms.observe_in_steps(self._tracker.fresh()))
         self.view = msgspec.structs.replace(
             self.view, streams=self._tracker.states(), sampled=self._histograms.snapshot()
         )

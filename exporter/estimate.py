@@ -148,8 +148,7 @@ def _exposition(settings: UpstreamSettings, streams: Sequence[str], *, per_strea
         instruments.request_observer(**labels)(f"GET /api/endpoint/{number}", "200", 0.1)
     states = list(_states(settings, streams))
     histograms = SampledHistograms(**labels, per_stream=per_stream)
-    for state in states:
-        histograms.observe(state)
+    histograms.observe(states)
     view = UpstreamView(
         platform=settings.platform,
         upstream=settings.name,

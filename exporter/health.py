@@ -6,7 +6,7 @@ reason (``stream_health_reason``). Without any fact to judge there is no score: 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from exporter.model import HealthReason, StreamSample
 
@@ -23,6 +23,8 @@ SILENT_AFTER_SECONDS, SILENT_FOR_GOOD_SECONDS = 60.0, 120.0
 REPORTED_IS_LOW = 0.8
 """Below this a platform's own score counts as a verdict against the stream."""
 
+Fault = tuple[HealthReason, float]
+"""What pulls the score down, and its factor."""
 Judgement = tuple[float | None, tuple[HealthReason, ...]]
 """Score 0-1 or None, and what pulls it down."""
 
@@ -42,56 +44,73 @@ def judge(
     """
     if not sample.live:
         return None, ()
-    factors = list(_factors(sample, expected_bitrate, expected_frame_rate, last_seen_age))
+    faults = _faults(sample, expected_bitrate, expected_frame_rate, last_seen_age)
     reported = sample.health_score_ratio
     if reported is not None:
-        return reported, _reasons(factors, is_low=reported < REPORTED_IS_LOW)
-    if in_grace or not factors:
+        return reported, _reasons(faults, is_low=reported < REPORTED_IS_LOW)
+    if in_grace:
         return None, ()
+    if not faults:
+        return (1.0 if _is_judged(sample, expected_frame_rate, last_seen_age) else None), ()
     score = 1.0
-    for _, factor in factors:
+    for _, factor in faults:
         score *= factor
-    return score, _reasons(factors) if score < 1.0 else ()
+    return score, _reasons(faults)
 
 
-def _reasons(factors: Sequence[tuple[HealthReason, float]], *, is_low: bool = False) -> tuple[HealthReason, ...]:
+def _reasons(faults: Sequence[Fault], *, is_low: bool = False) -> tuple[HealthReason, ...]:
     """What pulls the score down, in the order of the enumeration; ``is_low``: the platform's own score does."""
-    ill = [reason for reason, factor in factors if factor < 1.0]
+    ill = [reason for reason, _ in faults]
     if is_low and HealthReason.VERDICT not in ill:
         ill.insert(0, HealthReason.VERDICT)
     return tuple(ill)
 
 
-def _factors(
+def _faults(
     sample: StreamSample, expected_bitrate: float | None, expected_frame_rate: float | None, age: float | None
-) -> Iterator[tuple[HealthReason, float]]:
-    """The facts that there are to judge, in the order of the reasons."""
-    if sample.healthy is not None:
-        yield HealthReason.VERDICT, 1.0 if sample.healthy else VERDICT_FACTOR
+) -> list[Fault]:
+    """The factors below 1, in the order of the reasons."""
+    faults: list[Fault] = []
+    if sample.healthy is False:
+        faults.append((HealthReason.VERDICT, VERDICT_FACTOR))
     if sample.issues:
-        yield HealthReason.ISSUES, max(ISSUES_FLOOR, 1.0 - ISSUE_STEP * len(sample.issues))
+        faults.append((HealthReason.ISSUES, max(ISSUES_FLOOR, 1.0 - ISSUE_STEP * len(sample.issues))))
     bitrate = sample.ingest_bitrate_bytes_per_second
-    if bitrate is not None and expected_bitrate:
-        yield HealthReason.BITRATE_LOW, _enough(bitrate, expected_bitrate)
-    if sample.frames_per_second is not None and expected_frame_rate:
-        yield HealthReason.FRAME_RATE_LOW, _enough(sample.frames_per_second, expected_frame_rate)
-    if sample.transcode_realtime_ratio is not None:
-        yield HealthReason.TRANSCODE_SLOW, min(1.0, sample.transcode_realtime_ratio)
-    if sample.packet_loss_ratio is not None:
-        yield HealthReason.LOSS, _clamp(1.0 - (sample.packet_loss_ratio - LOSS_TOLERATED) * LOSS_SLOPE)
-    if bitrate is not None or age is not None:
-        yield HealthReason.SILENT, _alive(bitrate, age)
+    if expected_bitrate and bitrate is not None and (factor := _enough(bitrate, expected_bitrate)) < 1.0:
+        faults.append((HealthReason.BITRATE_LOW, factor))
+    frame_rate = sample.frames_per_second
+    if expected_frame_rate and frame_rate is not None and (factor := _enough(frame_rate, expected_frame_rate)) < 1.0:
+        faults.append((HealthReason.FRAME_RATE_LOW, factor))
+    pace = sample.transcode_realtime_ratio
+    if pace is not None and pace < 1.0:
+        faults.append((HealthReason.TRANSCODE_SLOW, pace))
+    loss = sample.packet_loss_ratio
+    if loss is not None and (factor := _clamp(1.0 - (loss - LOSS_TOLERATED) * LOSS_SLOPE)) < 1.0:
+        faults.append((HealthReason.LOSS, factor))
+    if bitrate == 0:
+        faults.append((HealthReason.SILENT, 0.0))
+    elif age is not None and age > SILENT_AFTER_SECONDS:
+        faults.append((HealthReason.SILENT, _alive(age)))
+    return faults
+
+
+def _is_judged(sample: StreamSample, expected_frame_rate: float | None, age: float | None) -> bool:
+    """Whether there is a fact to judge of a stream without faults."""
+    return (
+        sample.healthy is not None
+        or sample.ingest_bitrate_bytes_per_second is not None
+        or sample.transcode_realtime_ratio is not None
+        or sample.packet_loss_ratio is not None
+        or age is not None
+        or (sample.frames_per_second is not None and bool(expected_frame_rate))
+    )
 
 
 def _enough(value: float, expected: float) -> float:
     return _clamp(value / (expected * ENOUGH_RATIO))
 
 
-def _alive(bitrate: float | None, age: float | None) -> float:
-    if bitrate == 0:
-        return 0.0
-    if age is None:
-        return 1.0
+def _alive(age: float) -> float:
     return _clamp((SILENT_FOR_GOOD_SECONDS - age) / (SILENT_FOR_GOOD_SECONDS - SILENT_AFTER_SECONDS))
 
 

@@ -7,10 +7,16 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
 
 from exporter.catalogue.sampled import HEALTH_SCORE, SAMPLED_FAMILIES, SampledFamily
 from exporter.model import SampledHistogram, StreamState
+
+OBSERVATIONS_PER_STEP = 200
+"""So many streams are taken in before the event loop gets a turn."""
 
 _Key = tuple[str, str | None]
 """Protocol, and the stream's label where each stream has its own histograms."""
@@ -29,10 +35,11 @@ class _Histogram:
         self._sum = 0.0
         self._latest: SampledHistogram | None = None
 
-    def add(self, value: float) -> None:
-        """One more observation."""
-        self._counts[bisect_left(self._family.bounds, value)] += 1
-        self._sum += value
+    def add(self, values: Sequence[float]) -> None:
+        """More observations."""
+        for bucket, times in Counter(map(partial(bisect_left, self._family.bounds), values)).items():
+            self._counts[bucket] += times
+        self._sum = sum(values, self._sum)
         self._latest = None
 
     def latest(self) -> SampledHistogram:
@@ -57,16 +64,22 @@ class SampledHistograms:
         self._per_stream = per_stream
         self._histograms: dict[str, dict[_Key, _Histogram]] = {family.name: {} for family in SAMPLED_FAMILIES}
 
-    def observe(self, state: StreamState) -> None:
-        """Take in one stream after a successful poll: the values of a live one, health 0 of one that should be live."""
-        if state.live:
+    def observe(self, states: Iterable[StreamState]) -> None:
+        """Take in streams after a successful poll: the values of a live one, health 0 of one that should be live."""
+        for key, streams in self._by_key(states).items():
+            live = [state for state in streams if state.live]
             for family in SAMPLED_FAMILIES:
-                value = family.observed(state)
                 # A negative or infinite one would spoil the sum, which has to grow like a counter.
-                if value is not None and 0 <= value < math.inf:
-                    self._add(family, state, value)
-        elif state.expected and state.live is False:
-            self._add(HEALTH_SCORE, state, 0.0)
+                self._add(family, key, [v for v in map(family.observed, live) if v is not None and 0 <= v < math.inf])
+            if len(live) < len(streams):
+                missed = [0.0 for state in streams if state.expected and state.live is False]
+                self._add(HEALTH_SCORE, key, missed)
+
+    def observe_in_steps(self, states: Iterator[StreamState]) -> Iterator[None]:
+        """The same of many; a generator, to be exhausted, that yields between steps."""
+        while some := list(islice(states, OBSERVATIONS_PER_STEP)):
+            self.observe(some)
+            yield
 
     def snapshot(self) -> tuple[SampledHistogram, ...]:
         """All histograms as they are now."""
@@ -79,14 +92,22 @@ class SampledHistograms:
             for name, histograms in self._histograms.items():
                 self._histograms[name] = {key: kept for key, kept in histograms.items() if kept.stream in served}
 
-    def _add(self, family: SampledFamily, state: StreamState, value: float) -> None:
-        protocol = state.sample.protocol
-        stream = state.identity.stream if self._per_stream else None
+    def _by_key(self, states: Iterable[StreamState]) -> dict[_Key, list[StreamState]]:
+        """The streams that are observed in the same histograms."""
+        found: dict[_Key, list[StreamState]] = {}
+        for state in states:
+            key = state.sample.protocol, state.identity.stream if self._per_stream else None
+            found.setdefault(key, []).append(state)
+        return found
+
+    def _add(self, family: SampledFamily, key: _Key, values: Sequence[float]) -> None:
+        if not values:
+            return
         histograms = self._histograms[family.name]
-        known = histograms.get((protocol, stream))
+        known = histograms.get(key)
         if known is None:
-            known = histograms[protocol, stream] = _Histogram(family, protocol, stream)
-        known.add(value)
+            known = histograms[key] = _Histogram(family, *key)
+        known.add(values)
         if self._per_stream:
             # Thousands of them are made here, in small steps, and not all at once when they are asked for.
             known.latest()

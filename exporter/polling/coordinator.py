@@ -22,7 +22,6 @@ from exporter.model import (
     Analytics,
     ForeignMetrics,
     Reason,
-    StreamState,
     UpstreamSnapshot,
     UpstreamView,
 )
@@ -40,7 +39,6 @@ log = structlog.get_logger()
 DEADLINE_SLACK_SECONDS = 1.0
 """Requests end at the deadline by themselves; what still runs after it is a fault of ours and is cut off."""
 NAMES_IN_A_LOG_LINE = 3
-OBSERVATIONS_PER_STEP = 200
 
 
 class Coordinator:
@@ -163,7 +161,7 @@ class Coordinator:
         self._version = snapshot.version or self._version
         self._analytics, self._foreign = tuple(map(self._labelled, snapshot.analytics)), snapshot.foreign
         await _in_steps(self.tracker.apply(snapshot, now, self._clock_skew or 0.0))
-        await _in_steps(self._observe(self.tracker.fresh()))
+        await _in_steps(self._histograms.observe_in_steps(self.tracker.fresh()))
         self._histograms.forget_all_but(state.identity.stream for state in self.tracker.states())
         self._count(snapshot)
         self._tell_recovery(now)
@@ -191,12 +189,6 @@ class Coordinator:
         elif self._elsewhere and not elsewhere:
             self._instruments.add_upstream(self.settings.platform, self.settings.name)
         self._elsewhere = elsewhere
-
-    def _observe(self, states: Iterator[StreamState]) -> Iterator[None]:
-        for index, state in enumerate(states):
-            self._histograms.observe(state)
-            if index % OBSERVATIONS_PER_STEP == OBSERVATIONS_PER_STEP - 1:
-                yield
 
     def _labelled(self, figures: Analytics) -> Analytics:
         """With the stream's label in place of its id; what is of the whole account has neither."""

@@ -28,6 +28,7 @@ class LabelBook:
         self._known_elsewhere = known_elsewhere
         self._labels: dict[str, str] = {}
         self._taken: set[str] = set()
+        """The labels that are not their stream's id: those are found in ``_labels``."""
 
     def configure(self, names: Mapping[str, str]) -> None:
         """The names that the configuration gives, by stream id; they go before all others."""
@@ -36,7 +37,7 @@ class LabelBook:
         }:
             self._labels.pop(stream_id, None)
         self._configured = names
-        self._taken = set(names.values()) | set(self._labels.values())
+        self._taken = {*names.values(), *(label for stream_id, label in self._labels.items() if label != stream_id)}
 
     def label(self, stream_id: str, name: str) -> str:
         """The label of a stream; ``name`` is the platform's own name for it, which may be empty."""
@@ -49,7 +50,8 @@ class LabelBook:
             or self._unique(stream_id, self._wanted(stream_id, name))
         )
         self._labels[stream_id] = label
-        self._taken.add(label)
+        if label != stream_id:
+            self._taken.add(label)
         return label
 
     def label_beside(self, stream_id: str, name: str) -> str:
@@ -66,12 +68,15 @@ class LabelBook:
     def forget(self, stream_id: str) -> None:
         """The stream's series have left: its label is free again, unless the configuration gave it."""
         label = self._labels.pop(stream_id, None)
-        if label is not None and stream_id not in self._configured:
+        if label not in (None, stream_id) and stream_id not in self._configured:
             self._taken.discard(label)
 
     def _free_elsewhere(self, stream_id: str) -> str | None:
         label = self._known_elsewhere(stream_id) if self._known_elsewhere else None
-        return None if label in self._taken else label
+        return None if label is None or self._is_taken(label) else label
+
+    def _is_taken(self, label: str) -> bool:
+        return label in self._taken or self._labels.get(label) == label
 
     def _wanted(self, stream_id: str, name: str) -> str:
         if self._rule == "hash":
@@ -79,10 +84,10 @@ class LabelBook:
         return name if self._rule == "name" and name else stream_id
 
     def _unique(self, stream_id: str, wanted: str) -> str:
-        if wanted not in self._taken:
+        if not self._is_taken(wanted):
             return wanted
         short = f"{wanted}#{stream_id[:ID_CHARACTERS]}"
-        if short not in self._taken:
+        if not self._is_taken(short):
             return short
         digest = hashlib.sha256(stream_id.encode("utf-8", "surrogatepass")).hexdigest()
         return f"{wanted}#{digest[:HASH_CHARACTERS]}"

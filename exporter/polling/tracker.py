@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -128,11 +128,8 @@ class Tracker:
             self._take(stream_id, sample, now)
             if index % STREAMS_PER_STEP == STREAMS_PER_STEP - 1:
                 yield
-        for stream_id, tracked in self._tracked.items():
-            if stream_id not in samples and stream_id not in snapshot.failures and stream_id not in snapshot.postponed:
-                self._miss(tracked, stream_id, snapshot.listing, now)
-                if tracked.sampled_at == now and tracked.expectation is not None:
-                    self._fresh.append(stream_id)
+        if len(self._tracked) > len(samples):
+            self._miss_others(samples, snapshot, now)
         self._make_room()
         if len(self._tracked) >= STREAMS_PER_STEP:
             yield
@@ -153,7 +150,9 @@ class Tracker:
             samples = [sample for sample in samples if self._is_ours(sample.id, sample.name)]
         if len(self._wanted) > 2 * len(samples) + WANTED_KEPT:
             self._wanted.clear()
-        wanted = [sample for sample in samples if sample.id in self._configured or self._is_wanted(sample)]
+        wanted = list(samples)
+        if self._settings.include or self._settings.exclude:
+            wanted = [sample for sample in wanted if sample.id in self._configured or self._is_wanted(sample)]
         excess = len(wanted) - self._settings.max_streams
         self.dropped = max(0, excess)
         if excess <= 0:
@@ -164,8 +163,6 @@ class Tracker:
 
     def _is_wanted(self, sample: StreamSample) -> bool:
         include, exclude = self._settings.include, self._settings.exclude
-        if not include and not exclude:
-            return True
         key = (sample.id, sample.name)
         if key not in self._wanted:
             included = not include or any(_matches(pattern, sample) for pattern in include)
@@ -220,7 +217,7 @@ class Tracker:
             tracked.departed_at = None
         elif tracked.departed_at is None:
             tracked.departed_at = now
-        tracked.sample = self._veiled(sample)
+        tracked.sample = self._veiled(sample) if self._hashing else sample
         tracked.sampled_at = now
         tracked.absent_polls = 0
         tracked.hidden = False
@@ -246,6 +243,13 @@ class Tracker:
             if abs(sample.start_timestamp_seconds - tracked.started) > START_TOLERANCE_SECONDS:
                 return True
         return not comparable and tracked.sample.live is False
+
+    def _miss_others(self, samples: Mapping[str, StreamSample], snapshot: UpstreamSnapshot, now: float) -> None:
+        for stream_id, tracked in self._tracked.items():
+            if stream_id not in samples and stream_id not in snapshot.failures and stream_id not in snapshot.postponed:
+                self._miss(tracked, stream_id, snapshot.listing, now)
+                if tracked.sampled_at == now and tracked.expectation is not None:
+                    self._fresh.append(stream_id)
 
     def _miss(self, tracked: Tracked, stream_id: str, listing: Listing, now: float) -> None:
         """A successful poll did not speak of this stream."""
@@ -275,7 +279,7 @@ class Tracker:
         gone = []
         oldest = changes_at = math.inf
         for index, (stream_id, tracked) in enumerate(self._tracked.items()):
-            if self._is_over(tracked, now):
+            if tracked.departed_at is not None and self._is_over(tracked, now):
                 gone.append(stream_id)
             else:
                 tracked.state = self._state(tracked, now, platform_now)
@@ -294,9 +298,6 @@ class Tracker:
             return False
         return now >= tracked.departed_at + self._settings.ended_ttl
 
-    def _is_stale(self, tracked: Tracked, now: float) -> bool:
-        return tracked.sampled_at is None or now >= tracked.sampled_at + self._stale_after
-
     def _leaves_at(self, tracked: Tracked) -> float:
         """Unix seconds at which the state of a departed or an expected stream changes by itself."""
         if tracked.expectation is not None:
@@ -304,9 +305,9 @@ class Tracker:
         return math.inf if tracked.departed_at is None else tracked.departed_at + self._settings.ended_ttl
 
     def _state(self, tracked: Tracked, now: float, platform_now: float) -> StreamState | None:
-        expected = tracked.expectation.at(now) if tracked.expectation else None
-        settings = tracked.settings
-        tracked.hidden = self._is_stale(tracked, now)
+        settings, expectation, sampled_at = tracked.settings, tracked.expectation, tracked.sampled_at
+        expected = None if expectation is None else expectation.at(now)
+        tracked.hidden = sampled_at is None or now >= sampled_at + self._stale_after
         if tracked.hidden:
             if expected is None:
                 return None
@@ -320,12 +321,12 @@ class Tracker:
             expected_bitrate=bitrate,
             expected_frame_rate=frame_rate,
             last_seen_age=None if seen is None else platform_now - seen,
-            in_grace=self._in_grace(tracked, now),
+            in_grace=self._in_grace(tracked, sample, now),
         )
         status = sample.status
         if status is Status.LIVE and sample.healthy is False:
             status = Status.DEGRADED
-        if status is Status.ENDED and settings is not None and settings.end_ok and expected:
+        if expected and status is Status.ENDED and settings is not None and settings.end_ok:
             expected = False
         return StreamState(
             identity=tracked.identity,
@@ -339,22 +340,19 @@ class Tracker:
             health_reasons=reasons,
             expected_ingest_bitrate_bytes_per_second=bitrate,
             expected_frames_per_second=frame_rate,
-            sampled_at=tracked.sampled_at,
+            sampled_at=sampled_at,
         )
 
-    def _in_grace(self, tracked: Tracked, now: float) -> bool:
-        if tracked.began_at is None:
+    def _in_grace(self, tracked: Tracked, sample: StreamSample, now: float) -> bool:
+        began, grace = tracked.began_at, self._settings.health_grace
+        if began is None or now >= began + grace:
             return False
-        began = tracked.began_at
         # a publish that is older than our first sight of it needs no grace
-        if tracked.sample.start_timestamp_seconds is not None:
-            began = min(began, tracked.sample.start_timestamp_seconds)
-        return now < began + self._settings.health_grace
+        start = sample.start_timestamp_seconds
+        return start is None or now < start + grace
 
     def _veiled(self, sample: StreamSample) -> StreamSample:
         """With ``stream_label: hash`` nothing that is served may show the key that the id is, nor parts of it."""
-        if not self._hashing:
-            return sample
         return veiled(sample, self.labels.label(sample.id, ""))
 
 
