@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -128,6 +129,14 @@ class ForeignMetrics(msgspec.Struct, frozen=True, kw_only=True):
     """Unix seconds from which on it does not count any more."""
 
 
+_NOTHING: Mapping[str, Any] = {}
+
+
+def _nothing() -> Mapping[str, Any]:
+    """One empty mapping for all samples: few have an entry in any."""
+    return _NOTHING
+
+
 class StreamSample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a platform says about one stream at one moment. None: the platform does not say.
 
@@ -159,7 +168,7 @@ class StreamSample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     healthy: bool | None = None
     health_score_ratio: float | None = None
     health_grade: str = ""
-    health_conditions: Mapping[str, bool] = {}
+    health_conditions: Mapping[str, bool] = msgspec.field(default_factory=_nothing)
     issues: tuple[str, ...] | None = None
     """The issues' texts; empty: none reported; None: the platform does not say."""
 
@@ -180,7 +189,7 @@ class StreamSample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     # Outputs
     renditions: tuple[Rendition, ...] | None = None
     substreams: int | None = None
-    multistream_targets: Mapping[str, bool] = {}
+    multistream_targets: Mapping[str, bool] = msgspec.field(default_factory=_nothing)
 
     # Audience
     viewers: int | None = None
@@ -206,7 +215,7 @@ class StreamSample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     publish_allowed: bool | None = None
 
     # WebRTC
-    ice_candidates: Mapping[str, int] = {}
+    ice_candidates: Mapping[str, int] = msgspec.field(default_factory=_nothing)
     ice_gathering_complete: bool | None = None
 
     # Numbers without a documented meaning

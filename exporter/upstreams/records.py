@@ -116,8 +116,11 @@ class Record:
         self._drop(name)
         return None
 
-    def text(self, name: str) -> str:
-        """A text, empty when missing. Control characters stay; one of more than 1024 characters is dropped."""
+    def text(self, name: str, *, unique: bool = False) -> str:
+        """A text, empty when missing. Control characters stay; one of more than 1024 characters is dropped.
+
+        ``unique``: no other stream has the same, and nothing will keep it.
+        """
         value = self.raw.get(name)
         if value is None:
             return ""
@@ -125,7 +128,11 @@ class Record:
             self._drop(name)
             return ""
         # the same words come with every poll, and many for every stream
-        return sys.intern(value)
+        return value if unique else sys.intern(value)
+
+    def word(self, name: str) -> str:
+        """A text in lower case, which many streams have in common."""
+        return sys.intern(self.text(name, unique=True).lower())
 
     def texts(self, name: str) -> tuple[str, ...] | None:
         """A list of texts; those that are none, or too long, are left out of it."""

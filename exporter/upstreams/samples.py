@@ -21,10 +21,13 @@ def sample_with(feeds: Iterable[str]) -> type[StreamSample]:
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
     others: dict[str, Any] = {"__doc__": StreamSample.__doc__, "departed": StreamSample.departed}
     for field in msgspec.structs.fields(StreamSample):
-        missing = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        is_made = field.default_factory is not msgspec.NODEFAULT
         if field.name not in room:
-            others[field.name] = missing
+            others[field.name] = field.default_factory() if is_made else field.default
+        elif field.required:
+            fields.append((field.name, field.type))
         else:
-            fields.append((field.name, field.type) if field.required else (field.name, field.type, missing))
+            default = msgspec.field(default_factory=field.default_factory) if is_made else field.default
+            fields.append((field.name, field.type, default))
     slim = msgspec.defstruct(StreamSample.__name__, fields, namespace=others, frozen=True, kw_only=True, gc=False)
     return cast("type[StreamSample]", slim)

@@ -59,13 +59,28 @@ def test_a_changed_configuration_renames() -> None:
     assert book.label("id-1", "own") == "own"
 
 
+def test_the_id_of_one_stream_is_no_other_ones_label() -> None:
+    book = LabelBook("u", "name")
+    assert book.label("cam", "") == "cam"
+    assert book.label("id-1", "cam") == "cam#id-1"
+    assert book.label("id-2", "stage") == "stage"
+    assert book.label("stage", "") == "stage#stage"
+    book.configure({"id-3": "cam"})
+    book.forget("cam")
+    assert book.label("id-4", "cam") == "cam#id-4"
+    book.forget("id-2")
+    assert book.label("id-5", "stage") == "stage"
+
+
 def test_hash_is_the_documented_hmac() -> None:
     expected = hmac.new(b"key", b"edge\0live/secret-key", hashlib.sha256).hexdigest()[:16]
     assert LabelBook("edge", "hash", "key").label("live/secret-key", "live/secret-key") == expected
 
 
 @given(
-    st.lists(st.tuples(st.text(min_size=1), st.text()), unique_by=lambda pair: pair[0]),
+    st.lists(
+        st.tuples(st.text("ab", min_size=1, max_size=3), st.text("ab", max_size=3)), unique_by=lambda pair: pair[0]
+    ),
     st.sampled_from(["name", "id", "hash"]),
 )
 def test_labels_are_unique_and_stable(streams: list[tuple[str, str]], rule: str) -> None:

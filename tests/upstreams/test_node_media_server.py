@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import hmac
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from exporter.upstreams.node_media_server import PLATFORM
 from exporter.upstreams.node_media_server.codecs import audio_codec, video_codec
 from exporter.upstreams.node_media_server.login import TOKEN_LIFE_SECONDS, token_life
 from exporter.upstreams.node_media_server.settings import NodeMediaServerSettings, NodeMediaServerStream
-from exporter.upstreams.node_media_server.streams import Sample, read_version_2, read_version_4
+from exporter.upstreams.node_media_server.streams import Reading, Sample, read_version_2, read_version_4
 from exporter.upstreams.records import Fields
 from tests.fakes import FakeClock
 
@@ -173,6 +173,16 @@ def test_a_publisher_of_version_2() -> None:
         height_pixels=360,
     )
     assert reading.ingest_rate is None
+
+
+@pytest.mark.parametrize(
+    ("file", "read"), [("2.7.4-streams.json", read_version_2), ("4.4.3-streams.json", read_version_4)]
+)
+def test_texts_that_come_again_are_in_memory_once(file: str, read: Callable[[Any, Fields], Iterator[Reading]]) -> None:
+    (one,), (again,) = read(fixture(file), Fields()), read(fixture(file), Fields())
+    for field in ("id", "protocol", "session", "video_codec", "resolution"):
+        assert getattr(one.sample, field)
+        assert getattr(one.sample, field) is getattr(again.sample, field)
 
 
 def test_viewers_without_a_publisher_in_version_2() -> None:

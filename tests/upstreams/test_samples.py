@@ -54,3 +54,10 @@ def test_storms_takes_a_third_of_the_memory() -> None:
     slim = sample_with(platforms()["storm"].feeds)(id="a")
     assert sys.getsizeof(slim) <= 16 + 8 * 25
     assert sys.getsizeof(StreamSample(id="a")) > 2 * sys.getsizeof(slim)
+
+
+def test_what_has_no_entry_takes_no_memory() -> None:
+    one, two = StreamSample(id="a"), sample_with(FIELDS)(id="b")
+    for field in ("health_conditions", "multistream_targets", "ice_candidates"):
+        assert getattr(one, field) is getattr(two, field)
+        assert getattr(one, field) == {}

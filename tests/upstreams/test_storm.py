@@ -480,6 +480,28 @@ async def test_an_ended_publish_keeps_its_metadata_and_a_vanished_one_is_forgott
     assert api.paths().count(METADATA) == 1
 
 
+async def test_a_publish_of_unknown_start_is_over_when_it_is_not_live(api: ScriptedApi) -> None:
+    api.on(METADATA, fixture("storm/substream-metadata.json"))
+    async with storm(api) as upstream:
+        for state, asked in (("PUBLISHED", 1), ("PUBLISHED", 1), ("UNPUBLISHED", 1), ("PUBLISHED", 2)):
+            api.on(LIST, listed(live("f1", start=0, state=state)))
+            sample = (await upstream.streams())["edge/f1"]
+            assert (sample.video_codec, api.paths().count(METADATA)) == ("" if not sample.live else "H264", asked)
+
+
+async def test_texts_that_come_again_are_in_memory_once(api: ScriptedApi) -> None:
+    api.on(LIST, listed(live("f1", type="LIVE"), live("f2", type="LIVE")))
+    for path in (METADATA, METADATA.replace("f1", "f2")):
+        api.on(path, fixture("storm/substream-metadata.json"))
+    async with storm(api) as upstream:
+        one, two = (await upstream.streams()).values()
+        again = (await upstream.streams())["edge/f1"]
+    assert again.id is one.id
+    for field in ("application", "kind", "video_codec", "resolution", "width_pixels", "frames_per_second"):
+        assert getattr(one, field)
+        assert getattr(one, field) is getattr(two, field) is getattr(again, field)
+
+
 async def test_metadata_that_fail_are_quiet_and_tried_again_later(api: ScriptedApi) -> None:
     clock = FakeClock()
     api.on(LIST, listed(live("f1")))

@@ -8,6 +8,7 @@ in with defaults by the server and say nothing; they are not read either.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -125,7 +126,13 @@ def _renditions(record: Record, *, recording: bool | None) -> tuple[Rendition, .
         targets |= _targets(spec, RECORDING)
     if not targets and not isinstance(record.raw.get("profiles"), list):
         return None
-    return tuple(Rendition(name, bitrate) for name, bitrate in targets.items())
+    return _ladder(tuple(targets.items()))
+
+
+@lru_cache(maxsize=1024)
+def _ladder(targets: tuple[tuple[str, float], ...]) -> tuple[Rendition, ...]:
+    """The same for all streams that have the same profiles: of thousands most do."""
+    return tuple(Rendition(name, bitrate) for name, bitrate in targets)
 
 
 def _targets(record: Record, prefix: str) -> Iterator[tuple[str, float]]:

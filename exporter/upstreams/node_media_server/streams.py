@@ -5,6 +5,7 @@ Source: node-media-server 2.7.4, ``src/api/controllers/streams.js``; 4.2.4 to 4.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -61,7 +62,7 @@ def _read_version_2(application: str, key: str, record: Record) -> Reading:
     publisher = record.record("publisher")
     subscribers = record.records("subscribers") if "subscribers" in record else None
     watched = Sample(
-        id=f"{application}/{key}",
+        id=sys.intern(f"{application}/{key}"),
         application=application,
         kind=KIND,
         status=Status.IDLE,
@@ -83,8 +84,8 @@ def _read_version_2(application: str, key: str, record: Record) -> Reading:
             session=publisher.text("clientId"),
             start_timestamp_seconds=publisher.time_iso("connectCreated"),
             ingest_bytes=publisher.total("bytes"),
-            video_codec=video.text("codec").lower() if video else "",
-            audio_codec=audio.text("codec").lower() if audio else "",
+            video_codec=video.word("codec") if video else "",
+            audio_codec=audio.word("codec") if audio else "",
             frames_per_second=(video.number("fps", low=0.0) or None) if video else None,
             **_picture(width, height),
         )
@@ -102,7 +103,7 @@ def read_version_4(answer: Any, fields: Fields) -> Iterator[Reading]:
         raise UpstreamError(Reason.BAD_RESPONSE, "no list of streams in the answer")
     read = 0
     for record in data.records("streams"):
-        application, name = record.text("app"), record.text("name")
+        application, name = record.text("app"), record.text("name", unique=True)
         if application and name:
             read += 1
             yield _read_version_4(application, name, record)
@@ -121,7 +122,7 @@ def _read_version_4(application: str, name: str, record: Record) -> Reading:
     status = _STATUSES.get(record.text("status"), Status.LIVE) if publisher else Status.IDLE
     live = status is Status.LIVE
     sample = Sample(
-        id=f"{application}/{name}",
+        id=sys.intern(f"{application}/{name}"),
         application=application,
         kind=KIND,
         status=status,
@@ -139,7 +140,7 @@ def _read_version_4(application: str, name: str, record: Record) -> Reading:
 def _publish(publisher: Record) -> dict[str, Any]:
     """What version 4 says of a publisher; picture and codecs are what it announced, 0 or missing when it did not."""
     return {
-        "protocol": publisher.text("protocol").lower(),
+        "protocol": publisher.word("protocol"),
         "session": publisher.text("id"),
         "start_timestamp_seconds": publisher.time_ms("createTime"),
         "ingest_bytes": publisher.total("inBytes"),
@@ -154,5 +155,5 @@ def _picture(width: int | None, height: int | None) -> dict[str, Any]:
     return {
         "width_pixels": width or None,
         "height_pixels": height or None,
-        "resolution": f"{width}x{height}" if width and height else "",
+        "resolution": sys.intern(f"{width}x{height}") if width and height else "",
     }

@@ -47,20 +47,20 @@ async def read_cluster_streams(requests: Requests, fields: Fields) -> StreamList
     """The streams of the cluster that this server manages."""
 
     def item(record: Record) -> Iterable[FoundStream] | None:
-        return read_cluster_stream(record) if record.text("streamKey") else None
+        return read_cluster_stream(record) if record.text("streamKey", unique=True) else None
 
     return await _read_list(requests, CLUSTER_STREAMS, item, fields)
 
 
 async def _read_list(requests: Requests, endpoint: str, read: ReadItem, fields: Fields) -> StreamList:
     streams: dict[str, FoundStream] = {}
-    pages: set[tuple[str, ...]] = set()
+    pages: set[int] = set()
     read_items = unread = 0
     for number in range(1, MAX_PAGES + 1):
         page = await _read_page(requests, endpoint, number, fields)
         records = page.records("list")
         # the figures of a repeated page may have moved on; its streams have not
-        names = tuple(f"{r.raw.get('application')}/{r.raw.get('streamKey')}" for r in records)
+        names = hash(tuple(f"{r.raw.get('application')}/{r.raw.get('streamKey')}" for r in records))
         if names in pages:
             raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: page {number} came before")
         pages.add(names)

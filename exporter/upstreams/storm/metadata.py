@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from functools import lru_cache
 
 import msgspec
 
@@ -28,18 +29,18 @@ class SubstreamMetadata(msgspec.Struct, frozen=True, gc=False):
 
     video_codec: str = ""
     audio_codec: str = ""
+    resolution: str = ""
     width_pixels: int | None = None
     height_pixels: int | None = None
     frames_per_second: float | None = None
 
     def added_to(self, sample: StreamSample) -> StreamSample:
         """The sample with these facts."""
-        resolution = f"{self.width_pixels}x{self.height_pixels}" if self.width_pixels and self.height_pixels else ""
         return msgspec.structs.replace(
             sample,
             video_codec=self.video_codec,
             audio_codec=self.audio_codec,
-            resolution=resolution,
+            resolution=self.resolution,
             width_pixels=self.width_pixels,
             height_pixels=self.height_pixels,
             frames_per_second=self.frames_per_second,
@@ -47,11 +48,16 @@ class SubstreamMetadata(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Publish(msgspec.Struct, gc=False):
-    """What is known of the current publish of one stream."""
+    """The current publish of one stream, which was asked about."""
 
     start: float | None
     metadata: SubstreamMetadata | None = None
     retry_at: float = 0.0
+
+    def is_of(self, sample: StreamSample) -> bool:
+        """Whether the stream is in this publish still, or is what remains of it."""
+        is_same = self.start == sample.start_timestamp_seconds
+        return is_same and (bool(sample.live) or self.start is not None)
 
 
 class MetadataBook:
@@ -76,7 +82,7 @@ class MetadataBook:
             return await _read(requests, stream, fields)
 
         for stream, result in await requests.map(ask, wanted):
-            publish = self._publishes[stream.sample.id]
+            publish = self._publishes.setdefault(stream.sample.id, _Publish(stream.sample.start_timestamp_seconds))
             if isinstance(result, UpstreamError):
                 publish.retry_at = now + RETRY_AFTER_SECONDS
             else:
@@ -86,23 +92,17 @@ class MetadataBook:
 
     def _follow(self, streams: list[FoundStream]) -> None:
         """Keep what belongs to the publishes of these streams, drop the rest."""
-        followed = {}
-        for stream in streams:
-            publish = self._publishes.get(stream.sample.id)
-            start = stream.sample.start_timestamp_seconds
-            if stream.sample.live:
-                is_same = publish is not None and publish.start == start
-                followed[stream.sample.id] = publish if publish is not None and is_same else _Publish(start)
-            elif publish is not None and start is not None and publish.start == start:
-                # ended, but still the publish that was described
-                followed[stream.sample.id] = publish
-        self._publishes = followed
+        known, self._publishes = self._publishes, {}
+        for sample in [stream.sample for stream in streams] if known else ():
+            publish = known.get(sample.id)
+            if publish is not None and publish.is_of(sample):
+                self._publishes[sample.id] = publish
 
     def _is_wanted(self, stream: FoundStream, now: float) -> bool:
         if not stream.sample.live or not stream.substream:
             return False
-        publish = self._publishes[stream.sample.id]
-        return publish.metadata is None and now >= publish.retry_at
+        publish = self._publishes.get(stream.sample.id)
+        return publish is None or (publish.metadata is None and now >= publish.retry_at)
 
     def _enriched(self, sample: StreamSample) -> StreamSample:
         publish = self._publishes.get(sample.id)
@@ -119,11 +119,20 @@ async def _read(requests: Requests, stream: FoundStream, fields: Fields) -> Subs
             return SubstreamMetadata()
         raise
     record = data_of(answer, METADATA, fields)
-    return SubstreamMetadata(
+    width, height = record.count("width") or None, record.count("height") or None
+    metadata = SubstreamMetadata(
         video_codec=record.text("videoCodec"),
         audio_codec=record.text("audioCodec"),
-        width_pixels=record.count("width") or None,
-        height_pixels=record.count("height") or None,
+        resolution=f"{width}x{height}" if width and height else "",
+        width_pixels=width,
+        height_pixels=height,
         # 0 where the encoder does not say
         frames_per_second=record.number("frameRate", low=0.0) or None,
     )
+    return _shared(metadata)
+
+
+@lru_cache(maxsize=1024)
+def _shared(metadata: SubstreamMetadata) -> SubstreamMetadata:
+    """The same for all publishes that look the same: of thousands most do."""
+    return metadata

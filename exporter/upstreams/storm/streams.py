@@ -49,9 +49,13 @@ class FoundStream(msgspec.Struct, frozen=True, gc=False):
     """A stream that Storm spoke of, and where its substream metadata is."""
 
     sample: StreamSample
-    key: str
     substream: str = ""
     """The substream's name; empty: the answer named none."""
+
+    @property
+    def key(self) -> str:
+        """The stream key."""
+        return self.sample.id[len(self.sample.application) + 1 :]
 
 
 def stream_id(application: str, key: str) -> str:
@@ -65,7 +69,7 @@ def read_stream(record: Record, *, application: str = "", key: str = "") -> Foun
     None where it cannot be told which stream this is.
     """
     application = record.text("application") or application
-    key = record.text("streamKey") or key
+    key = record.text("streamKey", unique=True) or key
     if not application or not key:
         return None
     status, live = _state(record)
@@ -75,7 +79,7 @@ def read_stream(record: Record, *, application: str = "", key: str = "") -> Foun
     sample = Sample(
         id=stream_id(application, key),
         application=application,
-        kind=record.text("type").lower(),
+        kind=record.word("type"),
         status=status,
         live=live,
         start_timestamp_seconds=record.time_ms("startTime"),
@@ -91,13 +95,13 @@ def read_stream(record: Record, *, application: str = "", key: str = "") -> Foun
         recording=record.flag("isRecording"),
         publish_allowed=record.flag("allowedToPublish"),
     )
-    return FoundStream(sample, key, _native_substream(substreams or [], key))
+    return FoundStream(sample, _native_substream(substreams or [], key))
 
 
 def missing_stream(application: str, key: str) -> FoundStream:
     """A stream that was asked for and is not there: it is not being published."""
     sample = Sample(id=stream_id(application, key), application=application, status=Status.IDLE, live=False)
-    return FoundStream(sample, key)
+    return FoundStream(sample)
 
 
 def read_cluster_stream(record: Record) -> Iterator[FoundStream]:
@@ -105,7 +109,7 @@ def read_cluster_stream(record: Record) -> Iterator[FoundStream]:
 
     A source stands for a server; of several servers with the same application the one that receives media speaks.
     """
-    key = record.text("streamKey")
+    key = record.text("streamKey", unique=True)
     by_application: dict[str, FoundStream] = {}
     for source in record.records("sourceList") if key else []:
         application = source.text("applicationName")
@@ -115,14 +119,14 @@ def read_cluster_stream(record: Record) -> Iterator[FoundStream]:
         sample = Sample(
             id=stream_id(application, key),
             application=application,
-            kind=source.text("applicationType").lower(),
+            kind=source.word("applicationType"),
             status=status,
             live=live,
             ingest_bitrate_bytes_per_second=source.number("bitrate", low=0.0),
         )
         known = by_application.get(application)
         if known is None or _weight(sample) > _weight(known.sample):
-            by_application[application] = FoundStream(sample, key)
+            by_application[application] = FoundStream(sample)
     yield from by_application.values()
 
 
@@ -137,5 +141,5 @@ def _state(record: Record) -> tuple[Status, bool | None]:
 
 def _native_substream(substreams: list[Record], key: str) -> str:
     """The name of the substream that is the ingest itself: the one with the stream's own key, else the first."""
-    named = [(record.text("streamKey"), record.text("name")) for record in substreams]
+    named = [(record.text("streamKey", unique=True), record.text("name")) for record in substreams]
     return next((name for own, name in named if own == key and name), next((name for _, name in named if name), ""))

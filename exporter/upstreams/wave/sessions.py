@@ -44,7 +44,7 @@ def read_session(record: Record, session_id: str, fields: Fields, *, numbers: bo
         id=session_id,
         session=session_id,
         kind="session",
-        protocol=record.text("protocol").lower(),
+        protocol=record.word("protocol"),
         status=status,
         live=live,
         start_timestamp_seconds=start,
