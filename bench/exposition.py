@@ -53,7 +53,7 @@ def _golang(program: Path, samples: Path, repetitions: int) -> Callable[[], Figu
 
 
 def _few(streams: int) -> int:
-    return 3 if streams < 10_000 else 1
+    return 3 if streams <= 10_000 else 1
 
 
 def _report(streams: int, rounds: Sequence[dict[str, Figures]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import statistics
 
 from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
 
@@ -27,9 +28,9 @@ def main(streams: int, patterns: str, repetitions: int, way: str) -> Figures:
     # the level of its own server
     packing = cpu_of(lambda: texts.append(gzip.compress(texts[0])))
     return {
-        "update": min(updates),
-        "plain": min(plain),
-        "gzip": min(plain) + packing,
+        "update": statistics.median(updates),
+        "plain": statistics.median(plain),
+        "gzip": statistics.median(plain) + packing,
         "bytes": len(texts[0]),
         "gzip bytes": len(texts[-1]),
         "samples": sum(not line.startswith(b"#") for line in texts[0].splitlines()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import random
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,7 @@ _NUMBERS = tuple(
     for name, kind in StreamSample.__annotations__.items()
     if kind in ("float | None", "int | None") and not name.endswith(("pixels", "timestamp_seconds"))
 )
+_MAPPINGS = ("health_conditions", "multistream_targets", "ice_candidates")
 
 
 def save_patterns(file: Path) -> None:
@@ -115,4 +117,8 @@ class Streams:
                 numbers[name] = value * self._random.uniform(0.5, 1.0)
             elif type(value) is int:
                 numbers[name] = value + self._random.randrange(1000)
-        return msgspec.structs.replace(sample, **numbers)
+        # what stays the same comes anew with every answer too
+        anew: dict[str, Any] = {name: dict(getattr(sample, name)) for name in _MAPPINGS}
+        if sample.renditions is not None:
+            anew["renditions"] = tuple(map(copy.copy, sample.renditions))
+        return msgspec.structs.replace(sample, **numbers, **anew)

@@ -26,11 +26,12 @@ async def serving(streams: int, patterns: str) -> AsyncIterator[tuple[int, dict[
 
     def update() -> None:
         nonlocal views
-        take_all(upstreams, fleet.snapshots(), POLLED_AT)
+        take_all(upstreams, fleet.snapshots(), POLLED_AT, exposition)
         views = tuple(upstream.view for upstream in upstreams)
 
+    exposition = Exposition(lambda: views, Instruments())
     update()
-    scrapes = Scrapes(Exposition(lambda: views, Instruments()))
+    scrapes = Scrapes(exposition)
     app = web.Application()
     app.router.add_get("/metrics", scrapes.handle)
     async with served(app) as port:
