@@ -47,7 +47,8 @@ def judge(
     faults = _faults(sample, expected_bitrate, expected_frame_rate, last_seen_age)
     reported = sample.health_score_ratio
     if reported is not None:
-        return reported, _reasons(faults, is_low=reported < REPORTED_IS_LOW)
+        is_low = reported < REPORTED_IS_LOW
+        return reported, _reasons(faults, is_low=is_low) if faults or is_low else ()
     if in_grace:
         return None, ()
     if not faults:
@@ -85,7 +86,11 @@ def _faults(
     if pace is not None and pace < 1.0:
         faults.append((HealthReason.TRANSCODE_SLOW, pace))
     loss = sample.packet_loss_ratio
-    if loss is not None and (factor := _clamp(1.0 - (loss - LOSS_TOLERATED) * LOSS_SLOPE)) < 1.0:
+    if (
+        loss is not None
+        and loss > LOSS_TOLERATED
+        and (factor := _clamp(1.0 - (loss - LOSS_TOLERATED) * LOSS_SLOPE)) < 1.0
+    ):
         faults.append((HealthReason.LOSS, factor))
     if bitrate == 0:
         faults.append((HealthReason.SILENT, 0.0))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -94,10 +94,9 @@ class SampledHistograms:
 
     def _by_key(self, states: Iterable[StreamState]) -> dict[_Key, list[StreamState]]:
         """The streams that are observed in the same histograms."""
-        found: dict[_Key, list[StreamState]] = {}
+        found: defaultdict[_Key, list[StreamState]] = defaultdict(list)
         for state in states:
-            key = state.sample.protocol, state.identity.stream if self._per_stream else None
-            found.setdefault(key, []).append(state)
+            found[state.sample.protocol, state.identity.stream if self._per_stream else None].append(state)
         return found
 
     def _add(self, family: SampledFamily, key: _Key, values: Sequence[float]) -> None:

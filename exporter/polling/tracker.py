@@ -25,6 +25,7 @@ STREAMS_PER_STEP = 100
 START_TOLERANCE_SECONDS = 1.0
 """Start times of one publish may differ by rounding; those of two do not come this close."""
 ABSENT_POLLS_OF_A_PAGED_LIST = 2
+_ENDED = Status.ENDED  # to look a member up takes longer than all else that is asked of most samples
 WANTED_KEPT = 1000
 """So many answers about streams that are no more may be remembered, besides twice those that are."""
 
@@ -208,11 +209,11 @@ class Tracker:
 
     def _take(self, stream_id: str, sample: StreamSample, now: float) -> None:
         tracked = self._tracked.get(stream_id) or self._admit(stream_id, sample.name)
-        if sample.live:
+        if sample.live and not _goes_on(tracked, sample):
             self._note_publish(tracked, sample, now)
         if tracked.restarts is None:
             tracked.restarts = 0
-        ended = sample.status is Status.ENDED and stream_id not in self._configured
+        ended = sample.status is _ENDED and stream_id not in self._configured
         if not ended:
             tracked.departed_at = None
         elif tracked.departed_at is None:
@@ -321,10 +322,10 @@ class Tracker:
             expected_bitrate=bitrate,
             expected_frame_rate=frame_rate,
             last_seen_age=None if seen is None else platform_now - seen,
-            in_grace=self._in_grace(tracked, sample, now),
+            in_grace=sample.health_score_ratio is None and self._in_grace(tracked, sample, now),
         )
         status = sample.status
-        if status is Status.LIVE and sample.healthy is False:
+        if sample.healthy is False and status is Status.LIVE:
             status = Status.DEGRADED
         if expected and status is Status.ENDED and settings is not None and settings.end_ok:
             expected = False
@@ -354,6 +355,16 @@ class Tracker:
     def _veiled(self, sample: StreamSample) -> StreamSample:
         """With ``stream_label: hash`` nothing that is served may show the key that the id is, nor parts of it."""
         return veiled(sample, self.labels.label(sample.id, ""))
+
+
+def _goes_on(tracked: Tracked, sample: StreamSample) -> bool:
+    """Whether a live stream's publish is the one of the poll before, as it nearly always is."""
+    return (
+        tracked.began_at is not None
+        and tracked.sample.live is True
+        and sample.session == tracked.session
+        and sample.start_timestamp_seconds == tracked.started
+    )
 
 
 def _matches(pattern: str, sample: StreamSample) -> bool:
