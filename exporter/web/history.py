@@ -63,7 +63,8 @@ class _Rings:
 
     def __init__(self) -> None:
         self._names: list[str] = []
-        self._rows: dict[str, int] = {}
+        self._rows: dict[str, int] | None = None
+        """The row of each label, once anybody has asked."""
         self._bitrates = array("f")
         self._scores = array("B")
         self._newest: int | None = None
@@ -82,6 +83,8 @@ class _Rings:
 
     def points(self, stream: str, step: int, held: int) -> Points | None:
         """``held``: for how many steps a word holds until the next poll is due to bring another."""
+        if self._rows is None:
+            self._rows = _rows(self._names)
         row = self._rows.get(stream)
         if row is None or self._newest is None:
             return None
@@ -112,15 +115,18 @@ class _Rings:
 
     def _arrange(self, names: list[str]) -> None:
         """Give each stream the row of its place; those that came have an empty one, those that left have none."""
-        bitrates, scores, rows = array("f"), array("B"), self._rows
-        labels = [label_value(name) for name in names]
-        for label in labels:
-            row = rows.get(label)
-            start = 0 if row is None else row * POINTS
-            bitrates.extend(_EMPTY_BITRATES if row is None else self._bitrates[start : start + POINTS])
-            scores.extend(_EMPTY_SCORES if row is None else self._scores[start : start + POINTS])
-        self._names, self._bitrates, self._scores = names, bitrates, scores
-        self._rows = {label: row for row, label in enumerate(labels)}
+        bitrates, scores, rows = _EMPTY_BITRATES * len(names), _EMPTY_SCORES * len(names), _rows(self._names)
+        for row, name in enumerate(names if rows else ()):
+            known = rows.get(label_value(name))
+            if known is not None:
+                here, there = row * POINTS, known * POINTS
+                bitrates[here : here + POINTS] = self._bitrates[there : there + POINTS]
+                scores[here : here + POINTS] = self._scores[there : there + POINTS]
+        self._names, self._rows, self._bitrates, self._scores = names, None, bitrates, scores
+
+
+def _rows(names: list[str]) -> dict[str, int]:
+    return {label_value(name): row for row, name in enumerate(names)}
 
 
 def _stored(score: float) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -37,7 +38,8 @@ class StreamsApi:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="streams")
         self._versions = _Versions(service)
         self._bodies: dict[tuple[frozenset[str], bool], tuple[str, asyncio.Future[bytes]]] = {}
-        self._encoded: dict[str, tuple[UpstreamView, bytes]] = {}
+        self._encoded: dict[str, tuple[_Remembered, bytes]] = {}
+        """By upstream, with the view that it is of."""
 
     def add_routes(self, app: web.Application) -> None:
         """Take the handlers' places in an application, and end with it."""
@@ -100,10 +102,11 @@ class StreamsApi:
 
     def _streams_of(self, view: UpstreamView) -> bytes:
         """An upstream's streams, separated by commas; rendered again only when its view is another one."""
-        view_then, encoded = self._encoded.get(view.upstream, (None, b""))
-        if view_then is not view:
-            encoded = msgspec.json.encode([stream_entry(state) for state in view.streams])[1:-1]
-            self._encoded[view.upstream] = (view, encoded)
+        kept = self._encoded.get(view.upstream)
+        if kept is not None and kept[0].is_still(view):
+            return kept[1]
+        encoded = msgspec.json.encode([stream_entry(state) for state in view.streams])[1:-1]
+        self._encoded[view.upstream] = (_Remembered(view), encoded)
         return encoded
 
     # -- few streams ---------------------------------------------------------------------------------------------------
@@ -136,6 +139,19 @@ class StreamsApi:
         return _answered({"generated_at": self._service.clock.now(), "step_seconds": STEP_SECONDS, "streams": found})
 
 
+class _Remembered:
+    """Which view there was. It keeps none alive: with its streams one takes half of all memory."""
+
+    __slots__ = ("_view",)
+
+    def __init__(self, view: UpstreamView | None) -> None:
+        self._view = None if view is None else weakref.ref(view)
+
+    def is_still(self, view: UpstreamView | None) -> bool:
+        """Whether that is the one that there is now."""
+        return view is None if self._view is None else view is not None and self._view() is view
+
+
 class _Versions:
     """Tells whether what is served has changed, without looking into it: a view is replaced as a whole."""
 
@@ -143,7 +159,7 @@ class _Versions:
         self._service = service
         self._started = secrets.token_hex(4)
         self._count = 0
-        self._seen: dict[str, tuple[UpstreamView | None, int]] = {}
+        self._seen: dict[str, tuple[_Remembered, int]] = {}
         self._settings: tuple[object, int] = (None, 0)
 
     def etag(self, upstreams: frozenset[str]) -> str:
@@ -158,9 +174,9 @@ class _Versions:
     def _version(self, upstream: str) -> int:
         view = self._service.store.get(upstream)
         seen = self._seen.get(upstream)
-        if seen is None or seen[0] is not view:
+        if seen is None or not seen[0].is_still(view):
             self._count += 1
-            seen = self._seen[upstream] = (view, self._count)
+            seen = self._seen[upstream] = (_Remembered(view), self._count)
         return seen[1]
 
 

@@ -1,6 +1,7 @@
 """What the page and others get as JSON: real requests to the real application over a store that is filled by hand."""
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -159,6 +160,27 @@ async def test_bodies_are_compressed_for_those_who_take_it(served: Served) -> No
             assert len((await answer.json())["streams"]) == 500
             sizes[coding] = int(answer.headers["Content-Length"])
     assert sizes["gzip"] * 5 < sizes["identity"]
+
+
+async def test_what_was_asked_for_keeps_no_view_in_memory(served: Served) -> None:
+    async def tag() -> str:
+        async with served.session.get("/api/v1/streams") as answer:
+            return answer.headers["ETag"]
+
+    tags = [await tag()]
+    for name in ("one", "two"):
+        shown = view([stream(name)])
+        kept = weakref.ref(shown)
+        served.service.store.publish(shown)
+        tags += [await tag(), await tag()]
+        assert tags[-1] == tags[-2]
+        assert tags[-1] not in tags[:-2]
+        del shown
+        served.service.store.withdraw("edge")
+        assert kept() is None
+        assert (await served.get("/api/v1/streams"))["streams"] == []
+        tags.append(await tag())
+        assert tags[-1] not in tags[:-1]
 
 
 async def test_many_who_ask_at_once_get_the_same_whatever_they_ask_for(served: Served) -> None:
