@@ -36,6 +36,8 @@ from exporter.rendering.text import Counts, Rendering
 T = TypeVar("T")
 
 ALL_PARTS: frozenset[str] = frozenset(Part)
+FAMILIES_AT_ONCE = 8
+"""So many of one slice are joined while its labels are in the processor's cache, and are in memory until written."""
 
 
 class LabelTexts(KeptTexts):
@@ -133,8 +135,12 @@ def render_streams(rendering: Rendering, views: Sequence[UpstreamView], texts: L
     blocks = texts.streams.of(views)
     slices = [(part, RowLabels(part.closed)) for block in blocks for part in block.slices]
     rendering.duplicates += sum(part.duplicates for part, _ in slices)
-    for family in _fed(tuple(block.reading for block in blocks)):
-        rendering.add_lines(family, [part.lines(family, labels) for part, labels in slices])
+    families = _fed(tuple(block.reading for block in blocks))
+    for start in range(0, len(families), FAMILIES_AT_ONCE):
+        some = families[start : start + FAMILIES_AT_ONCE]
+        found = [[part.lines(family, labels) for family in some] for part, labels in slices]
+        for family, lines in zip(some, zip(*found, strict=True), strict=False):
+            rendering.add_lines(family, lines)
     _render_analytics(rendering, views, [part for part, _ in slices], texts)
     for sampled in SAMPLED_FAMILIES:
         render_histogram(rendering, sampled, views, texts)
