@@ -79,27 +79,40 @@ class _Target:
         self._store = Store()
         self._store.arrange([self._name])
         self._coordinator = build(running, self._store)
-        self._poll: asyncio.Task[None] | None = None
+        self._poll: _Poll | None = None
 
     async def view(self, seconds: float) -> UpstreamView:
-        poll = self._poll
-        if poll is None or poll.done():
-            poll = self._poll = asyncio.create_task(self._coordinator.poll(seconds), name=f"probe {self._name}")
-        await asyncio.wait({poll}, timeout=seconds + LATE_SECONDS)
-        view = self._store.get(self._name)
-        if not poll.done() or poll.cancelled():
+        try:
+            async with asyncio.timeout(seconds + LATE_SECONDS) as scope:
+                if self._poll is None:
+                    await self._make_poll(seconds, scope)
+                else:
+                    await self._poll.ended()
+        except TimeoutError:
             return self._failed(Reason.TIMEOUT, f"no answer within {seconds:g} s")
-        error = poll.exception()
-        if error is not None or view is None:
-            log.error("probe broke on an internal error", upstream=self._name, error=describe(error) if error else "")
+        except Exception as error:
+            log.error("probe broke on an internal error", upstream=self._name, error=describe(error))
             return self._failed(Reason.INTERNAL, "internal error")
+        view = self._store.get(self._name)
+        assert view is not None
         return view
 
     async def close(self) -> None:
         if self._poll is not None:
-            self._poll.cancel()
-            await asyncio.gather(self._poll, return_exceptions=True)
+            await self._poll.stop()
         await self._coordinator.close()
+
+    async def _make_poll(self, seconds: float, scope: asyncio.Timeout) -> None:
+        """Poll for oneself and for who comes meanwhile: a task of its own would cost as much as half a request."""
+        self._poll = poll = _Poll(scope)
+        try:
+            await self._coordinator.poll(seconds)
+        except BaseException as error:
+            poll.error = error
+            raise
+        finally:
+            self._poll = None
+            poll.over.set()
 
     def _failed(self, reason: Reason, message: str) -> UpstreamView:
         """What is known from before, with an upstream that does not answer."""
@@ -112,3 +125,26 @@ class _Target:
             poll_interval_seconds=settings.interval,
         )
         return msgspec.structs.replace(view, up=False, last_error=message, last_error_reason=reason)
+
+
+class _Poll:
+    """A poll that somebody makes, for those who wait for it."""
+
+    def __init__(self, scope: asyncio.Timeout) -> None:
+        self.over = asyncio.Event()
+        self.error: BaseException | None = None
+        self._scope = scope
+
+    async def ended(self) -> None:
+        """Wait until it is over. Raises what it broke on; ``TimeoutError`` when it was cut off."""
+        await self.over.wait()
+        if isinstance(self.error, asyncio.CancelledError):
+            raise TimeoutError
+        if self.error is not None:
+            raise self.error
+
+    async def stop(self) -> None:
+        """Cut it off, and wait until it is over."""
+        if not self._scope.expired():
+            self._scope.reschedule(asyncio.get_running_loop().time())
+        await self.over.wait()

@@ -277,6 +277,25 @@ async def test_who_has_less_time_than_the_poll_that_is_under_way_answers_for_its
     assert origin.polls == 2
 
 
+async def test_who_waits_for_a_poll_that_is_given_up_is_told_so_and_the_next_one_is_well(
+    exporter: Exporter, origin: Origin
+) -> None:
+    while origin.begun.locked() is False:
+        await origin.begun.acquire()
+    origin.let_go.clear()
+    probes = exporter.service.probes
+    first = asyncio.create_task(probes.view("origin"))
+    await origin.begun.acquire()
+    waiting = asyncio.create_task(probes.view("origin"))
+    await asyncio.sleep(0)
+    first.cancel()
+    view = await waiting
+    assert (view.up, view.last_error_reason) == (False, Reason.TIMEOUT)
+    assert first.cancelled()
+    origin.let_go.set()
+    assert (await probes.view("origin")).up
+
+
 async def test_a_scrape_time_that_is_none(exporter: Exporter) -> None:
     for given in ("soon", "nan", "inf", "-1", "0", ""):
         status, text = await probe(exporter, **{TIMEOUT_HEADER: given})
@@ -360,7 +379,7 @@ async def test_a_reload_replaces_what_it_changes(exporter: Exporter, origin: Ori
     url = exporter.service.settings.upstreams[0].url
     origin.let_go.clear()
     under_way = asyncio.create_task(probe(exporter))
-    while not kept["origin"]._poll or kept["origin"]._poll.done():  # noqa: ASYNC110 - the server says when
+    while not kept["origin"]._poll:  # noqa: ASYNC110 - the server says when
         await asyncio.sleep(0.01)
     exporter.write(configured(url, ended_ttl="1m"))
     await exporter.service.reload()
@@ -400,6 +419,7 @@ async def test_an_error_of_our_own_is_a_failed_probe(exporter: Exporter, caplog:
     await probe(exporter)
     (beside,) = exporter.service.probes._targets.values()
     beside._store.publish = None  # type: ignore[assignment, method-assign]
-    view = await exporter.service.probes.view("origin")
+    probes = exporter.service.probes
+    views = await asyncio.gather(probes.view("origin"), probes.view("origin"))
     assert running is not None
-    assert (view.up, view.last_error_reason) == (False, Reason.INTERNAL)
+    assert [(view.up, view.last_error_reason) for view in views] == 2 * [(False, Reason.INTERNAL)]
