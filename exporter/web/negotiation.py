@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 
+
+@lru_cache(maxsize=64)
 def accepts_gzip(header: str) -> bool:
-    """Whether a client that sent this ``Accept-Encoding`` takes gzip; its own weight goes before that of ``*``."""
+    """Whether a client that sent this ``Accept-Encoding`` takes gzip; its own weight goes before that of ``*``.
+
+    The few who scrape send the same header each time.
+    """
     weights: dict[str, float] = {}
     for item in header.split(","):
         coding, _, parameters = item.partition(";")

@@ -152,7 +152,8 @@ class Security:
 
     async def _set_headers(self, _request: web.Request, response: web.StreamResponse) -> None:
         headers = self._watched.current().http_server_config.headers
-        response.headers.update({name: value for name, value in headers.items() if value})
+        if headers:
+            response.headers.update({name: value for name, value in headers.items() if value})
 
     async def _close(self, _app: web.Application) -> None:
         self._passwords.close()
