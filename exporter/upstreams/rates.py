@@ -6,8 +6,6 @@ total that stands still for too long is a stall. A total that falls began anew, 
 
 from __future__ import annotations
 
-from collections import deque
-
 STILL_POLLS = 3
 
 
@@ -23,8 +21,11 @@ class ByteRate:
     def __init__(self, window_seconds: float = 0.0, stall_seconds: float | None = None) -> None:
         self._window = window_seconds
         self._stall = stall_seconds
-        self._points: deque[tuple[float, float]] = deque()
-        """Times and totals between which the rate is measured: the first is where the window begins."""
+        self._points: tuple[float, ...] = ()
+        """Each time and the total then, one after the other: the rate is measured from the first to the last.
+
+        A tuple, as they are few, of each of thousands of streams: a deque takes a kilobyte.
+        """
         self._moved_at = 0.0
         self._still_polls = 0
         self._rate: float | None = None
@@ -32,28 +33,27 @@ class ByteRate:
     def update(self, total: float, at: float) -> float | None:
         """The rate, now that a poll at ``at`` (monotonic seconds) saw ``total``. Only while the stream is live."""
         points = self._points
-        if not points or total < points[-1][1]:
+        if not points or total < points[-1]:
             self._begin(at, total)
             self._moved_at, self._still_polls, self._rate = at, 0, None
-        elif total > points[-1][1]:
-            if at > points[-1][0]:
+        elif total > points[-1]:
+            if at > points[-2]:
                 self._move(at, total)
         else:
             self._stand(at, total)
         return self._rate
 
     def _begin(self, at: float, total: float) -> None:
-        self._points.clear()
-        self._points.append((at, total))
+        self._points = (at, total)
 
     def _move(self, at: float, total: float) -> None:
-        points = self._points
-        points.append((at, total))
-        while len(points) > 2 and at - points[1][0] >= self._window:
-            points.popleft()
+        points = (*self._points, at, total)
+        while len(points) > 4 and at - points[2] >= self._window:
+            points = points[2:]
+        self._points = points
         self._moved_at, self._still_polls = at, 0
-        seconds = at - points[0][0]
-        self._rate = (total - points[0][1]) / seconds if seconds >= self._window else None
+        seconds = at - points[0]
+        self._rate = (total - points[1]) / seconds if seconds >= self._window else None
 
     def _stand(self, at: float, total: float) -> None:
         self._still_polls += 1
