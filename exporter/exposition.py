@@ -23,10 +23,9 @@ from exporter.catalogue.upstreams import FOREIGN_SERIES_DROPPED, UPSTREAM_FAMILI
 from exporter.foreign import ForeignTexts
 from exporter.instruments import Instruments
 from exporter.model import Analytics, PlatformMetric, UpstreamView
-from exporter.rendering.columns import RowLabels
+from exporter.rendering.columns import Numbers, RowLabels
 from exporter.rendering.histograms import render_histogram
 from exporter.rendering.labels import KeptTexts
-from exporter.rendering.lines import single_lines
 from exporter.rendering.packing import Packed, Packer
 from exporter.rendering.prepared import PreparedStreams
 from exporter.rendering.streams import Reading, Slice
@@ -126,8 +125,9 @@ def render_upstreams(rendering: Rendering, views: Sequence[UpstreamView], texts:
     table = Seen(rendering).table("upstreams", texts.of("upstreams", UPSTREAM_LABELS, keys), views)
     _render_families(rendering, UPSTREAM_FAMILIES, [table], texts)
     dropped = texts.foreign.merged(views).dropped
-    counts = [dropped[view.platform, view.upstream] if view.foreign is not None else None for view in table.items]
-    rendering.add_lines(FOREIGN_SERIES_DROPPED, [single_lines(FOREIGN_SERIES_DROPPED.name, table.labels, counts)])
+    counts = Numbers.of([[dropped[v.platform, v.upstream] if v.foreign is not None else None for v in table.items]])
+    if counts is not None:
+        rendering.add_lines(FOREIGN_SERIES_DROPPED, [counts.lines(FOREIGN_SERIES_DROPPED.name, table.labels)])
 
 
 def render_streams(rendering: Rendering, views: Sequence[UpstreamView], texts: LabelTexts) -> None:
@@ -164,7 +164,7 @@ def _render_analytics(
     for labels, metrics in chain.from_iterable(part.metrics for part in streams):
         numbers.setdefault(labels, []).extend(metrics)
     for figures in analytics:
-        for labels, item in zip(figures.labels, figures.items, strict=True):
+        for labels, item in zip(figures.labels.closed, figures.items, strict=True):
             if PLATFORM_METRIC.name not in figures.excluded:
                 numbers.setdefault(labels, []).extend(item.platform_metrics)
     table_of_numbers: Table[Sequence[PlatformMetric]] = Table("numbers", list(numbers), list(numbers.values()))
@@ -181,16 +181,14 @@ def _analytics_tables(
         name = f"analytics {index}"
         keys = [(platform, upstream, item.stream) for platform, upstream, item in having]
         items = [item for _, _, item in having]
-        yield seen.table(name, texts.of(name, STREAM_LABELS, keys), items, excluded=excluded)
+        yield seen.table(name, texts.of(name, STREAM_LABELS, keys), items, excluded)
 
 
 def _render_families(
     rendering: Rendering, families: Sequence[ViewFamily[T]], tables: Sequence[Table[T]], texts: LabelTexts
 ) -> None:
-    """All these families of one table, then all of the next: what is read stays in the processor's cache."""
-    blocks = [[table.lines(family, texts) for family in families] for table in tables]
-    for family, lines in zip(families, zip(*blocks, strict=True), strict=False):
-        rendering.add_lines(family, lines)
+    for family in families:
+        rendering.add_lines(family, [table.lines(family, texts) for table in tables])
 
 
 def _render_tally(rendering: Rendering, views: Sequence[UpstreamView], *, whole: bool) -> None:

@@ -35,7 +35,7 @@ def render_histogram(
     ]
     histograms = [histogram for _, histogram in (*shared, *single)]
     table = Seen(rendering).table(family.name, labels, histograms)
-    rendering.add(family, list(_lines(family, table.labels, table.items)))
+    rendering.add(family, list(_lines(family, table.labels.closed, table.items)))
 
 
 def _lines(family: SampledFamily, labels: Sequence[bytes], histograms: Sequence[SampledHistogram]) -> Iterator[str]:

@@ -52,15 +52,8 @@ class OwnTexts:
         """The text of each of the values, closed."""
         return self._texts.kept(self._user, values, self._closed)
 
-    def of_each(self, keys: Sequence[tuple[str, ...]]) -> list[tuple[bytes, ...]]:
-        """The texts of each object's keys, which are the values of the one label."""
-        return self._texts.kept(self._user, keys, self._closed_each)
-
     def _closed(self, values: tuple[str, ...]) -> bytes:
         return closed(self._names, values)
-
-    def _closed_each(self, keys: tuple[str, ...]) -> tuple[bytes, ...]:
-        return tuple(closed(self._names, (key,)) for key in keys)
 
 
 def closed(names: Sequence[str], values: Sequence[str]) -> bytes:

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Final, NamedTuple
 
 from exporter.catalogue.family import Family
-from exporter.rendering.lines import NONE, Lines
+from exporter.rendering.lines import Lines
 from exporter.textformat import heading
 
 
@@ -48,7 +48,7 @@ class Rendering:
 
     def add_lines(self, family: Family, blocks: Sequence[Lines]) -> None:
         """A family with lines that were joined in bulk; nothing without lines."""
-        blocks = [lines for lines in blocks if lines is not NONE]
+        blocks = [lines for lines in blocks if lines.series]
         if blocks:
             # each line begins with the line feed of the one before
             self._write(_heading(family.name, family.kind, family.help))
