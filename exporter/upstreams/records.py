@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from exporter.model import Reason
@@ -92,7 +93,7 @@ class Record:
     def ratio(self, name: str, scale: float = 1.0) -> float | None:
         """A number from 0 to 1, after ``scale``."""
         result = self.number(name, scale=scale, low=-RATIO_SLACK, high=1.0 + RATIO_SLACK)
-        return None if result is None else min(1.0, max(0.0, result))
+        return None if result is None else _clamped(result)
 
     def count(self, name: str) -> int | None:
         """A whole number of 0 or more."""
@@ -213,6 +214,12 @@ def _finite(value: object, scale: float, text_ok: bool) -> float | None:
         # a whole number beyond the range of a float
         return None
     return result if math.isfinite(result) else None
+
+
+@lru_cache(maxsize=1024)
+def _clamped(ratio: float) -> float:
+    """Between 0 and 1. Many streams have the same, such as 97 %: one number does for them."""
+    return min(1.0, max(0.0, ratio))
 
 
 def _iso_seconds(text: str) -> float | None:

@@ -490,14 +490,22 @@ async def test_a_publish_of_unknown_start_is_over_when_it_is_not_live(api: Scrip
 
 
 async def test_texts_that_come_again_are_in_memory_once(api: ScriptedApi) -> None:
-    api.on(LIST, listed(live("f1", type="LIVE"), live("f2", type="LIVE")))
+    api.on(LIST, listed(*(live(key, type="LIVE", healthScore=97) for key in ("f1", "f2"))))
     for path in (METADATA, METADATA.replace("f1", "f2")):
         api.on(path, fixture("storm/substream-metadata.json"))
     async with storm(api) as upstream:
         one, two = (await upstream.streams()).values()
         again = (await upstream.streams())["edge/f1"]
     assert again.id is one.id
-    for field in ("application", "kind", "video_codec", "resolution", "width_pixels", "frames_per_second"):
+    for field in (
+        "application",
+        "kind",
+        "video_codec",
+        "resolution",
+        "width_pixels",
+        "frames_per_second",
+        "health_score_ratio",
+    ):
         assert getattr(one, field)
         assert getattr(one, field) is getattr(two, field) is getattr(again, field)
 
