@@ -17,7 +17,7 @@ from exporter.config.upstream import UpstreamSettings
 from exporter.exposition import Exposition
 from exporter.instruments import Instruments
 from exporter.polling.coordinator import Coordinator
-from exporter.polling.probes import Probes
+from exporter.polling.probes import Probes, Unsampled
 from exporter.polling.schedule import Schedule
 from exporter.polling.tracker import Tracker
 from exporter.sampling import SampledHistograms
@@ -196,7 +196,7 @@ class Service:
                 labels_of=beside.tracker.labels if beside else None,
                 portion=portion,
             ),
-            histograms=SampledHistograms(**labels, per_stream=per_stream),
+            histograms=(Unsampled if beside else SampledHistograms)(**labels, per_stream=per_stream),
             schedule=Schedule(settings.interval, self._random),
             store=store,
             instruments=instruments,

@@ -7,13 +7,14 @@ counted nowhere. What concerns the account as a whole is shared: the platform's 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 import structlog
 
-from exporter.model import Reason, UpstreamView
+from exporter.model import Reason, StreamState, UpstreamView
 from exporter.polling.coordinator import Coordinator
+from exporter.sampling import SampledHistograms
 from exporter.store import Store
 from exporter.tracebacks import describe
 
@@ -25,6 +26,14 @@ LATE_SECONDS = 0.25
 
 class UnknownUpstreamError(LookupError):
     """No upstream of that name is polled."""
+
+
+class Unsampled(SampledHistograms):
+    """No histograms: polls that somebody asks for are no measure of how values spread."""
+
+    def observe_in_steps(self, states: Iterator[StreamState]) -> Iterator[None]:  # noqa: ARG002 - nothing is kept
+        """Take nothing in."""
+        return iter(())
 
 
 class Probes:

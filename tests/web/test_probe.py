@@ -16,8 +16,10 @@ from exporter.catalogue.streams import STREAM_FAMILIES
 from exporter.catalogue.upstreams import UPSTREAM_FAMILIES
 from exporter.model import Reason
 from exporter.polling.coordinator import Coordinator
-from exporter.polling.probes import Probes, UnknownUpstreamError
+from exporter.polling.probes import Probes, UnknownUpstreamError, Unsampled
+from exporter.sampling import SampledHistograms
 from exporter.web.probe import FEW, BadProbeError, target, time_limit
+from tests.exposition import made
 from tests.real.prometheus import check_metrics
 from tests.service.exporting import Exporter, exporting, serving
 from tests.upstreams.studio import KEY as STUDIO_KEY
@@ -330,12 +332,24 @@ async def test_the_background_notices_nothing(exporter: Exporter, origin: Origin
     assert published == []
 
 
+def test_probes_sample_nothing() -> None:
+    for kind, samples in ((SampledHistograms, True), (Unsampled, False)):
+        histograms = kind(platform="livepeer", upstream="studio")
+        list(
+            histograms.observe_in_steps(
+                iter([made.stream(ingest_bitrate_bytes_per_second=1.0, health_score_ratio=0.5)])
+            )
+        )
+        assert bool(histograms.snapshot()) is samples
+
+
 async def test_the_login_and_the_request_limit_are_those_of_the_background(exporter: Exporter, origin: Origin) -> None:
     for _ in range(3):
         await probe(exporter)
     background = exporter.service.coordinator("origin")
     (beside,) = exporter.service.probes._targets.values()
     assert background is not None
+    assert isinstance(beside._coordinator._histograms, Unsampled)
     assert beside._coordinator.client is not background.client
     assert beside._coordinator.client.rate_limit is background.client.rate_limit
     assert origin.asked.count("/api/v1/login") == 2  # one login is two requests: what is wanted, and the password
