@@ -1,5 +1,6 @@
 """Bitrates from byte totals."""
 
+import tracemalloc
 from collections.abc import Sequence
 
 import pytest
@@ -112,5 +113,19 @@ def test_a_rate_forgets(steps: list[float], options: dict[str, float]) -> None:
     for seconds in steps:
         at += seconds
         rate.update(at * 1000.0, at)
-    kept = [moment for moment, _ in rate._points]
+    kept = rate._points[::2]
     assert len(kept) <= 2 or kept[-1] - kept[1] < LIVEPEER["window_seconds"]
+
+
+def test_a_rate_takes_less_than_half_a_kilobyte() -> None:
+    # of so many that what the interpreter keeps for later tuples does not count
+    rates = [ByteRate(**LIVEPEER) for _ in range(5000)]
+    tracemalloc.start()
+    try:
+        for at in map(float, range(0, 1000, 50)):
+            seen = [rate.update(1e11 + at * 1e6 + number, at) for number, rate in enumerate(rates)]
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert seen == pytest.approx([1e6] * len(rates))
+    assert held / len(rates) < 400

@@ -12,8 +12,21 @@ from exporter.model import Reason
 from exporter.upstreams.errors import UpstreamError
 from exporter.upstreams.records import MAX_COUNT, MAX_TEXT, YEAR_2000, YEAR_2100, Fields, Record
 
-METHODS = ("number", "total", "ratio", "count", "flag", "text", "texts", "time_ms", "time_iso", "record", "records")
-NOTHING = {"text": "", "records": []}
+METHODS = (
+    "number",
+    "total",
+    "ratio",
+    "count",
+    "flag",
+    "text",
+    "word",
+    "texts",
+    "time_ms",
+    "time_iso",
+    "record",
+    "records",
+)
+NOTHING = {"text": "", "word": "", "records": []}
 """What stands for a missing value; None elsewhere."""
 
 json_values = st.recursive(
@@ -62,6 +75,8 @@ def test_missing_and_null_are_the_same_and_no_fault(method: str) -> None:
         ("flag", True, {}, True),
         ("text", "a\x00\n", {}, "a\x00\n"),
         ("text", "x" * MAX_TEXT, {}, "x" * MAX_TEXT),
+        ("text", "A key", {"unique": True}, "A key"),
+        ("word", "LIVE", {}, "live"),
         ("texts", [], {}, ()),
         ("texts", ["a", ""], {}, ("a", "")),
         ("time_ms", 1726000123456, {}, 1726000123.456),
@@ -91,6 +106,7 @@ def test_good_values(method: str, value: object, options: dict[str, Any], result
         ("count", {}, [-1, 1.5, True, "1", 2**63, 1e300, math.nan, math.inf]),
         ("flag", {}, [0, 1, "true", []]),
         ("text", {}, [5, True, [], "x" * (MAX_TEXT + 1)]),
+        ("word", {}, [5, "x" * (MAX_TEXT + 1)]),
         ("texts", {}, ["a", {}, 5]),
         ("time_ms", {}, [True, False, "1726000123456", 1726000123, -1, 10**15]),
         ("time_iso", {}, ["now", 1726000123456, "1999-01-01T00:00:00Z", "2026-13-01T00:00:00Z"]),
