@@ -17,7 +17,7 @@ from bench.measuring import Figures, table
 from bench.serving import Server, running
 from tests.real.prometheus import Prometheus, running_prometheus
 
-SIZES = (10_000, 50_000)
+SIZES = (1_000, 10_000, 50_000)
 SIMULATED = 50_000
 """With more of them the simulator needs more of the processor than the exporter: then lists are static."""
 STATIC_UPSTREAMS = 10

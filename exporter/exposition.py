@@ -35,7 +35,7 @@ from exporter.rendering.text import Counts, Rendering
 T = TypeVar("T")
 
 ALL_PARTS: frozenset[str] = frozenset(Part)
-FAMILIES_AT_ONCE = 8
+FAMILIES_AT_ONCE = 4
 """So many of one slice are joined while its labels are in the processor's cache, and are in memory until written."""
 
 
