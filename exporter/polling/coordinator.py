@@ -26,7 +26,7 @@ from exporter.model import (
     UpstreamView,
 )
 from exporter.polling.schedule import Schedule
-from exporter.polling.tracker import Tracker
+from exporter.polling.tracker import STREAMS_PER_STEP, Tracker
 from exporter.sampling import SampledHistograms
 from exporter.store import Store
 from exporter.tracebacks import describe
@@ -148,8 +148,9 @@ class Coordinator:
         except Exception as error:
             log.error("poll broke on an internal error", **self._labels, error=describe(error))
             raise UpstreamError(Reason.INTERNAL, f"internal error: {type(error).__name__}") from None
-        # The last answer has just been read: what becomes of it is another step.
-        await asyncio.sleep(0)
+        if len(snapshot.streams) > STREAMS_PER_STEP:
+            # The last answer has just been read: what becomes of it is another step.
+            await asyncio.sleep(0)
         return snapshot
 
     async def _succeeded(self, snapshot: UpstreamSnapshot, requests: Requests) -> None:

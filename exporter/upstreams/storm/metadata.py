@@ -20,6 +20,8 @@ from exporter.upstreams.storm.answers import data_of
 from exporter.upstreams.storm.streams import FoundStream
 
 METADATA = "GET /streams/{app}/{key}/{substream}/metadata"
+STREAMS_AT_ONCE = 100
+"""So many are looked through without a turn for the event loop."""
 RETRY_AFTER_SECONDS = 60.0
 """A metadata page that fails is no fault of its stream, and must not cost a request in every poll."""
 
@@ -73,7 +75,9 @@ class MetadataBook:
         """The samples with their metadata, as far as it is known; never fails for want of it."""
         streams = list(streams)
         # to look through thousands takes milliseconds: not at once with what came before, nor with what comes after
-        await asyncio.sleep(0)
+        are_many = len(streams) > STREAMS_AT_ONCE
+        if are_many:
+            await asyncio.sleep(0)
         self._follow(streams)
         now = self._clock.monotonic()
         wanted = [stream for stream in streams if self._is_wanted(stream, now)][: self._requests_per_poll]
@@ -87,7 +91,8 @@ class MetadataBook:
                 publish.retry_at = now + RETRY_AFTER_SECONDS
             else:
                 publish.metadata = result
-        await asyncio.sleep(0)
+        if are_many:
+            await asyncio.sleep(0)
         return [self._enriched(stream.sample) for stream in streams]
 
     def _follow(self, streams: list[FoundStream]) -> None:
