@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench import exposition_golang
 from bench.fleet import save_patterns
-from bench.measuring import Figures, cpu_of_process, medians, ratio, table
+from bench.measuring import Figures, cpu_of_process, medians, peak_of, ratio, table
 from bench.serving import get, running, running_golang
 
 SIZES = (10_000,)
@@ -65,15 +65,9 @@ def _golang(program: Path, samples: Path) -> Callable[[], Figures]:
             began = cpu_of_process(pid)
             size = get(port)
             first = cpu_of_process(pid) - began
-            return {"first": first, "again": first, "bytes": size, "peak": peak_of_process(pid)}
+            return {"first": first, "again": first, "bytes": size, "peak": peak_of(pid)}
 
     return run
-
-
-def peak_of_process(pid: int) -> int:
-    """The most memory that a process had, in bytes."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def _report(streams: int, rounds: Sequence[dict[str, Figures]]) -> None:

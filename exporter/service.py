@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -67,6 +67,7 @@ class Service:
         self._coordinators: dict[str, Coordinator] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._ticker: asyncio.Task[None] | None = None
+        self._stopped = False
         self._reloading = asyncio.Lock()
         self._uncounted = Instruments()
         self.sidecar = Sidecar(
@@ -101,6 +102,8 @@ class Service:
         self._started_at = self.clock.now()
         self._ready_at = self.clock.monotonic() + READY_AFTER_SECONDS
         self._swap(self._build(self.settings.upstreams), self.settings)
+        for name in self._coordinators:
+            self._begin(name)
         _tell(self.settings)
         self.instruments.reloaded(success=True, at=self.clock.now())
         self._ticker = asyncio.create_task(self._tick(), name="ticker")
@@ -108,6 +111,7 @@ class Service:
 
     async def stop(self) -> None:
         """Stop polling and close every connection."""
+        self._stopped = True
         tasks = [*self._tasks.values(), *([self._ticker] if self._ticker else [])]
         await _cancel(tasks)
         self._tasks.clear()
@@ -132,6 +136,7 @@ class Service:
                 log.error("configuration not reloaded", errors=told)
                 raise
             leaving = self._swap(built, settings)
+            await self._begin_in_steps(built, [coordinator.settings for coordinator, _ in leaving])
             await self._apply_alerting()
             self.instruments.reloaded(success=True, at=self.clock.now())
             _tell(settings)
@@ -212,15 +217,28 @@ class Service:
         ended = [(self._coordinators.pop(name), self._tasks.pop(name)) for name in leaving]
         for coordinator, task in ended:
             task.cancel()
-            self.instruments.remove_upstream(coordinator.settings.platform, coordinator.settings.name)
             self.store.withdraw(coordinator.settings.name)
         self.settings = settings
         self.store.arrange(names)
-        for name, coordinator in built.items():
-            self.instruments.add_upstream(coordinator.settings.platform, name)
-            self._coordinators[name] = coordinator
-            self._tasks[name] = asyncio.create_task(self._keep_polling(coordinator), name=f"poll {name}")
+        self._coordinators |= built
         return ended
+
+    async def _begin_in_steps(self, built: Iterable[str], left: Iterable[UpstreamSettings]) -> None:
+        """What is counted of an upstream takes a millisecond to remove and to make: never of all of them at once."""
+        for former in left:
+            self.instruments.remove_upstream(former.platform, former.name)
+            await asyncio.sleep(0)
+        for name in built:
+            if self._stopped:
+                return
+            self._begin(name)
+            await asyncio.sleep(0)
+
+    def _begin(self, name: str) -> None:
+        """Let a coordinator poll."""
+        coordinator = self._coordinators[name]
+        self.instruments.add_upstream(coordinator.settings.platform, name)
+        self._tasks[name] = asyncio.create_task(self._keep_polling(coordinator), name=f"poll {name}")
 
     async def _end(self, leaving: list[tuple[Coordinator, asyncio.Task[None]]]) -> None:
         await _cancel([task for _, task in leaving])
