@@ -5,6 +5,7 @@ Source: Storm Streaming Server 3.x, RESTful API, page Cluster Stream List; a sin
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -20,6 +21,8 @@ STREAMS = "GET /streams"
 CLUSTER_STREAMS = "GET /cluster/streams"
 ROWS_PER_PAGE = 100
 """Asked for; the server may give fewer (its default is 10), which is why only ``hasNext`` ends the reading."""
+ROWS_PER_STEP = 50
+"""So many are read before the event loop gets a turn."""
 MAX_PAGES = 1000
 
 ReadItem = Callable[[Record], Iterable[FoundStream] | None]
@@ -64,7 +67,10 @@ async def _read_list(requests: Requests, endpoint: str, read: ReadItem, fields: 
         if names in pages:
             raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: page {number} came before")
         pages.add(names)
-        for record in records:
+        for index, record in enumerate(records):
+            if index % ROWS_PER_STEP == 0:
+                # to read a whole page takes milliseconds, as its decoding did
+                await asyncio.sleep(0)
             found = read(record)
             if found is None:
                 fields.drop("streamKey")
