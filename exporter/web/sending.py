@@ -28,6 +28,8 @@ async def hand_over(
             await response.prepare(request)
             for chunk in chunks:
                 await response.write(chunk)
+                # a kernel that takes one after the other at once would hold the event loop for all of them
+                await asyncio.sleep(0)
             await response.write_eof()
     except (TimeoutError, ConnectionError) as error:
         log.debug("answer not taken", path=request.path, error=type(error).__name__)
