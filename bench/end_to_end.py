@@ -25,23 +25,32 @@ SINGLE = 10_000
 SINGLE_UPSTREAMS = 20
 ROUNDS = 2
 INTERVAL_SECONDS = 15
+SETTLING_SECONDS = 5
 
 
-def main(sizes: Sequence[int] = SIZES, rounds: int = ROUNDS) -> None:
-    """Print CPU, memory, lateness and scrapes. ``rounds``: intervals that are measured."""
+def main(sizes: Sequence[int] = SIZES, rounds: int = ROUNDS, static: bool = False) -> None:
+    """Print CPU, memory, lateness and scrapes. ``rounds``: intervals that are measured.
+
+    ``static``: all lists are those of nginx, so that the exporter's body stays the same as the static file's: numbers
+    that move take Prometheus longer to store.
+    """
     print(f"## End to end: polls and scrapes every {INTERVAL_SECONDS} s, {rounds} intervals\n")
     program = nginx.find()
     if program is None:
         print("nginx is missing: make tools\n")
         return
-    _report(_rows(program, sizes, rounds))
+    _report(_rows(program, sizes, rounds, static))
 
 
-def _rows(program: Path, sizes: Sequence[int], rounds: int) -> Iterator[tuple[str, Figures]]:
+def _rows(program: Path, sizes: Sequence[int], rounds: int, static: bool) -> Iterator[tuple[str, Figures]]:
     for streams in sizes:
-        with _lists(program, streams) as file:
+        is_static = static or streams > SIMULATED
+        with _lists(program, streams, is_static) as file:
             # of the simulated ones a few are always off the air
-            yield f"{streams:,} from lists", _measured(program, file, int(streams * 0.9), rounds)
+            yield (
+                f"{streams:,} from {'static ' if is_static else ''}lists",
+                _measured(program, file, int(streams * 0.9), rounds),
+            )
     with tempfile.TemporaryDirectory() as directory, nginx.serving(program, Path(directory), 1) as (url, _):
         each = SINGLE // SINGLE_UPSTREAMS
         file = write(directory, single(url, SINGLE_UPSTREAMS, each, interval=f"{INTERVAL_SECONDS}s"))
@@ -49,9 +58,9 @@ def _rows(program: Path, sizes: Sequence[int], rounds: int) -> Iterator[tuple[st
 
 
 @contextmanager
-def _lists(program: Path, streams: int) -> Iterator[str]:
+def _lists(program: Path, streams: int, static: bool) -> Iterator[str]:
     """The configuration for so many streams: simulated ones of two platforms with lists, or those of nginx."""
-    if streams > SIMULATED:
+    if static:
         each = streams // STATIC_UPSTREAMS
         with tempfile.TemporaryDirectory() as directory, nginx.serving(program, Path(directory), each) as (url, _):
             yield write(directory, listed(url, STATIC_UPSTREAMS, interval=f"{INTERVAL_SECONDS}s"))
@@ -83,7 +92,7 @@ def _measured(program: Path, file: str, streams: int, rounds: int) -> Figures:
             # the first scrapes make the series
             for job in ("exporter", "static"):
                 prometheus.wait_for(f'up{{job="{job}"}} == 1', GENEROUS_SECONDS)
-            time.sleep(INTERVAL_SECONDS)
+            time.sleep(SETTLING_SECONDS)
             server.ask("forget")
             began, began_cpu = time.monotonic(), server.ask("cpu")
             time.sleep(rounds * INTERVAL_SECONDS)
@@ -95,6 +104,7 @@ def _measured(program: Path, file: str, streams: int, rounds: int) -> Figures:
                 "grown": (server.ask("resident") - before) / server.ask("streams"),
                 **{f"late {q:g}": _quantile(late, q) for q in (0.5, 0.99, 1.0)},
                 "late polls": len(late),
+                "due polls": rounds * server.ask("upstreams"),
                 **{f"{job} {q:g}": _scrape(prometheus, job, q, seconds) for job in ("exporter", "static")
                    for q in (0.5, 0.99)},
             }  # fmt: skip
@@ -120,13 +130,14 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
 
 def _report(rows: Iterable[tuple[str, Figures]]) -> None:
     table(
-        ("streams", "CPU share", "kB per stream", "polls late ms: p50", "p99", "max", "scrape s: p50", "p99",
+        ("streams", "CPU share", "kB per stream", "polls", "late ms: p50", "p99", "max", "scrape s: p50", "p99",
          "static file: p50", "p99", "ratio of p50"),
         (
             (
                 name,
                 f"{f['share']:.1%}",
                 f"{f['grown'] / 1e3:.1f}",
+                f"{f['late polls']:.0f} of {f['due polls']:.0f}",
                 *(f"{f[f'late {q}'] * 1e3:.0f}" for q in ("0.5", "0.99", "1")),
                 *(f"{f[f'{job} {q}']:.3f}" for job in ("exporter", "static") for q in ("0.5", "0.99")),
                 f"{f['exporter 0.5'] / f['static 0.5']:.2f}×",

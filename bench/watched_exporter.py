@@ -51,6 +51,7 @@ async def serving(file: str, watch: bool = False) -> AsyncIterator[tuple[int, di
             {
                 "ready": lambda: service.ready and all(view.up for view in service.store.views()),
                 "streams": lambda: sum(len(view.streams) for view in service.store.views()),
+                "upstreams": lambda: len(service.store.views()),
                 "series": lambda: service.exposition.render(frozenset({"streams"})).count(b"\nstream_"),
                 "poll": poll,
                 "reload": service.reload,
