@@ -13,6 +13,7 @@ import (
 	"os"
 	"sort"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -60,6 +61,7 @@ func read(path string) collector {
 		panic(err)
 	}
 	var families collector
+	known := map[string][]string{}
 	decoder := json.NewDecoder(packed)
 	for {
 		f := &family{}
@@ -67,6 +69,14 @@ func read(path string) collector {
 			return families
 		} else if err != nil {
 			panic(err)
+		}
+		// the labels of a stream stand once in memory, as an exporter has them
+		for i, row := range f.Rows {
+			key := strings.Join(row, "\x00")
+			if known[key] == nil {
+				known[key] = row
+			}
+			f.Rows[i] = known[key]
 		}
 		f.desc = prometheus.NewDesc(f.Name, f.Help, f.Labels, nil)
 		families = append(families, f)
