@@ -58,16 +58,27 @@ def _few(streams: int) -> int:
 
 def _report(streams: int, rounds: Sequence[dict[str, Figures]]) -> None:
     for figures in (figures for found in rounds for figures in found.values()):
-        figures["cycle"] = figures["update"] + figures["plain"]
+        figures["read and plain"] = figures["read"] + figures["plain"]
+        figures["cycle"] = figures["update"] + figures["read and plain"]
     middle = {name: medians([found[name] for found in rounds]) for name in rounds[0]}
     samples = middle[OURS]["samples"]
     print(f"{streams:,} streams, {samples / streams:.1f} samples each\n")
     table(
-        ("", "update ms", "scrape ms", "with gzip ms", "of the same again ms", "MB", "gzip MB", "peak MB"),
+        (
+            "",
+            "states and health ms",
+            "read or set ms",
+            "scrape ms",
+            "with gzip ms",
+            "of the same again ms",
+            "MB",
+            "gzip MB",
+            "peak MB",
+        ),
         (
             (
                 name,
-                *(f"{figures[kind] * 1e3:.1f}" for kind in ("update", "plain", "gzip")),
+                *(f"{figures[kind] * 1e3:.1f}" for kind in ("update", "read", "plain", "gzip")),
                 f"{figures['again'] * 1e3:.2f}" if "again" in figures else "as much",
                 *(f"{figures[kind] / 1e6:.1f}" for kind in ("bytes", "gzip bytes", "peak")),
             )
@@ -76,6 +87,11 @@ def _report(streams: int, rounds: Sequence[dict[str, Figures]]) -> None:
     )
     others = [name for name in rounds[0] if name != OURS]
     rows = []
-    for title, kind in (("scrape", "plain"), ("update and scrape", "cycle"), ("scrape with gzip", "gzip")):
+    for title, kind in (
+        ("scrape", "plain"),
+        ("read or set, and scrape", "read and plain"),
+        ("the same with states and health", "cycle"),
+        ("scrape with gzip", "gzip"),
+    ):
         rows.append((title, *(ratio(rounds, kind, OURS, other) for other in others)))
     table(("times less CPU than", *others), rows)

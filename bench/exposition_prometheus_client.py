@@ -28,7 +28,8 @@ def main(streams: int, patterns: str, repetitions: int, way: str) -> Figures:
     # the level of its own server
     packing = cpu_of(lambda: texts.append(gzip.compress(texts[0])))
     return {
-        "update": statistics.median(updates),
+        "update": 0.0,
+        "read": statistics.median(updates),
         "plain": statistics.median(plain),
         "gzip": statistics.median(plain) + packing,
         "bytes": len(texts[0]),

@@ -144,7 +144,7 @@ func main() {
 		samples += len(f.Values)
 	}
 	_ = json.NewEncoder(os.Stdout).Encode(map[string]float64{
-		"update": 0, "plain": plain, "gzip": packed, "bytes": float64(bytes), "gzip bytes": float64(packedBytes),
+		"update": 0, "read": 0, "plain": plain, "gzip": packed, "bytes": float64(bytes), "gzip bytes": float64(packedBytes),
 		"samples": float64(samples), "peak": float64(usage.Maxrss) * 1024,
 	})
 }
