@@ -261,8 +261,7 @@ def test_byte_for_byte_as_in_the_plain_way(views: tuple[UpstreamView, ...]) -> N
     assert (rendering.series, rendering.duplicates) == (reference.series, reference.duplicates)
 
 
-@pytest.mark.no_cover
-def test_the_same_bytes_with_texts_that_are_kept() -> None:
+def the_same_bytes_as_in_the_plain_way() -> None:
     """Streams come, change and go while the label texts of the ones before are still there."""
     texts = LabelTexts()
 
@@ -272,3 +271,8 @@ def test_the_same_bytes_with_texts_that_are_kept() -> None:
         assert rendered(*views, texts=texts).text.decode() == plain(views).text
 
     check()
+
+
+@pytest.mark.no_cover
+def test_the_same_bytes_with_texts_that_are_kept() -> None:
+    the_same_bytes_as_in_the_plain_way()

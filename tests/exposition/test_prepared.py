@@ -6,7 +6,6 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given, settings
 
 from exporter.exposition import Exposition, LabelTexts
 from exporter.instruments import Instruments
@@ -15,7 +14,7 @@ from exporter.rendering import prepared, streams
 from exporter.rendering.prepared import PreparedStreams
 from tests.exposition.made import rendered, stream, view
 from tests.exposition.plain import plain
-from tests.exposition.test_exposition_reading import LESS, VIEWS
+from tests.exposition.test_exposition_reading import the_same_bytes_as_in_the_plain_way
 
 
 @pytest.fixture(autouse=True)
@@ -42,15 +41,8 @@ def _replaced(state: StreamState, upstream: str) -> StreamState:
 
 @pytest.mark.no_cover
 def test_the_same_bytes_slice_by_slice() -> None:
-    """Streams come, change and go between slices that are so small that each has some of them."""
-    texts = LabelTexts()
-
-    @settings(deadline=None, max_examples=150)
-    @given(VIEWS | LESS)
-    def check(views: tuple[UpstreamView, ...]) -> None:
-        assert rendered(*views, texts=texts).text.decode() == plain(views).text
-
-    check()
+    """Slices are so small that each has some of the streams that come and go."""
+    the_same_bytes_as_in_the_plain_way()
 
 
 def test_streams_that_come_and_go_between_polls() -> None:
