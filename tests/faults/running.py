@@ -187,7 +187,8 @@ def _has_shown(cell: Cell, scrape: Scrape, calm: Scrape) -> bool:
     down = outcome_of(cell).down
     if cell.fault is not None and down is not None:
         # on a machine that is short of time the first polls may run out of it, whatever the fault
-        is_told = scrape.failures(cell.name).get(down.value, 0) > 0
+        told = [reason for reason, times in scrape.failures(cell.name).items() if times]
+        is_told = down is Reason.TIMEOUT or any(reason != Reason.TIMEOUT for reason in told)
         return scrape.up(cell.name) == 0 and not scrape.live(cell.name) and is_told
     return scrape.up(cell.name) == 1 and scrape.polls(cell.name) >= calm.polls(cell.name) + POLLS_TO_SEE
 

@@ -391,7 +391,7 @@ news = st.fixed_dictionaries(
 @given(st.lists(news, max_size=25))
 def test_whatever_comes_the_states_keep_their_promises(history: list[dict[str, Any]]) -> None:
     play = Play(streams=[{"key": "a", "expected": True}, {"key": "b", "name": "stage"}], max_streams=5)
-    restarts = 0
+    restarts: dict[str, int] = {}
     for poll in history:
         if poll["success"]:
             ids = poll["ids"] - poll["fail"]
@@ -407,13 +407,14 @@ def test_whatever_comes_the_states_keep_their_promises(history: list[dict[str, A
         assert len(play.tracker.states()) == len(states), "labels are unique"
         assert states["a"].expected is True
         assert play.tracker.next_change > play.now or play.tracker.next_change == math.inf
+        # one that left is forgotten after a while, and begins anew
+        restarts = {label: times for label, times in restarts.items() if label in states}
         for label, state in states.items():
             if state.live is None:
                 assert state.expected is not None
             else:
                 assert state.sampled_at is not None
                 assert play.now - state.sampled_at < 45
-            # one that is not expected is forgotten some time after it left, and begins anew
-            if state.restarts is not None and label == "a":
-                assert state.restarts >= restarts
-                restarts = state.restarts
+            if state.restarts is not None and label in {"a", "stage"}:
+                assert state.restarts >= restarts.get(label, 0)
+                restarts[label] = state.restarts
