@@ -6,7 +6,6 @@ Rendering runs on worker threads (that of a small probe in the event loop), fami
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterator, Sequence, Set
 from functools import lru_cache
 from itertools import chain, groupby
@@ -31,6 +30,7 @@ from exporter.rendering.prepared import PreparedStreams
 from exporter.rendering.streams import Reading, Slice
 from exporter.rendering.tables import Seen, Table
 from exporter.rendering.text import Counts, Rendering
+from exporter.store import Remembered
 
 T = TypeVar("T")
 
@@ -52,12 +52,8 @@ class _Kept:
     """What was compressed of these views, by the parts that it shows. It keeps no view alive."""
 
     def __init__(self, views: Sequence[UpstreamView]) -> None:
-        self._views = [weakref.ref(view) for view in views]
+        self.views = Remembered(*views)
         self.packed: dict[frozenset[str], tuple[Packed, Counts]] = {}
-
-    def is_of(self, views: Sequence[UpstreamView]) -> bool:
-        """Whether these views are the same ones."""
-        return len(views) == len(self._views) and all(map(lambda ref, view: ref() is view, self._views, views))
 
 
 class Exposition:
@@ -90,7 +86,7 @@ class Exposition:
         """The same compressed by gzip. What comes of the views is kept while they stay: for the next replica."""
         views = self._views()
         kept = self._kept
-        if not kept.is_of(views):
+        if not kept.views.are_still(*views):
             kept = self._kept = _Kept(views)
         of_views = frozenset(parts) - {Part.EXPORTER}
         if of_views not in kept.packed:

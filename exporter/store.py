@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 
 from exporter.model import UpstreamView
+
+
+class Remembered:
+    """Which views there were. It keeps none of them alive: with its streams one takes half of all memory."""
+
+    __slots__ = ("_views",)
+
+    def __init__(self, *views: UpstreamView) -> None:
+        self._views = tuple(map(weakref.ref, views))
+
+    def are_still(self, *views: UpstreamView) -> bool:
+        """Whether those are the ones that there are now."""
+        return len(views) == len(self._views) and all(
+            ref() is view for ref, view in zip(self._views, views, strict=True)
+        )
 
 
 class Store:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import weakref
 from collections.abc import Iterator, Sequence
 from itertools import chain, groupby, zip_longest
 from operator import attrgetter
@@ -11,6 +10,7 @@ from typing import Final
 
 from exporter.model import UpstreamView
 from exporter.rendering.streams import Slice, reading
+from exporter.store import Remembered
 
 STREAMS_AT_ONCE: Final = 1_000
 """In one slice: few enough for the processor's cache, and for the event loop to get its turn between two steps."""
@@ -25,7 +25,7 @@ class Prepared:
 
     def __init__(self, views: Sequence[UpstreamView], seen: set[bytes], before: Prepared | None = None) -> None:
         """``seen``: the label texts that are taken; ``before``: what was prepared of the same upstreams earlier."""
-        self._views = [weakref.ref(view) for view in views]
+        self.views = Remembered(*views)
         self.reading = reading(views[0].feeds, views[0].excluded)
         states = list(chain.from_iterable(view.streams for view in views))
         parts = [states[start : start + STREAMS_AT_ONCE] for start in range(0, len(states), STREAMS_AT_ONCE)]
@@ -33,10 +33,6 @@ class Prepared:
         self.slices: list[Slice] = [Slice(part, seen, self.reading, then) for part, then in zip_longest(parts, earlier)]
         self.owners = frozenset(chain.from_iterable(part.owners for part in self.slices))
         """The platforms and upstreams whose streams these are."""
-
-    def is_of(self, views: Sequence[UpstreamView]) -> bool:
-        """Whether these views are the same ones."""
-        return len(views) == len(self._views) and all(map(lambda ref, view: ref() is view, self._views, views))
 
 
 class PreparedStreams:
@@ -68,7 +64,7 @@ class PreparedStreams:
     def _prepared(self, group: list[UpstreamView]) -> tuple[tuple[str, ...], Prepared]:
         names = tuple(view.upstream for view in group)
         known = self._known.get(names)
-        return names, known if known and known.is_of(group) else Prepared(group, set(), known)
+        return names, known if known and known.views.are_still(*group) else Prepared(group, set(), known)
 
 
 def _together(views: Iterator[UpstreamView]) -> Iterator[list[UpstreamView]]:

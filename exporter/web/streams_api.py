@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -18,6 +17,7 @@ from aiohttp import hdrs, web
 from exporter.config.upstream import UpstreamSettings
 from exporter.model import UpstreamView
 from exporter.service import Service
+from exporter.store import Remembered
 from exporter.web.entries import label_of, stream_entry, stream_facts, upstream_entry
 from exporter.web.history import STEP_SECONDS, History, Points
 from exporter.web.scrapes import encode, takes_gzip
@@ -38,7 +38,7 @@ class StreamsApi:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="streams")
         self._versions = _Versions(service)
         self._bodies: dict[tuple[frozenset[str], bool], tuple[str, asyncio.Future[bytes]]] = {}
-        self._encoded: dict[str, tuple[_Remembered, bytes]] = {}
+        self._encoded: dict[str, tuple[Remembered, bytes]] = {}
         """By upstream, with the view that it is of."""
 
     def add_routes(self, app: web.Application) -> None:
@@ -103,10 +103,10 @@ class StreamsApi:
     def _streams_of(self, view: UpstreamView) -> bytes:
         """An upstream's streams, separated by commas; rendered again only when its view is another one."""
         kept = self._encoded.get(view.upstream)
-        if kept is not None and kept[0].is_still(view):
+        if kept is not None and kept[0].are_still(view):
             return kept[1]
         encoded = msgspec.json.encode([stream_entry(state) for state in view.streams])[1:-1]
-        self._encoded[view.upstream] = (_Remembered(view), encoded)
+        self._encoded[view.upstream] = (Remembered(view), encoded)
         return encoded
 
     # -- few streams ---------------------------------------------------------------------------------------------------
@@ -139,19 +139,6 @@ class StreamsApi:
         return _answered({"generated_at": self._service.clock.now(), "step_seconds": STEP_SECONDS, "streams": found})
 
 
-class _Remembered:
-    """Which view there was. It keeps none alive: with its streams one takes half of all memory."""
-
-    __slots__ = ("_view",)
-
-    def __init__(self, view: UpstreamView | None) -> None:
-        self._view = None if view is None else weakref.ref(view)
-
-    def is_still(self, view: UpstreamView | None) -> bool:
-        """Whether that is the one that there is now."""
-        return view is None if self._view is None else view is not None and self._view() is view
-
-
 class _Versions:
     """Tells whether what is served has changed, without looking into it: a view is replaced as a whole."""
 
@@ -159,7 +146,7 @@ class _Versions:
         self._service = service
         self._started = secrets.token_hex(4)
         self._count = 0
-        self._seen: dict[str, tuple[_Remembered, int]] = {}
+        self._seen: dict[str, tuple[Remembered, int]] = {}
         self._settings: tuple[object, int] = (None, 0)
 
     def etag(self, upstreams: frozenset[str]) -> str:
@@ -173,10 +160,11 @@ class _Versions:
 
     def _version(self, upstream: str) -> int:
         view = self._service.store.get(upstream)
+        views = () if view is None else (view,)
         seen = self._seen.get(upstream)
-        if seen is None or not seen[0].is_still(view):
+        if seen is None or not seen[0].are_still(*views):
             self._count += 1
-            seen = self._seen[upstream] = (_Remembered(view), self._count)
+            seen = self._seen[upstream] = (Remembered(*views), self._count)
         return seen[1]
 
 

@@ -105,7 +105,7 @@ def test_no_view_is_kept_alive() -> None:
     served.packed()
     lost = served.views[0]
     kept = served.exposition._kept
-    assert kept.is_of(served.views)
+    assert kept.views.are_still(*served.views)
     served.views = (view(up=False),)
     del lost
-    assert kept._views[0]() is None
+    assert kept.views._views[0]() is None
