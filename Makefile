@@ -62,7 +62,7 @@ generate: $(READY) ## the pages that are made from the code
 reliability: $(READY) ## the table of docs/reliability.md, from a run of all faults
 	@$(BIN)/python -m tests.faults.reliability
 
-bench: $(READY) ## performance figures beside other programs' in under ten minutes; ARGS=PART for one of them
+bench: $(READY) ## performance figures beside other programs' in about ten minutes; ARGS=PART for one of them
 	-@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[bench]'
 	-@$(BIN)/python tools/provide.py
 	@$(BIN)/python -m bench $(ARGS)
