@@ -12,7 +12,7 @@ GENERATED := \
 	exporter.alerting:docs/runbook.md \
 	tools.prometheus_rule:deploy/kubernetes/prometheusrule.yaml
 
-.PHONY: help venv tools demo test lint format generate reliability bench soak lock image-test release-check screenshots clean
+.PHONY: help venv tools demo test fuzz lint format generate reliability bench soak lock image-test release-check screenshots clean
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -38,6 +38,9 @@ demo: $(READY) ## the exporter with simulated platforms
 test: $(READY) ## all tests, with real servers, and branch coverage
 	-@$(BIN)/python tools/provide.py
 	@$(BIN)/python -m pytest -n 2 -m 'not soak' --cov --cov-report=term:skip-covered $(ARGS)
+
+fuzz: $(READY) ## the tests that make their own input, with input that no run had before
+	@$(BIN)/python -m pytest -n 2 -m 'not soak and not real' --hypothesis-profile=searching $(ARGS)
 
 lint: $(READY) ## ruff and mypy --strict
 	@$(BIN)/ruff check .

@@ -100,38 +100,43 @@ class Run:
 
     def outcome(self, cell: Cell) -> Outcome:
         """What came of a cell's fault."""
-        seen = self.shown.get(cell.name, self.broken)
-        failures = seen.failures(cell.name)
-        if seen.up(cell.name) != 1:
-            # on a machine that is short of time, any poll may run out of its own
-            others = Counter(
-                {reason: times for reason, times in failures.items() if reason != Reason.TIMEOUT and times}
-            )
-            return Outcome(down=Reason((others or failures).most_common(1)[0][0]))
-        failed = seen.stream_failures(cell.name) - self.calm.stream_failures(cell.name)
-        of_stream = Reason(failed.most_common(1)[0][0]) if failed else None
-        return Outcome(streams=self._streams(cell, seen), of_stream=of_stream)
-
-    @staticmethod
-    def _streams(cell: Cell, seen: Scrape) -> str:
-        live, own = seen.live(cell.name), cell.api.labels
-        victim, *others = own
-        if not live:
-            return ALL_UNKNOWN
-        if any(live.get(label) != 1 for label in others):
-            return f"others harmed: {live}"
-        if victim not in live:
-            return UNKNOWN
-        if live[victim] == 0:
-            is_ended = re.search(rf'stream_status\{{.*"{cell.name}",stream="{victim}",status="ended"', seen.text)
-            return ABSENT if is_ended else OFF
-        return BESIDE if set(live) - set(own) else UNHARMED
+        return _outcome(cell, self.shown.get(cell.name, self.broken), self.calm)
 
     def polls_lost_after_healing(self, cell: Cell) -> int:
         """Polls that failed as the fault lets them, from the healing on; one was perhaps under way then."""
         down = outcome_of(cell).down
         lost = self.recovered.get(cell.name, self.healed).failures(cell.name) - self.healing.failures(cell.name)
         return int(lost[down]) if down is not None else 0
+
+
+def _outcome(cell: Cell, seen: Scrape, calm: Scrape) -> Outcome:
+    """What a scrape shows of a cell's fault; ``calm``: the scrape before it broke."""
+    failures = seen.failures(cell.name)
+    if seen.up(cell.name) != 1:
+        return Outcome(down=Reason((_but_timeouts(failures) or failures).most_common(1)[0][0]))
+    failed = _but_timeouts(seen.stream_failures(cell.name) - calm.stream_failures(cell.name))
+    of_stream = Reason(failed.most_common(1)[0][0]) if failed else None
+    return Outcome(streams=_streams(cell, seen), of_stream=of_stream)
+
+
+def _but_timeouts(failures: Counter[str]) -> Counter[str]:
+    """On a machine that is short of time any request may run out of its own, whatever the fault."""
+    return Counter({reason: times for reason, times in failures.items() if reason != Reason.TIMEOUT and times})
+
+
+def _streams(cell: Cell, seen: Scrape) -> str:
+    live, own = seen.live(cell.name), cell.api.labels
+    victim, *others = own
+    if not live:
+        return ALL_UNKNOWN
+    if any(live.get(label) != 1 for label in others):
+        return f"others harmed: {live}"
+    if victim not in live:
+        return UNKNOWN
+    if live[victim] == 0:
+        is_ended = re.search(rf'stream_status\{{.*"{cell.name}",stream="{victim}",status="ended"', seen.text)
+        return ABSENT if is_ended else OFF
+    return BESIDE if set(live) - set(own) else UNHARMED
 
 
 def run_matrix(directory: Path) -> Run:
@@ -186,11 +191,11 @@ def outcome_of(cell: Cell) -> Outcome:
 def _has_shown(cell: Cell, scrape: Scrape, calm: Scrape) -> bool:
     down = outcome_of(cell).down
     if cell.fault is not None and down is not None:
-        # on a machine that is short of time the first polls may run out of it, whatever the fault
-        told = [reason for reason, times in scrape.failures(cell.name).items() if times]
-        is_told = down is Reason.TIMEOUT or any(reason != Reason.TIMEOUT for reason in told)
+        is_told = down is Reason.TIMEOUT or bool(_but_timeouts(scrape.failures(cell.name)))
         return scrape.up(cell.name) == 0 and not scrape.live(cell.name) and is_told
-    return scrape.up(cell.name) == 1 and scrape.polls(cell.name) >= calm.polls(cell.name) + POLLS_TO_SEE
+    # a stream that fails is served as it was until it is stale, which comes later where polls run out of time
+    is_polled = scrape.up(cell.name) == 1 and scrape.polls(cell.name) >= calm.polls(cell.name) + POLLS_TO_SEE
+    return is_polled and _outcome(cell, scrape, calm) == outcome_of(cell)
 
 
 def _until_each(
