@@ -18,14 +18,14 @@ from bench.serving import Server, running
 from tests.real.prometheus import Prometheus, running_prometheus
 
 SIZES = (1_000, 10_000, 50_000)
-SIMULATED = 50_000
+SIMULATED = 10_000
 """With more of them the simulator needs more of the processor than the exporter: then lists are static."""
 STATIC_UPSTREAMS = 10
 SINGLE = 10_000
 SINGLE_UPSTREAMS = 20
 ROUNDS = 2
 INTERVAL_SECONDS = 15
-SETTLING_SECONDS = 5
+SETTLING_SECONDS = 2
 
 
 def main(sizes: Sequence[int] = SIZES, rounds: int = ROUNDS, static: bool = False) -> None:

@@ -16,7 +16,7 @@ from bench.configured import single, wait_for, write
 from bench.measuring import Figures, medians, ratio, run_case, table
 from bench.serving import Server, running
 
-ROUNDS = 5
+ROUNDS = 3
 CONNECTIONS = 16
 PROBES = 100
 """Of each connection."""

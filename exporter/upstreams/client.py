@@ -10,6 +10,7 @@ import asyncio
 import copy
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -29,6 +30,9 @@ from exporter.upstreams.ratelimit import RateLimit
 from exporter.upstreams.transport import Transport
 
 log = structlog.get_logger()
+
+URLS_KEPT = 10_000
+"""A stream that has a request of its own is asked for at the same URL in every poll."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -124,14 +128,8 @@ class UpstreamClient:
 
     def url_of(self, path: str, params: Params | None) -> URL:
         """A URL below the base: ``path`` is encoded already, ``params`` are not."""
-        query = urlencode(params, errors="replace", quote_via=quote) if params else ""
-        return URL.build(
-            scheme=self._scheme,
-            authority=self._authority,
-            path=self._base_path + path,
-            query_string=query,
-            encoded=True,
-        )
+        where = self._scheme, self._authority, self._base_path + path
+        return _url(*where, urlencode(params, errors="replace", quote_via=quote)) if params else _kept_url(*where)
 
     def parse_date(self, text: str | None) -> float | None:
         """A ``Date`` header; the answers of one second carry the same."""
@@ -140,6 +138,14 @@ class UpstreamClient:
         if text != self._date[0]:
             self._date = text, http_date(text)
         return self._date[1]
+
+
+def _url(scheme: str, authority: str, path: str, query: str = "") -> URL:
+    """All of it is encoded already."""
+    return URL.build(scheme=scheme, authority=authority, path=path, query_string=query, encoded=True)
+
+
+_kept_url = lru_cache(maxsize=URLS_KEPT)(_url)
 
 
 class Requests:
