@@ -179,7 +179,7 @@ async def test_what_was_asked_for_keeps_no_view_in_memory(served: Served) -> Non
         served.service.store.withdraw("edge")
         # a worker may be preparing it for the scrapes still
         async with asyncio.timeout(60):
-            while kept() is not None:
+            while kept() is not None:  # noqa: ASYNC110
                 await asyncio.sleep(0)
         assert (await served.get("/api/v1/streams"))["streams"] == []
         tags.append(await tag())
