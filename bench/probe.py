@@ -1,26 +1,30 @@
 """Part ``probe``: ``/probe`` of one stream, beside a handler that makes a fresh CollectorRegistry for each.
 
 16 connections ask side by side, each for an upstream of its own: probes of one upstream at the same time would share a
-poll, so each of ours is a request to nginx, as each of theirs is.
+poll, so each of ours is a request to nginx, as each of theirs is. One of theirs has fifteen metrics; another has those
+of ours, which has some of the upstream too, by the same names, labels and help texts.
 """
 
 from __future__ import annotations
 
 import tempfile
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from bench import nginx
 from bench.configured import single, wait_for, write
 from bench.measuring import Figures, medians, ratio, run_case, table
+from bench.probe_registry import FIFTEEN, Metric
 from bench.serving import Server, running
 
 ROUNDS = 3
 CONNECTIONS = 16
 PROBES = 100
 """Of each connection."""
-OURS, THEIRS, BARE = "stream-exporter", "aiohttp, fresh CollectorRegistry", "aiohttp, no metrics"
+OURS, FRESH, SAME, BARE = "stream-exporter", "aiohttp, fresh registry", "… of the same metrics", "aiohttp, no metrics"
 
 
 def main(rounds: int = ROUNDS) -> None:
@@ -36,18 +40,23 @@ def main(rounds: int = ROUNDS) -> None:
         def ours() -> Figures:
             with running("watched_exporter", file=file) as server:
                 wait_for(server, CONNECTIONS)
-                stream = f"{nginx.APPLICATION}/stream-000000"
-                return _probed(server, [f"/probe?upstream=single-{n}&stream={stream}" for n in range(CONNECTIONS)])
+                return _probed(server, paths)
 
-        def theirs() -> Figures:
-            with running("probe_registry", url=url) as server:
+        def theirs(metrics: Sequence[Metric]) -> Figures:
+            with running("probe_registry", url=url, metrics=metrics) as server:
                 return _probed(server, ["/probe"] * CONNECTIONS)
 
-        def bare() -> Figures:
-            with running("probe_registry", url=url, metrics=False) as server:
-                return _probed(server, ["/probe"] * CONNECTIONS)
-
-        cases: dict[str, Callable[[], Figures]] = {OURS: ours, THEIRS: theirs, BARE: bare}
+        stream = f"{nginx.APPLICATION}/stream-000000"
+        paths = [f"/probe?upstream=single-{number}&stream={stream}" for number in range(CONNECTIONS)]
+        with running("watched_exporter", file=file) as server:
+            wait_for(server, CONNECTIONS)
+            same = _metrics(_text(server, paths[0]))
+        cases: dict[str, Callable[[], Figures]] = {
+            OURS: ours,
+            FRESH: lambda: theirs(FIFTEEN),
+            SAME: lambda: theirs(same),
+            BARE: lambda: theirs([]),
+        }
         found = [{name: run() for name, run in cases.items()} for _ in range(rounds)]
     middle = {name: medians([figures[name] for figures in found]) for name in cases}
     table(
@@ -55,8 +64,8 @@ def main(rounds: int = ROUNDS) -> None:
         ((name, f"{f['cpu'] * 1e6:.0f}", f"{f['bytes']:.0f}", f"{f['samples']:.0f}") for name, f in middle.items()),
     )
     table(
-        ("times less CPU than", THEIRS),
-        [(name, ratio(found, "cpu", name, THEIRS)) for name in (OURS, BARE)],
+        ("times less CPU than", FRESH, SAME),
+        [(name, ratio(found, "cpu", name, FRESH), ratio(found, "cpu", name, SAME)) for name in (OURS, BARE)],
     )
 
 
@@ -65,9 +74,18 @@ def _probed(server: Server, paths: list[str]) -> Figures:
     began = server.ask("cpu")
     asked = run_case("probe_load", port=server.port, paths=paths, times=PROBES)
     cpu = (server.ask("cpu") - began) / (PROBES * len(paths))
-    return {"cpu": cpu, **asked, "samples": _samples(server, paths[0])}
+    return {"cpu": cpu, **asked, "samples": len(_metrics(_text(server, paths[0])))}
 
 
-def _samples(server: Server, path: str) -> int:
+def _metrics(text: str) -> list[Metric]:
+    """What a text shows, each family with its one sample."""
+    return [
+        Metric(sample.name, family.documentation, list(sample.labels), list(sample.labels.values()))
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    ]
+
+
+def _text(server: Server, path: str) -> str:
     with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=60) as answer:
-        return sum(line.startswith(b"stream_") for line in answer)
+        return str(answer.read(), "utf-8")

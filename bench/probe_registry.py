@@ -6,9 +6,10 @@ Without the registry it is what is left to the HTTP server and client of both, w
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from itertools import cycle
+from typing import Any, NamedTuple
 
 import aiohttp
 from aiohttp import web
@@ -17,34 +18,47 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from bench.nginx import APPLICATION
 from bench.serving import served
 
-LABELS = ("application", "stream", "protocol")
-METRICS = (
+_LABELS = ("application", "stream", "protocol")
+_METRICS = (
     "startTime", "healthScore", "inBandwidth", "outBandwidth", "inTotalBytes", "outTotalBytes", "viewerCount",
     "systemClientCount", "isRecording", "allowedToPublish", "id",
 )  # fmt: skip
-DERIVED = 4
-"""More metrics than the object has numbers: 15 in all, as the exporter's probe shows of it."""
+_DERIVED = 4
+"""More metrics than the object has numbers."""
+
+
+class Metric(NamedTuple):
+    """A metric with one sample, whose number is taken from the JSON."""
+
+    name: str
+    help: str
+    labels: Sequence[str]
+    values: Sequence[str]
+
+
+FIFTEEN = [
+    Metric(f"stream_{name}", f"{name} of the stream.", _LABELS, (APPLICATION, "stream-000000", "WebRTC"))
+    for name in (*_METRICS, *(f"derived_{number}" for number in range(_DERIVED)))
+]
 
 
 @asynccontextmanager
-async def serving(url: str, metrics: bool = True) -> AsyncIterator[tuple[int, dict[str, Callable[[], Any]]]]:
-    """No commands of its own."""
+async def serving(
+    url: str, metrics: Sequence[Sequence[Any]]
+) -> AsyncIterator[tuple[int, dict[str, Callable[[], Any]]]]:
+    """No commands of its own. ``metrics``: as ``Metric``, none for no registry."""
+    wanted = [Metric(*metric) for metric in metrics]
     async with aiohttp.ClientSession() as session:
 
         async def probe(_: web.Request) -> web.Response:
             async with session.get(f"{url}/api/streams/{APPLICATION}/stream-000000") as response:
                 stream = json.loads(await response.read())["data"]
-            if not metrics:
-                return web.Response(text="nothing\n")
+            if not wanted:
+                return web.Response(text="# nothing\n")
             registry = CollectorRegistry()
-            labels = (APPLICATION, "stream-000000", stream["protocol"])
-            for name in METRICS:
-                Gauge(f"stream_{name}", f"{name} of the stream.", LABELS, registry=registry).labels(*labels).set(
-                    stream[name]
-                )
-            for number in range(DERIVED):
-                gauge = Gauge(f"stream_derived_{number}", "Something made of it.", LABELS, registry=registry)
-                gauge.labels(*labels).set(stream["inBandwidth"] * 8 / (number + 1))
+            for metric, field in zip(wanted, cycle(_METRICS), strict=False):
+                gauge = Gauge(metric.name, metric.help, metric.labels, registry=registry)
+                gauge.labels(*metric.values).set(stream[field])
             return web.Response(body=generate_latest(registry), content_type="text/plain")
 
         app = web.Application()
