@@ -19,6 +19,8 @@ from exporter.upstreams.errors import UpstreamError
 
 MAX_TEXT = 1024
 MAX_COUNT = 2**63 - 1
+LARGEST = sys.float_info.max
+"""The largest number that a float can be."""
 YEAR_2000 = 946_684_800.0
 YEAR_2100 = 4_102_444_800.0
 RATIO_SLACK = 1e-6
@@ -72,19 +74,28 @@ class Record:
         name: str,
         *,
         scale: float = 1.0,
-        low: float | None = None,
-        high: float | None = None,
+        low: float = -LARGEST,
+        high: float = LARGEST,
         text_ok: bool = False,
     ) -> float | None:
         """A finite number, times ``scale``; ``low`` and ``high`` bound the result, both included."""
         value = self.raw.get(name)
         if value is None:
             return None
-        result = _finite(value, scale, text_ok)
-        if result is None or (low is not None and result < low) or (high is not None and result > high):
-            self._drop(name)
-            return None
-        return result
+        if text_ok and isinstance(value, str) and _NUMBER.fullmatch(value):
+            value = float(value)
+        # of JSON there are no subclasses but bool, which is no number
+        if type(value) is float or type(value) is int:
+            try:
+                result = value * scale
+            except OverflowError:
+                # a whole number beyond the range of a float
+                result = math.nan
+            # neither NaN nor an infinity lies within
+            if low <= result <= high:
+                return result
+        self._drop(name)
+        return None
 
     def total(self, name: str, scale: float = 1.0) -> float | None:
         """A running total: a finite number of 0 or more, times ``scale``."""
@@ -200,20 +211,6 @@ class Record:
 
     def _drop(self, name: str) -> None:
         self._fields.drop(self._prefix + name)
-
-
-def _finite(value: object, scale: float, text_ok: bool) -> float | None:
-    if text_ok and isinstance(value, str) and _NUMBER.fullmatch(value):
-        value = float(value)
-    # of JSON there are no subclasses but bool, which is no number
-    if type(value) is not float and type(value) is not int:
-        return None
-    try:
-        result = value * scale
-    except OverflowError:
-        # a whole number beyond the range of a float
-        return None
-    return result if math.isfinite(result) else None
 
 
 @lru_cache(maxsize=1024)

@@ -11,6 +11,8 @@ from enum import IntEnum
 
 import msgspec
 
+from exporter.upstreams.records import LARGEST
+
 MS, S, US = 0.001, 1.0, 0.000001
 KBIT, BIT, MBIT, BYTE = 125.0, 0.125, 125_000.0, 1.0
 _TIME_UNITS = {
@@ -85,7 +87,7 @@ class Alias(msgspec.Struct, frozen=True):
     field: str
     kind: Kind
     scale: float = 1.0
-    high: float | None = None
+    high: float = LARGEST
     audio_counts: bool = False
     """Whether the audio's value stands for the stream, where there is no other: loss yes, bitrate no."""
 
