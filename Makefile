@@ -37,10 +37,10 @@ demo: $(READY) ## the exporter with simulated platforms
 
 test: $(READY) ## all tests, with real servers, and branch coverage
 	-@$(BIN)/python tools/provide.py
-	@$(BIN)/python -m pytest -n 2 -m 'not soak' --cov --cov-report=term:skip-covered $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not soak' --cov --cov-report=term:skip-covered $(ARGS)
 
 fuzz: $(READY) ## the tests that make their own input, with input that no run had before
-	@$(BIN)/python -m pytest -n 2 -m 'not soak and not real' --hypothesis-profile=searching $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not soak and not real' --hypothesis-profile=searching $(ARGS)
 
 lint: $(READY) ## ruff and mypy --strict
 	@$(BIN)/ruff check .
