@@ -22,7 +22,7 @@ from bench.serving import Server, running
 
 ROUNDS = 3
 CONNECTIONS = 16
-PROBES = 100
+PROBES = 60
 """Of each connection."""
 OURS, FRESH, SAME, BARE = "stream-exporter", "aiohttp, fresh registry", "… of the same metrics", "aiohttp, no metrics"
 
