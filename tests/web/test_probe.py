@@ -2,9 +2,9 @@
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import pytest
@@ -25,6 +25,7 @@ from tests.service.exporting import Exporter, exporting, serving
 from tests.upstreams.studio import KEY as STUDIO_KEY
 
 TIMEOUT_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
+T = TypeVar("T")
 USER, PASSWORD, TOKEN = "exporter", "canary-password", "canary-token-of-a-login"
 
 
@@ -42,6 +43,15 @@ class Origin:
     @property
     def polls(self) -> int:
         return self.asked.count("/api/v1/streams")
+
+    async def hold(self, asking: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Who asks, with a poll that is under way and gets no answer until ``let_go`` is set."""
+        while not self.begun.locked():
+            await self.begun.acquire()
+        self.let_go.clear()
+        task = asyncio.create_task(asking)
+        await self.begun.acquire()
+        return task
 
     async def answer(self, request: web.Request) -> web.Response:
         self.asked.append(request.raw_path)
@@ -265,11 +275,7 @@ async def test_it_ends_with_the_time_of_the_scrape_and_the_next_one_is_well(expo
 async def test_who_has_less_time_than_the_poll_that_is_under_way_answers_for_itself(
     exporter: Exporter, origin: Origin
 ) -> None:
-    while origin.begun.locked() is False:
-        await origin.begun.acquire()
-    origin.let_go.clear()
-    patient = asyncio.create_task(probe(exporter))
-    await origin.begun.acquire()
+    patient = await origin.hold(probe(exporter))
     status, text = await probe(exporter, **{TIMEOUT_HEADER: "0.2"})
     assert (status, value(text, "stream_upstream_up")) == (200, 0)
     assert value(text, "stream_upstream_streams") == 0
@@ -282,12 +288,8 @@ async def test_who_has_less_time_than_the_poll_that_is_under_way_answers_for_its
 async def test_who_waits_for_a_poll_that_is_given_up_is_told_so_and_the_next_one_is_well(
     exporter: Exporter, origin: Origin
 ) -> None:
-    while origin.begun.locked() is False:
-        await origin.begun.acquire()
-    origin.let_go.clear()
     probes = exporter.service.probes
-    first = asyncio.create_task(probes.view("origin"))
-    await origin.begun.acquire()
+    first = await origin.hold(probes.view("origin"))
     waiting = asyncio.create_task(probes.view("origin"))
     await asyncio.sleep(0)
     first.cancel()
