@@ -113,15 +113,19 @@ def _outcome(cell: Cell, seen: Scrape, calm: Scrape) -> Outcome:
     """What a scrape shows of a cell's fault; ``calm``: the scrape before it broke."""
     failures = seen.failures(cell.name)
     if seen.up(cell.name) != 1:
-        return Outcome(down=Reason((_but_timeouts(failures) or failures).most_common(1)[0][0]))
-    failed = _but_timeouts(seen.stream_failures(cell.name) - calm.stream_failures(cell.name))
-    of_stream = Reason(failed.most_common(1)[0][0]) if failed else None
+        return Outcome(down=_most_common(failures))
+    failed = seen.stream_failures(cell.name) - calm.stream_failures(cell.name)
+    of_stream = _most_common(failed) if failed else None
     return Outcome(streams=_streams(cell, seen), of_stream=of_stream)
 
 
 def _but_timeouts(failures: Counter[str]) -> Counter[str]:
     """On a machine that is short of time any request may run out of its own, whatever the fault."""
     return Counter({reason: times for reason, times in failures.items() if reason != Reason.TIMEOUT and times})
+
+
+def _most_common(failures: Counter[str]) -> Reason:
+    return Reason((_but_timeouts(failures) or failures).most_common(1)[0][0])
 
 
 def _streams(cell: Cell, seen: Scrape) -> str:
