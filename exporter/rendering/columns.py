@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, compress, repeat
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from operator import ne
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from exporter.catalogue.family import Number
 from exporter.rendering.labels import closed, opened
@@ -13,7 +13,7 @@ from exporter.rendering.lines import Lines, joined
 from exporter.rendering.numbers import ABSENT, number_text
 from exporter.textformat import number
 
-K = TypeVar("K", bound=Hashable)
+K = TypeVar("K")
 V = TypeVar("V")
 
 Rows = bytes | None
@@ -21,16 +21,27 @@ Rows = bytes | None
 
 
 class RowLabels:
-    """The label texts of the rows."""
+    """The label texts of the rows, for one answer."""
 
-    def __init__(self, closed: Sequence[bytes]) -> None:
+    def __init__(self, closed: Sequence[bytes], opened_: Sequence[bytes] | None = None) -> None:
+        """``opened_``: where they are made already."""
         self.closed = closed
         """With their end: what follows is the number."""
+        self._opened = opened_
+        self._chosen: dict[Rows, Sequence[bytes]] = {None: closed}
 
-    @cached_property
+    @property
     def opened(self) -> Sequence[bytes]:
         """With a comma, for more labels to follow."""
-        return list(map(opened, self.closed))
+        if self._opened is None:
+            self._opened = list(map(opened, self.closed))
+        return self._opened
+
+    def closed_of(self, rows: Rows) -> Sequence[bytes]:
+        """Those of these rows, found once: many families have the same ones."""
+        if rows not in self._chosen:
+            self._chosen[rows] = chosen(self.closed, rows)
+        return self._chosen[rows]
 
 
 class Column(Protocol):
@@ -41,22 +52,23 @@ class Column(Protocol):
 
 
 class Texts(NamedTuple, Generic[K, V]):
-    """A text for each key, in their order."""
+    """A text for each key, in their order. Keys are hashable, or mappings of what is."""
 
-    keys: list[K]
-    texts: list[V]
+    keys: Sequence[K]
+    texts: Sequence[V]
 
-    def of(self, keys: list[K], make: Callable[[K], V]) -> Texts[K, V]:
-        """The texts of other keys: those that were there are used again, and these altogether when nothing changed."""
-        if keys == self.keys:
-            return self
-        known = dict(zip(self.keys, self.texts, strict=True))
-        same = {key: key for key in known}
-        # equal keys are kept once: of thousands of objects most say the same
-        keys = [same.setdefault(key, key) for key in keys]
-        for key in same.keys() - known.keys():
-            known[key] = make(key)
-        return Texts(keys, list(map(known.__getitem__, keys)))
+    def of(self, keys: Sequence[K], make: Callable[[Any], V]) -> Texts[K, V]:
+        """The texts of other keys: those that were there are used again, and all as they are when nothing changed.
+
+        ``make``: gets a mapping as the tuple of its items.
+        """
+        if len(keys) == len(self.keys) and True not in map(ne, keys, self.keys):
+            return Texts(keys, self.texts)
+        wanted = _hashable(keys)
+        known = dict(zip(_hashable(self.keys), self.texts, strict=True))
+        # equal texts are kept once: of thousands of objects most say the same
+        known |= {key: make(key) for key in set(wanted) - known.keys()}
+        return Texts(keys, list(map(known.__getitem__, wanted)))
 
 
 class Numbers(NamedTuple):
@@ -67,17 +79,24 @@ class Numbers(NamedTuple):
     rows: Rows
 
     @classmethod
-    def of(cls, chunks: Iterable[Sequence[Number | None]]) -> Numbers | None:
-        """The numbers of the rows, which come in chunks; None where no row has any."""
-        texts, present = zip(*map(_numbers, chunks), strict=True)
-        if not any(texts):
+    def of(cls, column: Sequence[Number | None]) -> Numbers | None:
+        """The numbers of the rows; None where no row has any."""
+        text = number_text(column) if column else ABSENT
+        # a letter is found in less time than the word
+        gaps = text.count(ABSENT[:1])
+        if not gaps:
+            return cls(text, None)
+        if gaps >= len(column):
             return None
-        rows = b"".join(present)
-        return cls(b",".join(filter(None, texts)), rows if 0 in rows else None)
+        rows = bytes([value is not None for value in column])
+        if rows.count(0) < gaps:
+            # some of what is there is not finite
+            return cls.of([None if value is None or number(value) is None else value for value in column])
+        return cls((b"," + text).replace(b"," + ABSENT, b"")[1:], rows)
 
     def lines(self, name: str, labels: RowLabels) -> Lines:
         """A line for each number."""
-        return joined(name, chosen(labels.closed, self.rows), self.text.split(b","))
+        return joined(name, labels.closed_of(self.rows), self.text.split(b","))
 
 
 class Words(NamedTuple):
@@ -128,16 +147,8 @@ class Entries(NamedTuple):
         return lines._replace(duplicates=sum(duplicates))
 
 
-def _numbers(column: Sequence[Number | None]) -> tuple[bytes, bytes]:
-    """The numbers of a column, with commas between them, and 1 for each row that has one, 0 for the others."""
-    gaps = column.count(None)
-    if gaps == len(column):
-        return b"", bytes(gaps)
-    text = number_text([value for value in column if value is not None] if gaps else column)
-    # a letter is found in less time than the word
-    if ABSENT[:1] in text:
-        return _numbers([None if value is None or number(value) is None else value for value in column])
-    return text, bytes([value is not None for value in column]) if gaps else b"\x01" * len(column)
+def _hashable(keys: Sequence[Any]) -> Sequence[Any]:
+    return [tuple(key.items()) for key in keys] if keys and isinstance(keys[0], Mapping) else keys
 
 
 def chosen(column: Sequence[V], rows: Rows) -> Sequence[V]:

@@ -51,8 +51,8 @@ def test_exact_text_of_a_stream() -> None:
         f"stream_healthy{{{LABELS}}} 1\n"
         "# HELP stream_health_condition Each condition that the platform reports: 1 true, 0 false.\n"
         "# TYPE stream_health_condition gauge\n"
-        f'stream_health_condition{{{LABELS},condition="ingest"}} 1\n'
         f'stream_health_condition{{{LABELS},condition="Transcoding"}} 0\n'
+        f'stream_health_condition{{{LABELS},condition="ingest"}} 1\n'
         "# HELP stream_ingest_bitrate_bytes_per_second Media received now, in bytes per second; derived from the byte "
         "total where the platform's figure freezes.\n"
         "# TYPE stream_ingest_bitrate_bytes_per_second gauge\n"
@@ -193,7 +193,7 @@ def test_label_sets_that_become_equal_are_kept_once() -> None:
     conditions = {chr(0xD800): True, chr(0xDFFF): False, "other": True}
     rendering = rendered(view(stream(health_conditions=conditions), stream("second", health_conditions=conditions)))
     lines = [line for line in rendering.text.decode().splitlines() if line.startswith("stream_health_condition{")]
-    assert [line.rpartition(",")[2] for line in lines] == ['condition="\ufffd"} 1', 'condition="other"} 1'] * 2
+    assert [line.rpartition(",")[2] for line in lines] == ['condition="other"} 1', 'condition="\ufffd"} 1'] * 2
     assert rendering.duplicates == 2
 
 
