@@ -98,12 +98,11 @@ class Streams:
             identity = Identity(state.identity.platform, state.identity.upstream, name)
             yield msgspec.structs.replace(state, identity=identity, sample=sample)
 
-    def snapshots(self) -> list[UpstreamSnapshot]:
-        """One poll of each upstream."""
-        return [
-            UpstreamSnapshot(streams=tuple(self._changed(s.sample) for s in states), listing=Listing.COMPLETE)
-            for states in self._states
-        ]
+    def snapshots(self) -> Iterator[UpstreamSnapshot]:
+        """One poll of each upstream, made when it is asked for."""
+        for states in self._states:
+            streams = tuple(self._changed(state.sample) for state in states)
+            yield UpstreamSnapshot(streams=streams, listing=Listing.COMPLETE)
 
     def views(self) -> tuple[UpstreamView, ...]:
         """What is served after such a poll, without what the tracker makes of it."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, compress, repeat
-from operator import ne
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from exporter.catalogue.family import Number
@@ -13,7 +12,6 @@ from exporter.rendering.lines import Lines, joined
 from exporter.rendering.numbers import ABSENT, number_text
 from exporter.textformat import number
 
-K = TypeVar("K")
 V = TypeVar("V")
 
 Rows = bytes | None
@@ -51,24 +49,24 @@ class Column(Protocol):
         """Its lines, by the family's name."""
 
 
-class Texts(NamedTuple, Generic[K, V]):
-    """A text for each key, in their order. Keys are hashable, or mappings of what is."""
+class Texts(NamedTuple, Generic[V]):
+    """A text for each row, and the columns of what it is made of."""
 
-    keys: Sequence[K]
+    columns: Sequence[Sequence[Any]]
+    """Of values that are hashable, or are mappings of such."""
     texts: Sequence[V]
 
-    def of(self, keys: Sequence[K], make: Callable[[Any], V]) -> Texts[K, V]:
-        """The texts of other keys: those that were there are used again, and all as they are when nothing changed.
+    def of(self, columns: Sequence[Sequence[Any]], make: Callable[[Any], V]) -> Texts[V]:
+        """The texts of other rows: those that were there are used again, and all as they are when nothing changed.
 
-        ``make``: gets a mapping as the tuple of its items.
+        ``make``: gets a row as a tuple, or what stands in it where there is one column; a mapping as its items.
         """
-        if len(keys) == len(self.keys) and True not in map(ne, keys, self.keys):
-            return Texts(keys, self.texts)
-        wanted = _hashable(keys)
-        known = dict(zip(_hashable(self.keys), self.texts, strict=True))
+        if columns == self.columns:
+            return Texts(columns, self.texts)
+        wanted, known = _rows(columns), dict(zip(_rows(self.columns), self.texts, strict=True))
         # equal texts are kept once: of thousands of objects most say the same
-        known |= {key: make(key) for key in set(wanted) - known.keys()}
-        return Texts(keys, list(map(known.__getitem__, wanted)))
+        known |= {row: make(row) for row in set(wanted) - known.keys()}
+        return Texts(columns, list(map(known.__getitem__, wanted)))
 
 
 class Numbers(NamedTuple):
@@ -147,8 +145,12 @@ class Entries(NamedTuple):
         return lines._replace(duplicates=sum(duplicates))
 
 
-def _hashable(keys: Sequence[Any]) -> Sequence[Any]:
-    return [tuple(key.items()) for key in keys] if keys and isinstance(keys[0], Mapping) else keys
+def _rows(columns: Sequence[Sequence[Any]]) -> Sequence[Any]:
+    """What the columns say, row by row, such that it can be looked up."""
+    if len(columns) > 1:
+        return list(zip(*columns, strict=True))
+    (column,) = columns or [()]
+    return [tuple(each.items()) for each in column] if column and isinstance(column[0], Mapping) else column
 
 
 def chosen(column: Sequence[V], rows: Rows) -> Sequence[V]:

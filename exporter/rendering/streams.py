@@ -35,7 +35,7 @@ _SAMPLE: Final = "sample."
 _IDENTITY: Final = "identity"
 _METRICS: Final = "sample.platform_metrics"
 _OWNER: Final = attrgetter("platform", "upstream")
-_KNOWN: Final[Texts[Any, Any]] = Texts([], [])
+_KNOWN: Final[Texts[Any]] = Texts([], [])
 
 Columns = dict[str, Sequence[Any]]
 """What stands at each path, row by row."""
@@ -71,9 +71,7 @@ class Slice:
     def __init__(self, states: Sequence[StreamState], seen: set[bytes], read: Reading, before: Slice | None) -> None:
         """``seen``: the label texts that are taken; those of these streams are added. ``before``: where texts are."""
         found = read.columns(states)
-        self.identities: Texts[Identity, bytes] = (before.identities if before else _KNOWN).of(
-            found[_IDENTITY], _labels
-        )
+        self.identities: Texts[bytes] = (before.identities if before else _KNOWN).of([found[_IDENTITY]], _labels)
         """The streams, and the label texts that they make."""
         self.closed: Sequence[bytes] = self.identities.texts
         self.duplicates = 0
@@ -88,10 +86,10 @@ class Slice:
         self.opened: Sequence[bytes] = before.opened if before and is_same else list(map(opened, self.closed))
         """The labels as they go on where a family has labels of its own."""
         self.owners: frozenset[tuple[str, str]] = (
-            before.owners if before and is_same else frozenset(map(_OWNER, self.identities.keys))
+            before.owners if before and is_same else frozenset(map(_OWNER, self.identities.columns[0]))
         )
         """The platforms and upstreams of the streams."""
-        self.words: dict[str, Texts[Any, Any]] = {}
+        self.words: dict[str, Texts[Any]] = {}
         """The texts of labels that families have of their own."""
         known = before.words if before else {}
         columns_ = ((family.name, self._column(family, found, known)) for family in read.families)
@@ -108,7 +106,7 @@ class Slice:
         column = self.columns.get(family.name)
         return NONE if column is None else column.lines(family.name, labels)
 
-    def _column(self, family: StreamFamily, found: Columns, before: Mapping[str, Texts[Any, Any]]) -> Column | None:
+    def _column(self, family: StreamFamily, found: Columns, before: Mapping[str, Texts[Any]]) -> Column | None:
         if family.path:
             return Numbers.of(found[family.path])
         if family.length_of:
@@ -122,10 +120,9 @@ class Slice:
         if family.words:
             labels = [chosen(found[path], rows) for path in family.words]
             said = partial(_said, family.labels[len(STREAM_LABELS) :])
-            keys = labels[0] if len(labels) == 1 else list(zip(*labels, strict=True))
-            words = self.words[family.name] = known.of(keys, said)
+            words = self.words[family.name] = known.of(labels, said)
             return Words(words.texts, rows)
-        texts = self.words[family.name] = known.of(chosen(there, rows), partial(_entry_texts, family))
+        texts = self.words[family.name] = known.of([chosen(there, rows)], partial(_entry_texts, family))
         return Entries(texts.texts, rows)
 
 

@@ -92,7 +92,7 @@ def test_what_many_say_is_kept_once() -> None:
     ((part,),) = [block.slices for block in PreparedStreams().of([of("one", "a", "b", "c", **facts)])]
     for family in ("stream_health_condition", "stream_health_grade"):
         assert len({id(text) for text in part.words[family].texts}) == 1
-        assert len({id(key) for key in part.words[family].keys}) == 1
+        assert len({id(key) for key in part.words[family].columns[0]}) == 1
 
 
 def test_a_series_that_stands_in_two_upstreams_is_rendered_once() -> None:
