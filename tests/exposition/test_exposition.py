@@ -156,6 +156,15 @@ def test_what_is_not_finite_is_not_there(value: float) -> None:
     assert not [line for line in lines if "latency" in line or "metric" in line]
 
 
+@pytest.mark.parametrize(("largest", "shown"), [(3, "3"), (2**70, "1.1805916207174113e+21")])
+def test_what_is_not_finite_leaves_the_others_as_they_are(largest: float, shown: str) -> None:
+    values = {"a": 1.5, "b": float("inf"), "c": None, "d": True, "e": float("nan"), "f": largest}
+    text = rendered(view(*(stream(name, latency_seconds=value) for name, value in values.items()))).text.decode()
+    lines = [line for line in text.splitlines() if line.startswith("stream_latency_seconds{")]
+    found = {line.split(',stream="')[1][0]: line.rpartition(" ")[2] for line in lines}
+    assert found == {"a": "1.5", "d": "1", "f": shown}
+
+
 def test_each_family_stands_once_over_all_upstreams() -> None:
     views = [
         view(stream(viewers=1), up=True),
