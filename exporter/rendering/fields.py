@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from itertools import chain
 from operator import attrgetter
 from typing import Any, cast
@@ -16,11 +17,15 @@ def columns(items: Sequence[Struct], names: Collection[str]) -> dict[str, Sequen
 
     Most are of one kind and read whole, which takes half as long as field by field.
     """
-    kinds = list(map(type, items))
-    kind = cast("type[Struct]", max(set(kinds), key=kinds.count))
+    kinds = Counter(map(type, items))
+    kind = cast("type[Struct]", max(kinds, key=kinds.__getitem__))
     fields = kind.__struct_fields__
-    read = attrgetter(*fields)
-    # one list for all: a tuple for each row would wake the garbage collector
-    flat = list(chain.from_iterable(astuple(item) if type(item) is kind else read(item) for item in items))
+    if len(kinds) == 1:
+        rows: Iterable[tuple[Any, ...]] = map(astuple, items)
+    else:
+        read = attrgetter(*fields)
+        rows = (astuple(item) if type(item) is kind else read(item) for item in items)
+    # one list for all: a tuple kept for each row would wake the garbage collector
+    flat = list(chain.from_iterable(rows))
     found = {name: flat[index :: len(fields)] for index, name in enumerate(fields) if name in names}
     return found | {name: list(map(attrgetter(name), items)) for name in names if name not in found}
