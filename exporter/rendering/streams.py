@@ -95,9 +95,9 @@ class Slice:
         columns_ = ((family.name, self._column(family, found, known)) for family in read.families)
         self.columns: dict[str, Column] = {name: column for name, column in columns_ if column is not None}
         """What each family says, by its name."""
-        metrics = found[_METRICS] if read.has_metrics else [()] * len(self.closed)
+        metrics = found[_METRICS] if read.has_metrics else ()
         self.metrics: list[tuple[bytes, Sequence[PlatformMetric]]] = list(
-            compress(zip(self.closed, metrics, strict=True), metrics)
+            zip(compress(self.closed, metrics), filter(None, metrics), strict=True)
         )
         """The streams, by their labels, with numbers that have no documented meaning."""
 
