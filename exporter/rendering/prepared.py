@@ -12,7 +12,7 @@ from exporter.model import UpstreamView
 from exporter.rendering.streams import Slice, reading
 from exporter.store import Remembered
 
-STREAMS_AT_ONCE: Final = 250
+STREAMS_AT_ONCE: Final = 1_000
 """In one slice: few enough for the processor's cache, and for the event loop to get its turn between two steps."""
 STREAMS_TOGETHER: Final = 50
 """Upstreams that have no more of them in all are prepared as one."""
