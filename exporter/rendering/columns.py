@@ -62,10 +62,13 @@ class Texts(NamedTuple, Generic[V]):
         ``make``: gets a row as a tuple, or what stands in it where there is one column; a mapping as its items.
         """
         if columns == self.columns:
-            return Texts(columns, self.texts)
+            return self
         wanted, known = _rows(columns), dict(zip(_rows(self.columns), self.texts, strict=True))
-        # equal texts are kept once: of thousands of objects most say the same
         known |= {row: make(row) for row in set(wanted) - known.keys()}
+        if len(columns) == 1:
+            # equal ones are kept once, as their texts are: of thousands of objects most say the same
+            same = dict(zip(wanted, columns[0], strict=True))
+            columns = [list(map(same.__getitem__, wanted))]
         return Texts(columns, list(map(known.__getitem__, wanted)))
 
 

@@ -80,7 +80,7 @@ def test_label_texts_are_made_once() -> None:
     assert (new.closed, new.opened) == (old.closed, old.opened)
     assert new.closed is old.closed
     assert new.opened is old.opened
-    assert new.words["stream_health_condition"].texts is old.words["stream_health_condition"].texts
+    assert new.words["stream_health_condition"] is old.words["stream_health_condition"]
     assert new.owners is old.owners
     assert added.closed == [b'platform="livepeer",upstream="one",stream="d"} ']
     (moved,) = known.of([of("one", "b", "c", "a", **facts)])
