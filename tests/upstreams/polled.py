@@ -12,6 +12,9 @@ from exporter.model import StreamSample, UpstreamSnapshot
 from exporter.upstreams.client import Requests, UpstreamClient
 from exporter.upstreams.platform import Platform
 
+LEAST_SECONDS = 10.0
+"""What a poll may take at least where a test does not say: a short interval's share is less than a busy machine needs."""
+
 
 class Polled:
     """One upstream; ``requests`` are those of the last poll."""
@@ -33,8 +36,10 @@ class Polled:
 
 @asynccontextmanager
 async def polled(kind: type[Platform[Any]], settings: UpstreamSettings, clock: Clock) -> AsyncIterator[Polled]:
+    is_given = "timeout" in settings.model_fields_set
+    timeout = settings.timeout if is_given else max(settings.timeout, LEAST_SECONDS)
     client = UpstreamClient.from_settings(settings, clock, lambda endpoint, code, seconds: None)
     try:
-        yield Polled(kind(settings, client, clock), client, settings.timeout)
+        yield Polled(kind(settings, client, clock), client, timeout)
     finally:
         await client.close()
