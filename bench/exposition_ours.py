@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import msgspec
 
@@ -33,14 +35,12 @@ def main(streams: int, patterns: str, repetitions: int) -> Figures:
     seconds: dict[str, list[float]] = {"update": [], "read": [], "plain": [], "gzip": [], "again": []}
     for number in range(repetitions + 1):
         for kind, render in (("plain", exposition.pieces), ("gzip", exposition.packed)):
-            snapshots = fleet.snapshots()
-            updating = cpu_of(partial(take_all, upstreams, snapshots, POLLED_AT + number))
-            reading = cpu_of(partial(prepare_all, upstreams, exposition))
+            spent = poll_all(upstreams, fleet, exposition, POLLED_AT + number)
             served = tuple(upstream.view for upstream in upstreams)
             rendering = cpu_of(render)
             if number:  # the first time it makes what is kept from then on
-                seconds["update"].append(updating)
-                seconds["read"].append(reading)
+                seconds["update"].append(spent.update)
+                seconds["read"].append(spent.read)
                 seconds[kind].append(rendering)
                 seconds["again"] += [cpu_of(render)] if kind == "gzip" else []
     peak = peak_bytes()
@@ -71,16 +71,24 @@ class Upstream:
         )
 
 
-def take_all(upstreams: Sequence[Upstream], snapshots: Sequence[UpstreamSnapshot], now: float) -> None:
-    """A poll of every upstream."""
-    for upstream, snapshot in zip(upstreams, snapshots, strict=True):
-        upstream.take(snapshot, now)
+class Spent(NamedTuple):
+    """CPU seconds of polls."""
+
+    update: float
+    """Of what is made of their news."""
+    read: float
+    """Of reading these for scrapes."""
 
 
-def prepare_all(upstreams: Sequence[Upstream], exposition: Exposition) -> None:
-    """What is done for scrapes as soon as an upstream's news are published."""
-    for upstream in upstreams:
+def poll_all(upstreams: Sequence[Upstream], fleet: Streams, exposition: Exposition, now: float) -> Spent:
+    """A poll of every upstream; its news are read for scrapes as soon as they are published, as in the exporter."""
+    spent = []
+    for upstream, snapshot in zip(upstreams, fleet.snapshots(), strict=True):
+        update = cpu_of(partial(upstream.take, snapshot, now))
+        began = time.process_time()
         exposition.prepare(upstream.view)
+        spent.append(Spent(update, time.process_time() - began))
+    return Spent(sum(each.update for each in spent), sum(each.read for each in spent))
 
 
 def _exhaust(steps: Iterable[None]) -> None:

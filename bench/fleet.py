@@ -6,7 +6,7 @@ import asyncio
 import copy
 import random
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from exporter.polling.tracker import Tracker
 from exporter.service import Service
 from exporter.simulator.app import make_app
 from exporter.simulator.fleet import Fleet
+from exporter.upstreams.livepeer import readings as livepeer
+from exporter.upstreams.storm import streams as storm
 
 PATTERNS = 240
 """So many different streams are asked of the simulator; the others are these with other names and numbers."""
@@ -29,6 +31,8 @@ _NUMBERS = tuple(
     for name, kind in StreamSample.__annotations__.items()
     if kind in ("float | None", "int | None") and not name.endswith(("pixels", "timestamp_seconds"))
 )
+_SAMPLES: Mapping[str, type[StreamSample]] = {"livepeer": livepeer.Sample, "storm": storm.Sample, "wave": StreamSample}
+"""The kind of sample that each platform makes."""
 _MAPPINGS = ("health_conditions", "multistream_targets", "ice_candidates")
 
 
@@ -88,16 +92,17 @@ class Streams:
         for index in range(count):
             state = known[index % len(known)]
             name = f"{state.identity.stream}-{index:06}"
-            sample = msgspec.structs.replace(state.sample, id=f"{state.sample.id}-{index:06}", name=name)
+            kind = _SAMPLES[view.platform]
+            own = {"id": f"{state.sample.id}-{index:06}", "name": name}
+            sample = kind(**{field: own.get(field, getattr(state.sample, field)) for field in kind.__struct_fields__})
             identity = Identity(state.identity.platform, state.identity.upstream, name)
             yield msgspec.structs.replace(state, identity=identity, sample=sample)
 
-    def snapshots(self) -> list[UpstreamSnapshot]:
-        """One poll of each upstream."""
-        return [
-            UpstreamSnapshot(streams=tuple(self._changed(s.sample) for s in states), listing=Listing.COMPLETE)
-            for states in self._states
-        ]
+    def snapshots(self) -> Iterator[UpstreamSnapshot]:
+        """One poll of each upstream, made when it is asked for."""
+        for states in self._states:
+            streams = tuple(self._changed(state.sample) for state in states)
+            yield UpstreamSnapshot(streams=streams, listing=Listing.COMPLETE)
 
     def views(self) -> tuple[UpstreamView, ...]:
         """What is served after such a poll, without what the tracker makes of it."""
@@ -118,7 +123,7 @@ class Streams:
             elif type(value) is int:
                 numbers[name] = value + self._random.randrange(1000)
         # what stays the same comes anew with every answer too
-        anew: dict[str, Any] = {name: dict(getattr(sample, name)) for name in _MAPPINGS}
-        if sample.renditions is not None:
+        anew: dict[str, Any] = {name: dict(getattr(sample, name)) for name in _MAPPINGS if getattr(sample, name)}
+        if sample.renditions:
             anew["renditions"] = tuple(map(copy.copy, sample.renditions))
         return msgspec.structs.replace(sample, **numbers, **anew)

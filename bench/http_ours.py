@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from bench.exposition_ours import POLLED_AT, Upstream, prepare_all, take_all
+from bench.exposition_ours import POLLED_AT, Upstream, poll_all
 from bench.fleet import Streams, load_patterns, trackers
 from bench.serving import served
 from exporter.exposition import Exposition
@@ -26,8 +26,7 @@ async def serving(streams: int, patterns: str) -> AsyncIterator[tuple[int, dict[
 
     def update() -> None:
         nonlocal views
-        take_all(upstreams, fleet.snapshots(), POLLED_AT)
-        prepare_all(upstreams, exposition)
+        poll_all(upstreams, fleet, exposition, POLLED_AT)
         views = tuple(upstream.view for upstream in upstreams)
 
     exposition = Exposition(lambda: views, Instruments())

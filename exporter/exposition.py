@@ -121,7 +121,7 @@ def render_upstreams(rendering: Rendering, views: Sequence[UpstreamView], texts:
     table = Seen(rendering).table("upstreams", texts.of("upstreams", UPSTREAM_LABELS, keys), views)
     _render_families(rendering, UPSTREAM_FAMILIES, [table], texts)
     dropped = texts.foreign.merged(views).dropped
-    counts = Numbers.of([[dropped[v.platform, v.upstream] if v.foreign is not None else None for v in table.items]])
+    counts = Numbers.of([dropped[v.platform, v.upstream] if v.foreign is not None else None for v in table.items])
     if counts is not None:
         rendering.add_lines(FOREIGN_SERIES_DROPPED, [counts.lines(FOREIGN_SERIES_DROPPED.name, table.labels)])
 
@@ -129,7 +129,7 @@ def render_upstreams(rendering: Rendering, views: Sequence[UpstreamView], texts:
 def render_streams(rendering: Rendering, views: Sequence[UpstreamView], texts: LabelTexts) -> None:
     """The families of the streams, their sampled histograms, and what platforms export of their own."""
     blocks = texts.streams.of(views)
-    slices = [(part, RowLabels(part.closed)) for block in blocks for part in block.slices]
+    slices = [(part, RowLabels(part.closed, part.opened)) for block in blocks for part in block.slices]
     rendering.duplicates += sum(part.duplicates for part, _ in slices)
     families = _fed(tuple(block.reading for block in blocks))
     for start in range(0, len(families), FAMILIES_AT_ONCE):

@@ -18,6 +18,7 @@ from aiohttp import web
 from exporter import __version__
 from exporter.collecting import spare_what_stays
 from exporter.config.loading import ConfigError
+from exporter.heap import keep_giving_back
 from exporter.service import Service
 from exporter.tracebacks import describe
 from exporter.web.accepting import tell_once_in_a_while
@@ -60,6 +61,7 @@ async def serve(
     tell_once_in_a_while(loop)
     runner = Runner(app, shutdown_timeout=_SCRAPES_END_WITHIN_SECONDS)
     await runner.setup()
+    giving_back = loop.create_task(keep_giving_back(service.clock), name="give memory back")
     try:
         for bound in sockets:
             await web.SockSite(runner, bound, ssl_context=ssl_context).start()
@@ -70,7 +72,7 @@ async def serve(
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
         ignore_hangups()
-        for task in reloads:
+        for task in (giving_back, *reloads):
             task.cancel()
         for site in list(runner.sites):
             await site.stop()

@@ -70,6 +70,8 @@ class ViewFamily(Family, Generic[T]):
     """The samples of a family with labels of its own."""
     path: str = ""
     """The attribute (``sample.viewers``) that ``value`` shows as it is: whole columns of it are read at once."""
+    length_of: str = ""
+    """The path of what ``value`` counts the entries of."""
     words: tuple[str, ...] = ()
     """The paths of the labels of its own, where these and the value 1 are all that ``values`` says."""
     entries: Callable[[Any], Mapping[str, Number]] | None = None
@@ -80,6 +82,11 @@ class ViewFamily(Family, Generic[T]):
     """What it shows, as ``Platform.feeds`` names it; a platform that feeds one of them feeds the family."""
     each: str = ""
     """What there is one series for where an object can have several: ``condition``. Empty: one at most."""
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """All that is read of an object to tell what the family says."""
+        return frozenset({self.path, self.length_of, self.has, *self.words}) - {""}
 
     def is_fed(self, feeds: frozenset[str] | None) -> bool:
         """Whether a platform that feeds these fields (None: any) can feed the family."""

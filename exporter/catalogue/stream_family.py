@@ -76,7 +76,7 @@ def entries(
     ``entries`` makes it of what stands at the path ``has``, unless that is the mapping itself.
     """
     read = attrgetter(has)
-    mapping = entries or dict
+    mapping = entries or _in_order
 
     def values(state: StreamState) -> Sequence[Labelled]:
         there = read(state)
@@ -95,6 +95,11 @@ def entries(
         fields=fields,
         each=each or label.replace("_", " "),
     )
+
+
+def _in_order(mapping: Mapping[str, Number]) -> Mapping[str, Number]:
+    """By its keys, as a platform may tell them in another order every time."""
+    return dict(sorted(dict(mapping).items()))
 
 
 def words(
@@ -154,5 +159,6 @@ def counted(name: str, help_: str, field: str) -> StreamFamily:
         labels=STREAM_LABELS,
         source=Source.PLATFORM,
         value=_count(field),
+        length_of=f"sample.{field}",
         fields=frozenset({field}),
     )

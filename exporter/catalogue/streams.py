@@ -41,7 +41,7 @@ def _life() -> Iterator[StreamFamily]:
     yield words(
         "stream_status",
         "The current status, normalised; only the current one is exposed. Always 1.",
-        {"status": "status._value_"},  # which is read at once, where ``value`` is a call
+        {"status": "status"},
         has="status",
         fields=frozenset({"status"}),
     )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, compress, repeat
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from exporter.catalogue.family import Number
 from exporter.rendering.labels import closed, opened
@@ -13,7 +12,6 @@ from exporter.rendering.lines import Lines, joined
 from exporter.rendering.numbers import ABSENT, number_text
 from exporter.textformat import number
 
-K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 Rows = bytes | None
@@ -21,16 +19,27 @@ Rows = bytes | None
 
 
 class RowLabels:
-    """The label texts of the rows."""
+    """The label texts of the rows, for one answer."""
 
-    def __init__(self, closed: Sequence[bytes]) -> None:
+    def __init__(self, closed: Sequence[bytes], opened_: Sequence[bytes] | None = None) -> None:
+        """``opened_``: where they are made already."""
         self.closed = closed
         """With their end: what follows is the number."""
+        self._opened = opened_
+        self._chosen: dict[Rows, Sequence[bytes]] = {None: closed}
 
-    @cached_property
+    @property
     def opened(self) -> Sequence[bytes]:
         """With a comma, for more labels to follow."""
-        return list(map(opened, self.closed))
+        if self._opened is None:
+            self._opened = list(map(opened, self.closed))
+        return self._opened
+
+    def closed_of(self, rows: Rows) -> Sequence[bytes]:
+        """Those of these rows, found once: many families have the same ones."""
+        if rows not in self._chosen:
+            self._chosen[rows] = chosen(self.closed, rows)
+        return self._chosen[rows]
 
 
 class Column(Protocol):
@@ -40,23 +49,27 @@ class Column(Protocol):
         """Its lines, by the family's name."""
 
 
-class Texts(NamedTuple, Generic[K, V]):
-    """A text for each key, in their order."""
+class Texts(NamedTuple, Generic[V]):
+    """A text for each row, and the columns of what it is made of."""
 
-    keys: list[K]
-    texts: list[V]
+    columns: Sequence[Sequence[Any]]
+    """Of values that are hashable, or are mappings of such."""
+    texts: Sequence[V]
 
-    def of(self, keys: list[K], make: Callable[[K], V]) -> Texts[K, V]:
-        """The texts of other keys: those that were there are used again, and these altogether when nothing changed."""
-        if keys == self.keys:
+    def of(self, columns: Sequence[Sequence[Any]], make: Callable[[Any], V]) -> Texts[V]:
+        """The texts of other rows: those that were there are used again, and all as they are when nothing changed.
+
+        ``make``: gets a row as a tuple, or what stands in it where there is one column; a mapping as its items.
+        """
+        if columns == self.columns:
             return self
-        known = dict(zip(self.keys, self.texts, strict=True))
-        same = {key: key for key in known}
-        # equal keys are kept once: of thousands of objects most say the same
-        keys = [same.setdefault(key, key) for key in keys]
-        for key in same.keys() - known.keys():
-            known[key] = make(key)
-        return Texts(keys, list(map(known.__getitem__, keys)))
+        wanted, known = _rows(columns), dict(zip(_rows(self.columns), self.texts, strict=True))
+        known |= {row: make(row) for row in set(wanted) - known.keys()}
+        if len(columns) == 1:
+            # equal ones are kept once, as their texts are: of thousands of objects most say the same
+            same = dict(zip(wanted, columns[0], strict=True))
+            columns = [list(map(same.__getitem__, wanted))]
+        return Texts(columns, list(map(known.__getitem__, wanted)))
 
 
 class Numbers(NamedTuple):
@@ -67,17 +80,24 @@ class Numbers(NamedTuple):
     rows: Rows
 
     @classmethod
-    def of(cls, chunks: Iterable[Sequence[Number | None]]) -> Numbers | None:
-        """The numbers of the rows, which come in chunks; None where no row has any."""
-        texts, present = zip(*map(_numbers, chunks), strict=True)
-        if not any(texts):
+    def of(cls, column: Sequence[Number | None]) -> Numbers | None:
+        """The numbers of the rows; None where no row has any."""
+        text = number_text(column) if column else ABSENT
+        # a letter is found in less time than the word
+        gaps = text.count(ABSENT[:1])
+        if not gaps:
+            return cls(text, None)
+        if gaps >= len(column):
             return None
-        rows = b"".join(present)
-        return cls(b",".join(filter(None, texts)), rows if 0 in rows else None)
+        rows = bytes([value is not None for value in column])
+        if rows.count(0) < gaps:
+            # some of what is there is not finite
+            return cls.of([None if value is None or number(value) is None else value for value in column])
+        return cls((b"," + text).replace(b"," + ABSENT, b"")[1:], rows)
 
     def lines(self, name: str, labels: RowLabels) -> Lines:
         """A line for each number."""
-        return joined(name, chosen(labels.closed, self.rows), self.text.split(b","))
+        return joined(name, labels.closed_of(self.rows), self.text.split(b","))
 
 
 class Words(NamedTuple):
@@ -128,16 +148,12 @@ class Entries(NamedTuple):
         return lines._replace(duplicates=sum(duplicates))
 
 
-def _numbers(column: Sequence[Number | None]) -> tuple[bytes, bytes]:
-    """The numbers of a column, with commas between them, and 1 for each row that has one, 0 for the others."""
-    gaps = column.count(None)
-    if gaps == len(column):
-        return b"", bytes(gaps)
-    text = number_text([value for value in column if value is not None] if gaps else column)
-    # a letter is found in less time than the word
-    if ABSENT[:1] in text:
-        return _numbers([None if value is None or number(value) is None else value for value in column])
-    return text, bytes([value is not None for value in column]) if gaps else b"\x01" * len(column)
+def _rows(columns: Sequence[Sequence[Any]]) -> Sequence[Any]:
+    """What the columns say, row by row, such that it can be looked up."""
+    if len(columns) > 1:
+        return list(zip(*columns, strict=True))
+    (column,) = columns or [()]
+    return [tuple(each.items()) for each in column] if column and isinstance(column[0], Mapping) else column
 
 
 def chosen(column: Sequence[V], rows: Rows) -> Sequence[V]:

@@ -5,9 +5,9 @@ None of the states is kept, and text that stays the same is taken over from what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
-from itertools import chain, compress
+from itertools import compress
 from operator import attrgetter
 from typing import Any, Final
 
@@ -27,22 +27,18 @@ from exporter.rendering.columns import (
     Words,
     chosen,
 )
-from exporter.rendering.labels import closed
+from exporter.rendering.fields import columns
+from exporter.rendering.labels import closed, opened
 from exporter.rendering.lines import NONE, Lines
 
-ROWS_AT_ONCE: Final = 200
-"""All attributes of so many objects are read before those of the next."""
-
 _SAMPLE: Final = "sample."
-_IDENTITY: Final[Callable[[StreamState], Identity]] = attrgetter("identity")
-_OWNER: Final[Callable[[Identity], tuple[str, str]]] = attrgetter("platform", "upstream")
-_SAMPLE_OF: Final = attrgetter("sample")
-_METRICS: Final[Callable[[StreamState], Sequence[PlatformMetric]]] = attrgetter("sample.platform_metrics")
-_KNOWN: Final[Texts[Any, Any]] = Texts([], [])
+_IDENTITY: Final = "identity"
+_METRICS: Final = "sample.platform_metrics"
+_OWNER: Final = attrgetter("platform", "upstream")
+_KNOWN: Final[Texts[Any]] = Texts([], [])
 
-
-Chunks = dict[str, list[tuple[Any, ...]]]
-"""What stands at each path, in chunks of rows."""
+Columns = dict[str, Sequence[Any]]
+"""What stands at each path, row by row."""
 
 
 class Reading:
@@ -52,23 +48,15 @@ class Reading:
         """``feeds``: what their platform can say, None: anything; ``excluded``: the names of what is left out."""
         self.families = tuple(f for f in STREAM_FAMILIES if f.is_fed(feeds) and f.name not in excluded)
         self.has_metrics = PLATFORM_METRIC.name not in excluded
-        paths = sorted({path for family in self.families for path in (family.path, family.has) if path})
-        self._paths = [path for path in paths if not path.startswith(_SAMPLE)]
-        self._of_state = _reader(self._paths)
-        self._sample_paths = [path for path in paths if path.startswith(_SAMPLE)]
-        self._of_sample = _reader([path.removeprefix(_SAMPLE) for path in self._sample_paths])
+        paths = {_IDENTITY, _METRICS}.union(*(family.paths for family in self.families))
+        self._of_samples = frozenset(path.removeprefix(_SAMPLE) for path in paths if path.startswith(_SAMPLE))
+        self._of_states = frozenset(path for path in paths if not path.startswith(_SAMPLE)) | {"sample"}
 
-    def chunks(self, states: Sequence[StreamState]) -> Chunks:
+    def columns(self, states: Sequence[StreamState]) -> Columns:
         """What the streams have to say."""
-        chunks: Chunks = {path: [] for path in (*self._paths, *self._sample_paths)}
-        for start in range(0, len(states), ROWS_AT_ONCE):
-            rows = states[start : start + ROWS_AT_ONCE]
-            for path, column in zip(self._paths, zip(*map(self._of_state, rows), strict=True), strict=True):
-                chunks[path].append(column)
-            samples = map(self._of_sample, map(_SAMPLE_OF, rows))
-            for path, column in zip(self._sample_paths, zip(*samples, strict=True), strict=True):
-                chunks[path].append(column)
-        return chunks
+        found = columns(states, self._of_states)
+        of_samples = columns(found["sample"], self._of_samples)
+        return found | {_SAMPLE + name: column for name, column in of_samples.items()}
 
 
 @lru_cache(maxsize=64)
@@ -80,18 +68,11 @@ def reading(feeds: frozenset[str] | None, excluded: frozenset[str]) -> Reading:
 class Slice:
     """What is served of some streams, ready to be joined."""
 
-    identities: Texts[Identity, bytes]
-    """The streams, and the label texts that they make."""
-    owners: frozenset[tuple[str, str]]
-    """The platforms and upstreams of the streams."""
-
     def __init__(self, states: Sequence[StreamState], seen: set[bytes], read: Reading, before: Slice | None) -> None:
         """``seen``: the label texts that are taken; those of these streams are added. ``before``: where texts are."""
-        self.identities = (before.identities if before else _KNOWN).of(list(map(_IDENTITY, states)), _labels)
-        if before is not None and self.identities is before.identities:
-            self.owners = before.owners
-        else:
-            self.owners = frozenset(map(_OWNER, self.identities.keys))
+        found = read.columns(states)
+        self.identities: Texts[bytes] = (before.identities if before else _KNOWN).of([found[_IDENTITY]], _labels)
+        """The streams, and the label texts that they make."""
         self.closed: Sequence[bytes] = self.identities.texts
         self.duplicates = 0
         """Streams left out because an earlier one has the same labels."""
@@ -99,57 +80,50 @@ class Slice:
         if len(labels) < len(self.closed) or not seen.isdisjoint(labels):
             wanted = _first_of_each(self.closed, seen)
             self.duplicates = wanted.count(0)
-            self.closed, states = chosen(self.closed, wanted), chosen(states, wanted)
+            self.closed, found = chosen(self.closed, wanted), read.columns(chosen(states, wanted))
         seen |= labels
-        self.words: dict[str, Texts[Any, Any]] = {}
+        is_same = before is not None and before.closed is self.closed
+        self.opened: Sequence[bytes] = before.opened if before and is_same else list(map(opened, self.closed))
+        """The labels as they go on where a family has labels of its own."""
+        self.owners: frozenset[tuple[str, str]] = (
+            before.owners if before and is_same else frozenset(map(_OWNER, self.identities.columns[0]))
+        )
+        """The platforms and upstreams of the streams."""
+        self.words: dict[str, Texts[Any]] = {}
         """The texts of labels that families have of their own."""
-        self.columns: dict[str, Column] = {}
+        known = before.words if before else {}
+        columns_ = ((family.name, self._column(family, found, known)) for family in read.families)
+        self.columns: dict[str, Column] = {name: column for name, column in columns_ if column is not None}
         """What each family says, by its name."""
-        chunks = read.chunks(states)
-        for family in read.families:
-            known = before.words.get(family.name, _KNOWN) if before else _KNOWN
-            column = self._column(family, states, chunks, known)
-            if column is not None:
-                self.columns[family.name] = column
-        self.metrics: list[tuple[bytes, Sequence[PlatformMetric]]] = []
+        metrics = found[_METRICS] if read.has_metrics else ()
+        self.metrics: list[tuple[bytes, Sequence[PlatformMetric]]] = list(
+            zip(compress(self.closed, metrics), filter(None, metrics), strict=True)
+        )
         """The streams, by their labels, with numbers that have no documented meaning."""
-        if read.has_metrics:
-            numbers = list(map(_METRICS, states))
-            self.metrics = list(zip(compress(self.closed, numbers), filter(None, numbers), strict=True))
 
     def lines(self, family: StreamFamily, labels: RowLabels) -> Lines:
         """The lines of a family; ``labels``: those of this slice."""
         column = self.columns.get(family.name)
         return NONE if column is None else column.lines(family.name, labels)
 
-    def _column(
-        self, family: StreamFamily, states: Sequence[StreamState], chunks: Chunks, known: Texts[Any, Any]
-    ) -> Column | None:
+    def _column(self, family: StreamFamily, found: Columns, before: Mapping[str, Texts[Any]]) -> Column | None:
         if family.path:
-            return Numbers.of(chunks[family.path])
-        if family.value is not None:
-            return Numbers.of([list(map(family.value, states))])
-        there = list(chain.from_iterable(chunks[family.has]))
+            return Numbers.of(found[family.path])
+        if family.length_of:
+            return Numbers.of([None if each is None else len(each) for each in found[family.length_of]])
+        there = found[family.has]
         having = bytes(map(bool, there))
         if 1 not in having:
             return None
         rows: Rows = having if 0 in having else None
-        there, states = list(chosen(there, rows)), chosen(states, rows)
-        own_labels = family.labels[len(STREAM_LABELS) :]
+        known = before.get(family.name, _KNOWN)
         if family.words:
-            words = self.words[family.name] = known.of(_words(family.words, states), partial(_said, own_labels))
+            labels = [chosen(found[path], rows) for path in family.words]
+            said = partial(_said, family.labels[len(STREAM_LABELS) :])
+            words = self.words[family.name] = known.of(labels, said)
             return Words(words.texts, rows)
-        keys = [tuple(each.items()) for each in there] if isinstance(there[0], Mapping) else there
-        texts = self.words[family.name] = known.of(keys, partial(_entry_texts, family))
+        texts = self.words[family.name] = known.of([chosen(there, rows)], partial(_entry_texts, family))
         return Entries(texts.texts, rows)
-
-
-def _reader(paths: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
-    """Reads all the attributes of an object at once."""
-    if len(paths) > 1:
-        return attrgetter(*paths)
-    single = [attrgetter(path) for path in paths]
-    return lambda item: tuple(read(item) for read in single)
 
 
 def _first_of_each(labels: Sequence[bytes], seen: set[bytes]) -> bytes:
@@ -160,13 +134,6 @@ def _first_of_each(labels: Sequence[bytes], seen: set[bytes]) -> bytes:
 
 def _labels(identity: Identity) -> bytes:
     return closed(STREAM_LABELS, (identity.platform, identity.upstream, identity.stream))
-
-
-def _words(paths: Sequence[str], states: Sequence[StreamState]) -> list[Any]:
-    """The words of each state: a text where there is one path, else a tuple."""
-    if all(path.startswith(_SAMPLE) for path in paths):
-        return list(map(attrgetter(*(path.removeprefix(_SAMPLE) for path in paths)), map(_SAMPLE_OF, states)))
-    return list(map(attrgetter(*paths), states))
 
 
 def _said(names: Sequence[str], words: str | tuple[str, ...]) -> bytes:

@@ -31,7 +31,7 @@ class Table(Generic[T]):
         if family.name in self.excluded:
             return NONE
         if family.value is not None:
-            numbers = Numbers.of([list(map(family.value, self.items))])
+            numbers = Numbers.of(list(map(family.value, self.items)))
             return NONE if numbers is None else numbers.lines(family.name, self.labels)
         if family.values is None:
             return NONE

@@ -51,8 +51,8 @@ def test_exact_text_of_a_stream() -> None:
         f"stream_healthy{{{LABELS}}} 1\n"
         "# HELP stream_health_condition Each condition that the platform reports: 1 true, 0 false.\n"
         "# TYPE stream_health_condition gauge\n"
-        f'stream_health_condition{{{LABELS},condition="ingest"}} 1\n'
         f'stream_health_condition{{{LABELS},condition="Transcoding"}} 0\n'
+        f'stream_health_condition{{{LABELS},condition="ingest"}} 1\n'
         "# HELP stream_ingest_bitrate_bytes_per_second Media received now, in bytes per second; derived from the byte "
         "total where the platform's figure freezes.\n"
         "# TYPE stream_ingest_bitrate_bytes_per_second gauge\n"
@@ -156,6 +156,15 @@ def test_what_is_not_finite_is_not_there(value: float) -> None:
     assert not [line for line in lines if "latency" in line or "metric" in line]
 
 
+@pytest.mark.parametrize(("largest", "shown"), [(3, "3"), (2**70, "1.1805916207174113e+21")])
+def test_what_is_not_finite_leaves_the_others_as_they_are(largest: float, shown: str) -> None:
+    values = {"a": 1.5, "b": float("inf"), "c": None, "d": True, "e": float("nan"), "f": largest}
+    text = rendered(view(*(stream(name, latency_seconds=value) for name, value in values.items()))).text.decode()
+    lines = [line for line in text.splitlines() if line.startswith("stream_latency_seconds{")]
+    found = {line.split(',stream="')[1][0]: line.rpartition(" ")[2] for line in lines}
+    assert found == {"a": "1.5", "d": "1", "f": shown}
+
+
 def test_each_family_stands_once_over_all_upstreams() -> None:
     views = [
         view(stream(viewers=1), up=True),
@@ -193,7 +202,7 @@ def test_label_sets_that_become_equal_are_kept_once() -> None:
     conditions = {chr(0xD800): True, chr(0xDFFF): False, "other": True}
     rendering = rendered(view(stream(health_conditions=conditions), stream("second", health_conditions=conditions)))
     lines = [line for line in rendering.text.decode().splitlines() if line.startswith("stream_health_condition{")]
-    assert [line.rpartition(",")[2] for line in lines] == ['condition="\ufffd"} 1', 'condition="other"} 1'] * 2
+    assert [line.rpartition(",")[2] for line in lines] == ['condition="other"} 1', 'condition="\ufffd"} 1'] * 2
     assert rendering.duplicates == 2
 
 

@@ -10,7 +10,7 @@ import pytest
 from exporter.exposition import Exposition, LabelTexts
 from exporter.instruments import Instruments
 from exporter.model import Identity, StreamState, UpstreamView
-from exporter.rendering import prepared, streams
+from exporter.rendering import prepared
 from exporter.rendering.prepared import PreparedStreams
 from tests.exposition.made import rendered, stream, view
 from tests.exposition.plain import plain
@@ -19,10 +19,9 @@ from tests.exposition.test_exposition_reading import the_same_bytes_as_in_the_pl
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Slices of three streams, of which two are read at once; no more than two streams are together."""
+    """Slices of three streams; no more than two streams are together."""
     monkeypatch.setattr(prepared, "STREAMS_AT_ONCE", 3)
     monkeypatch.setattr(prepared, "STREAMS_TOGETHER", 2)
-    monkeypatch.setattr(streams, "ROWS_AT_ONCE", 2)
 
 
 def of(upstream: str, *names: str, **facts: object) -> UpstreamView:
@@ -78,7 +77,9 @@ def test_label_texts_are_made_once() -> None:
     (before,) = known.of([of("one", "a", "b", "c", **facts)])
     (after,) = known.of([of("one", "a", "b", "c", "d", **facts)])
     old, new, added = before.slices[0], *after.slices
-    assert new.identities is old.identities
+    assert (new.closed, new.opened) == (old.closed, old.opened)
+    assert new.closed is old.closed
+    assert new.opened is old.opened
     assert new.words["stream_health_condition"] is old.words["stream_health_condition"]
     assert new.owners is old.owners
     assert added.closed == [b'platform="livepeer",upstream="one",stream="d"} ']
@@ -91,7 +92,7 @@ def test_what_many_say_is_kept_once() -> None:
     ((part,),) = [block.slices for block in PreparedStreams().of([of("one", "a", "b", "c", **facts)])]
     for family in ("stream_health_condition", "stream_health_grade"):
         assert len({id(text) for text in part.words[family].texts}) == 1
-        assert len({id(key) for key in part.words[family].keys}) == 1
+        assert len({id(key) for key in part.words[family].columns[0]}) == 1
 
 
 def test_a_series_that_stands_in_two_upstreams_is_rendered_once() -> None:

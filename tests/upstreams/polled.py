@@ -13,7 +13,7 @@ from exporter.upstreams.client import Requests, UpstreamClient
 from exporter.upstreams.platform import Platform
 
 LEAST_SECONDS = 10.0
-"""What a poll may take at least where a test does not say: a short interval's share is less than a busy machine needs."""
+"""What a poll may take at least where a test does not say: less would be too short for a busy machine."""
 
 
 class Polled:
