@@ -33,9 +33,7 @@ LABEL org.opencontainers.image.title="stream-exporter" \
 COPY --from=build /app /app
 # What a volume mounted there inherits: its owner.
 COPY --from=build --chown=65532:65532 /state /var/lib/stream-exporter
-# Two heaps for all threads, not one each: memory stays where it is over weeks.
-ENV MALLOC_ARENA_MAX=2 \
-    PYTHONPATH=/app \
+ENV PYTHONPATH=/app \
     PYTHONSAFEPATH=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

@@ -71,7 +71,7 @@ bench: $(READY) ## performance figures beside other programs' in about ten minut
 	@$(BIN)/python -m bench $(ARGS)
 
 soak: $(READY) ## the long run, its figures once a minute: SOAK_SECONDS, SOAK_STREAMS, SOAK_FAULTS=1, SOAK_SEED
-	@MALLOC_ARENA_MAX=2 $(BIN)/python -m pytest -m soak -s $(ARGS)
+	@$(BIN)/python -m pytest -m soak -s $(ARGS)
 
 lock: $(READY) ## the pins with hashes of what the image installs and is built with
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[release]'

@@ -13,6 +13,7 @@ import msgspec
 from bench.fleet import Streams, load_patterns, trackers
 from bench.measuring import Figures, cpu_of, peak_bytes
 from exporter.exposition import Exposition
+from exporter.heap import keep_what_is_freed
 from exporter.instruments import Instruments
 from exporter.model import UpstreamSnapshot, UpstreamView
 from exporter.polling.tracker import Tracker
@@ -26,6 +27,7 @@ def main(streams: int, patterns: str, repetitions: int) -> Figures:
 
     Scrapes are plain and gzip. Taking in is what makes states, health and histograms of values; the others don't.
     """
+    keep_what_is_freed()
     fleet = Streams(streams, load_patterns(patterns))
     upstreams = [
         Upstream(view, tracker) for view, tracker in zip(fleet.patterns, trackers(fleet.patterns), strict=True)

@@ -23,6 +23,7 @@ from exporter.simulator.app import make_app
 from exporter.simulator.fleet import Fleet
 from exporter.upstreams.livepeer import readings as livepeer
 from exporter.upstreams.storm import streams as storm
+from exporter.upstreams.wave import sessions as wave
 
 PATTERNS = 240
 """So many different streams are asked of the simulator; the others are these with other names and numbers."""
@@ -31,7 +32,7 @@ _NUMBERS = tuple(
     for name, kind in StreamSample.__annotations__.items()
     if kind in ("float | None", "int | None") and not name.endswith(("pixels", "timestamp_seconds"))
 )
-_SAMPLES: Mapping[str, type[StreamSample]] = {"livepeer": livepeer.Sample, "storm": storm.Sample, "wave": StreamSample}
+_SAMPLES: Mapping[str, type[StreamSample]] = {"livepeer": livepeer.Sample, "storm": storm.Sample, "wave": wave.Sample}
 """The kind of sample that each platform makes."""
 _MAPPINGS = ("health_conditions", "multistream_targets", "ice_candidates")
 

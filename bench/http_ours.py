@@ -12,6 +12,7 @@ from bench.exposition_ours import POLLED_AT, Upstream, poll_all
 from bench.fleet import Streams, load_patterns, trackers
 from bench.serving import served
 from exporter.exposition import Exposition
+from exporter.heap import keep_what_is_freed
 from exporter.instruments import Instruments
 from exporter.model import UpstreamView
 from exporter.web.scrapes import Scrapes
@@ -20,6 +21,7 @@ from exporter.web.scrapes import Scrapes
 @asynccontextmanager
 async def serving(streams: int, patterns: str) -> AsyncIterator[tuple[int, dict[str, Callable[[], Any]]]]:
     """Commands: ``update``."""
+    keep_what_is_freed()
     fleet = Streams(streams, load_patterns(patterns))
     upstreams = [Upstream(*pair) for pair in zip(fleet.patterns, trackers(fleet.patterns), strict=True)]
     views: tuple[UpstreamView, ...] = ()

@@ -13,19 +13,16 @@ from bench.serving import get, running
 
 SIZES = (10_000, 50_000, 100_000)
 POLLS = 2
-UNIT = Path(__file__).parents[1] / "deploy/systemd/stream-exporter.service"
 
 
 def main(sizes: Sequence[int] = SIZES) -> None:
     """Print resident memory, its peak, and the growth for each stream."""
     print("## Memory: Storm's streams from lists, after three polls and two scrapes with gzip\n")
-    environment = _delivered()
-    print("With", ", ".join(f"`{name}={value}`" for name, value in environment.items()), "as image and unit have it\n")
     program = nginx.find()
     if program is None:
         print("nginx is missing: make tools\n")
         return
-    found = {streams: _measured(program, streams, environment) for streams in (1, *sizes)}
+    found = {streams: _measured(program, streams) for streams in (1, *sizes)}
     least = found[1]["resident"]
     rows = []
     for streams, figures in found.items():
@@ -42,16 +39,10 @@ def main(sizes: Sequence[int] = SIZES) -> None:
     table(("streams", "samples each", "resident MB", "peak MB", "growth per stream kB"), rows)
 
 
-def _delivered() -> dict[str, str]:
-    """The environment that the systemd unit gives to the exporter; the image's has it, too."""
-    lines = UNIT.read_text().splitlines()
-    return dict(line.removeprefix("Environment=").split("=", 1) for line in lines if line.startswith("Environment="))
-
-
-def _measured(program: Path, streams: int, environment: dict[str, str]) -> Figures:
+def _measured(program: Path, streams: int) -> Figures:
     with tempfile.TemporaryDirectory() as directory, nginx.serving(program, Path(directory), streams) as (url, _):
         file = write(directory, listed(url, 1, interval="120s", timeout="110s"))
-        with running("watched_exporter", environment=environment, file=file) as server:
+        with running("watched_exporter", file=file) as server:
             wait_for(server, streams)
             for _ in range(POLLS):
                 server.ask("poll")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,11 +32,10 @@ class Server:
 
 
 @contextmanager
-def running(module: str, *, environment: Mapping[str, str] | None = None, **arguments: Any) -> Iterator[Server]:
-    """``bench.<module>.serving(**arguments)`` in a new process; ``environment``: variables that it has besides ours."""
+def running(module: str, **arguments: Any) -> Iterator[Server]:
+    """``bench.<module>.serving(**arguments)`` in a new process."""
     command = [sys.executable, "-m", "bench.server", module, json.dumps(arguments)]
-    variables = {**os.environ, **(environment or {})}
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             yield Server(process, int(process.stdout.readline()))

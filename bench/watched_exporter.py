@@ -12,6 +12,7 @@ from typing import Any
 from bench.serving import served
 from exporter.collecting import spare_what_stays
 from exporter.config.loading import load
+from exporter.heap import keep_giving_back, keep_what_is_freed
 from exporter.log import configure
 from exporter.polling.coordinator import Coordinator
 from exporter.service import Service
@@ -25,6 +26,7 @@ async def serving(file: str, watch: bool = False) -> AsyncIterator[tuple[int, di
     """Commands: see below; ``stalls`` says something with ``watch`` only, which costs a little."""
     # what it says would stand between the answers
     configure("error", "logfmt")
+    keep_what_is_freed()
     late: list[float] = []
     _note_lateness(late)
     service = Service(load(Path(file), {}), load=lambda: load(Path(file), {}))
@@ -46,6 +48,7 @@ async def serving(file: str, watch: bool = False) -> AsyncIterator[tuple[int, di
     async with served(make_app(service, options=WebOptions())) as port:
         await service.start()
         spare_what_stays()
+        giving_back = asyncio.create_task(keep_giving_back(service.clock))
         yield (
             port,
             {
@@ -60,6 +63,7 @@ async def serving(file: str, watch: bool = False) -> AsyncIterator[tuple[int, di
                 "stalls": stalls.figures,
             },
         )
+        giving_back.cancel()
         await service.stop()
 
 

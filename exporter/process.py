@@ -18,7 +18,7 @@ from aiohttp import web
 from exporter import __version__
 from exporter.collecting import spare_what_stays
 from exporter.config.loading import ConfigError
-from exporter.heap import keep_giving_back
+from exporter.heap import keep_giving_back, keep_what_is_freed
 from exporter.service import Service
 from exporter.tracebacks import describe
 from exporter.web.accepting import tell_once_in_a_while
@@ -46,6 +46,7 @@ async def serve(
     ssl_context: ssl.SSLContext | None = None,
 ) -> None:
     """Serve and poll until SIGTERM or SIGINT, reload on SIGHUP; running scrapes are finished before it returns."""
+    keep_what_is_freed()
     stopping = asyncio.Event()
     reloads: set[asyncio.Task[None]] = set()
     loop = asyncio.get_running_loop()

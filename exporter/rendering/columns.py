@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, compress, repeat
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from operator import is_not
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from exporter.catalogue.family import Number
 from exporter.rendering.labels import closed, opened
@@ -16,6 +17,12 @@ V = TypeVar("V")
 
 Rows = bytes | None
 """1 for each row that has something to say, 0 for the others; None: all have."""
+
+
+_GAP: Final = ABSENT[:1]
+"""A letter is found in less time than the word."""
+_FEW: Final = 8
+"""Where one of the first rows is missing, the column is not tried as a whole."""
 
 
 class RowLabels:
@@ -82,18 +89,18 @@ class Numbers(NamedTuple):
     @classmethod
     def of(cls, column: Sequence[Number | None]) -> Numbers | None:
         """The numbers of the rows; None where no row has any."""
-        text = number_text(column) if column else ABSENT
-        # a letter is found in less time than the word
-        gaps = text.count(ABSENT[:1])
-        if not gaps:
-            return cls(text, None)
-        if gaps >= len(column):
+        if column and None not in column[:_FEW]:
+            text = number_text(column)
+            if _GAP not in text:
+                return cls(text, None)
+        rows = bytes(map(is_not, column, repeat(None)))
+        if 1 not in rows:
             return None
-        rows = bytes([value is not None for value in column])
-        if rows.count(0) < gaps:
-            # some of what is there is not finite
-            return cls.of([None if value is None or number(value) is None else value for value in column])
-        return cls((b"," + text).replace(b"," + ABSENT, b"")[1:], rows)
+        text = number_text(list(compress(column, rows)))
+        if _GAP not in text:
+            return cls(text, rows)
+        # some of what is there is not finite
+        return cls.of([None if value is None or number(value) is None else value for value in column])
 
     def lines(self, name: str, labels: RowLabels) -> Lines:
         """A line for each number."""
@@ -137,15 +144,26 @@ class EntryTexts(NamedTuple):
 class Entries(NamedTuple):
     """Any number of lines for each row."""
 
-    texts: Sequence[EntryTexts]
+    source: Texts[EntryTexts]
+    """What the rest is made of."""
     rows: Rows
+    texts: Sequence[bytes]
+    counts: Sequence[int]
+    """How many of the texts each of these rows has."""
+    duplicates: int
+
+    @classmethod
+    def of(cls, source: Texts[EntryTexts], rows: Rows, before: Column | None) -> Entries:
+        """The lines of these rows; those of ``before`` where it is made of the same."""
+        if isinstance(before, Entries) and before.source is source and before.rows == rows:
+            return before
+        texts, duplicates = zip(*source.texts, strict=True)
+        return cls(source, rows, list(chain.from_iterable(texts)), list(map(len, texts)), sum(duplicates))
 
     def lines(self, name: str, labels: RowLabels) -> Lines:
         """A line for each text."""
-        texts, duplicates = zip(*self.texts, strict=True)
-        ahead = chain.from_iterable(map(repeat, chosen(labels.opened, self.rows), map(len, texts)))
-        lines = joined(name, list(ahead), list(chain.from_iterable(texts)))
-        return lines._replace(duplicates=sum(duplicates))
+        ahead = chain.from_iterable(map(repeat, chosen(labels.opened, self.rows), self.counts))
+        return joined(name, list(ahead), self.texts)._replace(duplicates=self.duplicates)
 
 
 def _rows(columns: Sequence[Sequence[Any]]) -> Sequence[Any]:

@@ -5,7 +5,7 @@ None of the states is kept, and text that stays the same is taken over from what
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from itertools import compress
 from operator import attrgetter
@@ -91,8 +91,7 @@ class Slice:
         """The platforms and upstreams of the streams."""
         self.words: dict[str, Texts[Any]] = {}
         """The texts of labels that families have of their own."""
-        known = before.words if before else {}
-        columns_ = ((family.name, self._column(family, found, known)) for family in read.families)
+        columns_ = ((family.name, self._column(family, found, before)) for family in read.families)
         self.columns: dict[str, Column] = {name: column for name, column in columns_ if column is not None}
         """What each family says, by its name."""
         metrics = found[_METRICS] if read.has_metrics else ()
@@ -106,7 +105,7 @@ class Slice:
         column = self.columns.get(family.name)
         return NONE if column is None else column.lines(family.name, labels)
 
-    def _column(self, family: StreamFamily, found: Columns, before: Mapping[str, Texts[Any]]) -> Column | None:
+    def _column(self, family: StreamFamily, found: Columns, before: Slice | None) -> Column | None:
         if family.path:
             return Numbers.of(found[family.path])
         if family.length_of:
@@ -116,14 +115,14 @@ class Slice:
         if 1 not in having:
             return None
         rows: Rows = having if 0 in having else None
-        known = before.get(family.name, _KNOWN)
+        known = before.words.get(family.name, _KNOWN) if before else _KNOWN
         if family.words:
             labels = [chosen(found[path], rows) for path in family.words]
             said = partial(_said, family.labels[len(STREAM_LABELS) :])
             words = self.words[family.name] = known.of(labels, said)
             return Words(words.texts, rows)
         texts = self.words[family.name] = known.of([chosen(there, rows)], partial(_entry_texts, family))
-        return Entries(texts.texts, rows)
+        return Entries.of(texts, rows, before.columns.get(family.name) if before else None)
 
 
 def _first_of_each(labels: Sequence[bytes], seen: set[bytes]) -> bytes:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import pytest
 
 from exporter.model import StreamSample
-from exporter.rendering import fields
 from exporter.rendering.fields import columns
 from exporter.upstreams.samples import sample_with
 
@@ -15,12 +14,6 @@ Slim = sample_with({"viewers"})
 SLIM = [Slim(id="a", viewers=1), Slim(id="b"), Slim(id="c", viewers=3)]
 WHOLE = StreamSample(id="d", viewers=4, name="main", jitter_seconds=0.5)
 NAMES = ("id", "viewers", "name", "jitter_seconds", "health_conditions")
-
-
-@pytest.fixture(autouse=True)
-def few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two rows are read before the next."""
-    monkeypatch.setattr(fields, "ROWS_AT_ONCE", 2)
 
 
 @pytest.mark.parametrize(

@@ -1,26 +1,46 @@
+"""What the C library does with freed memory, by the system's own figures."""
+
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import os
 import resource
 import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from exporter.heap import GIVEN_BACK_EVERY_SECONDS, keep_giving_back, trimmer
+from exporter.heap import GIVEN_BACK_EVERY_SECONDS, keep_giving_back, keep_what_is_freed
 from tests.fakes import FakeClock
 from tests.processes import Exporter
 
 BLOCK_BYTES = 32 * 1024
 """Too large for Python's own heap, too small to be a mapping of its own."""
+BLOCKS = 2000
 CONFIGURATION = '{"upstreams": [{"name": "origin", "platform": "node_media_server", "url": "http://127.0.0.1:9"}]}'
+FREEING = f"""
+from exporter.heap import keep_what_is_freed
+from tests.process.test_heap import holes, resident_bytes
+keep_what_is_freed()
+resident = resident_bytes()
+holes(keep_every={BLOCKS})
+print(resident_bytes() - resident)
+"""
 TELLING = """
 import itertools, sys
 from exporter import cli, heap
 counter = itertools.count(1)
+library = type("Library", (), {})()
+library.mallopt = lambda option, value: 1
+library.malloc_trim = lambda pad: print("given back", next(counter))
 heap.GIVEN_BACK_EVERY_SECONDS = 0.1
-heap.trimmer = lambda: lambda pad: print("given back", next(counter))
+heap._glibc = lambda: library
 sys.exit(cli.main())
 """
 
@@ -29,10 +49,10 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def holes(bytes_: int) -> list[bytearray]:
-    """What stays between the holes that so many freed bytes leave."""
-    blocks = [bytearray(b"x" * BLOCK_BYTES) for _ in range(bytes_ // BLOCK_BYTES)]
-    return blocks[::16]
+def holes(*, keep_every: int) -> list[bytearray]:
+    """What stays of 64 MB, and leaves holes between."""
+    blocks = [bytearray(b"x" * BLOCK_BYTES) for _ in range(BLOCKS)]
+    return blocks[::keep_every]
 
 
 class OneMinute(FakeClock):
@@ -46,7 +66,7 @@ class OneMinute(FakeClock):
 
 async def test_what_is_freed_between_what_stays_goes_back_to_the_system() -> None:
     clock = OneMinute()
-    stays = holes(64_000_000)
+    stays = holes(keep_every=16)
     before = resident_bytes()
     with pytest.raises(asyncio.CancelledError):
         await keep_giving_back(clock)
@@ -55,13 +75,26 @@ async def test_what_is_freed_between_what_stays_goes_back_to_the_system() -> Non
     assert all(block[0] == block[-1] == ord("x") for block in stays)
 
 
-@pytest.mark.parametrize("error", [OSError, TypeError, AttributeError])
-async def test_another_c_library_has_nothing_to_call(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: object) -> None:
+@pytest.mark.parametrize(("variables", "is_kept"), [({}, True), ({"MALLOC_TRIM_THRESHOLD_": "131072"}, False)])
+def test_until_then_it_is_there_for_the_next_scrape_unless_the_environment_says_otherwise(
+    variables: dict[str, str], is_kept: bool
+) -> None:
+    others = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    done = subprocess.run([sys.executable, "-c", FREEING], env=others | variables, stdout=subprocess.PIPE, check=True)
+    assert (int(done.stdout) > 40_000_000) is is_kept
+
+
+def refuse(error: type[Exception]) -> Callable[[Any], Any]:
+    def load(_: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(ctypes, "CDLL", refuse)
-    assert trimmer() is None
+    return load
+
+
+@pytest.mark.parametrize("load", [refuse(OSError), refuse(TypeError), lambda _: SimpleNamespace()])
+async def test_another_c_library_manages_by_itself(load: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    keep_what_is_freed()
     clock = FakeClock()
     await keep_giving_back(clock)
     assert clock.slept == []

@@ -23,7 +23,7 @@ from exporter.upstreams.records import Fields, Record
 from exporter.upstreams.wave import PLATFORM
 from exporter.upstreams.wave.aliases import MEASURED, QUALITY
 from exporter.upstreams.wave.budget import Pace, Turns
-from exporter.upstreams.wave.sessions import read_session
+from exporter.upstreams.wave.sessions import Sample, read_session
 from exporter.upstreams.wave.settings import WaveSettings
 from tests.fakes import FakeClock
 from tests.upstreams.polled import Polled, polled
@@ -65,7 +65,7 @@ def measured(**metrics: Any) -> StreamSample:
     return read({"metrics": metrics})[0]
 
 
-DOCUMENTED = StreamSample(
+DOCUMENTED = Sample(
     id=ID,
     session=ID,
     kind="session",
@@ -113,14 +113,14 @@ async def test_a_session_that_is_not_there_is_idle_and_no_failure(api: ScriptedA
     api.on(SESSION, fixture("wave/session-not-found.json"), status=404)
     async with wave(api) as upstream:
         snapshot = await upstream.poll()
-    assert snapshot.streams == (StreamSample(id=ID, session=ID, kind="session", status=Status.IDLE, live=False),)
+    assert snapshot.streams == (Sample(id=ID, session=ID, kind="session", status=Status.IDLE, live=False),)
     assert snapshot.failures == {}
 
 
 def test_the_least_that_a_session_says() -> None:
     fields = Fields()
     sample = read_session(Record(fixture("wave/session-minimal.json"), fields), "sess_5678", fields, numbers=True)
-    assert sample == StreamSample(
+    assert sample == Sample(
         id="sess_5678", session="sess_5678", kind="session", protocol="srt", status=Status.IDLE, live=False
     )
     assert fields.dropped == {}

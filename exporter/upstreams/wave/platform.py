@@ -17,7 +17,7 @@ from exporter.upstreams.wave.budget import Pace, Spending, Turns
 from exporter.upstreams.wave.candidates import CandidateBook
 from exporter.upstreams.wave.extra import was_not_sent
 from exporter.upstreams.wave.extras import Extras, requests_per_minute
-from exporter.upstreams.wave.sessions import ask_session
+from exporter.upstreams.wave.sessions import FEEDS, ask_session
 from exporter.upstreams.wave.sessions_file import SessionsFile, WaveSession
 from exporter.upstreams.wave.settings import WaveSettings
 
@@ -33,17 +33,7 @@ class WavePlatform(Platform[WaveSettings]):
     name: ClassVar[str] = "wave"
     settings_class = WaveSettings
     requests_per_minute_limit: ClassVar[int | None] = REQUESTS_PER_MINUTE_FREE_TIER
-    feeds: ClassVar[frozenset[str]] = frozenset(
-        {
-            "protocol", "session", "kind", "video_codec", "audio_codec", "resolution",
-            "status", "live", "start_timestamp_seconds", "end_timestamp_seconds",
-            "ingest_bitrate_bytes_per_second", "egress_bitrate_bytes_per_second", "max_bitrate_bytes_per_second",
-            "ingest_bytes", "egress_bytes", "viewers", "viewers_peak",
-            "latency_seconds", "target_latency_seconds", "round_trip_time_seconds", "jitter_seconds",
-            "packet_loss_ratio", "frames_per_second", "width_pixels", "height_pixels", "dropped_frames", "frames",
-            "ice_candidates", "ice_gathering_complete", "platform_metrics", "analytics",
-        }
-    )  # fmt: skip
+    feeds: ClassVar[frozenset[str]] = FEEDS
 
     def __init__(self, settings: WaveSettings, client: UpstreamClient, clock: Clock, portion: Portion = WHOLE) -> None:
         super().__init__(settings, client, clock, portion)
@@ -70,7 +60,7 @@ class WavePlatform(Platform[WaveSettings]):
             return UpstreamSnapshot(elsewhere=True)
         outcomes = await self._ask(requests, wanted, fields)
         errors = {id_: outcome for id_, outcome in outcomes.items() if isinstance(outcome, UpstreamError)}
-        samples = [outcome for outcome in outcomes.values() if isinstance(outcome, StreamSample)]
+        samples = [outcome for outcome in outcomes.values() if not isinstance(outcome, UpstreamError)]
         unsent = {id_ for id_, error in errors.items() if was_not_sent(error)}
         self._turns.missed(unsent)
         self._check(wanted, samples, errors)

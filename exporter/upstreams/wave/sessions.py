@@ -11,10 +11,24 @@ from exporter.model import Reason, Status, StreamSample
 from exporter.upstreams.client import Requests
 from exporter.upstreams.errors import UpstreamError
 from exporter.upstreams.records import Fields, Record
+from exporter.upstreams.samples import sample_with
 from exporter.upstreams.wave.measurements import read_measurements
 
 SESSION = "GET /streaming/sessions/{id}"
 _STATUSES = {"idle": Status.IDLE, "live": Status.LIVE, "paused": Status.PAUSED, "ended": Status.ENDED}
+FEEDS = frozenset(
+    {
+        "protocol", "session", "kind", "video_codec", "audio_codec", "resolution",
+        "status", "live", "start_timestamp_seconds", "end_timestamp_seconds",
+        "ingest_bitrate_bytes_per_second", "egress_bitrate_bytes_per_second", "max_bitrate_bytes_per_second",
+        "ingest_bytes", "egress_bytes", "viewers", "viewers_peak",
+        "latency_seconds", "target_latency_seconds", "round_trip_time_seconds", "jitter_seconds",
+        "packet_loss_ratio", "frames_per_second", "width_pixels", "height_pixels", "dropped_frames", "frames",
+        "ice_candidates", "ice_gathering_complete", "platform_metrics", "analytics",
+    }
+)  # fmt: skip
+"""What the platform can fill: fields of ``StreamSample``, and what is asked for besides."""
+Sample = sample_with(FEEDS)
 _LASTING = frozenset(
     {"dropped_frames", "frames", "ingest_bytes", "egress_bytes", "video_codec", "audio_codec", "resolution",
      "target_latency_seconds", "max_bitrate_bytes_per_second"}
@@ -28,7 +42,7 @@ async def ask_session(requests: Requests, session_id: str, fields: Fields, *, nu
         answer = await requests.get(SESSION, id=session_id)
     except UpstreamError as error:
         if error.reason is Reason.NOT_FOUND:
-            return StreamSample(id=session_id, session=session_id, kind="session", status=Status.IDLE, live=False)
+            return Sample(id=session_id, session=session_id, kind="session", status=Status.IDLE, live=False)
         raise
     return read_session(Record.of(answer.data, fields), session_id, fields, numbers=numbers)
 
@@ -40,7 +54,7 @@ def read_session(record: Record, session_id: str, fields: Fields, *, numbers: bo
     status = _STATUSES.get(record.text("status").lower(), Status.UNKNOWN)
     live = None if status is Status.UNKNOWN else status is Status.LIVE
     start = record.time_iso("startedAt")
-    sample = StreamSample(
+    sample = Sample(
         id=session_id,
         session=session_id,
         kind="session",
