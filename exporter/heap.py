@@ -29,8 +29,8 @@ _OPTIONS: Final = (
     _Option(-1, 1 << 30, "MALLOC_TRIM_THRESHOLD_"),
     # the most there may be: larger blocks are a mapping of their own
     _Option(-3, 32 << 20, "MALLOC_MMAP_THRESHOLD_"),
-    # a heap for each thread that writes scrapes would hold what one of them needs as many times
-    _Option(-8, 2, "MALLOC_ARENA_MAX"),
+    # with a heap for each thread that writes scrapes, each of them would hold what one scrape needs
+    _Option(-8, 1, "MALLOC_ARENA_MAX"),
 )
 
 
