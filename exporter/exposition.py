@@ -129,7 +129,7 @@ def render_upstreams(rendering: Rendering, views: Sequence[UpstreamView], texts:
 def render_streams(rendering: Rendering, views: Sequence[UpstreamView], texts: LabelTexts) -> None:
     """The families of the streams, their sampled histograms, and what platforms export of their own."""
     blocks = texts.streams.of(views)
-    slices = [(part, RowLabels(part.closed, part.opened)) for block in blocks for part in block.slices]
+    slices = [(part, RowLabels(part.closed)) for block in blocks for part in block.slices]
     rendering.duplicates += sum(part.duplicates for part, _ in slices)
     families = _fed(tuple(block.reading for block in blocks))
     for start in range(0, len(families), FAMILIES_AT_ONCE):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from itertools import chain, compress, repeat
 from operator import is_not
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
@@ -28,19 +29,15 @@ _FEW: Final = 8
 class RowLabels:
     """The label texts of the rows, for one answer."""
 
-    def __init__(self, closed: Sequence[bytes], opened_: Sequence[bytes] | None = None) -> None:
-        """``opened_``: where they are made already."""
+    def __init__(self, closed: Sequence[bytes]) -> None:
         self.closed = closed
         """With their end: what follows is the number."""
-        self._opened = opened_
         self._chosen: dict[Rows, Sequence[bytes]] = {None: closed}
 
-    @property
+    @cached_property
     def opened(self) -> Sequence[bytes]:
         """With a comma, for more labels to follow."""
-        if self._opened is None:
-            self._opened = list(map(opened, self.closed))
-        return self._opened
+        return list(map(opened, self.closed))
 
     def closed_of(self, rows: Rows) -> Sequence[bytes]:
         """Those of these rows, found once: many families have the same ones."""

@@ -28,7 +28,7 @@ from exporter.rendering.columns import (
     chosen,
 )
 from exporter.rendering.fields import columns
-from exporter.rendering.labels import closed, opened
+from exporter.rendering.labels import closed
 from exporter.rendering.lines import NONE, Lines
 
 _SAMPLE: Final = "sample."
@@ -82,11 +82,10 @@ class Slice:
             self.duplicates = wanted.count(0)
             self.closed, found = chosen(self.closed, wanted), read.columns(chosen(states, wanted))
         seen |= labels
-        is_same = before is not None and before.closed is self.closed
-        self.opened: Sequence[bytes] = before.opened if before and is_same else list(map(opened, self.closed))
-        """The labels as they go on where a family has labels of its own."""
         self.owners: frozenset[tuple[str, str]] = (
-            before.owners if before and is_same else frozenset(map(_OWNER, self.identities.columns[0]))
+            before.owners
+            if before and before.identities is self.identities
+            else frozenset(map(_OWNER, self.identities.columns[0]))
         )
         """The platforms and upstreams of the streams."""
         self.words: dict[str, Texts[Any]] = {}
