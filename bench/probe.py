@@ -1,8 +1,8 @@
 """Part ``probe``: ``/probe`` of one stream, beside a handler that makes a fresh CollectorRegistry for each.
 
 16 connections ask side by side, each for an upstream of its own: probes of one upstream at the same time would share a
-poll, so each of ours is a request to nginx, as each of theirs is. One of theirs has fifteen metrics; another has those
-of ours, which has some of the upstream too, by the same names, labels and help texts.
+poll, so each of ours is a request to nginx, as each of theirs is. Fifteen metrics on all sides: some of ours are of the
+upstream, the others of the stream; one of theirs has the same names, labels and help texts, another has shorter ones.
 """
 
 from __future__ import annotations
@@ -24,7 +24,20 @@ ROUNDS = 3
 CONNECTIONS = 16
 PROBES = 60
 """Of each connection."""
-OURS, FRESH, SAME, BARE = "stream-exporter", "aiohttp, fresh registry", "… of the same metrics", "aiohttp, no metrics"
+OURS, SAME, FRESH, BARE = (
+    "stream-exporter",
+    "aiohttp, fresh registry of the same metrics",
+    "… of others that are shorter",
+    "aiohttp, no metrics",
+)
+LEFT_OUT = [
+    "stream_start_timestamp_seconds",
+    "stream_egress_*",
+    "stream_system_clients",
+    "stream_recording",
+    "stream_publish_allowed",
+]
+"""What makes 15 metrics out of 21."""
 
 
 def main(rounds: int = ROUNDS) -> None:
@@ -35,7 +48,7 @@ def main(rounds: int = ROUNDS) -> None:
         print("nginx is missing: make tools\n")
         return
     with tempfile.TemporaryDirectory() as directory, nginx.serving(program, Path(directory), 1) as (url, _):
-        file = write(directory, single(url, CONNECTIONS, 1, interval="90s"))
+        file = write(directory, single(url, CONNECTIONS, 1, interval="90s", exclude_families=LEFT_OUT))
 
         def ours() -> Figures:
             with running("watched_exporter", file=file) as server:
@@ -53,8 +66,8 @@ def main(rounds: int = ROUNDS) -> None:
             same = _metrics(_text(server, paths[0]))
         cases: dict[str, Callable[[], Figures]] = {
             OURS: ours,
-            FRESH: lambda: theirs(FIFTEEN),
             SAME: lambda: theirs(same),
+            FRESH: lambda: theirs(FIFTEEN),
             BARE: lambda: theirs([]),
         }
         found = [{name: run() for name, run in cases.items()} for _ in range(rounds)]
@@ -64,8 +77,8 @@ def main(rounds: int = ROUNDS) -> None:
         ((name, f"{f['cpu'] * 1e6:.0f}", f"{f['bytes']:.0f}", f"{f['samples']:.0f}") for name, f in middle.items()),
     )
     table(
-        ("times less CPU than", FRESH, SAME),
-        [(name, ratio(found, "cpu", name, FRESH), ratio(found, "cpu", name, SAME)) for name in (OURS, BARE)],
+        ("times less CPU than", SAME, FRESH),
+        [(name, ratio(found, "cpu", name, SAME), ratio(found, "cpu", name, FRESH)) for name in (OURS, BARE)],
     )
 
 

@@ -57,4 +57,4 @@ async def keep_giving_back(clock: Clock) -> None:
     library = _glibc()
     while library is not None:
         await clock.sleep(GIVEN_BACK_EVERY_SECONDS)
-        await asyncio.to_thread(library.malloc_trim, 0)
+        await asyncio.to_thread(library.malloc_trim, ctypes.c_size_t(0))
