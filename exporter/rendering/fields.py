@@ -13,10 +13,12 @@ from msgspec.structs import astuple
 
 
 def columns(items: Sequence[Struct], names: Collection[str]) -> dict[str, Sequence[Any]]:
-    """What stands in each of these fields, which may be attributes of a struct's class instead; ``items``: one or more.
+    """What stands in each of these fields, which may be attributes of a struct's class instead.
 
     Most are of one kind and read whole, which takes a third of the time of field by field.
     """
+    if not items:
+        return dict.fromkeys(names, ())
     kinds = Counter(map(type, items))
     kind = cast("type[Struct]", max(kinds, key=kinds.__getitem__))
     fields = kind.__struct_fields__

@@ -18,8 +18,8 @@ NAMES = ("id", "viewers", "name", "jitter_seconds", "health_conditions")
 
 @pytest.mark.parametrize(
     "samples",
-    [SLIM, [WHOLE], [*SLIM, WHOLE], [WHOLE, WHOLE, SLIM[0]], [SLIM[0], WHOLE]],
-    ids=["of one kind", "a single one", "most have few fields", "most have all fields", "as many of each"],
+    [SLIM, [], [WHOLE], [*SLIM, WHOLE], [WHOLE, WHOLE, SLIM[0]], [SLIM[0], WHOLE]],
+    ids=["of one kind", "none", "a single one", "most have few fields", "most have all fields", "as many of each"],
 )
 def test_columns_hold_what_the_attributes_say(samples: Sequence[StreamSample]) -> None:
     found = columns(samples, NAMES)

@@ -101,6 +101,14 @@ def test_a_series_that_stands_in_two_upstreams_is_rendered_once() -> None:
     assert rendering.duplicates == reference.duplicates == 2
 
 
+@pytest.mark.parametrize("names", [["a", "b", "c", "a"], ["a", "b", "c", "c", "b", "a", "d"], ["a"] * 7])
+def test_a_slice_of_which_nothing_is_left_is_nothing(names: list[str]) -> None:
+    views = (of("one", *names, health_conditions={"bitrate": True}, viewers=3),)
+    rendering, reference = rendered(*views), plain(views)
+    assert rendering.text.decode() == reference.text
+    assert rendering.duplicates == reference.duplicates > 0
+
+
 def test_an_upstream_that_is_published_is_prepared_before_it_is_asked_for() -> None:
     large, little = of("one", "a", "b", "c"), of("two", "a")
     exposition = Exposition(lambda: (large, little), Instruments())
