@@ -69,6 +69,7 @@ class Coordinator:
         self._labels = {"platform": settings.platform, "upstream": settings.name}
         self.polled = asyncio.Event()
         """Set once a poll has been completed, well or badly."""
+        self._feeds = platform.feeds | DEPARTURE_FEEDS
         self._excluded = excluded(settings.exclude_families)
         self._busy = False
         self._elsewhere = False
@@ -95,15 +96,17 @@ class Coordinator:
     async def poll(self, timeout: float | None = None) -> None:
         """One poll, from request to published view; never raises but when cancelled.
 
-        ``timeout``: seconds that it may take, instead of those of the settings.
+        ``timeout``: seconds that its requests may take, instead of those of the settings. Who gives it has a deadline
+        of their own for the whole.
         """
+        cut_off_after = self.settings.timeout + DEADLINE_SLACK_SECONDS if timeout is None else None
         timeout = self.settings.timeout if timeout is None else timeout
         requests = self.client.requests(timeout)
         began = self._clock.monotonic()
         self._last_poll = self._clock.now()
         self._busy = True
         try:
-            snapshot = await self._ask(requests, timeout)
+            snapshot = await self._ask(requests, timeout, cut_off_after)
         except UpstreamError as error:
             self._note_whose(elsewhere=False)
             self._instruments.poll_finished(
@@ -136,9 +139,9 @@ class Coordinator:
 
     # -- one poll --------------------------------------------------------------------------------------------------
 
-    async def _ask(self, requests: Requests, timeout: float) -> UpstreamSnapshot:
+    async def _ask(self, requests: Requests, timeout: float, cut_off_after: float | None) -> UpstreamSnapshot:
         try:
-            async with asyncio.timeout(timeout + DEADLINE_SLACK_SECONDS):
+            async with asyncio.timeout(cut_off_after):
                 snapshot = await self.platform.poll(requests)
         except UpstreamError:
             raise
@@ -243,7 +246,7 @@ class Coordinator:
                 upstream=self.settings.name,
                 host=self.settings.host,
                 health_score=self.platform.health_score,
-                feeds=self.platform.feeds | DEPARTURE_FEEDS,
+                feeds=self._feeds,
                 version=self._version,
                 up=self._up,
                 streams=self.tracker.states(),

@@ -13,7 +13,7 @@ from isal import igzip
 from exporter.model import UpstreamView
 from exporter.rendering.packing import LEVEL
 from exporter.web.negotiation import accepts_gzip
-from exporter.web.sending import hand_over
+from exporter.web.sending import AT_ONCE_BYTES, hand_over
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 """Sent whatever is asked for: every Prometheus reads it, and version 3 fails a scrape without it."""
@@ -21,8 +21,6 @@ PARTS: Final = ("exporter", "upstreams", "streams")
 """What ``collect[]`` may name."""
 
 _CHUNK_BYTES = 1 << 20
-_SMALL_BYTES = 1 << 15
-"""Goes to the kernel together with its headers, in one call."""
 _WORKERS = 2
 
 Parts = frozenset[str]
@@ -113,7 +111,7 @@ async def send(request: web.Request, body: Body, *, compressed: bool) -> web.Str
     headers = {hdrs.CONTENT_TYPE: CONTENT_TYPE, hdrs.VARY: hdrs.ACCEPT_ENCODING, hdrs.CONTENT_LENGTH: str(size)}
     if compressed:
         headers[hdrs.CONTENT_ENCODING] = "gzip"
-    if size <= _SMALL_BYTES:
+    if size <= AT_ONCE_BYTES:
         return web.Response(body=b"".join(body), headers=headers)
     response = web.StreamResponse(headers=headers)
     await hand_over(request, response, () if request.method == hdrs.METH_HEAD else _chunks(body))

@@ -13,6 +13,8 @@ log = structlog.get_logger()
 
 SEND_WITHIN_SECONDS: Final = 60.0
 """What has not been taken by then is not taken any more: no scrape lasts so long."""
+AT_ONCE_BYTES: Final = 1 << 15
+"""A body that goes to the kernel together with its headers; a transport keeps twice as much before anybody waits."""
 
 
 async def hand_over(
@@ -24,7 +26,7 @@ async def hand_over(
     error of ours. In both cases the response counts as sent.
     """
     try:
-        async with asyncio.timeout(SEND_WITHIN_SECONDS):
+        async with asyncio.timeout(None if _is_taken_at_once(request, response) else SEND_WITHIN_SECONDS):
             await response.prepare(request)
             for chunk in chunks:
                 await response.write(chunk)
@@ -35,3 +37,11 @@ async def hand_over(
         log.debug("answer not taken", path=request.path, error=type(error).__name__)
         if request.transport is not None:
             request.transport.abort()
+
+
+def _is_taken_at_once(request: web.Request, response: web.StreamResponse) -> bool:
+    """Whether nothing can make the answer wait: all before it was taken, and what is left of it the transport keeps."""
+    if not isinstance(response, web.Response) or request.transport is None:
+        return False
+    length = response.content_length
+    return length is not None and length <= AT_ONCE_BYTES and not request.transport.get_write_buffer_size()

@@ -16,6 +16,7 @@ from exporter.model import UpstreamView
 from exporter.web import sending
 from exporter.web.scrapes import Scrapes
 from exporter.web.security import Security
+from exporter.web.sending import AT_ONCE_BYTES
 
 PIECE = b"#" * (1 << 20)
 PIECES = 64
@@ -36,12 +37,15 @@ class Huge:
 
 @asynccontextmanager
 async def serving() -> AsyncIterator[web.AppRunner]:
-    """``/metrics`` and ``/json``, one request at a time."""
+    """``/metrics`` and ``/json``, and pages that are small, one request at a time."""
     scrapes = Scrapes(Huge())
     body = PIECE * PIECES
 
     async def whole(_request: web.Request) -> web.Response:
         return web.Response(body=body)
+
+    async def page(_request: web.Request) -> web.Response:
+        return web.Response(body=body[:AT_ONCE_BYTES])
 
     async def small(_request: web.Request) -> web.Response:
         return web.Response(text="small\n")
@@ -50,6 +54,7 @@ async def serving() -> AsyncIterator[web.AppRunner]:
     Security(max_requests=1).protect(app)
     app.router.add_get("/metrics", scrapes.handle)
     app.router.add_get("/json", whole)
+    app.router.add_get("/page", page)
     app.router.add_get("/small", small)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
@@ -61,12 +66,12 @@ async def serving() -> AsyncIterator[web.AppRunner]:
         scrapes.close()
 
 
-def ask(port: int, path: str) -> socket.socket:
+def ask(port: int, path: str, times: int = 1) -> socket.socket:
     """A client that has asked, and reads nothing."""
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.connect(("127.0.0.1", port))
-    client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * times)
     return client
 
 
@@ -76,16 +81,16 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/json"])
+@pytest.mark.parametrize(("path", "times"), [("/metrics", 1), ("/json", 1), ("/page", 1000)])
 async def test_who_takes_nothing_is_cut_off_and_holds_a_place_only_so_long(
-    path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    path: str, times: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sending, "SEND_WITHIN_SECONDS", 1.0)
     async with serving() as runner, aiohttp.ClientSession() as session:
         port = runner.addresses[0][1]
         server = runner.server
         assert server is not None
-        with ask(port, path):
+        with ask(port, path, times):
             statuses: list[int] = []
             async with asyncio.timeout(60):
                 while statuses[-2:] != [503, 200]:
