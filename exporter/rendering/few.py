@@ -1,13 +1,14 @@
-"""The text of an upstream with few streams, row by row: the same bytes as in bulk.
+"""The text of an upstream with few streams, line by line: the same bytes as in bulk.
 
-The bulk way is made for columns of thousands: to set up its families takes ten times as long as a single row.
+The bulk way is made for columns of thousands: to set up its families takes ten times as long as a single row. Here all
+but the numbers is put together once, and kept for the next answer that says the same with other numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from exporter.catalogue.analytics import ANALYTICS_FAMILIES, PLATFORM_METRIC
 from exporter.catalogue.family import STREAM_LABELS, UPSTREAM_LABELS, Labelled, Number, ViewFamily
@@ -15,33 +16,55 @@ from exporter.catalogue.streams import STREAM_FAMILIES
 from exporter.catalogue.upstreams import UPSTREAM_FAMILIES
 from exporter.model import Analytics, PlatformMetric, StreamState, UpstreamView
 from exporter.rendering.labels import closed, opened
-from exporter.rendering.numbers import ABSENT, number_texts
-from exporter.textformat import heading, number
+from exporter.rendering.numbers import ABSENT, number_text
+from exporter.textformat import heading
 
 T = TypeVar("T")
 
-TEXTS_KEPT: Final = 5_000
-"""So many label texts, of objects and of what families add to them, are kept for the next answers."""
+LABELS_KEPT: Final = 5_000
+"""So many label texts are kept for the next answers."""
+FRAMES_KEPT: Final = 1_000
+"""So many texts without their numbers are, each of some 5 kB."""
+OBJECTS_KEPT: Final = 4
+"""Of so many objects at most: a view, a stream, and what else is said of it."""
 
-_label_text = lru_cache(TEXTS_KEPT)(closed)
+_label_text = lru_cache(LABELS_KEPT)(closed)
 
 
 def few_text(view: UpstreamView, states: Iterable[StreamState], analytics: Iterable[Analytics]) -> bytes:
     """The families of a view, and of these streams and figures of it; without its histograms and foreign metrics."""
+    objects, numbers = [], []
+    for families, labels, item in _objects(view, states, analytics):
+        own, said = families.read(item)
+        objects.append(_Object(families, labels, own))
+        numbers += said
+    texts = number_text(numbers).split(b",")
+    make = _kept_frame if len(objects) <= OBJECTS_KEPT else _frame
+    frame = make(tuple(objects), bytes(map(ABSENT.__eq__, texts)))
+    pieces = list(frame.pieces)
+    pieces[1::3] = [texts[place] for place in frame.places]
+    return b"".join(pieces)
+
+
+def _objects(
+    view: UpstreamView, states: Iterable[StreamState], analytics: Iterable[Analytics]
+) -> Iterator[tuple[_Families, bytes, Any]]:
+    """All that is shown, in the order of the text, with how it is read and its label text."""
     streams = _rows(states, lambda state: (state.identity.platform, state.identity.upstream, state.identity.stream))
     figures = _rows(analytics, lambda item: (view.platform, view.upstream, item.stream))
-    pieces = _UPSTREAM.pieces({_label_text(UPSTREAM_LABELS, (view.platform, view.upstream)): view})
-    pieces += _of_streams(view.feeds, view.excluded).pieces(streams)
-    pieces += _of_analytics(view.excluded).pieces(figures)
+    yield _UPSTREAM, _label_text(UPSTREAM_LABELS, (view.platform, view.upstream)), view
+    of_streams, of_analytics = _of_streams(view.feeds, view.excluded), _of_analytics(view.excluded)
     metrics: dict[bytes, list[PlatformMetric]] = {}
     for labels, state in streams.items():
+        yield of_streams, labels, state
         if state.sample.platform_metrics:
             metrics[labels] = list(state.sample.platform_metrics)
     for labels, item in figures.items():
+        yield of_analytics, labels, item
         metrics.setdefault(labels, []).extend(item.platform_metrics)
-    if metrics and PLATFORM_METRIC.name not in view.excluded:
-        pieces += _METRICS.pieces(metrics)
-    return b"".join(pieces)
+    if PLATFORM_METRIC.name not in view.excluded:
+        for labels, found in metrics.items():
+            yield _METRICS, labels, found
 
 
 def _rows(items: Iterable[T], labels: Callable[[T], tuple[str, str, str]]) -> dict[bytes, T]:
@@ -52,81 +75,88 @@ def _rows(items: Iterable[T], labels: Callable[[T], tuple[str, str, str]]) -> di
     return rows
 
 
-class _Reading(NamedTuple):
-    """How the lines of a family are made."""
-
-    heading: bytes
-    head: bytes
-    """A line up to its labels."""
-    own_names: tuple[str, ...]
-    samples: Callable[[Any], Sequence[Labelled]] | None
-    """None: it has one value at most, and no labels of its own."""
-
-
-class _Families(Generic[T]):
+class _Families:
     """The families of one kind of object."""
 
-    def __init__(self, families: Sequence[ViewFamily[T]], common: Sequence[str]) -> None:
+    def __init__(self, families: Sequence[ViewFamily[Any]], common: Sequence[str]) -> None:
         """``common``: the labels of the objects themselves."""
-        self._values: list[Callable[[T], Number | None]] = [family.value or _nothing for family in families]
-        self._readings = [
-            _Reading(
-                heading(family.name, family.kind, family.help).encode(),
-                f"{family.name}{{".encode(),
-                family.labels[len(common) :],
-                family.values,
-            )
-            for family in families
-        ]
+        self.headings = [heading(family.name, family.kind, family.help).encode() for family in families]
+        self._heads = [f"{family.name}{{".encode() for family in families]
+        self._single = [(index, f.value) for index, f in enumerate(families) if f.value is not None]
+        self._values: list[Callable[[Any], Number | None]] = [value for _, value in self._single]
+        self._several = [(index, f.labels[len(common) :], f.values) for index, f in enumerate(families) if f.values]
+        self._samples: list[Callable[[Any], Sequence[Labelled]]] = [samples for *_, samples in self._several]
 
-    def pieces(self, rows: Mapping[bytes, T]) -> list[bytes]:
-        """The text of objects by their label text: that of the families which have samples."""
-        table = [(labels, item, self._texts(item)) for labels, item in rows.items()]
-        pieces: list[bytes] = []
-        for index, (heading_, head, own_names, samples) in enumerate(self._readings):
-            ahead = heading_
-            for labels, item, texts in table:
-                text = texts[index]
-                if text != ABSENT:
-                    pieces += (ahead, head, labels, text, b"\n")
-                    ahead = b""
-                elif samples is not None and (lines := _several(head + opened(labels), own_names, samples(item))):
-                    pieces += (ahead, lines)
-                    ahead = b""
-        return pieces
+    def read(self, item: object) -> tuple[Hashable, list[Number | None]]:
+        """What an object says, in words and in numbers."""
+        numbers = [value(item) for value in self._values]
+        words = []
+        for samples in self._samples:
+            some = samples(item)
+            words.append(tuple([own for own, _ in some]))
+            numbers += [number for _, number in some]
+        return tuple(words), numbers
 
-    def _texts(self, item: T) -> Sequence[bytes]:
-        """What each family says that has one value at most."""
-        numbers = number_texts([value(item) for value in self._values])
-        return numbers.texts if numbers else ()
+    def lines(self, labels: bytes, words: Any) -> Iterator[tuple[int, bytes]]:
+        """For each of the numbers which family it is of, and its line up to it."""
+        for index, _ in self._single:
+            yield index, self._heads[index] + labels
+        for (index, names, _), some in zip(self._several, words, strict=True):
+            for own in some:
+                yield index, self._heads[index] + opened(labels) + _label_text(names, own)
 
 
-def _several(head: bytes, own_names: tuple[str, ...], samples: Sequence[Labelled]) -> bytes:
-    """Lines with labels of their own; of those with the same labels the first."""
-    lines: dict[bytes, bytes] = {}
-    for own, value in samples:
-        text = None if value is None else number(value)
-        if text is not None:
-            labels = _label_text(own_names, own)
-            lines.setdefault(labels, b"%b%b%b\n" % (head, labels, text.encode()))
-    return b"".join(lines.values())
+class _Object(NamedTuple):
+    """All that makes the text of an object but its numbers."""
+
+    families: _Families
+    labels: bytes
+    words: Hashable
+
+
+class _Frame(NamedTuple):
+    """A text without its numbers."""
+
+    pieces: Sequence[bytes]
+    """Of every line its beginning, nothing, and its end."""
+    places: Sequence[int]
+    """Which of the numbers stand in these lines."""
+
+
+def _frame(objects: Sequence[_Object], missing: bytes) -> _Frame:
+    """``missing``: 1 for each of the numbers that has no line, else 0."""
+    found: dict[_Families, list[dict[bytes, int]]] = {}
+    place = 0
+    for families, labels, words in objects:
+        tables = found.setdefault(families, [{} for _ in families.headings])
+        for index, line in families.lines(labels, words):
+            if not missing[place]:
+                tables[index].setdefault(line, place)
+            place += 1
+    pieces: list[bytes] = []
+    places: list[int] = []
+    for families, tables in found.items():
+        for ahead, lines in zip(families.headings, tables, strict=True):
+            for number, (line, place) in enumerate(lines.items()):
+                pieces += (line if number else ahead + line, b"", b"\n")
+                places.append(place)
+    return _Frame(pieces, places)
+
+
+_kept_frame = lru_cache(FRAMES_KEPT)(_frame)
 
 
 @lru_cache(maxsize=64)
-def _of_streams(feeds: frozenset[str] | None, excluded: frozenset[str]) -> _Families[StreamState]:
+def _of_streams(feeds: frozenset[str] | None, excluded: frozenset[str]) -> _Families:
     """The families of platforms that can say this, but for those that are left out."""
     families = [family for family in STREAM_FAMILIES if family.is_fed(feeds) and family.name not in excluded]
     return _Families(families, STREAM_LABELS)
 
 
 @lru_cache(maxsize=64)
-def _of_analytics(excluded: frozenset[str]) -> _Families[Analytics]:
+def _of_analytics(excluded: frozenset[str]) -> _Families:
     return _Families([family for family in ANALYTICS_FAMILIES if family.name not in excluded], STREAM_LABELS)
 
 
-def _nothing(_item: object) -> None:
-    return None
-
-
-_UPSTREAM: Final = _Families[UpstreamView](UPSTREAM_FAMILIES, UPSTREAM_LABELS)
-_METRICS: Final = _Families[Sequence[PlatformMetric]]([PLATFORM_METRIC], STREAM_LABELS)
+_UPSTREAM: Final = _Families(UPSTREAM_FAMILIES, UPSTREAM_LABELS)
+_METRICS: Final = _Families([PLATFORM_METRIC], STREAM_LABELS)
