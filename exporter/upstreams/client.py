@@ -24,7 +24,7 @@ from exporter.model import Reason
 from exporter.upstreams.answers import Answer, http_date
 from exporter.upstreams.attempts import Attempts, Call
 from exporter.upstreams.auth import Auth, Login, auth_from_settings
-from exporter.upstreams.endpoints import endpoint_of
+from exporter.upstreams.endpoints import Endpoint, endpoint_of
 from exporter.upstreams.errors import UpstreamError
 from exporter.upstreams.ratelimit import RateLimit
 from exporter.upstreams.transport import Transport
@@ -128,8 +128,20 @@ class UpstreamClient:
 
     def url_of(self, path: str, params: Params | None) -> URL:
         """A URL below the base: ``path`` is encoded already, ``params`` are not."""
-        where = self._scheme, self._authority, self._base_path + path
-        return _url(*where, urlencode(params, errors="replace", quote_via=quote)) if params else _kept_url(*where)
+        query = urlencode(params, errors="replace", quote_via=quote) if params else ""
+        return _url(self._scheme, self._authority, self._base_path + path, query)
+
+    def url_to(self, endpoint: Endpoint, values: Mapping[str, object], params: Params | None) -> URL:
+        """That of an endpoint with these values in its path. Raises ``UpstreamError`` where no path can hold them."""
+        if params:
+            return self.url_of(endpoint.path(values), params)
+        return _kept_url(
+            self._scheme,
+            self._authority,
+            self._base_path,
+            endpoint,
+            *zip(values, map(str, values.values()), strict=True),
+        )
 
     def parse_date(self, text: str | None) -> float | None:
         """A ``Date`` header; the answers of one second carry the same."""
@@ -145,7 +157,9 @@ def _url(scheme: str, authority: str, path: str, query: str = "") -> URL:
     return URL.build(scheme=scheme, authority=authority, path=path, query_string=query, encoded=True)
 
 
-_kept_url = lru_cache(maxsize=URLS_KEPT)(_url)
+@lru_cache(maxsize=URLS_KEPT)
+def _kept_url(scheme: str, authority: str, base_path: str, endpoint: Endpoint, *values: tuple[str, str]) -> URL:
+    return _url(scheme, authority, base_path + endpoint.path(dict(values)))
 
 
 class Requests:
@@ -248,7 +262,7 @@ class Requests:
         Raises ``UpstreamError``: for every status outside of 200 to 299, and for every fault on the way.
         """
         template = endpoint_of(endpoint)
-        url = self._client.url_of(template.path(path), params)
+        url = self._client.url_to(template, path, params)
         call = Call(template, url, body, headers, wants_json=json, auth=auth, safe=safe, keep_refusal=keep_refusal)
         left = self.deadline - self._clock.monotonic()
         if left <= 0:

@@ -81,19 +81,22 @@ class MetadataBook:
         self._follow(streams)
         now = self._clock.monotonic()
         wanted = [stream for stream in streams if self._is_wanted(stream, now)][: self._requests_per_poll]
+        if wanted:
+            await self._ask(requests, wanted, fields, now)
+        if are_many:
+            await asyncio.sleep(0)
+        return [self._enriched(stream.sample) for stream in streams]
 
+    async def _ask(self, requests: Requests, streams: list[FoundStream], fields: Fields, now: float) -> None:
         async def ask(stream: FoundStream) -> SubstreamMetadata:
             return await _read(requests, stream, fields)
 
-        for stream, result in await requests.map(ask, wanted):
+        for stream, result in await requests.map(ask, streams):
             publish = self._publishes.setdefault(stream.sample.id, _Publish(stream.sample.start_timestamp_seconds))
             if isinstance(result, UpstreamError):
                 publish.retry_at = now + RETRY_AFTER_SECONDS
             else:
                 publish.metadata = result
-        if are_many:
-            await asyncio.sleep(0)
-        return [self._enriched(stream.sample) for stream in streams]
 
     def _follow(self, streams: list[FoundStream]) -> None:
         """Keep what belongs to the publishes of these streams, drop the rest."""

@@ -95,7 +95,7 @@ def read_stream(record: Record, *, application: str = "", key: str = "") -> Foun
         recording=record.flag("isRecording"),
         publish_allowed=record.flag("allowedToPublish"),
     )
-    return FoundStream(sample, _native_substream(substreams or [], key))
+    return FoundStream(sample, _native_substream(substreams, key) if substreams else "")
 
 
 def missing_stream(application: str, key: str) -> FoundStream:
