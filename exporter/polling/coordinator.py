@@ -141,8 +141,11 @@ class Coordinator:
 
     async def _ask(self, requests: Requests, timeout: float, cut_off_after: float | None) -> UpstreamSnapshot:
         try:
-            async with asyncio.timeout(cut_off_after):
+            if cut_off_after is None:
                 snapshot = await self.platform.poll(requests)
+            else:
+                async with asyncio.timeout(cut_off_after):
+                    snapshot = await self.platform.poll(requests)
         except UpstreamError:
             raise
         except TimeoutError:

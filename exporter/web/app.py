@@ -65,8 +65,7 @@ def make_app(service: Service, *, options: WebOptions, security: Security | None
     handlers = _Handlers(service, options)
     scrapes = Scrapes(service.exposition)
     service.store.subscribe(scrapes.prepare)
-    app.on_response_prepare.append(_secure)
-    (security or Security(clock=service.clock)).protect(app)
+    (security or Security(clock=service.clock)).protect(app, _FOLDED_HEADERS)
     app.on_cleanup.append(_closing(scrapes))
     Page(service, telemetry_path=options.telemetry_path).add_routes(app)
     StreamsApi(service).add_routes(app)
@@ -109,10 +108,6 @@ class _Handlers:
         except ConfigError as error:
             return web.Response(status=500, text="".join(f"{line}\n" for line in error.errors))
         return web.Response(text="reloaded\n")
-
-
-async def _secure(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers.update(_FOLDED_HEADERS)
 
 
 def _closing(scrapes: Scrapes) -> Callable[[web.Application], Awaitable[None]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import structlog
@@ -25,6 +26,7 @@ HEALTH: Final = frozenset({"/-/healthy", "/-/ready"})
 """Answered under load too: what asks them restarts what does not answer."""
 DEFAULT_MAX_REQUESTS: Final = 40
 
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _CHALLENGE = 'Basic realm="stream-exporter", charset="UTF-8"'
 _SWITCHED = "tls_server_config: TLS can't be switched on or off without a restart"
 
@@ -96,10 +98,20 @@ class Security:
             return None
         return CurrentContext.of(self._context)
 
-    def protect(self, app: web.Application) -> None:
-        """Stand before the application's handlers, those of mounted applications too."""
+    def protect(self, app: web.Application, headers: Mapping[str, str] = _NO_HEADERS) -> None:
+        """Stand before the application's handlers, those of mounted applications too.
+
+        ``headers``: of every answer, where the configuration has no others.
+        """
+
+        async def set_headers(_request: web.Request, response: web.StreamResponse) -> None:
+            response.headers.update(headers)
+            configured = self._watched.current().http_server_config.headers
+            if configured:
+                response.headers.update({name: value for name, value in configured.items() if value})
+
         app.middlewares.append(self._middleware)
-        app.on_response_prepare.append(self._set_headers)
+        app.on_response_prepare.append(set_headers)
         app.on_cleanup.append(self._close)
 
     def _context(self) -> ssl.SSLContext:
@@ -149,11 +161,6 @@ class Security:
         except BusyError:
             return _later(503, "too many passwords to check", 1.0)
         return web.Response(status=401, text="unauthorized\n", headers={hdrs.WWW_AUTHENTICATE: _CHALLENGE})
-
-    async def _set_headers(self, _request: web.Request, response: web.StreamResponse) -> None:
-        headers = self._watched.current().http_server_config.headers
-        if headers:
-            response.headers.update({name: value for name, value in headers.items() if value})
 
     async def _close(self, _app: web.Application) -> None:
         self._passwords.close()

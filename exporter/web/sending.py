@@ -26,17 +26,24 @@ async def hand_over(
     error of ours. In both cases the response counts as sent.
     """
     try:
-        async with asyncio.timeout(None if _is_taken_at_once(request, response) else SEND_WITHIN_SECONDS):
-            await response.prepare(request)
-            for chunk in chunks:
-                await response.write(chunk)
-                # a kernel that takes one after the other at once would hold the event loop for all of them
-                await asyncio.sleep(0)
-            await response.write_eof()
+        if _is_taken_at_once(request, response):
+            await _send(request, response, chunks)
+        else:
+            async with asyncio.timeout(SEND_WITHIN_SECONDS):
+                await _send(request, response, chunks)
     except (TimeoutError, ConnectionError) as error:
         log.debug("answer not taken", path=request.path, error=type(error).__name__)
         if request.transport is not None:
             request.transport.abort()
+
+
+async def _send(request: web.Request, response: web.StreamResponse, chunks: Iterable[bytes | memoryview]) -> None:
+    await response.prepare(request)
+    for chunk in chunks:
+        await response.write(chunk)
+        # a kernel that takes one after the other at once would hold the event loop for all of them
+        await asyncio.sleep(0)
+    await response.write_eof()
 
 
 def _is_taken_at_once(request: web.Request, response: web.StreamResponse) -> bool:
