@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import urllib.request
-from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -20,10 +20,11 @@ from bench.measuring import Figures, medians, ratio, run_case, table
 from bench.probe_registry import FIFTEEN, Metric
 from bench.serving import Server, running
 
-ROUNDS = 3
+ROUNDS = 10
+"""Short ones: on a machine that others use too, what runs within the same second is best compared."""
 CONNECTIONS = 16
-PROBES = 60
-"""Of each connection."""
+PROBES = 25
+"""Of each connection in a round."""
 OURS, SAME, FRESH, BARE = (
     "stream-exporter",
     "aiohttp, fresh registry of the same metrics",
@@ -49,32 +50,25 @@ def main(rounds: int = ROUNDS) -> None:
         return
     with tempfile.TemporaryDirectory() as directory, nginx.serving(program, Path(directory), 1) as (url, _):
         file = write(directory, single(url, CONNECTIONS, 1, interval="90s", exclude_families=LEFT_OUT))
-
-        def ours() -> Figures:
-            with running("watched_exporter", file=file) as server:
-                wait_for(server, CONNECTIONS)
-                return _probed(server, paths)
-
-        def theirs(metrics: Sequence[Metric]) -> Figures:
-            with running("probe_registry", url=url, metrics=metrics) as server:
-                return _probed(server, ["/probe"] * CONNECTIONS)
-
         stream = f"{nginx.APPLICATION}/stream-000000"
-        paths = [f"/probe?upstream=single-{number}&stream={stream}" for number in range(CONNECTIONS)]
-        with running("watched_exporter", file=file) as server:
-            wait_for(server, CONNECTIONS)
-            same = _metrics(_text(server, paths[0]))
-        cases: dict[str, Callable[[], Figures]] = {
-            OURS: ours,
-            SAME: lambda: theirs(same),
-            FRESH: lambda: theirs(FIFTEEN),
-            BARE: lambda: theirs([]),
-        }
-        found = [{name: run() for name, run in cases.items()} for _ in range(rounds)]
+        ours = [f"/probe?upstream=single-{number}&stream={stream}" for number in range(CONNECTIONS)]
+        theirs = ["/probe"] * CONNECTIONS
+        with ExitStack() as stack:
+            exporter = stack.enter_context(running("watched_exporter", file=file))
+            wait_for(exporter, CONNECTIONS)
+            cases = {OURS: (exporter, ours)}
+            same = _metrics(_text(exporter, ours[0]))
+            for name, metrics in ((SAME, same), (FRESH, FIFTEEN), (BARE, [])):
+                server = stack.enter_context(running("probe_registry", url=url, metrics=metrics))
+                cases[name] = (server, theirs)
+            for server, paths in cases.values():
+                _probed(server, paths)
+            found = [{name: _probed(*case) for name, case in cases.items()} for _ in range(rounds)]
+            samples = {name: len(_metrics(_text(server, paths[0]))) for name, (server, paths) in cases.items()}
     middle = {name: medians([figures[name] for figures in found]) for name in cases}
     table(
         ("", "µs per probe", "bytes", "samples"),
-        ((name, f"{f['cpu'] * 1e6:.0f}", f"{f['bytes']:.0f}", f"{f['samples']:.0f}") for name, f in middle.items()),
+        ((name, f"{f['cpu'] * 1e6:.0f}", f"{f['bytes']:.0f}", f"{samples[name]}") for name, f in middle.items()),
     )
     table(
         ("times less CPU than", SAME, FRESH),
@@ -83,11 +77,9 @@ def main(rounds: int = ROUNDS) -> None:
 
 
 def _probed(server: Server, paths: list[str]) -> Figures:
-    run_case("probe_load", port=server.port, paths=paths, times=PROBES // 5)
     began = server.ask("cpu")
     asked = run_case("probe_load", port=server.port, paths=paths, times=PROBES)
-    cpu = (server.ask("cpu") - began) / (PROBES * len(paths))
-    return {"cpu": cpu, **asked, "samples": len(_metrics(_text(server, paths[0])))}
+    return {"cpu": (server.ask("cpu") - began) / (PROBES * len(paths)), **asked}
 
 
 def _metrics(text: str) -> list[Metric]:

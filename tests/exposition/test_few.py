@@ -74,6 +74,22 @@ def test_the_same_bytes_as_in_bulk(changes: dict[str, Any]) -> None:
     assert few_text(shown, shown.streams, shown.analytics) == expected, "again, with texts that were kept"
 
 
+@pytest.mark.parametrize("streams", [1, 2], ids=["kept", "too many to be kept"])
+def test_other_numbers_stand_in_a_text_that_stays(streams: int) -> None:
+    first, *others = FULL.streams[:streams]
+    for said in (
+        {"viewers": 13, "ingest_bitrate_bytes_per_second": 7.5},
+        {"viewers": 0, "ingest_bitrate_bytes_per_second": None},
+        {"viewers": math.inf, "health_conditions": {"ingest": False, "Transcoding": False}},
+        {"health_conditions": {"Transcoding": True}, "health_grade": "ill"},
+        {"platform_metrics": (PlatformMetric("c", 5.0, "day"), PlatformMetric("a.b", math.nan))},
+        {},
+    ):
+        state = msgspec.structs.replace(first, sample=msgspec.structs.replace(first.sample, **said))
+        shown = bare(FULL, streams=(state, *others), analytics=FULL.analytics if others else ())
+        assert few_text(shown, shown.streams, shown.analytics) == rendered(shown).text
+
+
 def test_of_all_streams_those_that_are_wanted() -> None:
     text = few_text(FULL, FULL.streams[1:], ()).decode()
     assert 'stream="other"' in text
