@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeVar
 
 from exporter.catalogue.analytics import ANALYTICS_FAMILIES, PLATFORM_METRIC
-from exporter.catalogue.family import STREAM_LABELS, UPSTREAM_LABELS, Labelled, Number, ViewFamily
+from exporter.catalogue.family import STREAM_LABELS, UPSTREAM_LABELS, Number, ViewFamily
 from exporter.catalogue.streams import STREAM_FAMILIES
 from exporter.catalogue.upstreams import UPSTREAM_FAMILIES
 from exporter.model import Analytics, PlatformMetric, StreamState, UpstreamView
@@ -82,10 +82,10 @@ class _Families:
         """``common``: the labels of the objects themselves."""
         self.headings = [heading(family.name, family.kind, family.help).encode() for family in families]
         self._heads = [f"{family.name}{{".encode() for family in families]
-        self._single = [(index, f.value) for index, f in enumerate(families) if f.value is not None]
-        self._values: list[Callable[[Any], Number | None]] = [value for _, value in self._single]
-        self._several = [(index, f.labels[len(common) :], f.values) for index, f in enumerate(families) if f.values]
-        self._samples: list[Callable[[Any], Sequence[Labelled]]] = [samples for *_, samples in self._several]
+        self._single = [index for index, family in enumerate(families) if family.value is not None]
+        self._values = [family.value for family in families if family.value is not None]
+        self._several = [(index, f.labels[len(common) :]) for index, f in enumerate(families) if f.values is not None]
+        self._samples = [family.values for family in families if family.values is not None]
 
     def read(self, item: object) -> tuple[Hashable, list[Number | None]]:
         """What an object says, in words and in numbers."""
@@ -99,9 +99,9 @@ class _Families:
 
     def lines(self, labels: bytes, words: Any) -> Iterator[tuple[int, bytes]]:
         """For each of the numbers which family it is of, and its line up to it."""
-        for index, _ in self._single:
+        for index in self._single:
             yield index, self._heads[index] + labels
-        for (index, names, _), some in zip(self._several, words, strict=True):
+        for (index, names), some in zip(self._several, words, strict=True):
             for own in some:
                 yield index, self._heads[index] + opened(labels) + _label_text(names, own)
 
@@ -136,10 +136,12 @@ def _frame(objects: Sequence[_Object], missing: bytes) -> _Frame:
     pieces: list[bytes] = []
     places: list[int] = []
     for families, tables in found.items():
-        for ahead, lines in zip(families.headings, tables, strict=True):
-            for number, (line, place) in enumerate(lines.items()):
-                pieces += (line if number else ahead + line, b"", b"\n")
-                places.append(place)
+        for heading_, lines in zip(families.headings, tables, strict=True):
+            ahead = heading_
+            for line, number in lines.items():
+                pieces += (ahead + line, b"", b"\n")
+                places.append(number)
+                ahead = b""
     return _Frame(pieces, places)
 
 
