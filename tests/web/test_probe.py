@@ -18,6 +18,7 @@ from exporter.model import Reason
 from exporter.polling.coordinator import Coordinator
 from exporter.polling.probes import Probes, UnknownUpstreamError, Unsampled
 from exporter.sampling import SampledHistograms
+from exporter.upstreams.client import Requests
 from exporter.web.probe import FEW, BadProbeError, target, time_limit
 from tests.exposition import made
 from tests.real.prometheus import check_metrics
@@ -270,6 +271,21 @@ async def test_it_ends_with_the_time_of_the_scrape_and_the_next_one_is_well(expo
     assert value(text, "stream_expected", "live/main") == 1
     origin.let_go.set()
     assert value((await probe(exporter))[1], "stream_upstream_up") == 1
+
+
+async def test_a_poll_that_keeps_to_no_deadline_is_cut_off(exporter: Exporter, monkeypatch: pytest.MonkeyPatch) -> None:
+    await probe(exporter)
+    (beside,) = exporter.service.probes._targets.values()
+
+    async def hang(_requests: Requests) -> None:
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(beside._coordinator.platform, "poll", hang)
+        async with asyncio.timeout(60):
+            view = await exporter.service.probes.view("origin", 0.1)
+    assert (view.up, view.last_error_reason) == (False, Reason.TIMEOUT)
+    assert (await exporter.service.probes.view("origin")).up
 
 
 async def test_who_has_less_time_than_the_poll_that_is_under_way_answers_for_itself(
