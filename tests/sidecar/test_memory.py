@@ -65,15 +65,11 @@ async def remembering(path: Path, *known: Alert) -> AsyncIterator[Remembering]:
         await running.memory.close()
 
 
-def content(path: Path) -> str:
-    return path.read_text() if path.exists() else ""
-
-
-async def until_written(path: Path, text: str) -> None:
+async def until_paused(running: Remembering, writes: int) -> None:
+    """Until it pauses after that many writes: the disk may take its time after the content can be read."""
     async with asyncio.timeout(30):
-        while text not in content(path):  # noqa: ASYNC110 - a thread writes
+        while len(running.clock.slept) < writes:  # noqa: ASYNC110 - a thread writes
             await asyncio.sleep(0.005)
-    await turns()
 
 
 @given(st.lists(alerts, max_size=5))
@@ -181,13 +177,15 @@ async def test_it_writes_soon_but_not_often(tmp_path: Path) -> None:
     path = tmp_path / "alerts.json"
     async with remembering(path, alert("first")) as running:
         running.memory.changed()
-        await until_written(path, "first")
+        await until_paused(running, writes=1)
+        assert "first" in path.read_text()
         running.alerts.append(alert("second"))
         running.memory.changed()
         await turns()
         assert "second" not in path.read_text()
         running.clock.advance(5)
-        await until_written(path, "second")
+        await until_paused(running, writes=2)
+        assert "second" in path.read_text()
         running.alerts.append(alert("last"))
     assert "last" in path.read_text()
     assert set(os.listdir(tmp_path)) == {"alerts.json", "alerts.json.lock"}
@@ -203,14 +201,13 @@ async def test_a_place_that_cannot_be_written_is_told_once(tmp_path: Path) -> No
             (folder / ".alerts.json.new").mkdir()
             for attempt in (1, 2, 3):
                 running.memory.changed()
-                async with asyncio.timeout(30):
-                    while running.failures != attempt:  # noqa: ASYNC110 - a thread tries to write
-                        await asyncio.sleep(0.005)
-                await turns()
+                await until_paused(running, writes=attempt)
+                assert running.failures == attempt
                 running.clock.advance(5)
             (folder / ".alerts.json.new").rmdir()
             running.memory.changed()
-            await until_written(path, "first")
+            await until_paused(running, writes=4)
+            assert "first" in path.read_text()
     assert [(line["log_level"], line["event"]) for line in logs] == [
         ("error", "alerts can't be remembered"),
         ("info", "alerts are remembered again"),
