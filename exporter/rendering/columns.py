@@ -22,6 +22,7 @@ Rows = bytes | None
 
 _GAP: Final = ABSENT[:1]
 """A letter is found in less time than the word."""
+_THE_OTHERS: Final = bytes.maketrans(b"\0\1", b"\1\0")
 _FEW: Final = 8
 """Where one of the first rows is missing, the column is not tried as a whole."""
 
@@ -84,8 +85,12 @@ class Numbers(NamedTuple):
     rows: Rows
 
     @classmethod
-    def of(cls, column: Sequence[Number | None]) -> Numbers | None:
-        """The numbers of the rows; None where no row has any."""
+    def of(cls, column: Sequence[Number | None], before: Column | None = None) -> Numbers | None:
+        """The numbers of the rows; None where no row has any. ``before``: its rows are tried first."""
+        if isinstance(before, Numbers) and before.rows is not None and len(before.rows) == len(column):
+            text = number_text(list(compress(column, before.rows)))
+            if _GAP not in text and {None}.issuperset(compress(column, before.rows.translate(_THE_OTHERS))):
+                return cls(text, before.rows)
         if column and None not in column[:_FEW]:
             text = number_text(column)
             if _GAP not in text:

@@ -105,10 +105,11 @@ class Slice:
         return NONE if column is None else column.lines(family.name, labels)
 
     def _column(self, family: StreamFamily, found: Columns, before: Slice | None) -> Column | None:
+        known_column = before.columns.get(family.name) if before else None
         if family.path:
-            return Numbers.of(found[family.path])
+            return Numbers.of(found[family.path], known_column)
         if family.length_of:
-            return Numbers.of([None if each is None else len(each) for each in found[family.length_of]])
+            return Numbers.of([None if each is None else len(each) for each in found[family.length_of]], known_column)
         there = found[family.has]
         having = bytes(map(bool, there))
         if 1 not in having:
@@ -121,7 +122,7 @@ class Slice:
             words = self.words[family.name] = known.of(labels, said)
             return Words(words.texts, rows)
         texts = self.words[family.name] = known.of([chosen(there, rows)], partial(_entry_texts, family))
-        return Entries.of(texts, rows, before.columns.get(family.name) if before else None)
+        return Entries.of(texts, rows, known_column)
 
 
 def _first_of_each(labels: Sequence[bytes], seen: set[bytes]) -> bytes:

@@ -13,7 +13,7 @@ from exporter.upstreams.samples import sample_with
 Slim = sample_with({"viewers"})
 SLIM = [Slim(id="a", viewers=1), Slim(id="b"), Slim(id="c", viewers=3)]
 WHOLE = StreamSample(id="d", viewers=4, name="main", jitter_seconds=0.5)
-NAMES = ("id", "viewers", "name", "jitter_seconds", "health_conditions")
+NAMES = frozenset({"id", "viewers", "name", "jitter_seconds", "health_conditions"})
 
 
 @pytest.mark.parametrize(

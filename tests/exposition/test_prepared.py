@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from exporter.exposition import Exposition, LabelTexts
 from exporter.instruments import Instruments
@@ -51,6 +54,23 @@ def test_streams_that_come_and_go_between_polls() -> None:
             facts = {"viewers": viewers, "health_conditions": {f"c{number}": True, "other": False}}
             views = (of("one", *names, **facts), of("two", "x", protocol="srt" * number))
             assert rendered(*views, texts=texts).text.decode() == plain(views).text
+
+
+VALUES = st.one_of(st.none(), st.floats(0.0, 9.0), st.sampled_from([math.nan, math.inf]))
+
+
+def test_values_that_come_and_go_between_polls() -> None:
+    @given(st.lists(st.lists(VALUES, max_size=7), min_size=2, max_size=4))
+    @example([[1.0, None], [1.0, None, 2.0]])
+    @example([[1.0, None, 2.0], [1.0, None]])
+    @example([[1.0, None, 2.0], [1.0, 3.0, 2.0], [1.0, None, math.inf]])
+    def of_polls(polls: list[list[float | None]]) -> None:
+        texts = LabelTexts()
+        for values in polls:
+            streams = [stream(str(n), ingest_bitrate_bytes_per_second=value) for n, value in enumerate(values)]
+            assert rendered(view(*streams), texts=texts).text.decode() == plain([view(*streams)]).text
+
+    of_polls()
 
 
 def test_of_many_upstreams_the_small_ones_are_together_and_the_others_alone() -> None:
