@@ -6,7 +6,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -87,14 +87,15 @@ def next_links(header: str) -> Iterator[str]:
 # -- bodies ----------------------------------------------------------------------------------------------------------
 
 
-async def read_body(response: aiohttp.ClientResponse, limit: int, endpoint: str) -> bytes:
+async def read_body(response: aiohttp.ClientResponse, limit: int, endpoint: str, heard: Callable[[], None]) -> bytes:
     """The whole body, decompressed; never more than ``limit`` bytes of it are in memory.
 
+    ``heard`` is called for every part that comes and is not the last.
     Raises ``UpstreamError`` (``too_large``, ``bad_response``) and what the library raises.
     """
     encoding = response.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower()
     if encoding in ("gzip", "x-gzip"):
-        return await _read_gzip(response, limit, endpoint)
+        return await _read_gzip(response, limit, endpoint, heard)
     if encoding not in ("", "identity"):
         raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: the body comes in a content encoding not asked for")
     if (response.content_length or 0) > limit:
@@ -105,8 +106,10 @@ async def read_body(response: aiohttp.ClientResponse, limit: int, endpoint: str)
         raise _too_large(limit, endpoint)
     if content.at_eof() and content.exception() is None:
         return body
+    heard()
     parts, size = [body], len(body)
     while more := await content.readany():
+        heard()
         size += len(more)
         if size > limit:
             raise _too_large(limit, endpoint)
@@ -114,12 +117,15 @@ async def read_body(response: aiohttp.ClientResponse, limit: int, endpoint: str)
     return b"".join(parts)
 
 
-async def _read_gzip(response: aiohttp.ClientResponse, limit: int, endpoint: str) -> bytes:
+async def _read_gzip(
+    response: aiohttp.ClientResponse, limit: int, endpoint: str, heard: Callable[[], None]
+) -> bytes:
     """Each piece is unpacked no further than the limit allows: a small body can hold a thousand times its size."""
     unpacker = zlib.decompressobj(_GZIP)
     body = bytearray()
     try:
         async for packed in response.content.iter_any():
+            heard()
             while packed:
                 body += unpacker.decompress(packed, limit - len(body) + 1)
                 if len(body) > limit:

@@ -16,6 +16,7 @@ from yarl import URL
 from exporter.model import Reason
 from exporter.upstreams.answers import Answer, decode_json, decode_text, read_body, retry_after
 from exporter.upstreams.auth import NO_HEADERS, Auth, NoAuth
+from exporter.upstreams.cutoff import Watched
 from exporter.upstreams.endpoints import Endpoint
 from exporter.upstreams.errors import UpstreamError
 from exporter.upstreams.faults import LostConnectionError, classed, refused
@@ -24,8 +25,8 @@ from exporter.upstreams.ratelimit import Ticket
 if TYPE_CHECKING:
     from exporter.upstreams.client import Requests, UpstreamClient
 
-CONNECT_SHARE, READ_SHARE = 0.5, 0.75
-"""Of a poll's time: what a single connection, or a single silence, may take."""
+CONNECT_SHARE = 0.5
+"""Of a poll's time: what a single connection may take."""
 MAX_RETRIES = 2
 RETRIES_PER_POLL = 10
 """An upstream that refuses everything is not asked three times as much."""
@@ -37,7 +38,7 @@ DRAINED_BYTES = 65_536
 _NOTHING: tuple[Auth, Mapping[str, str]] = NoAuth(), NO_HEADERS
 
 
-class Call:
+class Call(Watched):
     """One request, ready to be sent as often as it takes."""
 
     __slots__ = ("_headers", "auth", "body", "endpoint", "keep_refusal", "safe", "url", "wants_json")
@@ -54,6 +55,7 @@ class Call:
         safe: bool,
         keep_refusal: bool,
     ) -> None:
+        super().__init__()
         self.endpoint = endpoint
         self.url = url
         self.body = None if body is None else msgspec.json.encode(body)
@@ -86,14 +88,14 @@ class Attempts:
         self._quickest: float | None = None
         self._proof: tuple[Auth, Mapping[str, str]] | None = None
 
-    async def insist(self, call: Call, scope: asyncio.Timeout) -> Answer:
+    async def insist(self, call: Call) -> Answer:
         """Send the call until it is answered, or no retry is left for it."""
         has_renewed = False
         retries = 0
         while True:
             auth, credentials = await self._prove() if call.auth else _NOTHING
             try:
-                return await self._attempt(call, credentials, scope)
+                return await self._attempt(call, credentials)
             except UpstreamError as error:
                 if error.status == 401 and not has_renewed and await auth.rejected(credentials):
                     has_renewed = True
@@ -129,7 +131,7 @@ class Attempts:
         wait = pause + random.uniform(0.0, back_off)  # noqa: S311 - spreads load, guards nothing
         return wait if self._clock.monotonic() + wait < self._requests.deadline else None
 
-    async def _attempt(self, call: Call, credentials: Mapping[str, str], scope: asyncio.Timeout) -> Answer:
+    async def _attempt(self, call: Call, credentials: Mapping[str, str]) -> Answer:
         transport = self._client.transport
         session = await transport.session()
         limit = self._client.rate_limit
@@ -137,6 +139,7 @@ class Attempts:
         self.count += 1
         code = ""
         began = self._clock.monotonic()
+        call.listen()
         try:
             async with session.request(
                 call.endpoint.method,
@@ -147,6 +150,7 @@ class Attempts:
                 timeout=self._timeout,
                 server_hostname=transport.server_name,
             ) as response:
+                call.listen()
                 code = str(response.status)
                 date = self._client.parse_date(response.headers.get(hdrs.DATE))
                 self._note_headers(response, ticket, date, self._clock.monotonic() - began)
@@ -154,7 +158,7 @@ class Attempts:
         except UpstreamError:
             raise
         except asyncio.CancelledError:
-            if scope.expired():
+            if call.is_cut_off:
                 code = code or Reason.TIMEOUT
             raise
         except Exception as error:
@@ -162,6 +166,7 @@ class Attempts:
             code = code or failure.reason
             raise failure from None
         finally:
+            call.stop_listening()
             limit.end()
             if code:
                 self._client.observe(call.endpoint.template, str(code), self._clock.monotonic() - began)
@@ -200,12 +205,12 @@ class Attempts:
         """The answer, read and decoded; raises when it can't be used."""
         endpoint, status = call.endpoint.template, response.status
         if not 200 <= status < 300:
-            body = await _drain(response)
+            body = await _drain(call, response)
             self.usable += status == 404
             error = refused(status, endpoint, response.headers.get("Location"), self._pause_asked(response, date))
             error.refusal = body if call.keep_refusal else b""
             raise error
-        body = await read_body(response, self._client.max_body_bytes, endpoint)
+        body = await read_body(response, self._client.max_body_bytes, endpoint, call.listen)
         data, text = None, None
         if not call.wants_json:
             text = decode_text(body, endpoint)
@@ -227,13 +232,13 @@ class Attempts:
 
 @lru_cache(maxsize=64)
 def _client_timeout(timeout: float) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SHARE * timeout, sock_read=READ_SHARE * timeout)
+    return aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SHARE * timeout)
 
 
-async def _drain(response: aiohttp.ClientResponse) -> bytes:
+async def _drain(call: Call, response: aiohttp.ClientResponse) -> bytes:
     """Read what belongs to a refusal; whatever is wrong with it, the status is what counts."""
     try:
-        return await read_body(response, DRAINED_BYTES, "")
+        return await read_body(response, DRAINED_BYTES, "", call.listen)
     except (UpstreamError, aiohttp.ClientError, OSError):
         response.close()
         return b""

@@ -24,6 +24,7 @@ from exporter.model import Reason
 from exporter.upstreams.answers import Answer, http_date
 from exporter.upstreams.attempts import Attempts, Call
 from exporter.upstreams.auth import Auth, Login, auth_from_settings
+from exporter.upstreams.cutoff import CutOff
 from exporter.upstreams.endpoints import Endpoint, endpoint_of
 from exporter.upstreams.errors import UpstreamError
 from exporter.upstreams.ratelimit import RateLimit
@@ -31,12 +32,16 @@ from exporter.upstreams.transport import Transport
 
 log = structlog.get_logger()
 
+SILENCE_SHARE = 0.75
+"""Of a poll's time: what the platform may take to begin an answer, and after every part of it to go on."""
 URLS_KEPT = 10_000
 """A stream that has a request of its own is asked for at the same URL in every poll."""
 
 T = TypeVar("T")
 R = TypeVar("R")
 Params = Mapping[str, str] | Sequence[tuple[str, str]]
+Base = tuple[str, str, str]
+"""What all URLs of an upstream begin with: scheme, authority, path."""
 Observe = Callable[[str, str, float], None]
 """Called after every attempt: endpoint template, HTTP status or failure reason, seconds."""
 
@@ -75,7 +80,7 @@ class UpstreamClient:
         base = URL(url)
         if base.user is not None or base.password is not None:
             raise ValueError("a base URL carries no credentials")
-        self._scheme, self._authority, self._base_path = base.scheme, base.raw_authority, base.raw_path.rstrip("/")
+        self._base = base.scheme, base.raw_authority, base.raw_path.rstrip("/")
         self.transport = Transport(
             tls, is_tls=base.scheme == "https", max_connections=max_concurrent_requests, resolver=resolver
         )
@@ -129,19 +134,13 @@ class UpstreamClient:
     def url_of(self, path: str, params: Params | None) -> URL:
         """A URL below the base: ``path`` is encoded already, ``params`` are not."""
         query = urlencode(params, errors="replace", quote_via=quote) if params else ""
-        return _url(self._scheme, self._authority, self._base_path + path, query)
+        return _url(self._base, path, query)
 
-    def url_to(self, endpoint: Endpoint, values: Mapping[str, object], params: Params | None) -> URL:
+    def url_to(self, endpoint: Endpoint, values: Mapping[str, str], params: Params | None) -> URL:
         """That of an endpoint with these values in its path. Raises ``UpstreamError`` where no path can hold them."""
         if params:
             return self.url_of(endpoint.path(values), params)
-        return _kept_url(
-            self._scheme,
-            self._authority,
-            self._base_path,
-            endpoint,
-            *zip(values, map(str, values.values()), strict=True),
-        )
+        return _kept_url(self._base, endpoint, *values.items())
 
     def parse_date(self, text: str | None) -> float | None:
         """A ``Date`` header; the answers of one second carry the same."""
@@ -152,14 +151,15 @@ class UpstreamClient:
         return self._date[1]
 
 
-def _url(scheme: str, authority: str, path: str, query: str = "") -> URL:
+def _url(base: Base, path: str, query: str = "") -> URL:
     """All of it is encoded already."""
-    return URL.build(scheme=scheme, authority=authority, path=path, query_string=query, encoded=True)
+    scheme, authority, base_path = base
+    return URL.build(scheme=scheme, authority=authority, path=base_path + path, query_string=query, encoded=True)
 
 
 @lru_cache(maxsize=URLS_KEPT)
-def _kept_url(scheme: str, authority: str, base_path: str, endpoint: Endpoint, *values: tuple[str, str]) -> URL:
-    return _url(scheme, authority, base_path + endpoint.path(dict(values)))
+def _kept_url(base: Base, endpoint: Endpoint, *values: tuple[str, str]) -> URL:
+    return _url(base, endpoint.path(dict(values)))
 
 
 class Requests:
@@ -172,6 +172,7 @@ class Requests:
         """Monotonic seconds by which all of it is over."""
         self._client = client
         self._clock = client.clock
+        self._cut_off = CutOff(SILENCE_SHARE * timeout)
         self._attempts = Attempts(client, self, timeout)
         self._told_internal_error = False
 
@@ -210,7 +211,7 @@ class Requests:
         json: bool = True,
         headers: Mapping[str, str] | None = None,
         auth: bool = True,
-        **path: object,
+        **path: str,
     ) -> Coroutine[Any, Any, Answer]:
         """Ask for ``endpoint`` (``GET /stream/{id}``), its placeholders filled from ``path``."""
         return self.request(
@@ -227,7 +228,7 @@ class Requests:
         json: bool = True,
         headers: Mapping[str, str] | None = None,
         auth: bool = True,
-        **path: object,
+        **path: str,
     ) -> Coroutine[Any, Any, Answer]:
         """Send ``body`` as JSON. ``safe``: it is a query that changes nothing, and may be sent again."""
         return self.request(
@@ -253,7 +254,7 @@ class Requests:
         headers: Mapping[str, str] | None = None,
         auth: bool = True,
         keep_refusal: bool = False,
-        **path: object,
+        **path: str,
     ) -> Answer:
         """Any method; with ``json`` the answer's body is decoded, else it is a text.
 
@@ -268,10 +269,9 @@ class Requests:
         if left <= 0:
             raise UpstreamError(Reason.TIMEOUT, f"{endpoint}: not sent, the poll's time is over")
         try:
-            async with asyncio.timeout(left) as scope:
-                return await self._attempts.insist(call, scope)
+            return await self._cut_off.of(call, self._attempts.insist(call), left)
         except TimeoutError:
-            raise UpstreamError(Reason.TIMEOUT, f"{endpoint}: no answer within the poll's time") from None
+            raise UpstreamError(Reason.TIMEOUT, f"{endpoint}: no answer in time") from None
 
     async def map(self, function: Callable[[T], Awaitable[R]], items: Iterable[T]) -> list[tuple[T, R | UpstreamError]]:
         """``function`` of every item, as many at one time as the upstream allows; in the order of the items.

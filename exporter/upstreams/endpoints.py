@@ -32,7 +32,7 @@ class Endpoint:
         pieces = _PLACEHOLDER.split(match[2])
         self._parts, self._names = pieces[::2], pieces[1::2]
 
-    def path(self, values: Mapping[str, object]) -> str:
+    def path(self, values: Mapping[str, str]) -> str:
         """The path, each value percent-encoded as one segment: a slash in it cannot leave its place.
 
         Raises ``UpstreamError`` (``not_found``) for values that no segment can hold.
@@ -41,7 +41,7 @@ class Endpoint:
             return self._parts[0]
         path = self._parts[0]
         for name, part in zip(self._names, self._parts[1:], strict=True):
-            value = str(values[name])
+            value = values[name]
             if value in _NO_SEGMENTS:
                 raise UpstreamError(Reason.NOT_FOUND, f"{self.template}: {name} can't be {value!r}")
             path += (value if _UNRESERVED.fullmatch(value) else quote(value, safe="", errors="replace")) + part

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
+from sys import float_info, intern
 from typing import Any
 
 from exporter.model import Reason
@@ -19,7 +19,7 @@ from exporter.upstreams.errors import UpstreamError
 
 MAX_TEXT = 1024
 MAX_COUNT = 2**63 - 1
-LARGEST = sys.float_info.max
+LARGEST = float_info.max
 """The largest number that a float can be."""
 YEAR_2000 = 946_684_800.0
 YEAR_2100 = 4_102_444_800.0
@@ -140,11 +140,11 @@ class Record:
             self._drop(name)
             return ""
         # the same words come with every poll, and many for every stream
-        return value if unique else sys.intern(value)
+        return value if unique else intern(value)
 
     def word(self, name: str) -> str:
         """A text in lower case, which many streams have in common."""
-        return sys.intern(self.text(name, unique=True).lower())
+        return intern(self.text(name, unique=True).lower())
 
     def texts(self, name: str) -> tuple[str, ...] | None:
         """A list of texts; those that are none, or too long, are left out of it."""

@@ -60,10 +60,9 @@ async def test_parameters(params: Mapping[str, str] | Sequence[tuple[str, str]] 
         ("ä %", "%C3%A4%20%25"),
         ("\ud800", "%3F"),
         ("...", "..."),
-        (5, "5"),
     ],
 )
-async def test_a_value_stays_in_its_place_of_the_path(key: object, segment: str) -> None:
+async def test_a_value_stays_in_its_place_of_the_path(key: str, segment: str) -> None:
     async with answering(http()) as server, client_of(server.url) as client:
         await client.requests(LONG).get("GET /streams/{app}/{key}/now", app="a", key=key)
     assert server.requests[0].target == f"/streams/a/{segment}/now"
@@ -219,7 +218,7 @@ async def test_as_many_at_one_time_as_allowed() -> None:
         client.rate_limit.begin()
         client.rate_limit.end()
         requests = client.requests(LONG)
-        await asyncio.gather(*(requests.map(lambda n: requests.get("GET /{n}", n=n), range(10)) for _ in range(2)))
+        await asyncio.gather(*(requests.map(lambda n: requests.get("GET /{n}", n=str(n)), range(10)) for _ in range(2)))
     assert crowd.most == 3
 
 
@@ -232,7 +231,7 @@ async def test_the_first_request_of_all_goes_alone() -> None:
 
     async with answering(answer) as server, client_of(server.url) as client:
         requests = client.requests(LONG)
-        await requests.map(lambda n: requests.get("GET /{n}", n=n), range(4))
+        await requests.map(lambda n: requests.get("GET /{n}", n=str(n)), range(4))
         assert seen[0] == "/0"
         assert sorted(seen) == ["/0", "/1", "/2", "/3"]
 
@@ -244,7 +243,7 @@ async def test_map_keeps_the_order_and_what_fails() -> None:
     async def ask(n: int) -> object:
         if n == 3:
             raise KeyError("a text that may hold anything")
-        return (await requests.get("GET /{n}", n=n)).data
+        return (await requests.get("GET /{n}", n=str(n))).data
 
     async with answering(answer) as server, client_of(server.url) as client:
         requests = client.requests(LONG)

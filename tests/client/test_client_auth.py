@@ -47,7 +47,7 @@ async def failure(client: UpstreamClient) -> UpstreamError:
 async def failures(client: UpstreamClient, times: int) -> list[Reason]:
     """Why requests failed, of so many in one poll."""
     requests = client.requests(LONG)
-    results = await requests.map(lambda n: requests.get("GET /{n}", n=n), range(times))
+    results = await requests.map(lambda n: requests.get("GET /{n}", n=str(n)), range(times))
     return [result.reason for _, result in results if isinstance(result, UpstreamError)]
 
 

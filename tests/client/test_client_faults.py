@@ -16,9 +16,10 @@ from exporter.config.upstream import TlsSettings
 from exporter.model import Reason
 from exporter.upstreams.client import UpstreamClient
 from exporter.upstreams.errors import UpstreamError
+from tests.client.conftest import LONG, LoopTime
 from tests.client.raw_server import Observed, answering, client_of, http, read_request, serving
 
-LONG, SHORT = 20.0, 0.3
+SHORT = 0.3
 
 
 async def failure(client: UpstreamClient, timeout: float = LONG) -> UpstreamError:
@@ -96,6 +97,55 @@ async def test_a_silence_within_an_answer() -> None:
 
     async with serving(half) as port, client_of(f"http://127.0.0.1:{port}") as client:
         assert (await failure(client, SHORT)).reason is Reason.TIMEOUT
+
+
+async def test_a_silence_leaves_time_for_others(loop_time: LoopTime, short_silence: float) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if (await read_request(reader)).target == "/silent":
+            await loop_time.advance(short_silence)
+            await reader.read()
+        writer.write(http())
+
+    async with serving(handle) as port, client_of(f"http://127.0.0.1:{port}", max_concurrent_requests=1) as client:
+        requests = client.requests(LONG)
+        (_, silent), (_, other) = await requests.map(lambda n: requests.get("GET /{n}", n=n), ["silent", "other"])
+    assert isinstance(silent, UpstreamError)
+    assert (silent.reason, str(silent)) == (Reason.TIMEOUT, "GET /{n}: no answer in time")
+    assert not isinstance(other, UpstreamError)
+
+
+PACKED = gzip.compress(b"{}")
+TEXT, ZIPPED = http(body=b" " * 8 + b"{}"), http(body=PACKED, Content_Encoding="gzip")
+
+
+@pytest.mark.parametrize(("answer", "body_bytes"), [(TEXT, 10), (ZIPPED, len(PACKED))])
+async def test_an_answer_that_comes_bit_by_bit_is_no_silence(
+    answer: bytes, body_bytes: int, loop_time: LoopTime, short_silence: float
+) -> None:
+    first = len(answer) - body_bytes
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        for part in (answer[:first], answer[first : first + 4], answer[first + 4 : -2], answer[-2:]):
+            await loop_time.advance(0.9 * short_silence)
+            writer.write(part)
+
+    async with serving(handle) as port, client_of(f"http://127.0.0.1:{port}") as client:
+        assert (await client.requests(LONG).get("GET /x")).data == {}
+
+
+@pytest.mark.parametrize("parts", [0, 1, 2])
+async def test_a_silence_after_any_part_ends_the_request(parts: int, loop_time: LoopTime, short_silence: float) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        for part in (TEXT[:-8], TEXT[-8:-4])[:parts]:
+            writer.write(part)
+            await loop_time.advance(0.5 * short_silence)
+        await loop_time.advance(short_silence)
+        await reader.read()
+
+    async with serving(handle) as port, client_of(f"http://127.0.0.1:{port}") as client:
+        assert (await failure(client)).reason is Reason.TIMEOUT
 
 
 async def test_slow_bytes_end_with_the_deadline() -> None:

@@ -10,6 +10,8 @@ import pytest
 from exporter.model import Reason
 from exporter.upstreams.client import Requests, UpstreamClient
 from exporter.upstreams.errors import UpstreamError
+from tests.client import conftest
+from tests.client.conftest import LoopTime
 from tests.client.raw_server import Observed, Server, answering, client_of, http, read_request, serving
 from tests.fakes import FakeClock
 
@@ -55,7 +57,7 @@ async def test_two_retries_are_the_most() -> None:
 
 async def test_a_poll_has_ten_retries() -> None:
     async with asking(http(503)) as (requests, server, _):
-        await requests.map(lambda n: requests.get("GET /{n}", n=n), range(20))
+        await requests.map(lambda n: requests.get("GET /{n}", n=str(n)), range(20))
     assert len(server.requests) == 30
 
 
@@ -65,6 +67,16 @@ async def test_posts_only_when_they_are_queries(safe: bool, times: int) -> None:
         with pytest.raises(UpstreamError):
             await requests.post("POST /x", body={}, safe=safe)
     assert len(server.requests) == times
+
+
+async def test_a_pause_is_no_silence(loop_time: LoopTime, short_silence: float) -> None:
+    clock = FakeClock(UNIX)
+    async with answering(http(503, Retry_After="5"), http()) as server, client_of(server.url, clock=clock) as client:
+        asking = asyncio.create_task(client.requests(conftest.LONG).get("GET /x"))
+        await loop_time.advance(2 * short_silence)
+        assert len(clock.slept) == 1
+        clock.advance(10.0)
+        assert (await asking).data == {}
 
 
 async def test_no_retry_beyond_the_deadline() -> None:

@@ -6,7 +6,7 @@ Source: Storm Streaming Server 3.x, RESTful API, pages Stream and Stream List (B
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from exporter.model import Reason
 from exporter.upstreams.client import Requests
@@ -38,8 +38,8 @@ class DirectReader:
             answers = await self._ask_batches(requests, streams, fields)
         left = [stream for stream in streams if stream.id not in answers]
 
-        async def one(stream: StormStream) -> FoundStream:
-            return await _ask_one(requests, stream, fields)
+        def one(stream: StormStream) -> Awaitable[FoundStream]:
+            return _ask_one(requests, stream, fields)
 
         answers.update((stream.id, result) for stream, result in await requests.map(one, left))
         return answers
@@ -51,8 +51,8 @@ class DirectReader:
         fit = [stream for stream in streams if times[_batch_id(stream)] == 1]
         batches = [fit[start : start + BATCH_SIZE] for start in range(0, len(fit), BATCH_SIZE)]
 
-        async def batch(streams: list[StormStream]) -> Answers:
-            return await _ask_batch(requests, streams, fields)
+        def batch(streams: list[StormStream]) -> Awaitable[Answers]:
+            return _ask_batch(requests, streams, fields)
 
         answers: Answers = {}
         for asked, result in await requests.map(batch, batches):

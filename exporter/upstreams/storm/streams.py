@@ -30,6 +30,9 @@ _STATUSES = {
     "ERROR": Status.ERROR,
 }
 """The documents show PUBLISHED alone; the others are what Storm's own player reads from the same field, and 2.x."""
+_STATES = {name: (status, status is Status.LIVE) for name, status in _STATUSES.items()}
+"""With whether that is live."""
+_UNKNOWN = Status.UNKNOWN, None
 FEEDS = frozenset(
     {
         "application", "kind", "video_codec", "audio_codec", "resolution",
@@ -135,8 +138,7 @@ def _weight(sample: StreamSample) -> tuple[bool, float]:
 
 
 def _state(record: Record) -> tuple[Status, bool | None]:
-    status = _STATUSES.get(record.text("state").upper(), Status.UNKNOWN)
-    return status, None if status is Status.UNKNOWN else status is Status.LIVE
+    return _STATES.get(record.text("state").upper(), _UNKNOWN)
 
 
 def _native_substream(substreams: list[Record], key: str) -> str:
