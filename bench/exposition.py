@@ -41,7 +41,9 @@ def _cases(streams: int, patterns: str) -> dict[str, Callable[[], Figures]]:
         )
 
     cases = {
-        OURS: lambda: run_case("exposition_ours", streams=streams, patterns=patterns, repetitions=3),
+        OURS: lambda: run_case(
+            "exposition_ours", streams=streams, patterns=patterns, repetitions=5 if streams <= 10_000 else 3
+        ),
         COLLECTOR: lambda: theirs("collector"),
     }
     # slower than the collector everywhere, and with more streams it takes minutes to begin
@@ -53,7 +55,7 @@ def _golang(program: Path, samples: Path, repetitions: int) -> Callable[[], Figu
 
 
 def _few(streams: int) -> int:
-    return 3 if streams <= 10_000 else 1
+    return 3 if streams <= 1_000 else 2 if streams <= 10_000 else 1
 
 
 def _report(streams: int, rounds: Sequence[dict[str, Figures]]) -> None:

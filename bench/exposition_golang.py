@@ -17,6 +17,8 @@ from exporter.catalogue.streams import STREAM_FAMILIES
 GOPATH = Path("/usr/share/gocode")
 SOURCE = Path(__file__).parent / "golang" / "main.go"
 """From ``apt-get install golang-go golang-github-prometheus-client-golang-dev``."""
+GOCACHE = Path(__file__).parents[1] / ".cache" / "go-build"
+"""Two parts build the program."""
 
 
 def build(directory: Path) -> Path | None:
@@ -24,7 +26,7 @@ def build(directory: Path) -> Path | None:
     if shutil.which("go") is None or not (GOPATH / "src/github.com/prometheus/client_golang").is_dir():
         return None
     program = directory / "promhttp"
-    environment = {**os.environ, "GOPATH": str(GOPATH), "GO111MODULE": "off", "GOCACHE": str(directory / "go")}
+    environment = {**os.environ, "GOPATH": str(GOPATH), "GO111MODULE": "off", "GOCACHE": str(GOCACHE)}
     subprocess.run(["go", "build", "-o", program, SOURCE], env=environment, check=True)
     return program
 
