@@ -117,9 +117,7 @@ async def read_body(response: aiohttp.ClientResponse, limit: int, endpoint: str,
     return b"".join(parts)
 
 
-async def _read_gzip(
-    response: aiohttp.ClientResponse, limit: int, endpoint: str, heard: Callable[[], None]
-) -> bytes:
+async def _read_gzip(response: aiohttp.ClientResponse, limit: int, endpoint: str, heard: Callable[[], None]) -> bytes:
     """Each piece is unpacked no further than the limit allows: a small body can hold a thousand times its size."""
     unpacker = zlib.decompressobj(_GZIP)
     body = bytearray()
