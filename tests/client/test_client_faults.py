@@ -16,10 +16,10 @@ from exporter.config.upstream import TlsSettings
 from exporter.model import Reason
 from exporter.upstreams.client import UpstreamClient
 from exporter.upstreams.errors import UpstreamError
-from tests.client.conftest import LONG, LoopTime
+from tests.client.loop_time import POLL_SECONDS, LoopTime
 from tests.client.raw_server import Observed, answering, client_of, http, read_request, serving
 
-SHORT = 0.3
+LONG, SHORT = POLL_SECONDS, 0.3
 
 
 async def failure(client: UpstreamClient, timeout: float = LONG) -> UpstreamError:

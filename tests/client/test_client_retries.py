@@ -10,8 +10,7 @@ import pytest
 from exporter.model import Reason
 from exporter.upstreams.client import Requests, UpstreamClient
 from exporter.upstreams.errors import UpstreamError
-from tests.client import conftest
-from tests.client.conftest import LoopTime
+from tests.client.loop_time import POLL_SECONDS, LoopTime
 from tests.client.raw_server import Observed, Server, answering, client_of, http, read_request, serving
 from tests.fakes import FakeClock
 
@@ -72,7 +71,7 @@ async def test_posts_only_when_they_are_queries(safe: bool, times: int) -> None:
 async def test_a_pause_is_no_silence(loop_time: LoopTime, short_silence: float) -> None:
     clock = FakeClock(UNIX)
     async with answering(http(503, Retry_After="5"), http()) as server, client_of(server.url, clock=clock) as client:
-        asking = asyncio.create_task(client.requests(conftest.LONG).get("GET /x"))
+        asking = asyncio.create_task(client.requests(POLL_SECONDS).get("GET /x"))
         await loop_time.advance(2 * short_silence)
         assert len(clock.slept) == 1
         clock.advance(10.0)

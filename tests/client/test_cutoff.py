@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from exporter.upstreams.cutoff import CutOff, Watched
-from tests.client.conftest import LoopTime
+from tests.client.loop_time import LoopTime
 
 LONG = 60.0
 Limit = Callable[[Coroutine[Any, Any, str], float], Coroutine[Any, Any, str]]
