@@ -25,7 +25,7 @@ from exporter.catalogue import exporter as own
 from exporter.catalogue import upstreams as polling
 from exporter.catalogue.family import Family
 from exporter.model import Reason
-from exporter.request_counts import RequestCounts
+from exporter.request_counts import RequestCounts, UpstreamRequests
 from exporter.sharding import SINGLE, Shard
 from exporter.sidecar_instruments import SidecarInstruments
 from exporter.textformat import label_value
@@ -43,15 +43,14 @@ class Instruments:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._exporter = CollectorRegistry()
         self._upstreams = CollectorRegistry()
-        self._known: set[tuple[str, str]] = set()
+        self._known: dict[tuple[str, str], UpstreamRequests] = {}
         self._polls = self._counter(polling.POLLS)
         self._poll_failures = self._counter(polling.POLL_FAILURES)
         self._stream_failures = self._counter(polling.STREAM_FAILURES)
         self._fields_dropped = self._counter(polling.FIELDS_DROPPED)
         self._poller_restarts = self._counter(polling.POLLER_RESTARTS)
         self._poll_duration = self._histogram(polling.POLL_DURATION)
-        self._requests = RequestCounts()
-        self._upstreams.register(self._requests)
+        self._upstreams.register(RequestCounts(self._known))
         self._reload_successful = self._gauge(own.RELOAD_SUCCESSFUL)
         self._reload_success_timestamp = self._gauge(own.RELOAD_SUCCESS_TIMESTAMP)
         self._shard_ordinal = self._gauge(own.SHARD_ORDINAL)
@@ -76,8 +75,7 @@ class Instruments:
 
     def add_upstream(self, platform: str, upstream: str) -> None:
         """Begin the upstream's series at 0, so that their first increase can be seen."""
-        self._known.add((platform, upstream))
-        self._requests.count(platform, upstream)
+        self._known.setdefault((platform, upstream), UpstreamRequests())
         for metric in (self._polls, self._poller_restarts, self._poll_duration):
             metric.labels(platform, upstream)
         for reason in Reason:
@@ -86,8 +84,7 @@ class Instruments:
 
     def remove_upstream(self, platform: str, upstream: str) -> None:
         """Remove every series of the upstream; what a poll that is being cancelled still counts is ignored."""
-        self._known.discard((platform, upstream))
-        self._requests.forget(platform, upstream)
+        self._known.pop((platform, upstream), None)
         for metric in self._per_upstream():
             metric.remove_by_labels({"platform": platform, "upstream": upstream})
 
@@ -126,7 +123,7 @@ class Instruments:
         """What an upstream's client calls after every request."""
 
         def observe(endpoint: str, code: str, seconds: float) -> None:
-            requests = self._requests.of(platform, upstream)
+            requests = self._known.get((platform, upstream))
             if requests is not None:
                 requests.add(endpoint, code, seconds)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from typing import Final
 
@@ -59,20 +59,9 @@ class UpstreamRequests:
 class RequestCounts(Collector):
     """The requests to all upstreams, as families of prometheus_client."""
 
-    def __init__(self) -> None:
-        self._upstreams: dict[tuple[str, str], UpstreamRequests] = {}
-
-    def of(self, platform: str, upstream: str) -> UpstreamRequests | None:
-        """Where an upstream's are counted; None: they are not."""
-        return self._upstreams.get((platform, upstream))
-
-    def count(self, platform: str, upstream: str) -> None:
-        """Count those of this upstream too."""
-        self._upstreams.setdefault((platform, upstream), UpstreamRequests())
-
-    def forget(self, platform: str, upstream: str) -> None:
-        """Count them no more."""
-        self._upstreams.pop((platform, upstream), None)
+    def __init__(self, upstreams: Mapping[tuple[str, str], UpstreamRequests]) -> None:
+        """``upstreams``: by platform and name."""
+        self._upstreams = upstreams
 
     def collect(self) -> Iterator[Metric]:
         """Both families; called while requests are being counted."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 
 from exporter.catalogue.upstreams import REQUEST_DURATION, REQUESTS
 from exporter.instruments import Instruments
-from exporter.request_counts import RequestCounts
+from exporter.request_counts import RequestCounts, UpstreamRequests
 
 ENDPOINTS = ("GET /a", "GET /b/{id}")
 SECONDS = st.one_of(st.sampled_from(REQUEST_DURATION.bounds), st.floats(0.0, 1e6))
@@ -36,15 +38,12 @@ def test_same_text(observed: list[tuple[str, str, str, float]]) -> None:
         registry=reference,
         buckets=REQUEST_DURATION.bounds,
     )
-    counts = RequestCounts()
-    ours.register(counts)
+    upstreams: defaultdict[tuple[str, str], UpstreamRequests] = defaultdict(UpstreamRequests)
+    ours.register(RequestCounts(upstreams))
     for upstream, endpoint, code, seconds in observed:
         requests.labels("storm", upstream, endpoint, code).inc()
         durations.labels("storm", upstream, endpoint).observe(seconds)
-        counts.count("storm", upstream)
-        counted = counts.of("storm", upstream)
-        assert counted is not None
-        counted.add(endpoint, code, seconds)
+        upstreams["storm", upstream].add(endpoint, code, seconds)
     assert lines(ours) == lines(reference)
 
 
