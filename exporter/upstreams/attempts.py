@@ -34,7 +34,9 @@ BACK_OFF_SECONDS, LONGEST_BACK_OFF_SECONDS = 0.2, 2.0
 TRANSIENT = frozenset({429, 502, 503, 504})
 PAUSING = frozenset({429, 503})
 DRAINED_BYTES = 65_536
-"""The body of a refusal is read up to here, so that its connection can be used again; it is not looked at."""
+"""The body of a refusal is read up to here, so that its connection can be used again."""
+DRAIN_SHARE = 0.25
+"""Of a poll's time: what that may take. The status says enough."""
 _NOTHING: tuple[Auth, Mapping[str, str]] = NoAuth(), NO_HEADERS
 
 
@@ -84,6 +86,7 @@ class Attempts:
         self._clock = client.clock
         self._requests = requests
         self._timeout = _client_timeout(timeout)
+        self._drain_seconds = DRAIN_SHARE * timeout
         self._retries_left = RETRIES_PER_POLL
         self._quickest: float | None = None
         self._proof: tuple[Auth, Mapping[str, str]] | None = None
@@ -205,7 +208,7 @@ class Attempts:
         """The answer, read and decoded; raises when it can't be used."""
         endpoint, status = call.endpoint.template, response.status
         if not 200 <= status < 300:
-            body = await _drain(call, response)
+            body = await self._drain(call, response)
             self.usable += status == 404
             error = refused(status, endpoint, response.headers.get("Location"), self._pause_asked(response, date))
             error.refusal = body if call.keep_refusal else b""
@@ -218,6 +221,15 @@ class Attempts:
             data = decode_json(body, response.headers.get(hdrs.CONTENT_TYPE), endpoint)
         self.usable += 1
         return Answer(status, response.headers, call.url, data=data, text=text, date=date)
+
+    async def _drain(self, call: Call, response: aiohttp.ClientResponse) -> bytes:
+        """Read what belongs to a refusal; whatever is wrong with it, the status is what counts."""
+        try:
+            async with asyncio.timeout(self._drain_seconds):
+                return await read_body(response, DRAINED_BYTES, "", call.listen)
+        except (UpstreamError, aiohttp.ClientError, OSError):
+            response.close()
+            return b""
 
     def _pause_asked(self, response: aiohttp.ClientResponse, date: float | None) -> float | None:
         """Seconds that a 429 or 503 asks to wait; a 429 that does not say means until the limit's window is over."""
@@ -233,12 +245,3 @@ class Attempts:
 @lru_cache(maxsize=64)
 def _client_timeout(timeout: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SHARE * timeout)
-
-
-async def _drain(call: Call, response: aiohttp.ClientResponse) -> bytes:
-    """Read what belongs to a refusal; whatever is wrong with it, the status is what counts."""
-    try:
-        return await read_body(response, DRAINED_BYTES, "", call.listen)
-    except (UpstreamError, aiohttp.ClientError, OSError):
-        response.close()
-        return b""

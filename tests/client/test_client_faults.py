@@ -14,6 +14,7 @@ import trustme
 
 from exporter.config.upstream import TlsSettings
 from exporter.model import Reason
+from exporter.upstreams.attempts import DRAIN_SHARE
 from exporter.upstreams.client import UpstreamClient
 from exporter.upstreams.errors import UpstreamError
 from tests.client.loop_time import POLL_SECONDS, LoopTime
@@ -103,7 +104,6 @@ async def test_a_silence_leaves_time_for_others(loop_time: LoopTime, short_silen
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if (await read_request(reader)).target == "/silent":
             await loop_time.advance(short_silence)
-            await reader.read()
         writer.write(http())
 
     async with serving(handle) as port, client_of(f"http://127.0.0.1:{port}", max_concurrent_requests=1) as client:
@@ -142,10 +142,26 @@ async def test_a_silence_after_any_part_ends_the_request(parts: int, loop_time: 
             writer.write(part)
             await loop_time.advance(0.5 * short_silence)
         await loop_time.advance(short_silence)
-        await reader.read()
+        writer.write((TEXT, TEXT[-8:], TEXT[-4:])[parts])
 
     async with serving(handle) as port, client_of(f"http://127.0.0.1:{port}") as client:
         assert (await failure(client)).reason is Reason.TIMEOUT
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+async def test_a_refusal_is_told_whose_body_does_not_end(parts: int, loop_time: LoopTime) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(http(500, Content_Length="100"))
+        for _ in range(parts):
+            await loop_time.advance(DRAIN_SHARE * POLL_SECONDS / parts)
+            writer.write(b" ")
+        await loop_time.advance(POLL_SECONDS)
+
+    observed = Observed()
+    async with serving(handle) as port, client_of(f"http://127.0.0.1:{port}", observe=observed) as client:
+        assert (await failure(client)).reason is Reason.SERVER_ERROR
+    assert observed.attempts == [("GET /x", "500")]
 
 
 async def test_slow_bytes_end_with_the_deadline() -> None:
