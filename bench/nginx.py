@@ -83,14 +83,16 @@ def find() -> Path | None:
 
 
 @contextmanager
-def serving(program: Path, directory: Path, streams: int) -> Iterator[tuple[str, int]]:
+def serving(
+    program: Path, directory: Path, streams: int, rows_per_page: int = ROWS_PER_PAGE
+) -> Iterator[tuple[str, int]]:
     """The base URL and the process of an upstream with so many streams in its list."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     (directory / "stream.json").write_text(json.dumps({"data": stream(None), "meta": {}}))
-    pages = -(-streams // ROWS_PER_PAGE)
+    pages = -(-streams // rows_per_page)
     for number in range(1, pages + 1):
-        rows = range((number - 1) * ROWS_PER_PAGE, min(number * ROWS_PER_PAGE, streams))
+        rows = range((number - 1) * rows_per_page, min(number * rows_per_page, streams))
         page = {"list": [stream(index) for index in rows], "hasNext": number < pages}
         (directory / f"{number}.json").write_text(json.dumps({"data": page, "meta": {}}))
     configuration = directory / "nginx.conf"

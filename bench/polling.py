@@ -13,7 +13,8 @@ from bench.measuring import Figures, medians, ratio, run_case, table
 ROUNDS = 3
 STREAMS = 1_000
 CONNECTIONS = 50
-SINGLE, LISTED, AIOHTTP, HTTPX = "one GET per stream", "lists of 100", "aiohttp and json", "httpx"
+SINGLE, LISTED, LONG_LISTED = "one GET per stream", "lists of 100", "lists of 1,000"
+AIOHTTP, HTTPX = "aiohttp and json", "httpx"
 
 
 def main(rounds: int = ROUNDS) -> None:
@@ -23,25 +24,36 @@ def main(rounds: int = ROUNDS) -> None:
     if program is None:
         print("nginx is missing: make tools\n")
         return
-    with tempfile.TemporaryDirectory() as directory, nginx.serving(program, Path(directory), STREAMS) as (url, _):
-        cases = _cases(url)
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        tempfile.TemporaryDirectory() as other,
+        nginx.serving(program, Path(directory), STREAMS) as (url, _),
+        nginx.serving(program, Path(other), STREAMS, rows_per_page=STREAMS) as (url_of_one_list, _),
+    ):
+        cases = _cases(url, url_of_one_list)
         found = [{name: run() for name, run in cases.items()} for _ in range(rounds)]
     middle = {name: medians([figures[name] for figures in found]) for name in cases}
     table(("", "µs per stream"), ((name, f"{figures['per stream'] * 1e6:.1f}") for name, figures in middle.items()))
+    lists = (LISTED, LONG_LISTED)
     for figures in found:
-        figures["object"] = {"per stream": figures[LISTED]["json.loads of one"]}
+        figures |= {f"object, {name}": {"per stream": figures[name]["json.loads of one"]} for name in lists}
     table(
         ("", "times the CPU"),
         (
             ("one GET per stream ÷ aiohttp and json", ratio(found, "per stream", AIOHTTP, SINGLE)),
             *([("httpx ÷ one GET per stream", ratio(found, "per stream", SINGLE, HTTPX))] if HTTPX in cases else []),
-            ("lists of 100 ÷ json.loads of one object", ratio(found, "per stream", "object", LISTED)),
+            *(
+                (f"{name} ÷ json.loads of one object", ratio(found, "per stream", f"object, {name}", name))
+                for name in lists
+            ),
         ),
     )
 
 
-def _cases(url: str) -> dict[str, Callable[[], Figures]]:
-    def ours(way: str, polls: int) -> Figures:
+def _cases(url: str, url_of_one_list: str) -> dict[str, Callable[[], Figures]]:
+    """``url_of_one_list``: of an upstream that has all streams on one page."""
+
+    def ours(way: str, polls: int, url: str = url) -> Figures:
         return run_case("polling_ours", url=url, streams=STREAMS, way=way, connections=CONNECTIONS, polls=polls)
 
     def bare(library: str, requests: int) -> Figures:
@@ -50,6 +62,7 @@ def _cases(url: str) -> dict[str, Callable[[], Figures]]:
     cases: dict[str, Callable[[], Figures]] = {
         SINGLE: lambda: ours("single", 3),
         LISTED: lambda: ours("list", 20),
+        LONG_LISTED: lambda: ours("list", 20, url_of_one_list),
         AIOHTTP: lambda: bare("aiohttp", 3 * STREAMS),
     }
     if importlib.util.find_spec("httpx"):

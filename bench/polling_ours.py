@@ -15,7 +15,7 @@ from exporter.service import Service
 
 
 def main(url: str, streams: int, way: str, connections: int, polls: int) -> Figures:
-    """CPU seconds per stream. ``way``: ``single`` (a GET for each) or ``list`` (a GET for each hundred)."""
+    """CPU seconds per stream. ``way``: ``single`` (a GET for each) or ``list`` (a GET for each page)."""
     upstream = {"name": "bench", "platform": "storm", "url": url, "max_streams": 1_000_000, "timeout": "60s",
                 "interval": "90s", "max_concurrent_requests": connections}  # fmt: skip
     if way == "single":
