@@ -42,10 +42,11 @@ test: $(READY) ## all tests, with real servers, and branch coverage
 fuzz: $(READY) ## the tests that make their own input, with input that no run had before
 	@$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not soak and not real' --hypothesis-profile=searching $(ARGS)
 
-lint: $(READY) ## ruff and mypy --strict
+lint: $(READY) ## ruff, mypy --strict and the import contract
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports
 
 format: $(READY) ## ruff's formatting and its safe fixes
 	@$(BIN)/ruff check --fix .
@@ -90,4 +91,4 @@ screenshots: $(READY) ## the pictures of the documents, on the demo's data; need
 	@$(BIN)/python -m tools.screenshots.page
 
 clean: ## all that the other targets made, the fetched servers too
-	@rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov dist build
+	@rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.* htmlcov dist build
