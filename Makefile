@@ -8,7 +8,7 @@ ARGS ?=
 # Pages that are made from the code, as MODULE:FILE; `python -m MODULE` prints the page.
 GENERATED := \
 	exporter.config.reference:docs/configuration.md \
-	exporter.catalogue:docs/metrics.md \
+	exporter.metrics.families:docs/metrics.md \
 	exporter.alerting:docs/runbook.md \
 	tools.prometheus_rule:deploy/kubernetes/prometheusrule.yaml
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.fleet import Streams, load_patterns
 from bench.measuring import Figures
 from bench.prometheus_client_model import FamiliesCollector
-from exporter.catalogue.streams import STREAM_FAMILIES
+from exporter.metrics.families.stream_families import STREAM_FAMILIES
 
 GOPATH = Path("/usr/share/gocode")
 SOURCE = Path(__file__).parent / "golang" / "main.go"

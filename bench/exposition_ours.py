@@ -12,12 +12,12 @@ import msgspec
 
 from bench.fleet import Streams, load_patterns, trackers
 from bench.measuring import Figures, cpu_of, peak_bytes
-from exporter.exposition import Exposition
-from exporter.heap import keep_what_is_freed
-from exporter.instruments import Instruments
+from exporter.metrics.exposition import Exposition
+from exporter.metrics.self_metrics import Instruments
 from exporter.model import UpstreamSnapshot, UpstreamView
+from exporter.polling.histograms import SampledHistograms
 from exporter.polling.tracker import Tracker
-from exporter.sampling import SampledHistograms
+from exporter.runtime.memory_tuning import keep_what_is_freed
 
 POLLED_AT = 1_700_000_000.0
 

@@ -17,13 +17,13 @@ from aiohttp.test_utils import TestServer
 from exporter.config.loading import load
 from exporter.config.root import Settings
 from exporter.model import Identity, Listing, StreamSample, StreamState, UpstreamSnapshot, UpstreamView
+from exporter.platforms.livepeer import stream_objects as livepeer
+from exporter.platforms.storm import storm_streams as storm
+from exporter.platforms.wave import wave_sessions as wave
 from exporter.polling.tracker import Tracker
 from exporter.service import Service
 from exporter.simulator.app import make_app
 from exporter.simulator.fleet import Fleet
-from exporter.upstreams.livepeer import readings as livepeer
-from exporter.upstreams.storm import streams as storm
-from exporter.upstreams.wave import sessions as wave
 
 PATTERNS = 240
 """So many different streams are asked of the simulator; the others are these with other names and numbers."""

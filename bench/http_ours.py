@@ -11,11 +11,11 @@ from aiohttp import web
 from bench.exposition_ours import POLLED_AT, Upstream, poll_all
 from bench.fleet import Streams, load_patterns, trackers
 from bench.serving import served
-from exporter.exposition import Exposition
-from exporter.heap import keep_what_is_freed
-from exporter.instruments import Instruments
+from exporter.metrics.exposition import Exposition
+from exporter.metrics.self_metrics import Instruments
 from exporter.model import UpstreamView
-from exporter.web.scrapes import Scrapes
+from exporter.runtime.memory_tuning import keep_what_is_freed
+from exporter.web.metrics_handler import Scrapes
 
 
 @asynccontextmanager

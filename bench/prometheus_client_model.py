@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from exporter.catalogue.family import Kind, Labelled
-from exporter.catalogue.streams import STREAM_FAMILIES
+from exporter.metrics.families.family import Kind, Labelled
+from exporter.metrics.families.stream_families import STREAM_FAMILIES
 from exporter.model import StreamState, UpstreamView
 
 Series = tuple[tuple[str, ...], float]

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from bench.serving import served
-from exporter.clock import Clock
-from exporter.collecting import spare_what_stays
+from exporter.runtime.clock import Clock
+from exporter.runtime.garbage_collection import spare_what_stays
 from exporter.simulator.app import make_app
 from exporter.simulator.fleet import Fleet
 

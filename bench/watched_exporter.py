@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.serving import served
-from exporter.collecting import spare_what_stays
 from exporter.config.loading import load
-from exporter.heap import keep_giving_back, keep_what_is_freed
-from exporter.log import configure
 from exporter.polling.coordinator import Coordinator
+from exporter.runtime.garbage_collection import spare_what_stays
+from exporter.runtime.logging import configure
+from exporter.runtime.memory_tuning import keep_giving_back, keep_what_is_freed
 from exporter.service import Service
 from exporter.web.app import WebOptions, make_app
 

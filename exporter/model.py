@@ -140,7 +140,7 @@ def _nothing() -> Mapping[str, Any]:
 class StreamSample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a platform says about one stream at one moment. None: the platform does not say.
 
-    A platform with many streams has a slimmer kind of it (``exporter.upstreams.samples``), which reads the same.
+    A platform with many streams has a slimmer kind of it (``exporter.platforms.slim_report``), which reads the same.
     """
 
     id: str

@@ -10,22 +10,22 @@ from typing import Any
 import structlog
 
 from exporter.alerting.sidecar import Sidecar
-from exporter.clock import Clock
 from exporter.config.loading import ConfigError
 from exporter.config.root import Settings
 from exporter.config.upstream import UpstreamSettings
-from exporter.exposition import Exposition
-from exporter.instruments import Instruments
+from exporter.http.client import UpstreamClient
+from exporter.metrics.exposition import Exposition
+from exporter.metrics.self_metrics import Instruments
+from exporter.platforms.registry import platforms
 from exporter.polling.coordinator import Coordinator
-from exporter.polling.probes import Probes, Unsampled
+from exporter.polling.histograms import SampledHistograms
+from exporter.polling.on_demand import Probes, Unsampled
 from exporter.polling.schedule import Schedule
 from exporter.polling.tracker import Tracker
-from exporter.sampling import SampledHistograms
+from exporter.runtime.clock import Clock
+from exporter.runtime.tracebacks import describe
 from exporter.sharding import SINGLE, Portion, Shard
 from exporter.store import Store
-from exporter.tracebacks import describe
-from exporter.upstreams.client import UpstreamClient
-from exporter.upstreams.registry import platforms
 
 log = structlog.get_logger()
 

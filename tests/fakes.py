@@ -6,7 +6,7 @@ import asyncio
 import heapq
 import itertools
 
-from exporter.clock import Clock
+from exporter.runtime.clock import Clock
 
 
 class FakeClock(Clock):

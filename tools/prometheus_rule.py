@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from textwrap import indent
 
-from exporter.alerting.rulefiles import Dialect, alerts_file, recordings_file
-from exporter.alerting.thresholds import rules_in_force
+from exporter.alerting.rule_files import Dialect, alerts_file, recordings_file
+from exporter.alerting.rules.active_rules import rules_in_force
 
 _HEAD = """\
 # Made from the exporter's table of rules by `make generate`; make it again rather than edit it.

@@ -9,12 +9,12 @@ from typing import Any
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from exporter.clock import Clock
 from exporter.config.alerting import AlertmanagerSettings
-from exporter.upstreams.auth import auth_from_settings, header_value, read_secret
-from exporter.upstreams.client import UpstreamClient
-from exporter.upstreams.errors import UpstreamError
-from exporter.upstreams.ratelimit import RateLimit
+from exporter.http.auth import auth_from_settings, header_value, read_secret
+from exporter.http.client import UpstreamClient
+from exporter.http.errors import UpstreamError
+from exporter.http.rate_limit import RateLimit
+from exporter.runtime.clock import Clock
 
 TIMEOUT_SECONDS = 10.0
 ENDPOINT = "POST /api/v2/alerts"

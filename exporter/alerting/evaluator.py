@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exporter.alerting.programs import Program
-from exporter.alerting.reading import Extra, Subject
-from exporter.alerting.rule import Scope
-from exporter.alerting.thresholds import ActiveRule
+from exporter.alerting.compiled_conditions import Program
+from exporter.alerting.rules.active_rules import ActiveRule
+from exporter.alerting.rules.rule import Scope
+from exporter.alerting.series_lookup import Extra, Subject
 from exporter.model import StreamState, UpstreamView
 
 __all__ = ["ActiveRule", "Alert", "AlertKey", "Evaluator", "Phase"]

@@ -12,13 +12,13 @@ from typing import Any
 import structlog
 
 from exporter.alerting.evaluator import Alert, AlertKey, Phase
-from exporter.clock import Clock
+from exporter.alerting.self_metrics import EventOutcome, SidecarInstruments
+from exporter.http.client import UpstreamClient
+from exporter.http.errors import UpstreamError
 from exporter.model import StreamState, UpstreamView
-from exporter.sidecar_instruments import EventOutcome, SidecarInstruments
-from exporter.tracebacks import describe
-from exporter.upstreams.client import UpstreamClient
-from exporter.upstreams.errors import UpstreamError
-from exporter.upstreams.wave.events import LARGEST_BATCH, track_events
+from exporter.platforms.wave.event_api import LARGEST_BATCH, track_events
+from exporter.runtime.clock import Clock
+from exporter.runtime.tracebacks import describe
 
 log = structlog.get_logger()
 

@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable
 
 from exporter.alerting.conditions import Compare, Condition, Present, Series, Test, Threshold
-from exporter.alerting.rule import Rule, Scope
-from exporter.alerting.thresholds import ActiveRule
-from exporter.catalogue.upstreams import UPSTREAM_FAMILIES
-from exporter.config.fields import format_duration, parse_duration
+from exporter.alerting.rules.active_rules import ActiveRule
+from exporter.alerting.rules.rule import Rule, Scope
+from exporter.config.types import format_duration, parse_duration
+from exporter.metrics.families.upstream_families import UPSTREAM_FAMILIES
 
 REPLICA_LABELS = ("instance", "pod")
 DEFAULT_SELECTOR = 'job="stream-exporter"'

@@ -13,20 +13,20 @@ from pathlib import Path
 
 import structlog
 
-from exporter.alerting.dispatch import Dispatcher, Resolve, resolve
 from exporter.alerting.evaluator import Alert, AlertKey, Evaluator, Phase
 from exporter.alerting.events import EventSender
-from exporter.alerting.memory import Memory, default_state_file
-from exporter.alerting.notices import Notice, Wording
+from exporter.alerting.notifier import Dispatcher, Resolve, resolve
+from exporter.alerting.payload import Notice, Wording
 from exporter.alerting.rules import Owner
-from exporter.alerting.thresholds import ActiveRule, rules_in_force
-from exporter.clock import Clock
+from exporter.alerting.rules.active_rules import ActiveRule, rules_in_force
+from exporter.alerting.self_metrics import SidecarInstruments
+from exporter.alerting.state_file import Memory, default_state_file
 from exporter.config.alerting import AlertingSettings
+from exporter.http.client import UpstreamClient
 from exporter.model import UpstreamView
-from exporter.sidecar_instruments import SidecarInstruments
+from exporter.runtime.clock import Clock
+from exporter.runtime.tracebacks import describe
 from exporter.store import Store
-from exporter.tracebacks import describe
-from exporter.upstreams.client import UpstreamClient
 
 log = structlog.get_logger()
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from exporter.alerting.promql import PromQL
-from exporter.catalogue.sampled import HEALTH_SCORE
 from exporter.config.alerting import HealthSlo
-from exporter.config.fields import parse_duration
-from exporter.textformat import bound
+from exporter.config.types import parse_duration
+from exporter.metrics.families.sampled_families import HEALTH_SCORE
+from exporter.metrics.text_format import bound
 
 WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 """The windows of the burn-rate rules, which name their recordings by them, whatever the time scale makes of them."""

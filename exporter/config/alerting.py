@@ -10,9 +10,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 from pydantic_core import PydanticCustomError
 
 from exporter.alerting.rules import RULES_BY_NAME
-from exporter.catalogue.sampled import HEALTH_SCORE
 from exporter.config.auth import BEARER, LOGIN, NONE, AuthSettings, TlsSettings
-from exporter.config.fields import (
+from exporter.config.secrets import Secret
+from exporter.config.section import Section
+from exporter.config.types import (
     Between,
     ConfigPath,
     Count,
@@ -25,10 +26,9 @@ from exporter.config.fields import (
     format_duration,
     read_number,
 )
-from exporter.config.reading import Place, refuse, refuse_all
-from exporter.config.secrets import Secret
-from exporter.config.section import Section
 from exporter.config.upstream import HttpUrl
+from exporter.config.validation import Place, refuse, refuse_all
+from exporter.metrics.families.sampled_families import HEALTH_SCORE
 
 
 def _of_a_rule(name: str) -> str:

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, ValidatorFunctionWrapHandler, model_validator
 from pydantic_core import PydanticCustomError
 
-from exporter.config.fields import ConfigPath, Described, Flag, Text
-from exporter.config.reading import Place, refuse, validate_besides
 from exporter.config.secrets import Secret, SecretError
 from exporter.config.section import Section
+from exporter.config.types import ConfigPath, Described, Flag, Text
+from exporter.config.validation import Place, refuse, validate_besides
 
 NONE, BEARER, API_KEY, LOGIN = "none", "bearer", "api_key", "login"
 _TOKEN = re.compile(r"[\x21-\x7e]+")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from exporter.config import schema
-from exporter.config.document import DocumentError, Path, read
+from exporter.config.yaml_document import DocumentError, Path, read
 
 PREFIX = "STREAM_EXPORTER_"
 _NESTED = "__"

@@ -9,12 +9,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from exporter.config.document import Document, DocumentError, read
 from exporter.config.environment import layer
-from exporter.config.reading import Surroundings, within
-from exporter.config.reporting import Reporter
+from exporter.config.errors import Reporter
 from exporter.config.root import Settings, settings_class
 from exporter.config.secrets import redactor
+from exporter.config.validation import Surroundings, within
+from exporter.config.yaml_document import Document, DocumentError, read
 
 _MAX_BYTES = 64 * 2**20
 _VARIABLE_KEY = "_env"

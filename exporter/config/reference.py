@@ -13,13 +13,13 @@ from pydantic.fields import FieldInfo
 from exporter.config import reference_text, schema
 from exporter.config.alerting import AlertingSettings, AlertmanagerSettings, HealthSlo, Threshold, WaveEvents
 from exporter.config.auth import API_KEY, BEARER, LOGIN, NONE, AuthSettings, TlsSettings
-from exporter.config.fields import Between, Computed, Matching, format_duration
 from exporter.config.root import HistogramSettings, Settings
 from exporter.config.secrets import SOURCE_SUFFIXES
 from exporter.config.section import Section
 from exporter.config.streams import LiveHours, StreamSettings
+from exporter.config.types import Between, Computed, Matching, format_duration
 from exporter.config.upstream import SharedSettings, UpstreamSettings
-from exporter.upstreams.registry import platforms
+from exporter.platforms.registry import platforms
 
 Model = type[BaseModel]
 

@@ -3,7 +3,7 @@
 INTRODUCTION = """\
 # Configuration
 
-<!-- Made from the settings' classes by `make generate`; edit exporter/config/ and exporter/upstreams/ instead. -->
+<!-- Made from the settings' classes by `make generate`; edit exporter/config/ and exporter/platforms/ instead. -->
 
 `stream-exporter --config.file=config.yaml` reads one YAML file; [config.example.yaml](../config.example.yaml) shows
 every key. `stream-exporter --config.check` checks it and says what it costs in requests. `GET /config` shows what is in

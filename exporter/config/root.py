@@ -23,17 +23,17 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from exporter.alerting.silence import rules_that_read
-from exporter.catalogue.exclusion import excluded, said
+from exporter.alerting.affected_rules import rules_that_read
 from exporter.config.alerting import AlertingSettings
-from exporter.config.fields import Flag
 from exporter.config.inheritance import handed_down, mapping
-from exporter.config.reading import Place, refuse, refuse_all, surroundings, validate_besides
 from exporter.config.schema import TAG_PREFIX, any_of
 from exporter.config.secrets import HIDDEN
 from exporter.config.section import Section
+from exporter.config.types import Flag
 from exporter.config.upstream import Defaults, SharedSettings, StreamSettings, UpstreamSettings
-from exporter.upstreams.registry import registry
+from exporter.config.validation import Place, refuse, refuse_all, surroundings, validate_besides
+from exporter.metrics.families.exclusion import excluded, said
+from exporter.platforms.registry import registry
 
 
 class HistogramSettings(Section):

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, Tag
 from pydantic.fields import FieldInfo
 
-from exporter.config.fields import Described
 from exporter.config.secrets import SOURCE_SUFFIXES, Secret
 from exporter.config.section import Section
+from exporter.config.types import Described
 
 TAG_PREFIX = "\0"
 """The tags of our unions begin so: in an error's place they are no key."""

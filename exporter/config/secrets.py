@@ -17,7 +17,7 @@ from urllib.parse import quote, quote_plus
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from exporter.config.reading import refuse, resolve, surroundings
+from exporter.config.validation import refuse, resolve, surroundings
 
 HIDDEN = "<secret>"
 SOURCE_SUFFIXES = ("_file", "_env")

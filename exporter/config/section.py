@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from exporter.config.reading import refuse
 from exporter.config.secrets import SOURCE_SUFFIXES, Secret, SecretSource
+from exporter.config.validation import refuse
 
 __all__ = ["Section", "is_secret", "refuse"]
 

@@ -10,7 +10,9 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, PlainSerializer, Tag, field_validator
 
-from exporter.config.fields import (
+from exporter.config.secrets import HIDDEN
+from exporter.config.section import Section
+from exporter.config.types import (
     Between,
     Bitrate,
     Described,
@@ -22,9 +24,7 @@ from exporter.config.fields import (
     format_duration,
     read_flag,
 )
-from exporter.config.reading import refuse
-from exporter.config.secrets import HIDDEN
-from exporter.config.section import Section
+from exporter.config.validation import refuse
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _TIME = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")

@@ -8,9 +8,11 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from exporter.catalogue.exclusion import excluded, near_misses
 from exporter.config.auth import API_KEY, BEARER, LOGIN, NONE, AuthSettings, TlsSettings
-from exporter.config.fields import (
+from exporter.config.secrets import Secret
+from exporter.config.section import Section
+from exporter.config.streams import LiveHours, StreamSettings
+from exporter.config.types import (
     Between,
     ByteSize,
     Computed,
@@ -22,10 +24,8 @@ from exporter.config.fields import (
     format_duration,
     format_size,
 )
-from exporter.config.reading import Place, refuse, refuse_all
-from exporter.config.secrets import Secret
-from exporter.config.section import Section
-from exporter.config.streams import LiveHours, StreamSettings
+from exporter.config.validation import Place, refuse, refuse_all
+from exporter.metrics.families.exclusion import excluded, near_misses
 
 __all__ = [
     "AuthSettings", "LiveHours", "SharedSettings", "StreamSettings", "TlsSettings", "UpstreamSettings", "http_url",

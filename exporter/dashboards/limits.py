@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from exporter.alerting.thresholds import ActiveRule, rules_in_force
+from exporter.alerting.rules.active_rules import ActiveRule, rules_in_force
 
 Steps = list[dict[str, object]]
 """Grafana's thresholds: ``[{"color": ..., "value": ...}, ...]``, ascending; the first has no value."""

@@ -15,8 +15,8 @@ from exporter.dashboards.panels import Look, Panel, Query, graph, heatmap, stat,
 from exporter.dashboards.queries import IDENTITY, UPSTREAMS_UP, exporter, or_zero, streams, upstreams
 from exporter.dashboards.tables import Column, table
 from exporter.dashboards.variables import of_streams
+from exporter.metrics.text_format import bound
 from exporter.model import Status
-from exporter.textformat import bound
 
 _LIVE = f"{streams.now('stream_live')} == 1"
 _MISSING = f"{streams.now('stream_expected')} == 1 and {streams.now('stream_live')} == 0"

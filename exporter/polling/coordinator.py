@@ -13,10 +13,11 @@ from typing import Any
 import msgspec
 import structlog
 
-from exporter.catalogue.exclusion import excluded
-from exporter.clock import Clock
 from exporter.config.upstream import UpstreamSettings
-from exporter.instruments import Instruments
+from exporter.http.client import Requests, UpstreamClient
+from exporter.http.errors import UpstreamError
+from exporter.metrics.families.exclusion import excluded
+from exporter.metrics.self_metrics import Instruments
 from exporter.model import (
     DEPARTURE_FEEDS,
     Analytics,
@@ -25,14 +26,13 @@ from exporter.model import (
     UpstreamSnapshot,
     UpstreamView,
 )
+from exporter.platforms.base import Platform
+from exporter.polling.histograms import SampledHistograms
 from exporter.polling.schedule import Schedule
 from exporter.polling.tracker import STREAMS_PER_STEP, Tracker
-from exporter.sampling import SampledHistograms
+from exporter.runtime.clock import Clock
+from exporter.runtime.tracebacks import describe
 from exporter.store import Store
-from exporter.tracebacks import describe
-from exporter.upstreams.client import Requests, UpstreamClient
-from exporter.upstreams.errors import UpstreamError
-from exporter.upstreams.platform import Platform
 
 log = structlog.get_logger()
 

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from exporter.config.upstream import StreamSettings, UpstreamSettings
-from exporter.health import judge
 from exporter.model import UNSEEN, Identity, Listing, Status, StreamSample, StreamState, UpstreamSnapshot
-from exporter.polling.expectations import Expectation
-from exporter.polling.labels import LabelBook
-from exporter.polling.veil import veiled
+from exporter.polling.anonymize import veiled
+from exporter.polling.expected_hours import Expectation
+from exporter.polling.health import judge
+from exporter.polling.stream_labels import LabelBook
 from exporter.sharding import WHOLE, Portion
 
 STREAMS_PER_STEP = 100

@@ -4,7 +4,7 @@ Stands apart: of the exporter it knows nothing but the clock.
 """
 
 from exporter.simulator.app import make_app
+from exporter.simulator.context import Options
 from exporter.simulator.fleet import Fleet
-from exporter.simulator.world import Options
 
 __all__ = ["Fleet", "Options", "make_app"]

@@ -6,10 +6,10 @@ import argparse
 
 from aiohttp import web
 
-from exporter.clock import Clock
+from exporter.runtime.clock import Clock
 from exporter.simulator.app import make_app
+from exporter.simulator.context import Options
 from exporter.simulator.fleet import Fleet
-from exporter.simulator.world import Options
 
 
 def main(arguments: list[str] | None = None) -> None:

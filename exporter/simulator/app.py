@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from exporter.clock import Clock
+from exporter.runtime.clock import Clock
+from exporter.simulator.context import Options, World
 from exporter.simulator.control import FaultControl
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.livepeer import livepeer_app
@@ -12,7 +13,6 @@ from exporter.simulator.serving import dated
 from exporter.simulator.storm import storm_app
 from exporter.simulator.wave import wave_app
 from exporter.simulator.wave_events import Events
-from exporter.simulator.world import Options, World
 
 
 def make_app(fleet: Fleet, clock: Clock | None = None, options: Options | None = None) -> web.Application:

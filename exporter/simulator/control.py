@@ -8,10 +8,10 @@ from typing import Any
 
 from aiohttp import web
 
-from exporter.simulator.faults import STREAM_FAULTS, Fault, FaultKind
+from exporter.simulator.context import World
+from exporter.simulator.fault_injection import STREAM_FAULTS, Fault, FaultKind
 from exporter.simulator.serving import json_answer, json_body
 from exporter.simulator.streams import Platform
-from exporter.simulator.world import World
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])")

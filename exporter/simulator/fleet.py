@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
-from exporter.simulator import life
-from exporter.simulator.amounts import Amounts, Course, Publish
+from exporter.simulator import timeline as life
 from exporter.simulator.configuration import configuration
-from exporter.simulator.dice import Purpose, roll, unit
-from exporter.simulator.faults import Fault, FaultBook
-from exporter.simulator.life import PERIOD_SECONDS, PUBLISHES_BEFORE_REPEAT
-from exporter.simulator.looks import Looks
+from exporter.simulator.fault_injection import Fault, FaultBook
+from exporter.simulator.incremental_list import Looks
+from exporter.simulator.prng import Purpose, roll, unit
 from exporter.simulator.streams import PLATFORMS, Platform, Stream, make_stream
+from exporter.simulator.timeline import PERIOD_SECONDS, PUBLISHES_BEFORE_REPEAT
+from exporter.simulator.totals import Amounts, Course, Publish
 
 WORLD_BEGAN = 1_577_836_800.0
 """All-time totals count from here: the first day of 2020."""

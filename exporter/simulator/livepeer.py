@@ -13,12 +13,12 @@ from typing import Any
 from aiohttp import web
 
 from exporter.simulator.configuration import TOKEN
+from exporter.simulator.context import World
 from exporter.simulator.livepeer_health import health_record
 from exporter.simulator.livepeer_listing import Listing
 from exporter.simulator.livepeer_records import Broadcast, broadcast_of, lasting_record, session_record, stream_record
 from exporter.simulator.serving import json_answer, platform_app, whole_number
 from exporter.simulator.streams import Platform, Stream
-from exporter.simulator.world import World
 
 DEFAULT_LIMIT, LARGEST_LIMIT = 20, 1000
 _CURSOR = "skip"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from exporter.simulator.amounts import Publish
 from exporter.simulator.conditions import LEVELS
 from exporter.simulator.livepeer_records import Broadcast, target_id
+from exporter.simulator.totals import Publish
 
 PROBE_SECONDS = 10
 """How often a condition is looked at."""

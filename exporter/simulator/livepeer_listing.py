@@ -6,8 +6,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 from exporter.simulator.fleet import Fleet
+from exporter.simulator.incremental_list import Looks
 from exporter.simulator.livepeer_records import broadcast_of
-from exporter.simulator.looks import Looks
 from exporter.simulator.streams import Platform, Stream
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from exporter.simulator.amounts import Amounts, Publish
 from exporter.simulator.conditions import LEVELS, Condition, Level
-from exporter.simulator.dice import Purpose, between, roll, unit
 from exporter.simulator.fleet import WORLD_BEGAN, Fleet
+from exporter.simulator.prng import Purpose, between, roll, unit
 from exporter.simulator.streams import Stream
+from exporter.simulator.totals import Amounts, Publish
 
 FLUSH_SECONDS = 50
 """Statistics are written at most so often."""

@@ -11,9 +11,9 @@ import msgspec
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
-from exporter.simulator.faults import FaultKind
+from exporter.simulator.context import World
+from exporter.simulator.fault_injection import FaultKind
 from exporter.simulator.streams import Platform
-from exporter.simulator.world import World
 
 ErrorAnswer = Callable[[int, str], web.Response]
 """A platform's own shape of an error: status and message."""

@@ -13,13 +13,13 @@ from typing import Any
 
 from aiohttp import web
 
-from exporter.simulator.amounts import Publish
 from exporter.simulator.conditions import LEVELS
 from exporter.simulator.configuration import API_KEY, PASSWORD, TOKEN, USERNAME
-from exporter.simulator.dice import Purpose, roll
+from exporter.simulator.context import World
+from exporter.simulator.prng import Purpose, roll
 from exporter.simulator.serving import json_answer, json_body, platform_app, whole_number
 from exporter.simulator.streams import Platform, Stream
-from exporter.simulator.world import World
+from exporter.simulator.totals import Publish
 
 TOKEN_SECONDS = 900.0
 LOGINS_PER_MINUTE = 5

@@ -7,7 +7,7 @@ import uuid
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exporter.simulator.dice import Purpose, letters, pick, roll, unit
+from exporter.simulator.prng import Purpose, letters, pick, roll, unit
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 

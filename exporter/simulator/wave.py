@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from exporter.simulator.configuration import API_KEY, TOKEN
+from exporter.simulator.context import World
 from exporter.simulator.serving import platform_app
 from exporter.simulator.streams import Platform
 from exporter.simulator.wave_analytics import Analytics
@@ -19,7 +20,6 @@ from exporter.simulator.wave_answers import error
 from exporter.simulator.wave_events import Events
 from exporter.simulator.wave_export import Export
 from exporter.simulator.wave_sessions import Sessions
-from exporter.simulator.world import World
 
 WINDOW_SECONDS = 60
 _EXPORT = "/streaming/analytics/prometheus"

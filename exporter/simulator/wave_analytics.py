@@ -7,12 +7,12 @@ from typing import Any
 
 from aiohttp import web
 
-from exporter.simulator.amounts import DAY_SWING
 from exporter.simulator.conditions import LEVELS
+from exporter.simulator.context import World
 from exporter.simulator.serving import json_answer
 from exporter.simulator.streams import Platform, Stream
+from exporter.simulator.totals import DAY_SWING
 from exporter.simulator.wave_answers import error, one_of
-from exporter.simulator.world import World
 
 REFRESH_SECONDS = 300
 _STREAM_PERIODS = {"1h": 1.0, "24h": 24.0, "7d": 168.0, "30d": 720.0}

@@ -7,9 +7,9 @@ from typing import Any
 
 from aiohttp import web
 
+from exporter.simulator.context import World
 from exporter.simulator.serving import json_answer, json_body
 from exporter.simulator.wave_answers import error, iso
-from exporter.simulator.world import World
 
 LARGEST_BATCH = 100
 EVENTS_KEPT = 10_000

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable
 
 from aiohttp import web
 
-from exporter.simulator.amounts import Amounts, Publish
 from exporter.simulator.conditions import LEVELS
+from exporter.simulator.context import World
 from exporter.simulator.streams import Platform, Stream
+from exporter.simulator.totals import Amounts, Publish
 from exporter.simulator.wave_answers import error, one_of
-from exporter.simulator.world import World
 
 PERIODS = ("1min", "5min", "15min", "1hour")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

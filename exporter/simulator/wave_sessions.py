@@ -11,15 +11,15 @@ from typing import Any
 
 from aiohttp import web
 
-from exporter.simulator.amounts import Publish
 from exporter.simulator.conditions import LEVELS
-from exporter.simulator.dice import Purpose, between, roll
-from exporter.simulator.faults import Fault, FaultKind
+from exporter.simulator.context import World
+from exporter.simulator.fault_injection import Fault, FaultKind
 from exporter.simulator.fleet import WORLD_BEGAN
+from exporter.simulator.prng import Purpose, between, roll
 from exporter.simulator.serving import json_answer, json_body, whole_number
 from exporter.simulator.streams import Platform, Stream
+from exporter.simulator.totals import Publish
 from exporter.simulator.wave_answers import error, iso, unix
-from exporter.simulator.world import World
 
 STATUSES = ("idle", "live", "paused", "ended")
 ENDED_SECONDS = 120.0

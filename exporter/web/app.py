@@ -13,13 +13,15 @@ from multidict import CIMultiDict
 
 from exporter.config.loading import ConfigError
 from exporter.service import Service
-from exporter.web import alerts, discovery, probe
-from exporter.web.discovery import Origin
-from exporter.web.page import Page
-from exporter.web.requests import SERVER
-from exporter.web.scrapes import Scrapes
+from exporter.web import alerts_api as alerts
+from exporter.web import probe_handler as probe
+from exporter.web import service_discovery as discovery
+from exporter.web.metrics_handler import Scrapes
 from exporter.web.security import Security
+from exporter.web.server.bad_requests import SERVER
+from exporter.web.service_discovery import Origin
 from exporter.web.streams_api import StreamsApi
+from exporter.web.ui.page import Page
 
 DEFAULT_TELEMETRY_PATH: Final = "/metrics"
 

@@ -8,10 +8,10 @@ from typing import Final
 
 import msgspec
 
-from exporter.clock import Clock
+from exporter.metrics.text_format import label_value
 from exporter.model import StreamState, UpstreamView
+from exporter.runtime.clock import Clock
 from exporter.store import Store
-from exporter.textformat import label_value
 
 STEP_SECONDS: Final = 15.0
 POINTS: Final = 60

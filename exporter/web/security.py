@@ -12,13 +12,13 @@ from typing import Final
 import structlog
 from aiohttp import hdrs, web
 
-from exporter.clock import Clock
 from exporter.config.loading import ConfigError
-from exporter.web.configuration import FileStates, WebConfig, file_states, read_web_config
-from exporter.web.limits import AtOnce, TokenBucket
-from exporter.web.sending import hand_over
-from exporter.web.tls import CurrentContext
-from exporter.web.users import BusyError, Passwords
+from exporter.runtime.clock import Clock
+from exporter.web.concurrency_limit import AtOnce, TokenBucket
+from exporter.web.server.slow_clients import hand_over
+from exporter.web.toolkit.tls import CurrentContext
+from exporter.web.toolkit.users import BusyError, Passwords
+from exporter.web.toolkit.web_config import FileStates, WebConfig, file_states, read_web_config
 
 log = structlog.get_logger()
 

@@ -18,9 +18,9 @@ from exporter.config.upstream import UpstreamSettings
 from exporter.model import UpstreamView
 from exporter.service import Service
 from exporter.store import Remembered
-from exporter.web.entries import label_of, stream_entry, stream_facts, upstream_entry
 from exporter.web.history import STEP_SECONDS, History, Points
-from exporter.web.scrapes import encode, takes_gzip
+from exporter.web.metrics_handler import encode, takes_gzip
+from exporter.web.serializers import label_of, stream_entry, stream_facts, upstream_entry
 
 MAX_HISTORIES: Final = 200
 """Of how many streams one request may ask the history."""

@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
+from exporter.alerting.annotations import runbook_url
 from exporter.alerting.rules import RULES_BY_NAME, Owner, Scope
-from exporter.alerting.texts import runbook_url
 from tests.alerting.rule_inputs import INPUTS, SLO_STEP, STEP, Input, Values
 
 SLACK = 2

@@ -10,9 +10,9 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from exporter.alerting.annotations import description, description_template, runbook_url, shown, threshold_shown
 from exporter.alerting.rules import RULES_BY_NAME, Unit
-from exporter.alerting.texts import description, description_template, runbook_url, shown, threshold_shown
-from exporter.alerting.thresholds import ActiveRule, rules_in_force
+from exporter.alerting.rules.active_rules import ActiveRule, rules_in_force
 from exporter.config.alerting import AlertingSettings
 from tests.alerting.promtool_runs import assert_tests_pass
 

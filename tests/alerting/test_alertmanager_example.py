@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from exporter.alerting.rulefiles import static_labels
+from exporter.alerting.rule_files import static_labels
 from exporter.alerting.rules import RULES, RULES_BY_NAME, Rule, Scope, Severity
 from tests.alerting.promtool_runs import ALERTS, run
 from tests.real.alertmanager import Alertmanager

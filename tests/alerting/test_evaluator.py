@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
+from exporter.alerting.compiled_conditions import Rises
 from exporter.alerting.conditions import Series
 from exporter.alerting.evaluator import RESOLVED_KEPT_SECONDS, Alert, AlertKey, Evaluator, Phase
-from exporter.alerting.programs import Rises
-from exporter.alerting.reading import Subject, reader
 from exporter.alerting.rules import RULES_BY_NAME, Owner
-from exporter.alerting.thresholds import rules_in_force
+from exporter.alerting.rules.active_rules import rules_in_force
+from exporter.alerting.series_lookup import Subject, reader
 from exporter.model import HealthReason, Reason, Status, StreamState, UpstreamView
-from tests.exposition.made import stream, view
+from tests.metrics.made import stream, view
 
 OFFLINE = AlertKey("StreamExpectedOffline", "studio", "main")
 DOWN = AlertKey("StreamUpstreamDown", "studio")

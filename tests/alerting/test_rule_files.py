@@ -9,13 +9,13 @@ import yaml
 
 from exporter.alerting.conditions import Present, Series, Threshold
 from exporter.alerting.promql import PromQL
-from exporter.alerting.rulefiles import Dialect, alerts_file, listing, needs_recordings, recordings_file
+from exporter.alerting.rule_files import Dialect, alerts_file, listing, needs_recordings, recordings_file
 from exporter.alerting.rules import RULES, Owner, Rule, Scope, Severity
+from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.alerting.slo import recordings
-from exporter.alerting.thresholds import rules_in_force
-from exporter.catalogue import FAMILIES
-from exporter.catalogue.family import Kind
 from exporter.config.alerting import AlertingSettings, HealthSlo
+from exporter.metrics.families import FAMILIES
+from exporter.metrics.families.family import Kind
 from tests.alerting import rule_cases
 from tests.alerting.promtool_runs import ALERTS, assert_tests_pass, run
 from tests.alerting.rule_inputs import INPUTS

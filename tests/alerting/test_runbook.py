@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from exporter.alerting.guidance import GUIDANCE
+from exporter.alerting.annotations import runbook_url
 from exporter.alerting.rules import RULES, RULES_BY_NAME, Rule, Scope
+from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.alerting.runbook import guidance, page, worst_seconds
-from exporter.alerting.stream_guidance import STREAM_GUIDANCE
-from exporter.alerting.texts import runbook_url
-from exporter.alerting.thresholds import rules_in_force
+from exporter.alerting.runbook.exporter_guidance import GUIDANCE
+from exporter.alerting.runbook.stream_guidance import STREAM_GUIDANCE
 
 PAGE = Path(__file__).parents[2] / "docs" / "runbook.md"
 ACTIVE = {active.rule.name: active for active in rules_in_force()}

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.alerting.evaluator import Evaluator, Phase
-from exporter.alerting.rulefiles import Dialect, alerts_file, static_labels
+from exporter.alerting.rule_files import Dialect, alerts_file, static_labels
 from exporter.alerting.rules import RULES_BY_NAME, Owner
-from exporter.alerting.thresholds import rules_in_force
+from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.config.alerting import AlertingSettings
 from exporter.model import Identity, Reason, Status, StreamSample, StreamState, UpstreamView
 from tests.alerting.promtool_runs import assert_tests_pass
-from tests.exposition.made import rendered
+from tests.metrics.made import rendered
 
 STEP = 15
 SCALE = 4.0

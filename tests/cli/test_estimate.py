@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from exporter.cli import main
+from exporter.cli.estimate import estimate, finds_streams, size
 from exporter.config.loading import load
-from exporter.estimate import estimate, finds_streams, size
 
 CONFIGURATION = """
 histograms: {per_stream: PER_STREAM}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.config.secrets import redactor
-from exporter.log import configure, render_logfmt
+from exporter.runtime.logging import configure, render_logfmt
 
 CANARY = "canary-4711-of-the-log"
 

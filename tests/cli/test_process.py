@@ -82,7 +82,7 @@ SLOW_SCRAPE = """
 import sys, time
 from pathlib import Path
 from exporter.cli import main
-from exporter.exposition import Exposition
+from exporter.metrics.exposition import Exposition
 pieces = Exposition.pieces
 def slow(self, *arguments):
     Path("scraping").touch()

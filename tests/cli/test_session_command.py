@@ -18,14 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.cli import main
-from exporter.commands.session_words import failure, platform_words, shown_answer
+from exporter.cli.session_text import failure, platform_words, shown_answer
+from exporter.http.errors import UpstreamError
+from exporter.http.prepared_request import Order
 from exporter.model import Reason
+from exporter.platforms.wave.session_commands import delete_session, end_session
 from exporter.simulator import Fleet, make_app
 from exporter.simulator.configuration import PASSWORD, TOKEN, USERNAME
 from exporter.simulator.streams import Platform, Stream
-from exporter.upstreams.errors import UpstreamError
-from exporter.upstreams.order import Order
-from exporter.upstreams.wave.control import delete_session, end_session
 from tests.fakes import FakeClock
 
 Output = pytest.CaptureFixture[str]

@@ -19,7 +19,7 @@ from exporter.config.loading import load
 from exporter.config.reference import page, undescribed
 from exporter.config.root import Settings, settings_class
 from exporter.config.section import Section
-from exporter.upstreams.registry import platforms
+from exporter.platforms.registry import platforms
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "config.example.yaml"

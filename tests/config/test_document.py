@@ -9,8 +9,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.config import document
-from exporter.config.document import DocumentError, read
+from exporter.config import yaml_document as document
+from exporter.config.yaml_document import DocumentError, read
 
 
 @pytest.mark.parametrize(

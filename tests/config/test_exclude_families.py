@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from exporter.alerting.affected_rules import rules_that_read
 from exporter.alerting.rules import RULES_BY_NAME
-from exporter.alerting.silence import rules_that_read
-from exporter.catalogue.exclusion import EXCLUDABLE, excluded, near_misses
 from exporter.config.alerting import AlertingSettings
 from exporter.config.loading import load
 from exporter.config.root import Settings
+from exporter.metrics.families.exclusion import EXCLUDABLE, excluded, near_misses
 
 ALERTMANAGERS = AlertingSettings.model_validate({"alertmanagers": [{"url": "http://127.0.0.1:9"}]})
 

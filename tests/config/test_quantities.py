@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.config.fields import (
+from exporter.config.types import (
     format_bitrate,
     format_duration,
     format_size,

@@ -11,10 +11,10 @@ from pydantic import Field, SecretStr, StringConstraints, field_validator, model
 from exporter.config.loading import ConfigError, load
 from exporter.config.root import settings_class
 from exporter.config.upstream import UpstreamSettings
+from exporter.http.client import Requests
 from exporter.model import UpstreamSnapshot
-from exporter.upstreams import registry
-from exporter.upstreams.client import Requests
-from exporter.upstreams.platform import Platform
+from exporter.platforms import registry
+from exporter.platforms.base import Platform
 
 GROUP = registry.GROUP
 

@@ -19,14 +19,14 @@ from aiohttp.test_utils import TestServer
 from aiohttp.typedefs import Handler, Middleware
 
 from exporter.alerting.sidecar import Sidecar
+from exporter.cli.demo import exporter_configuration
 from exporter.config.loading import load
-from exporter.demo import exporter_configuration
 from exporter.service import Service
 from exporter.simulator.app import make_simulator
-from exporter.simulator.faults import FaultKind
+from exporter.simulator.context import World
+from exporter.simulator.fault_injection import FaultKind
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.streams import Platform, Stream
-from exporter.simulator.world import World
 from tests.fakes import FakeClock
 from tests.real.alertmanager import Alertmanager, running_alertmanager
 

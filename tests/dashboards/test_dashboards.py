@@ -9,16 +9,16 @@ from typing import Any
 import jsonschema
 import pytest
 
-from exporter.alerting.thresholds import rules_in_force
-from exporter.catalogue import FAMILIES
-from exporter.catalogue.exporter import SIDECAR_FAMILIES
-from exporter.catalogue.family import Family, Kind, Part
+from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.cli import main
 from exporter.config.alerting import AlertingSettings
 from exporter.dashboards.build import dashboards, files
 from exporter.dashboards.dashboard import SCHEMA_VERSION, Dashboard, Row
 from exporter.dashboards.limits import Limits
 from exporter.dashboards.panels import Look, Query, stat
+from exporter.metrics.families import FAMILIES
+from exporter.metrics.families.exporter_families import SIDECAR_FAMILIES
+from exporter.metrics.families.family import Family, Kind, Part
 from tests.dashboards.grafana import DASHBOARDS, Json, panels, read_all, targets, variables
 from tests.dashboards.promql_tree import kinds, named, selectors
 

@@ -10,10 +10,10 @@ from urllib.request import Request, urlopen
 import pytest
 import yaml
 
+from exporter.cli.demo import announcement, exporter_configuration
 from exporter.config.loading import load
-from exporter.demo import announcement, exporter_configuration
 from exporter.simulator.fleet import Fleet
-from exporter.web.listening import bind
+from exporter.web.server.listening import bind
 from tests.processes import GENEROUS_SECONDS, Exporter
 from tests.real.prometheus import Prometheus, check_metrics, promtool
 from tests.real.running import wait_until

@@ -8,11 +8,11 @@ from urllib.request import urlopen
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.catalogue.analytics import ANALYTICS_FAMILIES, PLATFORM_METRIC
-from exporter.catalogue.family import Family
-from exporter.catalogue.sampled import SAMPLED_FAMILIES
-from exporter.catalogue.streams import STREAM_FAMILIES
-from exporter.catalogue.upstreams import FOREIGN_SERIES_DROPPED, UPSTREAM_FAMILIES
+from exporter.metrics.families.analytics_families import ANALYTICS_FAMILIES, PLATFORM_METRIC
+from exporter.metrics.families.family import Family
+from exporter.metrics.families.sampled_families import SAMPLED_FAMILIES
+from exporter.metrics.families.stream_families import STREAM_FAMILIES
+from exporter.metrics.families.upstream_families import FOREIGN_SERIES_DROPPED, UPSTREAM_FAMILIES
 from tests.processes import GENEROUS_SECONDS, Exporter
 
 ABSENT = {

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from tests.client.raw_server import Request, http
 from tests.faults.good import Api, Good, Row
+from tests.http.raw_server import Request, http
 
 MEBIBYTE = 2**20
 CONTROLS = "".join(map(chr, (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, 0xFEFF))) + '\\"{}=,'

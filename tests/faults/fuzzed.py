@@ -13,21 +13,21 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.instruments import Instruments
+from exporter.http.client import UpstreamClient
+from exporter.metrics.self_metrics import Instruments
 from exporter.model import UpstreamView
+from exporter.platforms.registry import platforms
 from exporter.polling.coordinator import Coordinator
+from exporter.polling.histograms import SampledHistograms
 from exporter.polling.schedule import Schedule
 from exporter.polling.tracker import Tracker
-from exporter.sampling import SampledHistograms
 from exporter.store import Store
-from exporter.upstreams.client import UpstreamClient
-from exporter.upstreams.registry import platforms
-from tests.client.raw_server import http, read_request, serving
-from tests.exposition.made import rendered
-from tests.exposition.plain import plain
 from tests.fakes import FakeClock
 from tests.faults.mutations import encoded
-from tests.upstreams.scripted import fixture
+from tests.http.raw_server import http, read_request, serving
+from tests.metrics.made import rendered
+from tests.metrics.plain import plain
+from tests.platforms.scripted import fixture
 
 NOW = 1_726_000_150.0
 DATE = formatdate(NOW, usegmt=True)

@@ -17,12 +17,12 @@ from typing import Any, ClassVar
 
 import aiohttp
 
-from exporter.clock import Clock
+from exporter.runtime.clock import Clock
 from exporter.simulator.configuration import TOKEN
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.streams import Platform, Stream
-from tests.client.raw_server import Request
-from tests.upstreams.scripted import fixture
+from tests.http.raw_server import Request
+from tests.platforms.scripted import fixture
 
 USERNAME = "exporter"
 STREAMS = 3

@@ -17,12 +17,12 @@ import aiohttp
 import trustme
 from aiohttp import web
 
-from exporter.clock import Clock
+from exporter.runtime.clock import Clock
 from exporter.simulator.app import make_app
-from tests.client.raw_server import read_request
 from tests.faults.breaking import Exchange, HangUpError, refusal
 from tests.faults.good import FLEET, Ahead, Api, Good, Livepeer, NodeMediaServer, NodeMediaServer2, Storm, Wave
 from tests.faults.matrix import CLOCK, DNS, FAULTS, HEALTHY, PLATFORMS, REFUSED, TLS, TOKEN, Fault
+from tests.http.raw_server import read_request
 from tests.processes import GENEROUS_SECONDS
 
 T = TypeVar("T")

@@ -1,6 +1,6 @@
 """WAVE's export passed through, of texts that are nearly exports: two upstreams with two of them, merged.
 
-``tests/exposition/test_foreign.py`` makes its texts line by line; here a good one is cut, crossed and overwritten.
+``tests/metrics/test_foreign.py`` makes its texts line by line; here a good one is cut, crossed and overwritten.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from exporter.http.errors import UpstreamError
 from exporter.model import ForeignMetrics, Reason
-from exporter.upstreams.errors import UpstreamError
-from exporter.upstreams.wave.export import read_export
-from exporter.upstreams.wave.settings import PrometheusSettings
-from tests.exposition.made import view
+from exporter.platforms.wave.prometheus_export import read_export
+from exporter.platforms.wave.wave_settings import PrometheusSettings
 from tests.faults.fuzzed import EXPORT, exposed
 from tests.faults.test_fuzzed_platforms import QUICK
+from tests.metrics.made import view
 from tests.real.prometheus import promtool
 
 EXAMPLES, EXAMPLES_OF_THE_LONG_RUN = 150, 20_000

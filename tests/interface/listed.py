@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from exporter.cli import main
 from exporter.config import schema
 from exporter.config.root import settings_class
-from exporter.upstreams.registry import platforms
+from exporter.platforms.registry import platforms
 
 FOLDER = Path(__file__).parent
 CONFIGURATION, FLAGS, ANSWERS = FOLDER / "configuration.txt", FOLDER / "flags.txt", FOLDER / "answers.txt"

@@ -11,8 +11,8 @@ import msgspec
 from aiohttp.test_utils import make_mocked_request
 
 from exporter.model import StreamSample, StreamState
-from exporter.web.alerts import AlertsApi
-from exporter.web.entries import stream_facts
+from exporter.web.alerts_api import AlertsApi
+from exporter.web.serializers import stream_facts
 from tests.interface.listed import ANSWERS, CONFIGURATION, FLAGS, changes, configuration_keys, flags, json_keys
 from tests.page.serving import serving
 from tests.page.views import stream, view

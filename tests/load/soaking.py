@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import yaml
 
-from exporter.simulator.faults import STREAM_FAULTS, UPSTREAM_FAULTS
+from exporter.simulator.fault_injection import STREAM_FAULTS, UPSTREAM_FAULTS
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.streams import PLATFORMS
 from tests.load.watching import UPSTREAMS, Watch, sums_of

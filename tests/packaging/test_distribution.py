@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from exporter import __version__
-from exporter.web.page import static_files
+from exporter.web.ui.page import static_files
 from tests.processes import Exporter
 from tools.distribution import (
     CHECKOUT,

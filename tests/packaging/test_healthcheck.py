@@ -11,7 +11,7 @@ from threading import Thread
 import pytest
 import trustme
 
-from exporter import healthcheck
+from exporter.cli import healthcheck
 from tests.processes import exporter
 from tests.web.securing import hashed, write_certificate
 
@@ -81,6 +81,8 @@ def test_a_web_configuration_that_can_t_be_read(tmp_path: Path) -> None:
 
 def test_it_runs_as_a_module() -> None:
     """Here process 1 is no exporter: it is looked for at the usual port, and may even be there."""
-    done = subprocess.run([sys.executable, "-m", "exporter.healthcheck"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "exporter.cli.healthcheck"], capture_output=True, text=True, check=False
+    )
     assert done.stderr == ""
     assert done.stdout.startswith("healthy\n" if done.returncode == 0 else "not healthy: ")

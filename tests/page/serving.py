@@ -10,8 +10,8 @@ from typing import Any
 import aiohttp
 from aiohttp.test_utils import TestServer
 
-from exporter.clock import Clock
 from exporter.config.loading import load
+from exporter.runtime.clock import Clock
 from exporter.service import Service
 from exporter.web.app import WebOptions, make_app
 from exporter.web.security import Security

@@ -13,8 +13,8 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from exporter.clock import Clock
 from exporter.model import HealthReason, Reason, Status, StreamSample, StreamState
+from exporter.runtime.clock import Clock
 from exporter.web.app import WebOptions
 from tests.page.chromium import PHONE, WIDE, accessibility, chromium, opened, rows, titles
 from tests.page.serving import Served, serving

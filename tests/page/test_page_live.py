@@ -19,7 +19,7 @@ from aiohttp.test_utils import TestServer
 from playwright.async_api import expect
 from yarl import URL
 
-from exporter.clock import Clock
+from exporter.runtime.clock import Clock
 from exporter.simulator import Fleet
 from exporter.simulator import make_app as make_simulator
 from exporter.simulator.streams import PLATFORMS

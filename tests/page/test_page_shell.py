@@ -6,7 +6,7 @@ from exporter.config.loading import load
 from exporter.config.upstream import UpstreamSettings
 from exporter.model import Identity, StreamSample, StreamState, UpstreamView
 from exporter.web.app import check_telemetry_path
-from exporter.web.page import render, root_from, static_files
+from exporter.web.ui.page import render, root_from, static_files
 
 HOSTILE = "<script>alert('x')</script>\" $version &amp;"
 

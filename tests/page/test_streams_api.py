@@ -10,9 +10,9 @@ import pytest
 
 from exporter.config.loading import load
 from exporter.model import HealthReason, PlatformMetric, Reason, Rendition, Status, StreamSample, StreamState
-from exporter.web.advice import ADVICE
-from exporter.web.entries import stream_entry, stream_facts, upstream_entry
 from exporter.web.history import POINTS
+from exporter.web.remediation import ADVICE
+from exporter.web.serializers import stream_entry, stream_facts, upstream_entry
 from exporter.web.streams_api import MAX_HISTORIES
 from tests.page.serving import Served, serving
 from tests.page.views import stream, view

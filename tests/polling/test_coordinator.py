@@ -8,7 +8,9 @@ import pytest
 import structlog.testing
 
 from exporter.config.upstream import StreamSettings, UpstreamSettings
-from exporter.instruments import Instruments
+from exporter.http.client import Requests, UpstreamClient
+from exporter.http.errors import UpstreamError
+from exporter.metrics.self_metrics import Instruments
 from exporter.model import (
     Analytics,
     ForeignMetrics,
@@ -19,15 +21,13 @@ from exporter.model import (
     UpstreamSnapshot,
     UpstreamView,
 )
+from exporter.platforms.base import Platform
 from exporter.polling.coordinator import Coordinator
-from exporter.polling.labels import hashed
+from exporter.polling.histograms import SampledHistograms
 from exporter.polling.schedule import Schedule
+from exporter.polling.stream_labels import hashed
 from exporter.polling.tracker import Tracker
-from exporter.sampling import SampledHistograms
 from exporter.store import Store
-from exporter.upstreams.client import Requests, UpstreamClient
-from exporter.upstreams.errors import UpstreamError
-from exporter.upstreams.platform import Platform
 from tests.fakes import FakeClock
 
 

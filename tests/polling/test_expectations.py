@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.config.upstream import StreamSettings
-from exporter.polling.expectations import Expectation
+from exporter.polling.expected_hours import Expectation
 
 BERLIN = "Europe/Berlin"
 ALL_DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.health import Judgement, judge
 from exporter.model import HealthReason as Why
 from exporter.model import StreamSample
+from exporter.polling.health import Judgement, judge
 
 
 def judged(

@@ -6,7 +6,7 @@ import hmac
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.polling.labels import LabelBook
+from exporter.polling.stream_labels import LabelBook
 
 
 def test_rule_name_takes_the_platforms_name_or_the_id() -> None:

@@ -6,7 +6,7 @@ import errno
 import pytest
 import structlog.testing
 
-from exporter.web.accepting import tell_once_in_a_while
+from exporter.web.server.accepting import tell_once_in_a_while
 
 
 async def test_what_else_goes_wrong_is_told_as_always(caplog: pytest.LogCaptureFixture) -> None:

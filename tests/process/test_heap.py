@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from exporter.heap import GIVEN_BACK_EVERY_SECONDS, keep_giving_back, keep_what_is_freed
+from exporter.runtime.memory_tuning import GIVEN_BACK_EVERY_SECONDS, keep_giving_back, keep_what_is_freed
 from tests.fakes import FakeClock
 from tests.processes import Exporter
 
@@ -25,7 +25,7 @@ BLOCK_BYTES = 32 * 1024
 BLOCKS = 2000
 CONFIGURATION = '{"upstreams": [{"name": "origin", "platform": "node_media_server", "url": "http://127.0.0.1:9"}]}'
 FREEING = f"""
-from exporter.heap import keep_what_is_freed
+from exporter.runtime.memory_tuning import keep_what_is_freed
 from tests.process.test_heap import holes, resident_bytes
 keep_what_is_freed()
 resident = resident_bytes()
@@ -34,7 +34,8 @@ print(resident_bytes() - resident)
 """
 TELLING = """
 import itertools, sys
-from exporter import cli, heap
+from exporter.runtime import memory_tuning as heap
+from exporter import cli
 counter = itertools.count(1)
 library = type("Library", (), {})()
 library.mallopt = lambda option, value: 1

@@ -21,20 +21,20 @@ from typing import Any
 import pytest
 import yaml
 
-from exporter.alerting.memory import restored
+from exporter.alerting.state_file import restored
 from tests.process.surroundings import Alertmanager, Platform, surroundings
 from tests.processes import GENEROUS_SECONDS, Exporter
 from tests.real.running import wait_until
 
 STREAMS = json.loads(
-    (Path(__file__).parents[1] / "upstreams" / "fixtures" / "node_media_server" / "2.7.4-streams.json").read_text()
+    (Path(__file__).parents[1] / "platforms" / "fixtures" / "node_media_server" / "2.7.4-streams.json").read_text()
 )
 DOWN = "StreamUpstreamDown"
 WITH_SHORT_TIMES = """
 import sys
 from exporter import cli
-from exporter.alerting import memory
-from exporter.web import requests
+from exporter.alerting import state_file as memory
+from exporter.web.server import bad_requests as requests
 memory.WRITE_SECONDS = 0.2
 requests.REQUEST_WITHIN_SECONDS = 3.0
 sys.exit(cli.main())
@@ -180,7 +180,7 @@ def test_killed_and_started_again_it_loses_and_doubles_nothing(
 WRITING_ALL_THE_TIME = """
 import sys
 from pathlib import Path
-from exporter.alerting.memory import Memory
+from exporter.alerting.state_file import Memory
 path = Path(sys.argv[1])
 memory = Memory.__new__(Memory)
 import threading

@@ -24,8 +24,8 @@ from aiohttp.test_utils import TestServer
 
 from exporter.alerting.rules import RULES_BY_NAME, Owner
 from exporter.cli import main
-from exporter.config.fields import format_duration, parse_duration
 from exporter.config.loading import load
+from exporter.config.types import format_duration, parse_duration
 from exporter.service import Service
 from exporter.simulator.app import make_app as make_simulator
 from exporter.simulator.conditions import Condition

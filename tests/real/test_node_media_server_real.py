@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from exporter.clock import Clock
 from exporter.config.upstream import AuthSettings
+from exporter.http.client import UpstreamClient
 from exporter.model import Status, StreamSample
-from exporter.upstreams.client import UpstreamClient
-from exporter.upstreams.node_media_server import PLATFORM
-from exporter.upstreams.node_media_server.settings import NodeMediaServerSettings
+from exporter.platforms.node_media_server import PLATFORM
+from exporter.platforms.node_media_server.nms_settings import NodeMediaServerSettings
+from exporter.runtime.clock import Clock
 from tests.real.media import PASSWORD, USERNAME, NodeMediaServer, Publisher
 from tests.real.running import GENEROUS_SECONDS
 

@@ -14,8 +14,8 @@ from aiohttp import web
 from aiohttp.test_utils import BaseTestServer, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.clock import Clock
 from exporter.config.loading import load
+from exporter.runtime.clock import Clock
 from exporter.service import Service
 from exporter.sharding import SINGLE, Shard
 from exporter.web.app import WebOptions, make_app

@@ -15,12 +15,12 @@ import pytest
 import structlog.testing
 from aiohttp import web
 
-from exporter.clock import Clock
 from exporter.model import Reason
+from exporter.platforms.livepeer import PLATFORM as LIVEPEER
+from exporter.runtime.clock import Clock
 from exporter.simulator.app import make_app
 from exporter.simulator.configuration import TOKEN
 from exporter.simulator.fleet import Fleet
-from exporter.upstreams.livepeer import PLATFORM as LIVEPEER
 from tests.service.exporting import exporting, serving
 
 Fault = Callable[[], Any]

@@ -10,8 +10,8 @@ import structlog.testing
 
 from exporter.config.loading import load
 from exporter.polling.coordinator import Coordinator
+from exporter.runtime.tracebacks import describe
 from exporter.service import READY_AFTER_SECONDS, Service
-from exporter.tracebacks import describe
 from tests.fakes import FakeClock
 
 CONFIGURATION = """

@@ -13,8 +13,8 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.clock import Clock
 from exporter.config.loading import ConfigError
+from exporter.runtime.clock import Clock
 from exporter.simulator.app import make_app
 from exporter.simulator.configuration import TOKEN
 from exporter.simulator.fleet import Fleet

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.clock import Clock
+from exporter.runtime.clock import Clock
 from exporter.simulator import Fleet, make_app
 from exporter.simulator.configuration import API_KEY, TOKEN
 from exporter.simulator.streams import Platform

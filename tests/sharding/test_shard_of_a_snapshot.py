@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from exporter.model import Listing, StreamSample, StreamState, UpstreamSnapshot
+from exporter.platforms.livepeer.livepeer_settings import LivepeerSettings
 from exporter.polling.tracker import Tracker
 from exporter.sharding import SINGLE, Portion, Shard
-from exporter.upstreams.livepeer.settings import LivepeerSettings
 
 START = 1_726_000_000.0
 COUNT = 2

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
 
-from exporter.demo import exporter_configuration
+from exporter.cli.demo import exporter_configuration
 from exporter.sharding import SINGLE, Shard
 from exporter.simulator.app import make_app
 from exporter.simulator.configuration import TOKEN

@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from exporter.alerting.notices import Notice
+from exporter.alerting.payload import Notice
 from exporter.config.alerting import AlertmanagerSettings
 
 PATH = "/api/v2/alerts"

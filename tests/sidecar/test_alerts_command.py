@@ -16,8 +16,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from exporter.cli import main
-from exporter.commands.alerts import table
-from exporter.web.alerts import PATH, AlertsApi
+from exporter.cli.alerts import table
+from exporter.web.alerts_api import PATH, AlertsApi
 from tests.fakes import FakeClock
 from tests.sidecar.alertmanagers import StandIn, stand_in
 from tests.sidecar.watching import UNHEALTHY, Watching, watching

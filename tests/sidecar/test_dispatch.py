@@ -14,10 +14,10 @@ import trustme
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from exporter.alerting.dispatch import Dispatcher, resolve
-from exporter.alerting.notices import Notice
+from exporter.alerting.notifier import Dispatcher, resolve
+from exporter.alerting.payload import Notice
+from exporter.alerting.self_metrics import SidecarInstruments
 from exporter.config.alerting import AlertmanagerSettings
-from exporter.sidecar_instruments import SidecarInstruments
 from tests.fakes import FakeClock
 from tests.sidecar.alertmanagers import PATH, StandIn, notice, settings, stand_in, turns
 

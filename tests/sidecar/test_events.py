@@ -14,15 +14,15 @@ from prometheus_client import CollectorRegistry
 
 from exporter.alerting.evaluator import Alert, AlertKey, Phase
 from exporter.alerting.events import CAPACITY, EventSender
+from exporter.alerting.self_metrics import SidecarInstruments
 from exporter.config.auth import TlsSettings
 from exporter.config.secrets import Secret
+from exporter.http.auth import Bearer
+from exporter.http.client import UpstreamClient
 from exporter.model import Identity, Status, StreamSample, StreamState, UpstreamView
-from exporter.sidecar_instruments import SidecarInstruments
 from exporter.simulator.app import make_app as make_simulator
 from exporter.simulator.configuration import TOKEN
 from exporter.simulator.fleet import Fleet
-from exporter.upstreams.auth import Bearer
-from exporter.upstreams.client import UpstreamClient
 from tests.fakes import FakeClock
 from tests.sidecar.alertmanagers import StandIn, stand_in, turns
 from tests.sidecar.watching import Watching

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from exporter.alerting.evaluator import Alert, AlertKey, Phase
-from exporter.alerting.memory import FILE_NAME, VERSION, Memory, default_state_file, restored
-from exporter.sidecar_instruments import SidecarInstruments
+from exporter.alerting.self_metrics import SidecarInstruments
+from exporter.alerting.state_file import FILE_NAME, VERSION, Memory, default_state_file, restored
 from tests.fakes import FakeClock
 from tests.sidecar.alertmanagers import turns
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.alerting.evaluator import Alert, AlertKey, Phase
-from exporter.alerting.notices import ISSUES_TOLD, Wording, rfc3339
+from exporter.alerting.payload import ISSUES_TOLD, Wording, rfc3339
 from exporter.alerting.rules import RULES, Scope
-from exporter.alerting.thresholds import rules_in_force
+from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.config.secrets import redactor
 
 WORDING = Wording(rules_in_force(), {})

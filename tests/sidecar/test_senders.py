@@ -12,8 +12,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from exporter.alerting.alertmanager import Alertmanager, label
-from exporter.alerting.senders import BATCH, Sender
-from exporter.sidecar_instruments import SidecarInstruments
+from exporter.alerting.notification_queue import BATCH, Sender
+from exporter.alerting.self_metrics import SidecarInstruments
 from tests.fakes import FakeClock
 from tests.sidecar.alertmanagers import StandIn, is_firing, notice, settings, stand_in, turns, unix
 

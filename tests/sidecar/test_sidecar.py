@@ -9,11 +9,11 @@ import structlog.testing
 from prometheus_client import CollectorRegistry
 
 from exporter.alerting.evaluator import Evaluator
+from exporter.alerting.self_metrics import SidecarInstruments
 from exporter.config.alerting import AlertingSettings
 from exporter.model import HealthReason, Reason
-from exporter.sidecar_instruments import SidecarInstruments
-from tests.exposition.made import stream, view
 from tests.fakes import FakeClock
+from tests.metrics.made import stream, view
 from tests.sidecar.alertmanagers import stand_in, turns, unix
 from tests.sidecar.watching import HEALTHY, INTERVAL, UNHEALTHY, Watching, process, watching
 

@@ -10,14 +10,14 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from exporter.alerting.self_metrics import SidecarInstruments
 from exporter.alerting.sidecar import Sidecar
 from exporter.config.alerting import AlertingSettings
+from exporter.http.client import UpstreamClient
 from exporter.model import StreamState
-from exporter.sidecar_instruments import SidecarInstruments
 from exporter.store import Store
-from exporter.upstreams.client import UpstreamClient
-from tests.exposition.made import stream, view
 from tests.fakes import FakeClock
+from tests.metrics.made import stream, view
 from tests.sidecar.alertmanagers import StandIn, is_firing, stand_in, turns
 
 INTERVAL = 15.0

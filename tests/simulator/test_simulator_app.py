@@ -12,12 +12,12 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
-from exporter.clock import Clock
+from exporter.runtime.clock import Clock
 from exporter.simulator import Fleet, make_app
 from exporter.simulator.__main__ import main
 from exporter.simulator.app import make_simulator
+from exporter.simulator.context import World
 from exporter.simulator.streams import Platform
-from exporter.simulator.world import World
 from tests.simulator.conftest import BEARER, EXPORT_KEY, Simulate, Simulator
 
 PATHS = [

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from exporter.simulator.control import OrderError, parse_seconds
-from exporter.simulator.faults import FaultBook, FaultKind
+from exporter.simulator.fault_injection import FaultBook, FaultKind
 from exporter.simulator.serving import LATE_SECONDS
 from exporter.simulator.streams import PLATFORMS, Platform
 from tests.simulator.conftest import BEARER, Simulate, Simulator

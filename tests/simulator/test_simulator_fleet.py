@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.simulator.amounts import Amounts, Publish
 from exporter.simulator.conditions import Condition
-from exporter.simulator.faults import STREAM_FAULTS, FaultKind
+from exporter.simulator.fault_injection import STREAM_FAULTS, FaultKind
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.streams import PLATFORMS, Platform, Stream
+from exporter.simulator.totals import Amounts, Publish
 
 NOW = 1_726_000_000.0
 DAY = 86_400.0

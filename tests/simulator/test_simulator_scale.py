@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.simulator.faults import STREAM_FAULTS, FaultKind
+from exporter.simulator.fault_injection import STREAM_FAULTS, FaultKind
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.livepeer_listing import Listing
 from exporter.simulator.livepeer_records import broadcast_of

@@ -12,10 +12,10 @@ from aiohttp import web
 
 from exporter.config.loading import load
 from exporter.service import Service
-from exporter.web import requests
 from exporter.web.app import WebOptions, make_app
-from exporter.web.requests import Runner
 from exporter.web.security import Security
+from exporter.web.server import bad_requests as requests
+from exporter.web.server.bad_requests import Runner
 from tests.web.securing import basic, hashed, write_web_config
 
 CANARY = "canary-of-an-attack"

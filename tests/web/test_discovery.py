@@ -10,8 +10,8 @@ import trustme
 from exporter.config.loading import load
 from exporter.service import Service
 from exporter.web.app import WebOptions, make_app
-from exporter.web.discovery import Origin, external_origin, target_groups
 from exporter.web.security import Security
+from exporter.web.service_discovery import Origin, external_origin, target_groups
 from tests.web.securing import client_context, listening, write_certificate, write_web_config
 
 CONFIGURATION = """

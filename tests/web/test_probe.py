@@ -12,18 +12,18 @@ from aiohttp import web
 from multidict import MultiDict
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.catalogue.streams import STREAM_FAMILIES
-from exporter.catalogue.upstreams import UPSTREAM_FAMILIES
+from exporter.http.client import Requests
+from exporter.metrics.families.stream_families import STREAM_FAMILIES
+from exporter.metrics.families.upstream_families import UPSTREAM_FAMILIES
 from exporter.model import Reason
 from exporter.polling.coordinator import Coordinator
-from exporter.polling.probes import Probes, UnknownUpstreamError, Unsampled
-from exporter.sampling import SampledHistograms
-from exporter.upstreams.client import Requests
-from exporter.web.probe import FEW, BadProbeError, target, time_limit
-from tests.exposition import made
+from exporter.polling.histograms import SampledHistograms
+from exporter.polling.on_demand import Probes, UnknownUpstreamError, Unsampled
+from exporter.web.probe_handler import FEW, BadProbeError, target, time_limit
+from tests.metrics import made
+from tests.platforms.studio import KEY as STUDIO_KEY
 from tests.real.prometheus import check_metrics
 from tests.service.exporting import Exporter, exporting, serving
-from tests.upstreams.studio import KEY as STUDIO_KEY
 
 TIMEOUT_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
 T = TypeVar("T")

@@ -11,8 +11,8 @@ import pytest
 from aiohttp import web
 
 from exporter.model import UpstreamView
-from exporter.web.scrapes import CONTENT_TYPE, PARTS, Renders, Scrapes, wanted_parts
-from tests.exposition.made import view
+from exporter.web.metrics_handler import CONTENT_TYPE, PARTS, Renders, Scrapes, wanted_parts
+from tests.metrics.made import view
 
 BODY = b"# TYPE a gauge\na 1\n"
 Render = Callable[[frozenset[str]], bytes]

@@ -11,16 +11,16 @@ import structlog
 import trustme
 from aiohttp import web
 
-from exporter.clock import Clock
 from exporter.config.loading import ConfigError, load
+from exporter.runtime.clock import Clock
 from exporter.service import Service
 from exporter.simulator.app import make_simulator
+from exporter.simulator.context import World
 from exporter.simulator.fleet import Fleet
-from exporter.simulator.world import World
 from exporter.web.app import WebOptions, make_app
-from exporter.web.limits import TokenBucket
+from exporter.web.concurrency_limit import TokenBucket
 from exporter.web.security import Security, WatchedConfig
-from exporter.web.users import WAITING, Passwords
+from exporter.web.toolkit.users import WAITING, Passwords
 from tests.fakes import FakeClock
 from tests.web.securing import BODY, basic, hashed, listening, secured, status, write_certificate, write_web_config
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from exporter.web.configuration import read_web_config
+from exporter.web.toolkit.web_config import read_web_config
 from tests.real.prometheus import promtool
 from tests.web.securing import hashed, write_certificate
 

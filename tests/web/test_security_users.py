@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import bcrypt
 import pytest
 
-from exporter.web.users import CACHED, WAITING, BusyError, Passwords, credentials
+from exporter.web.toolkit.users import CACHED, WAITING, BusyError, Passwords, credentials
 from tests.web.securing import basic, hashed
 
 ALICE, BOB = hashed("alice's own"), hashed("bob's own", 5)

@@ -13,10 +13,10 @@ import pytest
 from aiohttp import web
 
 from exporter.model import UpstreamView
-from exporter.web import sending
-from exporter.web.scrapes import Scrapes
+from exporter.web.metrics_handler import Scrapes
 from exporter.web.security import Security
-from exporter.web.sending import AT_ONCE_BYTES
+from exporter.web.server import slow_clients as sending
+from exporter.web.server.slow_clients import AT_ONCE_BYTES
 
 PIECE = b"#" * (1 << 20)
 PIECES = 64

@@ -24,7 +24,7 @@ import pytest
 from aiohttp import web
 from playwright.async_api import Page
 
-from exporter.log import configure
+from exporter.runtime.logging import configure
 from tests.dashboards.grafana import DASHBOARDS
 from tests.dashboards.history import History, history
 from tests.page.chromium import GENEROUS_MILLISECONDS, chromium

@@ -17,8 +17,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from playwright.async_api import Browser, expect
 
-from exporter.log import configure
-from exporter.simulator.faults import FaultKind
+from exporter.runtime.logging import configure
+from exporter.simulator.fault_injection import FaultKind
 from exporter.simulator.streams import Platform
 from exporter.web.app import WebOptions, make_app
 from exporter.web.history import POINTS, STEP_SECONDS

@@ -1,0 +1,18 @@
+"""Every alert rule, once, as data. The files in ``alerts/``, the sidecar and the runbook are made from this table.
+
+Left out of what monitors of streams usually watch: the key-frame interval, which no platform here reports.
+"""
+
+from __future__ import annotations
+
+from exporter.alerting.rules.exporter_rules import EXPORTER_RULES
+from exporter.alerting.rules.rule import Owner, Rule, Scope, Severity, Unit
+from exporter.alerting.rules.slo_rules import SLO_RULES
+from exporter.alerting.rules.stream_quality_rules import STREAM_QUALITY_RULES
+from exporter.alerting.rules.stream_rules import STREAM_RULES
+from exporter.alerting.rules.upstream_rules import UPSTREAM_RULES
+
+__all__ = ["RULES", "RULES_BY_NAME", "Owner", "Rule", "Scope", "Severity", "Unit"]
+
+RULES: tuple[Rule, ...] = EXPORTER_RULES + UPSTREAM_RULES + STREAM_RULES + STREAM_QUALITY_RULES + SLO_RULES
+RULES_BY_NAME = {rule.name: rule for rule in RULES}

@@ -1,0 +1,88 @@
+"""Rules about the platforms that are polled."""
+
+from __future__ import annotations
+
+from exporter.alerting.conditions import Compare, Condition, Series
+from exporter.alerting.rules.rule import MINUTE, Rule, Scope, Severity, Unit
+
+DOWN = Compare(Series("stream_upstream_up"), "==", 0)
+REFUSED = Compare(Series("stream_upstream_failing", {"reason": ("auth", "forbidden")}), "==", 1)
+
+UPSTREAM_RULES: tuple[Rule, ...] = (
+    Rule(
+        name="StreamUpstreamDown",
+        scope=Scope.UPSTREAM,
+        severity=Severity.CRITICAL,
+        summary="A streaming platform does not answer.",
+        description="{upstream} ({platform}) does not answer usably: nobody knows how its streams are.",
+        condition=Condition(DOWN),
+        for_seconds=45.0,
+        keep_firing_seconds=5 * MINUTE,
+        why="Two polls in a row on every platform, and a page within two minutes of the outage: up to 40 s until a "
+        "poll fails (30 s interval, 10 s timeout), 15 s each until it is scraped and evaluated, and these 45 s.",
+    ),
+    Rule(
+        name="StreamUpstreamAuthFailing",
+        scope=Scope.UPSTREAM,
+        severity=Severity.CRITICAL,
+        summary="A streaming platform refuses the exporter's credentials.",
+        description="{upstream} ({platform}) refuses the credentials: nobody knows how its streams are.",
+        condition=Condition(REFUSED, also=(DOWN,)),
+        for_seconds=45.0,
+        keep_firing_seconds=5 * MINUTE,
+        why="No key heals by itself; two polls let a rotated secret arrive. It comes beside StreamUpstreamDown and "
+        "inhibits it.",
+    ),
+    Rule(
+        name="StreamUpstreamErrorRatioHigh",
+        scope=Scope.UPSTREAM,
+        severity=Severity.WARNING,
+        summary="Many requests to a streaming platform fail.",
+        description="{value} of the requests to {upstream} ({platform}) fail, more than {threshold}.",
+        promql="max without (instance, pod) (\n"
+        '  sum without (code, endpoint) (rate(stream_upstream_requests_total{SELECTOR,code!~"[23]..|404"}[{15m}]))\n'
+        "  / (sum without (code, endpoint) (rate(stream_upstream_requests_total{SELECTOR}[{15m}])) > 0)\n"
+        ") > {threshold}\n"
+        "and\n"
+        "max without (instance, pod) (\n"
+        "  sum without (code, endpoint) (increase(stream_upstream_requests_total{SELECTOR}[{15m}]))\n"
+        ") >= {count:20}",
+        window_seconds=15 * MINUTE,
+        keep_firing_seconds=5 * MINUTE,
+        threshold=0.05,
+        threshold_max=1.0,
+        unit=Unit.RATIO,
+        why="1 in 20 is more than a flaky network, and data still come: a ticket. Fewer than 20 requests say nothing.",
+    ),
+    Rule(
+        name="StreamUpstreamDataStale",
+        scope=Scope.UPSTREAM,
+        severity=Severity.WARNING,
+        summary="What is shown of a streaming platform is old.",
+        description="The last good answer of {upstream} ({platform}) is {value} old, although it counts as up.",
+        promql="(\n"
+        "  time() - max without (instance, pod) (stream_upstream_last_success_timestamp_seconds{SELECTOR})\n"
+        "  > {threshold} * max without (instance, pod) (stream_upstream_poll_interval_seconds{SELECTOR})\n"
+        ")\n"
+        "and\n"
+        "max without (instance, pod) (stream_upstream_up{SELECTOR}) == 1",
+        for_seconds=2 * MINUTE,
+        keep_firing_seconds=5 * MINUTE,
+        threshold=4.0,
+        unit=Unit.SECONDS,
+        threshold_unit=Unit.NUMBER,
+        why="The threshold counts intervals: polls that stop while the exporter lives; four missed ones are no jitter.",
+    ),
+    Rule(
+        name="StreamSeriesLimitReached",
+        scope=Scope.UPSTREAM,
+        severity=Severity.INFO,
+        summary="A platform has more streams than may be exported.",
+        description="{value} streams of {upstream} ({platform}) are left out by max_streams.",
+        condition=Condition(Compare(Series("stream_upstream_streams_dropped"), ">", 0)),
+        for_seconds=10 * MINUTE,
+        keep_firing_seconds=5 * MINUTE,
+        unit=Unit.COUNT,
+        why="The guard of the series count is at work; expected and live streams are kept first.",
+    ),
+)

@@ -1,0 +1,219 @@
+"""``stream-exporter alerts``: what is pending and firing in a running exporter, or a test of the way to the pager."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from exporter.alerting.alertmanager import Alertmanager, label
+from exporter.alerting.notifier import resolve
+from exporter.alerting.payload import Wording
+from exporter.alerting.rules.active_rules import rules_in_force
+from exporter.alerting.sidecar import HORIZONS, RESEND_SECONDS
+from exporter.config.alerting import AlertingSettings, AlertmanagerSettings
+from exporter.config.auth import AuthSettings, TlsSettings
+from exporter.config.loading import ConfigError, load
+from exporter.config.secrets import Secret
+from exporter.config.upstream import http_url
+from exporter.http.auth import auth_from_settings
+from exporter.http.client import UpstreamClient
+from exporter.http.errors import UpstreamError
+from exporter.platforms.parsing import Fields, Record
+from exporter.runtime.clock import Clock
+
+DEFAULT_URL = "http://127.0.0.1:10071"
+TIMEOUT_SECONDS = 10.0
+_MAX_BODY_BYTES = 64 * 2**20
+_ENDPOINT = "GET /api/v1/alerts"
+_HEADINGS = ("STATE", "SEVERITY", "ALERT", "UPSTREAM", "STREAM", "SINCE", "VALUE", "REASONS")
+_EPILOG = """\
+Shows the alerts of a running exporter whose sidecar is on (alerting.alertmanagers is set).
+
+With --test NAME it sends a marked alert (test="true") with the labels of that rule to every Alertmanager of the
+configuration and prints what each answered. Alertmanager resolves it by itself after four minutes.
+"""
+
+
+def run(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
+    """Run the sub-command with its arguments; ``parser`` brings the program's name and style."""
+    _add_flags(parser)
+    options = parser.parse_args(arguments)
+    if options.test is not None:
+        return _test(options)
+    if (options.username is None) != (options.password_file is None):
+        parser.error("--username and --password-file go together")
+    return _show(options)
+
+
+# -- what is pending and firing ----------------------------------------------------------------------------------------
+
+
+def _show(options: argparse.Namespace) -> int:
+    auth = AuthSettings()
+    if options.username is not None:
+        auth = AuthSettings(username=options.username, password=Secret.from_file(options.password_file))
+    try:
+        data = asyncio.run(_ask(options.url, auth, TlsSettings(ca_file=options.ca_file)))
+    except UpstreamError as error:
+        print(f"no alerts from {options.url}: {error}", file=sys.stderr)
+        return 1
+    if options.format == "json":
+        print(msgspec.json.format(msgspec.json.encode(data)).decode())
+    elif not data.get("sidecar"):
+        print("The alerting sidecar is off: alerting.alertmanagers is empty.")
+    else:
+        print(table(data.get("alerts", [])), end="")
+    return 0
+
+
+async def _ask(url: str, auth: AuthSettings, tls: TlsSettings) -> dict[str, Any]:
+    """The ``data`` of the answer. Raises ``UpstreamError``."""
+    client = UpstreamClient(
+        upstream="",
+        platform="",
+        url=url,
+        auth=auth_from_settings(auth),
+        tls=tls,
+        max_concurrent_requests=1,
+        max_body_bytes=_MAX_BODY_BYTES,
+        clock=Clock(),
+        observe=lambda *_: None,
+    )
+    try:
+        answer = await client.requests(TIMEOUT_SECONDS).get(_ENDPOINT)
+    finally:
+        await client.close()
+    data = Record.of(answer.data, Fields()).record("data")
+    return data.raw if data is not None else {}
+
+
+def table(alerts: Sequence[Mapping[str, Any]]) -> str:
+    """The alerts for people, one line each, firing ones first."""
+    if not alerts:
+        return "No alert is pending or firing.\n"
+    rows = [_HEADINGS, *sorted((_row(alert) for alert in alerts), key=lambda row: (row[0] != "firing", row))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _row(alert: Mapping[str, Any]) -> tuple[str, ...]:
+    labels, annotations = alert.get("labels", {}), alert.get("annotations", {})
+    since = alert.get("firedAt") or alert.get("activeAt", "")
+    named = [labels.get(name, "") for name in ("severity", "alertname", "upstream", "stream")]
+    told = [annotations.get(name, "") for name in ("value", "reasons")]
+    cells = (alert.get("state", ""), *named, since.partition(".")[0].replace("T", " "), *told)
+    return tuple(_printable(cell) for cell in cells)
+
+
+def _printable(text: str) -> str:
+    """A stream's name comes from outside: nothing in it may move the terminal's cursor."""
+    return "".join(character if character.isprintable() else "�" for character in text)
+
+
+# -- the way to the pager ----------------------------------------------------------------------------------------------
+
+
+def _test(options: argparse.Namespace) -> int:
+    try:
+        alerting = load(options.config_file, os.environ).alerting
+    except ConfigError as error:
+        print(*error.errors, sep="\n", file=sys.stderr)
+        return 1
+    if not alerting.alertmanagers:
+        print("there is nobody to tell: alerting.alertmanagers is empty", file=sys.stderr)
+        return 1
+    answers = asyncio.run(_send(alerting, options.test))
+    for address, (text, _) in answers.items():
+        print(f"{address}: {text}")
+    return 0 if all(taken for _, taken in answers.values()) else 1
+
+
+async def _send(alerting: AlertingSettings, name: str) -> dict[str, tuple[str, bool]]:
+    """What each address answered, in words, and whether it took the alert."""
+    clock = Clock()
+    wording = Wording(rules_in_force(alerting), alerting.external_labels)
+    notice = wording.test(name, clock.now(), HORIZONS * RESEND_SECONDS)
+    answers: dict[str, tuple[str, bool]] = {}
+
+    async def tell(settings: AlertmanagerSettings, address: str | None) -> None:
+        alertmanager = Alertmanager(settings, clock, address=address)
+        try:
+            status = await alertmanager.post([notice.wire(clock.now(), "")])
+        except UpstreamError as error:
+            answers[alertmanager.label] = f"failed ({error.reason.value}): {error}", False
+        else:
+            answers[alertmanager.label] = f"taken (status {status})", True
+        finally:
+            await alertmanager.close()
+
+    async def tell_all(settings: AlertmanagerSettings) -> None:
+        try:
+            addresses = await _addresses(settings)
+        except OSError:
+            answers[label(settings.url)] = "failed: the name can't be resolved", False
+            return
+        await asyncio.gather(*(tell(settings, address) for address in addresses))
+
+    await asyncio.gather(*map(tell_all, alerting.alertmanagers))
+    return dict(sorted(answers.items()))
+
+
+async def _addresses(settings: AlertmanagerSettings) -> list[str | None]:
+    if not settings.resolve_dns:
+        return [None]
+    return [*await resolve(settings)]
+
+
+# -- flags -------------------------------------------------------------------------------------------------------------
+
+
+def _add_flags(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = _EPILOG
+    parser.add_argument(
+        "--format", choices=("table", "json"), default="table", help="how alerts are shown (default: table)"
+    )
+    running = parser.add_argument_group("the running exporter")
+    running.add_argument(
+        "--url", type=_typed(http_url), default=DEFAULT_URL, metavar="URL", help=f"where it is (default: {DEFAULT_URL})"
+    )
+    running.add_argument("--username", metavar="NAME", help="a user of its --web.config.file")
+    running.add_argument("--password-file", type=Path, metavar="FILE", help="that user's password")
+    running.add_argument("--ca-file", type=Path, metavar="FILE", help="certificates to trust instead of the system's")
+    test = parser.add_argument_group("a test alert")
+    test.add_argument(
+        "--test", type=_rule_name, metavar="NAME", help="send a marked alert of this rule, StreamUnhealthy for example"
+    )
+    test.add_argument(
+        "--config.file",
+        dest="config_file",
+        type=Path,
+        default=Path("config.yaml"),
+        metavar="FILE",
+        help="the configuration with the Alertmanagers (default: config.yaml in the current directory)",
+    )
+
+
+def _rule_name(name: str) -> str:
+    names = [active.rule.name for active in rules_in_force()]
+    if name not in names:
+        raise argparse.ArgumentTypeError(f"{name!r} is no rule; stream-exporter rules lists them")
+    return name
+
+
+def _typed(convert: Callable[[str], str]) -> Callable[[str], str]:
+    def converted(text: str) -> str:
+        try:
+            return convert(text)
+        except ValueError:
+            # what was given may hold credentials
+            raise argparse.ArgumentTypeError("allowed: an http:// or https:// URL without credentials") from None
+
+    return converted

@@ -1,0 +1,50 @@
+"""Is this configuration valid, what does it cost (``--config.check``), and whom does it show keys to."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from exporter.config.loading import ConfigError
+from exporter.config.root import Settings
+from exporter.config.upstream import UpstreamSettings
+from exporter.platforms.registry import platforms
+
+
+def check(file: Path, load: Callable[[], Settings]) -> int:
+    """Print the findings, errors to stderr; the exit code: 0 valid (warnings allowed), 1 not."""
+    try:
+        settings = load()
+    except ConfigError as error:
+        for line in error.errors:
+            print(line, file=sys.stderr)
+        return 1
+    print(f"{file}: configuration is valid")
+    for upstream in settings.upstreams:
+        for line in _cost(upstream):
+            print(line)
+    for warning in settings.warnings:
+        print(f"warning: {warning}")
+    return 0
+
+
+def open_keys(settings: Settings) -> list[str]:
+    """The names of the upstreams whose label ``stream`` shows what a publisher must know."""
+    return [
+        upstream.name
+        for upstream in settings.upstreams
+        if platforms()[upstream.platform].ids_are_keys and upstream.stream_label != "hash"
+    ]
+
+
+def _cost(settings: UpstreamSettings) -> Iterator[str]:
+    platform = platforms()[settings.platform]
+    requests = platform.requests_per_minute(settings)
+    yield f"upstream {settings.name} ({settings.platform}, {settings.host}): {requests:.4g} requests per minute"
+    limit = platform.requests_per_minute_limit
+    if limit is not None and requests > limit:
+        yield (
+            f"warning: upstream {settings.name}: {requests:.4g} requests per minute are above the platform's known "
+            f"limit of {limit}; raise interval, or watch fewer streams"
+        )

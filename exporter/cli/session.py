@@ -1,0 +1,264 @@
+"""``stream-exporter session``: looks at one session of a platform, or changes it, by hand."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from exporter.cli.session_text import failure, shown_answer
+from exporter.config.loading import ConfigError, load
+from exporter.config.secrets import redactor
+from exporter.config.upstream import UpstreamSettings
+from exporter.http.client import UpstreamClient
+from exporter.http.errors import UpstreamError
+from exporter.http.prepared_request import Order
+from exporter.model import Reason
+from exporter.platforms.livepeer.session_requests import SESSION as LIVEPEER_SESSION
+from exporter.platforms.registry import platforms
+from exporter.platforms.storm.stream_requests import STREAM as STORM_STREAM
+from exporter.platforms.wave.session_commands import DELETE, STATUSES, delete_session, end_session, update_session
+from exporter.platforms.wave.wave_sessions import SESSION as WAVE_SESSION
+from exporter.runtime.clock import Clock
+from exporter.runtime.logging import configure
+
+LIVEPEER_STREAM = "GET /stream/{id}"
+DONE, FAILED, USAGE = 0, 1, 2
+_EPILOG = """\
+`show` works on livepeer (ID is a session's or a stream's), storm (ID is application/key) and wave, the others on wave
+alone. ID may also be the name that the configuration gives. What changes something is printed and asked about first;
+the platform's answer goes to standard output, everything else to standard error.
+
+Exit codes: 0 done, 1 refused or failed, 2 bad usage.
+"""
+
+
+class _UsageError(Exception):
+    """What was asked for can't be meant; the text says why."""
+
+
+class _Target:
+    """The upstream that was named, and how to ask it; nothing is opened before the first request."""
+
+    def __init__(self, settings: UpstreamSettings) -> None:
+        self.settings = settings
+        self.client = UpstreamClient.from_settings(settings, Clock(), _uncounted)
+        # a platform may have credentials of its own kind, and sessions besides those of the configuration
+        self._streams = platforms()[settings.platform](settings, self.client, self.client.clock).configured_streams()
+
+    def identity(self, given: str) -> str:
+        """The platform's id of what was named by it, or by the name that the configuration gives."""
+        if given in {stream.id for stream in self._streams}:
+            return given
+        return next((stream.id for stream in self._streams if stream.name == given), given)
+
+
+def run(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
+    """Run the sub-command with its arguments; ``parser`` brings the program's name and style."""
+    _add_actions(parser)
+    options = parser.parse_args(arguments)
+    configure("warn")
+    try:
+        target = _target(options)
+        orders = _orders(options, target)
+        for order in orders:
+            if order.changes_something and not _is_agreed(order, target, said_yes=options.yes):
+                return FAILED
+        return asyncio.run(_send(orders, target))
+    except ConfigError as error:
+        for line in error.errors:
+            _say(line)
+        return FAILED
+    except _UsageError as error:
+        _say(f"{parser.prog}: {error}")
+        return USAGE
+
+
+# -- what to send ------------------------------------------------------------------------------------------------------
+
+
+def _target(options: argparse.Namespace) -> _Target:
+    upstreams = {upstream.name: upstream for upstream in load(options.config_file, os.environ).upstreams}
+    if options.upstream not in upstreams:
+        raise _UsageError(
+            f"no upstream {options.upstream!r} in {options.config_file}: there are {', '.join(upstreams)}"
+        )
+    return _Target(upstreams[options.upstream])
+
+
+def _orders(options: argparse.Namespace, target: _Target) -> Sequence[Order]:
+    """The requests to send in turn, until one finds what it is about."""
+    by_platform, settings = _BY_ACTION[options.action], target.settings
+    if settings.platform not in by_platform:
+        known = ", ".join(by_platform)
+        raise _UsageError(f"{options.action} works on {known} alone, and {settings.name} is of {settings.platform}")
+    orders = by_platform[settings.platform](target.identity(options.id), options)
+    try:
+        for order in orders:
+            order.url(target.client)
+    except UpstreamError:
+        raise _UsageError(f"{options.id!r} is no id") from None
+    return orders
+
+
+def _show_livepeer(id_: str, _: argparse.Namespace) -> Sequence[Order]:
+    return Order(LIVEPEER_SESSION, {"id": id_}), Order(LIVEPEER_STREAM, {"id": id_})
+
+
+def _show_storm(id_: str, _: argparse.Namespace) -> Sequence[Order]:
+    application, _slash, key = id_.partition("/")
+    if not application or not key:
+        raise _UsageError(f"{id_!r}: a stream of storm is named as application/key")
+    return (Order(STORM_STREAM, {"app": application, "key": key}),)
+
+
+def _update(id_: str, options: argparse.Namespace) -> Sequence[Order]:
+    order = update_session(
+        id_,
+        status=options.status,
+        metadata=dict(options.metadata),
+        quality=dict(options.quality),
+        custom_properties=dict(options.custom_property),
+    )
+    if not order.body:
+        raise _UsageError("nothing to update: give --status, --metadata, --quality or --custom-property")
+    return (order,)
+
+
+_Orders = Callable[[str, argparse.Namespace], Sequence[Order]]
+_BY_ACTION: Mapping[str, Mapping[str, _Orders]] = {
+    "show": {
+        "livepeer": _show_livepeer,
+        "storm": _show_storm,
+        "wave": lambda id_, _: (Order(WAVE_SESSION, {"id": id_}),),
+    },
+    "update": {"wave": _update},
+    "end": {"wave": lambda id_, _: (end_session(id_),)},
+    "delete": {"wave": lambda id_, _: (delete_session(id_),)},
+}
+
+
+# -- sending it --------------------------------------------------------------------------------------------------------
+
+
+def _is_agreed(order: Order, target: _Target, *, said_yes: bool) -> bool:
+    """Show the request, and ask whether to send it."""
+    _say(_announced(order, target))
+    if order.endpoint == DELETE:
+        _say("A session that is live is not deleted: the platform refuses it until the session has ended.")
+    if said_yes:
+        return True
+    if not sys.stdin.isatty():
+        raise _UsageError("standard input is no terminal, so nobody can be asked: --yes sends without asking")
+    print(f"Send it to upstream {target.settings.name}? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() in ("y", "yes"):
+        return True
+    _say("nothing was sent")
+    return False
+
+
+async def _send(orders: Sequence[Order], target: _Target) -> int:
+    requests = target.client.requests(target.settings.timeout)
+    try:
+        for order, others in zip(orders, range(len(orders) - 1, -1, -1), strict=True):
+            if not order.changes_something:
+                _say(_announced(order, target))
+            try:
+                answer = await order.send(requests)
+            except UpstreamError as error:
+                if error.reason is Reason.NOT_FOUND and others:
+                    continue
+                for line in failure(error, order):
+                    _say(line)
+                return FAILED
+            if answer.data is None:
+                _say(f"done (status {answer.status})")
+            else:
+                print(shown_answer(answer.data, order))
+            break
+    finally:
+        await target.client.close()
+    return DONE
+
+
+def _announced(order: Order, target: _Target) -> str:
+    body = "" if order.body is None else "\n" + json.dumps(order.body, ensure_ascii=True)
+    return f"{order.method} {order.url(target.client)}{body}"
+
+
+def _say(line: str) -> None:
+    """To standard error, without secrets."""
+    print(redactor.scrub(line), file=sys.stderr)
+
+
+def _uncounted(_endpoint: str, _code: str, _seconds: float) -> None:
+    """Requests by hand are counted nowhere."""
+
+
+# -- the command line --------------------------------------------------------------------------------------------------
+
+
+def _add_actions(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = _EPILOG
+    actions = parser.add_subparsers(
+        dest="action", required=True, metavar="ACTION", parser_class=argparse.ArgumentParser
+    )
+    for name, help_ in (
+        ("show", "print what the platform says of it"),
+        ("update", "change its settings (PATCH)"),
+        ("end", "end the broadcast (PATCH with status ended); the session stays"),
+        ("delete", "delete a session that is not live (DELETE)"),
+    ):
+        action = actions.add_parser(name, help=help_, description=help_, allow_abbrev=False)
+        _add_common_flags(action)
+        if name != "show":
+            action.add_argument("--yes", action="store_true", help="send without asking")
+        if name == "update":
+            _add_settings_flags(action)
+
+
+def _add_common_flags(action: argparse.ArgumentParser) -> None:
+    action.add_argument("id", metavar="ID", help="the platform's id, or the name in the configuration")
+    action.add_argument("--upstream", required=True, metavar="NAME", help="the upstream, by its name")
+    action.add_argument(
+        "--config.file",
+        dest="config_file",
+        type=Path,
+        default=Path("config.yaml"),
+        metavar="FILE",
+        help="the configuration (default: config.yaml in the current directory)",
+    )
+
+
+def _add_settings_flags(action: argparse.ArgumentParser) -> None:
+    action.add_argument("--status", choices=STATUSES, help="the status to have")
+    for flag, what in (
+        ("--metadata", "metadata"),
+        ("--quality", "quality, as targetLatency=200"),
+        ("--custom-property", "the custom properties"),
+    ):
+        action.add_argument(
+            flag,
+            type=_pair,
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help=f"an entry of {what}; VALUE is JSON where it can be, else text; may be given several times",
+        )
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not key or not equals or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{text!r}: allowed: KEY=VALUE")
+    try:
+        return key, msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        return key, value

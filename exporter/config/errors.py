@@ -1,0 +1,232 @@
+"""Errors of a configuration as lines that say where, what was found and what is allowed, and show no secret."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import ErrorDetails
+
+from exporter.config import schema
+from exporter.config.environment import EnvironmentLayer
+from exporter.config.secrets import Secret, redactor
+from exporter.config.validation import REFUSED
+from exporter.config.yaml_document import Document, Path
+
+_HIDDEN_UNDER = frozenset({"auth", "url", "headers"})
+_SECRET_WORDS = re.compile(r"passw|token|secret|api_?key|hash_key|credential", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"://[^/]*@")
+_STREAM_LISTS, _STREAM_IDS = frozenset({"streams", "sessions"}), frozenset({"id", "key"})
+"""On some platforms whoever knows a stream's id can publish it."""
+_NOT_SHOWN = "a value that is not shown"
+
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_HARMLESS_KEY = re.compile(r"[a-z_]{1,40}")
+_MAX_SHOWN = 60
+
+_FOLLOWS = "default_factory_not_called"
+"""The type of an error that only follows from another one."""
+_ABOUT_KEY = "[key]"
+"""What pydantic adds to the place of a key that is not allowed."""
+_WRONG_TYPE = re.compile(r"missing|literal_error|.*_(type|parsing|parsing_size|from_float)")
+_MESSAGE_START = re.compile(
+    r"^(Value error, |Assertion failed, |Input should be |\w+ should have |String should match )"
+)
+_MESSAGE_END = re.compile(r"( after validation)?(, not \d+)?$")
+
+
+class _Missing:
+    """Stands for a value where there is none."""
+
+
+_MISSING = _Missing()
+
+
+@dataclass(frozen=True, order=True)
+class Finding:
+    """One error. They sort by place, those of the environment last."""
+
+    in_environment: bool
+    place: tuple[int, int]
+    line: str
+
+
+@dataclass(frozen=True)
+class _Spot:
+    """What is known about the place of an error."""
+
+    path: Path
+    value: Any
+    annotation: Any
+    around: Any
+    """The type of what the place is in."""
+    about_key: bool
+
+
+class Reporter:
+    """Turns errors into findings, with the texts that the settings were read from at hand."""
+
+    def __init__(self, file: str, document: Document, environment: EnvironmentLayer, root: type) -> None:
+        self._file = file
+        self._document = document
+        self._environment = environment
+        self._root = root
+        self._data = _merged(document.data, environment.data)
+
+    def findings(self, errors: Iterable[ErrorDetails]) -> list[Finding]:
+        """A finding for each error; those about one value are joined, as pydantic reports each member of a union."""
+        joined: dict[tuple[Path, bool, str], dict[str, None]] = {}
+        for error in errors:
+            if error["type"] == _FOLLOWS:
+                continue
+            spot = self._spot(error["loc"])
+            found, allowed = _explain(error, spot)
+            about_key = spot.about_key or error["type"] == "extra_forbidden"
+            joined.setdefault((spot.path, about_key, found), {})[allowed] = None
+        return [
+            self._finding(path, found, " or ".join(allowed), about_key=about_key)
+            for (path, about_key, found), allowed in joined.items()
+        ]
+
+    def repeated_keys(self) -> list[Finding]:
+        """A finding for each key that stands twice in its mapping."""
+        return [
+            Finding(
+                in_environment=False,
+                place=place,
+                line=_line(f"{self._file}:{place[0]}:{place[1]}", path, "a repeated key", "each key once"),
+            )
+            for path, place in self._document.repeated
+        ]
+
+    def _finding(self, path: Path, found: str, allowed: str, *, about_key: bool) -> Finding:
+        variable, place = self._locate(path, about_key=about_key)
+        source = variable or f"{self._file}:{place[0]}:{place[1]}"
+        return Finding(in_environment=variable is not None, place=place, line=_line(source, path, found, allowed))
+
+    def _locate(self, path: Path, *, about_key: bool) -> tuple[str | None, tuple[int, int]]:
+        """The variable or the line and column of the value, or of the nearest thing around it."""
+        for length in range(len(path), 0, -1):
+            part = path[:length]
+            if not isinstance(_get(self._environment.data, part), _Missing):
+                for upto in range(length, 0, -1):
+                    if part[:upto] in self._environment.variables:
+                        return self._environment.variables[part[:upto]], (0, 0)
+            places = self._document.keys if about_key and length == len(path) else self._document.values
+            if part in places:
+                return None, places[part]
+        return None, self._document.values.get((), (1, 1))
+
+    def _spot(self, location: tuple[str | int, ...]) -> _Spot:
+        """Follow an error's location; what pydantic adds to it for members of unions is no part of the path."""
+        path: Path = ()
+        value, annotation, around = self._data, self._root, None
+        for part in location:
+            if part == _ABOUT_KEY:
+                return _Spot(path, path[-1], annotation, around, about_key=True)
+            below = schema.step(annotation, part)
+            if isinstance(part, str) and part.startswith(schema.TAG_PREFIX):
+                annotation = below
+                continue
+            spelled = _spelled(part, value)
+            child = _get(value, (spelled,))
+            if isinstance(child, _Missing) and below is None and not isinstance(value, _Missing):
+                continue
+            path, value, annotation, around = (*path, spelled), child, below, annotation
+        return _Spot(path, value, annotation, around, about_key=False)
+
+
+def _merged(weak: Any, strong: Any) -> Any:
+    if not isinstance(weak, dict) or not isinstance(strong, dict):
+        return strong
+    return weak | {key: _merged(weak[key], value) if key in weak else value for key, value in strong.items()}
+
+
+def _get(data: Any, path: Path) -> Any:
+    part: Any
+    for part in path:
+        try:
+            data = data[part] if isinstance(data, dict | list) else _MISSING
+        except (LookupError, TypeError):
+            return _MISSING
+    return data
+
+
+def _spelled(part: str | int, value: Any) -> str | int:
+    """The key as it is written: a secret has three spellings."""
+    if isinstance(part, int) or not isinstance(value, dict):
+        return part
+    return next((key for key in schema.spellings(part) if key in value), part)
+
+
+def _line(source: str, path: Path, found: str, allowed: str) -> str:
+    line = redactor.scrub(f"{source}: {show_path(path)}: found {found}, allowed {allowed}")
+    return "".join(char if char.isprintable() else "�" for char in line)
+
+
+def show_path(path: Path) -> str:
+    """``upstreams[0].auth.bearer_token_file``. A key that may be a value in the wrong place is not shown."""
+    shown = ""
+    for index, part in enumerate(path):
+        if isinstance(part, int):
+            shown += f"[{part}]"
+            continue
+        usual = (_HARMLESS_KEY if "auth" in path[:index] else _PLAIN_KEY).fullmatch(part)
+        shown += ("." if shown else "") + (part if usual else "…")
+    return shown or "configuration"
+
+
+def _explain(error: ErrorDetails, spot: _Spot) -> tuple[str, str]:
+    """What was found and what is allowed."""
+    context: Mapping[str, Any] = error.get("ctx") or {}
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        return "an unknown key", _known_keys(spot)
+    if kind == REFUSED:
+        return context.get("found") or describe(spot.value, spot), context["allowed"]
+    if kind == "value_error" and isinstance(spot.value, dict):
+        return "settings that do not fit together", _message(error)
+    if _WRONG_TYPE.fullmatch(kind):
+        return describe(spot.value, spot), schema.phrase(spot.annotation)
+    return describe(spot.value, spot), _message(error)
+
+
+def _message(error: ErrorDetails) -> str:
+    return _MESSAGE_END.sub("", _MESSAGE_START.sub("", error["msg"]))
+
+
+def _known_keys(spot: _Spot) -> str:
+    known = sorted(schema.keys(spot.around) or ())
+    close = difflib.get_close_matches(str(spot.path[-1]), known, 1)
+    if close:
+        return f"{close[0]} (did you mean that?)"
+    return schema.any_of(known)
+
+
+def describe(value: Any, spot: _Spot) -> str:
+    """What was found, in few words; nothing of it where it may be a secret."""
+    if value is None or isinstance(value, _Missing):
+        return "nothing"
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    if _is_hidden(value, spot):
+        return _NOT_SHOWN
+    if schema.words(spot.annotation).startswith(("mapping", "list of")):
+        return "text" if isinstance(value, str) else "a single value"
+    shown = json.dumps(value, ensure_ascii=False)
+    return shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}…"
+
+
+def _is_hidden(value: Any, spot: _Spot) -> bool:
+    parts = [part for part in spot.path if isinstance(part, str)]
+    return (
+        Secret in schema.members(spot.annotation)
+        or not _HIDDEN_UNDER.isdisjoint(parts)
+        or any(_SECRET_WORDS.search(part) for part in parts)
+        or (not _STREAM_LISTS.isdisjoint(parts) and parts[-1] in _STREAM_IDS)
+        or (isinstance(value, str) and _CREDENTIALS.search(value) is not None)
+    )

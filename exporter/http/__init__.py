@@ -1,0 +1,1 @@
+"""The bounded HTTP client: connections, authentication, retries, rate limits, responses, errors."""

@@ -1,0 +1,83 @@
+"""What went wrong with a request, classed: from the library's exceptions and from HTTP statuses.
+
+The texts are ours. A library's own may hold a URL, a header or a body.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from exporter.config.secrets import redactor
+from exporter.http.errors import UpstreamError
+from exporter.model import Reason
+
+_HOST = re.compile(r"[A-Za-z0-9.-]{1,253}")
+_STATUS_REASONS = {
+    401: Reason.AUTH,
+    402: Reason.FORBIDDEN,
+    403: Reason.FORBIDDEN,
+    404: Reason.NOT_FOUND,
+    429: Reason.RATE_LIMITED,
+}
+
+
+class LostConnectionError(UpstreamError):
+    """The connection broke before an answer came: as one does that was kept open for too long."""
+
+
+def classed(error: Exception, endpoint: str) -> UpstreamError:
+    """The library's exception as ours."""
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            return UpstreamError(Reason.TIMEOUT, f"{endpoint}: no connection in time")
+        case TimeoutError():
+            return UpstreamError(Reason.TIMEOUT, f"{endpoint}: no answer in time")
+        case aiohttp.ClientConnectorCertificateError():
+            return UpstreamError(Reason.TLS, f"{endpoint}: certificate refused{_certificate_cause(error)}")
+        case aiohttp.ClientSSLError() | ssl.SSLError():
+            return UpstreamError(Reason.TLS, f"{endpoint}: no TLS connection")
+        case aiohttp.ClientConnectorDNSError():
+            return UpstreamError(Reason.CONNECT, f"{endpoint}: the host's name can't be resolved")
+        case aiohttp.ClientConnectorError():
+            return UpstreamError(Reason.CONNECT, f"{endpoint}: no connection{_system_cause(error.os_error)}")
+        case aiohttp.ClientPayloadError():
+            return UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: the answer's body is cut off or malformed")
+        case aiohttp.ServerDisconnectedError() | OSError():
+            return LostConnectionError(Reason.CONNECT, f"{endpoint}: the connection was lost")
+        case aiohttp.ClientResponseError():
+            return UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: the answer is no valid HTTP")
+        case _:
+            return UpstreamError(Reason.INTERNAL, f"{endpoint}: {type(error).__name__}")
+
+
+def refused(status: int, endpoint: str, location: str | None, retry_after: float | None) -> UpstreamError:
+    """An answer with a status outside of 200 to 299."""
+    if 300 <= status < 400:
+        text = f"{endpoint}: status {status}{_target(location)}; redirects are not followed"
+        return UpstreamError(Reason.BAD_RESPONSE, text, status=status)
+    reason = _STATUS_REASONS.get(status, Reason.SERVER_ERROR if 500 <= status < 600 else Reason.BAD_RESPONSE)
+    return UpstreamError(reason, f"{endpoint}: status {status}", status=status, retry_after=retry_after)
+
+
+def _target(location: str | None) -> str:
+    """Where a redirect leads, as far as it is safe to show: the path may carry anything, the host a name alone."""
+    try:
+        host = urlsplit(location or "").hostname or ""
+    except ValueError:
+        return ""
+    return f" to {host}" if _HOST.fullmatch(host) and redactor.scrub(host) == host else ""
+
+
+def _certificate_cause(error: aiohttp.ClientConnectorCertificateError) -> str:
+    cause = error.certificate_error
+    return f": {cause.verify_message}" if isinstance(cause, ssl.SSLCertVerificationError) else ""
+
+
+def _system_cause(error: OSError) -> str:
+    # the number's own text: several failed addresses come as one error, with a text that is put together
+    return f": {os.strerror(error.errno)}" if error.errno else ""

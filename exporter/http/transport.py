@@ -1,0 +1,78 @@
+"""The connections to one upstream: opened when they are first needed, in the event loop that needs them."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+
+import aiohttp
+from aiohttp.abc import AbstractResolver
+
+from exporter import __version__
+from exporter.config.upstream import TlsSettings
+from exporter.http.errors import UpstreamError
+from exporter.model import Reason
+
+KEEP_ALIVE_SECONDS = 75.0
+"""Longer than the usual intervals, so that a poll finds the connections of the one before."""
+USER_AGENT = f"stream-exporter/{__version__}"
+_HEADERS = {"User-Agent": USER_AGENT, "Accept": "application/json, */*;q=0.5", "Accept-Encoding": "gzip"}
+
+
+class Transport:
+    """One aiohttp session: no cookies, no proxies from the environment, nothing decompressed behind our back."""
+
+    def __init__(
+        self, tls: TlsSettings, *, is_tls: bool, max_connections: int, resolver: AbstractResolver | None = None
+    ) -> None:
+        """``resolver``: finds the addresses of the host; the system's by default."""
+        self._tls = tls
+        self._is_tls = is_tls
+        self._max_connections = max_connections
+        self._resolver = resolver
+        self._session: aiohttp.ClientSession | None = None
+        self._opening = asyncio.Lock()
+        self.server_name = tls.server_name if is_tls else None
+        """The name to ask the server for and to check, where it is not the URL's."""
+
+    async def session(self) -> aiohttp.ClientSession:
+        """The session. Raises ``UpstreamError`` (``tls``) when the certificates to trust can't be read."""
+        if self._session is None:
+            async with self._opening:
+                if self._session is None:
+                    # reading the certificates takes long enough to be felt by everything else
+                    context = await asyncio.to_thread(tls_context, self._tls) if self._is_tls else True
+                    self._session = self._open(context)
+        return self._session
+
+    async def close(self) -> None:
+        """Close all connections."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def _open(self, context: ssl.SSLContext | bool) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=self._max_connections,
+                ssl=context,
+                keepalive_timeout=KEEP_ALIVE_SECONDS,
+                resolver=self._resolver,
+            ),
+            headers=_HEADERS,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+        )
+
+
+def tls_context(tls: TlsSettings) -> ssl.SSLContext:
+    """How the server's certificate is checked. Raises ``UpstreamError`` (``tls``)."""
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_file)
+    except (OSError, ValueError):
+        raise UpstreamError(Reason.TLS, f"the certificates in {tls.ca_file} can't be read") from None
+    if tls.insecure_skip_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

@@ -1,0 +1,1 @@
+"""Metric families as data, and their text exposition."""

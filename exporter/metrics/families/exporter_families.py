@@ -1,0 +1,104 @@
+"""The families of the exporter itself and of its alerting sidecar."""
+
+from __future__ import annotations
+
+from exporter.metrics.families.family import Family, Kind, Part, Source
+
+
+def _gauge(name: str, help_: str, *labels: str, source: Source = Source.EXPORTER) -> Family:
+    return Family(name=name, kind=Kind.GAUGE, help=help_, part=Part.EXPORTER, labels=labels, source=source)
+
+
+def _sidecar_counter(name: str, help_: str, *labels: str) -> Family:
+    return Family(name=name, kind=Kind.COUNTER, help=help_, part=Part.EXPORTER, labels=labels, source=Source.SIDECAR)
+
+
+BUILD_INFO = _gauge(
+    "stream_exporter_build_info",
+    "The exporter's version and the Python it runs on. Always 1.",
+    "version",
+    "pythonversion",
+)
+RELOAD_SUCCESSFUL = _gauge(
+    "stream_exporter_config_last_reload_successful", "Whether the last (re)load of the configuration succeeded."
+)
+RELOAD_SUCCESS_TIMESTAMP = _gauge(
+    "stream_exporter_config_last_reload_success_timestamp_seconds",
+    "Unix time of the last successful (re)load of the configuration.",
+)
+STREAMS = _gauge("stream_exporter_streams", "Streams served now, of all upstreams.")
+SERIES = _gauge("stream_exporter_series", "Series of upstreams and streams in this answer. Absent when it is narrowed.")
+DUPLICATES = _gauge(
+    "stream_exporter_duplicates_dropped",
+    "Label sets left out of this answer because another object has the same. Anything but 0 is a fault.",
+)
+SHARD_ORDINAL = _gauge("stream_exporter_shard_ordinal", "Which shard this is, from 0 on. 0 without --shard.")
+SHARDS = _gauge("stream_exporter_shards", "Shards that the streams are spread over. 1 without --shard.")
+EXPORTER_FAMILIES: tuple[Family, ...] = (
+    BUILD_INFO,
+    RELOAD_SUCCESSFUL,
+    RELOAD_SUCCESS_TIMESTAMP,
+    STREAMS,
+    SERIES,
+    DUPLICATES,
+    SHARD_ORDINAL,
+    SHARDS,
+)
+
+NOTIFICATIONS_SENT = _sidecar_counter(
+    "stream_exporter_notifications_sent_total", "Alerts that this Alertmanager took.", "alertmanager"
+)
+NOTIFICATIONS_ERRORS = _sidecar_counter(
+    "stream_exporter_notifications_errors_total",
+    "Alerts in requests that this Alertmanager refused or did not answer; each attempt counts.",
+    "alertmanager",
+)
+NOTIFICATIONS_DROPPED = _sidecar_counter(
+    "stream_exporter_notifications_dropped_total",
+    "Alerts given up: their queue was full, or their end came too late to be told.",
+    "alertmanager",
+)
+NOTIFICATIONS_QUEUE_LENGTH = _gauge(
+    "stream_exporter_notifications_queue_length", "Alerts waiting to be sent.", "alertmanager", source=Source.SIDECAR
+)
+NOTIFICATIONS_QUEUE_CAPACITY = _gauge(
+    "stream_exporter_notifications_queue_capacity",
+    "Alerts that may wait to be sent.",
+    "alertmanager",
+    source=Source.SIDECAR,
+)
+NOTIFICATIONS_LATENCY = Family(
+    name="stream_exporter_notifications_latency_seconds",
+    kind=Kind.HISTOGRAM,
+    help="Seconds that a request to this Alertmanager took.",
+    part=Part.EXPORTER,
+    labels=("alertmanager",),
+    source=Source.SIDECAR,
+    bounds=(0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+ALERTS = _gauge(
+    "stream_exporter_alerts",
+    "Alerts of the sidecar, by name and state (pending, firing).",
+    "alertname",
+    "state",
+    source=Source.SIDECAR,
+)
+ALERT_STATE_WRITE_FAILURES = _sidecar_counter(
+    "stream_exporter_alert_state_write_failures_total", "Times the memory of alerts could not be written to its file."
+)
+WAVE_EVENTS = _sidecar_counter(
+    "stream_exporter_wave_events_total",
+    "Events for WAVE's analytics, by outcome (accepted, rejected, dropped).",
+    "outcome",
+)
+SIDECAR_FAMILIES: tuple[Family, ...] = (
+    NOTIFICATIONS_SENT,
+    NOTIFICATIONS_ERRORS,
+    NOTIFICATIONS_DROPPED,
+    NOTIFICATIONS_QUEUE_LENGTH,
+    NOTIFICATIONS_QUEUE_CAPACITY,
+    NOTIFICATIONS_LATENCY,
+    ALERTS,
+    ALERT_STATE_WRITE_FAILURES,
+    WAVE_EVENTS,
+)

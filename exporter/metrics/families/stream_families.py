@@ -1,0 +1,213 @@
+"""The families of a stream: how each is read from what is served for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from exporter.metrics.families.family import Kind, Number, Source
+from exporter.metrics.families.stream_family import (
+    StreamFamily,
+    counted,
+    counter,
+    entries,
+    gauge,
+    mapping,
+    own,
+    word,
+    words,
+)
+from exporter.model import HealthReason, Rendition
+
+_INFO_FIELDS = (
+    "name", "application", "protocol", "session", "kind", "video_codec", "audio_codec", "resolution", "playback_id",
+)  # fmt: skip
+_TOTAL = "The platform's running total, from one source per stream; it may begin again with a new publish."
+_STEPS = f"{_TOTAL} On Livepeer it moves in steps of about 50 s, elsewhere with every poll."
+
+
+def _reasons(reasons: Sequence[HealthReason]) -> Mapping[str, Number]:
+    return {reason.value: 1 for reason in reasons}
+
+
+def _targets(renditions: Sequence[Rendition]) -> Mapping[str, Number]:
+    return {rendition.name: rendition.target_bitrate_bytes_per_second for rendition in renditions}
+
+
+def _life() -> Iterator[StreamFamily]:
+    yield words(
+        "stream_info",
+        "What does not change while the stream is live; what is not known is empty. Always 1.",
+        {field: f"sample.{field}" for field in _INFO_FIELDS},
+        has="status",
+        fields=frozenset(_INFO_FIELDS),
+    )
+    yield own(
+        "stream_live",
+        "Whether media arrives (1) or not (0). Absent while unknown.",
+        "live",
+        source=Source.PLATFORM,
+        fields=frozenset({"live"}),
+    )
+    yield words(
+        "stream_status",
+        "The current status, normalised; only the current one is exposed. Always 1.",
+        {"status": "status"},
+        has="status",
+        fields=frozenset({"status"}),
+    )
+    yield own(
+        "stream_expected",
+        "Whether the configuration says that it should be live now (1) or not in these hours (0).",
+        "expected",
+        source=Source.CONFIGURATION,
+    )
+    yield gauge("stream_start_timestamp_seconds", "Unix time at which the publish began.", "start_timestamp_seconds")
+    yield gauge("stream_end_timestamp_seconds", "Unix time at which the publish ended.", "end_timestamp_seconds")
+    yield gauge(
+        "stream_last_seen_timestamp_seconds",
+        "Unix time of the last sign of life, on the platform's clock.",
+        "last_seen_timestamp_seconds",
+    )
+    yield own(
+        "stream_restarts_total",
+        "New publishes seen since the stream was first seen.",
+        "restarts",
+        source=Source.EXPORTER,
+        kind=Kind.COUNTER,
+    )
+
+
+def _health() -> Iterator[StreamFamily]:
+    yield gauge("stream_healthy", "The platform's own verdict: 1 healthy, 0 not. Absent while unknown.", "healthy")
+    yield own(
+        "stream_health_score_ratio",
+        "Health from 0 to 1: the platform's score, or derived; stream_upstream_info says which.",
+        "health_score_ratio",
+        source=Source.EXPORTER,
+    )
+    yield entries(
+        "stream_health_reason",
+        "What pulls the health score down now. Always 1.",
+        "reason",
+        each="reason that holds",
+        entries=_reasons,
+        has="health_reasons",
+        source=Source.EXPORTER,
+    )
+    yield word("stream_health_grade", "The platform's own word for the health. Always 1.", "grade", "health_grade")
+    yield mapping(
+        "stream_health_condition",
+        "Each condition that the platform reports: 1 true, 0 false.",
+        "condition",
+        "health_conditions",
+    )
+    yield counted("stream_issues", "Issues that the platform reports now.", "issues")
+
+
+def _traffic() -> Iterator[StreamFamily]:
+    for direction, what in (("ingest", "received"), ("egress", "sent"), ("transcode", "made by transcoding")):
+        yield gauge(
+            f"stream_{direction}_bitrate_bytes_per_second",
+            f"Media {what} now, in bytes per second; derived from the byte total where the platform's figure freezes.",
+            f"{direction}_bitrate_bytes_per_second",
+        )
+    yield own(
+        "stream_expected_ingest_bitrate_bytes_per_second",
+        "The ingest bitrate that the configuration expects, in bytes per second.",
+        "expected_ingest_bitrate_bytes_per_second",
+        source=Source.CONFIGURATION,
+    )
+    yield own(
+        "stream_expected_frames_per_second",
+        "The frame rate that the configuration expects.",
+        "expected_frames_per_second",
+        source=Source.CONFIGURATION,
+    )
+    yield gauge(
+        "stream_max_bitrate_bytes_per_second",
+        "The highest bitrate that the platform's settings allow, in bytes per second.",
+        "max_bitrate_bytes_per_second",
+    )
+    yield counter("stream_ingest_bytes_total", f"Bytes received. {_STEPS}", "ingest_bytes")
+    yield counter("stream_egress_bytes_total", f"Bytes sent. {_STEPS}", "egress_bytes")
+    yield counter("stream_transcoded_bytes_total", f"Bytes made by transcoding. {_STEPS}", "transcoded_bytes")
+    yield counter("stream_source_segments_total", f"Segments received. {_TOTAL}", "source_segments")
+    yield counter("stream_transcoded_segments_total", f"Segments transcoded. {_TOTAL}", "transcoded_segments")
+    yield counter("stream_source_media_seconds_total", f"Seconds of media received. {_TOTAL}", "source_media_seconds")
+    yield counter(
+        "stream_transcoded_media_seconds_total", f"Seconds of media transcoded. {_TOTAL}", "transcoded_media_seconds"
+    )
+
+
+def _outputs_and_audience() -> Iterator[StreamFamily]:
+    yield gauge(
+        "stream_transcode_realtime_ratio",
+        "Media seconds transcoded per second of time: below 1 the transcoder falls behind.",
+        "transcode_realtime_ratio",
+    )
+    yield counted("stream_renditions", "Renditions that the stream is transcoded to.", "renditions")
+    yield gauge("stream_substreams", "Sub-streams that the platform derives from the stream.", "substreams")
+    yield entries(
+        "stream_rendition_target_bitrate_bytes_per_second",
+        "The bitrate that a rendition is meant to have, in bytes per second.",
+        "rendition",
+        entries=_targets,
+        has="sample.renditions",
+        fields=frozenset({"renditions"}),
+    )
+    yield mapping(
+        "stream_multistream_target_connected",
+        "Whether the platform is connected to each target that it forwards the stream to.",
+        "target",
+        "multistream_targets",
+    )
+    yield gauge("stream_viewers", "Viewers now.", "viewers")
+    yield gauge("stream_viewers_peak", "The most viewers at once, as the platform says.", "viewers_peak")
+    yield gauge("stream_system_clients", "Connections of the platform itself, which are no viewers.", "system_clients")
+    yield gauge("stream_viewer_error_ratio", "Share of views that met an error (0-1).", "viewer_error_ratio")
+
+
+def _transport_and_picture() -> Iterator[StreamFamily]:
+    yield gauge(
+        "stream_latency_seconds", "Seconds from capture to viewer, as the platform measures.", "latency_seconds"
+    )
+    yield gauge(
+        "stream_target_latency_seconds", "The latency that the stream is meant to have.", "target_latency_seconds"
+    )
+    yield gauge("stream_round_trip_time_seconds", "Round-trip time to the publisher.", "round_trip_time_seconds")
+    yield gauge("stream_jitter_seconds", "Jitter of the ingest.", "jitter_seconds")
+    yield gauge("stream_packet_loss_ratio", "Share of packets lost (0-1).", "packet_loss_ratio")
+    yield gauge("stream_video_frames_per_second", "Frame rate of the ingest.", "frames_per_second")
+    yield gauge("stream_video_width_pixels", "Width of the picture.", "width_pixels")
+    yield gauge("stream_video_height_pixels", "Height of the picture.", "height_pixels")
+    yield counter("stream_dropped_frames_total", f"Frames dropped. {_TOTAL}", "dropped_frames")
+    yield counter("stream_frames_total", f"Frames received. {_TOTAL}", "frames")
+
+
+def _recording_and_connection() -> Iterator[StreamFamily]:
+    yield gauge("stream_recording", "Whether the stream is being recorded (1) or not (0).", "recording")
+    yield word(
+        "stream_recording_status",
+        "The platform's word for the state of the recording; an ended stream keeps it. Always 1.",
+        "status",
+        "recording_status",
+    )
+    yield gauge("stream_publish_allowed", "Whether the platform lets publishers in (1) or not (0).", "publish_allowed")
+    yield mapping(
+        "stream_ice_candidates", "ICE candidates gathered, by their type.", "candidate_type", "ice_candidates"
+    )
+    yield gauge(
+        "stream_ice_gathering_complete",
+        "Whether ICE gathering is complete (1) or not (0).",
+        "ice_gathering_complete",
+    )
+
+
+STREAM_FAMILIES: tuple[StreamFamily, ...] = (
+    *_life(),
+    *_health(),
+    *_traffic(),
+    *_outputs_and_audience(),
+    *_transport_and_picture(),
+    *_recording_and_connection(),
+)

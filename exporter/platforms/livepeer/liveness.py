@@ -1,0 +1,112 @@
+"""Whether a stream is live, from what its sessions and the platform's list say, and what is then true of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from exporter.model import Status, StreamSample
+from exporter.platforms.livepeer.stream_objects import NEVER, SESSION, STREAM, Reading, Sample
+
+
+def newest(sessions: Iterable[Reading], platform_now: float) -> Reading | None:
+    """The newest live session; where none is live, the newest."""
+
+    def rank(session: Reading) -> tuple[bool, bool, float, float]:
+        fresh = session.is_fresh(platform_now)
+        return fresh is True, fresh is None, session.sample.start_timestamp_seconds or 0.0, session.last_seen or 0.0
+
+    return max(sessions, key=rank, default=None)
+
+
+def listed_stream(listed: Reading, platform_now: float) -> StreamSample:
+    """A stream that is known from the list alone: live by ``isActive`` and its last sign of life."""
+    return _settled(listed.sample, _both(listed.active, listed.is_fresh(platform_now)), listed.last_seen)
+
+
+def watched_stream(
+    stream_id: str, session: Reading | None, listed: Reading | None, active: bool | None, platform_now: float
+) -> StreamSample:
+    """A stream that is watched through its sessions.
+
+    ``session``: its newest one. ``listed``: its entry in the list. ``active``: whether the list says that it is active;
+    None: the list says nothing. Byte totals are the session's, never the list's, which count all sessions together.
+    """
+    if session is not None and session.is_fresh(platform_now) is not False:
+        freshest = _fresher(session, listed)
+        live = _both(active is not False, freshest.is_fresh(platform_now))
+        return _settled(_described(session.sample, listed), live, freshest.last_seen)
+    if listed is not None and active and listed.is_fresh(platform_now) is not False:
+        # the platform hides a new session until its first statistics, up to a minute after it went live
+        return listed_stream(msgspec.structs.replace(listed, sample=_without_totals(listed.sample)), platform_now)
+    if session is not None:
+        return _settled(_described(session.sample, listed), live=False, last_seen=session.last_seen)
+    sample = Sample(id=stream_id, kind=STREAM)
+    return _settled(_described(sample, listed), live=False, last_seen=listed.last_seen if listed else NEVER)
+
+
+def _settled(sample: StreamSample, live: bool | None, last_seen: float | None) -> StreamSample:
+    """The sample with its life decided. What is not live has no verdict and no rate: the platform's last ones stay."""
+    ended = live is False and sample.kind == SESSION and last_seen != NEVER
+    changes = {
+        "live": live,
+        "status": _status(live, sample.healthy, ended=ended),
+        "last_seen_timestamp_seconds": last_seen or None,
+    }
+    if live is False:
+        changes |= {
+            "end_timestamp_seconds": last_seen if ended else None,
+            "healthy": None,
+            "issues": None,
+            "ingest_bitrate_bytes_per_second": None,
+            "transcode_bitrate_bytes_per_second": None,
+            "recording": None if sample.recording is None else False,
+        }
+    return msgspec.structs.replace(sample, **changes)
+
+
+def _status(live: bool | None, healthy: bool | None, *, ended: bool) -> Status:
+    if live is None:
+        return Status.UNKNOWN
+    if live:
+        return Status.DEGRADED if healthy is False else Status.LIVE
+    return Status.ENDED if ended else Status.IDLE
+
+
+def _both(first: bool | None, second: bool | None) -> bool | None:
+    """And, of values that may be unknown."""
+    if first is False or second is False:
+        return False
+    return True if first and second else None
+
+
+def _fresher(session: Reading, listed: Reading | None) -> Reading:
+    """The one that was seen later: the list's sign of life may be newer than the session's."""
+    if listed is None or listed.last_seen is None:
+        return session
+    return listed if session.last_seen is None or listed.last_seen > session.last_seen else session
+
+
+def _described(sample: StreamSample, listed: Reading | None) -> StreamSample:
+    """With what only the stream's own object says. A session's name is that of the session."""
+    if listed is None:
+        return sample
+    return msgspec.structs.replace(
+        sample,
+        name=listed.sample.name or sample.name,
+        playback_id=sample.playback_id or listed.sample.playback_id,
+        publish_allowed=listed.sample.publish_allowed,
+    )
+
+
+def _without_totals(sample: StreamSample) -> StreamSample:
+    return msgspec.structs.replace(
+        sample,
+        ingest_bytes=None,
+        transcoded_bytes=None,
+        source_segments=None,
+        transcoded_segments=None,
+        source_media_seconds=None,
+        transcoded_media_seconds=None,
+    )

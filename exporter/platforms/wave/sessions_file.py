@@ -1,0 +1,114 @@
+"""The sessions to watch, and the file that they may be kept in: WAVE has no list to discover them from.
+
+One session a line: a bare id, or a YAML object with the keys of an item of ``sessions``. Empty lines and those that
+begin with ``#`` are passed over.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import yaml
+from pydantic import Field, ValidationError
+
+from exporter.config.streams import StreamSettings
+from exporter.config.types import Matching, Text
+
+log = structlog.get_logger()
+
+MAX_BYTES = 4 * 2**20
+BAD_LINES_SHOWN = 5
+
+Identifier = Annotated[Text, Matching(r"\S{1,256}", "an id: 1 to 256 characters without spaces")]
+
+
+class WaveSession(StreamSettings):
+    """A session to watch."""
+
+    id: Identifier = Field(description="The session's id.")
+
+
+class SessionsFileError(ValueError):
+    """A file, or lines of it, that cannot be used; the message says which and why, one line each."""
+
+
+class SessionsFile:
+    """The sessions of one file, read again when it changes. A bad file leaves what was read before."""
+
+    def __init__(self, path: Path, upstream: str) -> None:
+        self._path = path
+        self._upstream = upstream
+        self._seen: tuple[int, ...] | None = None
+        self._told = ""
+        self._sessions: tuple[WaveSession, ...] = ()
+
+    def sessions(self) -> tuple[WaveSession, ...]:
+        """The sessions that the file holds now."""
+        try:
+            status = self._path.stat()
+            seen = (status.st_mtime_ns, status.st_ino, status.st_size, status.st_dev)
+            if seen != self._seen:
+                # noted first: a bad file is not read again until it changes
+                self._seen = seen
+                self._sessions = read_sessions(self._path)
+                self._told = ""
+        except OSError as error:
+            self._tell(f"{self._path}: {error.strerror}")
+        except SessionsFileError as error:
+            self._tell(str(error))
+        return self._sessions
+
+    def _tell(self, fault: str) -> None:
+        if fault != self._told:
+            self._told = fault
+            log.error("sessions file not read", upstream=self._upstream, error=fault, sessions=len(self._sessions))
+
+
+def read_sessions(path: Path) -> tuple[WaveSession, ...]:
+    """The sessions of a file. Raises ``OSError`` or ``SessionsFileError``."""
+    data = path.read_bytes()
+    if len(data) > MAX_BYTES:
+        raise SessionsFileError(f"{path}: longer than {MAX_BYTES} bytes")
+    sessions: dict[str, WaveSession] = {}
+    names: set[str] = set()
+    faults: list[str] = []
+    for number, line in enumerate(data.decode(errors="replace").splitlines(), start=1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        try:
+            session = _session(text)
+        except SessionsFileError as fault:
+            faults.append(f"{path}:{number}: {fault}")
+            continue
+        if session.id in sessions or session.name in names:
+            faults.append(f"{path}:{number}: its id or name is another session's")
+        sessions[session.id] = session
+        names |= {session.name} if session.name else set()
+    if faults:
+        left = [f"and {len(faults) - BAD_LINES_SHOWN} more lines"] if len(faults) > BAD_LINES_SHOWN else []
+        raise SessionsFileError("\n".join(faults[:BAD_LINES_SHOWN] + left))
+    return tuple(sessions.values())
+
+
+def _session(text: str) -> WaveSession:
+    try:
+        return WaveSession.model_validate(_object(text))
+    except ValidationError as error:
+        raise SessionsFileError("; ".join(map(_fault, error.errors(include_url=False, include_input=False)))) from None
+
+
+def _object(text: str) -> Any:
+    if not text.startswith("{"):
+        return {"id": text}
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise SessionsFileError("no YAML object") from None
+
+
+def _fault(error: Any) -> str:
+    place = ".".join(str(part) for part in error["loc"] if isinstance(part, int) or part.isprintable())
+    return f"{place}: {error['msg']}"

@@ -1,0 +1,156 @@
+"""The settings of a WAVE upstream."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from exporter.config.auth import BEARER
+from exporter.config.secrets import Secret
+from exporter.config.section import Section
+from exporter.config.types import (
+    Between,
+    ConfigPath,
+    Count,
+    Described,
+    Duration,
+    Flag,
+    Matching,
+    OffOrDuration,
+    Text,
+    format_duration,
+)
+from exporter.config.upstream import UpstreamSettings
+from exporter.config.validation import refuse, refuse_all
+from exporter.metrics.text_format import OWN_PREFIXES
+from exporter.platforms.wave.sessions_file import Identifier, SessionsFileError, WaveSession, read_sessions
+
+DAY_SECONDS = 86_400.0
+
+OwnInterval = Between(1.0, DAY_SECONDS, format_duration)
+
+
+def _bare_id(value: Any) -> Any:
+    return {"id": value} if isinstance(value, str) else value
+
+
+def _usable_file(path: Any) -> Any:
+    try:
+        read_sessions(path)
+    except (OSError, ValueError) as error:
+        told = isinstance(error, SessionsFileError)
+        cause = str(error) if told else f"{path}: {getattr(error, 'strerror', 'it is no path')}"
+        raise refuse("a file with a session id, or an object as under sessions, on each line", found=cause) from None
+    return path
+
+
+def _refuse_discover(_: Any) -> None:
+    raise refuse("no such key on wave, which has no list of sessions: name them in sessions or sessions_file")
+
+
+def _free_prefix(prefix: str) -> str:
+    if prefix.startswith(OWN_PREFIXES):
+        raise refuse(f"a prefix that does not begin with {' or '.join(OWN_PREFIXES)}")
+    return prefix
+
+
+def _no_two_alike(streams: tuple[AnalyticsStream, ...]) -> tuple[AnalyticsStream, ...]:
+    labels: set[str] = set()
+    for stream in streams:
+        if {stream.id, stream.name or stream.id} & labels:
+            raise refuse("each id and name once", found="the id or name of another stream")
+        labels |= {stream.id, stream.name or stream.id}
+    return streams
+
+
+class AnalyticsStream(Section):
+    """A stream whose figures are asked for."""
+
+    id: Identifier = Field(description="The stream's id in the analytics.")
+    name: Text | None = Field(
+        default=None, description="The value of its label `stream`: that of a session, where they are the same."
+    )
+
+
+class AnalyticsSettings(Section):
+    """Figures over a period, from WAVE's analytics."""
+
+    streams: Annotated[
+        tuple[Annotated[AnalyticsStream, BeforeValidator(_bare_id)], ...], AfterValidator(_no_two_alike)
+    ] = Field(
+        default=(),
+        description="The streams to ask for: bare ids, or mappings of `id` and `name`, their label `stream`.",
+    )
+    period: Literal["1h", "24h", "7d", "30d"] = Field(default="24h", description="The period of the streams' figures.")
+    dashboards: Flag = Field(default=False, description="The numbers of the dashboards, too.")
+    dashboards_period: Literal["1d", "7d", "30d", "90d"] = Field(default="7d", description="The dashboards' period.")
+    dashboards_metric: Text | None = Field(default=None, description="Of the dashboards, this metric alone.")
+    interval: Annotated[Duration, OwnInterval] = Field(default=300.0, description="How often they are asked for.")
+
+
+class PrometheusSettings(Section):
+    """WAVE's own export of Prometheus metrics, passed through."""
+
+    enabled: Flag = Field(default=False, description="Whether it is asked for.")
+    api_key: Secret | None = Field(default=None, description="The export's own key, sent as `X-API-Key`.")
+    stream_id: Identifier | None = Field(default=None, description="The metrics of this stream alone.")
+    period: Literal["1min", "5min", "15min", "1hour"] = Field(default="5min", description="The export's time window.")
+    prefix: Annotated[
+        Text,
+        Matching("[a-zA-Z_:][a-zA-Z0-9_:]*", "the beginning of a metric name"),
+        AfterValidator(_free_prefix),
+    ] = Field(default="wave_", description="What the names begin with.")
+    max_series: Annotated[Count, Between(1, 1_000_000)] = Field(default=5000, description="More series are left out.")
+    interval: Annotated[Duration, OwnInterval] = Field(default=30.0, description="How often it is asked for.")
+
+    @model_validator(mode="after")
+    def _has_key(self) -> PrometheusSettings:
+        if self.enabled and self.api_key is None:
+            allowed = "the export's own key (api_key_file, api_key_env or api_key)"
+            raise refuse_all("prometheus", {("api_key",): refuse(allowed, found="nothing")})
+        return self
+
+
+class WaveSettings(UpstreamSettings):
+    """One WAVE account."""
+
+    platform: Literal["wave"] = Field(default="wave", description="The platform's name.")
+    default_interval: ClassVar[float] = 30.0
+    auth_kinds: ClassVar[frozenset[str]] = frozenset({BEARER})
+
+    discover: Annotated[None, BeforeValidator(_refuse_discover), Described("nothing")] = Field(
+        default=None, description="Refused: WAVE has no list of sessions."
+    )
+    sessions: tuple[Annotated[WaveSession, BeforeValidator(_bare_id)], ...] = Field(
+        default=(), description="Sessions to watch: bare ids, or objects with `id`."
+    )
+    sessions_file: Annotated[ConfigPath, AfterValidator(_usable_file), Described("path")] | None = Field(
+        default=None, description="More of them, a bare id or an object a line; read again when the file changes."
+    )
+    session_numbers: Flag = Field(
+        default=False, description="Numbers without a known name in a session become `stream_platform_metric`."
+    )
+    ice_candidates: Annotated[OffOrDuration, OwnInterval] = Field(
+        default=60.0, description="How often a live WebRTC session is asked for its ICE candidates until it has all."
+    )
+    analytics: AnalyticsSettings | None = Field(default=None, description="Figures over a period.")
+    prometheus: PrometheusSettings | None = Field(default=None, description="WAVE's own Prometheus export.")
+
+    def configured_streams(self) -> tuple[WaveSession, ...]:
+        """The sessions that the configuration names; those of ``sessions_file`` come and go while it runs."""
+        return self.sessions
+
+    @model_validator(mode="after")
+    def _has_something_to_ask(self) -> WaveSettings:
+        has_analytics = self.analytics is not None and (self.analytics.streams or self.analytics.dashboards)
+        has_export = self.prometheus is not None and self.prometheus.enabled
+        if not (self.sessions or self.sessions_file or has_analytics or has_export):
+            raise refuse_all("upstream", {("sessions",): _NOTHING_TO_ASK})
+        return self
+
+
+_NOTHING_TO_ASK: PydanticCustomError = refuse(
+    "something to watch: sessions, sessions_file, analytics or prometheus", found="nothing"
+)

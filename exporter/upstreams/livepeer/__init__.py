@@ -1,7 +1,0 @@
-"""Livepeer Studio, hosted or self-hosted: streams, their sessions, viewers and detailed health over its REST API."""
-
-from exporter.upstreams.livepeer.platform import Livepeer
-
-PLATFORM = Livepeer
-
-__all__ = ["PLATFORM", "Livepeer"]

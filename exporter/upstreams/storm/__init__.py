@@ -1,7 +1,0 @@
-"""Storm Streaming Server 3.x: its streams over the RESTful API."""
-
-from exporter.upstreams.storm.platform import StormPlatform
-
-PLATFORM = StormPlatform
-
-__all__ = ["PLATFORM"]

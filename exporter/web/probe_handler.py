@@ -1,0 +1,109 @@
+"""``/probe``: polls one upstream now and answers with its families alone."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+import msgspec
+from aiohttp import web
+from multidict import MultiMapping
+
+from exporter.metrics.exposition import LabelTexts, render_streams, render_upstreams
+from exporter.metrics.rendering.row_renderer import few_text
+from exporter.metrics.rendering.text_assembly import Rendering
+from exporter.model import UpstreamView
+from exporter.polling.on_demand import Probes, UnknownUpstreamError
+from exporter.web.metrics_handler import encode, send, takes_gzip
+
+PATH = "/probe"
+SCRAPE_TIMEOUT = "X-Prometheus-Scrape-Timeout-Seconds"
+OFFSET_SECONDS = 0.5
+"""Of what Prometheus waits: left for rendering and for the way back."""
+
+FEW = 20
+"""So many streams and figures are rendered in the event loop, in less time than the way to a thread and back takes."""
+
+_SHOWN_CHARACTERS = 64
+
+
+class BadProbeError(ValueError):
+    """A request that names no target, or one in two ways; the text is shown."""
+
+
+class ProbePage:
+    """Answers probes. Names from the query are looked up in the configuration, and go no further."""
+
+    def __init__(self, probes: Probes) -> None:
+        self._probes = probes
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """GET and HEAD: 200 whether the poll succeeds or not, 400 for a bad request, 404 for an unknown name."""
+        try:
+            upstream, stream = target(request.query)
+            seconds = time_limit(request.headers.get(SCRAPE_TIMEOUT))
+        except BadProbeError as error:
+            return web.Response(status=400, text=f"{error}\n")
+        try:
+            view = await self._probes.view(upstream, seconds)
+        except UnknownUpstreamError:
+            return web.Response(status=404, text=f"unknown upstream {_shown(upstream)}\n")
+        compressed = takes_gzip(request)
+        if _is_small(view):
+            body = self._rendered(view, stream, compressed)
+        else:
+            body = await asyncio.to_thread(self._rendered, view, stream, compressed)
+        if body is None:
+            return web.Response(status=404, text=f"unknown stream {_shown(stream or '')} of upstream {upstream}\n")
+        return await send(request, [body], compressed=compressed)
+
+    def _rendered(self, view: UpstreamView, stream: str | None, compressed: bool) -> bytes | None:
+        """The text, empty where other shards poll the upstream; None when it is up and has no such stream."""
+        if view.elsewhere:
+            return encode(b"", compressed=compressed)
+        states = [state for state in view.streams if stream is None or state.identity.stream == stream]
+        analytics = tuple(figures for figures in view.analytics if stream is None or figures.stream == stream)
+        if stream is not None and not states and not analytics and view.up:
+            return None
+        # Polls that somebody asks for are no measure of how often a stream began again, nor of how its values spread.
+        uncounted = tuple(msgspec.structs.replace(state, restarts=None) for state in states)
+        if view.foreign is None and len(uncounted) + len(analytics) <= FEW:
+            return encode(few_text(view, uncounted, analytics), compressed=compressed)
+        rendering, texts = Rendering(), LabelTexts()
+        render_upstreams(rendering, [view], texts)
+        # What the platform exports of its own is told apart by names that it alone knows.
+        foreign = view.foreign if stream is None else None
+        shown = msgspec.structs.replace(view, streams=uncounted, sampled=(), analytics=analytics, foreign=foreign)
+        render_streams(rendering, [shown], texts)
+        return encode(rendering.text, compressed=compressed)
+
+
+def target(query: MultiMapping[str]) -> tuple[str, str | None]:
+    """The upstream that is named, and the label of the one stream of it that is wanted. Raises ``BadProbeError``."""
+    upstreams, streams = query.getall("upstream", []), query.getall("stream", [])
+    if len(upstreams) > 1 or len(streams) > 1:
+        raise BadProbeError("upstream and stream may be given once each")
+    if not upstreams or not upstreams[0]:
+        raise BadProbeError(f"the parameter upstream is missing: {PATH}?upstream=NAME")
+    return upstreams[0], streams[0] if streams else None
+
+
+def time_limit(header: str | None) -> float | None:
+    """Seconds that a poll may take by the header of the scrape; None without one. Raises ``BadProbeError``."""
+    if header is None:
+        return None
+    try:
+        seconds = float(header)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise BadProbeError(f"{SCRAPE_TIMEOUT} is not a number of seconds")
+    return max(seconds - OFFSET_SECONDS, seconds / 2)
+
+
+def _is_small(view: UpstreamView) -> bool:
+    return len(view.streams) + len(view.analytics) <= FEW and view.foreign is None
+
+
+def _shown(name: str) -> str:
+    return ascii(name[:_SHOWN_CHARACTERS])

@@ -1,0 +1,1 @@
+"""Connections: accepting, bad requests, slow clients."""

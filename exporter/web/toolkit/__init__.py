@@ -1,0 +1,1 @@
+"""The web configuration file: TLS, users, limits, as exporter-toolkit has them."""

@@ -1,0 +1,265 @@
+"""The file of ``--web.config.file``: TLS, users, headers, a rate limit.
+
+The format is exporter-toolkit's (docs/web-configuration.md there), which all exporters of the Prometheus project share.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from exporter.config.environment import EnvironmentLayer
+from exporter.config.errors import Reporter
+from exporter.config.section import Section
+from exporter.config.types import ConfigPath, Count, Described, Flag
+from exporter.config.validation import Place, Surroundings, refuse, refuse_all, within
+from exporter.config.yaml_document import DocumentError, read
+from exporter.web.toolkit.tls import CIPHERS, CLIENT_AUTH, CURVES, VERSIONS, TlsError, TlsParts, server_context
+
+_MAX_BYTES = 2**20
+_NANOSECOND = 1e-9
+_GO_UNITS = {"ns": _NANOSECOND, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_GO_DURATION_PART = re.compile(r"([0-9]{1,12}(?:\.[0-9]{0,9})?)(ns|us|µs|ms|s|m|h)")
+_HASH = re.compile(r"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
+_HEADERS: dict[str, tuple[str, ...]] = {
+    "Strict-Transport-Security": (),
+    "X-Content-Type-Options": ("nosniff",),
+    "X-Frame-Options": ("deny", "sameorigin"),
+    "X-XSS-Protection": (),
+    "Content-Security-Policy": (),
+}
+"""The headers that may be set, and the values that are allowed where not any is."""
+_FILES = ("cert_file", "key_file", "client_ca_file")
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise refuse("text", found="a value that is not text")
+    return value
+
+
+def _go_duration(value: Any) -> float:
+    """Seconds of a duration as Go writes it: ``500ms``, ``1.5s``, ``1h30m``, ``0``."""
+    text = str(value) if type(value) is int and value == 0 else value
+    if text == "0":
+        return 0.0
+    parts = list(_GO_DURATION_PART.finditer(text)) if isinstance(text, str) else []
+    if not parts or "".join(part[0] for part in parts) != text:
+        raise refuse("a duration such as 100ms, 1s or 1m30s")
+    return sum(float(part[1]) * _GO_UNITS[part[2]] for part in parts)
+
+
+def _hash(value: Any) -> str:
+    if not isinstance(value, str) or not _HASH.fullmatch(value):
+        raise refuse("a bcrypt hash, as htpasswd -nBC 10 prints it", found="something else")
+    return value
+
+
+def _headers(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise refuse("a mapping of header to value")
+    errors: dict[Place, PydanticCustomError] = {}
+    for name, content in value.items():
+        error = _header_error(name, content)
+        if error is not None:
+            errors[name,] = error
+    if errors:
+        raise refuse_all("headers", errors)
+    return value
+
+
+def _header_error(name: str, content: Any) -> PydanticCustomError | None:
+    if name not in _HEADERS:
+        return refuse(f"one of {', '.join(sorted(_HEADERS))}", found="a header that can't be set")
+    if not isinstance(content, str) or not content.isprintable() or not content.isascii():
+        return refuse("text that a header can carry", found="something else")
+    if _HEADERS[name] and content not in _HEADERS[name]:
+        return refuse(" or ".join(_HEADERS[name]), found="another value")
+    return None
+
+
+def _among(known: Any) -> BeforeValidator:
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or value not in known:
+            raise refuse(f"one of {', '.join(known)}")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _client_auth(value: Any) -> str:
+    if value not in CLIENT_AUTH:
+        raise refuse(
+            f"one of {', '.join(CLIENT_AUTH)} (a certificate that is demanded and not verified would prove nothing)"
+        )
+    return str(value)
+
+
+Content = Annotated[str, BeforeValidator(_text), Described("text")]
+"""Text of several lines, which may be a key: never shown."""
+
+
+class TlsServer(Section):
+    """`tls_server_config`."""
+
+    cert: Content | None = None
+    key: Content | None = None
+    client_ca: Content | None = None
+    cert_file: ConfigPath | None = None
+    key_file: ConfigPath | None = None
+    client_ca_file: ConfigPath | None = None
+    client_auth_type: Annotated[str, BeforeValidator(_client_auth)] | None = None
+    client_allowed_sans: tuple[Content, ...] | None = None
+    min_version: Annotated[str, _among(VERSIONS)] = "TLS12"
+    max_version: Annotated[str, _among(VERSIONS)] = "TLS13"
+    cipher_suites: tuple[Annotated[str, _among(CIPHERS)], ...] = ()
+    curve_preferences: tuple[Annotated[str, _among(CURVES)], ...] = ()
+    prefer_server_cipher_suites: Flag = True
+
+    _context: ssl.SSLContext | None = PrivateAttr(default=None)
+
+    @property
+    def context(self) -> ssl.SSLContext | None:
+        """What new connections are wrapped with; None: without TLS."""
+        return self._context
+
+    @property
+    def verifies_clients(self) -> bool:
+        """Whether nobody gets in without a certificate."""
+        return self._context is not None and self._context.verify_mode is ssl.CERT_REQUIRED
+
+    @model_validator(mode="before")
+    @classmethod
+    def _blank_is_unset(cls, data: Any) -> Any:
+        return {key: value for key, value in data.items() if value != ""} if isinstance(data, dict) else data
+
+    @model_validator(mode="after")
+    def _made(self) -> TlsServer:
+        if self._is_enabled:
+            try:
+                self._context = server_context(self._parts())
+            except TlsError as error:
+                raise refuse_all("tls", {(error.key,): refuse(error.allowed, found=error.found)}) from None
+        return self
+
+    @property
+    def _is_enabled(self) -> bool:
+        given = (self.cert, self.key, self.client_ca, self.cert_file, self.key_file, self.client_ca_file)
+        return any(given) or self.client_auth_type is not None
+
+    def _parts(self) -> TlsParts:
+        return TlsParts(
+            cert=self.cert_file or self.cert,
+            key=self.key_file or self.key,
+            client_ca=self.client_ca_file or self.client_ca,
+            client_auth=self.client_auth_type or "NoClientCert",
+            client_allowed_sans=self.client_allowed_sans,
+            min_version=self.min_version,
+            max_version=self.max_version,
+            ciphers=self.cipher_suites,
+            curves=self.curve_preferences,
+            prefers_own_ciphers=self.prefer_server_cipher_suites,
+        )
+
+
+class HttpServer(Section):
+    """`http_server_config`. HTTP/2 is not spoken, whatever `http2` says."""
+
+    http2: Flag = True
+    headers: Annotated[dict[str, str], BeforeValidator(_headers)] = Field(default_factory=dict)
+
+
+class RateLimitSettings(Section):
+    """`rate_limit`: one request per `interval`, `burst` of them at once."""
+
+    interval: Annotated[float, BeforeValidator(_go_duration), Described("duration")] = 0.0
+    burst: Count = 0
+
+    @model_validator(mode="after")
+    def _lets_something_through(self) -> RateLimitSettings:
+        if self.interval > 0 and self.burst < 1:
+            raise refuse_all("rate_limit", {("burst",): refuse("1 or more, where there is an interval")})
+        return self
+
+
+class WebConfig(Section):
+    """The whole file."""
+
+    tls_server_config: TlsServer = Field(default_factory=TlsServer)
+    http_server_config: HttpServer = Field(default_factory=HttpServer)
+    basic_auth_users: dict[str, Annotated[str, BeforeValidator(_hash)]] = Field(default_factory=dict)
+    rate_limit: RateLimitSettings = Field(default_factory=RateLimitSettings)
+
+
+FileStates = Mapping[Path, tuple[int, ...] | None]
+"""What tells a file from a changed one; None: it is not there."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One reading of the file."""
+
+    config: WebConfig | None
+    """None: it is not usable."""
+    errors: tuple[str, ...]
+    """``FILE:LINE:COL: path.to.key: found X, allowed Y`` each; no line holds a secret."""
+    files: FileStates
+    """The file and those that it names, as they were just before: when one has changed it is worth reading again."""
+
+
+def read_web_config(path: Path) -> Reading:
+    """Read the file and those that it names; never raises."""
+    files = file_states((path,))
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MAX_BYTES).decode()
+        document = read(text)
+    except (OSError, ValueError) as error:
+        cause = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        return Reading(None, (f"{path}: found no file to read ({cause}), allowed a YAML file",), files)
+    except DocumentError as error:
+        line, column = error.place
+        return Reading(None, (f"{path}:{line}:{column}: configuration: {error}",), files)
+    if document.data is None:
+        document.data = {}
+    if not isinstance(document.data, dict):
+        return Reading(None, (f"{path}:1:1: configuration: found no mapping, allowed a mapping",), files)
+    files = {**files, **file_states(_named_files(document.data, path.parent))}
+    reporter = Reporter(str(path), document, EnvironmentLayer(), WebConfig)
+    findings = reporter.repeated_keys()
+    config = None
+    try:
+        with within(Surroundings(path.parent)):
+            config = WebConfig.model_validate(document.data)
+    except ValidationError as error:
+        findings += reporter.findings(error.errors(include_url=False, include_input=False))
+    errors = tuple(finding.line for finding in sorted(findings))
+    return Reading(None if errors else config, errors, files)
+
+
+def file_states(files: Iterable[Path]) -> FileStates:
+    """The states of these files now."""
+    return {file: _state(file) for file in files}
+
+
+def _state(file: Path) -> tuple[int, ...] | None:
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino, status.st_size, status.st_dev
+
+
+def _named_files(data: dict[str, Any], folder: Path) -> Iterator[Path]:
+    tls = data.get("tls_server_config")
+    for key in _FILES:
+        name = tls.get(key) if isinstance(tls, dict) else None
+        if isinstance(name, str) and name and name.isprintable():
+            yield folder / name

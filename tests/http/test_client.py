@@ -1,0 +1,349 @@
+"""What the client sends, and how it reads what comes back."""
+
+import asyncio
+import gzip
+import socket
+from collections.abc import Mapping, Sequence
+
+import pytest
+from structlog.testing import capture_logs
+
+from exporter import __version__
+from exporter.config.upstream import AuthSettings, UpstreamSettings
+from exporter.http.auth import Header
+from exporter.http.client import UpstreamClient
+from exporter.http.errors import UpstreamError
+from exporter.model import Reason
+from exporter.platforms.storm.storm_settings import StormSettings
+from tests.fakes import FakeClock
+from tests.http.raw_server import Observed, Request, answering, client_of, http, serving
+
+LONG = 20.0
+
+
+async def test_what_every_request_says() -> None:
+    async with answering(http(Set_Cookie="a=b")) as server, client_of(server.url) as client:
+        for _ in range(2):
+            await client.requests(LONG).get("GET /x")
+    headers = server.requests[1].headers
+    assert headers == {
+        "host": f"127.0.0.1:{server.port}",
+        "user-agent": f"stream-exporter/{__version__}",
+        "accept": "application/json, */*;q=0.5",
+        "accept-encoding": "gzip",
+    }
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("params", "query"),
+    [
+        (None, ""),
+        ({}, ""),
+        ({"a": "1 2", "breakdownBy[]": "x&y"}, "?a=1%202&breakdownBy%5B%5D=x%26y"),
+        ([("a", "1"), ("a", "2")], "?a=1&a=2"),
+        ({"half": "\ud800"}, "?half=%3F"),
+    ],
+)
+async def test_parameters(params: Mapping[str, str] | Sequence[tuple[str, str]] | None, query: str) -> None:
+    async with answering(http()) as server, client_of(server.url + "/base/") as client:
+        await client.requests(LONG).get("GET /x", params=params)
+    assert server.requests[0].target == "/base/x" + query
+
+
+@pytest.mark.parametrize(
+    ("key", "segment"),
+    [
+        ("f1", "f1"),
+        ("../../admin", "..%2F..%2Fadmin"),
+        ("a/b?c#d", "a%2Fb%3Fc%23d"),
+        ("ä %", "%C3%A4%20%25"),
+        ("\ud800", "%3F"),
+        ("...", "..."),
+    ],
+)
+async def test_a_value_stays_in_its_place_of_the_path(key: str, segment: str) -> None:
+    async with answering(http()) as server, client_of(server.url) as client:
+        await client.requests(LONG).get("GET /streams/{app}/{key}/now", app="a", key=key)
+    assert server.requests[0].target == f"/streams/a/{segment}/now"
+
+
+@pytest.mark.parametrize("key", ["", ".", ".."])
+async def test_what_no_segment_can_be_is_not_sent(key: str) -> None:
+    async with answering(http()) as server, client_of(server.url) as client:
+        with pytest.raises(UpstreamError) as caught:
+            await client.requests(LONG).get("GET /streams/{key}", key=key)
+    assert (caught.value.reason, server.requests) == (Reason.NOT_FOUND, [])
+
+
+@pytest.mark.parametrize("endpoint", ["/x", "GET x", "get /x", "GET /x y"])
+async def test_endpoints_are_method_and_path(endpoint: str) -> None:
+    async with client_of("http://127.0.0.1:1") as client:
+        with pytest.raises(ValueError, match="not an endpoint"):
+            await client.requests(LONG).get(endpoint)
+
+
+async def test_a_host_with_an_address_of_version_6() -> None:
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    async with client_of("http://[::1]:1/base") as client:
+        assert str(client.url_of("/x", {"a": "b"})) == "http://[::1]:1/base/x?a=b"
+
+
+async def test_a_base_with_credentials_is_refused_without_showing_them() -> None:
+    with pytest.raises(ValueError, match="no credentials") as caught:
+        async with client_of("http://user:canary@127.0.0.1:1"):
+            pass
+    assert "canary" not in str(caught.value)
+
+
+async def test_a_host_with_letters_beyond_ascii() -> None:
+    async with client_of("http://bücher.example/") as client:
+        assert str(client.url_of("/x", None)) == "http://xn--bcher-kva.example/x"
+
+
+async def test_bodies_are_sent_as_json() -> None:
+    async with answering(http(body=b"[1]")) as server, client_of(server.url) as client:
+        requests = client.requests(LONG)
+        answer = await requests.post("POST /streams/batch", body={"ids": ["a"]}, headers={"X-More": "1"})
+        await requests.request("DELETE /x")
+    batch, delete = server.requests
+    assert (batch.method, batch.body) == ("POST", b'{"ids":["a"]}')
+    assert (batch.headers["content-type"], batch.headers["x-more"]) == ("application/json", "1")
+    assert (delete.method, delete.body, "content-type" in delete.headers) == ("DELETE", b"", False)
+    assert (answer.data, answer.status, answer.text, repr(answer)) == ([1], 200, None, "<Answer 200>")
+
+
+async def test_answers_without_a_body() -> None:
+    async with answering(b"HTTP/1.1 204 X\r\n\r\n", http(200, b"")) as server, client_of(server.url) as client:
+        requests = client.requests(LONG)
+        assert (await requests.get("GET /x")).data is None
+        assert (await requests.request("DELETE /x")).data is None
+
+
+async def test_texts() -> None:
+    async with answering(http(body="ä 1".encode()), http(body=b"\xff")) as server, client_of(server.url) as client:
+        requests = client.requests(LONG)
+        answer = await requests.get("GET /x", json=False)
+        assert (answer.text, answer.data) == ("ä 1", None)
+        with pytest.raises(UpstreamError, match="not UTF-8") as caught:
+            await requests.get("GET /x", json=False)
+        assert caught.value.reason is Reason.BAD_RESPONSE
+
+
+@pytest.mark.parametrize(
+    "body",
+    [gzip.compress(b'{"a": 1}'), gzip.compress(b'{"a"') + gzip.compress(b": 1}"), gzip.compress(b'{"a": 1}', 0)],
+    ids=["one", "members", "stored"],
+)
+@pytest.mark.parametrize("name", ["gzip", "GZIP", "x-gzip"])
+async def test_compressed_bodies(body: bytes, name: str) -> None:
+    async with answering(http(body=body, Content_Encoding=name)) as server, client_of(server.url) as client:
+        assert (await client.requests(LONG).get("GET /x")).data == {"a": 1}
+
+
+async def test_a_body_in_many_pieces() -> None:
+    parts = [b'{"a": "', b"x" * 50_000, b"y" * 40_000, b'"}']
+    chunked = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+    head = b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with answering(head + chunked) as server, client_of(server.url, max_body_bytes=90_009) as client:
+        assert len((await client.requests(LONG).get("GET /x")).data["a"]) == 90_000
+
+
+async def test_one_value_out_of_range_leaves_the_others() -> None:
+    body = (
+        b'{"a": 1e999, "b": %s, "c": -%s, "d": "half \\ud83d", "e": 1, "f": "\xc3\xa4", "g": 12345678901234567890123}'
+    )
+    async with (
+        answering(http(body=body % (b"9" * 5000, b"9" * 5000))) as server,
+        client_of(server.url) as client,
+    ):
+        data = (await client.requests(LONG).get("GET /x")).data
+    assert data == {
+        "a": float("inf"),
+        "b": float("inf"),
+        "c": float("-inf"),
+        "d": "half ?",
+        "e": 1,
+        "f": "ä",
+        "g": 12345678901234567890123,
+    }
+
+
+async def test_counting_and_observing() -> None:
+    observed = Observed()
+    async with (
+        answering(http(), http(404), http(500), http(body=b"<")) as server,
+        client_of(server.url, observe=observed) as client,
+    ):
+        requests = client.requests(LONG)
+        await requests.get("GET /a/{b}", b="c")
+        for _ in range(3):
+            with pytest.raises(UpstreamError):
+                await requests.get("GET /a/{b}", b="c")
+    assert (requests.count, requests.usable) == (4, 2)
+    assert observed.attempts == [("GET /a/{b}", code) for code in ("200", "404", "500", "200")]
+
+
+# -- many at one time --------------------------------------------------------------------------------------------------
+
+
+class Crowd:
+    """Answers only when ``size`` requests wait at one time, and then all of them."""
+
+    def __init__(self, size: int) -> None:
+        self.waiting = self.most = 0
+        self.size = size
+        self.full = asyncio.Event()
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            self.waiting += 1
+            self.most = max(self.most, self.waiting)
+            if self.waiting >= self.size:
+                self.full.set()
+            await self.full.wait()
+            self.waiting -= 1
+            writer.write(http())
+            await writer.drain()
+
+
+async def test_as_many_at_one_time_as_allowed() -> None:
+    crowd = Crowd(3)
+    async with (
+        serving(crowd.handle) as port,
+        client_of(f"http://127.0.0.1:{port}", max_concurrent_requests=3) as client,
+    ):
+        client.rate_limit.begin()
+        client.rate_limit.end()
+        requests = client.requests(LONG)
+        await asyncio.gather(*(requests.map(lambda n: requests.get("GET /{n}", n=str(n)), range(10)) for _ in range(2)))
+    assert crowd.most == 3
+
+
+async def test_the_first_request_of_all_goes_alone() -> None:
+    seen = []
+
+    def answer(request: Request) -> bytes:
+        seen.append(request.target)
+        return http()
+
+    async with answering(answer) as server, client_of(server.url) as client:
+        requests = client.requests(LONG)
+        await requests.map(lambda n: requests.get("GET /{n}", n=str(n)), range(4))
+        assert seen[0] == "/0"
+        assert sorted(seen) == ["/0", "/1", "/2", "/3"]
+
+
+async def test_map_keeps_the_order_and_what_fails() -> None:
+    def answer(request: Request) -> bytes:
+        return http(404) if request.target == "/2" else http(body=request.target[1:].encode())
+
+    async def ask(n: int) -> object:
+        if n == 3:
+            raise KeyError("a text that may hold anything")
+        return (await requests.get("GET /{n}", n=str(n))).data
+
+    async with answering(answer) as server, client_of(server.url) as client:
+        requests = client.requests(LONG)
+        with capture_logs() as logs:
+            results = await requests.map(ask, [5, 2, 3, 4, 3])
+        assert await requests.map(ask, []) == []
+    assert [item for item, _ in results] == [5, 2, 3, 4, 3]
+    outcomes = [result.reason if isinstance(result, UpstreamError) else result for _, result in results]
+    assert outcomes == [5, Reason.NOT_FOUND, Reason.INTERNAL, 4, Reason.INTERNAL]
+    assert str(results[2][1]) == "internal error: KeyError"
+    # once a poll, and nothing of the exception's text
+    assert [(log["error"], log["at"].rpartition(":")[0]) for log in logs] == [("KeyError", __file__)]
+    assert "anything" not in repr(logs)
+
+
+async def test_a_header_that_cannot_be_sent_is_an_internal_error() -> None:
+    async with answering(http()) as server, client_of(server.url) as client:
+        with pytest.raises(UpstreamError) as caught:
+            await client.requests(LONG).get("GET /x", headers={"X-Key": "canary\r\n"})
+    assert (caught.value.reason, str(caught.value)) == (Reason.INTERNAL, "GET /x: ValueError")
+
+
+# -- the platform's clock ----------------------------------------------------------------------------------------------
+
+DATE, UNIX = "Tue, 10 Sep 2024 20:26:40 GMT", 1_726_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("now", "skew"), [(UNIX, 0.0), (UNIX + 0.9, 0.0), (UNIX + 1.5, -1.5), (UNIX - 60, 60.0), (UNIX + 3600, -3600.0)]
+)
+async def test_the_platforms_clock(now: float, skew: float) -> None:
+    clock = FakeClock(now)
+    async with answering(http(Date=DATE)) as server, client_of(server.url, clock=clock) as client:
+        requests = client.requests(LONG)
+        assert (requests.server_time, requests.clock_skew_seconds, requests.now) == (None, None, now)
+        answer = await requests.get("GET /x")
+        clock.advance(10)
+    assert (answer.date, requests.clock_skew_seconds) == (UNIX, skew)
+    assert requests.server_time == now + 10 + skew
+
+
+@pytest.mark.parametrize("headers", [{}, {"Date": "yesterday"}, {"Date": DATE, "Age": "70"}])
+async def test_an_answer_that_does_not_tell_the_time(headers: dict[str, str]) -> None:
+    async with answering(http(given=headers)) as server, client_of(server.url) as client:
+        requests = client.requests(LONG)
+        await requests.get("GET /x")
+    assert requests.clock_skew_seconds is None
+
+
+# -- pages -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("link", "query"),
+    [
+        ('<https://evil.example/other?cursor=skip2>; rel="next"', "?cursor=skip2"),
+        ('</x?a=1>; rel=prev, <?cursor=2&b=%20>; title="a, b>; rel=\\"x\\""; REL="last Next"', "?cursor=2&b=%20"),
+        ("<?p=2>;rel=next", "?p=2"),
+        ('<?p=2>; rel="next"; rel="prev"', "?p=2"),
+        ('<?p=2>; crossorigin; rel="next"', "?p=2"),
+        ("<>; rel=next", ""),
+        ('<http://[bad?p=1>; rel="next", <?p=2>; rel="next"', "?p=2"),
+    ],
+)
+async def test_the_next_page_is_on_our_own_url(link: str, query: str) -> None:
+    async with answering(http(Link=link)) as server, client_of(server.url + "/base") as client:
+        answer = await client.requests(LONG).get("GET /stream", params={"cursor": "1"})
+    assert answer.link_next == f"{server.url}/base/stream{query}"
+
+
+@pytest.mark.parametrize(
+    "link", ["", "nonsense", '<?p=1>; rel="prev"', "<?p=1>", '<?p=1>; rel="prev"; rel="next"', "<?p=1"]
+)
+async def test_no_next_page(link: str) -> None:
+    async with answering(http(Link=link)) as server, client_of(server.url) as client:
+        assert (await client.requests(LONG).get("GET /x")).link_next is None
+
+
+# -- from the settings -------------------------------------------------------------------------------------------------
+
+
+def made(settings: UpstreamSettings) -> UpstreamClient:
+    return UpstreamClient.from_settings(settings, FakeClock(), lambda *_: None)
+
+
+async def test_from_settings() -> None:
+    settings = StormSettings.model_validate(
+        {
+            "name": "edge", "platform": "storm", "url": "http://127.0.0.1:8080/", "base_path": "/api/v1/",
+            "auth": {"api_key": "abcdefgh"}, "max_concurrent_requests": 3, "max_body_bytes": 5000,
+        }
+    )  # fmt: skip
+    client = made(settings)
+    assert (client.upstream, client.platform) == ("edge", "storm")
+    assert (client.max_concurrent_requests, client.max_body_bytes) == (3, 5000)
+    assert str(client.url_of("/streams", None)) == "http://127.0.0.1:8080/api/v1/streams"
+    assert isinstance(client.auth, Header)
+    assert "abcdefgh" not in repr(vars(client))
+
+
+async def test_without_a_base_path_and_auth() -> None:
+    settings = UpstreamSettings(name="x", platform="p", url="https://x.example/api", auth=AuthSettings())
+    assert str(made(settings).url_of("/a", None)) == "https://x.example/api/a"

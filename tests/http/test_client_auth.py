@@ -1,0 +1,381 @@
+"""How requests prove who asks: kinds, rotation, logins, and that secrets stand in headers alone."""
+
+import asyncio
+import base64
+import traceback
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from exporter.config.secrets import HIDDEN, Secret, redactor
+from exporter.config.upstream import AuthSettings
+from exporter.http.auth import (
+    TOKENS_HIDDEN,
+    Auth,
+    Basic,
+    Bearer,
+    Header,
+    Login,
+    NoAuth,
+    auth_from_settings,
+    header_value,
+    read_secret,
+)
+from exporter.http.client import Requests, UpstreamClient
+from exporter.http.errors import UpstreamError
+from exporter.model import Reason
+from exporter.runtime.clock import Clock
+from tests.fakes import FakeClock
+from tests.http.raw_server import Request, Server, answering, client_of, http
+
+LONG = 60.0
+PASSWORD = "canary-password"
+
+
+def login_settings(**given: str) -> AuthSettings:
+    return AuthSettings.model_validate({"username": "exporter", "password": PASSWORD, **given})
+
+
+async def failure(client: UpstreamClient) -> UpstreamError:
+    with pytest.raises(UpstreamError) as caught:
+        await client.requests(LONG).get("GET /x")
+    return caught.value
+
+
+async def failures(client: UpstreamClient, times: int) -> list[Reason]:
+    """Why requests failed, of so many in one poll."""
+    requests = client.requests(LONG)
+    results = await requests.map(lambda n: requests.get("GET /{n}", n=str(n)), range(times))
+    return [result.reason for _, result in results if isinstance(result, UpstreamError)]
+
+
+# -- kinds -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "header", "value"),
+    [
+        ({}, NoAuth, "authorization", None),
+        ({"bearer_token": "token-1"}, Bearer, "authorization", "Bearer token-1"),
+        ({"api_key": "key-1"}, Header, "x-api-key", "key-1"),
+        (
+            {"username": "me", "password": "pässword"},
+            Basic,
+            "authorization",
+            "Basic " + base64.b64encode("me:pässword".encode()).decode(),
+        ),
+    ],
+)
+async def test_kinds(given: dict[str, str], kind: type[Auth], header: str, value: str | None) -> None:
+    auth = auth_from_settings(AuthSettings.model_validate(given))
+    assert type(auth) is kind
+    async with answering(http()) as server, client_of(server.url, auth=auth) as client:
+        requests = client.requests(LONG)
+        await requests.get("GET /x")
+        await requests.get("GET /x", auth=False)
+        await requests.post("POST /x", body=1)
+    sent = [request.headers.get(header) for request in server.requests]
+    assert sent == [value, None, value]
+
+
+async def test_credentials_that_no_header_can_carry() -> None:
+    auth = Header("X-Key", Secret.inline("canary-ä"))
+    async with answering(http()) as server, client_of(server.url, auth=auth) as client:
+        error = await failure(client)
+    assert (error.reason, server.requests) == (Reason.AUTH, [])
+    assert "canary" not in str(error)
+    with pytest.raises(UpstreamError):
+        header_value("canary\r\n")
+
+
+def test_a_login_needs_both() -> None:
+    with pytest.raises(ValueError, match="user name and a password"):
+        Basic(AuthSettings())
+
+
+async def test_a_secrets_file_that_is_gone(tmp_path: Path) -> None:
+    auth = Bearer(Secret.from_file(tmp_path / "token"))
+    async with client_of("http://127.0.0.1:1", auth=auth) as client:
+        error = await failure(client)
+    assert error.reason is Reason.AUTH
+    assert str(tmp_path / "token") in str(error)
+
+
+# -- rotation ----------------------------------------------------------------------------------------------------------
+
+
+def demanding(wanted: Callable[[], str]) -> Callable[[Request], bytes]:
+    def answer(request: Request) -> bytes:
+        sent = request.headers.get("authorization", "")
+        return http() if sent == f"Bearer {wanted()}" else http(401, f"no token {sent} found".encode())
+
+    return answer
+
+
+async def test_a_rotated_token_counts_from_the_next_poll(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("token-1\n")
+    auth = Bearer(Secret.from_file(file))
+    async with answering(http()) as server, client_of(server.url, auth=auth) as client:
+        await client.requests(LONG).get("GET /x")
+        file.write_text("token-02\n")
+        await client.requests(LONG).get("GET /x")
+    assert [request.headers["authorization"] for request in server.requests] == ["Bearer token-1", "Bearer token-02"]
+
+
+async def test_a_refused_token_is_read_again_at_once(tmp_path: Path) -> None:
+    file, token = tmp_path / "token", "token-1"
+    file.write_text(token)
+    auth = Bearer(Secret.from_file(file))
+    async with answering(demanding(lambda: token)) as server, client_of(server.url, auth=auth) as client:
+        requests = client.requests(LONG)
+        await requests.get("GET /x")
+        token = "token-02"
+        file.write_text(token)
+        await requests.get("GET /x")
+        assert [request.headers["authorization"][-2:] for request in server.requests] == ["-1", "-1", "02"]
+        token = "token-003"
+        assert (await failure(client)).reason is Reason.AUTH
+        # the file has not changed: nothing to try again with
+        assert len(server.requests) == 4
+
+
+# -- logins ------------------------------------------------------------------------------------------------------------
+
+
+class TokenLogin(Login):
+    async def login(self, requests: Requests) -> tuple[str, float]:
+        body = {"username": self.username, "password": read_secret(self.password)}
+        answer = await requests.post("POST /login", body=body, auth=False)
+        return str(answer.data), 900.0
+
+
+class Issuer:
+    """Gives tokens that are good until they are revoked."""
+
+    def __init__(self) -> None:
+        self.logins = 0
+        self.good: str | None = None
+        self.refusal: bytes | None = None
+        self.accepts_tokens = True
+
+    def __call__(self, request: Request) -> bytes:
+        if request.target == "/login":
+            self.logins += 1
+            if self.refusal is not None:
+                return self.refusal
+            self.good = f"token-{self.logins}"
+            return http(body=f'"{self.good}"'.encode())
+        sent = request.headers["authorization"]
+        is_good = self.accepts_tokens and sent == f"Bearer {self.good}"
+        return http() if is_good else http(401, f"no token {sent} found".encode())
+
+
+@asynccontextmanager
+async def logging_in(
+    clock: Clock, settings: AuthSettings | None = None
+) -> AsyncIterator[tuple[UpstreamClient, Issuer, Server]]:
+    issuer = Issuer()
+    auth = TokenLogin(settings or login_settings(), clock)
+    async with answering(issuer) as server, client_of(server.url, auth=auth, clock=clock) as client:
+        yield client, issuer, server
+
+
+async def test_one_login_for_all() -> None:
+    async with logging_in(FakeClock()) as (client, issuer, _):
+        for _ in range(3):
+            assert await failures(client, 20) == []
+    assert issuer.logins == 1
+
+
+async def test_a_token_is_renewed_before_it_ends() -> None:
+    clock = FakeClock()
+    async with logging_in(clock) as (client, issuer, _):
+        for elapsed, logins in ((0, 1), (719, 1), (1, 2), (719, 2), (1, 3)):
+            clock.advance(elapsed)
+            await client.requests(LONG).get("GET /x")
+            assert issuer.logins == logins
+
+
+async def test_tokens_of_long_ago_are_not_looked_for_in_every_text() -> None:
+    clock = FakeClock()
+    async with logging_in(clock) as (client, issuer, _):
+        for _ in range(TOKENS_HIDDEN + 2):
+            await client.requests(LONG).get("GET /x")
+            clock.advance(800)
+    said = [redactor.scrub(f"token-{number}") for number in range(1, issuer.logins + 1)]
+    assert said == ["token-1", "token-2", *[HIDDEN] * TOKENS_HIDDEN]
+
+
+async def test_a_token_is_used_to_its_end_when_it_cannot_be_renewed() -> None:
+    clock = FakeClock()
+    async with logging_in(clock) as (client, issuer, _):
+        await client.requests(LONG).get("GET /x")
+        clock.advance(800)
+        issuer.refusal = http(500)
+        for logins in (2, 2, 2):
+            await client.requests(LONG).get("GET /x")
+            assert issuer.logins == logins
+        clock.advance(5)
+        await client.requests(LONG).get("GET /x")
+        assert issuer.logins == 3
+        clock.advance(95)
+        assert (await failure(client)).reason is Reason.SERVER_ERROR
+        issuer.refusal = None
+        clock.advance(5)
+        await client.requests(LONG).get("GET /x")
+
+
+async def test_a_revoked_token_is_replaced_once_for_all_that_were_refused() -> None:
+    clock = FakeClock()
+    async with logging_in(clock) as (client, issuer, _):
+        await client.requests(LONG).get("GET /x")
+        clock.advance(100)
+        issuer.good = None
+        assert await failures(client, 20) == []
+    assert issuer.logins == 2
+
+
+async def test_tokens_that_are_never_good_end_the_logins() -> None:
+    clock = FakeClock()
+    async with logging_in(clock) as (client, issuer, _):
+        issuer.accepts_tokens = False
+        assert await failures(client, 20) == [Reason.AUTH] * 20
+        assert issuer.logins == 1
+        clock.advance(15)
+        assert (await failure(client)).reason is Reason.AUTH
+        assert issuer.logins == 2
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+async def test_a_refused_login_is_not_repeated_soon(status: int) -> None:
+    clock = FakeClock()
+    async with logging_in(clock) as (client, issuer, server):
+        issuer.refusal = http(status)
+        waits = []
+        for _ in range(7):
+            before, waited = issuer.logins, 0
+            while issuer.logins == before:
+                error = await failure(client)
+                assert (error.reason, error.status) == (Reason.AUTH, None)
+                clock.advance(5)
+                waited += 5
+            waits.append(waited - 5)
+        assert waits == [0, 10, 25, 55, 115, 235, 295]
+    assert {request.target for request in server.requests} == {"/login"}
+
+
+async def test_a_login_that_nobody_answers_keeps_its_reason() -> None:
+    clock = FakeClock()
+    async with client_of("http://127.0.0.1:1", auth=TokenLogin(login_settings(), clock), clock=clock) as client:
+        for _ in range(2):
+            error = await failure(client)
+            assert error.reason is Reason.CONNECT
+        assert "next login in 5 s" in str(error)
+
+
+async def test_a_new_password_is_tried_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("wrong-password")
+    settings = AuthSettings.model_validate({"username": "exporter", "password": Secret.from_file(file)})
+    async with logging_in(FakeClock(), settings) as (client, issuer, server):
+        issuer.refusal = http(401)
+        await failure(client)
+        await failure(client)
+        assert issuer.logins == 1
+        file.write_text("right-passwords")
+        issuer.refusal = None
+        await client.requests(LONG).get("GET /x")
+    assert b"right-passwords" in server.requests[-2].body
+
+
+async def test_a_password_file_that_is_gone(tmp_path: Path) -> None:
+    class Careless(TokenLogin):
+        async def login(self, requests: Requests) -> tuple[str, float]:
+            file.unlink()
+            return self.password.get(), 900.0
+
+    file = tmp_path / "password"
+    file.write_text(PASSWORD)
+    settings = AuthSettings.model_validate({"username": "exporter", "password": Secret.from_file(file)})
+    async with client_of("http://127.0.0.1:1", auth=Careless(settings, FakeClock())) as client:
+        for _ in range(2):
+            assert (await failure(client)).reason is Reason.AUTH
+
+
+async def test_no_more_logins_a_minute_than_the_platform_allows() -> None:
+    clock = FakeClock()
+    async with logging_in(clock) as (client, issuer, _):
+        for minute in range(3):
+            for second in range(12):
+                issuer.refusal = http(503) if second % 2 else http(500)
+                await failure(client)
+                clock.advance(5)
+            assert issuer.logins <= 5 * (minute + 1)
+        assert "in the last minute" in str(await failure(client)) or issuer.logins >= 10
+
+
+async def test_a_login_that_is_limited_waits_as_long_as_it_is_told() -> None:
+    clock = FakeClock()
+    async with logging_in(clock) as (client, issuer, _):
+        issuer.refusal = http(429, Retry_After="120")
+        error = await failure(client)
+        assert (error.reason, error.retry_after) == (Reason.RATE_LIMITED, 120.0)
+        clock.advance(100)
+        assert (await failure(client)).reason is Reason.RATE_LIMITED
+        assert issuer.logins == 1
+
+
+async def test_a_token_that_is_no_word() -> None:
+    async with logging_in(FakeClock()) as (client, issuer, _):
+        issuer.refusal = http(body=b'"canary\\n"')
+        error = await failure(client)
+    assert error.reason is Reason.AUTH
+    assert "canary" not in str(error)
+
+
+# -- secrets stay secret -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "echo", [http(401, b"no token canary-token-1 found"), http(302, Location="http://canary-token-1/")]
+)
+async def test_what_a_platform_echoes_is_not_told(echo: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    secret = Secret.inline("canary-token-1")
+    kinds: list[Auth] = [Bearer(secret), Header("X-Key", secret), TokenLogin(login_settings(), FakeClock())]
+    for auth in kinds:
+        async with answering(echo) as server, client_of(server.url, auth=auth) as client:
+            error = await failure(client)
+            results = await client.requests(LONG).map(lambda _: failing(client), [1])
+        told = [
+            repr(error),
+            "".join(traceback.format_exception(error)),
+            repr(vars(client)),
+            repr(auth),
+            repr(client.requests(1.0)),
+            repr(results),
+            caplog.text,
+        ]
+        assert "canary" not in "".join(told)
+
+
+async def failing(client: UpstreamClient) -> None:
+    await client.requests(LONG).get("GET /x")
+
+
+async def test_waiting_for_a_login_ends_with_the_poll() -> None:
+    started = asyncio.Event()
+
+    class Endless(TokenLogin):
+        async def login(self, requests: Requests) -> tuple[str, float]:
+            started.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    async with client_of("http://127.0.0.1:1", auth=Endless(login_settings(), Clock())) as client:
+        requests = client.requests(0.2)
+        results = await asyncio.gather(*(requests.get("GET /x") for _ in range(2)), return_exceptions=True)
+    assert [result.reason for result in results if isinstance(result, UpstreamError)] == [Reason.TIMEOUT] * 2
+    assert started.is_set()

@@ -1,0 +1,435 @@
+"""Everything that can go wrong with a request, by real faults on real sockets."""
+
+import asyncio
+import gzip
+import socket
+import ssl
+import struct
+import tracemalloc
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from exporter.config.upstream import TlsSettings
+from exporter.http.client import UpstreamClient
+from exporter.http.errors import UpstreamError
+from exporter.http.retry import DRAIN_SHARE
+from exporter.model import Reason
+from tests.http.loop_time import POLL_SECONDS, LoopTime
+from tests.http.raw_server import Observed, answering, client_of, http, read_request, serving
+
+LONG, SHORT = POLL_SECONDS, 0.3
+
+
+async def failure(client: UpstreamClient, timeout: float = LONG) -> UpstreamError:
+    with pytest.raises(UpstreamError) as caught:
+        await client.requests(timeout).get("GET /x")
+    assert str(caught.value).startswith("GET /x: ")
+    return caught.value
+
+
+async def failure_of(answer: bytes, max_body_bytes: int = 100_000) -> UpstreamError:
+    """What one raw answer leads to, after which the server closes the connection."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(answer)
+        await writer.drain()
+
+    async with serving(handle) as port, client_of(f"http://127.0.0.1:{port}", max_body_bytes=max_body_bytes) as client:
+        return await failure(client)
+
+
+# -- connections -------------------------------------------------------------------------------------------------------
+
+
+async def test_refused() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        observed = Observed()
+        async with client_of(f"http://127.0.0.1:{unused.getsockname()[1]}", observe=observed) as client:
+            error = await failure(client)
+    assert (error.reason, error.status) == (Reason.CONNECT, None)
+    assert str(error).endswith("Connection refused")
+    assert observed.attempts == [("GET /x", "connect")]
+
+
+async def test_a_name_that_does_not_exist() -> None:
+    async with client_of("http://nonexistent.invalid") as client:
+        error = await failure(client)
+    assert error.reason is Reason.CONNECT
+    assert "name" in str(error)
+
+
+async def test_reset_before_an_answer() -> None:
+    async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+    async with serving(reset) as port, client_of(f"http://127.0.0.1:{port}") as client:
+        assert (await failure(client)).reason is Reason.CONNECT
+
+
+async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+async def test_a_black_hole_ends_with_the_deadline() -> None:
+    observed = Observed()
+    async with serving(silent) as port, client_of(f"http://127.0.0.1:{port}", observe=observed) as client:
+        assert (await failure(client, SHORT)).reason is Reason.TIMEOUT
+    assert observed.attempts == [("GET /x", "timeout")]
+
+
+async def test_a_connection_that_does_not_come_about() -> None:
+    async with serving(silent) as port, client_of(f"https://127.0.0.1:{port}") as client:
+        assert (await failure(client, SHORT)).reason is Reason.TIMEOUT
+
+
+async def test_a_silence_within_an_answer() -> None:
+    async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(http()[:-1])
+        await reader.read()
+
+    async with serving(half) as port, client_of(f"http://127.0.0.1:{port}") as client:
+        assert (await failure(client, SHORT)).reason is Reason.TIMEOUT
+
+
+async def test_a_silence_leaves_time_for_others(loop_time: LoopTime, short_silence: float) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if (await read_request(reader)).target == "/silent":
+            await loop_time.advance(short_silence)
+        writer.write(http())
+
+    async with serving(handle) as port, client_of(f"http://127.0.0.1:{port}", max_concurrent_requests=1) as client:
+        requests = client.requests(LONG)
+        (_, silent), (_, other) = await requests.map(lambda n: requests.get("GET /{n}", n=n), ["silent", "other"])
+    assert isinstance(silent, UpstreamError)
+    assert (silent.reason, str(silent)) == (Reason.TIMEOUT, "GET /{n}: no answer in time")
+    assert not isinstance(other, UpstreamError)
+
+
+PACKED = gzip.compress(b"{}")
+TEXT, ZIPPED = http(body=b" " * 8 + b"{}"), http(body=PACKED, Content_Encoding="gzip")
+
+
+@pytest.mark.parametrize(("answer", "body_bytes"), [(TEXT, 10), (ZIPPED, len(PACKED))])
+async def test_an_answer_that_comes_bit_by_bit_is_no_silence(
+    answer: bytes, body_bytes: int, loop_time: LoopTime, short_silence: float
+) -> None:
+    first = len(answer) - body_bytes
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        for part in (answer[:first], answer[first : first + 4], answer[first + 4 : -2], answer[-2:]):
+            await loop_time.advance(0.9 * short_silence)
+            writer.write(part)
+
+    async with serving(handle) as port, client_of(f"http://127.0.0.1:{port}") as client:
+        assert (await client.requests(LONG).get("GET /x")).data == {}
+
+
+@pytest.mark.parametrize("parts", [0, 1, 2])
+async def test_a_silence_after_any_part_ends_the_request(parts: int, loop_time: LoopTime, short_silence: float) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        for part in (TEXT[:-8], TEXT[-8:-4])[:parts]:
+            writer.write(part)
+            await loop_time.advance(0.5 * short_silence)
+        await loop_time.advance(short_silence)
+        writer.write((TEXT, TEXT[-8:], TEXT[-4:])[parts])
+
+    async with serving(handle) as port, client_of(f"http://127.0.0.1:{port}") as client:
+        assert (await failure(client)).reason is Reason.TIMEOUT
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+async def test_a_refusal_is_told_whose_body_does_not_end(parts: int, loop_time: LoopTime) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(http(500, Content_Length="100"))
+        for _ in range(parts):
+            await loop_time.advance(DRAIN_SHARE * POLL_SECONDS / parts)
+            writer.write(b" ")
+        await loop_time.advance(POLL_SECONDS)
+
+    observed = Observed()
+    async with serving(handle) as port, client_of(f"http://127.0.0.1:{port}", observe=observed) as client:
+        assert (await failure(client)).reason is Reason.SERVER_ERROR
+    assert observed.attempts == [("GET /x", "500")]
+
+
+async def test_slow_bytes_end_with_the_deadline() -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        for byte in http(body=b" " * 10_000):
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    async with serving(drip) as port, client_of(f"http://127.0.0.1:{port}") as client:
+        assert (await failure(client, SHORT)).reason is Reason.TIMEOUT
+
+
+async def test_a_deadline_while_waiting_for_a_free_connection() -> None:
+    async with serving(silent) as port, client_of(f"http://127.0.0.1:{port}", max_concurrent_requests=1) as client:
+        requests = client.requests(SHORT)
+        results = await asyncio.gather(requests.get("GET /a"), requests.get("GET /b"), return_exceptions=True)
+    assert [result.reason for result in results if isinstance(result, UpstreamError)] == [Reason.TIMEOUT] * 2
+
+
+async def test_nothing_is_sent_after_the_deadline() -> None:
+    async with answering(http()) as server, client_of(server.url) as client:
+        error = await failure(client, 0.0)
+    assert (error.reason, server.requests) == (Reason.TIMEOUT, [])
+
+
+async def test_a_poll_that_is_cancelled_is_no_fault_of_the_upstream() -> None:
+    observed, connected = Observed(), asyncio.Event()
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        connected.set()
+        await reader.read()
+
+    async with serving(hold) as port, client_of(f"http://127.0.0.1:{port}", observe=observed) as client:
+        task = asyncio.create_task(client.requests(LONG).get("GET /x"))
+        await connected.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert observed.attempts == []
+
+
+# -- TLS ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+async def https(authority: trustme.CA) -> AsyncIterator[str]:
+    """The base URL of a server whose certificate is for localhost and 127.0.0.1."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(http(body=b'"safe"'))
+        await writer.drain()
+        await reader.read()
+
+    async with serving(handle, context) as port:
+        yield f"https://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def ca_file(authority: trustme.CA, tmp_path: Path) -> Path:
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    return tmp_path / "ca.pem"
+
+
+async def test_an_unknown_certificate(https: str) -> None:
+    observed = Observed()
+    async with client_of(https, observe=observed) as client:
+        error = await failure(client)
+    assert error.reason is Reason.TLS
+    assert "certificate refused: unable to get local issuer certificate" in str(error)
+    assert observed.attempts == [("GET /x", "tls")]
+
+
+async def test_a_certificate_of_the_configured_authority(https: str, ca_file: Path) -> None:
+    async with client_of(https, tls=TlsSettings(ca_file=ca_file)) as client:
+        assert (await client.requests(LONG).get("GET /x")).data == "safe"
+
+
+async def test_a_certificate_for_another_name(https: str, ca_file: Path) -> None:
+    async with client_of(https, tls=TlsSettings(ca_file=ca_file, server_name="elsewhere.example")) as client:
+        assert (await failure(client)).reason is Reason.TLS
+    async with client_of(https, tls=TlsSettings(ca_file=ca_file, server_name="localhost")) as client:
+        assert (await client.requests(LONG).get("GET /x")).data == "safe"
+
+
+async def test_any_certificate_when_told_so(https: str) -> None:
+    async with client_of(https, tls=TlsSettings(insecure_skip_verify=True)) as client:
+        assert (await client.requests(LONG).get("GET /x")).data == "safe"
+
+
+async def test_authorities_that_cannot_be_read(https: str, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    async with client_of(https, tls=TlsSettings(ca_file=tmp_path / "ca.pem")) as client:
+        with pytest.raises(UpstreamError, match="can't be read") as caught:
+            await client.requests(LONG).get("GET /x")
+    assert caught.value.reason is Reason.TLS
+
+
+async def test_no_tls_at_the_other_end() -> None:
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(http(400))
+        await writer.drain()
+
+    async with serving(plain) as port, client_of(f"https://127.0.0.1:{port}") as client:
+        assert (await failure(client)).reason is Reason.TLS
+
+
+# -- statuses ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (400, Reason.BAD_RESPONSE),
+        (401, Reason.AUTH),
+        (402, Reason.FORBIDDEN),
+        (403, Reason.FORBIDDEN),
+        (404, Reason.NOT_FOUND),
+        (405, Reason.BAD_RESPONSE),
+        (429, Reason.RATE_LIMITED),
+        (500, Reason.SERVER_ERROR),
+        (501, Reason.SERVER_ERROR),
+        (599, Reason.SERVER_ERROR),
+    ],
+)
+async def test_reasons(status: int, reason: Reason) -> None:
+    observed = Observed()
+    async with answering(http(status)) as server, client_of(server.url, observe=observed) as client:
+        error = await failure(client)
+    assert (error.reason, error.status, str(error)) == (reason, status, f"GET /x: status {status}")
+    assert observed.attempts == [("GET /x", str(status))]
+
+
+@pytest.mark.parametrize(
+    ("location", "told"),
+    [
+        ("https://other.example/path?token=x", " to other.example"),
+        ("/login", ""),
+        ("http://[broken", ""),
+        ("http://us%65r/", ""),
+        ("", ""),
+    ],
+)
+async def test_redirects_are_not_followed(location: str, told: str) -> None:
+    async with answering(http(302, Location=location)) as server, client_of(server.url) as client:
+        error = await failure(client)
+    assert (error.reason, error.status, len(server.requests)) == (Reason.BAD_RESPONSE, 302, 1)
+    assert str(error) == f"GET /x: status 302{told}; redirects are not followed"
+
+
+async def test_a_refusal_leaves_its_connection_usable() -> None:
+    async with answering(http(404, b"no such stream")) as server, client_of(server.url) as client:
+        for _ in range(5):
+            await failure(client)
+        assert server.connections == 1
+
+
+async def test_a_refusal_with_an_endless_body_closes_its_connection() -> None:
+    async with answering(http(404, b"x" * 1_000_000)) as server, client_of(server.url) as client:
+        assert (await failure(client)).reason is Reason.NOT_FOUND
+        assert (await failure(client)).reason is Reason.NOT_FOUND
+        assert server.connections == 2
+
+
+# -- bodies ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        http()[:-1],
+        b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{}",
+        b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\nlies\r\n{}\r\n0\r\n\r\n",
+        http(body=gzip.compress(b"{}" * 100)[:-9], Content_Encoding="gzip"),
+        http(body=b"\x1f\x8bnothing of the kind", Content_Encoding="gzip"),
+        http(body=b"{}", Content_Encoding="br"),
+        b"220 smtp.example ready\r\n",
+        b"HTTP/1.1 200 X\r\n" + b"".join(b"X-%d: %d\r\n" % (i, i) for i in range(500)) + b"Content-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 X\r\nX-Long: " + b"x" * 100_000 + b"\r\n\r\n",
+    ],
+    ids=["half", "chunk", "chunked-lies", "gzip-half", "gzip-none", "br", "smtp", "headers", "header"],
+)
+async def test_bodies_and_heads_that_are_broken(answer: bytes) -> None:
+    assert (await failure_of(answer)).reason is Reason.BAD_RESPONSE
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"{",
+        b'{"a": NaN}',
+        b"[Infinity]",
+        b"-Infinity",
+        b'{"a": "\xff"}',
+        b"[" * 100_000,
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"a":' * 50_000 + b"1" + b"}" * 50_000,
+        b'{"a": 1} trailing',
+    ],
+    ids=lambda body: repr(body[:12]),
+)
+async def test_what_is_no_json(body: bytes) -> None:
+    error = await failure_of(http(body=body), max_body_bytes=1_000_000)
+    assert error.reason is Reason.BAD_RESPONSE
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [("text/html; charset=utf-8", "text/html"), ("application/x-top-secret", "not a usual one")],
+)
+async def test_html_instead_of_json(given: str, told: str) -> None:
+    error = await failure_of(http(body=b"<html>", Content_Type=given))
+    assert str(error) == f"GET /x: not JSON (content type {told})"
+
+
+async def test_a_length_beyond_the_limit_is_not_read() -> None:
+    error = await failure_of(
+        http(body=b"")[:-4].replace(b"Content-Length: 0", b"Content-Length: 99999999") + b"\r\n\r\n"
+    )
+    assert error.reason is Reason.TOO_LARGE
+
+
+async def test_a_body_that_passes_the_limit_late() -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(5):
+            writer.write(b"28\r\n" + b"1" * 40 + b"\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    async with serving(drip) as port, client_of(f"http://127.0.0.1:{port}", max_body_bytes=100) as client:
+        assert (await failure(client)).reason is Reason.TOO_LARGE
+
+
+@pytest.mark.parametrize("size", [101, 5000, 10_000_000])
+async def test_a_chunked_body_beyond_the_limit(size: int) -> None:
+    body = b"%x\r\n" % size + b"1" * size + b"\r\n0\r\n\r\n"
+    error = await failure_of(b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n" + body, max_body_bytes=100)
+    assert error.reason is Reason.TOO_LARGE
+    assert "100 bytes" in str(error)
+
+
+async def test_a_gzip_bomb_does_not_grow_memory() -> None:
+    bomb = gzip.compress(b" " * 200_000_000)
+    async with (
+        answering(http(body=bomb, Content_Encoding="gzip")) as server,
+        client_of(server.url, max_body_bytes=1_000_000) as client,
+    ):
+        tracemalloc.start()
+        try:
+            error = await failure(client)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert error.reason is Reason.TOO_LARGE
+    # the body's limit, its copy as it grows, and what is compressed
+    assert peak < 5 * 1_000_000

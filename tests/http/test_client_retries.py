@@ -1,0 +1,212 @@
+"""Retries: of what is safe, within the deadline, and never while the platform wants a pause."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from email.utils import formatdate
+
+import pytest
+
+from exporter.http.client import Requests, UpstreamClient
+from exporter.http.errors import UpstreamError
+from exporter.model import Reason
+from tests.fakes import FakeClock
+from tests.http.loop_time import POLL_SECONDS, LoopTime
+from tests.http.raw_server import Observed, Server, answering, client_of, http, read_request, serving
+
+LONG = 60.0
+UNIX = 1_726_000_000.0
+
+
+@asynccontextmanager
+async def asking(*answers: bytes, timeout: float = LONG) -> AsyncIterator[tuple[Requests, Server, FakeClock]]:
+    clock = FakeClock(UNIX, auto_advance=True)
+    async with answering(*answers) as server, client_of(server.url, clock=clock) as client:
+        yield client.requests(timeout), server, clock
+
+
+async def failure(requests: Requests) -> UpstreamError:
+    with pytest.raises(UpstreamError) as caught:
+        await requests.get("GET /x")
+    return caught.value
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+async def test_passing_faults_are_tried_again(status: int) -> None:
+    async with asking(http(status), http(status), http(body=b"1")) as (requests, server, clock):
+        assert (await requests.get("GET /x")).data == 1
+    assert (len(server.requests), requests.count) == (3, 3)
+    first, second = clock.slept
+    assert 0 <= first <= 0.2
+    assert 0 <= second <= 0.4
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 429, 500, 501])
+async def test_lasting_faults_are_not(status: int) -> None:
+    async with asking(http(status)) as (requests, server, _):
+        assert (await failure(requests)).status == status
+    assert len(server.requests) == 1
+
+
+async def test_two_retries_are_the_most() -> None:
+    async with asking(http(503)) as (requests, server, _):
+        assert (await failure(requests)).reason is Reason.SERVER_ERROR
+    assert len(server.requests) == 3
+
+
+async def test_a_poll_has_ten_retries() -> None:
+    async with asking(http(503)) as (requests, server, _):
+        await requests.map(lambda n: requests.get("GET /{n}", n=str(n)), range(20))
+    assert len(server.requests) == 30
+
+
+@pytest.mark.parametrize(("safe", "times"), [(False, 1), (True, 3)])
+async def test_posts_only_when_they_are_queries(safe: bool, times: int) -> None:
+    async with asking(http(503)) as (requests, server, _):
+        with pytest.raises(UpstreamError):
+            await requests.post("POST /x", body={}, safe=safe)
+    assert len(server.requests) == times
+
+
+async def test_a_pause_is_no_silence(loop_time: LoopTime, short_silence: float) -> None:
+    clock = FakeClock(UNIX)
+    async with answering(http(503, Retry_After="5"), http()) as server, client_of(server.url, clock=clock) as client:
+        asking = asyncio.create_task(client.requests(POLL_SECONDS).get("GET /x"))
+        await loop_time.advance(2 * short_silence)
+        assert len(clock.slept) == 1
+        clock.advance(10.0)
+        assert (await asking).data == {}
+
+
+async def test_no_retry_beyond_the_deadline() -> None:
+    async with asking(http(503, Retry_After="10"), timeout=10.0) as (requests, server, clock):
+        assert (await failure(requests)).retry_after == 10.0
+    assert (len(server.requests), clock.slept) == (1, [])
+
+
+@pytest.mark.parametrize("safe", [False, True])
+async def test_a_kept_connection_that_broke(safe: bool) -> None:
+    """The server takes a request on a kept connection and closes without a word: it may have acted on it."""
+    served = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for answers in (True, False):
+            request = await read_request(reader)
+            served.append(request.target)
+            if answers:
+                writer.write(http())
+                await writer.drain()
+
+    async with serving(handle) as port, client_of(f"http://127.0.0.1:{port}") as client:
+        requests = client.requests(LONG)
+        await requests.post("POST /1", body={}, safe=safe)
+        if safe:
+            await requests.post("POST /2", body={}, safe=True)
+        else:
+            with pytest.raises(UpstreamError) as caught:
+                await requests.post("POST /2", body={})
+            assert caught.value.reason is Reason.CONNECT
+    assert served == (["/1", "/2", "/2"] if safe else ["/1", "/2"])
+
+
+# -- pauses ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "7"}, 7),
+        ({"Retry-After": " 0 "}, 0),
+        ({"Retry-After": formatdate(UNIX + 9, usegmt=True)}, 9),
+        ({"Retry-After": formatdate(500 + 4, usegmt=True), "Date": formatdate(500, usegmt=True)}, 4),
+        ({"Retry-After": formatdate(UNIX - 9, usegmt=True)}, 0),
+        ({"Retry-After": "Tuesday, 10-Sep-24 20:26:45 GMT"}, 5),
+        ({"Retry-After": "Tue Sep 10 20:26:46 2024"}, 6),
+    ],
+)
+async def test_a_pause_that_fits_is_waited_for(status: int, headers: dict[str, str], seconds: float) -> None:
+    async with asking(http(status, given=headers), http(body=b"1")) as (requests, server, clock):
+        assert (await requests.get("GET /x")).data == 1
+    assert len(server.requests) == 2
+    assert seconds <= sum(clock.slept) <= seconds + 0.2
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("seconds", [61, 10**6, 10**40])
+async def test_a_pause_that_does_not_fit_holds_for_all(status: int, seconds: int) -> None:
+    async with asking(http(status, Retry_After=str(seconds))) as (requests, server, clock):
+        error = await failure(requests)
+        assert error.reason is (Reason.RATE_LIMITED if status == 429 else Reason.SERVER_ERROR)
+        assert error.retry_after is not None
+        assert error.retry_after >= min(seconds, 10**6)
+        limit = requests._client.rate_limit
+        assert limit.paused_until == UNIX + min(seconds, 900)
+        # the next one is not even sent
+        error = await failure(requests)
+        assert (error.reason, error.retry_after) == (Reason.RATE_LIMITED, min(seconds, 900))
+        assert requests.budget() == 0
+        assert len(server.requests) == 1
+        clock.advance(900)
+        assert requests.budget() is None
+        requests = requests._client.requests(LONG)
+        assert (await failure(requests)).status == status
+        assert len(server.requests) == 2
+
+
+async def test_a_pause_that_fits_holds_for_all() -> None:
+    async with asking(http(429, Retry_After="5"), http(body=b"1")) as (requests, server, clock):
+        with pytest.raises(UpstreamError):
+            await requests.post("POST /x", body={})
+        assert (await requests.get("GET /x")).data == 1
+    assert (len(server.requests), clock.slept) == (2, [5.0])
+
+
+async def test_a_pause_holds_for_what_may_not_be_repeated_too() -> None:
+    async with asking(http(429, Retry_After="5")) as (requests, server, _):
+        with pytest.raises(UpstreamError):
+            await requests.post("POST /x", body={})
+        assert requests._client.rate_limit.paused_until == UNIX + 5
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("value", ["soon", "-5", "1.5", "", "Tue, 99 Sep 2024 20:26:45 GMT"])
+async def test_a_retry_after_that_says_nothing(value: str) -> None:
+    async with asking(http(429, Retry_After=value)) as (requests, server, _):
+        error = await failure(requests)
+    assert (error.reason, error.retry_after, len(server.requests)) == (Reason.RATE_LIMITED, None, 1)
+
+
+async def test_a_refusal_that_names_the_end_of_the_window_only() -> None:
+    headers = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int(UNIX) + 40)}
+    async with asking(http(429, given=headers), timeout=10.0) as (requests, _, _):
+        error = await failure(requests)
+    assert (error.reason, error.retry_after) == (Reason.RATE_LIMITED, 40.0)
+    assert requests._client.rate_limit.paused_until == UNIX + 40
+
+
+# -- the request limit -------------------------------------------------------------------------------------------------
+
+
+async def exhausted(client: UpstreamClient) -> UpstreamError:
+    return await failure(client.requests(LONG))
+
+
+async def test_an_exhausted_limit_is_kept_without_asking() -> None:
+    clock, observed = FakeClock(UNIX), Observed()
+    headers = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "3", "X-RateLimit-Reset": str(int(UNIX) + 40)}
+    async with (
+        answering(http(given=headers)) as server,
+        client_of(server.url, clock=clock, observe=observed) as client,
+    ):
+        requests = client.requests(LONG)
+        assert requests.budget() is None
+        await requests.get("GET /x")
+        assert requests.budget() == 0
+        error = await exhausted(client)
+        assert (error.reason, error.status, error.retry_after) == (Reason.RATE_LIMITED, None, 40.0)
+        assert (len(server.requests), len(observed.attempts)) == (1, 1)
+        clock.advance(40)
+        assert client.requests(LONG).budget() == 57
+        await client.requests(LONG).get("GET /x")
+    assert len(server.requests) == 2

@@ -1,0 +1,71 @@
+"""What is asked for at an interval of its own; and the clock that tests move."""
+
+import asyncio
+
+import pytest
+
+from exporter.platforms.cached_fetch import Periodic
+from exporter.runtime.clock import Clock
+from tests.fakes import FakeClock
+
+
+def test_asked_at_its_interval_and_stale_after_three() -> None:
+    clock = FakeClock()
+    periodic: Periodic[str] = Periodic(60.0, clock)
+    assert (periodic.due, periodic.value, periodic.asked_at) == (True, None, None)
+    periodic.asked()
+    assert (periodic.due, periodic.asked_at) == (False, clock.monotonic())
+    periodic.store("a")
+    clock.advance(56.9)
+    assert (periodic.due, periodic.value) == (False, "a")
+    clock.advance(0.2)
+    assert periodic.due
+    # it is asked for, and no answer comes
+    periodic.asked()
+    assert (periodic.due, periodic.value) == (False, "a")
+    clock.advance(122.8)
+    assert periodic.value == "a"
+    clock.advance(0.1)
+    assert periodic.value is None
+    periodic.store("b")
+    assert periodic.value == "b"
+
+
+async def test_a_clock_that_stands_still() -> None:
+    clock = FakeClock(now=5.0, monotonic=7.0)
+    order: list[str] = []
+
+    async def sleep(name: str, seconds: float) -> None:
+        await clock.sleep(seconds)
+        order.append(name)
+
+    tasks = [asyncio.create_task(sleep(*each)) for each in (("b", 20.0), ("a", 10.0), ("now", 0.0), ("gone", 10.0))]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert order == ["now"]
+    tasks[3].cancel()
+    await asyncio.sleep(0)
+    clock.advance(10.0)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert (order, clock.now(), clock.monotonic()) == (["now", "a"], 15.0, 17.0)
+    clock.advance(10.0)
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert order == ["now", "a", "b"]
+    clock.step(-100.0)
+    assert (clock.now(), clock.monotonic()) == (-75.0, 27.0)
+    assert clock.slept == [20.0, 10.0, 0.0, 10.0]
+
+
+async def test_a_clock_that_moves_by_itself() -> None:
+    clock = FakeClock(now=5.0, auto_advance=True)
+    await clock.sleep(3.0)
+    assert clock.now() == 8.0
+
+
+async def test_the_machines_clock() -> None:
+    clock = Clock()
+    before = clock.monotonic()
+    await clock.sleep(-1.0)
+    assert clock.monotonic() >= before
+    assert clock.now() == pytest.approx(clock.now(), abs=100.0)

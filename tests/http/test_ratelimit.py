@@ -1,0 +1,233 @@
+"""The request limit: what may still be sent, so that the platform never has to refuse."""
+
+import asyncio
+import math
+from collections import deque
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from exporter.http.rate_limit import RateLimit, Ticket
+
+NOW = 1_726_000_000.0
+
+
+def headers(remaining: object, limit: object = 60, reset: object = NOW + 30, window: object = 60) -> dict[str, str]:
+    names = {"Remaining": remaining, "Limit": limit, "Reset": reset, "Window": window}
+    return {f"X-RateLimit-{name}": str(value) for name, value in names.items() if value is not None}
+
+
+def told(*answers: dict[str, str], skew: float = 0.0) -> RateLimit:
+    """The limit after these answers, one after the other, at ``NOW``."""
+    limit = RateLimit()
+    for answer in answers:
+        ticket = limit.begin()
+        limit.answered(ticket, answer, NOW, skew)
+        limit.end()
+    return limit
+
+
+def test_without_headers_there_is_no_limit() -> None:
+    limit = told({})
+    assert limit.budget(NOW) is None
+    assert limit.is_unknown
+    assert (limit.limit, limit.remaining, limit.reset_at, limit.window_seconds, limit.paused_until) == (None,) * 5
+
+
+@pytest.mark.parametrize(
+    ("limit", "remaining", "budget"),
+    [(60, 60, 57), (60, 3, 0), (60, 0, 0), (1000, 1000, 950), (10, 10, 9), (1, 1, 1), (1, 0, 0), (None, 5, 4)],
+)
+def test_a_reserve_is_kept(limit: int | None, remaining: int, budget: int) -> None:
+    assert told(headers(remaining, limit)).budget(NOW) == budget
+
+
+def test_a_window_that_is_over_gives_all_of_it_again() -> None:
+    limit = told(headers(0, reset=NOW + 30))
+    assert (limit.budget(NOW + 29.9), limit.until_reset(NOW + 10)) == (0, 20.0)
+    assert limit.budget(NOW + 30) == 57
+    assert limit.until_reset(NOW + 30) is None
+
+
+def test_without_a_limit_the_end_of_the_window_means_that_nothing_is_known() -> None:
+    assert told(headers(0, limit=None)).budget(NOW + 30) is None
+
+
+@pytest.mark.parametrize("skew", [-3600.0, 5.0, 3600.0])
+def test_the_reset_is_on_the_platforms_clock(skew: float) -> None:
+    assert told(headers(0, reset=NOW + skew + 30), skew=skew).reset_at == NOW + 30
+
+
+@pytest.mark.parametrize("reset", [None, "", "soon", 0, 30, (NOW + 30) * 1000, NOW + 10**8, -5, "nan", "1e9"])
+def test_a_reset_that_is_bad_counts_as_a_window_from_now(reset: object) -> None:
+    assert told(headers(0, reset=reset)).reset_at == NOW + 60
+    assert told(headers(0, reset=reset, window=10)).reset_at == NOW + 10
+    assert told(headers(0, reset=reset, window=-1)).reset_at == NOW + 60
+    assert told(headers(9, reset=NOW + 30), headers(8, reset=reset)).reset_at == NOW + 30
+
+
+@pytest.mark.parametrize("remaining", [None, "", "-1", "many", "1e3", "٣", "9" * 30])
+def test_a_remainder_that_is_bad_is_no_news(remaining: object) -> None:
+    assert told(headers(remaining)).budget(NOW) is None
+    assert told(headers(50), headers(remaining)).budget(NOW) == 46
+
+
+def test_answers_that_cross() -> None:
+    limit = told(headers(60))
+    tickets = [limit.begin() for _ in range(5)]
+    assert limit.budget(NOW) == 52
+    for ticket, remaining in zip(tickets[1:], (56, 55, 58, 57), strict=True):
+        limit.answered(ticket, headers(remaining), NOW, 0.0)
+        limit.end()
+    assert limit.budget(NOW) == 52
+
+
+def test_what_others_use_counts() -> None:
+    limit = told(headers(60))
+    tickets = [limit.begin() for _ in range(2)]
+    limit.answered(tickets[1], headers(40), NOW, 0.0)
+    assert limit.budget(NOW) == 37
+
+
+def test_a_window_that_began_earlier_than_was_known() -> None:
+    limit = told(headers(10, reset=NOW + 30))
+    tickets = [limit.begin() for _ in range(2)]
+    limit.answered(tickets[1], headers(58, reset=NOW + 90), NOW, 0.0)
+    assert (limit.budget(NOW), limit.reset_at) == (55, NOW + 90)
+
+
+def test_an_answer_of_the_old_window_does_not_begin_a_new_one() -> None:
+    limit = told(headers(0, reset=NOW + 30))
+    now = NOW + 30
+    assert limit.budget(now) == 57
+    # the platform's clock is a little behind
+    limit.answered(limit.begin(), headers(0, reset=NOW + 30), now, 0.0)
+    assert (limit.budget(now), limit.budget(now + 0.5)) == (0, 0)
+    assert limit.budget(now + 1.0) == 57
+
+
+def test_pauses() -> None:
+    limit = told(headers(60))
+    limit.pause_for(10, NOW)
+    limit.pause_for(5, NOW)
+    assert (limit.pause(NOW), limit.pause(NOW + 4), limit.pause(NOW + 11)) == (10, 6, 0)
+    assert (limit.budget(NOW), limit.budget(NOW + 10)) == (0, 56 + 1)
+    assert not limit.is_unknown
+    limit.pause_for(math.inf, NOW)
+    assert limit.paused_until == NOW + 900
+
+
+async def test_the_first_request_after_a_reset_goes_alone() -> None:
+    limit = told(headers(0, reset=NOW + 30))
+    assert limit.budget(NOW + 30) == 57
+    await limit.turn()
+    first = limit.begin()
+    others = [asyncio.create_task(limit.turn()) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert not any(other.done() for other in others)
+    limit.answered(first, headers(1, reset=NOW + 31), NOW + 30, 0.0)
+    limit.end()
+    await asyncio.gather(*others)
+    assert limit.budget(NOW + 30) == 0
+
+
+@given(st.dictionaries(st.sampled_from(list(headers(0))), st.text(max_size=20)), st.floats(-1e10, 1e10))
+def test_no_header_raises(answer: dict[str, str], skew: float) -> None:
+    limit = RateLimit()
+    limit.answered(limit.begin(), answer, NOW, skew)
+    limit.end()
+    budget = limit.budget(NOW)
+    assert budget is None or budget >= 0
+
+
+class Platform:
+    """A platform that refuses more than ``limit`` requests in a window, which slides or begins anew each minute."""
+
+    window = 60.0
+
+    def __init__(self, limit: int, slides: bool) -> None:
+        self.limit = limit
+        self.slides = slides
+        self.seen: deque[float] = deque()
+        self.refused = 0
+
+    def answer(self, now: float) -> dict[str, str]:
+        begin = now - self.window if self.slides else now - now % self.window
+        while self.seen and (self.seen[0] <= begin if self.slides else self.seen[0] < begin):
+            self.seen.popleft()
+        if len(self.seen) >= self.limit:
+            self.refused += 1
+        else:
+            self.seen.append(now)
+        reset = (self.seen[0] if self.slides else begin) + self.window
+        return headers(self.limit - len(self.seen), self.limit, math.ceil(reset), int(self.window))
+
+
+class Polling(RuleBasedStateMachine):
+    """Requests are sent as the limit allows, and answered in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = NOW
+        self.client = RateLimit()
+        self.platform = Platform(60, slides=True)
+        self.under_way: list[Ticket] = []
+        self.answers: list[tuple[Ticket, dict[str, str]]] = []
+
+    def may_send(self) -> bool:
+        # what RateLimit.turn waits for, and the connections of one upstream
+        alone = self.client._guessing and self.client._under_way
+        return not alone and self.client._under_way < 3 and self.client.budget(self.now) != 0
+
+    @rule(times=st.integers(1, 70))
+    def send(self, times: int) -> None:
+        for _ in range(times):
+            if not self.may_send():
+                return
+            self.under_way.append(self.client.begin())
+            if self.client._guessing:
+                return
+
+    @precondition(lambda self: self.under_way)
+    @rule(data=st.data())
+    def arrive(self, data: st.DataObject) -> None:
+        ticket = self.under_way.pop(data.draw(st.integers(0, len(self.under_way) - 1)))
+        self.answers.append((ticket, self.platform.answer(self.now)))
+
+    @precondition(lambda self: self.answers)
+    @rule(data=st.data())
+    def come_back(self, data: st.DataObject) -> None:
+        ticket, answer = self.answers.pop(data.draw(st.integers(0, len(self.answers) - 1)))
+        self.client.answered(ticket, answer, self.now, 0.0)
+        self.client.end()
+
+    @rule(rounds=st.integers(1, 60))
+    def poll(self, rounds: int) -> None:
+        for _ in range(rounds):
+            if self.under_way or self.answers or not self.may_send():
+                return
+            ticket = self.client.begin()
+            self.client.answered(ticket, self.platform.answer(self.now), self.now, 0.0)
+            self.client.end()
+
+    @precondition(lambda self: not self.under_way and not self.answers)
+    @rule(seconds=st.sampled_from([0.1, 1.0, 14.9, 15.0, 30.0, 59.0, 60.0, 61.0]))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @invariant()
+    def nothing_is_refused(self) -> None:
+        assert self.platform.refused == 0
+
+
+class PollingByTheMinute(Polling):
+    def __init__(self) -> None:
+        super().__init__()
+        self.platform = Platform(60, slides=False)
+
+
+TestPolling: Any = Polling.TestCase
+TestPollingByTheMinute: Any = PollingByTheMinute.TestCase

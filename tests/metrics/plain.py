@@ -1,0 +1,151 @@
+"""The same text made in the plain way, line by line and number by number: what the bulk one is held against."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any
+
+from exporter.metrics.families.analytics_families import ANALYTICS_FAMILIES, PLATFORM_METRIC
+from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, Labelled, Part, ViewFamily
+from exporter.metrics.families.sampled_families import SAMPLED_FAMILIES, SampledFamily
+from exporter.metrics.families.stream_families import STREAM_FAMILIES
+from exporter.metrics.families.upstream_families import FOREIGN_SERIES_DROPPED, UPSTREAM_FAMILIES
+from exporter.metrics.passthrough import ForeignTexts
+from exporter.metrics.text_format import bound, heading, label_text, number
+from exporter.model import PlatformMetric, SampledHistogram, UpstreamView
+
+Row = tuple[str, Any, frozenset[str]]
+"""The label text of an object, the object to read, and the families that are left out of it."""
+
+
+@dataclass
+class Plain:
+    """The text, and what was counted on the way."""
+
+    text: str = ""
+    series: int = 0
+    duplicates: int = 0
+    foreign: ForeignTexts = field(default_factory=ForeignTexts)
+
+    def add(self, name: str, kind: str, help_: str, lines: Sequence[str]) -> None:
+        if lines:
+            self.series += len(lines)
+            self.text += heading(name, kind, help_) + "".join(lines)
+
+    def family(self, family: ViewFamily[Any], rows: Iterable[Row]) -> None:
+        self.add(family.name, family.kind, family.help, list(self.lines(family, rows)))
+
+    def lines(self, family: ViewFamily[Any], rows: Iterable[Row]) -> Iterator[str]:
+        common = len(STREAM_LABELS) if family.part is Part.STREAMS else len(UPSTREAM_LABELS)
+        for labels, item, excluded in rows:
+            if family.name in excluded:
+                continue
+            seen: set[str] = set()
+            for own, value in samples_of(family, item):
+                own_text = label_text(family.labels[common:], own)
+                text = None if value is None else number(value)
+                if text is None:
+                    continue
+                if own_text in seen:
+                    self.duplicates += 1
+                    continue
+                seen.add(own_text)
+                yield f"{family.name}{{{labels}{',' if own else ''}{own_text}}} {text}\n"
+
+    def rows(self, names: Sequence[str], objects: Iterable[tuple[tuple[str, ...], Any, frozenset[str]]]) -> list[Row]:
+        """Objects with their label text, but for those whose text an earlier one has."""
+        first: dict[str, Row] = {}
+        for values, item, excluded in objects:
+            text = label_text(names, values)
+            self.duplicates += text in first
+            first.setdefault(text, (text, item, excluded))
+        return list(first.values())
+
+    def histogram(self, family: SampledFamily, views: Sequence[UpstreamView]) -> None:
+        shared: list[tuple[str, SampledHistogram]] = []
+        single: list[tuple[str, SampledHistogram]] = []
+        for view in views:
+            for h in view.sampled if family.name not in view.excluded else ():
+                common = (view.platform, view.upstream)
+                if h.family == family.name and h.stream is None:
+                    shared.append((label_text((*UPSTREAM_LABELS, "protocol"), (*common, h.protocol)), h))
+                elif h.family == family.name and h.stream is not None:
+                    single.append((label_text((*STREAM_LABELS, "protocol"), (*common, h.stream, h.protocol)), h))
+        first: dict[str, SampledHistogram] = {}
+        for text, histogram in shared + single:
+            self.duplicates += text in first
+            first.setdefault(text, histogram)
+        lines = []
+        for text, histogram in first.items():
+            cumulated = list(accumulate(histogram.counts))
+            for upper, count in zip((*family.bounds, math.inf), cumulated, strict=True):
+                lines.append(f'{family.name}_bucket{{{text},le="{bound(upper)}"}} {count}\n')
+            lines.append(f"{family.name}_count{{{text}}} {cumulated[-1]}\n")
+            lines.append(f"{family.name}_sum{{{text}}} {number(histogram.sum)}\n")
+        self.add(family.name, family.kind, family.help, lines)
+
+
+def samples_of(family: ViewFamily[Any], item: Any) -> Sequence[Labelled]:
+    if family.value is not None:
+        return [((), family.value(item))]
+    return family.values(item) if family.values is not None else ()
+
+
+def plain(views: Sequence[UpstreamView], *, upstreams: bool = True) -> Plain:
+    """What is rendered from the views alone."""
+    made = Plain()
+    if upstreams:
+        _upstreams(made, views)
+    streams = made.rows(
+        STREAM_LABELS,
+        (
+            ((state.identity.platform, state.identity.upstream, state.identity.stream), state, view.excluded)
+            for view in views
+            for state in view.streams
+        ),
+    )
+    for family in STREAM_FAMILIES:
+        made.family(family, streams)
+    _analytics(made, views, streams)
+    for sampled in SAMPLED_FAMILIES:
+        made.histogram(sampled, views)
+    for block in made.foreign.merged(views).blocks:
+        made.add(*block)
+    return made
+
+
+def _upstreams(made: Plain, views: Sequence[UpstreamView]) -> None:
+    rows = made.rows(UPSTREAM_LABELS, (((view.platform, view.upstream), view, view.excluded) for view in views))
+    for family in UPSTREAM_FAMILIES:
+        made.family(family, rows)
+    dropped = made.foreign.merged(views).dropped
+    made.add(
+        FOREIGN_SERIES_DROPPED.name,
+        FOREIGN_SERIES_DROPPED.kind,
+        FOREIGN_SERIES_DROPPED.help,
+        [
+            f"{FOREIGN_SERIES_DROPPED.name}{{{labels}}} {dropped[view.platform, view.upstream]}\n"
+            for labels, view, _ in rows
+            if view.foreign is not None
+        ],
+    )
+
+
+def _analytics(made: Plain, views: Sequence[UpstreamView], streams: Sequence[Row]) -> None:
+    figures = made.rows(
+        STREAM_LABELS,
+        (((view.platform, view.upstream, one.stream), one, view.excluded) for view in views for one in view.analytics),
+    )
+    for family in ANALYTICS_FAMILIES:
+        made.family(family, figures)
+    numbers: dict[str, list[PlatformMetric]] = {}
+    for labels, state, excluded in streams:
+        if state.sample.platform_metrics and PLATFORM_METRIC.name not in excluded:
+            numbers.setdefault(labels, []).extend(state.sample.platform_metrics)
+    for labels, one, excluded in figures:
+        if PLATFORM_METRIC.name not in excluded:
+            numbers.setdefault(labels, []).extend(one.platform_metrics)
+    made.family(PLATFORM_METRIC, ((labels, one, frozenset()) for labels, one in numbers.items()))

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import math
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.metrics.exposition import Exposition
+from exporter.metrics.families import FAMILIES
+from exporter.metrics.families.analytics_families import ANALYTICS_FAMILIES, PLATFORM_METRIC
+from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, Family, Kind, Part, ViewFamily
+from exporter.metrics.families.sampled_families import SAMPLED_FAMILIES
+from exporter.metrics.families.stream_families import STREAM_FAMILIES
+from exporter.metrics.self_metrics import Instruments
+from exporter.metrics.text_format import heading, label_text
+from exporter.model import (
+    Analytics,
+    ForeignMetrics,
+    HealthReason,
+    PlatformMetric,
+    Reason,
+    Rendition,
+    StreamSample,
+    StreamState,
+    UpstreamView,
+)
+from exporter.polling.histograms import SampledHistograms
+from tests.metrics.made import stream, view
+from tests.real.tools import tool
+
+COMMITTED = Path(__file__).parent / "families.txt"
+
+OF_STREAMS: tuple[ViewFamily[Any], ...] = (*STREAM_FAMILIES, *ANALYTICS_FAMILIES, PLATFORM_METRIC)
+NOT_IN_A_FAMILY = {"id"}
+"""Fields of a sample that are not exposed by themselves."""
+
+
+def described(family: Family) -> str:
+    per_stream = " [stream]" if family in SAMPLED_FAMILIES else ""
+    return f"{family.name} {family.kind} {{{', '.join(family.labels)}}}{per_stream}"
+
+
+def test_families_are_as_committed() -> None:
+    """Names, types and labels are an interface: a change here is a change for every dashboard and rule out there."""
+    assert sorted(map(described, FAMILIES)) == COMMITTED.read_text().splitlines()
+
+
+def test_names_are_unique() -> None:
+    assert len({family.name for family in FAMILIES}) == len(FAMILIES)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_conventions(family: Family) -> None:
+    assert re.fullmatch(r"stream_[a-z0-9_]*[a-z0-9]", family.name)
+    assert family.name.endswith("_total") == (family.kind is Kind.COUNTER)
+    assert not family.name.endswith(("_count", "_sum", "_bucket", "_created"))
+    assert family.help.endswith(".")
+    assert "\n" not in family.help
+    assert len(set(family.labels)) == len(family.labels)
+    assert all(re.fullmatch(r"[a-z][a-z_]*", label) for label in family.labels)
+    assert not {"le", "type", "job", "instance", "region", "service", "env"} & set(family.labels)
+    assert bool(family.bounds) == (family.kind is Kind.HISTOGRAM)
+    assert list(family.bounds) == sorted(set(family.bounds))
+    assert all(type(upper) is float for upper in family.bounds)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_labels_begin_with_those_of_its_part(family: Family) -> None:
+    if family.part is Part.UPSTREAMS or family in SAMPLED_FAMILIES:
+        assert family.labels[: len(UPSTREAM_LABELS)] == UPSTREAM_LABELS
+    elif family.part is Part.STREAMS:
+        assert family.labels[: len(STREAM_LABELS)] == STREAM_LABELS
+
+
+def test_every_field_of_a_sample_is_in_a_family_and_no_other() -> None:
+    shown = frozenset().union(*(family.fields for family in OF_STREAMS)) - {"analytics"}
+    # shown through what the exporter makes of it: a state's score
+    assert shown == set(StreamSample.__struct_fields__) - NOT_IN_A_FAMILY - {"health_score_ratio"}
+
+
+def full_state() -> StreamState:
+    """A stream of which everything is known."""
+    facts: dict[str, object] = {}
+    for name, kind in StreamSample.__annotations__.items():
+        if kind == "str" and name != "id":
+            facts[name] = f"some {name}"
+        elif kind in ("float | None", "int | None", "bool | None"):
+            facts[name] = 1
+    return stream(
+        **facts
+        | {
+            "health_score_ratio": 0.9,
+            "health_conditions": {"ingest": True},
+            "issues": ("one",),
+            "renditions": (Rendition("720p", 1e6),),
+            "multistream_targets": {"yt": True},
+            "ice_candidates": {"host": 1},
+            "platform_metrics": (PlatformMetric("a.b", 1.0),),
+            "expected": True,
+            "restarts": 0,
+            "health_reasons": (HealthReason.LOSS,),
+            "expected_ingest_bitrate_bytes_per_second": 1.0,
+            "expected_frames_per_second": 30.0,
+        }  # type: ignore[arg-type]
+    )
+
+
+def full_answer() -> bytes:
+    """An answer with every family that something feeds."""
+    labels = {"platform": "livepeer", "upstream": "studio"}
+    instruments = Instruments()
+    instruments.add_upstream(**labels)
+    instruments.request_observer(**labels)("GET /x", "200", 0.1)
+    instruments.field_dropped(**labels, field="a", times=1)
+    instruments.poll_finished(**labels, seconds=1.0, reason=Reason.TLS)
+    instruments.reloaded(success=True, at=1.0)
+    histograms = SampledHistograms(**labels, per_stream=False)
+    histograms.observe([full_state()])
+    full: UpstreamView = view(
+        full_state(),
+        up=True,
+        version="1",
+        poll_interval_seconds=15.0,
+        last_success_timestamp_seconds=1.0,
+        clock_skew_seconds=0.0,
+        rate_limit_remaining=1,
+        sampled=histograms.snapshot(),
+        analytics=(
+            Analytics(
+                stream="main", period="24h", viewers=1, peak_viewers=1, average_watch_seconds=1.5, stale_at=math.inf
+            ),
+        ),
+        foreign=ForeignMetrics(prefix="wave_", families=(), dropped=0, stale_at=math.inf),
+    )
+    failing = view(upstream="other", up=False, last_error_reason=Reason.TLS)
+    return Exposition(lambda: (full, failing), instruments).render()
+
+
+def promtool_check(text: bytes) -> str:
+    """What ``promtool check metrics`` says; empty when it has nothing to say."""
+    done = subprocess.run([tool("promtool"), "check", "metrics"], input=text, capture_output=True, check=False)
+    return (done.stdout + done.stderr).decode()
+
+
+def headings_of(text: bytes) -> set[str]:
+    return {line.split()[2] for line in text.decode().splitlines() if line.startswith("# TYPE ")}
+
+
+def test_everything_that_has_a_reader_is_in_a_full_answer() -> None:
+    unread = {f.name for f in OF_STREAMS if f.value is None and f.values is None}
+    unread |= {f.name for f in FAMILIES if f.source == "alerting sidecar"}
+    assert headings_of(full_answer()) >= {family.name for family in FAMILIES} - unread
+    assert not headings_of(full_answer()) & unread
+
+
+@pytest.mark.real
+def test_promtool_has_nothing_to_say_about_a_full_answer() -> None:
+    assert promtool_check(full_answer()) == ""
+
+
+@pytest.mark.real
+def test_promtool_has_nothing_to_say_about_any_family() -> None:
+    """Also those that nothing feeds yet."""
+    text = ""
+    for family in FAMILIES:
+        labels = label_text(family.labels, ["x"] * len(family.labels))
+        text += heading(family.name, family.kind, family.help)
+        if family.kind is Kind.HISTOGRAM:
+            bucket = ",".join([labels, 'le="+Inf"'])
+            text += f"{family.name}_bucket{{{bucket}}} 1\n"
+            text += f"{family.name}_count{{{labels}}} 1\n{family.name}_sum{{{labels}}} 1\n"
+        else:
+            text += f"{family.name}{{{labels}}} 1\n"
+    assert promtool_check(text.encode()) == ""
+
+
+@pytest.mark.real
+def test_promtool_would_say_something() -> None:
+    assert "no help text" in promtool_check(b"# TYPE stream_x gauge\nstream_x 1\n")

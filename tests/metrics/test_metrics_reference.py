@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from exporter.metrics.families import FAMILIES
+from exporter.metrics.families.reference import page, reference, unit
+from exporter.metrics.families.stream_families import STREAM_FAMILIES
+from exporter.model import StreamSample
+from exporter.platforms.registry import platforms
+
+PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+
+
+class Made:
+    """A platform that feeds two single families and one with a label of its own."""
+
+    feeds: ClassVar[frozenset[str]] = frozenset({"viewers", "renditions"})
+    health_score: ClassVar[str] = "reported"
+
+
+def row(text: str, family: str) -> list[str]:
+    """The cells of the family's last row: that of the matrix."""
+    rows = [line for line in text.splitlines() if line.startswith(f"| `{family}` ")]
+    return [cell.strip() for cell in rows[-1].strip("|").split("|")]
+
+
+def test_the_page_is_up_to_date() -> None:
+    assert PAGE.read_text() == reference(), "run: make generate"
+
+
+def test_the_module_prints_the_page() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "exporter.metrics.families"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == reference()
+
+
+def test_every_family_is_told() -> None:
+    text = page({})
+    assert [family.name for family in FAMILIES if f"| `{family.name}` |" not in text] == []
+
+
+def test_the_matrix_says_what_a_platform_feeds() -> None:
+    text = page({"made": Made})
+    assert row(text, "stream_viewers")[1:] == ["✓"]
+    assert row(text, "stream_renditions")[1:] == ["✓"]
+    assert row(text, "stream_latency_seconds")[1:] == [""]
+    assert row(text, "stream_health_score_ratio")[1:] == ["reported"]
+
+
+def test_the_sum_of_series() -> None:
+    everywhere = [f for f in STREAM_FAMILIES if f.source != "platform" and not f.each]
+    fed = 2
+    assert f"| made | {len(everywhere) + fed} | reason that holds, rendition |" in page({"made": Made})
+
+
+def test_tables_are_whole() -> None:
+    """Every row of a table has as many cells as its head."""
+    lines = reference().splitlines()
+    for above, line in itertools.pairwise(lines):
+        if above.startswith("|") and line.startswith("|"):
+            assert above.count("|") - above.count(r"\|") == line.count("|") - line.count(r"\|")
+
+
+@pytest.mark.parametrize("name", sorted(platforms()))
+def test_platforms_feed_fields_that_exist(name: str) -> None:
+    assert platforms()[name].feeds <= {*StreamSample.__struct_fields__, "analytics"}
+
+
+def test_units_are_those_of_the_names() -> None:
+    units = {family.name: unit(family) for family in FAMILIES}
+    assert units["stream_ingest_bitrate_bytes_per_second"] == "bytes/s"
+    assert units["stream_start_timestamp_seconds"] == "unix seconds"
+    assert units["stream_source_media_seconds_total"] == "seconds"
+    assert units["stream_viewers"] == ""

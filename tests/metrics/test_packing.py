@@ -1,0 +1,111 @@
+"""The compressed answer: one gzip member, part of which is kept while the views stay."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.metrics.exposition import Exposition
+from exporter.metrics.rendering.gzip_stream import Packer
+from exporter.metrics.self_metrics import Instruments
+from exporter.model import Reason, UpstreamView
+from tests.metrics.made import ALL, stream, view
+
+PIECES = st.lists(st.binary(max_size=2000), max_size=5)
+
+
+def unpacked(pieces: Sequence[bytes]) -> bytes:
+    """The text, as a reader has it who stops after the first member."""
+    reader = zlib.decompressobj(31)
+    text = reader.decompress(b"".join(pieces))
+    assert reader.eof
+    assert not reader.unused_data
+    return text
+
+
+@given(PIECES, PIECES, PIECES)
+def test_any_text_comes_back_and_what_is_kept_can_be_gone_on_from_twice(
+    first: list[bytes], one: list[bytes], other: list[bytes]
+) -> None:
+    packer = Packer()
+    for text in first:
+        packer.write(text)
+    beginning = packer.so_far()
+    for rest in (one, other):
+        packer = Packer(beginning)
+        for text in rest:
+            packer.write(text)
+        assert unpacked(packer.finished()) == b"".join(first + rest)
+
+
+class Served:
+    """An exposition whose views the test changes."""
+
+    def __init__(self) -> None:
+        self.instruments = Instruments()
+        self.instruments.add_upstream("livepeer", "studio")
+        self.views: tuple[UpstreamView, ...] = (view(stream(viewers=1), up=True),)
+        self.exposition = Exposition(lambda: self.views, self.instruments)
+
+    def packed(self, parts: frozenset[str] = ALL) -> list[str]:
+        """The lines, but for those of the process, which differ from one moment to the next."""
+        return _lines(unpacked(self.exposition.packed(parts)))
+
+    def plain(self, parts: frozenset[str] = ALL) -> list[str]:
+        return _lines(self.exposition.render(parts))
+
+
+def _lines(text: bytes) -> list[str]:
+    return [line for line in text.decode().splitlines() if not line.startswith(("process_", "python_"))]
+
+
+@pytest.fixture
+def served() -> Served:
+    return Served()
+
+
+@pytest.mark.parametrize(
+    "parts", [ALL, frozenset({"streams"}), frozenset({"upstreams"}), frozenset({"exporter"}), ALL - {"exporter"}]
+)
+def test_it_says_the_same_as_the_plain_text_again_and_again(served: Served, parts: frozenset[str]) -> None:
+    for _ in range(3):
+        assert served.packed(parts) == served.plain(parts)
+
+
+def test_new_views_are_seen_at_once(served: Served) -> None:
+    served.packed()
+    served.views = (view(stream(viewers=2), stream("second"), up=True),)
+    assert served.packed() == served.plain()
+    assert any(line.startswith("stream_viewers{") and line.endswith(" 2") for line in served.packed())
+    served.views = ()
+    assert served.packed() == served.plain()
+
+
+def test_what_is_counted_goes_on_while_the_views_stay(served: Served) -> None:
+    before = served.packed()
+    served.instruments.stream_failed("livepeer", "studio", reason=Reason.TIMEOUT)
+    after = served.packed()
+    assert after == served.plain()
+    assert after != before
+
+
+def test_what_comes_of_the_views_is_compressed_once(served: Served) -> None:
+    first, second = served.exposition.packed(), served.exposition.packed()
+    assert second[0] is first[0]
+    assert b"stream_viewers" in gzip.decompress(b"".join(second))
+
+
+def test_no_view_is_kept_alive() -> None:
+    served = Served()
+    served.packed()
+    lost = served.views[0]
+    kept = served.exposition._kept
+    assert kept.views.are_still(*served.views)
+    served.views = (view(up=False),)
+    del lost
+    assert kept.views._views[0]() is None

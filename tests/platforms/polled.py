@@ -1,0 +1,45 @@
+"""A platform as the service builds it, over the real client, polled by hand."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from exporter.config.upstream import UpstreamSettings
+from exporter.http.client import Requests, UpstreamClient
+from exporter.model import StreamSample, UpstreamSnapshot
+from exporter.platforms.base import Platform
+from exporter.runtime.clock import Clock
+
+LEAST_SECONDS = 10.0
+"""What a poll may take at least where a test does not say: less would be too short for a busy machine."""
+
+
+class Polled:
+    """One upstream; ``requests`` are those of the last poll."""
+
+    def __init__(self, platform: Platform[Any], client: UpstreamClient, timeout: float) -> None:
+        self.platform = platform
+        self.client = client
+        self.requests: Requests = client.requests(timeout)
+        self._timeout = timeout
+
+    async def poll(self) -> UpstreamSnapshot:
+        self.requests = self.client.requests(self._timeout)
+        return await self.platform.poll(self.requests)
+
+    async def streams(self) -> dict[str, StreamSample]:
+        """One more poll; its streams by id."""
+        return {sample.id: sample for sample in (await self.poll()).streams}
+
+
+@asynccontextmanager
+async def polled(kind: type[Platform[Any]], settings: UpstreamSettings, clock: Clock) -> AsyncIterator[Polled]:
+    is_given = "timeout" in settings.model_fields_set
+    timeout = settings.timeout if is_given else max(settings.timeout, LEAST_SECONDS)
+    client = UpstreamClient.from_settings(settings, clock, lambda endpoint, code, seconds: None)
+    try:
+        yield Polled(kind(settings, client, clock), client, timeout)
+    finally:
+        await client.close()

@@ -1,0 +1,738 @@
+"""Livepeer Studio: what is asked, which streams are live, and what is said of them, over real HTTP."""
+
+import copy
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+from pydantic import ValidationError
+
+from exporter.http.client import UpstreamClient
+from exporter.http.errors import UpstreamError
+from exporter.model import Listing, Reason, Rendition, Status, StreamSample, UpstreamSnapshot
+from exporter.platforms.livepeer import PLATFORM, Livepeer
+from exporter.platforms.livepeer.livepeer_settings import LivepeerSettings
+from exporter.platforms.livepeer.stream_objects import Sample
+from exporter.polling.tracker import Tracker
+from tests.fakes import FakeClock
+from tests.platforms.studio import KEY, Studio, fixture, running_studio
+
+NOW = 1_726_000_150.0
+MAIN = "de7818e7-610a-4057-8f6f-b785dc1e6f88"
+SECOND = "0e7ee4d5-7ff1-4d5e-9b2b-3a4c5d6e7f80"
+CRASHED = "5c1a2b3d-0000-4000-8000-000000000003"
+EVENING = "a1a1a1a1-0000-4000-8000-000000000002"
+MORNING = "a1a1a1a1-0000-4000-8000-000000000001"
+MS = 0.001
+
+
+def settings_for(studio: Studio, **own: Any) -> LivepeerSettings:
+    return LivepeerSettings.model_validate(
+        {"name": "studio", "platform": "livepeer", "url": studio.url, "auth": {"bearer_token": KEY}, **own}
+    )
+
+
+class Polled:
+    """One upstream of the platform, polled by hand."""
+
+    def __init__(self, studio: Studio, clock: FakeClock, **own: Any) -> None:
+        self.clock = clock
+        self.settings = settings_for(studio, **own)
+        self.client = UpstreamClient.from_settings(self.settings, clock, lambda *_: None)
+        self.platform = Livepeer(self.settings, self.client, clock)
+
+    async def poll(self) -> UpstreamSnapshot:
+        return await self.platform.poll(self.client.requests(self.settings.timeout))
+
+    async def stream(self, stream_id: str = MAIN) -> StreamSample:
+        return by_id(await self.poll())[stream_id]
+
+
+def by_id(snapshot: UpstreamSnapshot) -> dict[str, StreamSample]:
+    assert len({sample.id for sample in snapshot.streams}) == len(snapshot.streams)
+    return {sample.id: sample for sample in snapshot.streams}
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock(NOW)
+
+
+@pytest.fixture
+async def studio(clock: FakeClock) -> AsyncIterator[Studio]:
+    async with running_studio(clock) as running:
+        running.streams = fixture("streams-active")
+        running.sessions[MAIN] = fixture("sessions-default-filled")
+        running.views = fixture("views-now")
+        running.health[MAIN] = fixture("health")
+        yield running
+
+
+@pytest.fixture
+async def polled(studio: Studio, clock: FakeClock) -> AsyncIterator[Any]:
+    made: list[Polled] = []
+
+    def make(**own: Any) -> Polled:
+        made.append(Polled(studio, clock, **own))
+        return made[-1]
+
+    yield make
+    for each in made:
+        await each.client.close()
+
+
+LISTED_MAIN = Sample(
+    id=MAIN,
+    name="main-stage",
+    kind="stream",
+    playback_id="eaw4nk06ts2d0mzb",
+    status=Status.DEGRADED,
+    live=True,
+    last_seen_timestamp_seconds=1726000123456 * MS,
+    healthy=False,
+    issues=("Stream is feeling under the weather",),
+    ingest_bitrate_bytes_per_second=312500.5,
+    transcode_bitrate_bytes_per_second=540210.25,
+    ingest_bytes=812345678.0,
+    transcoded_bytes=1412345678.0,
+    source_segments=1360.0,
+    transcoded_segments=5480.0,
+    source_media_seconds=2630.532,
+    transcoded_media_seconds=10620.128,
+    renditions=(Rendition("480p0", 200_000.0), Rendition("720p0", 375_000.0)),
+    viewers=42,
+    viewer_error_ratio=0.02,
+    recording=False,
+    publish_allowed=True,
+)
+LISTED_SECOND = Sample(
+    id=SECOND,
+    name="second-stage",
+    kind="stream",
+    playback_id="1bde4o2i6xycudoy",
+    status=Status.LIVE,
+    live=True,
+    last_seen_timestamp_seconds=1726000149000 * MS,
+    viewers=0,
+    recording=True,
+    publish_allowed=True,
+)
+LISTED_CRASHED = Sample(
+    id=CRASHED,
+    name="crashed",
+    kind="stream",
+    playback_id="crashedplayback1",
+    status=Status.IDLE,
+    live=False,
+    last_seen_timestamp_seconds=1726000000000 * MS,
+    ingest_bytes=1000.0,
+    transcoded_bytes=0.0,
+    source_segments=10.0,
+    transcoded_segments=0.0,
+    source_media_seconds=20.0,
+    transcoded_media_seconds=0.0,
+    renditions=(),
+    recording=False,
+    publish_allowed=False,
+)
+EVENING_SESSION = Sample(
+    id=MAIN,
+    name="main-stage-evening",
+    kind="session",
+    session=EVENING,
+    playback_id="eaw4nk06ts2d0mzb",
+    status=Status.LIVE,
+    live=True,
+    start_timestamp_seconds=1725996600000 * MS,
+    last_seen_timestamp_seconds=1726000140000 * MS,
+    healthy=True,
+    issues=(),
+    ingest_bitrate_bytes_per_second=375000.0,
+    transcode_bitrate_bytes_per_second=617647.0,
+    ingest_bytes=1275000000.0,
+    transcoded_bytes=2100000000.0,
+    source_segments=1700.0,
+    transcoded_segments=6800.0,
+    source_media_seconds=3400.5,
+    transcoded_media_seconds=13602.0,
+    renditions=(Rendition("720p0", 375_000.0),),
+    viewers=42,
+    viewer_error_ratio=0.02,
+    recording=True,
+    recording_status="waiting",
+)
+
+
+class TestDiscovery:
+    async def test_active_streams_with_their_viewers(self, polled: Any, studio: Studio) -> None:
+        snapshot = await polled().poll()
+        assert snapshot == UpstreamSnapshot(
+            streams=(LISTED_MAIN, LISTED_SECOND, LISTED_CRASHED), listing=Listing.COMPLETE
+        )
+        assert sorted(studio.paths()) == ["/data/views/now", "/stream"]
+        assert studio.query("/stream") == [("streamsonly", "1"), ("active", "1"), ("limit", "1000")]
+        assert studio.query("/data/views/now") == [("breakdownBy[]", "playbackId")]
+
+    async def test_nothing_is_live(self, polled: Any, studio: Studio) -> None:
+        studio.streams = []
+        assert await polled().poll() == UpstreamSnapshot(listing=Listing.COMPLETE)
+
+    async def test_secrets_of_a_stream_are_not_kept(self, polled: Any) -> None:
+        assert "secret" not in repr(await polled().poll())
+
+    async def test_all_pages_and_an_empty_last_one(self, polled: Any, studio: Studio) -> None:
+        studio.streams = [{**row, "id": f"{row['id']}-{copy_}"} for copy_ in range(2) for row in studio.streams]
+        studio.page_size = 3
+        snapshot = await polled().poll()
+        assert list(by_id(snapshot)) == [row["id"] for row in studio.streams]
+        assert snapshot.listing is Listing.PAGED
+        cursors = [dict(query).get("cursor") for path, query in studio.asked if path == "/stream"]
+        assert cursors == [None, "skip3", "skip6"]
+        assert all(dict(query)["active"] == "1" for path, query in studio.asked if path == "/stream")
+
+    async def test_a_stream_that_slips_to_the_next_page_counts_once(self, polled: Any, studio: Studio) -> None:
+        first, second, third = studio.streams
+        studio.streams = [first, second, {**second, "sourceBytes": 7}, third]
+        studio.page_size = 2
+        streams = by_id(await polled().poll())
+        assert list(streams) == [MAIN, SECOND, CRASHED]
+        assert streams[SECOND].ingest_bytes == 7
+
+    async def test_a_page_that_comes_again_ends_the_poll(self, polled: Any, studio: Studio) -> None:
+        upstream = polled(discover=True, streams=[{"id": MAIN}])
+        studio.next_link = "/api/stream?streamsonly=1&active=1&limit=1000&cursor=skip0"
+        with pytest.raises(UpstreamError, match="came again") as error:
+            await upstream.poll()
+        assert error.value.reason is Reason.BAD_RESPONSE
+
+    async def test_an_empty_page_that_is_announced_again_ends_the_poll(self, polled: Any, studio: Studio) -> None:
+        studio.streams = []
+        studio.next_link = "/api/stream?cursor=skip20"
+        with pytest.raises(UpstreamError, match="announced again") as error:
+            await polled().poll()
+        assert error.value.reason is Reason.BAD_RESPONSE
+
+    async def test_a_list_without_end_is_left_after_a_thousand_pages(
+        self, polled: Any, studio: Studio, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("exporter.platforms.livepeer.active_streams.MAX_PAGES", 3)
+        studio.streams = [{"id": str(number)} for number in range(10)]
+        studio.page_size = 1
+        with pytest.raises(UpstreamError, match="more than 3 pages"):
+            await polled().poll()
+        assert studio.paths().count("/stream") == 3
+
+    async def test_rows_that_do_not_tell_who_they_are_cost_themselves(self, polled: Any, studio: Studio) -> None:
+        studio.streams = [None, {"name": "nobody"}, {"id": 7}, {"id": "x" * 2000}, studio.streams[1]]
+        snapshot = await polled().poll()
+        assert snapshot.streams == (LISTED_SECOND,)
+        assert snapshot.dropped_fields == {"id": 4}
+        assert snapshot.listing is Listing.PAGED, "an unread row may be any stream: absence must not count at once"
+
+    @pytest.mark.parametrize("body", [{"streams": []}, None, 7])
+    async def test_an_answer_that_is_no_list(self, polled: Any, studio: Studio, body: Any) -> None:
+        studio.streams = body
+        with pytest.raises(UpstreamError) as error:
+            await polled().poll()
+        assert error.value.reason is Reason.BAD_RESPONSE
+
+    @pytest.mark.parametrize(
+        ("changes", "live", "status"),
+        [
+            ({"lastSeen": int((NOW - 89) * 1000)}, True, Status.LIVE),
+            ({"lastSeen": int((NOW - 92) * 1000)}, False, Status.IDLE),
+            ({"lastSeen": 0}, False, Status.IDLE),
+            ({"lastSeen": None}, False, Status.IDLE),
+            ({"lastSeen": "yesterday"}, None, Status.UNKNOWN),
+            ({"lastSeen": False}, None, Status.UNKNOWN),
+            ({"isActive": False}, False, Status.IDLE),
+            ({"isActive": None}, None, Status.UNKNOWN),
+            ({"isActive": "yes", "lastSeen": 0}, False, Status.IDLE),
+            ({"isHealthy": False}, True, Status.DEGRADED),
+        ],
+    )
+    async def test_live_is_active_and_seen_lately(
+        self, polled: Any, studio: Studio, changes: dict[str, Any], live: bool | None, status: Status
+    ) -> None:
+        studio.streams = [{**studio.streams[1], **changes}]
+        sample = await polled().stream(SECOND)
+        assert (sample.live, sample.status) == (live, status)
+
+    async def test_what_was_seen_lately_is_told_by_the_platforms_clock(self, polled: Any, studio: Studio) -> None:
+        studio.ahead = 3600
+        assert {sample.live for sample in (await polled().poll()).streams} == {False}
+
+    @pytest.mark.parametrize(
+        ("healthy", "issues", "expected"),
+        [
+            (None, None, (None, None)),
+            (True, None, (True, ())),
+            (False, [], (False, ())),
+            (None, ["no audio"], (None, ("no audio",))),
+            (True, "no list", (True, None)),
+        ],
+    )
+    async def test_unknown_health_is_neither_good_nor_bad(
+        self, polled: Any, studio: Studio, healthy: Any, issues: Any, expected: Any
+    ) -> None:
+        studio.streams = [{**studio.streams[1], "isHealthy": healthy, "issues": issues}]
+        sample = await polled().stream(SECOND)
+        assert (sample.healthy, sample.issues) == expected
+
+
+class TestSessions:
+    async def test_the_newest_live_session_of_a_stream(self, polled: Any, studio: Studio) -> None:
+        snapshot = await polled(streams=[{"id": MAIN}]).poll()
+        assert snapshot == UpstreamSnapshot(streams=(EVENING_SESSION,), listing=Listing.DIRECT)
+        assert studio.query(f"/stream/{MAIN}/sessions") == [("limit", "10")]
+        assert "/stream" not in studio.paths(), "with streams given, nothing is discovered"
+
+    async def test_the_newest_one_wins_whatever_the_order(self, polled: Any, studio: Studio) -> None:
+        older = {**studio.sessions[MAIN][0], "id": "older", "createdAt": 1725990000000, "lastSeen": 1726000149000}
+        studio.sessions[MAIN] = [older, *reversed(studio.sessions[MAIN])]
+        assert (await polled(streams=[{"id": MAIN}]).stream()).session == EVENING
+
+    async def test_the_documented_answer(self, polled: Any, studio: Studio) -> None:
+        studio.sessions[MAIN] = fixture("sessions-documented")
+        assert await polled(streams=[{"id": MAIN}], viewership=False).stream() == Sample(
+            id=MAIN,
+            name="test_session",
+            kind="session",
+            session=MAIN,
+            playback_id="eaw4nk06ts2d0mzb",
+            status=Status.ENDED,
+            live=False,
+            start_timestamp_seconds=1587667174725 * MS,
+            end_timestamp_seconds=1587667174725 * MS,
+            last_seen_timestamp_seconds=1587667174725 * MS,
+            ingest_bytes=1.0,
+            transcoded_bytes=2.0,
+            source_segments=1.0,
+            transcoded_segments=2.0,
+            source_media_seconds=1.0,
+            transcoded_media_seconds=2.0,
+            renditions=(Rendition("720p", 375_000.0),),
+            recording=False,
+            recording_status="waiting",
+        )
+
+    async def test_a_stream_without_sessions_is_idle(self, polled: Any, studio: Studio) -> None:
+        studio.sessions[SECOND] = []
+        assert await polled(streams=[{"id": SECOND}]).poll() == UpstreamSnapshot(
+            streams=(Sample(id=SECOND, kind="stream", status=Status.IDLE, live=False),)
+        )
+
+    async def test_a_stream_that_is_not_there_is_idle_and_no_failure(self, polled: Any) -> None:
+        snapshot = await polled(streams=[{"id": "gone"}]).poll()
+        assert snapshot.streams == (Sample(id="gone", kind="stream", status=Status.IDLE, live=False),)
+        assert snapshot.failures == {}
+
+    @pytest.mark.parametrize(("record", "query"), [(True, "1"), (False, "0")])
+    async def test_the_record_parameter(self, polled: Any, studio: Studio, record: bool, query: str) -> None:
+        await polled(streams=[{"id": MAIN}], record=record).poll()
+        assert ("record", query) in studio.query(f"/stream/{MAIN}/sessions")
+
+    async def test_default_filled_flags_are_not_believed(self, polled: Any, studio: Studio) -> None:
+        session = studio.sessions[MAIN][0]
+        assert (session["isActive"], session["suspended"]) == (False, False)
+        sample = await polled(streams=[{"id": MAIN}]).stream()
+        assert (sample.live, sample.publish_allowed) == (True, None)
+
+    async def test_the_seconds_after_the_end_of_a_broadcast(
+        self, polled: Any, studio: Studio, clock: FakeClock
+    ) -> None:
+        upstream = polled(streams=[{"id": MAIN}])
+        clock.advance(79)
+        assert (await upstream.stream()).live is True
+        clock.advance(3)
+        sample = await upstream.stream()
+        assert (sample.live, sample.status) == (False, Status.ENDED)
+        assert sample.end_timestamp_seconds == 1726000140000 * MS
+        assert (sample.healthy, sample.issues, sample.recording) == (None, None, False)
+        assert (sample.ingest_bitrate_bytes_per_second, sample.transcode_bitrate_bytes_per_second) == (None, None)
+        assert sample.recording_status == "waiting", "the recording is finished after the broadcast"
+        assert sample.ingest_bytes == 1275000000
+
+    async def test_one_streams_request_fails_alone(self, polled: Any, studio: Studio) -> None:
+        studio.broken[f"/stream/{SECOND}/sessions"] = (403, {"errors": ["no"]})
+        snapshot = await polled(streams=[{"id": MAIN}, {"id": SECOND}]).poll()
+        assert snapshot.streams == (EVENING_SESSION,)
+        assert snapshot.failures == {SECOND: Reason.FORBIDDEN}
+
+    async def test_an_answer_that_is_no_list_fails_alone(self, polled: Any, studio: Studio) -> None:
+        studio.sessions[SECOND] = {"sessions": []}
+        snapshot = await polled(streams=[{"id": MAIN}, {"id": SECOND}]).poll()
+        assert snapshot.failures == {SECOND: Reason.BAD_RESPONSE}
+
+    async def test_a_session_that_is_no_object_costs_itself(self, polled: Any, studio: Studio) -> None:
+        studio.sessions[MAIN].insert(0, "not a session")
+        snapshot = await polled(streams=[{"id": MAIN}]).poll()
+        assert snapshot.streams == (EVENING_SESSION,)
+        assert snapshot.dropped_fields == {"sessions": 1}
+
+    async def test_viewers_alone_are_no_answer(self, polled: Any, studio: Studio) -> None:
+        studio.broken[f"/stream/{MAIN}/sessions"] = (403, {"errors": ["no"]})
+        with pytest.raises(UpstreamError) as error:
+            await polled(streams=[{"id": MAIN}]).poll()
+        assert error.value.reason is Reason.FORBIDDEN
+
+    async def test_an_id_stays_in_its_place_in_the_path(self, polled: Any, studio: Studio) -> None:
+        await polled(streams=[{"id": "../../data/views/now"}], viewership=False).poll()
+        assert "/data/views/now" not in studio.paths()
+
+
+class TestStreamsThatAreBothListedAndConfigured:
+    async def test_counters_of_the_session_and_what_the_stream_says(self, polled: Any) -> None:
+        streams = by_id(await polled(discover=True, streams=[{"id": MAIN}]).poll())
+        assert streams[MAIN] == msgspec.structs.replace(EVENING_SESSION, name="main-stage", publish_allowed=True)
+        assert streams[SECOND] == LISTED_SECOND
+
+    async def test_not_listed_any_more_is_not_active(self, polled: Any, studio: Studio) -> None:
+        studio.streams = studio.streams[1:]
+        sample = await polled(discover=True, streams=[{"id": MAIN}]).stream()
+        assert (sample.live, sample.status) == (False, Status.ENDED)
+
+    async def test_absence_from_several_pages_is_no_proof(self, polled: Any, studio: Studio) -> None:
+        studio.streams = studio.streams[1:]
+        studio.page_size = 1
+        assert (await polled(discover=True, streams=[{"id": MAIN}]).stream()).live is True
+
+    async def test_a_session_that_is_still_hidden(self, polled: Any, studio: Studio) -> None:
+        studio.sessions[MAIN] = studio.sessions[MAIN][1:]
+        sample = await polled(discover=True, streams=[{"id": MAIN}]).stream()
+        assert (sample.live, sample.session) == (True, "")
+        assert (sample.ingest_bytes, sample.source_segments) == (None, None), (
+            "totals of all sessions are another series"
+        )
+        assert sample.ingest_bitrate_bytes_per_second == 312500.5
+
+    async def test_a_crash_that_the_list_has_not_noticed(self, polled: Any, studio: Studio) -> None:
+        studio.sessions[CRASHED] = [{**studio.sessions[MAIN][0], "lastSeen": 1726000000000}]
+        sample = await polled(discover=True, streams=[{"id": CRASHED}]).stream(CRASHED)
+        assert (sample.live, sample.status) == (False, Status.ENDED)
+        assert (sample.name, sample.publish_allowed) == ("crashed", False)
+
+    async def test_a_listed_stream_that_was_never_seen(self, polled: Any, studio: Studio) -> None:
+        studio.streams = [{**studio.streams[1], "lastSeen": 0}]
+        studio.sessions[SECOND] = []
+        sample = await polled(discover=True, streams=[{"id": SECOND}]).stream(SECOND)
+        assert (sample.live, sample.status, sample.name) == (False, Status.IDLE, "second-stage")
+
+    async def test_the_lists_sign_of_life_counts_where_the_sessions_is_bad(self, polled: Any, studio: Studio) -> None:
+        studio.sessions[MAIN] = [{**studio.sessions[MAIN][0], "lastSeen": []}]
+        sample = await polled(discover=True, streams=[{"id": MAIN}]).stream()
+        assert (sample.live, sample.session) == (True, EVENING)
+        assert sample.last_seen_timestamp_seconds == 1726000123456 * MS
+
+    async def test_the_streams_own_request_fails(self, polled: Any, studio: Studio) -> None:
+        studio.broken[f"/stream/{MAIN}/sessions"] = (403, {})
+        snapshot = await polled(discover=True, streams=[{"id": MAIN}]).poll()
+        assert MAIN not in by_id(snapshot), "the list's totals must not take the session's place"
+        assert snapshot.failures == {MAIN: Reason.FORBIDDEN}
+
+    async def test_the_list_fails(self, polled: Any, studio: Studio) -> None:
+        upstream = polled(discover=True, streams=[{"id": MAIN}])
+        await upstream.poll()
+        studio.broken["/stream"] = (403, {})
+        snapshot = await upstream.poll()
+        assert list(by_id(snapshot)) == [MAIN]
+        assert snapshot.failures == {SECOND: Reason.FORBIDDEN, CRASHED: Reason.FORBIDDEN}
+        assert snapshot.listing is Listing.DIRECT
+
+
+class TestSingleSessions:
+    async def test_a_session_stands_under_its_stream(self, polled: Any, studio: Studio) -> None:
+        studio.session[EVENING] = studio.sessions[MAIN][0]
+        upstream = polled(sessions=[EVENING])
+        assert await upstream.poll() == UpstreamSnapshot(streams=(EVENING_SESSION,))
+        assert studio.paths().count(f"/session/{EVENING}") == 1
+
+    async def test_the_documented_answer(self, polled: Any, studio: Studio) -> None:
+        studio.session[MAIN] = fixture("session-documented")
+        sample = await polled(sessions=[{"id": MAIN}]).stream()
+        assert (sample.status, sample.session, sample.kind) == (Status.ENDED, MAIN, "session")
+        assert sample.renditions == (
+            Rendition("240p0", 31_250.0),
+            Rendition("360p0", 100_000.0),
+            Rendition("480p0", 200_000.0),
+            Rendition("720p0", 375_000.0),
+        )
+
+    async def test_the_renditions_of_the_recording_while_it_is_recorded(self, polled: Any, studio: Studio) -> None:
+        studio.session[MAIN] = {**fixture("session-documented"), "record": True}
+        sample = await polled(sessions=[{"id": MAIN}]).stream()
+        assert sample.renditions[-1] == Rendition("recording/720p", 375_000.0)
+
+    async def test_settings_move_under_the_stream_once_it_is_known(self, polled: Any, studio: Studio) -> None:
+        studio.session[EVENING] = studio.sessions[MAIN][0]
+        upstream = polled(sessions=[{"id": EVENING, "name": "keynote", "expected": True}])
+        assert [stream.id for stream in upstream.platform.configured_streams()] == [EVENING]
+        await upstream.poll()
+        (stream,) = upstream.platform.configured_streams()
+        assert (stream.id, stream.name, stream.expected) == (MAIN, "keynote", True)
+
+    @pytest.mark.parametrize("discover", [False, True])
+    async def test_what_is_expected_of_it_is_expected_of_its_stream(
+        self, polled: Any, studio: Studio, clock: FakeClock, discover: bool
+    ) -> None:
+        studio.streams, studio.session[EVENING] = studio.streams[:1], studio.sessions[MAIN][0]
+        upstream = polled(discover=discover, sessions=[{"id": EVENING, "name": "keynote", "expected": True}])
+        tracker = Tracker(upstream.settings, clock.now())
+        list(tracker.refresh(clock.now()))
+        assert [(state.identity.stream, state.expected, state.live) for state in tracker.states()] == [
+            ("keynote", True, None)
+        ]
+        snapshot = await upstream.poll()
+        tracker.configure(upstream.platform.configured_streams())
+        list(tracker.apply(snapshot, clock.now()))
+        assert [(state.identity.stream, state.expected, state.live) for state in tracker.states()] == [
+            ("keynote", True, True)
+        ]
+
+    async def test_a_streams_own_settings_go_before_its_sessions(self, polled: Any, studio: Studio) -> None:
+        studio.session[EVENING] = studio.sessions[MAIN][0]
+        upstream = polled(streams=[{"id": MAIN, "name": "main"}], sessions=[{"id": EVENING, "name": "keynote"}])
+        assert (await upstream.poll()).streams == (EVENING_SESSION,)
+        assert [stream.name for stream in upstream.platform.configured_streams()] == ["main"]
+
+    async def test_two_sessions_of_one_stream(self, polled: Any, studio: Studio) -> None:
+        studio.session = {EVENING: studio.sessions[MAIN][0], MORNING: studio.sessions[MAIN][1]}
+        assert (await polled(sessions=[MORNING, EVENING]).poll()).streams == (EVENING_SESSION,)
+
+    async def test_a_session_that_is_not_there(self, polled: Any) -> None:
+        snapshot = await polled(sessions=["gone"]).poll()
+        assert snapshot.streams == (Sample(id="gone", kind="stream", status=Status.IDLE, live=False),)
+        assert snapshot.failures == {}
+
+    async def test_a_session_that_was_never_seen_is_idle(self, polled: Any, studio: Studio) -> None:
+        studio.session[EVENING] = {**studio.sessions[MAIN][0], "lastSeen": 0}
+        sample = await polled(sessions=[EVENING]).stream()
+        assert (sample.live, sample.status, sample.end_timestamp_seconds) == (False, Status.IDLE, None)
+
+    async def test_a_failure_counts_under_the_stream_too(self, polled: Any, studio: Studio) -> None:
+        studio.session = {
+            EVENING: studio.sessions[MAIN][0],
+            "other": {**studio.sessions[MAIN][1], "parentId": "parent"},
+        }
+        upstream = polled(sessions=[EVENING, "other"])
+        await upstream.poll()
+        studio.session["other"] = []
+        snapshot = await upstream.poll()
+        assert snapshot.failures == {"parent": Reason.BAD_RESPONSE}
+        assert list(by_id(snapshot)) == [MAIN]
+
+    async def test_a_known_parent_outlives_a_bad_field(self, polled: Any, studio: Studio) -> None:
+        studio.session[EVENING] = copy.deepcopy(studio.sessions[MAIN][0])
+        upstream = polled(sessions=[EVENING])
+        await upstream.poll()
+        studio.session[EVENING] |= {"parentId": 7, "id": None}
+        assert (await upstream.poll()).streams == (EVENING_SESSION,)
+
+    async def test_a_session_without_parent_stands_for_itself(self, polled: Any, studio: Studio) -> None:
+        studio.session[EVENING] = {**studio.sessions[MAIN][0], "parentId": None}
+        assert (await polled(sessions=[EVENING]).stream(EVENING)).session == EVENING
+
+
+class TestViewers:
+    async def test_off(self, polled: Any, studio: Studio) -> None:
+        sample = await polled(viewership=False).stream()
+        assert sample.viewers is None
+        assert studio.paths() == ["/stream"]
+
+    @pytest.mark.parametrize("answer", [(403, {"errors": ["restricted"]}), (200, {"views": []})])
+    async def test_a_key_that_may_not_ask_costs_only_the_viewers(
+        self, polled: Any, studio: Studio, answer: tuple[int, Any]
+    ) -> None:
+        upstream = polled()
+        studio.broken["/data/views/now"] = answer
+        snapshot = await upstream.poll()
+        assert by_id(snapshot)[MAIN] == msgspec.structs.replace(LISTED_MAIN, viewers=None, viewer_error_ratio=None)
+        assert snapshot.failures == {}
+        del studio.broken["/data/views/now"]
+        assert (await upstream.stream()).viewers == 42
+
+    async def test_no_row_is_nobody_for_live_streams_alone(self, polled: Any, studio: Studio) -> None:
+        studio.views = []
+        streams = by_id(await polled().poll())
+        assert [streams[id_].viewers for id_ in (MAIN, SECOND, CRASHED)] == [0, 0, None]
+
+    async def test_a_long_answer_may_be_cut_off(self, polled: Any, studio: Studio) -> None:
+        studio.views = [{"playbackId": f"p{number}", "viewCount": 1, "errorRate": 0} for number in range(999)]
+        assert (await polled().stream()).viewers == 0
+        studio.views.append({"playbackId": "p999", "viewCount": 1, "errorRate": 0})
+        assert (await polled().stream()).viewers is None
+
+    @pytest.mark.parametrize("row", ["a row", {"playbackId": 3, "viewCount": 5}, {"viewCount": 5}])
+    async def test_a_row_that_may_be_anybodys(self, polled: Any, studio: Studio, row: Any) -> None:
+        studio.views.append(row)
+        streams = by_id(await polled().poll())
+        assert (streams[MAIN].viewers, streams[SECOND].viewers) == (42, None)
+
+    async def test_bad_numbers_cost_themselves(self, polled: Any, studio: Studio) -> None:
+        studio.views = [{"playbackId": "eaw4nk06ts2d0mzb", "viewCount": -1, "errorRate": 0.5}]
+        snapshot = await polled().poll()
+        sample = by_id(snapshot)[MAIN]
+        assert (sample.viewers, sample.viewer_error_ratio) == (None, 0.5)
+        assert snapshot.dropped_fields == {"viewCount": 1}
+
+
+class TestDetails:
+    async def test_conditions_targets_and_pace(self, polled: Any, studio: Studio) -> None:
+        sample = await polled(health_details="60s").stream()
+        assert sample.health_conditions == {
+            "Healthy": True,
+            "Active": True,
+            "Transcoding": True,
+            "TranscodeRealTime": False,
+            "TranscodeNoErrors": True,
+        }
+        assert sample.multistream_targets == {"video-site": True, "social-site": False}
+        assert sample.transcode_realtime_ratio == 3.4
+        health = [path for path in studio.paths() if path.endswith("/health")]
+        assert sorted(health) == sorted([f"/data/stream/{MAIN}/health", f"/data/stream/{SECOND}/health"])
+
+    async def test_off_by_default(self, polled: Any, studio: Studio) -> None:
+        await polled().poll()
+        assert not [path for path in studio.paths() if path.endswith("/health")]
+
+    async def test_own_interval(self, polled: Any, studio: Studio, clock: FakeClock) -> None:
+        upstream = polled(streams=[{"id": MAIN}], health_details="60s", viewership=False)
+        asked = []
+        for _ in range(5):
+            studio.asked.clear()
+            studio.sessions[MAIN][0]["lastSeen"] = int(clock.now() * 1000)
+            assert (await upstream.stream()).transcode_realtime_ratio == 3.4
+            asked.append(f"/data/stream/{MAIN}/health" in studio.paths())
+            clock.advance(30)
+        assert asked == [True, False, True, False, True]
+
+    @pytest.mark.parametrize("status", [404, 501])
+    async def test_no_data_is_no_fault(self, polled: Any, studio: Studio, status: int) -> None:
+        studio.broken[f"/data/stream/{MAIN}/health"] = (status, {"errors": ["no"]})
+        snapshot = await polled(streams=[{"id": MAIN}], health_details="60s").poll()
+        assert snapshot.streams == (EVENING_SESSION,)
+        assert snapshot.failures == {}
+
+    async def test_failures_let_the_details_grow_old(self, polled: Any, studio: Studio, clock: FakeClock) -> None:
+        upstream = polled(streams=[{"id": MAIN}], health_details="60s", viewership=False)
+        ratios = []
+        for _ in range(5):
+            studio.sessions[MAIN][0]["lastSeen"] = int(clock.now() * 1000)
+            ratios.append((await upstream.stream()).transcode_realtime_ratio)
+            studio.broken[f"/data/stream/{MAIN}/health"] = (403, {})
+            clock.advance(60)
+        assert ratios == [3.4, 3.4, 3.4, None, None]
+
+    async def test_what_the_time_of_a_poll_does_not_reach(self, polled: Any, studio: Studio, clock: FakeClock) -> None:
+        upstream = polled(health_details="60s")
+        requests = upstream.client.requests(10.0)
+        requests.deadline = clock.monotonic()
+        book = upstream.platform._details
+        await book.applied(requests, [LISTED_MAIN], None)
+        assert not [path for path in studio.paths() if path.endswith("/health")]
+        assert (await upstream.stream()).transcode_realtime_ratio == 3.4, "it was not put off by an interval"
+
+    async def test_targets_of_one_name(self, polled: Any, studio: Studio) -> None:
+        def target(id_: str, name: str, connected: Any) -> dict[str, Any]:
+            return {"target": {"id": id_, "name": name, "profile": "x"}, "connected": {"status": connected}}
+
+        studio.health[MAIN] = {
+            "multistream": [
+                target("11111111-1", "site", True),
+                target("22222222-2", "site", False),
+                target("33333333-3", "twice", True),
+                target("33333333-3", "twice", False),
+                target("44444444-4", "", True),
+                {"target": {"id": "5", "name": "no condition"}},
+                {"connected": {"status": True}},
+            ]
+        }
+        sample = await polled(health_details="60s").stream()
+        assert sample.multistream_targets == {
+            "site#11111111": True,
+            "site#22222222": False,
+            "twice": False,
+            "44444444-4": True,
+        }
+        assert (sample.health_conditions, sample.transcode_realtime_ratio) == ({}, None)
+
+    @pytest.mark.parametrize(
+        "last", [None, [], [1726000120000], "x", [0, 2.0], [1726000120000, -1], [1726000120000, None]]
+    )
+    async def test_a_pace_that_can_not_be_read(self, polled: Any, studio: Studio, last: Any) -> None:
+        studio.health[MAIN]["metrics"]["TranscodeRealtimeRatio"] = [{"last": last}]
+        assert (await polled(health_details="60s").stream()).transcode_realtime_ratio is None
+
+
+class TestFailures:
+    async def test_a_wrong_key_is_not_told_to_anyone(self, polled: Any, studio: Studio) -> None:
+        wrong = "a-key-that-is-wrong"
+        upstream = polled(auth={"bearer_token": wrong})
+        with pytest.raises(UpstreamError) as error:
+            await upstream.poll()
+        assert error.value.reason is Reason.AUTH
+        assert wrong not in str(error.value)
+
+    async def test_no_failure_before_the_first_list(self, polled: Any, studio: Studio) -> None:
+        studio.broken["/stream"] = (403, {})
+        snapshot = await polled(discover=True, streams=[{"id": MAIN}]).poll()
+        assert snapshot.failures == {}
+
+    def test_the_platform(self) -> None:
+        assert PLATFORM is Livepeer
+        assert PLATFORM.feeds <= set(StreamSample.__struct_fields__)
+        assert PLATFORM.health_score == "derived"
+
+
+class TestSettings:
+    def test_defaults(self) -> None:
+        own = LivepeerSettings.model_validate({"name": "studio", "auth": {"bearer_token": KEY}})
+        assert (own.url, own.interval, own.platform) == ("https://livepeer.studio/api", 30.0, "livepeer")
+        assert (own.discovers, own.viewership, own.health_details, own.record) == (True, True, None, None)
+
+    @pytest.mark.parametrize(
+        ("own", "discovers"),
+        [
+            ({"streams": [{"id": "a"}]}, False),
+            ({"sessions": ["a"]}, False),
+            ({"streams": [{"id": "a"}], "discover": True}, True),
+            ({"discover": True}, True),
+        ],
+    )
+    def test_discovery_is_the_default_where_nothing_is_named(self, own: dict[str, Any], discovers: bool) -> None:
+        assert LivepeerSettings.model_validate({"name": "studio", **own}).discovers is discovers
+
+    @pytest.mark.parametrize(
+        "own",
+        [
+            {"discover": False},
+            {"streams": ["bare"]},
+            {"streams": [{"id": ""}]},
+            {"sessions": [7]},
+            {"health_details": True},
+            {"health_details": "0s"},
+            {"record": 3},
+            {"auth": {"username": "exporter", "password": "of some length"}},
+        ],
+    )
+    def test_what_is_refused(self, own: dict[str, Any]) -> None:
+        with pytest.raises(ValidationError):
+            LivepeerSettings.model_validate({"name": "studio", **own})
+
+    @pytest.mark.parametrize(
+        ("own", "per_minute"),
+        [
+            ({}, 4.0),
+            ({"viewership": False, "interval": "60s"}, 1.0),
+            ({"streams": [{"id": "a"}, {"id": "b"}], "sessions": ["c"]}, 8.0),
+            ({"streams": [{"id": "a"}], "health_details": "2m", "discover": True}, 6.5),
+        ],
+    )
+    def test_requests_per_minute(self, own: dict[str, Any], per_minute: float) -> None:
+        assert Livepeer.requests_per_minute(LivepeerSettings.model_validate({"name": "studio", **own})) == per_minute
+
+
+async def test_many_streams(polled: Any, studio: Studio) -> None:
+    studio.streams = [{**studio.streams[0], "id": str(number)} for number in range(250)]
+    assert len((await polled().poll()).streams) == 250

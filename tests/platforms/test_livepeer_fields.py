@@ -1,0 +1,180 @@
+"""Whatever Livepeer writes into a field: the poll goes on, and the other fields stay what they were."""
+
+import copy
+import math
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.http.client import UpstreamClient
+from exporter.model import StreamSample
+from exporter.platforms.livepeer import Livepeer
+from exporter.platforms.livepeer.health_details import read_details
+from exporter.platforms.livepeer.livepeer_settings import LivepeerSettings
+from exporter.platforms.livepeer.stream_objects import Sample, read_session, read_stream
+from exporter.platforms.parsing import Fields, Record
+from tests.fakes import FakeClock
+from tests.platforms.studio import KEY, fixture, running_studio
+
+FEEDS = {
+    "id": {"id"},
+    "name": {"name"},
+    "playbackId": {"playback_id"},
+    "parentId": {"id"},
+    "isActive": set(),
+    "isHealthy": {"healthy", "issues"},
+    "issues": {"issues"},
+    "lastSeen": set(),
+    "createdAt": {"start_timestamp_seconds"},
+    "ingestRate": {"ingest_bitrate_bytes_per_second"},
+    "outgoingRate": {"transcode_bitrate_bytes_per_second"},
+    "sourceBytes": {"ingest_bytes"},
+    "transcodedBytes": {"transcoded_bytes"},
+    "sourceSegments": {"source_segments"},
+    "transcodedSegments": {"transcoded_segments"},
+    "sourceSegmentsDuration": {"source_media_seconds"},
+    "transcodedSegmentsDuration": {"transcoded_media_seconds"},
+    "profiles": {"renditions"},
+    "recordingSpec": {"renditions"},
+    "record": {"recording", "renditions"},
+    "recordingStatus": {"recording_status"},
+    "suspended": {"publish_allowed"},
+}
+"""The fields of the sample that a field of the platform may change."""
+NUMBERS = {name for name in FEEDS if name.endswith(("Bytes", "Rate", "Segments", "Duration"))}
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def assert_plausible(sample: StreamSample) -> None:
+    """What every sample keeps, whatever came."""
+    for field in StreamSample.__struct_fields__:
+        value = getattr(sample, field)
+        if isinstance(value, float):
+            assert math.isfinite(value), field
+            assert value >= 0, field
+    assert type(sample.healthy) in (bool, type(None))
+    assert len({rendition.name for rendition in sample.renditions or ()}) == len(sample.renditions or ())
+
+
+@given(name=st.sampled_from(sorted(FEEDS.keys() - {"id", "createdAt", "parentId", "recordingStatus"})), value=anything)
+def test_a_field_of_a_stream(name: str, value: Any) -> None:
+    raw = fixture("streams-active")[0]
+    whole = read_stream(Record(raw, Fields())).sample
+    read = read_stream(Record({**raw, name: value}, Fields())).sample
+    assert_plausible(read)
+    for field in set(StreamSample.__struct_fields__) - FEEDS[name]:
+        assert getattr(read, field) == getattr(whole, field), field
+
+
+@given(name=st.sampled_from(sorted(FEEDS.keys() - {"isActive", "suspended"})), value=anything)
+def test_a_field_of_a_session(name: str, value: Any) -> None:
+    raw = fixture("session-documented")
+    whole = read_session(Record(raw, Fields())).sample
+    read = read_session(Record({**raw, name: value}, Fields())).sample
+    assert_plausible(read)
+    feeds = FEEDS[name] | ({"session"} if name == "id" else set())
+    for field in set(StreamSample.__struct_fields__) - feeds:
+        assert getattr(read, field) == getattr(whole, field), field
+
+
+@pytest.mark.parametrize("name", sorted(NUMBERS))
+@pytest.mark.parametrize("value", [-1, "12", True, [], {}, math.inf, -0.5, 10**400])
+def test_a_number_that_is_none_is_dropped_and_counted(name: str, value: Any) -> None:
+    fields = Fields()
+    read_session(Record({**fixture("session-documented"), name: value}, fields))
+    assert fields.dropped == {name: 1}
+
+
+def test_nothing_but_the_required_field() -> None:
+    fields = Fields()
+    sample = read_session(Record({"name": "bare"}, fields)).sample
+    assert sample == Sample(id="", name="bare", kind="session")
+    assert fields.dropped == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "dropped"),
+    [
+        ({"profiles": {"name": "720p"}}, {"profiles": 1}),
+        ({"profiles": ["720p", {"name": "a", "bitrate": -1}, {"bitrate": 8}]}, {"profiles": 1, "profiles.bitrate": 1}),
+        ({"recordingSpec": {"profiles": 1}, "record": True}, {"recordingSpec.profiles": 1}),
+        ({"issues": ["one", 2]}, {"issues": 1}),
+    ],
+)
+def test_nested_fields_are_counted_by_their_place(changes: dict[str, Any], dropped: dict[str, int]) -> None:
+    fields = Fields()
+    read_session(Record({**fixture("session-documented"), **changes}, fields))
+    assert fields.dropped == dropped
+
+
+def test_a_rendition_counts_once() -> None:
+    profiles = [{"name": "720p", "bitrate": 8}, {"name": "720p", "bitrate": 16}]
+    sample = read_stream(Record({"profiles": profiles}, Fields())).sample
+    assert [rendition.name for rendition in sample.renditions or ()] == ["720p"]
+
+
+def places(value: Any) -> list[tuple[str | int, ...]]:
+    """Every place inside a JSON value."""
+    found: list[tuple[str | int, ...]] = []
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        found += [(key,), *((key, *place) for place in places(inner))]
+    return found
+
+
+def put(value: Any, place: tuple[str | int, ...], new: Any) -> Any:
+    changed = copy.deepcopy(value)
+    inner = changed
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = new
+    return changed
+
+
+@given(st.sampled_from(places(fixture("health"))), anything)
+def test_any_value_anywhere_in_the_details(place: tuple[str | int, ...], value: Any) -> None:
+    details = read_details(Record(put(fixture("health"), place, value), Fields()))
+    assert all(type(status) is bool for status in (*details.conditions.values(), *details.targets.values()))
+    ratio = details.transcode_realtime_ratio
+    assert ratio is None or (math.isfinite(ratio) and ratio >= 0)
+
+
+NAMES = ("streams-active", "sessions-default-filled", "session-documented", "views-now", "health")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([(name, place) for name in NAMES for place in places(fixture(name))]), anything)
+async def test_any_value_anywhere_in_any_answer(where: tuple[str, tuple[str | int, ...]], value: Any) -> None:
+    name, place = where
+    answers = {each: fixture(each) for each in NAMES} | {name: put(fixture(name), place, value)}
+    clock = FakeClock(1_726_000_150.0)
+    second = fixture("streams-active")[1]["id"]
+    async with running_studio(clock) as studio:
+        studio.streams, studio.views = answers["streams-active"], answers["views-now"]
+        studio.sessions[second] = answers["sessions-default-filled"]
+        studio.session["single"] = {**answers["session-documented"], "parentId": "parent"}
+        studio.health = dict.fromkeys(("parent", second), answers["health"])
+        upstream = LivepeerSettings.model_validate(
+            {
+                "name": "studio", "url": studio.url, "auth": {"bearer_token": KEY}, "health_details": "60s",
+                "discover": True, "streams": [{"id": second}], "sessions": ["single"],
+            }
+        )  # fmt: skip
+        client = UpstreamClient.from_settings(upstream, clock, lambda *_: None)
+        snapshot = await Livepeer(upstream, client, clock).poll(client.requests(10.0))
+        await client.close()
+    assert snapshot.failures == {}
+    ids = [sample.id for sample in snapshot.streams]
+    assert len(ids) == len(set(ids))
+    assert {second, "parent"} <= set(ids)
+    for sample in snapshot.streams:
+        assert_plausible(sample)
+        msgspec.json.encode(sample)

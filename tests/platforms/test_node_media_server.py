@@ -1,0 +1,525 @@
+"""node-media-server: real answers as fixtures, and the API's manners on a server of ours."""
+
+import base64
+import contextlib
+import hashlib
+import hmac
+import json
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.config.upstream import AuthSettings
+from exporter.http.client import UpstreamClient
+from exporter.http.errors import UpstreamError
+from exporter.model import Listing, Reason, Status, StreamSample, UpstreamSnapshot
+from exporter.platforms.node_media_server import PLATFORM
+from exporter.platforms.node_media_server.flv_codecs import audio_codec, video_codec
+from exporter.platforms.node_media_server.nms_login import TOKEN_LIFE_SECONDS, token_life
+from exporter.platforms.node_media_server.nms_settings import NodeMediaServerSettings, NodeMediaServerStream
+from exporter.platforms.node_media_server.nms_streams import Reading, Sample, read_version_2, read_version_4
+from exporter.platforms.parsing import Fields
+from tests.fakes import FakeClock
+
+FIXTURES = Path(__file__).parent / "fixtures" / "node_media_server"
+USER, PASSWORD = "exporter", "a password of some length"
+TOKEN = "header.eyJpYXQiOjE3MDAwMDAwMDAsImV4cCI6MTcwMDAwMzYwMH0.signature"
+"""Its claims: iat 1700000000, exp an hour later."""
+
+
+def fixture(name: str) -> Any:
+    return json.loads((FIXTURES / name).read_text())
+
+
+class Api:
+    """The API of either version, as far as the exporter asks it."""
+
+    def __init__(self, version: str = "2.7.4") -> None:
+        self.version = version
+        self.password: str | None = None
+        self.challenges = False
+        self.streams: Any = {}
+        self.asked: list[str] = []
+        self.token = TOKEN
+        self.broken: Mapping[str, web.Response] = {}
+
+    def app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self.answer)
+        return app
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.asked.append(f"{request.method} {request.path}")
+        if request.path in self.broken:
+            return self.broken[request.path]
+        return await (self._version_4(request) if self.version[0] == "4" else self._version_2(request))
+
+    async def _version_2(self, request: web.Request) -> web.Response:
+        if self.password is not None:
+            wanted = "Basic " + base64.b64encode(f"{USER}:{self.password}".encode()).decode()
+            if request.headers.get("Authorization") != wanted:
+                return web.Response(status=401)
+        if request.path == "/api/server":
+            return web.json_response({**fixture("2.7.4-server.json"), "version": self.version})
+        if request.path == "/api/streams":
+            return web.json_response(self.streams)
+        return web.Response(status=404)
+
+    async def _version_4(self, request: web.Request) -> web.Response:
+        if request.path == "/api/v1/health":
+            data = {"status": "ok", "version": self.version}
+            return web.json_response({"success": True, "data": data, "message": "Server is healthy"})
+        if request.path == "/api/v1/login":
+            return self._login(await request.json())
+        if request.headers.get("Authorization") != f"Bearer {self.token}":
+            return web.json_response({"success": False, "code": "UNAUTHORIZED"}, status=401)
+        assert request.path == "/api/v1/streams"
+        return web.json_response({"success": True, "data": {"streams": self.streams, "total": len(self.streams)}})
+
+    def _login(self, body: dict[str, str]) -> web.Response:
+        assert self.password is not None
+        if self.challenges and "challenge" not in body:
+            return web.json_response({"success": True, "data": {"challenge": "c0ffee"}})
+        if self.challenges:
+            signed = hmac.new(self.password.encode(), b"c0ffee", hashlib.sha256).hexdigest()
+            is_right = body == {"username": USER, "challenge": "c0ffee", "response": signed}
+        elif "password" not in body:
+            return web.json_response({"success": False, "data": {}}, status=400)
+        else:
+            is_right = body == {"username": USER, "password": self.password}
+        if not is_right:
+            return web.json_response({"success": False, "data": {}}, status=401)
+        return web.json_response({"success": True, "data": {"token": self.token, "expiresIn": "1h"}})
+
+
+class Upstream:
+    """A platform that polls an Api."""
+
+    def __init__(self, api: Api, url: str, auth: AuthSettings) -> None:
+        self.api = api
+        self.clock = FakeClock()
+        settings = NodeMediaServerSettings(name="origin", url=url, auth=auth)
+        self.client = UpstreamClient.from_settings(settings, self.clock, lambda endpoint, code, seconds: None)
+        self.platform = PLATFORM(settings, self.client, self.clock)
+
+    async def poll(self, after: float = 15.0) -> UpstreamSnapshot:
+        self.clock.advance(after)
+        self.api.asked.clear()
+        return await self.platform.poll(self.client.requests(10.0))
+
+    async def stream(self, after: float = 15.0) -> StreamSample:
+        """The one stream of a poll."""
+        (sample,) = (await self.poll(after)).streams
+        return sample
+
+    async def failure(self, after: float = 15.0) -> UpstreamError:
+        with pytest.raises(UpstreamError) as failed:
+            await self.poll(after)
+        return failed.value
+
+
+@pytest.fixture
+async def version_2() -> AsyncIterator[Upstream]:
+    async with polled(Api("2.7.4"), AuthSettings()) as upstream:
+        yield upstream
+
+
+@pytest.fixture
+async def version_4() -> AsyncIterator[Upstream]:
+    api = Api("4.4.3")
+    api.password, api.streams = PASSWORD, []
+    async with polled(api, AuthSettings(username=USER, password=PASSWORD)) as upstream:
+        yield upstream
+
+
+@asynccontextmanager
+async def polled(api: Api, auth: AuthSettings) -> AsyncIterator[Upstream]:
+    async with TestServer(api.app()) as server:
+        upstream = Upstream(api, str(server.make_url("")), auth)
+        try:
+            yield upstream
+        finally:
+            await upstream.client.close()
+
+
+# -- what the servers say ------------------------------------------------------------------------------------------
+
+
+def test_a_publisher_of_version_2() -> None:
+    (reading,) = read_version_2(fixture("2.7.4-streams.json"), Fields())
+    assert reading.sample == Sample(
+        id="live/test",
+        application="live",
+        kind="stream",
+        protocol="rtmp",
+        session="OHL0W6JV",
+        video_codec="h264",
+        audio_codec="aac",
+        resolution="640x360",
+        status=Status.LIVE,
+        live=True,
+        start_timestamp_seconds=1795225451.38,
+        ingest_bytes=869662,
+        viewers=2,
+        frames_per_second=30,
+        width_pixels=640,
+        height_pixels=360,
+    )
+    assert reading.ingest_rate is None
+
+
+@pytest.mark.parametrize(
+    ("file", "read"), [("2.7.4-streams.json", read_version_2), ("4.4.3-streams.json", read_version_4)]
+)
+def test_texts_that_come_again_are_in_memory_once(file: str, read: Callable[[Any, Fields], Iterator[Reading]]) -> None:
+    (one,), (again,) = read(fixture(file), Fields()), read(fixture(file), Fields())
+    for field in ("id", "protocol", "session", "video_codec", "resolution"):
+        assert getattr(one.sample, field)
+        assert getattr(one.sample, field) is getattr(again.sample, field)
+
+
+def test_viewers_without_a_publisher_in_version_2() -> None:
+    (reading,) = read_version_2({"live": {"test": {"publisher": None, "subscribers": [{}]}}}, Fields())
+    assert reading.sample == Sample(
+        id="live/test", application="live", kind="stream", status=Status.IDLE, live=False, viewers=1
+    )
+
+
+def test_a_publisher_of_version_2_that_has_announced_nothing_yet() -> None:
+    publisher = {"clientId": "A", "bytes": 0, "audio": None, "video": None}
+    (reading,) = read_version_2({"live": {"test": {"publisher": publisher}}}, Fields())
+    assert (reading.sample.live, reading.sample.video_codec, reading.sample.frames_per_second) == (True, "", None)
+    assert reading.sample.viewers is None
+
+
+def test_bad_records_of_version_2_leave_the_good_ones() -> None:
+    fields = Fields()
+    good: dict[str, Any] = {"publisher": None, "subscribers": []}
+    answer = {"text": "?", "live": {"good": good, "bad": 5, "better": good}}
+    assert [r.sample.id for r in read_version_2(answer, fields)] == ["live/good", "live/better"]
+    assert fields.dropped == {"stream": 2}
+
+
+def test_a_publisher_of_version_4() -> None:
+    (reading,) = read_version_4(fixture("4.4.3-streams.json"), Fields())
+    assert reading.sample == Sample(
+        id="live/test",
+        application="live",
+        kind="stream",
+        protocol="rtmp",
+        session="mwpqwtqatt94fneg",
+        video_codec="h264",
+        audio_codec="aac",
+        resolution="640x360",
+        status=Status.LIVE,
+        live=True,
+        start_timestamp_seconds=1795225500804 * 0.001,
+        ingest_bytes=819140,
+        viewers=2,
+        system_clients=0,
+        frames_per_second=30,
+        width_pixels=640,
+        height_pixels=360,
+        recording=False,
+    )
+    assert (reading.ingest_rate, reading.egress_rate) == (112595, 225999)
+
+
+def test_a_stream_of_version_4_whose_publisher_left() -> None:
+    (reading,) = read_version_4(fixture("4.4.3-streams-publisher-gone.json"), Fields())
+    sample = reading.sample
+    assert (sample.status, sample.live, sample.viewers, sample.session) == (Status.IDLE, False, 1, "")
+    assert (sample.ingest_bytes, reading.ingest_rate, reading.egress_rate) == (None, None, None)
+
+
+def entry(**changes: Any) -> dict[str, Any]:
+    stream: dict[str, Any] = fixture("4.4.3-streams.json")["data"]["streams"][0]
+    return stream | changes
+
+
+def of_version_4(*entries: Any, fields: Fields | None = None) -> list[StreamSample]:
+    answer = {"success": True, "data": {"streams": list(entries)}}
+    return [reading.sample for reading in read_version_4(answer, fields or Fields())]
+
+
+def test_a_publisher_whose_place_is_held_is_not_live() -> None:
+    (sample,) = of_version_4(entry(status="reconnecting"))
+    assert (sample.status, sample.live, sample.ingest_bytes) == (Status.CONNECTING, False, 819140)
+
+
+def test_versions_without_a_status_are_live_by_their_publisher() -> None:
+    old = entry()
+    for name in ("status", "outBytes", "inBps", "outBps", "recording"):
+        del old[name]
+    (sample,) = of_version_4(old)
+    assert (sample.live, sample.viewers, sample.recording, sample.system_clients) == (True, 2, None, None)
+    (sample,) = of_version_4(old | {"publisher": None})
+    assert (sample.live, sample.status) == (False, Status.IDLE)
+
+
+def test_a_recording_is_no_viewer() -> None:
+    (sample,) = of_version_4(entry(recording=True, subscribers=3))
+    assert (sample.viewers, sample.system_clients, sample.recording) == (2, 1, True)
+
+
+def test_what_a_publisher_did_not_announce_is_missing() -> None:
+    publisher = {"id": "a", "videoCodec": 0, "videoWidth": 0, "videoHeight": 0, "videoFramerate": 0, "audioCodec": None}
+    (sample,) = of_version_4(entry(publisher=publisher))
+    assert (sample.video_codec, sample.audio_codec, sample.resolution) == ("", "", "")
+    assert (sample.width_pixels, sample.height_pixels, sample.frames_per_second) == (None, None, None)
+
+
+def test_entries_of_version_4_that_name_no_stream_are_counted() -> None:
+    fields = Fields()
+    assert [s.id for s in of_version_4(entry(app=None), entry(name=7), entry(), fields=fields)] == ["live/test"]
+    assert sum(fields.dropped.values()) >= 2
+
+
+# -- codecs ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("announced", "name"),
+    [(7, "h264"), (7.0, "h264"), (12, "hevc"), ("avc1", "h264"), ("hvc1", "hevc"), (0x68766331, "hevc"),
+     (0x61763031, "av1"), ("H265", "h265"), (99, "99"), (0, ""), (None, ""), (True, ""), (-1, ""), (2**40, "")],
+)  # fmt: skip
+def test_video_codecs(announced: Any, name: str) -> None:
+    assert video_codec(announced) == name
+
+
+@pytest.mark.parametrize(("announced", "name"), [(10, "aac"), (2, "mp3"), ("mp4a", "aac"), ("Opus", "opus"), ([], "")])
+def test_audio_codecs(announced: Any, name: str) -> None:
+    assert audio_codec(announced) == name
+
+
+@given(st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.integers()))
+def test_no_announcement_breaks_the_reading(announced: Any) -> None:
+    assert isinstance(video_codec(announced), str)
+
+
+# -- versions --------------------------------------------------------------------------------------------------------
+
+
+async def test_version_2_is_recognised_once(version_2: Upstream) -> None:
+    snapshot = await version_2.poll()
+    assert (snapshot.version, snapshot.listing, snapshot.streams) == ("2.7.4", Listing.COMPLETE, ())
+    assert version_2.api.asked == ["GET /api/v1/health", "GET /api/server", "GET /api/streams"]
+    await version_2.poll()
+    assert version_2.api.asked == ["GET /api/streams"]
+
+
+async def test_version_4_is_recognised_once(version_4: Upstream) -> None:
+    assert (await version_4.poll()).version == "4.4.3"
+    assert version_4.api.asked == [
+        "GET /api/v1/health", "POST /api/v1/login", "POST /api/v1/login", "GET /api/v1/streams",
+    ]  # fmt: skip
+    await version_4.poll()
+    assert version_4.api.asked == ["GET /api/v1/streams"]
+
+
+async def test_a_server_that_is_replaced_by_the_other_version(version_4: Upstream) -> None:
+    await version_4.poll()
+    version_4.api.version, version_4.api.streams = "2.7.5", {}
+    assert (await version_4.failure()).reason in (Reason.AUTH, Reason.NOT_FOUND)
+    assert (await version_4.poll()).version == "2.7.5"
+
+
+async def test_version_2_with_a_password(version_4: Upstream) -> None:
+    version_4.api.version, version_4.api.streams = "2.7.4", {}
+    assert (await version_4.poll()).version == "2.7.4"
+    version_4.api.password = "another"
+    assert (await version_4.failure()).reason is Reason.AUTH
+
+
+async def test_a_server_without_an_api(version_2: Upstream) -> None:
+    version_2.api.broken = {path: web.Response(status=404) for path in ("/api/v1/health", "/api/server")}
+    failure = await version_2.failure()
+    assert failure.reason is Reason.NOT_FOUND
+    assert "neither" in str(failure)
+
+
+async def test_a_server_that_does_not_tell_its_version(version_2: Upstream) -> None:
+    version_2.api.broken = {"/api/server": web.Response(status=500)}
+    assert (await version_2.poll()).version == ""
+
+
+async def test_a_server_that_is_something_else(version_2: Upstream) -> None:
+    version_2.api.broken = {"/api/v1/health": web.json_response({"status": "ok"})}
+    assert (await version_2.failure()).reason is Reason.BAD_RESPONSE
+
+
+async def test_a_failing_server_is_no_version_2(version_2: Upstream) -> None:
+    version_2.api.broken = {"/api/v1/health": web.Response(status=500)}
+    assert (await version_2.failure()).reason is Reason.SERVER_ERROR
+    assert "GET /api/server" not in version_2.api.asked
+
+
+async def test_an_answer_that_is_no_list_fails_the_poll(version_2: Upstream) -> None:
+    version_2.api.streams = [1, 2]
+    assert (await version_2.failure()).reason is Reason.BAD_RESPONSE
+
+
+# -- logins ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_password_is_not_sent_to_a_server_with_a_challenge(version_4: Upstream) -> None:
+    version_4.api.challenges = True
+    assert (await version_4.poll()).version == "4.4.3"
+
+
+async def test_version_4_without_credentials() -> None:
+    async with polled(Api("4.4.3"), AuthSettings()) as upstream:
+        assert (await upstream.failure()).reason is Reason.AUTH
+
+
+async def test_a_refused_login_is_not_repeated_soon(version_4: Upstream) -> None:
+    version_4.api.password = "another"
+    logins = []
+    for _ in range(10):
+        assert (await version_4.failure(after=60.0)).reason is Reason.AUTH
+        logins.append(version_4.api.asked.count("POST /api/v1/login"))
+    assert logins == [2, 0, 0, 0, 0, 2, 0, 0, 0, 0]
+    # wrong again: ten minutes, then fifteen for good
+    waits = [await _minutes_until_login(version_4) for _ in range(3)]
+    assert waits == [6, 15, 15]
+    version_4.api.password = PASSWORD
+    await _minutes_until_login(version_4)
+    assert (await version_4.poll()).version == "4.4.3"
+
+
+async def _minutes_until_login(upstream: Upstream) -> int:
+    for minutes in range(1, 60):
+        with contextlib.suppress(UpstreamError):
+            await upstream.poll(after=60.0)
+        if "POST /api/v1/login" in upstream.api.asked:
+            return minutes
+    raise AssertionError("no login within an hour")
+
+
+async def test_a_changed_password_is_tried_at_once(tmp_path: Path) -> None:
+    api = Api("4.4.3")
+    api.password, api.streams = PASSWORD, []
+    file = tmp_path / "password"
+    file.write_text("wrong\n")
+    async with polled(api, AuthSettings.model_validate({"username": USER, "password_file": str(file)})) as upstream:
+        assert (await upstream.failure()).reason is Reason.AUTH
+        assert (await upstream.failure()).reason is Reason.AUTH
+        assert "POST /api/v1/login" not in api.asked
+        file.write_text(PASSWORD + "\n")
+        await upstream.poll(after=60.0)
+
+
+async def test_a_token_that_is_no_longer_good_is_replaced(version_4: Upstream) -> None:
+    await version_4.poll()
+    version_4.api.token = "another-token-of-4.4.3"
+    await version_4.poll(after=60.0)
+    assert version_4.api.asked.count("GET /api/v1/streams") == 2
+
+
+async def test_a_login_whose_answer_has_no_token(version_4: Upstream) -> None:
+    version_4.api.token = ""
+    assert "no token" in str(await version_4.failure())
+
+
+async def test_a_login_that_fails_for_another_reason_is_no_refusal(version_4: Upstream) -> None:
+    version_4.api.broken = {"/api/v1/login": web.Response(status=500)}
+    assert (await version_4.failure()).reason is Reason.SERVER_ERROR
+    version_4.api.broken = {}
+    await version_4.poll(after=60.0)
+
+
+async def test_a_locked_user_is_told_as_an_auth_failure(version_4: Upstream) -> None:
+    version_4.api.broken = {"/api/v1/login": web.Response(status=429)}
+    failure = await version_4.failure()
+    assert failure.reason is Reason.AUTH
+    assert PASSWORD not in str(failure)
+
+
+async def test_more_logins_than_the_server_takes_from_one_address_are_no_refusal(version_4: Upstream) -> None:
+    version_4.api.broken = {"/api/v1/login": web.Response(status=429, headers={"Retry-After": "40"})}
+    assert (await version_4.failure()).reason is Reason.RATE_LIMITED
+    version_4.api.broken = {}
+    assert (await version_4.poll(after=60.0)).version == "4.4.3"
+
+
+def test_a_token_says_how_long_it_lives() -> None:
+    assert token_life(TOKEN) == 3600
+
+
+@pytest.mark.parametrize("token", ["", "a", "a.b.c", "a.!!.c", "a.W10.c", "a.e30.c", "a.eyJpYXQiOjEsImV4cCI6MX0.c"])
+def test_a_token_that_does_not_say(token: str) -> None:
+    assert token_life(token) == TOKEN_LIFE_SECONDS
+
+
+# -- bitrates --------------------------------------------------------------------------------------------------------
+
+
+async def test_the_bitrate_is_that_of_the_bytes_and_0_after_three_polls_without_any(version_2: Upstream) -> None:
+    def sends(total: int) -> None:
+        publisher = {"clientId": "A", "bytes": total}
+        version_2.api.streams = {"live": {"main": {"publisher": publisher, "subscribers": []}}}
+
+    bitrates = []
+    for total in (1000, 151_000, 301_000, 301_000, 301_000, 301_000, 316_000):
+        sends(total)
+        bitrates.append((await version_2.stream()).ingest_bitrate_bytes_per_second)
+    assert bitrates[:6] == [None, 10_000, 10_000, 10_000, 10_000, 0]
+    assert bitrates[6] is not None
+    assert bitrates[6] > 0
+
+
+async def test_a_new_publish_begins_a_new_measurement(version_4: Upstream) -> None:
+    def publishes(session: str, total: int, rate: int) -> None:
+        publisher = {"id": session, "inBytes": total}
+        version_4.api.streams = [entry(publisher=publisher, inBps=rate, outBps=7)]
+
+    publishes("a", 1_000_000, 0)
+    assert (await version_4.stream()).ingest_bitrate_bytes_per_second is None
+    publishes("a", 1_150_000, 9_999)
+    assert (await version_4.stream()).ingest_bitrate_bytes_per_second == 10_000
+    publishes("b", 1_200_000, 8_888)
+    assert (await version_4.stream()).ingest_bitrate_bytes_per_second == 8_888
+
+
+async def test_rates_of_a_measurement_that_has_just_begun_anew_are_left_out(version_4: Upstream) -> None:
+    def says(total: int, ingest: int, egress: int) -> None:
+        version_4.api.streams = [entry(publisher={"id": "a", "inBytes": total}, inBps=ingest, outBps=egress)]
+
+    says(0, 10_000, 20_000)
+    assert (await version_4.stream()).egress_bitrate_bytes_per_second == 20_000
+    says(150_000, 0, 0)
+    sample = await version_4.stream()
+    assert (sample.ingest_bitrate_bytes_per_second, sample.egress_bitrate_bytes_per_second) == (10_000, None)
+    says(300_000, 10_000, 0)
+    assert (await version_4.stream()).egress_bitrate_bytes_per_second == 0
+
+
+async def test_a_stream_that_is_not_live_has_no_bitrate(version_4: Upstream) -> None:
+    version_4.api.streams = [entry(status="reconnecting")]
+    for _ in range(2):
+        sample = await version_4.stream()
+        assert (sample.ingest_bitrate_bytes_per_second, sample.egress_bitrate_bytes_per_second) == (None, None)
+
+
+# -- settings --------------------------------------------------------------------------------------------------------
+
+
+def test_settings() -> None:
+    settings = NodeMediaServerSettings(
+        name="origin", url="http://127.0.0.1:8000", streams=(NodeMediaServerStream(application="live", key="main"),)
+    )
+    assert [stream.id for stream in settings.configured_streams()] == ["live/main"]
+    assert PLATFORM.requests_per_minute(settings) == 4
+
+
+@pytest.mark.parametrize("auth", [{"bearer_token": "t"}, {"api_key": "k"}])
+def test_tokens_and_keys_are_refused(auth: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="username with password"):
+        NodeMediaServerSettings.model_validate({"name": "origin", "url": "http://127.0.0.1:8000", "auth": auth})

@@ -1,0 +1,732 @@
+"""Storm: documented answers as fixtures, and the server's manners on one of ours."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from exporter.http.errors import UpstreamError
+from exporter.model import Listing, Reason, Status, StreamSample
+from exporter.platforms.parsing import Fields, Record
+from exporter.platforms.storm import PLATFORM
+from exporter.platforms.storm.storm_settings import StormSettings
+from exporter.platforms.storm.storm_streams import Sample, read_cluster_stream, read_stream
+from tests.fakes import FakeClock
+from tests.platforms.polled import Polled, polled
+from tests.platforms.scripted import Asked, Reply, ScriptedApi, fixture, scripted_api
+
+F1, F2 = {"application": "edge", "key": "f1"}, {"application": "edge", "key": "f2"}
+LIST, CLUSTER, BATCH = "GET /api/streams", "GET /api/cluster/streams", "POST /api/streams/batch"
+ONE, TWO = "GET /api/streams/edge/f1", "GET /api/streams/edge/f2"
+METADATA = "GET /api/streams/edge/f1/native/metadata"
+LOGIN = "POST /api/auth/login"
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(max_size=8), inside, max_size=3),
+    max_leaves=8,
+)
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[ScriptedApi]:
+    async with scripted_api() as api:
+        yield api
+
+
+def settings(url: str = "http://storm.example", **given_: Any) -> StormSettings:
+    defaults = {"auth": {"bearer_token": "a-fixed-token"}}
+    return StormSettings.model_validate({"name": "edge", "platform": "storm", "url": url, **defaults, **given_})
+
+
+def storm(api: ScriptedApi, clock: FakeClock | None = None, **given_: Any) -> AbstractAsyncContextManager[Polled]:
+    return polled(PLATFORM, settings(api.url, **given_), clock or FakeClock())
+
+
+def listed(*records: dict[str, Any], has_next: bool = False) -> dict[str, Any]:
+    return {"data": {"hasNext": has_next, "list": list(records)}}
+
+
+def live(key: str, start: int = 1764683374353, **more: Any) -> dict[str, Any]:
+    return {
+        "application": "edge", "streamKey": key, "state": "PUBLISHED", "startTime": start,
+        "subStreams": [{"streamKey": key, "name": "native"}], **more,
+    }  # fmt: skip
+
+
+DOCUMENTED = Sample(
+    id="edge/f1",
+    application="edge",
+    kind="native_stream",
+    status=Status.LIVE,
+    live=True,
+    start_timestamp_seconds=1764683374.353,
+    health_score_ratio=0.15379520309919055,
+    health_grade="Bad",
+    ingest_bitrate_bytes_per_second=463973.0,
+    egress_bitrate_bytes_per_second=0.0,
+    ingest_bytes=33490425639.0,
+    egress_bytes=754730859.0,
+    substreams=1,
+    viewers=0,
+    system_clients=0,
+    recording=False,
+    publish_allowed=True,
+    video_codec="H264",
+    audio_codec="AAC",
+    resolution="1920x1080",
+    width_pixels=1920,
+    height_pixels=1080,
+    frames_per_second=29.97,
+)
+
+
+# -- one stream ----------------------------------------------------------------------------------------------
+
+
+async def test_the_documented_stream_becomes_the_whole_sample(api: ScriptedApi) -> None:
+    api.on(ONE, fixture("storm/stream.json"))
+    api.on(METADATA, fixture("storm/substream-metadata.json"))
+    async with storm(api, discover=False, streams=[F1]) as upstream:
+        snapshot = await upstream.poll()
+    assert snapshot.streams == (DOCUMENTED,)
+    assert snapshot.listing is Listing.DIRECT
+    assert (snapshot.failures, snapshot.dropped_fields, snapshot.postponed) == ({}, {}, frozenset())
+
+
+async def test_it_feeds_no_field_that_it_does_not_announce() -> None:
+    unset = Sample(id="")
+    filled = {name for name in StreamSample.__struct_fields__ if getattr(DOCUMENTED, name) != getattr(unset, name)}
+    assert filled - {"id"} == PLATFORM.feeds
+
+
+async def test_a_stream_that_is_not_there_is_idle_and_no_failure(api: ScriptedApi) -> None:
+    api.on(ONE, fixture("storm/stream-not-found.json"), status=404)
+    async with storm(api, discover=False, streams=[F1]) as upstream:
+        snapshot = await upstream.poll()
+    assert snapshot.streams == (Sample(id="edge/f1", application="edge", status=Status.IDLE, live=False),)
+    assert snapshot.failures == {}
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "is_live"),
+    [
+        ("PUBLISHED", Status.LIVE, True),
+        ("running", Status.LIVE, True),
+        ("AWAITING", Status.IDLE, False),
+        ("NOT_PUBLISHED", Status.IDLE, False),
+        ("INITIALIZED", Status.IDLE, False),
+        ("HIBERNATED", Status.IDLE, False),
+        ("UNPUBLISHED", Status.ENDED, False),
+        ("STOPPED", Status.ENDED, False),
+        ("CLOSING", Status.ENDED, False),
+        ("CLOSED", Status.ENDED, False),
+        ("ERROR", Status.ERROR, False),
+        ("REBALANCING", Status.UNKNOWN, None),
+        ("", Status.UNKNOWN, None),
+    ],
+)
+def test_states(state: str, status: Status, is_live: bool | None) -> None:
+    found = read_stream(Record({"application": "a", "streamKey": "k", "state": state}, Fields()))
+    assert found is not None
+    assert (found.sample.status, found.sample.live) == (status, is_live)
+
+
+def test_no_data_is_no_score() -> None:
+    raw = {"application": "a", "streamKey": "k", "healthScore": 0, "healthGrade": "No Data"}
+    found = read_stream(Record(raw, Fields()))
+    assert found is not None
+    assert (found.sample.health_score_ratio, found.sample.health_grade) == (None, "No Data")
+
+
+async def test_ids_stay_in_their_place_of_the_path(api: ScriptedApi) -> None:
+    stream = {"application": "../admin", "key": "a/b?c"}
+    async with storm(api, discover=False, streams=[stream]) as upstream:
+        assert (await upstream.poll()).streams[0].id == "../admin/a/b?c"
+    assert api.paths() == ["GET /api/streams/..%2Fadmin/a%2Fb%3Fc"]
+
+
+async def test_an_answer_about_another_stream_is_not_believed(api: ScriptedApi) -> None:
+    api.on(ONE, {"data": {"application": "edge", "streamKey": "other"}})
+    async with storm(api, discover=False, streams=[F1]) as upstream:
+        with pytest.raises(UpstreamError) as error:
+            await upstream.poll()
+    assert error.value.reason is Reason.BAD_RESPONSE
+
+
+async def test_what_the_answer_leaves_out_is_known_from_the_question(api: ScriptedApi) -> None:
+    api.on(ONE, {"data": {"state": "PUBLISHED"}})
+    async with storm(api, discover=False, streams=[F1]) as upstream:
+        assert [sample.id for sample in (await upstream.poll()).streams] == ["edge/f1"]
+
+
+@pytest.mark.parametrize("answer", [[], {}, {"data": []}, "text", None, 7])
+async def test_an_answer_without_its_envelope_is_bad(api: ScriptedApi, answer: Any) -> None:
+    api.on(ONE, answer)
+    async with storm(api, discover=False, streams=[F1]) as upstream:
+        with pytest.raises(UpstreamError) as error:
+            await upstream.poll()
+    assert error.value.reason is Reason.BAD_RESPONSE
+
+
+# -- bad values ----------------------------------------------------------------------------------------------
+
+FIELDS = sorted(fixture("storm/stream.json")["data"])
+
+
+@given(name=st.sampled_from(FIELDS), value=json_values)
+def test_a_bad_field_costs_that_field_alone(name: str, value: Any) -> None:
+    good = fixture("storm/stream.json")["data"]
+    whole = read_stream(Record(good, Fields()), application="edge", key="f1")
+    spoilt = read_stream(Record({**good, name: value}, Fields()), application="edge", key="f1")
+    assert whole is not None
+    assert spoilt is not None
+    differing = {
+        field
+        for field in StreamSample.__struct_fields__
+        if getattr(whole.sample, field) != getattr(spoilt.sample, field)
+    }
+    assert differing <= TOUCHED.get(name, set())
+
+
+TOUCHED = {
+    "application": {"id", "application"},
+    "streamKey": {"id"},
+    "state": {"status", "live"},
+    "type": {"kind"},
+    "startTime": {"start_timestamp_seconds"},
+    "viewerCount": {"viewers"},
+    "systemClientCount": {"system_clients"},
+    "inBandwidth": {"ingest_bitrate_bytes_per_second"},
+    "outBandwidth": {"egress_bitrate_bytes_per_second"},
+    "inTotalBytes": {"ingest_bytes"},
+    "outTotalBytes": {"egress_bytes"},
+    "healthScore": {"health_score_ratio"},
+    "healthGrade": {"health_grade", "health_score_ratio"},
+    "allowedToPublish": {"publish_allowed"},
+    "isRecording": {"recording"},
+    "subStreams": {"substreams"},
+}
+
+
+@given(name=st.sampled_from(FIELDS), value=json_values)
+def test_a_bad_record_never_takes_its_neighbours_with_it(name: str, value: Any) -> None:
+    good = fixture("storm/stream.json")["data"]
+    page = Record({"list": [{**good, name: value}, value, {**good, "streamKey": "f2"}]}, Fields())
+    found = [stream for record in page.records("list") if (stream := read_stream(record)) is not None]
+    assert found[-1].sample.id == "edge/f2"
+
+
+@given(name=st.sampled_from(["streamKey", "sourceList"]), value=json_values)
+def test_no_cluster_item_raises(name: str, value: Any) -> None:
+    item = fixture("storm/cluster-streams.json")["data"]["list"][0]
+    list(read_cluster_stream(Record({**item, name: value}, Fields())))
+    list(
+        read_cluster_stream(
+            Record({"streamKey": "k", "sourceList": [{**item["sourceList"][0], "state": value}]}, Fields())
+        )
+    )
+
+
+async def test_bad_values_are_counted_by_their_name(api: ScriptedApi) -> None:
+    record = {**fixture("storm/stream.json")["data"], "healthScore": 250, "inTotalBytes": -1, "viewerCount": "3"}
+    api.on(ONE, {"data": record})
+    async with storm(api, discover=False, streams=[F1]) as upstream:
+        snapshot = await upstream.poll()
+    assert snapshot.dropped_fields == {"healthScore": 1, "inTotalBytes": 1, "viewerCount": 1}
+    assert snapshot.streams[0].ingest_bitrate_bytes_per_second == 463973.0
+
+
+# -- batches -------------------------------------------------------------------------------------------------
+
+
+async def test_two_streams_are_asked_for_in_one_batch(api: ScriptedApi) -> None:
+    api.on(BATCH, fixture("storm/batch.json"))
+    async with storm(api, discover=False, streams=[F1, F2]) as upstream:
+        streams = await upstream.streams()
+    assert api.paths()[0] == BATCH
+    assert api.asked[0].body == {"data": {"streamKeyIds": ["edge-f1", "edge-f2"]}}
+    assert api.paths().count(BATCH) == 1
+    assert not {ONE, TWO} & set(api.paths())
+    assert streams["edge/f1"].health_score_ratio == 0.88
+    assert streams["edge/f1"].recording is None
+    assert (streams["edge/f2"].status, streams["edge/f2"].live) == (Status.IDLE, False)
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+async def test_without_batch_streams_are_asked_for_one_by_one_from_then_on(api: ScriptedApi, status: int) -> None:
+    api.on(BATCH, {}, status=status)
+    api.on(ONE, fixture("storm/stream.json"))
+    async with storm(api, discover=False, streams=[F1, F2]) as upstream:
+        assert set(await upstream.streams()) == {"edge/f1", "edge/f2"}
+        await upstream.poll()
+    assert api.paths().count(BATCH) == 1
+    assert api.paths().count(ONE) == api.paths().count(TWO) == 2
+
+
+async def test_what_a_batch_leaves_open_is_asked_for_alone(api: ScriptedApi) -> None:
+    api.on(BATCH, {"data": {"found": [], "notFound": ["edge-f2", 7]}})
+    api.on(ONE, fixture("storm/stream.json"))
+    async with storm(api, discover=False, streams=[F1, F2]) as upstream:
+        streams = await upstream.streams()
+    assert streams["edge/f1"].live
+    assert streams["edge/f2"].live is False
+    assert TWO not in api.paths()
+
+
+async def test_streams_that_share_a_batch_id_are_asked_for_alone(api: ScriptedApi) -> None:
+    twins = [{"application": "a-b", "key": "c"}, {"application": "a", "key": "b-c"}, F1]
+    api.on(BATCH, {"data": {"found": [live("f1", subStreams=[])]}})
+    async with storm(api, discover=False, streams=twins) as upstream:
+        assert set(await upstream.streams()) == {"a-b/c", "a/b-c", "edge/f1"}
+    assert api.asked[0].body == {"data": {"streamKeyIds": ["edge-f1"]}}
+    assert sorted(api.paths()[1:]) == ["GET /api/streams/a-b/c", "GET /api/streams/a/b-c"]
+
+
+async def test_many_streams_take_several_batches_and_one_of_them_may_fail(api: ScriptedApi) -> None:
+    def batch(asked: Asked) -> Reply:
+        keys = asked.body["data"]["streamKeyIds"]
+        if "edge-k000" in keys:
+            return Reply({}, 400)
+        return Reply({"data": {"found": [], "notFound": keys}})
+
+    api.on(BATCH, batch)
+    streams = [{"application": "edge", "key": f"k{number:03}"} for number in range(250)]
+    async with storm(api, discover=False, streams=streams) as upstream:
+        snapshot = await upstream.poll()
+    assert sorted(len(asked.body["data"]["streamKeyIds"]) for asked in api.asked) == [50, 100, 100]
+    assert (len(snapshot.streams), len(snapshot.failures)) == (150, 100)
+    assert set(snapshot.failures.values()) == {Reason.BAD_RESPONSE}
+
+
+async def test_a_poll_fails_when_no_stream_could_be_asked_for(api: ScriptedApi) -> None:
+    api.on(BATCH, {}, status=403)
+    async with storm(api, discover=False, streams=[F1, F2]) as upstream:
+        with pytest.raises(UpstreamError) as error:
+            await upstream.poll()
+    assert error.value.reason is Reason.FORBIDDEN
+
+
+# -- lists ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_list_is_read_to_its_announced_end(api: ScriptedApi) -> None:
+    pages = {"1": fixture("storm/streams-page-1.json"), "2": fixture("storm/streams-page-2.json")}
+    api.on(LIST, lambda asked: Reply(pages[asked.query["page"]]))
+    async with storm(api) as upstream:
+        snapshot = await upstream.poll()
+    assert snapshot.listing is Listing.PAGED
+    assert {sample.id: sample.status for sample in snapshot.streams} == {
+        "edge/f1": Status.LIVE,
+        "edge/f2": Status.IDLE,
+        "transcode/f1": Status.ENDED,
+    }
+    assert [asked.query for asked in api.asked[:2]] == [
+        {"page": "1", "rowsPerPage": "100"},
+        {"page": "2", "rowsPerPage": "100"},
+    ]
+
+
+async def test_one_page_is_a_complete_list(api: ScriptedApi) -> None:
+    api.on(LIST, listed())
+    async with storm(api) as upstream:
+        snapshot = await upstream.poll()
+    assert (snapshot.listing, snapshot.streams) == (Listing.COMPLETE, ())
+
+
+async def test_a_page_that_comes_again_ends_the_poll(api: ScriptedApi) -> None:
+    bandwidths = iter(range(100))
+    api.on(LIST, lambda _: Reply(listed(live("f1", inBandwidth=next(bandwidths)), has_next=True)))
+    async with storm(api) as upstream:
+        with pytest.raises(UpstreamError, match="page 2 came before") as error:
+            await upstream.poll()
+    assert error.value.reason is Reason.BAD_RESPONSE
+
+
+async def test_a_list_without_end_ends_the_poll(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exporter.platforms.storm.server_list.MAX_PAGES", 20)
+    api.on(LIST, lambda asked: Reply(listed(live(asked.query["page"]), has_next=True)))
+    async with storm(api) as upstream:
+        with pytest.raises(UpstreamError, match="more than 20 pages"):
+            await upstream.poll()
+    assert len(api.asked) == 20
+
+
+@pytest.mark.parametrize("page", [{"hasNext": False}, {"list": None}, {"list": 3, "hasNext": True}])
+async def test_a_page_without_a_list_is_bad_or_ends_it(api: ScriptedApi, page: dict[str, Any]) -> None:
+    api.on(LIST, {"data": page})
+    async with storm(api) as upstream:
+        with pytest.raises(UpstreamError) as error:
+            await upstream.poll()
+    assert error.value.reason is Reason.BAD_RESPONSE
+
+
+async def test_a_page_that_was_announced_and_is_missing_does_not_end_the_list_for_good(api: ScriptedApi) -> None:
+    api.on(LIST, lambda asked: Reply(listed(live("f1"), has_next=True), 200 if asked.query["page"] == "1" else 404))
+    async with storm(api, streams=[F2]) as upstream:
+        with pytest.raises(UpstreamError) as error:
+            await upstream.poll()
+        assert error.value.reason is Reason.BAD_RESPONSE
+        api.on(LIST, listed(live("f1")))
+        assert set(await upstream.streams()) == {"edge/f1", "edge/f2"}
+
+
+async def test_records_that_name_no_stream_are_passed_over(api: ScriptedApi) -> None:
+    api.on(LIST, listed({"state": "PUBLISHED"}, {"application": "edge"}, live("f1")))
+    async with storm(api) as upstream:
+        assert set(await upstream.streams()) == {"edge/f1"}
+
+
+async def test_configured_streams_that_the_list_leaves_out_are_asked_for(api: ScriptedApi) -> None:
+    api.on(LIST, listed(live("f1")))
+    async with storm(api, streams=[F1, F2]) as upstream:
+        snapshot = await upstream.poll()
+    assert TWO in api.paths()
+    assert ONE not in api.paths()
+    assert snapshot.listing is Listing.COMPLETE
+    assert {sample.id: sample.live for sample in snapshot.streams} == {"edge/f1": True, "edge/f2": False}
+
+
+async def test_a_configured_stream_may_fail_while_the_list_answers(api: ScriptedApi) -> None:
+    api.on(LIST, listed())
+    api.on(TWO, {}, status=403)
+    async with storm(api, streams=[F2]) as upstream:
+        snapshot = await upstream.poll()
+    assert snapshot.failures == {"edge/f2": Reason.FORBIDDEN}
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+async def test_a_server_without_list_may_manage_a_cluster(api: ScriptedApi, status: int) -> None:
+    api.on(LIST, {}, status=status)
+    api.on(CLUSTER, fixture("storm/cluster-streams.json"))
+    async with storm(api) as upstream:
+        streams = await upstream.streams()
+        api.forget()
+        await upstream.poll()
+    assert api.paths() == [CLUSTER]
+    assert streams["transcode/123"] == Sample(
+        id="transcode/123",
+        application="transcode",
+        kind="transcode",
+        status=Status.LIVE,
+        live=True,
+        ingest_bitrate_bytes_per_second=440698.0,
+    )
+    assert streams["live/123"].ingest_bitrate_bytes_per_second == 463973.0
+    assert (streams["live/456"].status, streams["live/456"].live) == (Status.IDLE, False)
+
+
+async def test_without_lists_the_configured_streams_are_all_there_is(api: ScriptedApi) -> None:
+    async with storm(api, streams=[F1]) as upstream:
+        snapshot = await upstream.poll()
+        assert snapshot.listing is Listing.DIRECT
+        assert api.paths() == [LIST, CLUSTER, ONE]
+        api.forget()
+        await upstream.poll()
+    assert api.paths() == [ONE]
+
+
+@pytest.mark.parametrize("given_", [{"discover": True, "streams": [F1]}, {}])
+async def test_without_lists_there_may_be_nothing_to_watch(api: ScriptedApi, given_: dict[str, Any]) -> None:
+    async with storm(api, **given_) as upstream:
+        for _ in range(2):
+            with pytest.raises(UpstreamError) as error:
+                await upstream.poll()
+            assert error.value.reason is Reason.NOT_FOUND
+    assert api.paths() == [LIST, CLUSTER] * 2
+
+
+async def test_a_list_that_fails_is_not_a_list_that_is_missing(api: ScriptedApi) -> None:
+    api.on(LIST, {}, status=403)
+    async with storm(api, streams=[F1]) as upstream:
+        with pytest.raises(UpstreamError):
+            await upstream.poll()
+        api.on(LIST, listed(live("f1")))
+        assert set(await upstream.streams()) == {"edge/f1"}
+
+
+# -- metadata ------------------------------------------------------------------------------------------------
+
+
+async def test_metadata_are_asked_for_once_per_publish(api: ScriptedApi) -> None:
+    api.on(LIST, listed(live("f1", start=1764683374353)))
+    api.on(METADATA, fixture("storm/substream-metadata.json"))
+    async with storm(api) as upstream:
+        assert (await upstream.streams())["edge/f1"].resolution == "1920x1080"
+        assert (await upstream.streams())["edge/f1"].frames_per_second == 29.97
+        assert api.paths().count(METADATA) == 1
+        api.on(LIST, listed(live("f1", start=1764690000000)))
+        await upstream.poll()
+        assert api.paths().count(METADATA) == 2
+
+
+async def test_an_ended_publish_keeps_its_metadata_and_a_vanished_one_is_forgotten(api: ScriptedApi) -> None:
+    api.on(LIST, listed(live("f1")))
+    api.on(METADATA, fixture("storm/substream-metadata.json"))
+    async with storm(api) as upstream:
+        await upstream.poll()
+        api.on(LIST, listed(live("f1", state="UNPUBLISHED")))
+        assert (await upstream.streams())["edge/f1"].video_codec == "H264"
+        api.on(LIST, listed())
+        await upstream.poll()
+        api.on(LIST, listed(live("f1", state="UNPUBLISHED")))
+        assert (await upstream.streams())["edge/f1"].video_codec == ""
+    assert api.paths().count(METADATA) == 1
+
+
+async def test_a_publish_of_unknown_start_is_over_when_it_is_not_live(api: ScriptedApi) -> None:
+    api.on(METADATA, fixture("storm/substream-metadata.json"))
+    async with storm(api) as upstream:
+        for state, asked in (("PUBLISHED", 1), ("PUBLISHED", 1), ("UNPUBLISHED", 1), ("PUBLISHED", 2)):
+            api.on(LIST, listed(live("f1", start=0, state=state)))
+            sample = (await upstream.streams())["edge/f1"]
+            assert (sample.video_codec, api.paths().count(METADATA)) == ("" if not sample.live else "H264", asked)
+
+
+async def test_texts_that_come_again_are_in_memory_once(api: ScriptedApi) -> None:
+    api.on(LIST, listed(*(live(key, type="LIVE", healthScore=97) for key in ("f1", "f2"))))
+    for path in (METADATA, METADATA.replace("f1", "f2")):
+        api.on(path, fixture("storm/substream-metadata.json"))
+    async with storm(api) as upstream:
+        one, two = (await upstream.streams()).values()
+        again = (await upstream.streams())["edge/f1"]
+    assert again.id is one.id
+    for field in (
+        "application",
+        "kind",
+        "video_codec",
+        "resolution",
+        "width_pixels",
+        "frames_per_second",
+        "health_score_ratio",
+    ):
+        assert getattr(one, field)
+        assert getattr(one, field) is getattr(two, field) is getattr(again, field)
+
+
+async def test_metadata_that_fail_are_quiet_and_tried_again_later(api: ScriptedApi) -> None:
+    clock = FakeClock()
+    api.on(LIST, listed(live("f1")))
+    api.on(METADATA, {}, status=403)
+    async with storm(api, clock) as upstream:
+        snapshot = await upstream.poll()
+        assert (snapshot.failures, snapshot.streams[0].video_codec) == ({}, "")
+        clock.advance(15)
+        await upstream.poll()
+        assert api.paths().count(METADATA) == 1
+        clock.advance(60)
+        api.on(METADATA, fixture("storm/substream-metadata.json"))
+        assert (await upstream.streams())["edge/f1"].video_codec == "H264"
+
+
+async def test_metadata_that_are_not_there_are_not_asked_for_again(api: ScriptedApi) -> None:
+    clock = FakeClock()
+    api.on(LIST, listed(live("f1")))
+    async with storm(api, clock) as upstream:
+        for _ in range(3):
+            await upstream.poll()
+            clock.advance(100)
+    assert api.paths().count(METADATA) == 1
+
+
+async def test_a_fleet_that_begins_at_once_is_asked_about_step_by_step(api: ScriptedApi) -> None:
+    api.on(LIST, listed(*(live(f"k{number}") for number in range(10))))
+    async with storm(api, max_concurrent_requests=2) as upstream:
+        await upstream.poll()
+        assert len(api.asked) == 1 + 6
+        await upstream.poll()
+        await upstream.poll()
+    assert len(api.asked) == 3 + 10
+
+
+async def test_the_ingest_itself_is_described_not_a_rendition(api: ScriptedApi) -> None:
+    api.on(BATCH, fixture("storm/batch.json"))
+    api.on(METADATA, fixture("storm/substream-metadata.json"))
+    async with storm(api, discover=False, streams=[F1, F2]) as upstream:
+        assert (await upstream.streams())["edge/f1"].substreams == 2
+    assert METADATA in api.paths()
+
+
+async def test_only_live_streams_with_a_substream_are_asked_about(api: ScriptedApi) -> None:
+    api.on(LIST, listed(live("f1", subStreams=None), live("f2", state="AWAITING")))
+    async with storm(api) as upstream:
+        await upstream.poll()
+    assert api.paths() == [LIST]
+
+
+async def test_half_of_a_size_is_no_resolution(api: ScriptedApi) -> None:
+    api.on(LIST, listed(live("f1")))
+    api.on(METADATA, {"data": {"width": 1280, "height": 0, "frameRate": 0, "videoCodec": "H265"}})
+    async with storm(api) as upstream:
+        sample = (await upstream.streams())["edge/f1"]
+    assert (sample.width_pixels, sample.height_pixels, sample.resolution) == (1280, None, "")
+    assert (sample.frames_per_second, sample.video_codec) == (None, "H265")
+
+
+# -- who asks ------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def logging_in(api: ScriptedApi, clock: FakeClock) -> AsyncIterator[Polled]:
+    auth = {"username": "exporter", "password": "correct-horse-7"}
+    async with storm(api, clock, auth=auth, discover=False, streams=[F1]) as upstream:
+        yield upstream
+
+
+def token(number: int) -> Reply:
+    answer = fixture("storm/login.json")
+    answer["data"]["accessToken"] = f"token-{number}"
+    return Reply(answer)
+
+
+async def test_a_login_gives_a_token_that_is_renewed_at_80_percent_of_its_life(api: ScriptedApi) -> None:
+    clock = FakeClock()
+    api.in_turn(LOGIN, map(token, range(9)))
+    async with logging_in(api, clock) as upstream:
+        await upstream.poll()
+        assert api.asked[0].body == {"username": "exporter", "password": "correct-horse-7"}
+        assert "Authorization" not in api.asked[0].headers
+        assert api.asked[1].headers["Authorization"] == "Bearer token-0"
+        clock.advance(700)
+        await upstream.poll()
+        assert api.paths().count(LOGIN) == 1
+        clock.advance(25)
+        await upstream.poll()
+    assert api.paths().count(LOGIN) == 2
+    assert api.asked[-1].headers["Authorization"] == "Bearer token-1"
+
+
+@pytest.mark.parametrize("remaining", [None, -5, "soon", 10**15])
+async def test_a_token_without_a_usable_life_lives_900_seconds(api: ScriptedApi, remaining: Any) -> None:
+    clock = FakeClock()
+    answer = fixture("storm/login.json")
+    answer["data"]["remainingTime"] = remaining
+    api.on(LOGIN, answer)
+    async with logging_in(api, clock) as upstream:
+        await upstream.poll()
+        clock.advance(719)
+        await upstream.poll()
+        assert api.paths().count(LOGIN) == 1
+        clock.advance(2)
+        await upstream.poll()
+    assert api.paths().count(LOGIN) == 2
+
+
+async def test_a_token_that_is_refused_is_replaced_once_at_once(api: ScriptedApi) -> None:
+    clock = FakeClock()
+    api.in_turn(LOGIN, map(token, range(9)))
+    good = {"token-0"}
+
+    def stream(asked: Asked) -> Reply:
+        known = asked.headers.get("Authorization", "").removeprefix("Bearer ") in good
+        return Reply(fixture("storm/stream.json")) if known else Reply({"message": "Invalid token"}, 401)
+
+    api.on(ONE, stream)
+    async with logging_in(api, clock) as upstream:
+        await upstream.poll()
+        clock.advance(100)
+        good.clear()
+        good.add("token-1")
+        assert (await upstream.streams())["edge/f1"].live
+    assert api.paths().count(LOGIN) == 2
+
+
+async def test_refused_logins_stay_below_the_limit(api: ScriptedApi) -> None:
+    clock = FakeClock()
+    api.on(LOGIN, {"message": "Username or password is incorrect"}, status=401)
+    async with logging_in(api, clock) as upstream:
+        for _ in range(60):
+            with pytest.raises(UpstreamError) as error:
+                await upstream.poll()
+            assert error.value.reason is Reason.AUTH
+            clock.advance(1)
+    assert set(api.paths()) == {LOGIN}
+    assert len(api.asked) <= 5
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+async def test_a_login_that_is_not_there_is_no_stream_that_is_not_there(api: ScriptedApi, status: int) -> None:
+    api.on(LOGIN, {}, status=status)
+    async with logging_in(api, FakeClock()) as upstream:
+        with pytest.raises(UpstreamError, match="login") as error:
+            await upstream.poll()
+    assert error.value.status is None
+
+
+@pytest.mark.parametrize("answer", [{}, {"data": {}}, {"data": {"accessToken": "two\nlines"}}])
+async def test_a_login_without_a_token_is_no_login(api: ScriptedApi, answer: Any) -> None:
+    api.on(LOGIN, answer)
+    async with logging_in(api, FakeClock()) as upstream:
+        with pytest.raises(UpstreamError) as error:
+            await upstream.poll()
+    assert error.value.reason is Reason.BAD_RESPONSE
+
+
+@pytest.mark.parametrize(
+    ("auth", "header", "value"),
+    [
+        ({"api_key": "a-key-of-storm"}, "X-Api-Key", "a-key-of-storm"),
+        ({"bearer_token": "fixed-0001"}, "Authorization", "Bearer fixed-0001"),
+        ({}, "Authorization", None),
+    ],
+)
+async def test_other_ways_to_prove_who_asks(api: ScriptedApi, auth: Any, header: str, value: str | None) -> None:
+    async with storm(api, auth=auth, discover=False, streams=[F1]) as upstream:
+        await upstream.poll()
+    assert api.asked[0].headers.get(header) == value
+
+
+# -- settings ------------------------------------------------------------------------------------------------
+
+
+def test_defaults() -> None:
+    made = settings()
+    assert (made.interval, made.timeout, made.stale_after) == (15.0, 10.0, 45.0)
+    assert (made.base_path, made.discover, made.configured_streams()) == ("/api", "auto", ())
+
+
+@pytest.mark.parametrize(("path", "read"), [("/", ""), ("/api/v1/", "/api/v1"), ("/rest-api", "/rest-api")])
+async def test_the_base_path_comes_before_everything(api: ScriptedApi, path: str, read: str) -> None:
+    async with storm(api, base_path=path, discover=False, streams=[F1]) as upstream:
+        await upstream.poll()
+    assert api.paths() == [f"GET {read}/streams/edge/f1"]
+
+
+@pytest.mark.parametrize(
+    "given_",
+    [
+        {"base_path": "api"},
+        {"base_path": "/a/../b"},
+        {"base_path": "/a?b"},
+        {"discover": "sometimes"},
+        {"discover": 1},
+        {"discover": False},
+        {"streams": [{"application": "edge"}]},
+        {"streams": [{"application": "", "key": "f1"}]},
+        {"streams": [F1, F1]},
+        {"sessions": []},
+    ],
+)
+def test_what_is_refused(given_: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        settings(**given_)
+
+
+@pytest.mark.parametrize(
+    ("given_", "requests"),
+    [
+        ({}, 4.0),
+        ({"discover": False, "streams": [F1]}, 4.0),
+        ({"discover": False, "streams": [F1, F2]}, 4.0),
+        ({"discover": False, "streams": [{"application": "a", "key": str(n)} for n in range(250)]}, 12.0),
+        ({"auth": {"username": "u", "password": "correct-horse-7"}}, 4.0 + 60 / 720),
+    ],
+)
+def test_requests_per_minute(given_: dict[str, Any], requests: float) -> None:
+    assert PLATFORM.requests_per_minute(settings(**given_)) == pytest.approx(requests)

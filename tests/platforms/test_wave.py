@@ -1,0 +1,863 @@
+"""WAVE: documented sessions and candidates as fixtures, and the platform's manners on a server of ours."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from structlog.testing import capture_logs
+
+from exporter.http.errors import UpstreamError
+from exporter.model import Listing, PlatformMetric, Reason, Status, StreamSample
+from exporter.platforms.parsing import Fields, Record
+from exporter.platforms.wave import PLATFORM
+from exporter.platforms.wave.metric_aliases import MEASURED, QUALITY
+from exporter.platforms.wave.request_budget import Pace, Turns
+from exporter.platforms.wave.wave_sessions import Sample, read_session
+from exporter.platforms.wave.wave_settings import WaveSettings
+from tests.fakes import FakeClock
+from tests.platforms.polled import Polled, polled
+from tests.platforms.scripted import Asked, Reply, ScriptedApi, fixture, scripted_api
+
+ID = "sess_1234_abc123"
+SESSION = f"GET /streaming/sessions/{ID}"
+CANDIDATES = f"{SESSION}/webrtc/candidates"
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(max_size=8), inside, max_size=3),
+    max_leaves=8,
+)
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[ScriptedApi]:
+    async with scripted_api() as api:
+        yield api
+
+
+def settings(url: str = "https://wave.example/api/v1", **given_: Any) -> WaveSettings:
+    defaults = {"auth": {"bearer_token": "wave_live_key"}, "sessions": [ID], "ice_candidates": False}
+    return WaveSettings.model_validate({"name": "wave", "platform": "wave", "url": url, **defaults, **given_})
+
+
+def wave(api: ScriptedApi, clock: FakeClock | None = None, **given_: Any) -> AbstractAsyncContextManager[Polled]:
+    return polled(PLATFORM, settings(api.url, **given_), clock or FakeClock())
+
+
+def read(session: dict[str, Any], *, numbers: bool = False) -> tuple[StreamSample, dict[str, int]]:
+    fields = Fields()
+    record = Record({"sessionId": ID, "status": "live", **session}, fields)
+    return read_session(record, ID, fields, numbers=numbers), fields.dropped
+
+
+def measured(**metrics: Any) -> StreamSample:
+    return read({"metrics": metrics})[0]
+
+
+DOCUMENTED = Sample(
+    id=ID,
+    session=ID,
+    kind="session",
+    protocol="webrtc",
+    status=Status.LIVE,
+    live=True,
+    start_timestamp_seconds=1772359500.0,
+    viewers=142,
+    viewers_peak=310,
+    target_latency_seconds=0.2,
+    max_bitrate_bytes_per_second=1_000_000.0,
+    ingest_bitrate_bytes_per_second=541_000.0,
+    round_trip_time_seconds=0.048,
+    latency_seconds=0.35,
+    jitter_seconds=0.004,
+    packet_loss_ratio=0.002,
+    ingest_bytes=1947600000.0,
+    egress_bytes=12000000.0,
+    frames_per_second=29.97,
+    dropped_frames=12.0,
+    frames=107892.0,
+    video_codec="H264",
+    audio_codec="opus",
+    width_pixels=1920,
+    height_pixels=1080,
+    resolution="1920x1080",
+)
+
+
+# -- one session -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_session_becomes_the_whole_sample(api: ScriptedApi) -> None:
+    api.on(SESSION, fixture("wave/session.json"))
+    async with wave(api) as upstream:
+        snapshot = await upstream.poll()
+    assert snapshot.streams == (DOCUMENTED,)
+    assert snapshot.listing is Listing.DIRECT
+    assert (snapshot.failures, snapshot.dropped_fields, snapshot.postponed) == ({}, {}, frozenset())
+    assert snapshot.round_seconds is None
+    assert api.asked[0].headers["Authorization"] == "Bearer wave_live_key"
+
+
+async def test_a_session_that_is_not_there_is_idle_and_no_failure(api: ScriptedApi) -> None:
+    api.on(SESSION, fixture("wave/session-not-found.json"), status=404)
+    async with wave(api) as upstream:
+        snapshot = await upstream.poll()
+    assert snapshot.streams == (Sample(id=ID, session=ID, kind="session", status=Status.IDLE, live=False),)
+    assert snapshot.failures == {}
+
+
+def test_the_least_that_a_session_says() -> None:
+    fields = Fields()
+    sample = read_session(Record(fixture("wave/session-minimal.json"), fields), "sess_5678", fields, numbers=True)
+    assert sample == Sample(
+        id="sess_5678", session="sess_5678", kind="session", protocol="srt", status=Status.IDLE, live=False
+    )
+    assert fields.dropped == {}
+
+
+@pytest.mark.parametrize(
+    ("word", "status", "is_live"),
+    [
+        ("idle", Status.IDLE, False),
+        ("live", Status.LIVE, True),
+        ("LIVE", Status.LIVE, True),
+        ("paused", Status.PAUSED, False),
+        ("ended", Status.ENDED, False),
+        ("reconnecting", Status.UNKNOWN, None),
+        (None, Status.UNKNOWN, None),
+    ],
+)
+def test_statuses(word: str | None, status: Status, is_live: bool | None) -> None:
+    sample, _ = read({"status": word})
+    assert (sample.status, sample.live) == (status, is_live)
+
+
+def test_a_session_that_ended_shows_what_lasts_and_not_what_was_measured_last() -> None:
+    fields = Fields()
+    sample = read_session(Record(fixture("wave/session-ended.json"), fields), "sess_9999", fields, numbers=True)
+    assert (sample.status, sample.viewers_peak, sample.ingest_bytes) == (Status.ENDED, 17, 900000.0)
+    assert sample.start_timestamp_seconds is not None
+    assert sample.end_timestamp_seconds == sample.start_timestamp_seconds + 1800
+    assert (sample.ingest_bitrate_bytes_per_second, sample.round_trip_time_seconds) == (None, None)
+    assert sample.platform_metrics == ()
+
+
+def test_the_end_that_is_said_goes_before_the_duration() -> None:
+    times = {"startedAt": "2026-03-01T10:00:00Z", "endedAt": "2026-03-01T11:00:00Z", "duration": 60}
+    sample, _ = read({"status": "ended", **times})
+    assert sample.end_timestamp_seconds == 1772359200.0 + 3600
+
+
+async def test_an_answer_about_another_session_is_not_believed(api: ScriptedApi) -> None:
+    api.on(SESSION, {"sessionId": "sess_other", "status": "live"})
+    async with wave(api) as upstream:
+        with pytest.raises(UpstreamError) as error:
+            await upstream.poll()
+    assert error.value.reason is Reason.BAD_RESPONSE
+
+
+async def test_one_session_may_fail_while_another_answers(api: ScriptedApi) -> None:
+    api.on(SESSION, fixture("wave/session.json"))
+    api.on("GET /streaming/sessions/broken", [], status=200)
+    async with wave(api, sessions=[ID, "broken"]) as upstream:
+        snapshot = await upstream.poll()
+    assert [sample.id for sample in snapshot.streams] == [ID]
+    assert snapshot.failures == {"broken": Reason.BAD_RESPONSE}
+
+
+# -- names in any spelling -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["roundTripTimeMs", "round_trip_time_ms", "Round-Trip-Time-MS", "ROUNDTRIPTIMEMS"])
+def test_spellings_are_one_name(name: str) -> None:
+    assert measured(**{name: 80}).round_trip_time_seconds == 0.08
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "field", "expected"),
+    [
+        ("latency", 250, "latency_seconds", 0.25),
+        ("latency_s", 2.5, "latency_seconds", 2.5),
+        ("endToEndLatencySeconds", 2.5, "latency_seconds", 2.5),
+        ("jitter_us", 1500, "jitter_seconds", 0.0015),
+        ("bitrate", 4000, "ingest_bitrate_bytes_per_second", 500_000.0),
+        ("ingest_bitrate_kbps", 4000, "ingest_bitrate_bytes_per_second", 500_000.0),
+        ("bitrateBps", 4_000_000, "ingest_bitrate_bytes_per_second", 500_000.0),
+        ("totalBitrateMbps", 4, "ingest_bitrate_bytes_per_second", 500_000.0),
+        ("bitrate_bytes_per_second", 500_000, "ingest_bitrate_bytes_per_second", 500_000.0),
+        ("sendBitrate", 8, "egress_bitrate_bytes_per_second", 1000.0),
+        ("packetLossRatio", 0.25, "packet_loss_ratio", 0.25),
+        ("packet_loss_percent", 25, "packet_loss_ratio", 0.25),
+        ("frameRate", 50, "frames_per_second", 50.0),
+        ("framesDropped", 3, "dropped_frames", 3.0),
+        ("bytes_in", 77, "ingest_bytes", 77.0),
+        ("videoCodec", "AV1", "video_codec", "AV1"),
+        ("audio_codec", "AAC", "audio_codec", "AAC"),
+        ("resolution", "1280 x 720", "resolution", "1280x720"),
+        ("resolution", "1280×720", "width_pixels", 1280),
+        ("videoWidth", 640, "width_pixels", 640),
+    ],
+)
+def test_names_and_units(name: str, value: Any, field: str, expected: Any) -> None:
+    assert getattr(measured(**{name: value}), field) == pytest.approx(expected)
+
+
+def test_every_documented_name_is_known() -> None:
+    page = (Path(__file__).parents[2] / "docs/platforms/wave.md").read_text()
+    table = page[page.index("| names in `metrics`") : page.index("A name may end in its unit")]
+    names = {
+        name.lower()
+        for line in table.splitlines()
+        if line.startswith("| `")
+        for name in line.split("|")[1].replace("`", "").replace(",", " ").split()
+        if name.isalnum()
+    }
+    prose = {"as", "the", "inside", "or", "1280x720", "video…", "audio…", "video", "audio", "videocodec", "audiocodec"}
+    unmapped = {name for name in names - prose if name not in MEASURED and name not in QUALITY}
+    assert unmapped == set()
+    assert len(names - prose) > 40
+
+
+def test_the_whole_comes_before_the_video_and_that_before_the_audio() -> None:
+    everything = {"audio": {"bitrate": 1, "rtt": 1}, "video": {"bitrate": 2, "rtt": 2}, "network": {"bitrate": 3}}
+    assert measured(**everything).ingest_bitrate_bytes_per_second == 375.0
+    assert measured(**everything).round_trip_time_seconds == 0.002
+    without = {name: everything[name] for name in ("audio", "video")}
+    assert measured(**without).ingest_bitrate_bytes_per_second == 250.0
+
+
+def test_the_audio_s_bitrate_is_never_the_stream_s() -> None:
+    sample = measured(audio={"bitrate": 128, "fps": 40, "packetLoss": 0.5, "codec": "opus"}, audioBitrate=128)
+    assert (sample.ingest_bitrate_bytes_per_second, sample.frames_per_second) == (None, None)
+    assert (sample.packet_loss_ratio, sample.audio_codec) == (0.5, "opus")
+
+
+def test_metrics_come_before_connection_and_the_nearer_before_the_deeper() -> None:
+    assert read({"connection": {"rtt": 1}, "metrics": {"a": {"rtt": 2}}})[0].round_trip_time_seconds == 0.002
+    assert measured(a={"b": {"rtt": 1}}, c={"rtt": 2}).round_trip_time_seconds == 0.002
+    assert read({"connection": {"transport": {"rtt": 1}}})[0].round_trip_time_seconds == 0.001
+
+
+@pytest.mark.parametrize("name", ["target", "limits", "max", "outbound", "Settings", "video_target"])
+def test_what_is_not_measured_now_is_passed_over(name: str) -> None:
+    assert measured(**{name: {"bitrate": 9000}}).ingest_bitrate_bytes_per_second is None
+
+
+def test_a_codec_of_nothing_in_particular_is_passed_over() -> None:
+    sample = measured(codec="H264")
+    assert (sample.video_codec, sample.audio_codec) == ("", "")
+
+
+def test_depth_is_bounded_and_lists_are_not_entered() -> None:
+    assert measured(a={"b": {"c": {"rtt": 5}}}).round_trip_time_seconds == 0.005
+    assert measured(a={"b": {"c": {"d": {"rtt": 5}}}}).round_trip_time_seconds is None
+    assert measured(layers=[{"rtt": 5}]).round_trip_time_seconds is None
+
+
+def test_a_null_is_no_value_and_the_next_one_counts() -> None:
+    assert measured(network={"rtt": None}, video={"rtt": 7}).round_trip_time_seconds == 0.007
+
+
+def test_quality_holds_settings_not_measurements() -> None:
+    sample, _ = read({"quality": {"max_bitrate_mbps": 8, "targetLatencySeconds": 2, "bitrate": 9, "fps": 9}})
+    assert (sample.max_bitrate_bytes_per_second, sample.target_latency_seconds) == (1_000_000.0, 2.0)
+    assert (sample.ingest_bitrate_bytes_per_second, sample.frames_per_second) == (None, None)
+
+
+# -- bad values ------------------------------------------------------------------------------------------------------
+
+
+def test_impossible_values_are_dropped_alone_and_counted_by_their_known_name() -> None:
+    metrics = {"Packet_Loss": 2, "bitrate": -1, "rtt": "fast", "fps": 5000, "jitter": 3, "deep": {"droppedFrames": -3}}
+    sample, dropped = read({"metrics": metrics, "viewers": 2.5, "connection": 7, "startedAt": "yesterday"})
+    assert dropped == {
+        "metrics.packetloss": 1,
+        "metrics.bitrate": 1,
+        "metrics.rtt": 1,
+        "metrics.fps": 1,
+        "metrics.droppedframes": 1,
+        "viewers": 1,
+        "connection": 1,
+        "startedAt": 1,
+    }
+    assert sample.jitter_seconds == 0.003
+    assert (sample.packet_loss_ratio, sample.ingest_bitrate_bytes_per_second, sample.viewers) == (None, None, None)
+
+
+@pytest.mark.parametrize("resolution", ["1080p", "0x0x0", "axb", "1280x"])
+def test_a_resolution_in_other_words_is_none(resolution: str) -> None:
+    sample = measured(resolution=resolution)
+    assert (sample.resolution, sample.width_pixels) == ("", None)
+
+
+@given(name=st.sampled_from(sorted(fixture("wave/session.json"))), value=json_values)
+def test_no_field_of_a_session_raises_or_spoils_another(name: str, value: Any) -> None:
+    fields = Fields()
+    session = {**fixture("wave/session.json"), name: value}
+    if name == "sessionId" and isinstance(value, str) and value not in ("", ID):
+        with pytest.raises(UpstreamError):
+            read_session(Record(session, fields), ID, fields, numbers=False)
+        return
+    sample = read_session(Record(session, fields), ID, fields, numbers=False)
+    names = StreamSample.__struct_fields__
+    differing = {field for field in names if getattr(sample, field) != getattr(DOCUMENTED, field)}
+    assert differing <= TOUCHED.get(name, set())
+
+
+TOUCHED = {
+    "viewers": {"viewers"},
+    "peakViewers": {"viewers_peak"},
+    "startedAt": {"start_timestamp_seconds"},
+    "protocol": {"protocol"},
+    "quality": {"target_latency_seconds", "max_bitrate_bytes_per_second"},
+    "metrics": PLATFORM.feeds,
+    "status": PLATFORM.feeds,
+    "connection": set(),
+}
+
+
+@given(
+    inside=st.recursive(
+        json_values,
+        lambda deeper: st.dictionaries(st.sampled_from(sorted(MEASURED)) | st.text(max_size=5), deeper, max_size=4),
+        max_leaves=20,
+    )
+)
+def test_no_inside_of_metrics_raises(inside: Any) -> None:
+    sample, _ = read({"metrics": inside, "quality": inside, "connection": inside}, numbers=True)
+    for field in StreamSample.__struct_fields__:
+        value = getattr(sample, field)
+        assert not isinstance(value, float) or math.isfinite(value)
+    assert len(sample.platform_metrics) <= 50
+    assert all(math.isfinite(metric.value) for metric in sample.platform_metrics)
+
+
+# -- other numbers ---------------------------------------------------------------------------------------------------
+
+
+def test_other_numbers_stand_under_their_path_when_asked_for() -> None:
+    session = fixture("wave/session.json")
+    sample, _ = read(session, numbers=True)
+    assert sample.platform_metrics == (
+        PlatformMetric("metrics.audio.bitrate", 128.0),
+        PlatformMetric("metrics.audio.jitter", 3.0),
+        PlatformMetric("metrics.network.availableOutgoing", 9000.0),
+        PlatformMetric("metrics.video.bitrate", 4200.0),
+    )
+    assert read(session)[0].platform_metrics == ()
+
+
+def test_other_numbers_are_bounded_and_come_in_a_fixed_order() -> None:
+    metrics = {f"n{number:03}": number for number in range(100)}
+    backwards = dict(reversed(metrics.items()))
+    sample, _ = read({"metrics": backwards}, numbers=True)
+    assert [metric.metric for metric in sample.platform_metrics] == [f"metrics.n{number:03}" for number in range(50)]
+
+
+# -- candidates ------------------------------------------------------------------------------------------------------
+
+
+def candidates(*types: str, has_more: bool = False, complete: Any = True, start: int = 0) -> dict[str, Any]:
+    found = [{"id": start + number, "type": type_} for number, type_ in enumerate(types)]
+    return {"sessionId": ID, "candidates": found, "isComplete": complete, "hasMore": has_more}
+
+
+def counts(host: int = 0, srflx: int = 0, prflx: int = 0, relay: int = 0) -> dict[str, int]:
+    return {"host": host, "srflx": srflx, "prflx": prflx, "relay": relay}
+
+
+async def test_candidates_are_counted_by_type_over_all_pages(api: ScriptedApi) -> None:
+    api.on(SESSION, fixture("wave/session.json"))
+    pages = [fixture("wave/candidates-page-1.json"), fixture("wave/candidates-page-2.json")]
+    api.in_turn(CANDIDATES, map(Reply, pages))
+    async with wave(api, ice_candidates="60s") as upstream:
+        snapshot = await upstream.poll()
+    (sample,) = snapshot.streams
+    assert sample.ice_candidates == counts(host=2, srflx=1, relay=1)
+    assert sample.ice_gathering_complete is True
+    assert snapshot.dropped_fields == {"candidates.type": 1}
+    assert [asked.query for asked in api.asked[1:]] == [
+        {"limit": "100"},
+        {"limit": "100", "since": "2026-03-01T10:05:00.400Z"},
+    ]
+
+
+async def test_candidates_without_times_are_asked_for_with_a_higher_limit(api: ScriptedApi) -> None:
+    api.on(SESSION, fixture("wave/session.json"))
+
+    def page(asked: Asked) -> Reply:
+        limit = int(asked.query["limit"])
+        return Reply(candidates(*["host"] * min(limit, 250), has_more=limit < 250))
+
+    api.on(CANDIDATES, page)
+    async with wave(api, ice_candidates="60s") as upstream:
+        assert (await upstream.poll()).streams[0].ice_candidates == counts(host=250)
+    assert [asked.query["limit"] for asked in api.asked[1:]] == ["100", "200", "400"]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        lambda _: Reply(candidates("host", has_more=True)),
+        lambda _: Reply(candidates(has_more=True)),
+        lambda asked: Reply(candidates("host", start=int(asked.query["limit"]), has_more=True)),
+        lambda _: Reply({"isComplete": True}),
+        lambda _: Reply([]),
+        lambda _: Reply(candidates("host"), 403),
+    ],
+)
+async def test_candidates_that_cannot_be_read_cost_the_session_nothing_else(
+    api: ScriptedApi, page: Callable[[Asked], Reply]
+) -> None:
+    api.on(SESSION, fixture("wave/session.json"))
+    api.on(CANDIDATES, page)
+    async with wave(api, ice_candidates="60s") as upstream:
+        snapshot = await upstream.poll()
+    assert snapshot.streams == (DOCUMENTED,)
+    assert set(snapshot.failures) == {ID}
+    assert len(api.asked) < 12
+
+
+async def test_candidates_have_an_end(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exporter.platforms.wave.ice_candidates.MAX_PAGES", 5)
+    times = iter(f"2026-03-01T10:05:{second:02}Z" for second in range(60))
+    api.on(SESSION, fixture("wave/session.json"))
+    api.on(
+        CANDIDATES,
+        lambda _: Reply({"candidates": [{"type": "host", "createdAt": next(times)}], "hasMore": True}),
+    )
+    async with wave(api, ice_candidates="60s") as upstream:
+        assert (await upstream.poll()).failures == {ID: Reason.BAD_RESPONSE}
+    assert len(api.asked) == 6
+
+
+async def test_candidates_that_are_not_there_are_no_failure(api: ScriptedApi) -> None:
+    api.on(SESSION, fixture("wave/session.json"))
+    async with wave(api, ice_candidates="60s") as upstream:
+        snapshot = await upstream.poll()
+    assert (snapshot.failures, snapshot.streams) == ({}, (DOCUMENTED,))
+    assert api.paths() == [SESSION, CANDIDATES]
+
+
+async def test_candidates_are_asked_for_at_their_own_interval_until_they_are_complete(api: ScriptedApi) -> None:
+    clock = FakeClock()
+    api.on(SESSION, fixture("wave/session.json"))
+    api.on(CANDIDATES, candidates("host", complete=False))
+    async with wave(api, clock, ice_candidates="60s") as upstream:
+
+        async def asked_after(seconds: float) -> bool:
+            clock.advance(seconds)
+            api.forget()
+            await upstream.poll()
+            return CANDIDATES in api.paths()
+
+        assert await asked_after(0)
+        assert not await asked_after(30)
+        assert await asked_after(30)
+        api.on(CANDIDATES, candidates("host", "relay", complete=True))
+        assert await asked_after(60)
+        assert not await asked_after(3600)
+        sample = (await upstream.poll()).streams[0]
+        assert (sample.ice_candidates, sample.ice_gathering_complete) == (counts(host=1, relay=1), True)
+
+
+async def test_candidates_that_are_not_renewed_grow_stale(api: ScriptedApi) -> None:
+    clock = FakeClock()
+    api.on(SESSION, fixture("wave/session.json"))
+    api.on(CANDIDATES, candidates("host", complete=False))
+    async with wave(api, clock, ice_candidates="60s") as upstream:
+        assert (await upstream.poll()).streams[0].ice_gathering_complete is False
+        api.on(CANDIDATES, {}, status=403)
+        clock.advance(179)
+        assert (await upstream.poll()).streams[0].ice_candidates == counts(host=1)
+        clock.advance(1)
+        assert (await upstream.poll()).streams == (DOCUMENTED,)
+
+
+async def test_a_new_publish_gathers_anew(api: ScriptedApi) -> None:
+    session = fixture("wave/session.json")
+    api.on(SESSION, session)
+    api.on(CANDIDATES, candidates("host"))
+    async with wave(api, ice_candidates="60s") as upstream:
+        await upstream.poll()
+        api.on(SESSION, {**session, "startedAt": "2026-03-02T10:05:00Z"})
+        api.on(CANDIDATES, candidates("relay"))
+        assert (await upstream.poll()).streams[0].ice_candidates == counts(relay=1)
+        api.on(SESSION, {**session, "status": "paused"})
+        assert (await upstream.poll()).streams[0].ice_candidates == {}
+
+
+@pytest.mark.parametrize("change", [{"protocol": "srt"}, {"status": "idle"}, {"status": "ended"}])
+async def test_only_live_webrtc_sessions_have_candidates(api: ScriptedApi, change: dict[str, str]) -> None:
+    api.on(SESSION, {**fixture("wave/session.json"), **change})
+    async with wave(api, ice_candidates="60s") as upstream:
+        await upstream.poll()
+    assert api.paths() == [SESSION]
+
+
+@given(candidate=json_values, name=st.sampled_from(["type", "candidate", "candidateType", "timestamp"]))
+async def test_no_candidate_raises(candidate: Any, name: str) -> None:
+    page = {"candidates": [candidate, {"type": "host", name: candidate}, {"type": "relay"}], "hasMore": candidate}
+    async with scripted_api() as api:
+        api.on(SESSION, fixture("wave/session.json"))
+        api.on(CANDIDATES, page)
+        async with wave(api, ice_candidates="60s") as upstream:
+            snapshot = await upstream.poll()
+    assert snapshot.streams[0].viewers == 142
+    if ID not in snapshot.failures:
+        assert snapshot.streams[0].ice_candidates["relay"] >= 1
+
+
+# -- the request limit -----------------------------------------------------------------------------------------------
+
+
+class Limited:
+    """Sessions behind a limit, in a sliding window or in a fixed one, on the tests' clock."""
+
+    def __init__(self, api: ScriptedApi, clock: FakeClock, sessions: int, limit: int, *, sliding: bool) -> None:
+        self.ids = [f"s{number:03}" for number in range(sessions)]
+        self.refused = 0
+        self._clock = clock
+        self._limit = limit
+        self._sliding = sliding
+        self._asked: deque[float] = deque()
+        for id_ in self.ids:
+            api.on(f"GET /streaming/sessions/{id_}", self.answer)
+
+    def answer(self, asked: Asked) -> Reply:
+        now = self._clock.now()
+        while self._asked and self._is_over(self._asked[0], now):
+            self._asked.popleft()
+        is_refused = len(self._asked) >= self._limit
+        if is_refused:
+            self.refused += 1
+        else:
+            self._asked.append(now)
+        reset = self._asked[0] + 60 if self._sliding else (now // 60 + 1) * 60
+        headers = {
+            "Date": formatdate(now, usegmt=True),
+            "X-RateLimit-Limit": str(self._limit),
+            "X-RateLimit-Remaining": str(self._limit - len(self._asked)),
+            "X-RateLimit-Reset": str(math.ceil(reset)),
+            "X-RateLimit-Window": "60",
+        }
+        id_ = asked.path.rpartition("/")[2]
+        return Reply({"sessionId": id_, "status": "live"}, 429 if is_refused else 200, headers)
+
+    def _is_over(self, at: float, now: float) -> bool:
+        return at <= now - 60 if self._sliding else at // 60 < now // 60
+
+
+@pytest.mark.parametrize("sliding", [True, False])
+@pytest.mark.parametrize(("sessions", "interval"), [(20, 30), (50, 30), (200, 30), (90, 300), (5, 1)])
+async def test_the_limit_is_never_met_and_everybody_has_a_turn(
+    api: ScriptedApi, sliding: bool, sessions: int, interval: int
+) -> None:
+    clock = FakeClock()
+    limited = Limited(api, clock, sessions, 60, sliding=sliding)
+    fresh: Counter[str] = Counter()
+    polls = math.ceil(1800 / interval)
+    async with wave(api, clock, sessions=limited.ids, interval=f"{interval}s") as upstream:
+        for _ in range(polls):
+            snapshot = await upstream.poll()
+            answered = {sample.id for sample in snapshot.streams}
+            fresh.update(answered)
+            assert snapshot.failures == {}
+            assert answered | snapshot.postponed == set(limited.ids)
+            assert not answered & snapshot.postponed
+            clock.advance(interval)
+    assert limited.refused == 0
+    assert set(fresh) == set(limited.ids)
+    assert max(fresh.values()) - min(fresh.values()) <= max(1, polls // 10)
+
+
+async def test_a_round_that_takes_several_polls_is_announced(api: ScriptedApi) -> None:
+    clock = FakeClock()
+    limited = Limited(api, clock, 200, 60, sliding=True)
+    async with wave(api, clock, sessions=limited.ids) as upstream:
+        first = await upstream.poll()
+        clock.advance(30)
+        second = await upstream.poll()
+    assert first.round_seconds == second.round_seconds == 8 * 30
+    assert len(first.streams) == len(second.streams) == 28
+    assert not {sample.id for sample in first.streams} & {sample.id for sample in second.streams}
+
+
+async def test_without_a_limit_every_poll_asks_for_all(api: ScriptedApi) -> None:
+    sessions = [f"s{number}" for number in range(150)]
+    async with wave(api, sessions=sessions) as upstream:
+        snapshot = await upstream.poll()
+    assert len(snapshot.streams) == 150
+    assert (snapshot.postponed, snapshot.round_seconds) == (frozenset(), None)
+
+
+async def test_a_limit_that_others_have_used_up_ends_the_poll_only_when_it_lasts(api: ScriptedApi) -> None:
+    clock = FakeClock()
+
+    def used_up(_: Asked) -> Reply:
+        headers = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "99999999999"}
+        return Reply({"status": "live"}, 200, {**headers, "Date": formatdate(clock.now(), usegmt=True)})
+
+    api.on(SESSION, used_up)
+    async with wave(api, clock) as upstream:
+        assert (await upstream.poll()).streams
+        clock.advance(30)
+        snapshot = await upstream.poll()
+        assert not snapshot.streams
+        assert snapshot.postponed == {ID}
+        upstream.client.rate_limit.reset_at = clock.now() + 3600
+        clock.advance(120)
+        with pytest.raises(UpstreamError) as error:
+            await upstream.poll()
+    assert error.value.reason is Reason.RATE_LIMITED
+    assert len(api.asked) == 1
+
+
+async def test_a_pause_that_the_platform_asks_for_is_kept(api: ScriptedApi) -> None:
+    clock = FakeClock()
+    api.on(SESSION, {}, status=429, headers={"Retry-After": "600"})
+    async with wave(api, clock) as upstream:
+        for _ in range(3):
+            with pytest.raises(UpstreamError) as error:
+                await upstream.poll()
+            assert error.value.reason is Reason.RATE_LIMITED
+            clock.advance(30)
+        assert len(api.asked) == 1
+        clock.advance(600)
+        api.on(SESSION, fixture("wave/session.json"))
+        assert (await upstream.poll()).streams == (DOCUMENTED,)
+
+
+async def test_what_a_pause_kept_back_comes_first_afterwards(api: ScriptedApi) -> None:
+    clock = FakeClock()
+    ids = [f"s{number}" for number in range(4)]
+    for id_ in ids:
+        api.on(f"GET /streaming/sessions/{id_}", {"status": "live"})
+    api.on("GET /streaming/sessions/s1", {}, status=429, headers={"Retry-After": "600"})
+    async with wave(api, clock, sessions=ids, max_concurrent_requests=1) as upstream:
+        snapshot = await upstream.poll()
+    assert [sample.id for sample in snapshot.streams] == ["s0"]
+    assert snapshot.failures == {"s1": Reason.RATE_LIMITED}
+    assert snapshot.postponed == {"s2", "s3"}
+
+
+async def test_candidates_take_what_the_sessions_leave(api: ScriptedApi) -> None:
+    clock = FakeClock()
+    limit = {"X-RateLimit-Limit": "60", "Date": formatdate(clock.now(), usegmt=True)}
+    left = iter((5, 4, 4, 3))
+    ids = ["s0", "s1", "s2"]
+
+    def session(_: Asked) -> Reply:
+        return Reply({"status": "live", "protocol": "webrtc"}, 200, {**limit, "X-RateLimit-Remaining": str(next(left))})
+
+    for id_ in ids:
+        api.on(f"GET /streaming/sessions/{id_}", session)
+    async with wave(api, clock, sessions=ids, ice_candidates="60s") as upstream:
+        snapshot = await upstream.poll()
+    assert snapshot.failures == {}
+    assert not any("candidates" in path for path in api.paths())
+
+
+@pytest.mark.parametrize(
+    ("usable", "interval", "sessions", "per_poll", "seconds"),
+    [
+        (57, 30, 28, 28, None),
+        (57, 30, 29, 28, 60),
+        (57, 60, 57, 57, None),
+        (57, 300, 100, 57, 600),
+        (57, 1, 5, 1, 57 / 57 * 5.263157894736842),
+        (0, 30, 5, 1, 300),
+    ],
+)
+def test_pace(usable: int, interval: float, sessions: int, per_poll: int, seconds: float | None) -> None:
+    pace = Pace(usable, 60.0, interval)
+    assert pace.per_poll == per_poll
+    assert pace.round_seconds(sessions) == (None if seconds is None else pytest.approx(seconds))
+
+
+@given(
+    sessions=st.lists(st.integers(0, 30), unique=True),
+    budgets=st.lists(st.integers(0, 35) | st.none(), max_size=20),
+)
+def test_turns_keep_to_the_budget_and_let_nobody_wait_twice(sessions: list[int], budgets: list[int | None]) -> None:
+    turns = Turns()
+    ids = [f"s{number}" for number in sessions]
+    waited = dict.fromkeys(ids, 0)
+    for budget in budgets:
+        chosen = turns.choose(ids, budget)
+        assert len(chosen) == len(set(chosen)) == (len(ids) if budget is None else min(budget, len(ids)))
+        left_waiting = [waited[id_] for id_ in ids if id_ not in chosen]
+        assert all(waited[id_] >= max(left_waiting, default=0) for id_ in chosen)
+        waited = {id_: 0 if id_ in chosen else waited[id_] + 1 for id_ in ids}
+
+
+# -- the sessions file -----------------------------------------------------------------------------------------------
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    # two writes within one tick of the file system's clock must differ all the same
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + hash(text) % 10**9))
+    return path
+
+
+async def test_sessions_come_and_go_with_their_file(api: ScriptedApi, tmp_path: Path) -> None:
+    path = write(tmp_path / "sessions", f"# tonight\n\n  {ID}  \n{{id: sess_2, name: keynote, expected: true}}\n")
+    async with wave(api, sessions=[], sessions_file=str(path)) as upstream:
+        assert {sample.id for sample in (await upstream.poll()).streams} == {ID, "sess_2"}
+        (_, keynote) = upstream.platform.configured_streams()
+        assert (keynote.name, keynote.expected) == ("keynote", True)
+        write(path, "sess_3\n")
+        assert {sample.id for sample in (await upstream.poll()).streams} == {"sess_3"}
+
+
+async def test_the_configuration_goes_before_the_file(api: ScriptedApi, tmp_path: Path) -> None:
+    path = write(tmp_path / "sessions", f"{ID}\nsess_2\n{{id: sess_3, name: main}}\n")
+    async with wave(api, sessions=[{"id": ID, "name": "main"}], sessions_file=str(path)) as upstream:
+        assert [session.id for session in upstream.platform.configured_streams()] == [ID, "sess_2"]
+
+
+@pytest.mark.parametrize("text", ["{id: ", "sess 1\n", "sess_1\nsess_1\n", "{id: a, nme: b}"])
+async def test_a_bad_file_leaves_what_was_read_before_and_is_told_once(
+    api: ScriptedApi, tmp_path: Path, text: str
+) -> None:
+    path = write(tmp_path / "sessions", "sess_1\n")
+    async with wave(api, sessions=[], sessions_file=str(path)) as upstream:
+        await upstream.poll()
+        write(path, text)
+        with capture_logs() as logs:
+            for _ in range(3):
+                assert [sample.id for sample in (await upstream.poll()).streams] == ["sess_1"]
+        assert [entry["event"] for entry in logs] == ["sessions file not read"]
+        path.unlink()
+        with capture_logs() as logs:
+            for _ in range(3):
+                assert [sample.id for sample in (await upstream.poll()).streams] == ["sess_1"]
+        assert len(logs) == 1
+
+
+async def test_an_empty_file_is_nothing_to_ask_and_no_fault(api: ScriptedApi, tmp_path: Path) -> None:
+    path = write(tmp_path / "sessions", "# nobody\n")
+    async with wave(api, sessions=[], sessions_file=str(path)) as upstream:
+        assert (await upstream.poll()).streams == ()
+    assert api.asked == []
+
+
+def test_every_bad_line_of_a_file_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "sessions", "good\n{id: 7}\n{id: a, nme: b}\ngood\n{id: \n" + "two words\n" * 9)
+    with pytest.raises(ValidationError) as error:
+        settings(sessions_file=str(path))
+    (found,) = error.value.errors()
+    assert found["loc"][0] == "sessions_file"
+    lines = found["ctx"]["found"].splitlines()
+    assert [line.partition(": ")[0] for line in lines[:5]] == [f"{path}:{number}" for number in (2, 3, 4, 5, 6)]
+    assert lines[5] == "and 8 more lines"
+    assert "nme" in lines[1]
+
+
+def test_a_file_that_is_missing_or_endless_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError):
+        settings(sessions_file=str(tmp_path / "missing"))
+    with pytest.raises(ValidationError):
+        settings(sessions_file=str(write(tmp_path / "long", "x" * (4 * 2**20 + 1))))
+
+
+# -- settings --------------------------------------------------------------------------------------------------------
+
+
+def test_defaults() -> None:
+    made = WaveSettings.model_validate(
+        {"name": "w", "platform": "wave", "url": "https://w.example", "auth": {"bearer_token": "k"}, "sessions": [ID]}
+    )
+    assert (made.interval, made.timeout, made.stale_after) == (30.0, 10.0, 90.0)
+    assert (made.ice_candidates, made.session_numbers, made.sessions_file) == (60.0, False, None)
+    assert (made.analytics, made.prometheus) == (None, None)
+    assert [session.id for session in made.configured_streams()] == [ID]
+
+
+def test_everything_that_may_be_set(tmp_path: Path) -> None:
+    made = settings(
+        sessions=[ID, {"id": "sess_5678", "name": "keynote", "expected": True}],
+        sessions_file=str(write(tmp_path / "sessions", "more\n")),
+        session_numbers=True,
+        ice_candidates="2m",
+        analytics={"streams": ["str_xyz789"], "period": "1h", "dashboards": True, "dashboards_period": "90d"},
+        prometheus={
+            "enabled": True,
+            "api_key": "k",
+            "stream_id": "s",
+            "period": "15min",
+            "prefix": "w_",
+            "max_series": 9,
+        },
+    )
+    assert made.ice_candidates == 120.0
+    assert made.analytics is not None
+    assert ([stream.id for stream in made.analytics.streams], made.analytics.interval) == (["str_xyz789"], 300.0)
+    assert made.prometheus is not None
+    assert (made.prometheus.max_series, made.prometheus.interval) == (9, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("given_", "place"),
+    [
+        ({"discover": True}, "discover"),
+        ({"discover": "auto"}, "discover"),
+        ({"sessions": []}, "sessions"),
+        ({"sessions": ["two words"]}, "sessions"),
+        ({"sessions": [7]}, "sessions"),
+        ({"sessions": [ID, {"id": ID}]}, "sessions"),
+        ({"streams": []}, "streams"),
+        ({"ice_candidates": True}, "ice_candidates"),
+        ({"ice_candidates": "10ms"}, "ice_candidates"),
+        ({"auth": {}}, "auth"),
+        ({"auth": {"api_key": "k"}}, "auth"),
+        ({"auth": {"username": "u", "password": "correct-horse-7"}}, "auth"),
+        ({"analytics": {"period": "2h"}}, "analytics"),
+        ({"analytics": {"dashboards_period": "24h"}}, "analytics"),
+        ({"prometheus": {"enabled": True}}, "prometheus"),
+        ({"prometheus": {"prefix": ""}}, "prometheus"),
+        ({"prometheus": {"prefix": "stream_"}}, "prometheus"),
+        ({"prometheus": {"prefix": "process_x"}}, "prometheus"),
+        ({"prometheus": {"prefix": "9wave"}}, "prometheus"),
+        ({"prometheus": {"max_series": 0}}, "prometheus"),
+    ],
+)
+def test_what_is_refused(given_: dict[str, Any], place: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        settings(**given_)
+    assert {found["loc"][0] for found in error.value.errors()} == {place}
+
+
+def test_what_to_write_instead_of_discover() -> None:
+    with pytest.raises(ValidationError, match="sessions_file"):
+        settings(discover=True)
+
+
+def test_the_export_or_the_analytics_alone_are_something_to_watch() -> None:
+    settings(sessions=[], prometheus={"enabled": True, "api_key": "k"})
+    settings(sessions=[], analytics={"dashboards": True})
+
+
+@pytest.mark.parametrize(("ice", "requests"), [(False, 4.0), ("60s", 6.0)])
+def test_requests_per_minute(ice: Any, requests: float) -> None:
+    made = settings(sessions=["a", "b"], ice_candidates=ice)
+    assert PLATFORM.requests_per_minute(made) == pytest.approx(requests)
+
+
+def test_it_announces_every_field_that_it_fills() -> None:
+    unset = StreamSample(id="")
+    filled = {name for name in StreamSample.__struct_fields__ if getattr(DOCUMENTED, name) != getattr(unset, name)}
+    others = {"end_timestamp_seconds", "egress_bitrate_bytes_per_second", "ice_candidates", "ice_gathering_complete"}
+    assert filled - {"id"} | others | {"platform_metrics", "analytics"} == PLATFORM.feeds

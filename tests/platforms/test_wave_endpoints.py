@@ -1,0 +1,282 @@
+"""Every endpoint of WAVE's documents, asked of the simulator that speaks them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from exporter.http.client import Requests
+from exporter.http.errors import UpstreamError
+from exporter.model import Reason, Status
+from exporter.platforms.wave.event_api import BATCH, track_event, track_events
+from exporter.platforms.wave.event_api import EVENT as EVENT_ENDPOINT
+from exporter.platforms.wave.session_commands import delete_session, end_session, update_session
+from exporter.simulator import Fleet, Options
+from tests.fakes import FakeClock
+from tests.platforms.simulated import EXPORT, SimulatedWave, simulated_wave
+
+EVENT = {"eventType": "stream", "eventName": "stream.started", "sessionId": "sess_abc123", "platform": "web"}
+
+
+@pytest.fixture
+async def wave() -> AsyncIterator[SimulatedWave]:
+    async with simulated_wave() as wave:
+        yield wave
+
+
+@pytest.fixture
+async def requests(wave: SimulatedWave) -> AsyncIterator[Requests]:
+    client = wave.client()
+    yield client.requests(10.0)
+    await client.close()
+
+
+@asynccontextmanager
+async def answering(endpoint: str, answer: Any) -> AsyncIterator[Requests]:
+    """Requests to a server that gives this answer; None is one without a body."""
+
+    async def handle(_: web.Request) -> web.Response:
+        return web.Response(status=204) if answer is None else web.json_response(answer)
+
+    method, _, path = endpoint.partition(" ")
+    app = web.Application()
+    app.router.add_route(method, path, handle)
+    async with TestServer(app) as server:
+        wave = SimulatedWave(Fleet(3), FakeClock())
+        wave.url = str(server.make_url(""))
+        client = wave.client()
+        yield client.requests(10.0)
+        await client.close()
+
+
+async def kept_events(wave: SimulatedWave) -> list[dict[str, object]]:
+    url = wave.url.replace("/api/v1", "/events")
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        events: list[dict[str, object]] = (await answer.json())["events"]
+        return events
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+async def test_get_session(wave: SimulatedWave) -> None:
+    stream = wave.live()
+    async with wave.polled(sessions=[stream.id]) as upstream:
+        (sample,) = (await upstream.poll()).streams
+    assert (sample.id, sample.protocol, sample.status) == (stream.id, stream.protocol, Status.LIVE)
+    assert sample.ingest_bitrate_bytes_per_second == pytest.approx(stream.bitrate, rel=0.5)
+    assert sample.viewers is not None
+
+
+async def test_get_session_candidates(wave: SimulatedWave) -> None:
+    stream = wave.live(protocol="webrtc")
+    async with wave.polled(sessions=[stream.id], ice_candidates="60s") as upstream:
+        (sample,) = (await upstream.poll()).streams
+    assert sample.ice_gathering_complete is True
+    assert sample.ice_candidates["host"] >= 2
+
+
+async def test_get_stream_analytics(wave: SimulatedWave) -> None:
+    stream = wave.live()
+    ids = [stream.playback_id, {"id": wave.streams[-1].playback_id, "name": "last"}]
+    async with wave.polled(analytics={"streams": ids, "period": "7d"}) as upstream:
+        first, second = (await upstream.poll()).analytics
+    assert (first.stream, first.name, first.period) == (stream.playback_id, "", "7d")
+    assert (second.stream, second.name) == (wave.streams[-1].playback_id, "last")
+    assert (first.viewers or 0) > (first.peak_viewers or 0) > 0
+    assert (first.average_watch_seconds or 0) > 0
+    assert {metric.metric for metric in first.platform_metrics} == {
+        "totalDuration", "quality.averageBitrate", "quality.bufferingRatio", "quality.score",
+    }  # fmt: skip
+    assert {metric.period for metric in first.platform_metrics} == {"7d"}
+
+
+async def test_get_dashboards(wave: SimulatedWave) -> None:
+    async with wave.polled(analytics={"dashboards": True, "dashboards_period": "30d"}) as upstream:
+        (dashboards,) = (await upstream.poll()).analytics
+    assert (dashboards.stream, dashboards.period, dashboards.viewers) == ("", "30d", None)
+    numbers = {metric.metric: metric.value for metric in dashboards.platform_metrics}
+    assert numbers["totalStreams"] == len(wave.streams)
+    assert numbers["bandwidth.ingestMbps"] > 0
+
+
+async def test_get_one_metric_of_the_dashboards(wave: SimulatedWave) -> None:
+    async with wave.polled(analytics={"dashboards": True, "dashboards_metric": "bandwidth"}) as upstream:
+        (dashboards,) = (await upstream.poll()).analytics
+    assert [metric.metric for metric in dashboards.platform_metrics] == ["bandwidth.ingestMbps"]
+
+
+async def test_get_prometheus_export(wave: SimulatedWave) -> None:
+    async with wave.polled(prometheus=EXPORT) as upstream:
+        foreign = (await upstream.poll()).foreign
+    assert foreign is not None
+    assert (foreign.prefix, foreign.dropped) == ("wave_", 0)
+    kinds = {family.name: family.kind for family in foreign.families}
+    assert kinds["streaming_viewers"] == "gauge"
+    assert kinds["streaming_bandwidth_bytes_total"] == "counter"
+    assert kinds["streaming_latency_seconds"] == "histogram"
+
+
+async def test_get_prometheus_export_of_one_stream(wave: SimulatedWave) -> None:
+    stream = wave.live()
+    async with wave.polled(prometheus={**EXPORT, "stream_id": stream.playback_id, "period": "1hour"}) as upstream:
+        foreign = (await upstream.poll()).foreign
+    assert foreign is not None
+    streams = {dict(sample.labels).get("stream_id") for family in foreign.families for sample in family.samples}
+    assert streams - {None} == {stream.playback_id}
+
+
+async def test_the_export_is_refused_without_its_own_key(wave: SimulatedWave) -> None:
+    stream = wave.live()
+    export = {**EXPORT, "api_key": "another-key"}
+    async with wave.polled(sessions=[stream.id], ice_candidates=False, prometheus=export) as upstream:
+        snapshot = await upstream.poll()
+    assert snapshot.foreign is None
+    assert [sample.id for sample in snapshot.streams] == [stream.id]
+    assert wave.answers == {200: 1, 401: 1}
+
+
+# -- changing ----------------------------------------------------------------------------------------------------------
+
+
+async def test_patch_session(wave: SimulatedWave, requests: Requests) -> None:
+    stream = wave.live()
+    order = update_session(
+        stream.id, status="live", metadata={"a": 1}, quality={"targetLatency": 250}, custom_properties={"b": "c"}
+    )
+    answer = await order.send(requests)
+    assert answer.data["quality"]["targetLatency"] == 250
+    assert (answer.data["metadata"]["a"], answer.data["customProperties"]) == (1, {"b": "c"})
+    async with wave.polled(sessions=[stream.id]) as upstream:
+        assert (await upstream.poll()).streams[0].target_latency_seconds == 0.25
+
+
+async def test_patch_leaves_out_what_is_not_changed() -> None:
+    assert update_session("s", quality={"maxBitrate": 1}).body == {"quality": {"maxBitrate": 1}}
+    assert end_session("s").body == {"status": "ended"}
+
+
+async def test_patch_refuses_what_is_no_status(wave: SimulatedWave, requests: Requests) -> None:
+    with pytest.raises(UpstreamError) as error:
+        await update_session(wave.live().id, status="gone").send(requests)
+    assert (error.value.status, error.value.reason) == (400, Reason.BAD_RESPONSE)
+    assert b"status" in error.value.refusal
+    assert "Validation" not in str(error.value)
+
+
+async def test_delete_session_only_once_it_has_ended(wave: SimulatedWave, requests: Requests) -> None:
+    stream = wave.live()
+    with pytest.raises(UpstreamError) as error:
+        await delete_session(stream.id).send(requests)
+    assert error.value.status == 409
+    assert (await end_session(stream.id).send(requests)).data["status"] == "ended"
+    deleted = (await delete_session(stream.id).send(requests)).data
+    assert deleted["sessionId"] == stream.id
+    assert deleted["deletedAt"]
+    async with wave.polled(sessions=[stream.id]) as upstream:
+        assert (await upstream.poll()).streams[0].status is Status.IDLE
+
+
+# -- events ------------------------------------------------------------------------------------------------------------
+
+
+async def test_post_event(wave: SimulatedWave, requests: Requests) -> None:
+    assert await track_event(requests, EVENT) == "evt_1"
+    (kept,) = await kept_events(wave)
+    assert EVENT.items() <= kept.items()
+
+
+async def test_an_event_without_what_it_needs_is_refused(requests: Requests) -> None:
+    with pytest.raises(UpstreamError) as error:
+        await track_event(requests, {"eventType": "stream"})
+    assert error.value.status == 400
+
+
+async def test_post_batch_of_events(wave: SimulatedWave, requests: Requests) -> None:
+    events = [{**EVENT, "eventName": f"e{number}"} for number in range(100)]
+    assert await track_events(requests, events) == (100, 0)
+    assert await track_events(requests, [EVENT, {"eventType": "bad"}]) == (1, 1)
+    assert [event["eventName"] for event in await kept_events(wave)] == [
+        *(e["eventName"] for e in events),
+        "stream.started",
+    ]
+
+
+async def test_a_batch_of_101_events_is_refused_before_it_is_sent(wave: SimulatedWave, requests: Requests) -> None:
+    with pytest.raises(ValueError, match="101 events"):
+        await track_events(requests, [EVENT] * 101)
+    assert requests.count == 0
+    assert not wave.answers
+
+
+@pytest.mark.parametrize(
+    ("answer", "event_id"), [(None, ""), ({"success": True}, ""), ({"success": True, "eventId": "evt_1"}, "evt_1")]
+)
+async def test_an_event_s_id_is_optional(answer: Any, event_id: str) -> None:
+    async with answering(EVENT_ENDPOINT, answer) as requests:
+        assert await track_event(requests, EVENT) == event_id
+
+
+async def test_an_event_that_is_not_taken_is_a_failure() -> None:
+    async with answering(EVENT_ENDPOINT, {"success": False}) as requests:
+        with pytest.raises(UpstreamError) as error:
+            await track_event(requests, EVENT)
+    assert error.value.reason is Reason.BAD_RESPONSE
+
+
+@pytest.mark.parametrize(
+    ("answer", "tracked"),
+    [(None, (2, 0)), ({"success": True, "accepted": 2}, (2, 0)), ({"rejected": 1}, (1, 1)), ({"rejected": 9}, (0, 2))],
+)
+async def test_what_is_not_rejected_is_accepted(answer: Any, tracked: tuple[int, int]) -> None:
+    async with answering(BATCH, answer) as requests:
+        assert await track_events(requests, [EVENT, EVENT]) == tracked
+
+
+# -- the limit ---------------------------------------------------------------------------------------------------------
+
+
+async def test_ten_minutes_of_webrtc_sessions_stay_within_the_free_tier() -> None:
+    """With the intervals that are the default, everything on."""
+    async with simulated_wave(90, options=Options(wave_rate_limit=60)) as wave:
+        webrtc = [stream for stream in wave.streams if stream.protocol == "webrtc"][:7]
+        assert len(webrtc) == 7
+        analysed = [stream.playback_id for stream in webrtc]
+        seen: set[str] = set()
+        async with wave.polled(
+            sessions=[stream.id for stream in webrtc],
+            analytics={"streams": analysed, "dashboards": True},
+            prometheus=EXPORT,
+        ) as upstream:
+            for _ in range(20):
+                snapshot = await upstream.poll()
+                assert (snapshot.failures, snapshot.postponed) == ({}, frozenset())
+                assert snapshot.foreign is not None
+                seen |= {figures.stream for figures in snapshot.analytics}
+                wave.clock.advance(upstream.platform.settings.interval)
+        assert seen == {*analysed, ""}
+        assert set(wave.answers) == {200}
+        assert wave.answers[200] >= 20 * 8
+
+
+@pytest.mark.parametrize(("sessions", "limit"), [(25, 60), (28, 60), (5, 12)])
+async def test_what_else_is_asked_takes_nothing_from_the_sessions(sessions: int, limit: int) -> None:
+    async with simulated_wave(90, options=Options(wave_rate_limit=limit)) as wave:
+        analysed = [stream.playback_id for stream in wave.streams]
+        async with wave.polled(
+            sessions=[stream.id for stream in wave.streams[:sessions]],
+            ice_candidates=False,
+            analytics={"streams": analysed, "dashboards": True, "interval": "1m"},
+        ) as upstream:
+            for _ in range(20):
+                snapshot = await upstream.poll()
+                assert len(snapshot.streams) == sessions
+                wave.clock.advance(30)
+        assert 429 not in wave.answers
+        assert snapshot.analytics

@@ -1,0 +1,435 @@
+"""What WAVE is asked besides sessions: at its own interval, failing alone, and read whatever comes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from structlog.testing import capture_logs
+
+from exporter.http.errors import UpstreamError
+from exporter.model import ForeignFamily, ForeignSample, PlatformMetric, Reason
+from exporter.platforms.wave import PLATFORM
+from exporter.platforms.wave import prometheus_export as export
+from exporter.platforms.wave.prometheus_export import read_export
+from exporter.platforms.wave.request_budget import Pace, Spending
+from exporter.platforms.wave.unmapped_numbers import numbers_inside
+from exporter.platforms.wave.wave_settings import PrometheusSettings, WaveSettings
+from tests.fakes import FakeClock
+from tests.platforms.polled import Polled, polled
+from tests.platforms.scripted import Reply, ScriptedApi, scripted_api
+
+SESSION = "GET /streaming/sessions/s"
+FIGURES = "GET /analytics/stream/str_1"
+DASHBOARDS = "GET /analytics/dashboards"
+ANSWER = {"streamId": "str_1", "totalViewers": 9, "peakViewers": 4, "avgWatchTime": 61.5, "totalDuration": 3600}
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[ScriptedApi]:
+    async with scripted_api() as api:
+        api.on(SESSION, {"sessionId": "s", "status": "live"})
+        api.on(FIGURES, ANSWER)
+        api.on(DASHBOARDS, {"period": "7d", "metrics": {"a": {"b": 1}}})
+        yield api
+
+
+def settings(url: str = "https://wave.example", **given_: Any) -> WaveSettings:
+    base = {"name": "wave", "platform": "wave", "url": url, "auth": {"bearer_token": "wave_live_key"}}
+    return WaveSettings.model_validate({**base, **given_})
+
+
+def wave(api: ScriptedApi, clock: FakeClock | None = None, **given_: Any) -> AbstractAsyncContextManager[Polled]:
+    return polled(PLATFORM, settings(api.url, **given_), clock or FakeClock())
+
+
+# -- intervals, staleness, failures ------------------------------------------------------------------------------------
+
+
+async def test_figures_are_asked_for_at_their_own_interval(api: ScriptedApi) -> None:
+    clock = FakeClock()
+    async with wave(api, clock, sessions=["s"], analytics={"streams": ["str_1"], "dashboards": True}) as upstream:
+        for _ in range(21):
+            assert len((await upstream.poll()).analytics) == 2
+            clock.advance(30)
+    assert (api.paths().count(FIGURES), api.paths().count(DASHBOARDS), api.paths().count(SESSION)) == (3, 3, 21)
+
+
+async def test_what_is_not_renewed_stays_until_it_is_stale_and_is_told_once(api: ScriptedApi) -> None:
+    clock = FakeClock()
+    async with wave(api, clock, sessions=["s"], analytics={"streams": ["str_1"], "interval": "1m"}) as upstream:
+        (figures,) = (await upstream.poll()).analytics
+        assert figures.stale_at == clock.now() + 180
+        api.on(FIGURES, {}, status=403)
+        with capture_logs() as logs:
+            for left in (True, True, True, False, False):
+                clock.advance(59.9 if left else 60)
+                snapshot = await upstream.poll()
+                assert bool(snapshot.analytics) is left
+                assert [sample.id for sample in snapshot.streams] == ["s"]
+                assert snapshot.failures == {}
+        assert [(entry["event"], entry.get("stream")) for entry in logs] == [("part of an upstream fails", "str_1")]
+        api.on(FIGURES, ANSWER)
+        clock.advance(60)
+        with capture_logs() as logs:
+            assert (await upstream.poll()).analytics
+        assert [entry["event"] for entry in logs] == ["part of an upstream is back"]
+
+
+async def test_an_id_that_is_hidden_is_not_logged_either(api: ScriptedApi) -> None:
+    api.on(FIGURES, {}, status=404)
+    hashed: dict[str, Any] = {"stream_label": "hash", "stream_hash_key": "any-hash-key"}
+    async with wave(api, sessions=["s"], analytics={"streams": ["str_1"]}, **hashed) as upstream:
+        with capture_logs() as logs:
+            await upstream.poll()
+    assert "str_1" not in repr(logs)
+
+
+@pytest.mark.parametrize("answer", [[], "text", {"streamId": "another"}, None])
+async def test_a_bad_answer_about_a_stream_costs_its_figures_alone(api: ScriptedApi, answer: Any) -> None:
+    api.on(FIGURES, lambda _: Reply(answer))
+    async with wave(api, sessions=["s"], analytics={"streams": ["str_1"], "dashboards": True}) as upstream:
+        snapshot = await upstream.poll()
+    assert [figures.stream for figures in snapshot.analytics] == [""]
+    assert snapshot.failures == {}
+
+
+@pytest.mark.parametrize("answer", [[], {}, {"metrics": 7}, {"metrics": None}])
+async def test_dashboards_without_metrics_are_none(api: ScriptedApi, answer: Any) -> None:
+    api.on(DASHBOARDS, lambda _: Reply(answer))
+    async with wave(api, sessions=["s"], analytics={"dashboards": True}) as upstream:
+        assert (await upstream.poll()).analytics == ()
+
+
+async def test_bad_figures_are_dropped_alone(api: ScriptedApi) -> None:
+    api.on(FIGURES, {**ANSWER, "totalViewers": -1, "avgWatchTime": "long", "quality": "good", "extra": {"n": 1.5}})
+    async with wave(api, analytics={"streams": ["str_1"]}) as upstream:
+        snapshot = await upstream.poll()
+    (figures,) = snapshot.analytics
+    assert (figures.viewers, figures.peak_viewers, figures.average_watch_seconds) == (None, 4, None)
+    assert snapshot.dropped_fields == {"totalViewers": 1, "avgWatchTime": 1}
+    assert figures.platform_metrics == (
+        PlatformMetric("extra.n", 1.5, "24h"),
+        PlatformMetric("totalDuration", 3600.0, "24h"),
+    )
+
+
+async def test_without_sessions_the_poll_stands_and_falls_with_the_rest(api: ScriptedApi) -> None:
+    clock = FakeClock()
+    async with wave(api, clock, analytics={"streams": ["str_1"]}) as upstream:
+        assert (await upstream.poll()).analytics
+        api.on(FIGURES, {}, status=500)
+        clock.advance(300)
+        with pytest.raises(UpstreamError) as error:
+            await upstream.poll()
+        assert error.value.reason is Reason.SERVER_ERROR
+        clock.advance(30)
+        with pytest.raises(UpstreamError):
+            # nothing is due: it is still as it was
+            await upstream.poll()
+        api.on(FIGURES, {}, status=404)
+        clock.advance(270)
+        await upstream.poll()
+
+
+async def test_a_pause_of_the_platform_makes_nothing_fail_and_keeps_it_due(api: ScriptedApi) -> None:
+    clock = FakeClock()
+    api.on(FIGURES, {}, status=429, headers={"Retry-After": "45"})
+    async with wave(
+        api, clock, sessions=["s"], analytics={"streams": ["str_1", "str_2"]}, max_concurrent_requests=1
+    ) as upstream:
+        await upstream.poll()
+        asked = api.paths().count(FIGURES)
+        api.on(FIGURES, ANSWER)
+        api.on("GET /analytics/stream/str_2", {**ANSWER, "streamId": "str_2"})
+        clock.advance(60)
+        assert [figures.stream for figures in (await upstream.poll()).analytics] == ["str_2"]
+        assert asked == api.paths().count(FIGURES)
+        clock.advance(240)
+        assert len((await upstream.poll()).analytics) == 2
+
+
+def test_what_is_over_for_other_requests() -> None:
+    assert Pace(57, 60.0, 30.0).besides(7) == 43
+    assert Pace(57, 60.0, 30.0).besides(100) == 1
+    assert Pace(57, 60.0, 300.0).besides(100) == 0
+    assert Pace(57, 60.0, 1.0).besides(1) == 0
+    spending = Spending()
+    spending.note(0, 0.0)
+    spending.note(3, 0.0)
+    spending.note(2, 30.0)
+    assert [spending.within(60.0, now) for now in (30.0, 59.9, 60.0, 90.0)] == [5, 5, 2, 0]
+
+
+# -- numbers -----------------------------------------------------------------------------------------------------------
+
+
+def test_numbers_stand_under_their_path_and_are_bounded() -> None:
+    inside = {
+        "b": {"c": {"d": {"e": {"f": 1}}}},
+        "a": {"b": {"c": {"d": 2}}},
+        "t": True,
+        "s": "5",
+        "n": math.nan,
+        "l": [1],
+        "z": 0,
+    }
+    assert numbers_inside(inside, period="7d", limit=10) == (
+        PlatformMetric("a.b.c.d", 2.0, "7d"),
+        PlatformMetric("z", 0.0, "7d"),
+    )
+    assert len(numbers_inside({str(n): n for n in range(50)}, period="", limit=9)) == 9
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+        lambda inside: st.dictionaries(st.text(max_size=3), inside, max_size=4),
+        max_leaves=30,
+    )
+)
+def test_no_inside_raises(inside: Any) -> None:
+    numbers = numbers_inside({"a": inside}, period="", limit=20)
+    assert len(numbers) <= 20
+    assert all(math.isfinite(number.value) for number in numbers)
+
+
+# -- the export --------------------------------------------------------------------------------------------------------
+
+
+def exporting(**given_: Any) -> PrometheusSettings:
+    return PrometheusSettings.model_validate({"enabled": True, "api_key": "export-key", **given_})
+
+
+def families(text: str, **given_: Any) -> tuple[ForeignFamily, ...]:
+    return read_export(text, exporting(**given_), stale_at=1.0).families
+
+
+def test_families_are_read_with_their_type_and_without_timestamps() -> None:
+    text = """\
+# HELP viewers Viewers\\nnow.
+# TYPE viewers gauge
+viewers{stream_id="a\\"b"} 3 1700000000000
+viewers 2.5
+# TYPE bytes_total counter
+bytes_total 7
+# TYPE errors counter
+errors{code="5"} 1
+no_type{x="1"} 1
+# TYPE h histogram
+h_bucket{le="1"} 1
+h_bucket{le="+Inf"} 2
+h_sum 3
+h_count 2
+no_type{x="2"} 2
+# TYPE empty gauge
+"""
+    assert families(text) == (
+        ForeignFamily(
+            "viewers",
+            "gauge",
+            "Viewers\nnow.",
+            (ForeignSample("viewers", (("stream_id", 'a"b'),), 3), ForeignSample("viewers", (), 2.5)),
+        ),
+        ForeignFamily("bytes_total", "counter", "", (ForeignSample("bytes_total", (), 7),)),
+        ForeignFamily("errors_total", "counter", "", (ForeignSample("errors_total", (("code", "5"),), 1),)),
+        ForeignFamily(
+            "no_type",
+            "untyped",
+            "",
+            (ForeignSample("no_type", (("x", "1"),), 1), ForeignSample("no_type", (("x", "2"),), 2)),
+        ),
+        ForeignFamily(
+            "h",
+            "histogram",
+            "",
+            (
+                ForeignSample("h_bucket", (("le", "1"),), 1),
+                ForeignSample("h_bucket", (("le", "+Inf"),), 2),
+                ForeignSample("h_sum", (), 3),
+                ForeignSample("h_count", (), 2),
+            ),
+        ),
+    )
+
+
+def test_series_are_bounded_before_they_are_read() -> None:
+    text = "# TYPE a gauge\n" + "".join(f'a{{n="{n}"}} {n}\n\n' for n in range(10)) + "# a comment\nnot { readable\n"
+    foreign = read_export(text, exporting(max_series=4), stale_at=1.0)
+    assert [sample.value for sample in foreign.families[0].samples] == [0, 1, 2, 3]
+    assert foreign.dropped == 7
+    with pytest.raises(UpstreamError):
+        read_export(text, exporting(max_series=11), stale_at=1.0)
+    assert read_export("", exporting(), stale_at=1.0).families == ()
+
+
+@pytest.mark.parametrize("text", ["<!DOCTYPE html>\n<html></html>", '{"error": "x"}', "a{", "a b", "# TYPE a\n"])
+def test_what_is_no_export_is_a_bad_response_that_quotes_nothing(text: str) -> None:
+    with pytest.raises(UpstreamError) as error:
+        families(text)
+    assert error.value.reason is Reason.BAD_RESPONSE
+    assert str(error.value) == "GET /streaming/analytics/prometheus: not in the text format of Prometheus"
+    assert error.value.__cause__ is None
+
+
+@given(st.text() | st.text('# TYPEHL{}="\\\n,x1 _le+Inf', max_size=200))
+@hypothesis_settings(max_examples=300)
+def test_any_text_is_read_or_is_a_bad_response(text: str) -> None:
+    with contextlib.suppress(UpstreamError):
+        families(text)
+
+
+class Exporting:
+    """WAVE with an export of this text, and one session; it notes the requests."""
+
+    def __init__(self) -> None:
+        self.text = "# TYPE a gauge\na 1\n"
+        self.status = 200
+        self.headers: dict[str, str] = {}
+        self.asked: list[web.Request] = []
+
+    async def handle(self, request: web.Request) -> web.Response:
+        self.asked.append(request)
+        if request.path.endswith("/prometheus"):
+            return web.Response(text=self.text, status=self.status, headers=self.headers)
+        limit = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "59"}
+        return web.json_response({"sessionId": "s", "status": "live"}, headers=limit)
+
+    def exports(self) -> list[web.Request]:
+        return [request for request in self.asked if request.path.endswith("/prometheus")]
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[tuple[Exporting, str]]:
+    exporting_ = Exporting()
+    app = web.Application()
+    app.router.add_route("GET", "/{path:.*}", exporting_.handle)
+    async with TestServer(app) as running:
+        yield exporting_, str(running.make_url(""))
+
+
+EXPORT = {"enabled": True, "api_key": "export-key"}
+
+
+async def test_the_export_has_its_own_key_and_its_own_limit(server: tuple[Exporting, str]) -> None:
+    exporting_, url = server
+    exporting_.headers = {"X-RateLimit-Limit": "10", "X-RateLimit-Remaining": "2"}
+    made = settings(url, sessions=["s"], prometheus={**EXPORT, "stream_id": "str_1", "period": "15min"})
+    async with polled(PLATFORM, made, FakeClock()) as upstream:
+        await upstream.poll()
+        assert upstream.client.rate_limit.limit == 60
+    (request,) = exporting_.exports()
+    assert request.headers["X-API-Key"] == "export-key"
+    assert "Authorization" not in request.headers
+    assert request.query == {"streamId": "str_1", "period": "15min"}
+    assert all("X-API-Key" not in other.headers for other in exporting_.asked if other is not request)
+
+
+async def test_a_bad_export_leaves_the_former_one_until_it_is_stale(server: tuple[Exporting, str]) -> None:
+    exporting_, url = server
+    clock = FakeClock()
+    async with polled(PLATFORM, settings(url, sessions=["s"], prometheus=EXPORT), clock) as upstream:
+        first = (await upstream.poll()).foreign
+        assert first is not None
+        assert first.stale_at == clock.now() + 90
+        exporting_.text = "<html>"
+        for expected in (first, first, None):
+            clock.advance(30)
+            snapshot = await upstream.poll()
+            assert snapshot.foreign is expected
+            assert [sample.id for sample in snapshot.streams] == ["s"]
+    assert len(exporting_.exports()) == 4
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 429, 500])
+async def test_an_export_that_is_refused_fails_alone(server: tuple[Exporting, str], status: int) -> None:
+    exporting_, url = server
+    exporting_.status = status
+    exporting_.headers = {"Retry-After": "600"} if status == 429 else {}
+    clock = FakeClock(auto_advance=True)
+    async with polled(PLATFORM, settings(url, sessions=["s"], prometheus=EXPORT), clock) as upstream:
+        for _ in range(3):
+            snapshot = await upstream.poll()
+            assert (len(snapshot.streams), snapshot.foreign) == (1, None)
+            clock.advance(30)
+    assert len(exporting_.exports()) == (1 if status == 429 else 3)
+
+
+async def test_a_body_beyond_the_bound_fails_alone(server: tuple[Exporting, str]) -> None:
+    exporting_, url = server
+    exporting_.text = "a 1\n" * 1000
+    made = settings(url, sessions=["s"], prometheus=EXPORT, max_body_bytes="2kB")
+    async with polled(PLATFORM, made, FakeClock()) as upstream:
+        with capture_logs() as logs:
+            snapshot = await upstream.poll()
+    assert (len(snapshot.streams), snapshot.foreign) == (1, None)
+    assert [entry["reason"] for entry in logs] == ["too_large"]
+
+
+async def test_an_export_that_is_read_for_too_long_is_given_up(
+    server: tuple[Exporting, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The poll's deadline holds for reading, too."""
+    released = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stuck(*_: Any, **__: Any) -> None:
+        asyncio.run_coroutine_threadsafe(released.wait(), loop).result()
+
+    monkeypatch.setattr(export, "read_export", stuck)
+    _, url = server
+    made = settings(url, sessions=["s"], prometheus=EXPORT, timeout="1s")
+    async with polled(PLATFORM, made, FakeClock()) as upstream:
+        with capture_logs() as logs:
+            snapshot = await upstream.poll()
+        released.set()
+    assert (len(snapshot.streams), snapshot.foreign) == (1, None)
+    assert [entry["reason"] for entry in logs] == ["timeout"]
+
+
+async def test_a_large_export_does_not_hold_the_event_loop(server: tuple[Exporting, str]) -> None:
+    exporting_, url = server
+    exporting_.text = "# TYPE a gauge\n" + "".join(f'a{{n="{n}"}} 1\n' for n in range(20_000))
+    made = settings(url, prometheus={**EXPORT, "max_series": 20_000})
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with polled(PLATFORM, made, FakeClock()) as upstream:
+        counting = asyncio.create_task(count())
+        foreign = (await upstream.poll()).foreign
+        counting.cancel()
+    assert foreign is not None
+    assert len(foreign.families[0].samples) == 20_000
+    assert turns > 20
+
+
+def test_what_it_costs() -> None:
+    made = settings(sessions=["a"], analytics={"streams": ["x", "y"], "dashboards": True}, prometheus=EXPORT)
+    assert PLATFORM.requests_per_minute(made) == pytest.approx(2 + 1 + 3 / 5 + 2)
+    off = settings(sessions=["a"], ice_candidates=False, prometheus={"enabled": False}, analytics={})
+    assert PLATFORM.requests_per_minute(off) == pytest.approx(2)
+
+
+def test_streams_of_the_analytics_are_each_named_once() -> None:
+    made = settings(analytics={"streams": ["a", {"id": "b", "name": "main"}]})
+    assert made.analytics is not None
+    assert [(stream.id, stream.name) for stream in made.analytics.streams] == [("a", None), ("b", "main")]
+    for streams in (["a", "a"], ["a", {"id": "b", "name": "a"}], [{"id": "a", "name": "n"}, {"id": "b", "name": "n"}]):
+        with pytest.raises(ValidationError):
+            settings(analytics={"streams": streams})
