@@ -13,11 +13,11 @@ import msgspec
 from bench.fleet import Streams, load_patterns, trackers
 from bench.measuring import Figures, cpu_of, peak_bytes
 from exporter.metrics.exposition import Exposition
-from exporter.metrics.self_metrics import Instruments
-from exporter.model import UpstreamSnapshot, UpstreamView
-from exporter.polling.histograms import SampledHistograms
+from exporter.metrics.self_metrics import ExporterMetrics
+from exporter.model import PollResult, UpstreamState
+from exporter.polling.histograms import PollHistograms
 from exporter.polling.tracker import Tracker
-from exporter.runtime.memory_tuning import keep_what_is_freed
+from exporter.runtime.memory_tuning import tune_allocator
 
 POLLED_AT = 1_700_000_000.0
 
@@ -27,13 +27,13 @@ def main(streams: int, patterns: str, repetitions: int) -> Figures:
 
     Scrapes are plain and gzip. Taking in is what makes states, health and histograms of values; the others don't.
     """
-    keep_what_is_freed()
+    tune_allocator()
     fleet = Streams(streams, load_patterns(patterns))
     upstreams = [
         Upstream(view, tracker) for view, tracker in zip(fleet.patterns, trackers(fleet.patterns), strict=True)
     ]
-    served: tuple[UpstreamView, ...] = ()
-    exposition = Exposition(lambda: served, Instruments())
+    served: tuple[UpstreamState, ...] = ()
+    exposition = Exposition(lambda: served, ExporterMetrics())
     seconds: dict[str, list[float]] = {"update": [], "read": [], "plain": [], "gzip": [], "again": []}
     for number in range(repetitions + 1):
         for kind, render in (("plain", exposition.pieces), ("gzip", exposition.packed)):
@@ -59,12 +59,12 @@ def main(streams: int, patterns: str, repetitions: int) -> Figures:
 class Upstream:
     """What stands between a poll's snapshot and the view that is served."""
 
-    def __init__(self, view: UpstreamView, tracker: Tracker) -> None:
+    def __init__(self, view: UpstreamState, tracker: Tracker) -> None:
         self.view = view
         self._tracker = tracker
-        self._histograms = SampledHistograms(platform=view.platform, upstream=view.upstream)
+        self._histograms = PollHistograms(platform=view.platform, upstream=view.upstream)
 
-    def take(self, snapshot: UpstreamSnapshot, now: float) -> None:
+    def take(self, snapshot: PollResult, now: float) -> None:
         """A poll's news, as the coordinator takes them in."""
         _exhaust(self._tracker.apply(snapshot, now))
         _exhaust(self._histograms.observe_in_steps(self._tracker.fresh()))

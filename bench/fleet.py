@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestServer
 
 from exporter.config.loading import load
 from exporter.config.root import Settings
-from exporter.model import Identity, Listing, StreamSample, StreamState, UpstreamSnapshot, UpstreamView
+from exporter.model import Identity, Listing, PollResult, StreamReport, StreamState, UpstreamState
 from exporter.platforms.livepeer import stream_objects as livepeer
 from exporter.platforms.storm import storm_streams as storm
 from exporter.platforms.wave import wave_sessions as wave
@@ -29,10 +29,10 @@ PATTERNS = 240
 """So many different streams are asked of the simulator; the others are these with other names and numbers."""
 _NUMBERS = tuple(
     name
-    for name, kind in StreamSample.__annotations__.items()
+    for name, kind in StreamReport.__annotations__.items()
     if kind in ("float | None", "int | None") and not name.endswith(("pixels", "timestamp_seconds"))
 )
-_SAMPLES: Mapping[str, type[StreamSample]] = {"livepeer": livepeer.Sample, "storm": storm.Sample, "wave": wave.Sample}
+_REPORTS: Mapping[str, type[StreamReport]] = {"livepeer": livepeer.Report, "storm": storm.Report, "wave": wave.Report}
 """The kind of sample that each platform makes."""
 _MAPPINGS = ("health_conditions", "multistream_targets", "ice_candidates")
 
@@ -42,12 +42,12 @@ def save_patterns(file: Path) -> None:
     file.write_bytes(msgspec.msgpack.encode(asyncio.run(_polled(Fleet(PATTERNS)))))
 
 
-def load_patterns(file: str) -> tuple[UpstreamView, ...]:
+def load_patterns(file: str) -> tuple[UpstreamState, ...]:
     """What ``save_patterns`` kept."""
-    return msgspec.msgpack.decode(Path(file).read_bytes(), type=tuple[UpstreamView, ...])
+    return msgspec.msgpack.decode(Path(file).read_bytes(), type=tuple[UpstreamState, ...])
 
 
-def trackers(views: Sequence[UpstreamView]) -> list[Tracker]:
+def trackers(views: Sequence[UpstreamState]) -> list[Tracker]:
     """A tracker for each upstream, as its coordinator has one."""
     settings = configured(Fleet(PATTERNS).configuration("http://127.0.0.1:1"), max_streams=1_000_000)
     by_name = {upstream.name: upstream for upstream in settings.upstreams}
@@ -62,7 +62,7 @@ def configured(configuration: dict[str, Any], **defaults: Any) -> Settings:
         return load(file, {})
 
 
-async def _polled(fleet: Fleet) -> tuple[UpstreamView, ...]:
+async def _polled(fleet: Fleet) -> tuple[UpstreamState, ...]:
     server = TestServer(make_app(fleet))
     await server.start_server()
     settings = configured(fleet.configuration(str(server.make_url(""))), max_concurrent_requests=20)
@@ -81,41 +81,41 @@ async def _polled(fleet: Fleet) -> tuple[UpstreamView, ...]:
 class Streams:
     """So many streams, whose numbers are others every time they are asked for."""
 
-    def __init__(self, count: int, patterns: Sequence[UpstreamView]) -> None:
+    def __init__(self, count: int, patterns: Sequence[UpstreamState]) -> None:
         self.patterns = patterns
         self._random = random.Random(count)
         shares = [count // len(patterns)] * len(patterns)
         shares[0] += count - sum(shares)
         self._states = [list(self._many(view, share)) for view, share in zip(patterns, shares, strict=True)]
 
-    def _many(self, view: UpstreamView, count: int) -> Iterator[StreamState]:
+    def _many(self, view: UpstreamState, count: int) -> Iterator[StreamState]:
         known = [state for state in view.streams if state.status is not None]
         for index in range(count):
             state = known[index % len(known)]
             name = f"{state.identity.stream}-{index:06}"
-            kind = _SAMPLES[view.platform]
-            own = {"id": f"{state.sample.id}-{index:06}", "name": name}
-            sample = kind(**{field: own.get(field, getattr(state.sample, field)) for field in kind.__struct_fields__})
+            kind = _REPORTS[view.platform]
+            own = {"id": f"{state.report.id}-{index:06}", "name": name}
+            sample = kind(**{field: own.get(field, getattr(state.report, field)) for field in kind.__struct_fields__})
             identity = Identity(state.identity.platform, state.identity.upstream, name)
-            yield msgspec.structs.replace(state, identity=identity, sample=sample)
+            yield msgspec.structs.replace(state, identity=identity, report=sample)
 
-    def snapshots(self) -> Iterator[UpstreamSnapshot]:
+    def snapshots(self) -> Iterator[PollResult]:
         """One poll of each upstream, made when it is asked for."""
         for states in self._states:
-            streams = tuple(self._changed(state.sample) for state in states)
-            yield UpstreamSnapshot(streams=streams, listing=Listing.COMPLETE)
+            streams = tuple(self._changed(state.report) for state in states)
+            yield PollResult(streams=streams, listing=Listing.COMPLETE)
 
-    def views(self) -> tuple[UpstreamView, ...]:
+    def views(self) -> tuple[UpstreamState, ...]:
         """What is served after such a poll, without what the tracker makes of it."""
         return tuple(
             msgspec.structs.replace(
                 view,
-                streams=tuple(msgspec.structs.replace(s, sample=self._changed(s.sample)) for s in states),
+                streams=tuple(msgspec.structs.replace(s, report=self._changed(s.report)) for s in states),
             )
             for view, states in zip(self.patterns, self._states, strict=True)
         )
 
-    def _changed(self, sample: StreamSample) -> StreamSample:
+    def _changed(self, sample: StreamReport) -> StreamReport:
         numbers: dict[str, Any] = {}
         for name in _NUMBERS:
             value = getattr(sample, name)

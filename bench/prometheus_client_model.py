@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from exporter.metrics.families.family import Kind, Labelled
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
-from exporter.model import StreamState, UpstreamView
+from exporter.model import StreamState, UpstreamState
 
 Series = tuple[tuple[str, ...], float]
 
@@ -28,7 +28,7 @@ def series_of(family: Any, state: StreamState) -> Iterator[Series]:
 class FamiliesCollector(Collector):
     """A custom collector: families made anew for every scrape, from values that are there already."""
 
-    def __init__(self, views: Sequence[UpstreamView]) -> None:
+    def __init__(self, views: Sequence[UpstreamState]) -> None:
         self.rows: list[tuple[type[Any], str, str, tuple[str, ...], list[Series]]] = []
         for family in STREAM_FAMILIES:
             rows = [row for view in views for state in view.streams for row in series_of(family, state)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.serving import served
 from exporter.runtime.clock import Clock
-from exporter.runtime.garbage_collection import spare_what_stays
+from exporter.runtime.garbage_collection import freeze_startup_objects
 from exporter.simulator.app import make_app
 from exporter.simulator.fleet import Fleet
 
@@ -18,7 +18,7 @@ async def serving(streams: int) -> AsyncIterator[tuple[int, dict[str, Callable[[
     """Commands: ``upstreams``, the platforms with lists, which have two thirds of the streams."""
     fleet = Fleet(streams)
     fleet.prepare(Clock().now())
-    spare_what_stays()
+    freeze_startup_objects()
     async with served(make_app(fleet)) as port:
 
         def upstreams() -> list[dict[str, Any]]:

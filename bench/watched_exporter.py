@@ -12,9 +12,9 @@ from typing import Any
 from bench.serving import served
 from exporter.config.loading import load
 from exporter.polling.coordinator import Coordinator
-from exporter.runtime.garbage_collection import spare_what_stays
+from exporter.runtime.garbage_collection import freeze_startup_objects
 from exporter.runtime.logging import configure
-from exporter.runtime.memory_tuning import keep_giving_back, keep_what_is_freed
+from exporter.runtime.memory_tuning import trim_periodically, tune_allocator
 from exporter.service import Service
 from exporter.web.app import WebOptions, make_app
 
@@ -26,7 +26,7 @@ async def serving(file: str, watch: bool = False) -> AsyncIterator[tuple[int, di
     """Commands: see below; ``stalls`` says something with ``watch`` only, which costs a little."""
     # what it says would stand between the answers
     configure("error", "logfmt")
-    keep_what_is_freed()
+    tune_allocator()
     late: list[float] = []
     _note_lateness(late)
     service = Service(load(Path(file), {}), load=lambda: load(Path(file), {}))
@@ -47,8 +47,8 @@ async def serving(file: str, watch: bool = False) -> AsyncIterator[tuple[int, di
 
     async with served(make_app(service, options=WebOptions())) as port:
         await service.start()
-        spare_what_stays()
-        giving_back = asyncio.create_task(keep_giving_back(service.clock))
+        freeze_startup_objects()
+        giving_back = asyncio.create_task(trim_periodically(service.clock))
         yield (
             port,
             {

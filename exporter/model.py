@@ -1,6 +1,6 @@
 """The one model that every platform is brought into: frozen, units in the field names, None where a fact is missing.
 
-``StreamSample`` is what a platform says of one stream at one moment, ``UpstreamSnapshot`` what one poll brought,
+``StreamReport`` is what a platform says of one stream at one moment, ``PollResult`` what one poll brought,
 ``StreamState`` what is served for a stream once expectation, health and history have been added to it.
 """
 
@@ -98,7 +98,7 @@ class Analytics(msgspec.Struct, frozen=True, kw_only=True):
     """Unix seconds from which on it does not count any more."""
 
 
-class ForeignSample(msgspec.Struct, frozen=True):
+class PassthroughSample(msgspec.Struct, frozen=True):
     """One series of a platform's own metrics."""
 
     name: str
@@ -106,23 +106,23 @@ class ForeignSample(msgspec.Struct, frozen=True):
     value: float
 
 
-class ForeignFamily(msgspec.Struct, frozen=True):
+class PassthroughFamily(msgspec.Struct, frozen=True):
     """One family of a platform's own metrics, as the platform has it."""
 
     name: str
-    """With what its samples' names begin; the one of a counter ends in ``_total``."""
+    """With what its reports' names begin; the one of a counter ends in ``_total``."""
     kind: str
     """``counter``, ``gauge``, ``histogram``, ``summary`` or ``untyped``, or what the platform says instead."""
     help: str
-    samples: tuple[ForeignSample, ...]
+    samples: tuple[PassthroughSample, ...]
 
 
-class ForeignMetrics(msgspec.Struct, frozen=True, kw_only=True):
+class PassthroughMetrics(msgspec.Struct, frozen=True, kw_only=True):
     """What a platform exports of its own, to be passed through."""
 
     prefix: str
     """What every name is to begin with."""
-    families: tuple[ForeignFamily, ...]
+    families: tuple[PassthroughFamily, ...]
     dropped: int
     """Series beyond the bound, which are in no family."""
     stale_at: float
@@ -133,11 +133,11 @@ _NOTHING: Mapping[str, Any] = {}
 
 
 def _nothing() -> Mapping[str, Any]:
-    """One empty mapping for all samples: few have an entry in any."""
+    """One empty mapping for all reports: few have an entry in any."""
     return _NOTHING
 
 
-class StreamSample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class StreamReport(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a platform says about one stream at one moment. None: the platform does not say.
 
     A platform with many streams has a slimmer kind of it (``exporter.platforms.slim_report``), which reads the same.
@@ -221,7 +221,7 @@ class StreamSample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     # Numbers without a documented meaning
     platform_metrics: tuple[PlatformMetric, ...] = ()
 
-    def departed(self, at: float) -> StreamSample:
+    def departed(self, at: float) -> StreamReport:
         """This stream after it left the platform's list: what lasts stays (names, totals), what was true now goes."""
         lasting = {name: getattr(self, name) for name in self.__struct_fields__ if name in _LASTING}
         return type(self)(
@@ -241,15 +241,15 @@ _LASTING = frozenset(
         "recording_status",
     }
 )  # fmt: skip
-"""The fields of ``StreamSample`` that outlast the stream."""
-DEPARTURE_FEEDS = frozenset({"end_timestamp_seconds"})
-"""The fields of ``StreamSample`` that ``departed`` fills in, whatever the platform can say."""
+"""The fields of ``StreamReport`` that outlast the stream."""
+DEPARTURE_FIELDS = frozenset({"end_timestamp_seconds"})
+"""The fields of ``StreamReport`` that ``departed`` fills in, whatever the platform can say."""
 
 
-class UpstreamSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+class PollResult(msgspec.Struct, frozen=True, kw_only=True):
     """What one successful poll of an upstream brought."""
 
-    streams: tuple[StreamSample, ...] = ()
+    streams: tuple[StreamReport, ...] = ()
     listing: Listing = Listing.DIRECT
     failures: Mapping[str, Reason] = {}
     """Streams (by id) whose own request or record failed while the poll succeeded: they stay as they were."""
@@ -261,8 +261,8 @@ class UpstreamSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     round_seconds: float | None = None
     """How long it takes to ask for every stream once, where the request budget is shorter than the interval."""
     analytics: tuple[Analytics, ...] = ()
-    foreign: ForeignMetrics | None = None
-    elsewhere: bool = False
+    passthrough: PassthroughMetrics | None = None
+    not_owned: bool = False
     """Nothing was asked for: all that this upstream has belongs to other shards."""
 
 
@@ -278,7 +278,7 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What is served for one stream: the platform's last word, and what the exporter knows besides."""
 
     identity: Identity
-    sample: StreamSample
+    report: StreamReport
     configured: bool = False
     status: Status | None = None
     """None while nothing is known (the upstream has not answered for longer than ``stale_after``)."""
@@ -290,12 +290,12 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     health_reasons: tuple[HealthReason, ...] = ()
     expected_ingest_bitrate_bytes_per_second: float | None = None
     expected_frames_per_second: float | None = None
-    sampled_at: float | None = None
-    """Unix seconds of the poll that the sample comes from; None: never."""
+    reported_at: float | None = None
+    """Unix seconds of the poll that the report comes from; None: never."""
 
 
-UNSEEN = StreamSample(id="")
-"""The sample of a stream that the configuration names and no poll has seen yet."""
+NO_REPORT = StreamReport(id="")
+"""The report of a stream that the configuration names and no poll has seen yet."""
 
 
 class SampledHistogram(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -311,7 +311,7 @@ class SampledHistogram(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     sum: float
 
 
-class UpstreamView(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
+class UpstreamState(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     """What is served for one upstream; a new one replaces the old one as a whole."""
 
     platform: str
@@ -320,7 +320,7 @@ class UpstreamView(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     health_score: str
     """``reported`` or ``derived``."""
     feeds: frozenset[str] | None = None
-    """The fields that its samples can have, as ``Platform.feeds`` names them; None: any."""
+    """The fields that its reports can have, as ``Platform.feeds`` names them; None: any."""
     version: str = ""
     up: bool | None = None
     streams: tuple[StreamState, ...] = ()
@@ -336,8 +336,8 @@ class UpstreamView(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     sampled: tuple[SampledHistogram, ...] = ()
     """The histograms of the sampled gauges."""
     analytics: tuple[Analytics, ...] = ()
-    foreign: ForeignMetrics | None = None
-    elsewhere: bool = False
+    passthrough: PassthroughMetrics | None = None
+    not_owned: bool = False
     """Other shards poll all of it: nothing is served of it here."""
     excluded: frozenset[str] = frozenset()
     """The names of the families of streams that are left out of the exposition."""

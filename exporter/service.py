@@ -15,16 +15,16 @@ from exporter.config.root import Settings
 from exporter.config.upstream import UpstreamSettings
 from exporter.http.client import UpstreamClient
 from exporter.metrics.exposition import Exposition
-from exporter.metrics.self_metrics import Instruments
+from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.platforms.registry import platforms
 from exporter.polling.coordinator import Coordinator
-from exporter.polling.histograms import SampledHistograms
-from exporter.polling.on_demand import Probes, Unsampled
+from exporter.polling.histograms import PollHistograms
+from exporter.polling.on_demand import NoHistograms, OnDemandPolls
 from exporter.polling.schedule import Schedule
 from exporter.polling.tracker import Tracker
 from exporter.runtime.clock import Clock
 from exporter.runtime.tracebacks import describe
-from exporter.sharding import SINGLE, Portion, Shard
+from exporter.sharding import SINGLE, Shard, ShardFilter
 from exporter.store import Store
 
 log = structlog.get_logger()
@@ -56,7 +56,7 @@ class Service:
         self.settings = settings
         self.clock = clock or Clock()
         self.store = Store()
-        self.instruments = Instruments()
+        self.instruments = ExporterMetrics()
         self.shard = shard
         self.instruments.sharded(shard)
         self.exposition = Exposition(self.store.views, self.instruments)
@@ -69,7 +69,7 @@ class Service:
         self._ticker: asyncio.Task[None] | None = None
         self._stopped = False
         self._reloading = asyncio.Lock()
-        self._uncounted = Instruments()
+        self._uncounted = ExporterMetrics()
         self.sidecar = Sidecar(
             store=self.store,
             clock=self.clock,
@@ -78,7 +78,7 @@ class Service:
             generator_url=page_url,
             time_scale=alerting_time_scale,
         )
-        self.probes = Probes(self.coordinator, self._coordinate_probes)
+        self.probes = OnDemandPolls(self.coordinator, self._coordinate_probes)
 
     @property
     def ready(self) -> bool:
@@ -179,7 +179,7 @@ class Service:
         settings: UpstreamSettings,
         *,
         store: Store,
-        instruments: Instruments,
+        instruments: ExporterMetrics,
         per_stream: bool = False,
         beside: Coordinator | None = None,
     ) -> Coordinator:
@@ -189,19 +189,19 @@ class Service:
         if beside is not None:
             client.share(beside.client)
         hash_key = settings.stream_hash_key.get() if settings.stream_hash_key else None
-        portion = Portion(self.shard, settings.name, settings.stream_label)
+        shard_filter = ShardFilter(self.shard, settings.name, settings.stream_label)
         return Coordinator(
             settings,
-            platform=platforms()[settings.platform](settings, client, self.clock, portion),
+            platform=platforms()[settings.platform](settings, client, self.clock, shard_filter),
             client=client,
             tracker=Tracker(
                 settings,
                 self._started_at,
                 hash_key=hash_key,
                 labels_of=beside.tracker.labels if beside else None,
-                portion=portion,
+                shard_filter=shard_filter,
             ),
-            histograms=(Unsampled if beside else SampledHistograms)(**labels, per_stream=per_stream),
+            histograms=(NoHistograms if beside else PollHistograms)(**labels, per_stream=per_stream),
             schedule=Schedule(settings.interval, self._random),
             store=store,
             instruments=instruments,

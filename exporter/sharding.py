@@ -76,7 +76,7 @@ def owner(upstream: str, name: str, count: int) -> int:
     return max(range(count), key=weights.__getitem__)
 
 
-class Portion:
+class ShardFilter:
     """The streams of one upstream that one shard has."""
 
     def __init__(self, shard: Shard = SINGLE, upstream: str = "", stream_label: str = "name") -> None:
@@ -86,7 +86,7 @@ class Portion:
         self._by_name = stream_label == "name"
         self._known: dict[str, bool] = {}
         self.is_whole = shard.count == 1
-        self.leads = self._has(upstream)
+        self.is_primary = self._has(upstream)
         """Whether what belongs to no stream, such as the figures of an account, is asked for here."""
 
     def has_configured(self, stream: StreamSettings) -> bool:
@@ -125,4 +125,4 @@ def _all(_stream_id: str, _name: str = "", /) -> bool:
     return True
 
 
-WHOLE: Final = Portion()
+ALL_STREAMS: Final = ShardFilter()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 
-from exporter.model import UpstreamView
+from exporter.model import UpstreamState
 
 
 class Remembered:
@@ -13,10 +13,10 @@ class Remembered:
 
     __slots__ = ("_views",)
 
-    def __init__(self, *views: UpstreamView) -> None:
+    def __init__(self, *views: UpstreamState) -> None:
         self._views = tuple(map(weakref.ref, views))
 
-    def are_still(self, *views: UpstreamView) -> bool:
+    def are_still(self, *views: UpstreamState) -> bool:
         """Whether those are the ones that there are now."""
         return len(views) == len(self._views) and all(
             ref() is view for ref, view in zip(self._views, views, strict=True)
@@ -28,11 +28,11 @@ class Store:
 
     def __init__(self) -> None:
         self._order: tuple[str, ...] = ()
-        self._views: dict[str, UpstreamView] = {}
-        self._served: tuple[UpstreamView, ...] = ()
-        self._subscribers: list[Callable[[UpstreamView], None]] = []
+        self._views: dict[str, UpstreamState] = {}
+        self._served: tuple[UpstreamState, ...] = ()
+        self._subscribers: list[Callable[[UpstreamState], None]] = []
 
-    def subscribe(self, published: Callable[[UpstreamView], None]) -> None:
+    def subscribe(self, published: Callable[[UpstreamState], None]) -> None:
         """Call ``published`` with every view from now on; it must be quick and never raise."""
         self._subscribers.append(published)
 
@@ -42,7 +42,7 @@ class Store:
         self._views = {name: view for name, view in self._views.items() if name in self._order}
         self._serve()
 
-    def publish(self, view: UpstreamView) -> None:
+    def publish(self, view: UpstreamState) -> None:
         """Serve this view from now on; one of an upstream that was removed meanwhile is ignored."""
         if view.upstream in self._order:
             self._views[view.upstream] = view
@@ -55,14 +55,14 @@ class Store:
         if self._views.pop(upstream, None) is not None:
             self._serve()
 
-    def views(self) -> tuple[UpstreamView, ...]:
+    def views(self) -> tuple[UpstreamState, ...]:
         """The views as they are now, but for upstreams that other shards poll; the tuple never changes."""
         return self._served
 
-    def get(self, upstream: str) -> UpstreamView | None:
+    def get(self, upstream: str) -> UpstreamState | None:
         """One upstream's view, None before its first poll is completed."""
         return self._views.get(upstream)
 
     def _serve(self) -> None:
         views = (self._views[name] for name in self._order if name in self._views)
-        self._served = tuple(view for view in views if not view.elsewhere)
+        self._served = tuple(view for view in views if not view.not_owned)

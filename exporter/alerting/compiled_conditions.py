@@ -22,7 +22,7 @@ _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
 
 
 class Rises:
-    """How many times a counter rose within a window, as ``changes() - resets()`` count it: in samples, not in time."""
+    """How many times a counter rose within a window, as ``changes() - resets()`` count it: in reports, not in time."""
 
     __slots__ = ("_at", "_rises", "_value")
 
@@ -30,16 +30,16 @@ class Rises:
         self._at = -math.inf
         self._value: float | None = None
         self._rises: deque[float] = deque()
-        """For each rise the time of the sample before it: the rise counts while that is in the window."""
+        """For each rise the time of the report before it: the rise counts while that is in the window."""
 
     def add(self, at: float, value: float) -> None:
-        """Take in a sample."""
+        """Take in a report."""
         if self._value is not None and value > self._value:
             self._rises.append(self._at)
         self._at, self._value = at, value
 
     def count(self, since: float) -> int | None:
-        """The rises in the samples from then on; None: there is no sample."""
+        """The rises in the reports from then on; None: there is no report."""
         while self._rises and self._rises[0] < since:
             self._rises.popleft()
         return len(self._rises) if self._at >= since else None
@@ -75,7 +75,7 @@ class Program:
                 yield extra, value
 
     def remembered(self, upstream: str, now: float) -> set[str]:
-        """The streams of which the window still has samples; what has left it is forgotten."""
+        """The streams of which the window still has reports; what has left it is forgotten."""
         if self._window is None:
             return set()
         since = now - self._window
@@ -86,15 +86,15 @@ class Program:
         return {key[1] for key in own if key in self._rises}
 
     def forget_upstreams(self, kept: frozenset[str]) -> None:
-        """Forget the samples of all upstreams but these."""
+        """Forget the reports of all upstreams but these."""
         self._rises = {key: rises for key, rises in self._rises.items() if key[0] in kept}
 
     def _values(self, subject: Subject, now: float) -> Iterable[tuple[Extra, float]]:
-        samples = self._measured(subject)
+        reports = self._measured(subject)
         if self._window is None:
-            return samples
+            return reports
         key = (subject.view.upstream, subject.stream)
-        for _, value in samples:
+        for _, value in reports:
             self._rises.setdefault(key, Rises()).add(now, value)
         count = self._rises[key].count(now - self._window) if key in self._rises else None
         return () if count is None else (((), float(count)),)
@@ -137,5 +137,5 @@ def _test(test: Test, limit: float | None) -> Callable[[Subject], bool]:
     return holds
 
 
-def _first(samples: Iterable[tuple[Extra, float]]) -> float | None:
-    return next((value for _, value in samples), None)
+def _first(reports: Iterable[tuple[Extra, float]]) -> float | None:
+    return next((value for _, value in reports), None)

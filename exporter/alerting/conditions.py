@@ -20,7 +20,7 @@ class Series:
     family: str
     labels: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     rises_within: float | None = None
-    """Seconds. Where it is given, the value is how many times the counter rose from one sample to the next in them.
+    """Seconds. Where it is given, the value is how many times the counter rose from one report to the next in them.
 
     Counted so, and not by ``increase``, it is a whole number, a reset counts nothing, and both evaluators agree.
     """
@@ -37,7 +37,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Compare:
-    """``left operator right``; false where a series has no sample."""
+    """``left operator right``; false where a series has no report."""
 
     left: Series
     operator: Operator
@@ -46,7 +46,7 @@ class Compare:
 
 @dataclass(frozen=True)
 class Present:
-    """The series has a sample, whatever its value."""
+    """The series has a report, whatever its value."""
 
     series: Series
 

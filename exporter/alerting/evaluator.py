@@ -14,7 +14,7 @@ from exporter.alerting.compiled_conditions import Program
 from exporter.alerting.rules.active_rules import ActiveRule
 from exporter.alerting.rules.rule import Scope
 from exporter.alerting.series_lookup import Extra, Subject
-from exporter.model import StreamState, UpstreamView
+from exporter.model import StreamState, UpstreamState
 
 __all__ = ["ActiveRule", "Alert", "AlertKey", "Evaluator", "Phase"]
 
@@ -69,7 +69,7 @@ class Evaluator:
         self._rules = {program.rule.name: program.active for program in programs}
         self.alerts: dict[AlertKey, Alert] = {}
 
-    def evaluate(self, view: UpstreamView, now: float) -> Iterator[None]:
+    def evaluate(self, view: UpstreamState, now: float) -> Iterator[None]:
         """Take in an upstream's view; a generator, to be exhausted, that yields between steps.
 
         To be called for each new view, and again with the same one at ``due_at``. While an upstream does not answer and
@@ -122,16 +122,16 @@ class Evaluator:
     # -- conditions ----------------------------------------------------------------------------------------------------
 
     def _hold_departed(
-        self, view: UpstreamView, known: dict[str, StreamState], now: float, holding: dict[AlertKey, float]
+        self, view: UpstreamState, known: dict[str, StreamState], now: float, holding: dict[AlertKey, float]
     ) -> None:
-        """A window outlives what is served: as in Prometheus, the samples in it count until they have left it."""
+        """A window outlives what is served: as in Prometheus, the reports in it count until they have left it."""
         for program in self._of_streams:
             for stream in program.remembered(view.upstream, now) - known.keys():
                 _hold(program, Subject(view, None, stream), now, holding)
 
     # -- states --------------------------------------------------------------------------------------------------------
 
-    def _holds(self, key: AlertKey, view: UpstreamView, state: StreamState | None, value: float, now: float) -> None:
+    def _holds(self, key: AlertKey, view: UpstreamState, state: StreamState | None, value: float, now: float) -> None:
         alert = self.alerts.get(key)
         if alert is None or alert.phase is Phase.RESOLVED:
             alert = self.alerts[key] = Alert(key, view.platform, Phase.PENDING, active_at=now, value=value)
@@ -139,7 +139,7 @@ class Evaluator:
         alert.keep_since = None
         if state is not None:
             alert.reasons = tuple(reason.value for reason in state.health_reasons)
-            alert.issues = state.sample.issues or ()
+            alert.issues = state.report.issues or ()
         if alert.phase is Phase.PENDING and now - alert.active_at >= self._rules[key.rule].for_seconds:
             alert.phase, alert.fired_at = Phase.FIRING, now
 

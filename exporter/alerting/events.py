@@ -12,10 +12,10 @@ from typing import Any
 import structlog
 
 from exporter.alerting.evaluator import Alert, AlertKey, Phase
-from exporter.alerting.self_metrics import EventOutcome, SidecarInstruments
+from exporter.alerting.self_metrics import EventOutcome, SidecarMetrics
 from exporter.http.client import UpstreamClient
 from exporter.http.errors import UpstreamError
-from exporter.model import StreamState, UpstreamView
+from exporter.model import StreamState, UpstreamState
 from exporter.platforms.wave.event_api import LARGEST_BATCH, track_events
 from exporter.runtime.clock import Clock
 from exporter.runtime.tracebacks import describe
@@ -49,8 +49,8 @@ def event_of(alert: Alert, session: str) -> Event:
 
 def session_of(alert: Alert, state: StreamState | None) -> str:
     """The session that an event is about: WAVE's own id, where the stream is one of its sessions and shows it."""
-    if alert.platform == "wave" and state is not None and state.sample.session:
-        return state.sample.session
+    if alert.platform == "wave" and state is not None and state.report.session:
+        return state.report.session
     return f"{alert.key.upstream}/{alert.key.stream}"
 
 
@@ -62,7 +62,7 @@ class EventSender:
         client_of: Callable[[], UpstreamClient | None],
         *,
         clock: Clock,
-        instruments: SidecarInstruments,
+        instruments: SidecarMetrics,
         capacity: int = CAPACITY,
     ) -> None:
         """``client_of``: the client of WAVE at that moment; a reload may change it."""
@@ -82,7 +82,7 @@ class EventSender:
         """Events that are not delivered yet."""
         return len(self._queue)
 
-    def changed(self, alert: Alert, view: UpstreamView | None) -> None:
+    def changed(self, alert: Alert, view: UpstreamState | None) -> None:
         """An alert of a stream began to fire, or was resolved."""
         key = alert.key
         states = view.streams if view is not None else ()

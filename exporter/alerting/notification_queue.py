@@ -11,8 +11,8 @@ import structlog
 
 from exporter.alerting.alertmanager import Alertmanager, is_to_blame
 from exporter.alerting.evaluator import RESOLVED_KEPT_SECONDS
-from exporter.alerting.payload import Fingerprint, Notice
-from exporter.alerting.self_metrics import SidecarInstruments
+from exporter.alerting.payload import AlertPayload, Fingerprint
+from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason
 from exporter.runtime.clock import Clock
@@ -25,7 +25,7 @@ CAPACITY = 10_000
 BACK_OFF_SECONDS = 1.0
 
 
-class Sender:
+class NotificationQueue:
     """Keeps the newest state of each alert until its Alertmanager has taken it."""
 
     def __init__(
@@ -33,7 +33,7 @@ class Sender:
         alertmanager: Alertmanager,
         *,
         clock: Clock,
-        instruments: SidecarInstruments,
+        instruments: SidecarMetrics,
         generator_url: str,
         longest_back_off_seconds: float,
         capacity: int = CAPACITY,
@@ -47,7 +47,7 @@ class Sender:
         self._longest_back_off = longest_back_off_seconds
         self._capacity = capacity
         self._random = random_ or random.Random()  # noqa: S311 - spreads load, guards nothing
-        self._queue: dict[Fingerprint, Notice] = {}
+        self._queue: dict[Fingerprint, AlertPayload] = {}
         self._filled = asyncio.Event()
         self._failures = 0
         self._failing_for: Reason | None = None
@@ -59,7 +59,7 @@ class Sender:
         """Alerts that are not delivered yet."""
         return len(self._queue)
 
-    def offer(self, notices: Iterable[Notice]) -> None:
+    def offer(self, notices: Iterable[AlertPayload]) -> None:
         """Send these soon, instead of what is waiting about the same alerts. The oldest go when there are too many."""
         before = len(self._queue)
         for notice in notices:
@@ -122,7 +122,7 @@ class Sender:
 
     # -- the queue -----------------------------------------------------------------------------------------------------
 
-    def _take(self, now: float) -> list[Notice]:
+    def _take(self, now: float) -> list[AlertPayload]:
         """The next batch, which stays in the queue until it is delivered."""
         if self._failures:
             # only after a failure can anything have waited so long
@@ -133,7 +133,7 @@ class Sender:
             self._instruments.dropped(self.label, len(late))
         return list(islice(self._queue.values(), BATCH))
 
-    def _remove(self, notices: Iterable[Notice]) -> None:
+    def _remove(self, notices: Iterable[AlertPayload]) -> None:
         """Take these out of the queue, where nothing newer has come for them meanwhile."""
         before = len(self._queue)
         for notice in notices:
@@ -141,7 +141,7 @@ class Sender:
                 del self._queue[notice.fingerprint]
         self._instruments.queue_changed(self.label, len(self._queue) - before)
 
-    def _put_last(self, notices: Iterable[Notice]) -> None:
+    def _put_last(self, notices: Iterable[AlertPayload]) -> None:
         """Let the others go first: should it be these that the server stumbles over, they hold up no more."""
         for notice in notices:
             if self._queue.get(notice.fingerprint) is notice:
@@ -153,7 +153,7 @@ class Sender:
 
     # -- what is told --------------------------------------------------------------------------------------------------
 
-    def _tell_failure(self, error: UpstreamError, batch: list[Notice]) -> None:
+    def _tell_failure(self, error: UpstreamError, batch: list[AlertPayload]) -> None:
         if is_to_blame(error):
             self._tell_recovery()
             names = sorted({notice.labels["alertname"] for notice in batch})

@@ -10,9 +10,9 @@ import structlog
 from yarl import URL
 
 from exporter.alerting.alertmanager import Alertmanager, label
-from exporter.alerting.notification_queue import Sender
-from exporter.alerting.payload import Notice
-from exporter.alerting.self_metrics import SidecarInstruments
+from exporter.alerting.notification_queue import NotificationQueue
+from exporter.alerting.payload import AlertPayload
+from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.config.alerting import AlertmanagerSettings
 from exporter.runtime.clock import Clock
 
@@ -29,15 +29,15 @@ async def resolve(settings: AlertmanagerSettings) -> set[str]:
     return {str(address[0]) for *_, address in found}
 
 
-class Dispatcher:
+class Notifier:
     """All senders. ``everything`` gives the whole state, for one that begins."""
 
     def __init__(
         self,
         *,
         clock: Clock,
-        instruments: SidecarInstruments,
-        everything: Callable[[], Sequence[Notice]],
+        instruments: SidecarMetrics,
+        everything: Callable[[], Sequence[AlertPayload]],
         resend_seconds: float,
         generator_url: str = "",
         resolve: Resolve = resolve,
@@ -64,7 +64,7 @@ class Dispatcher:
         for target in leaving:
             await target.close()
 
-    def offer(self, notices: Sequence[Notice]) -> None:
+    def offer(self, notices: Sequence[AlertPayload]) -> None:
         """Send these to all."""
         for target in self._targets:
             for sender in target.senders:
@@ -83,9 +83,9 @@ class Dispatcher:
         for target in targets:
             await target.close()
 
-    def _begin(self, settings: AlertmanagerSettings, address: str | None) -> Sender:
+    def _begin(self, settings: AlertmanagerSettings, address: str | None) -> NotificationQueue:
         host_and_port = label(settings.url, address)
-        sender = Sender(
+        sender = NotificationQueue(
             Alertmanager(
                 settings,
                 self._clock,
@@ -107,7 +107,7 @@ class _Target:
     def __init__(
         self,
         settings: AlertmanagerSettings,
-        begin: Callable[[AlertmanagerSettings, str | None], Sender],
+        begin: Callable[[AlertmanagerSettings, str | None], NotificationQueue],
         resolve: Resolve,
         clock: Clock,
         interval: float,
@@ -117,12 +117,12 @@ class _Target:
         self._resolve = resolve
         self._clock = clock
         self._interval = interval
-        self._running: dict[str | None, tuple[Sender, asyncio.Task[None]]] = {}
+        self._running: dict[str | None, tuple[NotificationQueue, asyncio.Task[None]]] = {}
         self._following: asyncio.Task[None] | None = None
         self._is_lost = False
 
     @property
-    def senders(self) -> list[Sender]:
+    def senders(self) -> list[NotificationQueue]:
         """The senders there are now."""
         return [sender for sender, _ in self._running.values()]
 

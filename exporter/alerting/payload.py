@@ -27,7 +27,7 @@ Fingerprint = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
-class Notice:
+class AlertPayload:
     """The state of one alert, to be sent. Times are unix seconds."""
 
     labels: Mapping[str, str]
@@ -56,7 +56,7 @@ class Notice:
         return wire
 
 
-class Wording:
+class AlertFormatter:
     """Says alerts with the rules that are in force."""
 
     def __init__(self, rules: Iterable[ActiveRule], external_labels: Mapping[str, str]) -> None:
@@ -89,10 +89,10 @@ class Wording:
             annotations["issues"] = _issues(alert.issues)
         return annotations
 
-    def notice(self, alert: Alert, horizon_seconds: float) -> Notice:
+    def notice(self, alert: Alert, horizon_seconds: float) -> AlertPayload:
         """A firing or resolved alert as it is sent."""
         assert alert.fired_at is not None
-        return Notice(
+        return AlertPayload(
             labels=self.labels(alert),
             annotations=self.annotations(alert),
             starts_at=alert.fired_at,
@@ -100,13 +100,13 @@ class Wording:
             horizon_seconds=horizon_seconds,
         )
 
-    def watchdog(self, since: float, horizon_seconds: float) -> Notice:
+    def watchdog(self, since: float, horizon_seconds: float) -> AlertPayload:
         """The sign of life that goes out with every round."""
         rule = self._rules[WATCHDOG].rule
         texts = {"summary": rule.summary, "description": rule.description, "runbook_url": runbook_url(rule)}
-        return Notice(self._labels(WATCHDOG, {}), texts, since, None, horizon_seconds)
+        return AlertPayload(self._labels(WATCHDOG, {}), texts, since, None, horizon_seconds)
 
-    def test(self, name: str, now: float, horizon_seconds: float) -> Notice:
+    def test(self, name: str, now: float, horizon_seconds: float) -> AlertPayload:
         """A marked alert of a rule, about an upstream and a stream called ``test``. Raises ``KeyError``."""
         rule = self._rules[name].rule
         own = {"test": "true"}
@@ -119,7 +119,7 @@ class Wording:
             "description": "A test of the way to the pager, sent by hand. Nothing is wrong.",
             "runbook_url": runbook_url(rule),
         }
-        return Notice(self._labels(name, own), texts, now, None, horizon_seconds)
+        return AlertPayload(self._labels(name, own), texts, now, None, horizon_seconds)
 
     def _labels(self, name: str, own: Mapping[str, str]) -> dict[str, str]:
         rule = self._rules[name].rule

@@ -21,7 +21,7 @@ class EventOutcome(StrEnum):
     DROPPED = "dropped"
 
 
-class SidecarInstruments:
+class SidecarMetrics:
     """The objects behind the sidecar's families; without samples while the sidecar is off."""
 
     def __init__(self, registry: CollectorRegistry) -> None:

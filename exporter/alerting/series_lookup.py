@@ -11,7 +11,7 @@ from exporter.alerting.conditions import Series
 from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, ViewFamily
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
 from exporter.metrics.families.upstream_families import UPSTREAM_FAMILIES
-from exporter.model import StreamState, UpstreamView
+from exporter.model import StreamState, UpstreamState
 
 Extra = tuple[str, ...]
 """The values of the labels that a family has besides those of its scope, without the ones that the series fixes."""
@@ -21,7 +21,7 @@ Extra = tuple[str, ...]
 class Subject:
     """What a rule is evaluated for: an upstream, and one of its streams where the rule is about streams."""
 
-    view: UpstreamView
+    view: UpstreamState
     state: StreamState | None = None
     stream: str = ""
     """The stream's label, also where nothing of the stream is served any more."""
@@ -37,9 +37,9 @@ _OF_UPSTREAMS = frozenset(family.name for family in UPSTREAM_FAMILIES)
 
 
 def reader(series: Series) -> Reader:
-    """A function that gives the samples of ``series`` for a subject, scaled; counting rises is the caller's affair.
+    """A function that gives the reports of ``series`` for a subject, scaled; counting rises is the caller's affair.
 
-    As in the exposition, what is missing or not finite has no sample.
+    As in the exposition, what is missing or not finite has no report.
     Raises ``KeyError`` for a family that the catalogue does not have.
     """
     family = _FAMILIES[series.family]

@@ -15,15 +15,15 @@ import structlog
 
 from exporter.alerting.evaluator import Alert, AlertKey, Evaluator, Phase
 from exporter.alerting.events import EventSender
-from exporter.alerting.notifier import Dispatcher, Resolve, resolve
-from exporter.alerting.payload import Notice, Wording
+from exporter.alerting.notifier import Notifier, Resolve, resolve
+from exporter.alerting.payload import AlertFormatter, AlertPayload
 from exporter.alerting.rules import Owner
 from exporter.alerting.rules.active_rules import ActiveRule, rules_in_force
-from exporter.alerting.self_metrics import SidecarInstruments
-from exporter.alerting.state_file import Memory, default_state_file
+from exporter.alerting.self_metrics import SidecarMetrics
+from exporter.alerting.state_file import AlertStateFile, default_state_file
 from exporter.config.alerting import AlertingSettings
 from exporter.http.client import UpstreamClient
-from exporter.model import UpstreamView
+from exporter.model import UpstreamState
 from exporter.runtime.clock import Clock
 from exporter.runtime.tracebacks import describe
 from exporter.store import Store
@@ -48,7 +48,7 @@ class Sidecar:
         *,
         store: Store,
         clock: Clock,
-        instruments: SidecarInstruments,
+        instruments: SidecarMetrics,
         client_of: Callable[[str], UpstreamClient | None],
         generator_url: str = "",
         time_scale: float = 1.0,
@@ -64,10 +64,10 @@ class Sidecar:
         self._environ = os.environ if environ is None else environ
         self._resend_seconds = RESEND_SECONDS / time_scale
         self._settings = AlertingSettings()
-        self._wording = Wording((), {})
+        self._wording = AlertFormatter((), {})
         self._rules: tuple[ActiveRule, ...] = ()
         self._evaluator = Evaluator(())
-        self._dispatcher = Dispatcher(
+        self._dispatcher = Notifier(
             clock=clock,
             instruments=instruments,
             everything=self._everything,
@@ -76,11 +76,11 @@ class Sidecar:
             resolve=resolve,
         )
         self._events: EventSender | None = None
-        self._memory: Memory | None = None
+        self._memory: AlertStateFile | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._events_task: asyncio.Task[None] | None = None
         self._began_at = clock.now()
-        self._fresh: dict[str, UpstreamView] = {}
+        self._fresh: dict[str, UpstreamState] = {}
         self._due: dict[str, float] = {}
         self._news = asyncio.Event()
         self._alarm: asyncio.Task[None] | None = None
@@ -93,7 +93,7 @@ class Sidecar:
         return bool(self._tasks)
 
     @property
-    def wording(self) -> Wording:
+    def wording(self) -> AlertFormatter:
         """How its alerts are said now."""
         return self._wording
 
@@ -154,7 +154,7 @@ class Sidecar:
     def _adopt_rules(self, settings: AlertingSettings) -> None:
         """Go by these thresholds from now on, with the states that there are."""
         rules = rules_in_force(settings, owners=(Owner.BOTH, Owner.SIDECAR), time_scale=self._time_scale)
-        self._wording = Wording(rules, settings.external_labels)
+        self._wording = AlertFormatter(rules, settings.external_labels)
         if rules != self._rules:
             self._rules = rules
             evaluator = Evaluator(rules)
@@ -168,7 +168,7 @@ class Sidecar:
         path = configured or default_state_file(self._environ)
         if path is None:
             return
-        memory = Memory(path, self._remembered, clock=self._clock, instruments=self._instruments)
+        memory = AlertStateFile(path, self._remembered, clock=self._clock, instruments=self._instruments)
         if not await asyncio.to_thread(memory.open):
             return
         if not self.active:
@@ -195,7 +195,7 @@ class Sidecar:
 
     # -- evaluation ----------------------------------------------------------------------------------------------------
 
-    def _published(self, view: UpstreamView) -> None:
+    def _published(self, view: UpstreamState) -> None:
         if self.active:
             self._fresh[view.upstream] = view
             self._news.set()
@@ -211,7 +211,7 @@ class Sidecar:
                     log.error("alerts not evaluated", upstream=view.upstream, error=describe(error))
             self._set_alarm()
 
-    def _views_to_evaluate(self) -> list[UpstreamView]:
+    def _views_to_evaluate(self) -> list[UpstreamState]:
         """The new views, and those of upstreams where an alert fires or ends by the time alone."""
         fresh, self._fresh = self._fresh, {}
         now = self._clock.now()
@@ -222,9 +222,9 @@ class Sidecar:
         # a view of an upstream that was removed meanwhile would bring its alerts back
         return [view for view in fresh.values() if self._store.get(view.upstream) is not None] + [v for v in again if v]
 
-    async def _evaluate(self, view: UpstreamView) -> None:
+    async def _evaluate(self, view: UpstreamState) -> None:
         evaluator, now = self._evaluator, self._clock.now()
-        if view.elsewhere:
+        if view.not_owned:
             # what is remembered from when its streams were polled here is another shard's now
             others = {key.upstream for key in evaluator.alerts} | {other.upstream for other in self._store.views()}
             evaluator.retire(others - {view.upstream}, now)
@@ -254,7 +254,7 @@ class Sidecar:
 
     # -- telling -------------------------------------------------------------------------------------------------------
 
-    def _announce(self, view: UpstreamView | None) -> None:
+    def _announce(self, view: UpstreamState | None) -> None:
         """Send what has changed since it was told, at once."""
         changed = [alert for alert in self._to_tell() if self._told.get(alert.key) != (alert.phase, alert.fired_at)]
         for alert in changed:
@@ -287,7 +287,7 @@ class Sidecar:
         self._evaluator.forget_resolved(self._clock.now())
         self._told = {key: told for key, told in self._told.items() if key in self._evaluator.alerts}
         self._dispatcher.offer([self._watchdog()])
-        batch: list[Notice] = []
+        batch: list[AlertPayload] = []
         for alert in list(self._to_tell()):
             batch.append(self._notice(alert))
             if len(batch) == NOTICES_PER_STEP:
@@ -298,7 +298,7 @@ class Sidecar:
         if self._memory is not None:
             self._memory.changed()
 
-    def _everything(self) -> list[Notice]:
+    def _everything(self) -> list[AlertPayload]:
         return [self._watchdog(), *(self._notice(alert) for alert in self._to_tell())]
 
     def _to_tell(self) -> Iterable[Alert]:
@@ -307,10 +307,10 @@ class Sidecar:
     def _remembered(self) -> Iterable[Alert]:
         return self._evaluator.alerts.values()
 
-    def _notice(self, alert: Alert) -> Notice:
+    def _notice(self, alert: Alert) -> AlertPayload:
         return self._wording.notice(alert, self._horizon(alert.key.upstream))
 
-    def _watchdog(self) -> Notice:
+    def _watchdog(self) -> AlertPayload:
         return self._wording.watchdog(self._began_at, HORIZONS * self._resend_seconds)
 
     def _horizon(self, upstream: str) -> float:

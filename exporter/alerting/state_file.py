@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from exporter.alerting.evaluator import Alert, Phase
-from exporter.alerting.self_metrics import SidecarInstruments
+from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.runtime.clock import Clock
 from exporter.runtime.tracebacks import describe
 
@@ -42,11 +42,11 @@ class _Version(msgspec.Struct):
     version: int
 
 
-class Memory:
+class AlertStateFile:
     """The file, for as long as the sidecar uses it."""
 
     def __init__(
-        self, path: Path, alerts: Callable[[], Iterable[Alert]], *, clock: Clock, instruments: SidecarInstruments
+        self, path: Path, alerts: Callable[[], Iterable[Alert]], *, clock: Clock, instruments: SidecarMetrics
     ) -> None:
         """``alerts``: gives what is to be remembered at that moment."""
         self.path = path

@@ -14,7 +14,7 @@ import msgspec
 
 from exporter.alerting.alertmanager import Alertmanager, label
 from exporter.alerting.notifier import resolve
-from exporter.alerting.payload import Wording
+from exporter.alerting.payload import AlertFormatter
 from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.alerting.sidecar import HORIZONS, RESEND_SECONDS
 from exporter.config.alerting import AlertingSettings, AlertmanagerSettings
@@ -139,7 +139,7 @@ def _test(options: argparse.Namespace) -> int:
 async def _send(alerting: AlertingSettings, name: str) -> dict[str, tuple[str, bool]]:
     """What each address answered, in words, and whether it took the alert."""
     clock = Clock()
-    wording = Wording(rules_in_force(alerting), alerting.external_labels)
+    wording = AlertFormatter(rules_in_force(alerting), alerting.external_labels)
     notice = wording.test(name, clock.now(), HORIZONS * RESEND_SECONDS)
     answers: dict[str, tuple[str, bool]] = {}
 

@@ -18,7 +18,7 @@ from exporter.config.root import Settings
 from exporter.runtime.clock import Clock
 from exporter.service import Service
 from exporter.simulator.app import make_simulator
-from exporter.simulator.context import World
+from exporter.simulator.context import Context
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.streams import PLATFORMS, Stream
 from exporter.web.app import WebOptions, make_app
@@ -57,7 +57,7 @@ async def run(
     plan.output_directory.mkdir(parents=True, exist_ok=True)
     configuration_file = plan.output_directory / "config.yaml"
     prometheus_file = plan.output_directory / "prometheus.yml"
-    world = World(fleet, clock)
+    world = Context(fleet, clock)
     # The exporter has no password for its own port: it is given another one to poll.
     inner = [] if security.is_open and ssl_context is None else bind([("127.0.0.1", 0)])
     polled = f"http://{_own_address(inner[0])}" if inner else base_url
@@ -78,7 +78,7 @@ async def run(
 
 
 @asynccontextmanager
-async def _simulating(world: World, sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
+async def _simulating(world: Context, sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
     """The simulator alone, on these sockets."""
     app = web.Application()
     app.add_subapp("/simulator", make_simulator(world))

@@ -17,19 +17,19 @@ from exporter.config.root import Settings
 from exporter.config.upstream import UpstreamSettings
 from exporter.metrics.exposition import Exposition
 from exporter.metrics.families.exclusion import excluded
-from exporter.metrics.self_metrics import Instruments
+from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.model import (
     HealthReason,
     Identity,
     PlatformMetric,
     Rendition,
     Status,
-    StreamSample,
+    StreamReport,
     StreamState,
-    UpstreamView,
+    UpstreamState,
 )
 from exporter.platforms.registry import platforms
-from exporter.polling.histograms import SampledHistograms
+from exporter.polling.histograms import PollHistograms
 
 ASSUMED_STREAMS = 100
 """Of an upstream that finds its streams by itself."""
@@ -40,7 +40,7 @@ _ENTRIES = 4
 """Renditions, targets, conditions, issues that a stream is taken to have."""
 _ENDPOINTS = 3
 _NOW = 1_700_000_000.0
-_HINTS = get_type_hints(StreamSample)
+_HINTS = get_type_hints(StreamReport)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def estimate(settings: Settings, streams: int = ASSUMED_STREAMS) -> list[Estimat
     """
     per_stream = settings.histograms.per_stream
     lines = [_of_upstream(upstream, streams, per_stream=per_stream) for upstream in settings.upstreams]
-    lines.append(_measured("(the exporter itself)", 0, "", Exposition(tuple, Instruments())))
+    lines.append(_measured("(the exporter itself)", 0, "", Exposition(tuple, ExporterMetrics())))
     total = [sum(getattr(line, field) for line in lines) for field in ("streams", "series", "bytes_", "compressed")]
     return [*lines, Estimate("total", total[0], "", *total[1:])]
 
@@ -142,14 +142,14 @@ def _measured(name: str, streams: int, basis: str, exposition: Exposition, *, wi
 
 def _exposition(settings: UpstreamSettings, streams: Sequence[str], *, per_stream: bool) -> Exposition:
     labels = {"platform": settings.platform, "upstream": settings.name}
-    instruments = Instruments()
+    instruments = ExporterMetrics()
     instruments.add_upstream(**labels)
     for number in range(_ENDPOINTS):
         instruments.request_observer(**labels)(f"GET /api/endpoint/{number}", "200", 0.1)
     states = list(_states(settings, streams))
-    histograms = SampledHistograms(**labels, per_stream=per_stream)
+    histograms = PollHistograms(**labels, per_stream=per_stream)
     histograms.observe(states)
-    view = UpstreamView(
+    view = UpstreamState(
         platform=settings.platform,
         upstream=settings.name,
         host=settings.host,
@@ -176,7 +176,7 @@ def _states(settings: UpstreamSettings, streams: Iterable[str]) -> Iterator[Stre
         own = configured.get(label)
         yield StreamState(
             identity=Identity(platform=settings.platform, upstream=settings.name, stream=label),
-            sample=StreamSample(id=label, **facts),
+            report=StreamReport(id=label, **facts),
             configured=own is not None,
             status=Status.LIVE,
             live=True,
@@ -186,7 +186,7 @@ def _states(settings: UpstreamSettings, streams: Iterable[str]) -> Iterator[Stre
             health_reasons=(HealthReason.BITRATE_LOW,),
             expected_ingest_bitrate_bytes_per_second=own.expected_bitrate if own else None,
             expected_frames_per_second=own.expected_frame_rate if own else None,
-            sampled_at=_NOW,
+            reported_at=_NOW,
         )
 
 

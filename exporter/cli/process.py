@@ -17,11 +17,11 @@ from aiohttp import web
 
 from exporter import __version__
 from exporter.config.loading import ConfigError
-from exporter.runtime.garbage_collection import spare_what_stays
-from exporter.runtime.memory_tuning import keep_giving_back, keep_what_is_freed
+from exporter.runtime.garbage_collection import freeze_startup_objects
+from exporter.runtime.memory_tuning import trim_periodically, tune_allocator
 from exporter.runtime.tracebacks import describe
 from exporter.service import Service
-from exporter.web.server.accepting import tell_once_in_a_while
+from exporter.web.server.accepting import throttle_accept_errors
 from exporter.web.server.bad_requests import Runner
 from exporter.web.server.listening import address_of
 
@@ -46,7 +46,7 @@ async def serve(
     ssl_context: ssl.SSLContext | None = None,
 ) -> None:
     """Serve and poll until SIGTERM or SIGINT, reload on SIGHUP; running scrapes are finished before it returns."""
-    keep_what_is_freed()
+    tune_allocator()
     stopping = asyncio.Event()
     reloads: set[asyncio.Task[None]] = set()
     loop = asyncio.get_running_loop()
@@ -59,16 +59,16 @@ async def serve(
     loop.add_signal_handler(signal.SIGHUP, reload)
     for number in _STOPS:
         loop.add_signal_handler(number, _stop, loop, stopping, number)
-    tell_once_in_a_while(loop)
+    throttle_accept_errors(loop)
     runner = Runner(app, shutdown_timeout=_SCRAPES_END_WITHIN_SECONDS)
     await runner.setup()
-    giving_back = loop.create_task(keep_giving_back(service.clock), name="give memory back")
+    giving_back = loop.create_task(trim_periodically(service.clock), name="give memory back")
     try:
         for bound in sockets:
             await web.SockSite(runner, bound, ssl_context=ssl_context).start()
             log.info("listening", address=address_of(bound), tls=ssl_context is not None, version=__version__)
         await service.start()
-        spare_what_stays()
+        freeze_startup_objects()
         await stopping.wait()
     finally:
         loop.remove_signal_handler(signal.SIGHUP)

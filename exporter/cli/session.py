@@ -19,7 +19,7 @@ from exporter.config.secrets import redactor
 from exporter.config.upstream import UpstreamSettings
 from exporter.http.client import UpstreamClient
 from exporter.http.errors import UpstreamError
-from exporter.http.prepared_request import Order
+from exporter.http.prepared_request import ManualRequest
 from exporter.model import Reason
 from exporter.platforms.livepeer.session_requests import SESSION as LIVEPEER_SESSION
 from exporter.platforms.registry import platforms
@@ -93,7 +93,7 @@ def _target(options: argparse.Namespace) -> _Target:
     return _Target(upstreams[options.upstream])
 
 
-def _orders(options: argparse.Namespace, target: _Target) -> Sequence[Order]:
+def _orders(options: argparse.Namespace, target: _Target) -> Sequence[ManualRequest]:
     """The requests to send in turn, until one finds what it is about."""
     by_platform, settings = _BY_ACTION[options.action], target.settings
     if settings.platform not in by_platform:
@@ -108,18 +108,18 @@ def _orders(options: argparse.Namespace, target: _Target) -> Sequence[Order]:
     return orders
 
 
-def _show_livepeer(id_: str, _: argparse.Namespace) -> Sequence[Order]:
-    return Order(LIVEPEER_SESSION, {"id": id_}), Order(LIVEPEER_STREAM, {"id": id_})
+def _show_livepeer(id_: str, _: argparse.Namespace) -> Sequence[ManualRequest]:
+    return ManualRequest(LIVEPEER_SESSION, {"id": id_}), ManualRequest(LIVEPEER_STREAM, {"id": id_})
 
 
-def _show_storm(id_: str, _: argparse.Namespace) -> Sequence[Order]:
+def _show_storm(id_: str, _: argparse.Namespace) -> Sequence[ManualRequest]:
     application, _slash, key = id_.partition("/")
     if not application or not key:
         raise _UsageError(f"{id_!r}: a stream of storm is named as application/key")
-    return (Order(STORM_STREAM, {"app": application, "key": key}),)
+    return (ManualRequest(STORM_STREAM, {"app": application, "key": key}),)
 
 
-def _update(id_: str, options: argparse.Namespace) -> Sequence[Order]:
+def _update(id_: str, options: argparse.Namespace) -> Sequence[ManualRequest]:
     order = update_session(
         id_,
         status=options.status,
@@ -132,12 +132,12 @@ def _update(id_: str, options: argparse.Namespace) -> Sequence[Order]:
     return (order,)
 
 
-_Orders = Callable[[str, argparse.Namespace], Sequence[Order]]
+_Orders = Callable[[str, argparse.Namespace], Sequence[ManualRequest]]
 _BY_ACTION: Mapping[str, Mapping[str, _Orders]] = {
     "show": {
         "livepeer": _show_livepeer,
         "storm": _show_storm,
-        "wave": lambda id_, _: (Order(WAVE_SESSION, {"id": id_}),),
+        "wave": lambda id_, _: (ManualRequest(WAVE_SESSION, {"id": id_}),),
     },
     "update": {"wave": _update},
     "end": {"wave": lambda id_, _: (end_session(id_),)},
@@ -148,7 +148,7 @@ _BY_ACTION: Mapping[str, Mapping[str, _Orders]] = {
 # -- sending it --------------------------------------------------------------------------------------------------------
 
 
-def _is_agreed(order: Order, target: _Target, *, said_yes: bool) -> bool:
+def _is_agreed(order: ManualRequest, target: _Target, *, said_yes: bool) -> bool:
     """Show the request, and ask whether to send it."""
     _say(_announced(order, target))
     if order.endpoint == DELETE:
@@ -164,7 +164,7 @@ def _is_agreed(order: Order, target: _Target, *, said_yes: bool) -> bool:
     return False
 
 
-async def _send(orders: Sequence[Order], target: _Target) -> int:
+async def _send(orders: Sequence[ManualRequest], target: _Target) -> int:
     requests = target.client.requests(target.settings.timeout)
     try:
         for order, others in zip(orders, range(len(orders) - 1, -1, -1), strict=True):
@@ -188,7 +188,7 @@ async def _send(orders: Sequence[Order], target: _Target) -> int:
     return DONE
 
 
-def _announced(order: Order, target: _Target) -> str:
+def _announced(order: ManualRequest, target: _Target) -> str:
     body = "" if order.body is None else "\n" + json.dumps(order.body, ensure_ascii=True)
     return f"{order.method} {order.url(target.client)}{body}"
 

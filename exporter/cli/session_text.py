@@ -9,7 +9,7 @@ from typing import Any
 
 from exporter.config.secrets import HIDDEN, Redactor, redactor
 from exporter.http.errors import UpstreamError
-from exporter.http.prepared_request import Order
+from exporter.http.prepared_request import ManualRequest
 from exporter.model import Reason
 from exporter.platforms.wave.session_commands import DELETE
 
@@ -35,7 +35,7 @@ _MEANINGS = {
 _LEFT_OPEN = frozenset({Reason.TIMEOUT, Reason.CONNECT})
 
 
-def shown_answer(data: Any, order: Order) -> str:
+def shown_answer(data: Any, order: ManualRequest) -> str:
     """The answer as JSON for people. Keys and tokens in it are hidden, but for what was asked with."""
     hidden = Redactor()
     known = frozenset(map(str, order.path.values()))
@@ -46,7 +46,7 @@ def shown_answer(data: Any, order: Order) -> str:
     return redactor.scrub(hidden.scrub(shown))
 
 
-def failure(error: UpstreamError, order: Order) -> list[str]:
+def failure(error: UpstreamError, order: ManualRequest) -> list[str]:
     """Why it failed, one line each: what it means, what happened, what the platform says."""
     lines = [_meaning(error, order), str(error)]
     words = platform_words(error.refusal)
@@ -67,7 +67,7 @@ def platform_words(body: bytes) -> str:
     return "".join(character if character.isprintable() else "?" for character in text)[:MAX_WORDS]
 
 
-def _meaning(error: UpstreamError, order: Order) -> str:
+def _meaning(error: UpstreamError, order: ManualRequest) -> str:
     if error.status is None or error.reason is not Reason.BAD_RESPONSE or not 400 <= error.status < 500:
         return _MEANINGS[error.reason]
     if order.endpoint == DELETE:

@@ -13,7 +13,7 @@ from exporter.config.environment import layer
 from exporter.config.errors import Reporter
 from exporter.config.root import Settings, settings_class
 from exporter.config.secrets import redactor
-from exporter.config.validation import Surroundings, within
+from exporter.config.validation import LoadContext, within
 from exporter.config.yaml_document import Document, DocumentError, read
 
 _MAX_BYTES = 64 * 2**20
@@ -37,7 +37,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
     reporter = Reporter(str(path), document, environment, root)
     findings = reporter.repeated_keys()
     layers = (environment.data, document.data)
-    around = Surroundings(path.parent, environ, layers=layers, is_open=bool(path.stat().st_mode & stat.S_IROTH))
+    around = LoadContext(path.parent, environ, layers=layers, is_open=bool(path.stat().st_mode & stat.S_IROTH))
     try:
         with within(around):
             settings = root()  # the values come from the layers

@@ -31,7 +31,7 @@ from exporter.config.secrets import HIDDEN
 from exporter.config.section import Section
 from exporter.config.types import Flag
 from exporter.config.upstream import Defaults, SharedSettings, StreamSettings, UpstreamSettings
-from exporter.config.validation import Place, refuse, refuse_all, surroundings, validate_besides
+from exporter.config.validation import Place, load_context, refuse, refuse_all, validate_besides
 from exporter.metrics.families.exclusion import excluded, said
 from exporter.platforms.registry import registry
 
@@ -92,7 +92,7 @@ class Settings(BaseSettings):
     def model_post_init(self, context: Any, /) -> None:
         """Keep what reading had to say."""
         super().model_post_init(context)
-        self._warnings = (*registry().warnings, *surroundings().warnings, *_unread(self))
+        self._warnings = (*registry().warnings, *load_context().warnings, *_unread(self))
 
     def redacted_yaml(self) -> str:
         """Everything as it is in effect, without a secret and, under ``stream_label: hash``, without stream ids."""
@@ -117,7 +117,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The layers of the load that is going on, strongest first; the library's own sources drop unknown keys."""
         del env_settings, dotenv_settings, file_secret_settings
-        layers = (_LayerSource(settings_cls, layer) for layer in surroundings().layers)
+        layers = (_LayerSource(settings_cls, layer) for layer in load_context().layers)
         return (init_settings, *layers)
 
     @model_validator(mode="wrap")

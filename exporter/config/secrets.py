@@ -17,7 +17,7 @@ from urllib.parse import quote, quote_plus
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from exporter.config.validation import refuse, resolve, surroundings
+from exporter.config.validation import load_context, refuse, resolve
 
 HIDDEN = "<secret>"
 SOURCE_SUFFIXES = ("_file", "_env")
@@ -234,7 +234,7 @@ def _validate(given: Any) -> Secret:
 
 
 def _inline(text: str) -> Secret:
-    around = surroundings()
+    around = load_context()
     if around.is_open and _stands_in(around.layers[-1], text):
         around.warnings["a secret stands in the configuration file, which every user of the machine can read"] = None
     return Secret.inline(_checked(text, "the text"))
@@ -256,7 +256,7 @@ def _file(text: str) -> Secret:
     secret = Secret.from_file(path)
     secret.get()
     if path.stat().st_mode & stat.S_IROTH:
-        surroundings().warnings[f"secrets file {path} can be read by every user of the machine"] = None
+        load_context().warnings[f"secrets file {path} can be read by every user of the machine"] = None
     return secret
 
 
@@ -264,7 +264,7 @@ def _variable(name: str) -> Secret:
     # a name that is none, or that is not set, may be the secret itself at the wrong key: it is not shown
     if not _VARIABLE.fullmatch(name):
         raise refuse("the name of an environment variable", found="text that is no such name")
-    environ = surroundings().environ
+    environ = load_context().environ
     if name not in environ:
         raise refuse("the name of an environment variable that is set", found="one that is not set")
     secret = Secret.from_env(name, environ)

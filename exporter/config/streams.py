@@ -135,7 +135,7 @@ class StreamSettings(Section):
 
         @property
         def id(self) -> str:
-            """Its identity on the platform, as ``StreamSample.id`` has it."""
+            """Its identity on the platform, as ``StreamReport.id`` has it."""
 
     name: Text | None = Field(default=None, description="The value of its label `stream`.")
     expected: Expected | None = Field(

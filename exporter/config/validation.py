@@ -21,7 +21,7 @@ REFUSED = "refused"
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class LoadContext:
     """What reading a configuration needs besides its text. Models made without a file get those of the process."""
 
     folder: Path = Path()
@@ -35,22 +35,22 @@ class Surroundings:
     """Whether every user of the machine may read the file."""
 
 
-_surroundings: ContextVar[Surroundings | None] = ContextVar("surroundings", default=None)
+_load_context: ContextVar[LoadContext | None] = ContextVar("load_context", default=None)
 
 
-def surroundings() -> Surroundings:
+def load_context() -> LoadContext:
     """Those of the load that is going on."""
-    return _surroundings.get() or Surroundings()
+    return _load_context.get() or LoadContext()
 
 
 @contextmanager
-def within(current: Surroundings) -> Iterator[None]:
+def within(current: LoadContext) -> Iterator[None]:
     """Read with these surroundings: the constructor of pydantic-settings has no way to hand a context through."""
-    token = _surroundings.set(current)
+    token = _load_context.set(current)
     try:
         yield
     finally:
-        _surroundings.reset(token)
+        _load_context.reset(token)
 
 
 def refuse(allowed: str, *, found: str | None = None) -> PydanticCustomError:
@@ -97,4 +97,4 @@ def _literal(text: str) -> Any:
 
 def resolve(path: str) -> Path:
     """A path as written, relative to the configuration file; ``~`` is not expanded."""
-    return surroundings().folder / path
+    return load_context().folder / path

@@ -25,7 +25,7 @@ from exporter.http.endpoint import Endpoint, endpoint_of
 from exporter.http.errors import UpstreamError
 from exporter.http.rate_limit import RateLimit
 from exporter.http.response import Answer, http_date
-from exporter.http.retry import Attempts, Call
+from exporter.http.retry import Attempts, PreparedRequest
 from exporter.http.transport import Transport
 from exporter.model import Reason
 from exporter.runtime.clock import Clock
@@ -264,12 +264,14 @@ class Requests:
         """
         template = endpoint_of(endpoint)
         url = self._client.url_to(template, path, params)
-        call = Call(template, url, body, headers, wants_json=json, auth=auth, safe=safe, keep_refusal=keep_refusal)
+        call = PreparedRequest(
+            template, url, body, headers, wants_json=json, auth=auth, safe=safe, keep_refusal=keep_refusal
+        )
         left = self.deadline - self._clock.monotonic()
         if left <= 0:
             raise UpstreamError(Reason.TIMEOUT, f"{endpoint}: not sent, the poll's time is over")
         try:
-            return await self._cut_off.of(call, self._attempts.insist(call), left)
+            return await self._cut_off.of(call, self._attempts.send_with_retries(call), left)
         except TimeoutError:
             raise UpstreamError(Reason.TIMEOUT, f"{endpoint}: no answer in time") from None
 

@@ -30,7 +30,7 @@ class LostConnectionError(UpstreamError):
     """The connection broke before an answer came: as one does that was kept open for too long."""
 
 
-def classed(error: Exception, endpoint: str) -> UpstreamError:
+def map_exception(error: Exception, endpoint: str) -> UpstreamError:
     """The library's exception as ours."""
     match error:
         case aiohttp.ConnectionTimeoutError():
@@ -55,7 +55,7 @@ def classed(error: Exception, endpoint: str) -> UpstreamError:
             return UpstreamError(Reason.INTERNAL, f"{endpoint}: {type(error).__name__}")
 
 
-def refused(status: int, endpoint: str, location: str | None, retry_after: float | None) -> UpstreamError:
+def status_error(status: int, endpoint: str, location: str | None, retry_after: float | None) -> UpstreamError:
     """An answer with a status outside of 200 to 299."""
     if 300 <= status < 400:
         text = f"{endpoint}: status {status}{_target(location)}; redirects are not followed"

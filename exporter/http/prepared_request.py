@@ -12,7 +12,7 @@ from exporter.http.endpoint import endpoint_of
 from exporter.http.response import Answer
 
 
-class Order(msgspec.Struct, frozen=True):
+class ManualRequest(msgspec.Struct, frozen=True):
     """A request of any method; ``path`` fills the placeholders of ``endpoint``."""
 
     endpoint: str

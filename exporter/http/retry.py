@@ -16,7 +16,7 @@ from yarl import URL
 from exporter.http.auth import NO_HEADERS, Auth, NoAuth
 from exporter.http.cutoff import Watched
 from exporter.http.endpoint import Endpoint
-from exporter.http.error_mapping import LostConnectionError, classed, refused
+from exporter.http.error_mapping import LostConnectionError, map_exception, status_error
 from exporter.http.errors import UpstreamError
 from exporter.http.rate_limit import Ticket
 from exporter.http.response import Answer, decode_json, decode_text, read_body, retry_after
@@ -40,7 +40,7 @@ DRAIN_SHARE = 0.25
 _NOTHING: tuple[Auth, Mapping[str, str]] = NoAuth(), NO_HEADERS
 
 
-class Call(Watched):
+class PreparedRequest(Watched):
     """One request, ready to be sent as often as it takes."""
 
     __slots__ = ("_headers", "auth", "body", "endpoint", "keep_refusal", "safe", "url", "wants_json")
@@ -91,12 +91,12 @@ class Attempts:
         self._quickest: float | None = None
         self._proof: tuple[Auth, Mapping[str, str]] | None = None
 
-    async def insist(self, call: Call) -> Answer:
+    async def send_with_retries(self, call: PreparedRequest) -> Answer:
         """Send the call until it is answered, or no retry is left for it."""
         has_renewed = False
         retries = 0
         while True:
-            auth, credentials = await self._prove() if call.auth else _NOTHING
+            auth, credentials = await self._credentials_now() if call.auth else _NOTHING
             try:
                 return await self._attempt(call, credentials)
             except UpstreamError as error:
@@ -111,14 +111,14 @@ class Attempts:
             self._retries_left -= 1
             await self._clock.sleep(wait)
 
-    async def _prove(self) -> tuple[Auth, Mapping[str, str]]:
+    async def _credentials_now(self) -> tuple[Auth, Mapping[str, str]]:
         """The credentials of this poll, read once; the platform may change their kind, a 401 their text."""
         auth = self._client.auth
         if self._proof is None or self._proof[0] is not auth:
             self._proof = auth, await auth.headers(self._requests)
         return self._proof
 
-    def _wait_before_retry(self, call: Call, error: UpstreamError, retries: int) -> float | None:
+    def _wait_before_retry(self, call: PreparedRequest, error: UpstreamError, retries: int) -> float | None:
         """Seconds before the next attempt; None: there is none. A pause that the platform asks for holds for all."""
         pause = 0.0
         if error.status in PAUSING and error.retry_after is not None:
@@ -134,7 +134,7 @@ class Attempts:
         wait = pause + random.uniform(0.0, back_off)  # noqa: S311 - spreads load, guards nothing
         return wait if self._clock.monotonic() + wait < self._requests.deadline else None
 
-    async def _attempt(self, call: Call, credentials: Mapping[str, str]) -> Answer:
+    async def _attempt(self, call: PreparedRequest, credentials: Mapping[str, str]) -> Answer:
         transport = self._client.transport
         session = await transport.session()
         limit = self._client.rate_limit
@@ -165,7 +165,7 @@ class Attempts:
                 code = code or Reason.TIMEOUT
             raise
         except Exception as error:
-            failure = classed(error, call.endpoint.template)
+            failure = map_exception(error, call.endpoint.template)
             code = code or failure.reason
             raise failure from None
         finally:
@@ -174,7 +174,7 @@ class Attempts:
             if code:
                 self._client.observe(call.endpoint.template, str(code), self._clock.monotonic() - began)
 
-    async def _turn(self, call: Call) -> Ticket:
+    async def _turn(self, call: PreparedRequest) -> Ticket:
         """Wait until the request may be sent, or raise: within the platform's limit, and not while it wants a pause."""
         limit = self._client.rate_limit
         while (pause := limit.pause(self._clock.now())) > 0:
@@ -204,13 +204,13 @@ class Attempts:
             self.clock_skew_seconds = skew if abs(skew) >= 1.0 else 0.0
         self._client.rate_limit.answered(ticket, response.headers, now, self.clock_skew_seconds or 0.0)
 
-    async def _usable(self, call: Call, response: aiohttp.ClientResponse, date: float | None) -> Answer:
+    async def _usable(self, call: PreparedRequest, response: aiohttp.ClientResponse, date: float | None) -> Answer:
         """The answer, read and decoded; raises when it can't be used."""
         endpoint, status = call.endpoint.template, response.status
         if not 200 <= status < 300:
             body = await self._drain(call, response)
             self.usable += status == 404
-            error = refused(status, endpoint, response.headers.get("Location"), self._pause_asked(response, date))
+            error = status_error(status, endpoint, response.headers.get("Location"), self._pause_asked(response, date))
             error.refusal = body if call.keep_refusal else b""
             raise error
         body = await read_body(response, self._client.max_body_bytes, endpoint, call.listen)
@@ -222,7 +222,7 @@ class Attempts:
         self.usable += 1
         return Answer(status, response.headers, call.url, data=data, text=text, date=date)
 
-    async def _drain(self, call: Call, response: aiohttp.ClientResponse) -> bytes:
+    async def _drain(self, call: PreparedRequest, response: aiohttp.ClientResponse) -> bytes:
         """Read what belongs to a refusal; whatever is wrong with it, the status is what counts."""
         try:
             async with asyncio.timeout(self._drain_seconds):

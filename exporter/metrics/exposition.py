@@ -1,7 +1,7 @@
 """What is served, as text 0.0.4: the catalogue's readings of the immutable views, and what the instruments count.
 
 Rendering runs on worker threads (that of a small probe in the event loop), family by family and column by column
-(``exporter.metrics.rendering``): prometheus_client takes fifty times as long, with several objects for each sample.
+(``exporter.metrics.rendering``): prometheus_client takes fifty times as long, with several objects for each report.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, Par
 from exporter.metrics.families.sampled_families import SAMPLED_FAMILIES
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
 from exporter.metrics.families.stream_family import StreamFamily
-from exporter.metrics.families.upstream_families import FOREIGN_SERIES_DROPPED, UPSTREAM_FAMILIES
-from exporter.metrics.passthrough import ForeignTexts
+from exporter.metrics.families.upstream_families import PASSTHROUGH_SERIES_DROPPED, UPSTREAM_FAMILIES
+from exporter.metrics.passthrough import PassthroughTexts
 from exporter.metrics.rendering.columns import Numbers, RowLabels
-from exporter.metrics.rendering.gzip_stream import Packed, Packer
+from exporter.metrics.rendering.gzip_stream import GzipStream, Packed
 from exporter.metrics.rendering.histogram_renderer import render_histogram
 from exporter.metrics.rendering.label_texts import KeptTexts
-from exporter.metrics.rendering.render_cache import PreparedStreams
+from exporter.metrics.rendering.render_cache import RenderCache
 from exporter.metrics.rendering.stream_renderer import Reading, Slice
 from exporter.metrics.rendering.tables import Seen, Table
 from exporter.metrics.rendering.text_assembly import Counts, Rendering
-from exporter.metrics.self_metrics import Instruments
-from exporter.model import Analytics, PlatformMetric, UpstreamView
+from exporter.metrics.self_metrics import ExporterMetrics
+from exporter.model import Analytics, PlatformMetric, UpstreamState
 from exporter.store import Remembered
 
 T = TypeVar("T")
@@ -44,14 +44,14 @@ class LabelTexts(KeptTexts):
 
     def __init__(self) -> None:
         super().__init__()
-        self.foreign = ForeignTexts()
-        self.streams = PreparedStreams()
+        self.passthrough = PassthroughTexts()
+        self.streams = RenderCache()
 
 
 class _Kept:
     """What was compressed of these views, by the parts that it shows. It keeps no view alive."""
 
-    def __init__(self, views: Sequence[UpstreamView]) -> None:
+    def __init__(self, views: Sequence[UpstreamState]) -> None:
         self.views = Remembered(*views)
         self.packed: dict[frozenset[str], tuple[Packed, Counts]] = {}
 
@@ -59,14 +59,14 @@ class _Kept:
 class Exposition:
     """Renders what is served now."""
 
-    def __init__(self, views: Callable[[], Sequence[UpstreamView]], instruments: Instruments) -> None:
+    def __init__(self, views: Callable[[], Sequence[UpstreamState]], instruments: ExporterMetrics) -> None:
         """``views``: gives the views that are served at that moment."""
         self._views = views
         self._instruments = instruments
         self._texts = LabelTexts()
         self._kept = _Kept(())
 
-    def prepare(self, view: UpstreamView) -> None:
+    def prepare(self, view: UpstreamState) -> None:
         """Read the streams of a view that has just been published, so that the next scrape need not; thread-safe."""
         self._texts.streams.prepare(view)
 
@@ -90,23 +90,23 @@ class Exposition:
             kept = self._kept = _Kept(views)
         of_views = frozenset(parts) - {Part.EXPORTER}
         if of_views not in kept.packed:
-            packer = Packer()
+            packer = GzipStream()
             rendering = Rendering(packer.write)
             self._render_views(rendering, views, parts)
             kept.packed[of_views] = packer.so_far(), rendering.counts
         beginning, counts = kept.packed[of_views]
-        packer = Packer(beginning)
+        packer = GzipStream(beginning)
         self._render_counts(Rendering(packer.write, counts), views, parts)
         return packer.finished()
 
-    def _render_views(self, rendering: Rendering, views: Sequence[UpstreamView], parts: Set[str]) -> None:
+    def _render_views(self, rendering: Rendering, views: Sequence[UpstreamState], parts: Set[str]) -> None:
         """What stays the same as long as the views do."""
         if Part.UPSTREAMS in parts:
             render_upstreams(rendering, views, self._texts)
         if Part.STREAMS in parts:
             render_streams(rendering, views, self._texts)
 
-    def _render_counts(self, rendering: Rendering, views: Sequence[UpstreamView], parts: Set[str]) -> None:
+    def _render_counts(self, rendering: Rendering, views: Sequence[UpstreamState], parts: Set[str]) -> None:
         """What is counted all the time; it comes last, as it tells of the rest too."""
         if Part.UPSTREAMS in parts:
             rendering.add_text(self._instruments.upstreams())
@@ -115,18 +115,18 @@ class Exposition:
             rendering.add_text(self._instruments.exporter())
 
 
-def render_upstreams(rendering: Rendering, views: Sequence[UpstreamView], texts: LabelTexts) -> None:
+def render_upstreams(rendering: Rendering, views: Sequence[UpstreamState], texts: LabelTexts) -> None:
     """The families of the views themselves."""
     keys = [(view.platform, view.upstream) for view in views]
     table = Seen(rendering).table("upstreams", texts.of("upstreams", UPSTREAM_LABELS, keys), views)
     _render_families(rendering, UPSTREAM_FAMILIES, [table], texts)
-    dropped = texts.foreign.merged(views).dropped
-    counts = Numbers.of([dropped[v.platform, v.upstream] if v.foreign is not None else None for v in table.items])
+    dropped = texts.passthrough.merged(views).dropped
+    counts = Numbers.of([dropped[v.platform, v.upstream] if v.passthrough is not None else None for v in table.items])
     if counts is not None:
-        rendering.add_lines(FOREIGN_SERIES_DROPPED, [counts.lines(FOREIGN_SERIES_DROPPED.name, table.labels)])
+        rendering.add_lines(PASSTHROUGH_SERIES_DROPPED, [counts.lines(PASSTHROUGH_SERIES_DROPPED.name, table.labels)])
 
 
-def render_streams(rendering: Rendering, views: Sequence[UpstreamView], texts: LabelTexts) -> None:
+def render_streams(rendering: Rendering, views: Sequence[UpstreamState], texts: LabelTexts) -> None:
     """The families of the streams, their sampled histograms, and what platforms export of their own."""
     blocks = texts.streams.of(views)
     slices = [(part, RowLabels(part.closed)) for block in blocks for part in block.slices]
@@ -140,7 +140,7 @@ def render_streams(rendering: Rendering, views: Sequence[UpstreamView], texts: L
     _render_analytics(rendering, views, [part for part, _ in slices], texts)
     for sampled in SAMPLED_FAMILIES:
         render_histogram(rendering, sampled, views, texts)
-    for block in texts.foreign.merged(views).blocks:
+    for block in texts.passthrough.merged(views).blocks:
         rendering.add_block(*block)
 
 
@@ -151,7 +151,7 @@ def _fed(readings: tuple[Reading, ...]) -> tuple[StreamFamily, ...]:
 
 
 def _render_analytics(
-    rendering: Rendering, views: Sequence[UpstreamView], streams: Sequence[Slice], texts: LabelTexts
+    rendering: Rendering, views: Sequence[UpstreamState], streams: Sequence[Slice], texts: LabelTexts
 ) -> None:
     """The figures over a period, and the numbers without a documented meaning, of streams and of accounts."""
     analytics = list(_analytics_tables(rendering, views, texts))
@@ -168,7 +168,7 @@ def _render_analytics(
 
 
 def _analytics_tables(
-    rendering: Rendering, views: Sequence[UpstreamView], texts: LabelTexts
+    rendering: Rendering, views: Sequence[UpstreamState], texts: LabelTexts
 ) -> Iterator[Table[Analytics]]:
     """The figures of neighbours of which the same is shown are one table."""
     seen = Seen(rendering)
@@ -187,7 +187,7 @@ def _render_families(
         rendering.add_lines(family, [table.lines(family, texts) for table in tables])
 
 
-def _render_tally(rendering: Rendering, views: Sequence[UpstreamView], *, whole: bool) -> None:
+def _render_tally(rendering: Rendering, views: Sequence[UpstreamState], *, whole: bool) -> None:
     """What the exporter says about the rest of its own answer."""
     tally = [(STREAMS, sum(len(view.streams) for view in views))]
     if whole:

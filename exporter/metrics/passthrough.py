@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from exporter.metrics.text_format import OWN_PREFIXES, bound, label_text, number
-from exporter.model import ForeignFamily, ForeignMetrics, ForeignSample, UpstreamView
+from exporter.model import PassthroughFamily, PassthroughMetrics, PassthroughSample, UpstreamState
 
 DEFAULT_HELP = "From the platform's own export, which does not say what it is."
 MAX_HELP_CHARACTERS = 1000
@@ -50,25 +50,25 @@ class Merged(NamedTuple):
     """By platform and upstream, of those that have an export."""
 
 
-class ForeignTexts:
+class PassthroughTexts:
     """Makes the text of an upstream's metrics once for as long as they stay the same."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], tuple[ForeignMetrics, list[Block], int]] = {}
+        self._known: dict[tuple[str, str], tuple[PassthroughMetrics, list[Block], int]] = {}
 
-    def merged(self, views: Sequence[UpstreamView]) -> Merged:
+    def merged(self, views: Sequence[UpstreamState]) -> Merged:
         """The families of these views: of one name those of the first one's type, whoever brought it."""
         self._known, before = {}, self._known
         blocks: dict[str, Block] = {}
         claimed: dict[str, str] = {}
         dropped: dict[tuple[str, str], int] = {}
         for view in views:
-            if view.foreign is None:
+            if view.passthrough is None:
                 continue
             key = (view.platform, view.upstream)
             known = before.get(key)
-            if known is None or known[0] is not view.foreign:
-                known = view.foreign, *_blocks(view.foreign, key)
+            if known is None or known[0] is not view.passthrough:
+                known = view.passthrough, *_blocks(view.passthrough, key)
             self._known[key] = known
             dropped[key] = dropped.get(key, 0) + known[2] + _merge(known[1], blocks, claimed)
         return Merged(list(blocks.values()), dropped)
@@ -93,7 +93,7 @@ def _merge(added: Sequence[Block], blocks: dict[str, Block], claimed: dict[str, 
     return dropped
 
 
-def _blocks(foreign: ForeignMetrics, upstream: tuple[str, str]) -> tuple[list[Block], int]:
+def _blocks(foreign: PassthroughMetrics, upstream: tuple[str, str]) -> tuple[list[Block], int]:
     """The families that can be passed through, and how many series can't."""
     blocks: dict[str, Block] = {}
     dropped = foreign.dropped
@@ -110,7 +110,7 @@ def _blocks(foreign: ForeignMetrics, upstream: tuple[str, str]) -> tuple[list[Bl
 class _Lines:
     """The lines of one family of one upstream, each series once."""
 
-    def __init__(self, family: ForeignFamily, name: str, upstream: tuple[str, str]) -> None:
+    def __init__(self, family: PassthroughFamily, name: str, upstream: tuple[str, str]) -> None:
         self._family = family
         self._name = name
         self._common = tuple(zip(_OURS, upstream, strict=True))
@@ -170,12 +170,12 @@ class _Lines:
             self._seen.add((ending, text))
             yield f"{self._name}{ending}{{{text}}} {value}\n"
 
-    def _ending(self, sample: ForeignSample) -> str | None:
+    def _ending(self, sample: PassthroughSample) -> str | None:
         ending = sample.name.removeprefix(self._family.name)
         is_ours = sample.name.startswith(self._family.name) and ending in _ENDINGS[self._family.kind]
         return ending if is_ours else None
 
-    def _own_labels(self, sample: ForeignSample) -> dict[str, str] | None:
+    def _own_labels(self, sample: PassthroughSample) -> dict[str, str] | None:
         """The sample's own labels, moved out of the way of ours; None where a name is none."""
         # to Prometheus an empty label is none, and the series the same as without it
         labels = {name: value for name, value in sample.labels if value}

@@ -21,7 +21,7 @@ from prometheus_client import (
 from prometheus_client.metrics import MetricWrapperBase
 
 from exporter import __version__
-from exporter.alerting.self_metrics import SidecarInstruments
+from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.metrics.families import exporter_families as own
 from exporter.metrics.families import upstream_families as polling
 from exporter.metrics.families.family import Family
@@ -36,7 +36,7 @@ RequestObserver = Callable[[str, str, float], None]
 _POLLING: Final[Sequence[Family]] = polling.POLLING_FAMILIES
 
 
-class Instruments:
+class ExporterMetrics:
     """The objects behind the families; one instance per process."""
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Instruments:
         self._shards = self._gauge(own.SHARDS)
         self.sharded(SINGLE)
         self._gauge(own.BUILD_INFO).labels(version=__version__, pythonversion=python_platform.python_version()).set(1)
-        self.sidecar = SidecarInstruments(self._exporter)
+        self.sidecar = SidecarMetrics(self._exporter)
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._exporter)
 

@@ -7,9 +7,9 @@ from typing import ClassVar, Generic, TypeVar
 
 from exporter.config.upstream import StreamSettings, UpstreamSettings
 from exporter.http.client import Requests, UpstreamClient
-from exporter.model import UpstreamSnapshot
+from exporter.model import PollResult
 from exporter.runtime.clock import Clock
-from exporter.sharding import WHOLE, Portion
+from exporter.sharding import ALL_STREAMS, ShardFilter
 
 SettingsT = TypeVar("SettingsT", bound=UpstreamSettings)
 
@@ -27,29 +27,31 @@ class Platform(ABC, Generic[SettingsT]):
     health_score: ClassVar[str] = "derived"
     """``reported`` when the platform has a score of its own, else ``derived``."""
     feeds: ClassVar[frozenset[str]] = frozenset()
-    """The fields of ``StreamSample`` that this platform can fill, and ``analytics``: for the reference page."""
+    """The fields of ``StreamReport`` that this platform can fill, and ``analytics``: for the reference page."""
     ids_are_keys: ClassVar[bool] = False
     """Whether knowing a stream's id is enough to publish it."""
     requests_per_minute_limit: ClassVar[int | None] = None
     """The platform's published limit of its lowest tier, for ``--config.check``."""
 
-    def __init__(self, settings: SettingsT, client: UpstreamClient, clock: Clock, portion: Portion = WHOLE) -> None:
-        """``portion``: the streams to poll, where several processes share the upstream's."""
+    def __init__(
+        self, settings: SettingsT, client: UpstreamClient, clock: Clock, shard_filter: ShardFilter = ALL_STREAMS
+    ) -> None:
+        """``shard_filter``: the streams to poll, where several processes share the upstream's."""
         self.settings = settings
         self.client = client
         self.clock = clock
-        self.portion = portion
+        self.shard_filter = shard_filter
 
     def configured_streams(self) -> tuple[StreamSettings, ...]:
         """The streams configured now, of all shards; a platform that reads them from a file may change them."""
         return self.settings.configured_streams()
 
     @abstractmethod
-    async def poll(self, requests: Requests) -> UpstreamSnapshot:
+    async def poll(self, requests: Requests) -> PollResult:
         """Ask the platform once, within ``requests.deadline``.
 
         Raises ``UpstreamError`` when no request was answered usably; a fault of a single stream goes into
-        ``UpstreamSnapshot.failures`` instead. What is not of ``portion`` should cost no request; it is never served.
+        ``PollResult.failures`` instead. What is not of ``shard_filter`` should cost no request; it is never served.
         """
 
     @classmethod

@@ -13,7 +13,7 @@ EARLY_RATIO = 0.05
 """How early it may be asked again: a poll that comes a moment too soon must not leave it to the next."""
 
 
-class Periodic(Generic[T]):
+class CachedFetch(Generic[T]):
     """One value, when it was asked for, and for how long it counts."""
 
     __slots__ = ("_asked_at", "_asked_before", "_clock", "_interval", "_stored_at", "_value")

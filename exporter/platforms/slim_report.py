@@ -7,20 +7,20 @@ from typing import Any, cast
 
 import msgspec
 
-from exporter.model import DEPARTURE_FEEDS, StreamSample
+from exporter.model import DEPARTURE_FIELDS, StreamReport
 
-_ALWAYS = frozenset({"id", "status", "live"}) | DEPARTURE_FEEDS
+_ALWAYS = frozenset({"id", "status", "live"}) | DEPARTURE_FIELDS
 
 
-def sample_with(feeds: Iterable[str]) -> type[StreamSample]:
-    """``StreamSample`` with these fields and those that every stream has; ``feeds`` as ``Platform.feeds`` names them.
+def slim_report(feeds: Iterable[str]) -> type[StreamReport]:
+    """``StreamReport`` with these fields and those that every stream has; ``feeds`` as ``Platform.feeds`` names them.
 
     The other fields read as missing, and have no place of their own: with 20 of them it takes 200 bytes, not 650.
     """
     room = _ALWAYS.union(feeds)
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
-    others: dict[str, Any] = {"__doc__": StreamSample.__doc__, "departed": StreamSample.departed}
-    for field in msgspec.structs.fields(StreamSample):
+    others: dict[str, Any] = {"__doc__": StreamReport.__doc__, "departed": StreamReport.departed}
+    for field in msgspec.structs.fields(StreamReport):
         is_made = field.default_factory is not msgspec.NODEFAULT
         if field.name not in room:
             others[field.name] = field.default_factory() if is_made else field.default
@@ -29,5 +29,5 @@ def sample_with(feeds: Iterable[str]) -> type[StreamSample]:
         else:
             default = msgspec.field(default_factory=field.default_factory) if is_made else field.default
             fields.append((field.name, field.type, default))
-    slim = msgspec.defstruct(StreamSample.__name__, fields, namespace=others, frozen=True, kw_only=True, gc=False)
-    return cast("type[StreamSample]", slim)
+    slim = msgspec.defstruct(StreamReport.__name__, fields, namespace=others, frozen=True, kw_only=True, gc=False)
+    return cast("type[StreamReport]", slim)

@@ -6,19 +6,19 @@ from typing import Any
 
 import msgspec
 
-from exporter.model import StreamSample
+from exporter.model import StreamReport
 
 
-def veiled(sample: StreamSample, label: str) -> StreamSample:
-    """The sample without its key: id replaced by ``label``, names empty, and the key cut out of every other text."""
-    keys = {part for part in (sample.id, sample.id.rpartition("/")[2], sample.session, sample.name) if part}
+def anonymized(report: StreamReport, label: str) -> StreamReport:
+    """The report without its key: id replaced by ``label``, names empty, and the key cut out of every other text."""
+    keys = {part for part in (report.id, report.id.rpartition("/")[2], report.session, report.name) if part}
     ordered = sorted(keys, key=len, reverse=True)
     clean = {
-        field: _without(getattr(sample, field), ordered, label)
-        for field in sample.__struct_fields__
+        field: _without(getattr(report, field), ordered, label)
+        for field in report.__struct_fields__
         if field not in ("id", "name", "session", "playback_id")
     }
-    return type(sample)(id=label, **clean)
+    return type(report)(id=label, **clean)
 
 
 def _without(value: Any, keys: list[str], label: str) -> Any:

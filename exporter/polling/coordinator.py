@@ -17,17 +17,17 @@ from exporter.config.upstream import UpstreamSettings
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.metrics.families.exclusion import excluded
-from exporter.metrics.self_metrics import Instruments
+from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.model import (
-    DEPARTURE_FEEDS,
+    DEPARTURE_FIELDS,
     Analytics,
-    ForeignMetrics,
+    PassthroughMetrics,
+    PollResult,
     Reason,
-    UpstreamSnapshot,
-    UpstreamView,
+    UpstreamState,
 )
 from exporter.platforms.base import Platform
-from exporter.polling.histograms import SampledHistograms
+from exporter.polling.histograms import PollHistograms
 from exporter.polling.schedule import Schedule
 from exporter.polling.tracker import STREAMS_PER_STEP, Tracker
 from exporter.runtime.clock import Clock
@@ -51,10 +51,10 @@ class Coordinator:
         platform: Platform[Any],
         client: UpstreamClient,
         tracker: Tracker,
-        histograms: SampledHistograms,
+        histograms: PollHistograms,
         schedule: Schedule,
         store: Store,
-        instruments: Instruments,
+        instruments: ExporterMetrics,
         clock: Clock,
     ) -> None:
         self.settings = settings
@@ -69,10 +69,10 @@ class Coordinator:
         self._labels = {"platform": settings.platform, "upstream": settings.name}
         self.polled = asyncio.Event()
         """Set once a poll has been completed, well or badly."""
-        self._feeds = platform.feeds | DEPARTURE_FEEDS
+        self._feeds = platform.feeds | DEPARTURE_FIELDS
         self._excluded = excluded(settings.exclude_families)
         self._busy = False
-        self._elsewhere = False
+        self._not_owned = False
         self._up: bool | None = None
         self._failing_since: float | None = None
         self._failed_polls = 0
@@ -82,7 +82,7 @@ class Coordinator:
         self._version = ""
         self._clock_skew: float | None = None
         self._analytics: tuple[Analytics, ...] = ()
-        self._foreign: ForeignMetrics | None = None
+        self._passthrough: PassthroughMetrics | None = None
         self._fields_told: set[str] = set()
         self._streams_told: set[str] = set()
 
@@ -106,17 +106,17 @@ class Coordinator:
         self._last_poll = self._clock.now()
         self._busy = True
         try:
-            snapshot = await self._ask(requests, timeout, cut_off_after)
+            result = await self._ask(requests, timeout, cut_off_after)
         except UpstreamError as error:
-            self._note_whose(elsewhere=False)
+            self._note_whose(not_owned=False)
             self._instruments.poll_finished(
                 **self._labels, seconds=self._clock.monotonic() - began, reason=error.reason
             )
             await self._failed(error)
         else:
-            self._note_whose(snapshot.elsewhere)
+            self._note_whose(result.not_owned)
             self._instruments.poll_finished(**self._labels, seconds=self._clock.monotonic() - began, reason=None)
-            await self._succeeded(snapshot, requests)
+            await self._succeeded(result, requests)
         finally:
             self._busy = False
         self._publish()
@@ -139,13 +139,13 @@ class Coordinator:
 
     # -- one poll --------------------------------------------------------------------------------------------------
 
-    async def _ask(self, requests: Requests, timeout: float, cut_off_after: float | None) -> UpstreamSnapshot:
+    async def _ask(self, requests: Requests, timeout: float, cut_off_after: float | None) -> PollResult:
         try:
             if cut_off_after is None:
-                snapshot = await self.platform.poll(requests)
+                result = await self.platform.poll(requests)
             else:
                 async with asyncio.timeout(cut_off_after):
-                    snapshot = await self.platform.poll(requests)
+                    result = await self.platform.poll(requests)
         except UpstreamError:
             raise
         except TimeoutError:
@@ -154,25 +154,25 @@ class Coordinator:
         except Exception as error:
             log.error("poll broke on an internal error", **self._labels, error=describe(error))
             raise UpstreamError(Reason.INTERNAL, f"internal error: {type(error).__name__}") from None
-        if len(snapshot.streams) > STREAMS_PER_STEP:
+        if len(result.streams) > STREAMS_PER_STEP:
             # The last answer has just been read: what becomes of it is another step.
             await asyncio.sleep(0)
-        return snapshot
+        return result
 
-    async def _succeeded(self, snapshot: UpstreamSnapshot, requests: Requests) -> None:
+    async def _succeeded(self, result: PollResult, requests: Requests) -> None:
         now = self._clock.now()
-        self._schedule.succeeded(self._clock.monotonic(), snapshot.round_seconds, self._pause())
+        self._schedule.succeeded(self._clock.monotonic(), result.round_seconds, self._pause())
         self.tracker.set_interval(self._schedule.effective_interval)
         self.tracker.configure(self.platform.configured_streams())
         self._clock_skew = requests.clock_skew_seconds
-        self._version = snapshot.version or self._version
-        self._analytics, self._foreign = tuple(map(self._labelled, snapshot.analytics)), snapshot.foreign
-        await _in_steps(self.tracker.apply(snapshot, now, self._clock_skew or 0.0))
+        self._version = result.version or self._version
+        self._analytics, self._passthrough = tuple(map(self._labelled, result.analytics)), result.passthrough
+        await _in_steps(self.tracker.apply(result, now, self._clock_skew or 0.0))
         await _in_steps(self._histograms.observe_in_steps(self.tracker.fresh()))
         self._histograms.forget_all_but(state.identity.stream for state in self.tracker.states())
-        self._count(snapshot)
+        self._count(result)
         self._tell_recovery(now)
-        self._up, self._error, self._last_success = (True, None, now) if not snapshot.elsewhere else (None, None, None)
+        self._up, self._error, self._last_success = (True, None, now) if not result.not_owned else (None, None, None)
 
     async def _failed(self, error: UpstreamError) -> None:
         now = self._clock.now()
@@ -189,13 +189,13 @@ class Coordinator:
             log.debug("upstream still fails", **self._labels, reason=error.reason.value, error=str(error))
         self._up, self._error = False, error
 
-    def _note_whose(self, elsewhere: bool) -> None:
+    def _note_whose(self, not_owned: bool) -> None:
         """Where other shards poll all of it, the upstream has no series here, not even its counters."""
-        if elsewhere and not self._elsewhere:
+        if not_owned and not self._not_owned:
             self._instruments.remove_upstream(self.settings.platform, self.settings.name)
-        elif self._elsewhere and not elsewhere:
+        elif self._not_owned and not not_owned:
             self._instruments.add_upstream(self.settings.platform, self.settings.name)
-        self._elsewhere = elsewhere
+        self._not_owned = not_owned
 
     def _labelled(self, figures: Analytics) -> Analytics:
         """With the stream's label in place of its id; what is of the whole account has neither."""
@@ -208,16 +208,16 @@ class Coordinator:
 
     # -- what is counted and told ------------------------------------------------------------------------------------
 
-    def _count(self, snapshot: UpstreamSnapshot) -> None:
-        for reason in snapshot.failures.values():
+    def _count(self, result: PollResult) -> None:
+        for reason in result.failures.values():
             self._instruments.stream_failed(**self._labels, reason=reason)
-        for field, times in snapshot.dropped_fields.items():
+        for field, times in result.dropped_fields.items():
             self._instruments.field_dropped(**self._labels, field=field, times=times)
-        new_fields = snapshot.dropped_fields.keys() - self._fields_told
+        new_fields = result.dropped_fields.keys() - self._fields_told
         if new_fields:
             self._fields_told |= new_fields
             log.warning("bad values left out", **self._labels, fields=sorted(new_fields))
-        new_streams = snapshot.failures.keys() - self._streams_told
+        new_streams = result.failures.keys() - self._streams_told
         if new_streams:
             first = sorted(new_streams)[:NAMES_IN_A_LOG_LINE]
             log.warning(
@@ -225,9 +225,9 @@ class Coordinator:
                 **self._labels,
                 count=len(new_streams),
                 streams=[self.tracker.label(id_) for id_ in first],
-                reasons=sorted({snapshot.failures[id_].value for id_ in new_streams}),
+                reasons=sorted({result.failures[id_].value for id_ in new_streams}),
             )
-        self._streams_told = set(snapshot.failures)
+        self._streams_told = set(result.failures)
 
     def _tell_recovery(self, now: float) -> None:
         if self._failing_since is None:
@@ -244,7 +244,7 @@ class Coordinator:
         until_next = self._schedule.due - self._clock.monotonic()
         now = self._clock.now()
         self._store.publish(
-            UpstreamView(
+            UpstreamState(
                 platform=self.settings.platform,
                 upstream=self.settings.name,
                 host=self.settings.host,
@@ -264,8 +264,10 @@ class Coordinator:
                 next_poll_at=now + until_next,
                 sampled=self._histograms.snapshot(),
                 analytics=tuple(figures for figures in self._analytics if now < figures.stale_at),
-                foreign=self._foreign if self._foreign is not None and now < self._foreign.stale_at else None,
-                elsewhere=self._elsewhere,
+                passthrough=self._passthrough
+                if self._passthrough is not None and now < self._passthrough.stale_at
+                else None,
+                not_owned=self._not_owned,
                 excluded=self._excluded,
             )
         )

@@ -14,7 +14,7 @@ _DAYS_BACK, _DAYS_AHEAD = 1, 8
 """Hours that began yesterday may still run; a weekly slot begins again within eight days."""
 
 
-class Expectation:
+class ExpectedHours:
     """Whether one stream is expected now. Asked often, it works out the calendar only when the answer may change."""
 
     def __init__(self, settings: StreamSettings, started_at: float) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from exporter.model import HealthReason, StreamSample
+from exporter.model import HealthReason, StreamReport
 
 VERDICT_FACTOR = 0.4
 """The platform itself says unhealthy: below the 0.5 that pages."""
@@ -30,7 +30,7 @@ Judgement = tuple[float | None, tuple[HealthReason, ...]]
 
 
 def judge(
-    sample: StreamSample,
+    report: StreamReport,
     *,
     expected_bitrate: float | None,
     expected_frame_rate: float | None,
@@ -42,17 +42,17 @@ def judge(
     Bitrates in bytes per second, the age of the last sign of life in seconds on the platform's clock. ``in_grace``: the
     publish is younger than ``health_grace``, too young for a derived score.
     """
-    if not sample.live:
+    if not report.live:
         return None, ()
-    faults = _faults(sample, expected_bitrate, expected_frame_rate, last_seen_age)
-    reported = sample.health_score_ratio
+    faults = _faults(report, expected_bitrate, expected_frame_rate, last_seen_age)
+    reported = report.health_score_ratio
     if reported is not None:
         is_low = reported < REPORTED_IS_LOW
         return reported, _reasons(faults, is_low=is_low) if faults or is_low else ()
     if in_grace:
         return None, ()
     if not faults:
-        return (1.0 if _is_judged(sample, expected_frame_rate, last_seen_age) else None), ()
+        return (1.0 if _is_judged(report, expected_frame_rate, last_seen_age) else None), ()
     score = 1.0
     for _, factor in faults:
         score *= factor
@@ -68,24 +68,24 @@ def _reasons(faults: Sequence[Fault], *, is_low: bool = False) -> tuple[HealthRe
 
 
 def _faults(
-    sample: StreamSample, expected_bitrate: float | None, expected_frame_rate: float | None, age: float | None
+    report: StreamReport, expected_bitrate: float | None, expected_frame_rate: float | None, age: float | None
 ) -> list[Fault]:
     """The factors below 1, in the order of the reasons."""
     faults: list[Fault] = []
-    if sample.healthy is False:
+    if report.healthy is False:
         faults.append((HealthReason.VERDICT, VERDICT_FACTOR))
-    if sample.issues:
-        faults.append((HealthReason.ISSUES, max(ISSUES_FLOOR, 1.0 - ISSUE_STEP * len(sample.issues))))
-    bitrate = sample.ingest_bitrate_bytes_per_second
+    if report.issues:
+        faults.append((HealthReason.ISSUES, max(ISSUES_FLOOR, 1.0 - ISSUE_STEP * len(report.issues))))
+    bitrate = report.ingest_bitrate_bytes_per_second
     if expected_bitrate and bitrate is not None and (factor := _enough(bitrate, expected_bitrate)) < 1.0:
         faults.append((HealthReason.BITRATE_LOW, factor))
-    frame_rate = sample.frames_per_second
+    frame_rate = report.frames_per_second
     if expected_frame_rate and frame_rate is not None and (factor := _enough(frame_rate, expected_frame_rate)) < 1.0:
         faults.append((HealthReason.FRAME_RATE_LOW, factor))
-    pace = sample.transcode_realtime_ratio
+    pace = report.transcode_realtime_ratio
     if pace is not None and pace < 1.0:
         faults.append((HealthReason.TRANSCODE_SLOW, pace))
-    loss = sample.packet_loss_ratio
+    loss = report.packet_loss_ratio
     if (
         loss is not None
         and loss > LOSS_TOLERATED
@@ -99,15 +99,15 @@ def _faults(
     return faults
 
 
-def _is_judged(sample: StreamSample, expected_frame_rate: float | None, age: float | None) -> bool:
+def _is_judged(report: StreamReport, expected_frame_rate: float | None, age: float | None) -> bool:
     """Whether there is a fact to judge of a stream without faults."""
     return (
-        sample.healthy is not None
-        or sample.ingest_bitrate_bytes_per_second is not None
-        or sample.transcode_realtime_ratio is not None
-        or sample.packet_loss_ratio is not None
+        report.healthy is not None
+        or report.ingest_bitrate_bytes_per_second is not None
+        or report.transcode_realtime_ratio is not None
+        or report.packet_loss_ratio is not None
         or age is not None
-        or (sample.frames_per_second is not None and bool(expected_frame_rate))
+        or (report.frames_per_second is not None and bool(expected_frame_rate))
     )
 
 

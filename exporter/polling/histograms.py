@@ -55,7 +55,7 @@ class _Histogram:
         return self._latest
 
 
-class SampledHistograms:
+class PollHistograms:
     """The sampled histograms of one upstream. Counts only grow; what it hands out never changes."""
 
     def __init__(self, *, platform: str, upstream: str, per_stream: bool = False) -> None:
@@ -96,7 +96,7 @@ class SampledHistograms:
         """The streams that are observed in the same histograms."""
         found: defaultdict[_Key, list[StreamState]] = defaultdict(list)
         for state in states:
-            found[state.sample.protocol, state.identity.stream if self._per_stream else None].append(state)
+            found[state.report.protocol, state.identity.stream if self._per_stream else None].append(state)
         return found
 
     def _add(self, family: SampledFamily, key: _Key, values: Sequence[float]) -> None:

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 import msgspec
 import structlog
 
-from exporter.model import Reason, StreamState, UpstreamView
+from exporter.model import Reason, StreamState, UpstreamState
 from exporter.polling.coordinator import Coordinator
-from exporter.polling.histograms import SampledHistograms
+from exporter.polling.histograms import PollHistograms
 from exporter.runtime.tracebacks import describe
 from exporter.store import Store
 
@@ -28,7 +28,7 @@ class UnknownUpstreamError(LookupError):
     """No upstream of that name is polled."""
 
 
-class Unsampled(SampledHistograms):
+class NoHistograms(PollHistograms):
     """No histograms: polls that somebody asks for are no measure of how values spread."""
 
     def observe_in_steps(self, states: Iterator[StreamState]) -> Iterator[None]:  # noqa: ARG002 - nothing is kept
@@ -36,7 +36,7 @@ class Unsampled(SampledHistograms):
         return iter(())
 
 
-class Probes:
+class OnDemandPolls:
     """Makes the polls; those of one upstream that are wanted at the same time are one."""
 
     def __init__(
@@ -49,7 +49,7 @@ class Probes:
         self._build = build
         self._targets: dict[str, _Target] = {}
 
-    async def view(self, upstream: str, seconds: float | None = None) -> UpstreamView:
+    async def view(self, upstream: str, seconds: float | None = None) -> UpstreamState:
         """What a poll says now, or one that is under way; ``up`` is False when it failed or took too long.
 
         ``seconds``: how long it may take, where that is shorter than the upstream's own timeout.
@@ -90,7 +90,7 @@ class _Target:
         self._coordinator = build(running, self._store)
         self._poll: _Poll | None = None
 
-    async def view(self, seconds: float) -> UpstreamView:
+    async def view(self, seconds: float) -> UpstreamState:
         try:
             async with asyncio.timeout(seconds + LATE_SECONDS) as scope:
                 if self._poll is None:
@@ -123,10 +123,10 @@ class _Target:
             self._poll = None
             poll.over.set()
 
-    def _failed(self, reason: Reason, message: str) -> UpstreamView:
+    def _failed(self, reason: Reason, message: str) -> UpstreamState:
         """What is known from before, with an upstream that does not answer."""
         settings = self.running.settings
-        view = self._store.get(self._name) or UpstreamView(
+        view = self._store.get(self._name) or UpstreamState(
             platform=settings.platform,
             upstream=settings.name,
             host=settings.host,

@@ -13,19 +13,19 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from exporter.config.upstream import StreamSettings, UpstreamSettings
-from exporter.model import UNSEEN, Identity, Listing, Status, StreamSample, StreamState, UpstreamSnapshot
-from exporter.polling.anonymize import veiled
-from exporter.polling.expected_hours import Expectation
+from exporter.model import NO_REPORT, Identity, Listing, PollResult, Status, StreamReport, StreamState
+from exporter.polling.anonymize import anonymized
+from exporter.polling.expected_hours import ExpectedHours
 from exporter.polling.health import judge
 from exporter.polling.stream_labels import LabelBook
-from exporter.sharding import WHOLE, Portion
+from exporter.sharding import ALL_STREAMS, ShardFilter
 
 STREAMS_PER_STEP = 100
 """How many streams are worked on before the event loop gets a turn (well below a millisecond's work)."""
 START_TOLERANCE_SECONDS = 1.0
 """Start times of one publish may differ by rounding; those of two do not come this close."""
 ABSENT_POLLS_OF_A_PAGED_LIST = 2
-_ENDED = Status.ENDED  # to look a member up takes longer than all else that is asked of most samples
+_ENDED = Status.ENDED  # to look a member up takes longer than all else that is asked of most reports
 WANTED_KEPT = 1000
 """So many answers about streams that are no more may be remembered, besides twice those that are."""
 
@@ -35,9 +35,9 @@ class Tracked(msgspec.Struct, gc=False):
 
     identity: Identity
     settings: StreamSettings | None
-    expectation: Expectation | None
-    sample: StreamSample = UNSEEN
-    sampled_at: float | None = None
+    expectation: ExpectedHours | None
+    report: StreamReport = NO_REPORT
+    reported_at: float | None = None
     session: str = ""
     started: float | None = None
     """The start of the last publish, by the platform; with ``session`` it tells one publish from the next."""
@@ -61,18 +61,18 @@ class Tracker:
         *,
         hash_key: str | None = None,
         labels_of: LabelBook | None = None,
-        portion: Portion = WHOLE,
+        shard_filter: ShardFilter = ALL_STREAMS,
     ) -> None:
         """``started_at``: unix seconds of the exporter's own start; ``labels_of``: a book whose labels go before.
 
-        ``portion``: the streams that are served here, whatever a snapshot brings.
+        ``shard_filter``: the streams that are served here, whatever a result brings.
         """
         self._settings = settings
         self._started_at = started_at
         self._hashing = settings.stream_label == "hash"
         self._stale_after = settings.stale_after
-        self._portion = portion
-        self._is_ours = portion.choice(())
+        self._shard_filter = shard_filter
+        self._is_ours = shard_filter.choice(())
         self._streams: tuple[StreamSettings, ...] = ()
         self._configured: dict[str, StreamSettings] = {}
         self.labels = LabelBook(settings.name, settings.stream_label, hash_key, labels_of.known if labels_of else None)
@@ -90,13 +90,13 @@ class Tracker:
         if streams == self._streams:
             return
         self._streams = streams
-        self._is_ours = self._portion.choice(streams)
-        self._configured = {stream.id: stream for stream in streams if self._portion.has_configured(stream)}
+        self._is_ours = self._shard_filter.choice(streams)
+        self._configured = {stream.id: stream for stream in streams if self._shard_filter.has_configured(stream)}
         self.labels.configure({stream.id: stream.name for stream in self._configured.values() if stream.name})
         for stream_id, tracked in self._tracked.items():
             tracked.settings = self._configured.get(stream_id)
             tracked.expectation = self._expectation(tracked.settings)
-            tracked.identity = self._identity(stream_id, tracked.sample.name)
+            tracked.identity = self._identity(stream_id, tracked.report.name)
 
     def set_interval(self, effective_interval: float) -> None:
         """A lengthened interval lengthens what counts as stale."""
@@ -117,20 +117,20 @@ class Tracker:
         self._admit_configured()
         yield from self._restate(now, now)
 
-    def apply(self, snapshot: UpstreamSnapshot, now: float, clock_skew: float = 0.0) -> Iterator[None]:
+    def apply(self, result: PollResult, now: float, clock_skew: float = 0.0) -> Iterator[None]:
         """Take a poll's news in; a generator, to be exhausted, that yields between steps.
 
         ``clock_skew``: the platform's clock minus ours, in seconds.
         """
         self._admit_configured()
-        samples = {sample.id: sample for sample in self._kept(snapshot.streams)}
-        self._fresh = list(samples)
-        for index, (stream_id, sample) in enumerate(samples.items()):
-            self._take(stream_id, sample, now)
+        reports = {report.id: report for report in self._kept(result.streams)}
+        self._fresh = list(reports)
+        for index, (stream_id, report) in enumerate(reports.items()):
+            self._take(stream_id, report, now)
             if index % STREAMS_PER_STEP == STREAMS_PER_STEP - 1:
                 yield
-        if len(self._tracked) > len(samples):
-            self._miss_others(samples, snapshot, now)
+        if len(self._tracked) > len(reports):
+            self._miss_others(reports, result, now)
         self._make_room()
         if len(self._tracked) >= STREAMS_PER_STEP:
             yield
@@ -145,15 +145,15 @@ class Tracker:
 
     # -- who is in -----------------------------------------------------------------------------------------------
 
-    def _kept(self, samples: Sequence[StreamSample]) -> list[StreamSample]:
-        """The samples of this portion that include, exclude and ``max_streams`` let through."""
-        if not self._portion.is_whole:
-            samples = [sample for sample in samples if self._is_ours(sample.id, sample.name)]
-        if len(self._wanted) > 2 * len(samples) + WANTED_KEPT:
+    def _kept(self, reports: Sequence[StreamReport]) -> list[StreamReport]:
+        """The reports of this part that include, exclude and ``max_streams`` let through."""
+        if not self._shard_filter.is_whole:
+            reports = [report for report in reports if self._is_ours(report.id, report.name)]
+        if len(self._wanted) > 2 * len(reports) + WANTED_KEPT:
             self._wanted.clear()
-        wanted = list(samples)
+        wanted = list(reports)
         if self._settings.include or self._settings.exclude:
-            wanted = [sample for sample in wanted if sample.id in self._configured or self._is_wanted(sample)]
+            wanted = [report for report in wanted if report.id in self._configured or self._is_wanted(report)]
         excess = len(wanted) - self._settings.max_streams
         self.dropped = max(0, excess)
         if excess <= 0:
@@ -162,12 +162,12 @@ class Tracker:
         wanted.sort(key=lambda s: (s.id not in self._configured, not s.live, s.id not in self._tracked))
         return wanted[: self._settings.max_streams]
 
-    def _is_wanted(self, sample: StreamSample) -> bool:
+    def _is_wanted(self, report: StreamReport) -> bool:
         include, exclude = self._settings.include, self._settings.exclude
-        key = (sample.id, sample.name)
+        key = (report.id, report.name)
         if key not in self._wanted:
-            included = not include or any(_matches(pattern, sample) for pattern in include)
-            self._wanted[key] = included and not any(_matches(pattern, sample) for pattern in exclude)
+            included = not include or any(_matches(pattern, report) for pattern in include)
+            self._wanted[key] = included and not any(_matches(pattern, report) for pattern in exclude)
         return self._wanted[key]
 
     def _admit_configured(self) -> None:
@@ -185,10 +185,10 @@ class Tracker:
         label = self.labels.label(stream_id, name)
         return Identity(platform=self._settings.platform, upstream=self._settings.name, stream=label)
 
-    def _expectation(self, settings: StreamSettings | None) -> Expectation | None:
+    def _expectation(self, settings: StreamSettings | None) -> ExpectedHours | None:
         if settings is None or settings.expected is None:
             return None
-        return Expectation(settings, self._started_at)
+        return ExpectedHours(settings, self._started_at)
 
     def _make_room(self) -> None:
         """Streams that come and go faster than ``ended_ttl`` must not grow the memory: the longest gone go first."""
@@ -205,57 +205,57 @@ class Tracker:
         del self._tracked[stream_id]
         self.labels.forget(stream_id)
 
-    # -- what a sample, or its absence, means ----------------------------------------------------------------------
+    # -- what a report, or its absence, means ----------------------------------------------------------------------
 
-    def _take(self, stream_id: str, sample: StreamSample, now: float) -> None:
-        tracked = self._tracked.get(stream_id) or self._admit(stream_id, sample.name)
-        if sample.live and not _goes_on(tracked, sample):
-            self._note_publish(tracked, sample, now)
+    def _take(self, stream_id: str, report: StreamReport, now: float) -> None:
+        tracked = self._tracked.get(stream_id) or self._admit(stream_id, report.name)
+        if report.live and not _goes_on(tracked, report):
+            self._note_publish(tracked, report, now)
         if tracked.restarts is None:
             tracked.restarts = 0
-        ended = sample.status is _ENDED and stream_id not in self._configured
+        ended = report.status is _ENDED and stream_id not in self._configured
         if not ended:
             tracked.departed_at = None
         elif tracked.departed_at is None:
             tracked.departed_at = now
-        tracked.sample = self._veiled(sample) if self._hashing else sample
-        tracked.sampled_at = now
+        tracked.report = self._veiled(report) if self._hashing else report
+        tracked.reported_at = now
         tracked.absent_polls = 0
         tracked.hidden = False
 
-    def _note_publish(self, tracked: Tracked, sample: StreamSample, now: float) -> None:
+    def _note_publish(self, tracked: Tracked, report: StreamReport, now: float) -> None:
         if tracked.began_at is None:
             tracked.began_at = now
-        elif self._is_new_publish(tracked, sample):
+        elif self._is_new_publish(tracked, report):
             tracked.began_at = now
             tracked.restarts = (tracked.restarts or 0) + 1
-        tracked.session = sample.session or tracked.session
-        tracked.started = sample.start_timestamp_seconds or tracked.started
+        tracked.session = report.session or tracked.session
+        tracked.started = report.start_timestamp_seconds or tracked.started
 
     @staticmethod
-    def _is_new_publish(tracked: Tracked, sample: StreamSample) -> bool:
+    def _is_new_publish(tracked: Tracked, report: StreamReport) -> bool:
         comparable = False
-        if sample.session and tracked.session:
+        if report.session and tracked.session:
             comparable = True
-            if sample.session != tracked.session:
+            if report.session != tracked.session:
                 return True
-        if sample.start_timestamp_seconds is not None and tracked.started is not None:
+        if report.start_timestamp_seconds is not None and tracked.started is not None:
             comparable = True
-            if abs(sample.start_timestamp_seconds - tracked.started) > START_TOLERANCE_SECONDS:
+            if abs(report.start_timestamp_seconds - tracked.started) > START_TOLERANCE_SECONDS:
                 return True
-        return not comparable and tracked.sample.live is False
+        return not comparable and tracked.report.live is False
 
-    def _miss_others(self, samples: Mapping[str, StreamSample], snapshot: UpstreamSnapshot, now: float) -> None:
+    def _miss_others(self, reports: Mapping[str, StreamReport], result: PollResult, now: float) -> None:
         for stream_id, tracked in self._tracked.items():
-            if stream_id not in samples and stream_id not in snapshot.failures and stream_id not in snapshot.postponed:
-                self._miss(tracked, stream_id, snapshot.listing, now)
-                if tracked.sampled_at == now and tracked.expectation is not None:
+            if stream_id not in reports and stream_id not in result.failures and stream_id not in result.postponed:
+                self._miss(tracked, stream_id, result.listing, now)
+                if tracked.reported_at == now and tracked.expectation is not None:
                     self._fresh.append(stream_id)
 
     def _miss(self, tracked: Tracked, stream_id: str, listing: Listing, now: float) -> None:
         """A successful poll did not speak of this stream."""
         is_configured = stream_id in self._configured
-        if listing is Listing.DIRECT or (tracked.sample is UNSEEN and not is_configured):
+        if listing is Listing.DIRECT or (tracked.report is NO_REPORT and not is_configured):
             # nobody asks for it any more; a session that turned out to be known by its stream was never seen itself
             if not is_configured and tracked.departed_at is None:
                 tracked.departed_at = -math.inf
@@ -263,13 +263,13 @@ class Tracker:
         tracked.absent_polls += 1
         if listing is Listing.PAGED and tracked.absent_polls < ABSENT_POLLS_OF_A_PAGED_LIST:
             return
-        if tracked.departed_at is None and tracked.sample is not UNSEEN:
+        if tracked.departed_at is None and tracked.report is not NO_REPORT:
             tracked.departed_at = now
-        if tracked.sample is UNSEEN:
-            tracked.sample = StreamSample(id=tracked.identity.stream, status=Status.IDLE, live=False)
-        elif tracked.sample.live is not False:
-            tracked.sample = tracked.sample.departed(now)
-        tracked.sampled_at = now
+        if tracked.report is NO_REPORT:
+            tracked.report = StreamReport(id=tracked.identity.stream, status=Status.IDLE, live=False)
+        elif tracked.report.live is not False:
+            tracked.report = tracked.report.departed(now)
+        tracked.reported_at = now
         tracked.hidden = False
         if tracked.restarts is None:
             tracked.restarts = 0
@@ -284,8 +284,8 @@ class Tracker:
                 gone.append(stream_id)
             else:
                 tracked.state = self._state(tracked, now, platform_now)
-                if not tracked.hidden and tracked.sampled_at is not None and tracked.sampled_at < oldest:
-                    oldest = tracked.sampled_at
+                if not tracked.hidden and tracked.reported_at is not None and tracked.reported_at < oldest:
+                    oldest = tracked.reported_at
                 if tracked.departed_at is not None or tracked.expectation is not None:
                     changes_at = min(changes_at, self._leaves_at(tracked))
             if index % STREAMS_PER_STEP == STREAMS_PER_STEP - 1:
@@ -306,66 +306,66 @@ class Tracker:
         return math.inf if tracked.departed_at is None else tracked.departed_at + self._settings.ended_ttl
 
     def _state(self, tracked: Tracked, now: float, platform_now: float) -> StreamState | None:
-        settings, expectation, sampled_at = tracked.settings, tracked.expectation, tracked.sampled_at
+        settings, expectation, reported_at = tracked.settings, tracked.expectation, tracked.reported_at
         expected = None if expectation is None else expectation.at(now)
-        tracked.hidden = sampled_at is None or now >= sampled_at + self._stale_after
+        tracked.hidden = reported_at is None or now >= reported_at + self._stale_after
         if tracked.hidden:
             if expected is None:
                 return None
-            return StreamState(identity=tracked.identity, sample=UNSEEN, configured=True, expected=expected)
-        sample = tracked.sample
+            return StreamState(identity=tracked.identity, report=NO_REPORT, configured=True, expected=expected)
+        report = tracked.report
         bitrate = settings.expected_bitrate if settings else None
         frame_rate = settings.expected_frame_rate if settings else None
-        seen = sample.last_seen_timestamp_seconds
+        seen = report.last_seen_timestamp_seconds
         score, reasons = judge(
-            sample,
+            report,
             expected_bitrate=bitrate,
             expected_frame_rate=frame_rate,
             last_seen_age=None if seen is None else platform_now - seen,
-            in_grace=sample.health_score_ratio is None and self._in_grace(tracked, sample, now),
+            in_grace=report.health_score_ratio is None and self._in_grace(tracked, report, now),
         )
-        status = sample.status
-        if sample.healthy is False and status is Status.LIVE:
+        status = report.status
+        if report.healthy is False and status is Status.LIVE:
             status = Status.DEGRADED
         if expected and status is Status.ENDED and settings is not None and settings.end_ok:
             expected = False
         return StreamState(
             identity=tracked.identity,
-            sample=sample,
+            report=report,
             configured=settings is not None,
             status=status,
-            live=sample.live,
+            live=report.live,
             expected=expected,
             restarts=tracked.restarts,
             health_score_ratio=score,
             health_reasons=reasons,
             expected_ingest_bitrate_bytes_per_second=bitrate,
             expected_frames_per_second=frame_rate,
-            sampled_at=sampled_at,
+            reported_at=reported_at,
         )
 
-    def _in_grace(self, tracked: Tracked, sample: StreamSample, now: float) -> bool:
+    def _in_grace(self, tracked: Tracked, report: StreamReport, now: float) -> bool:
         began, grace = tracked.began_at, self._settings.health_grace
         if began is None or now >= began + grace:
             return False
         # a publish that is older than our first sight of it needs no grace
-        start = sample.start_timestamp_seconds
+        start = report.start_timestamp_seconds
         return start is None or now < start + grace
 
-    def _veiled(self, sample: StreamSample) -> StreamSample:
+    def _veiled(self, report: StreamReport) -> StreamReport:
         """With ``stream_label: hash`` nothing that is served may show the key that the id is, nor parts of it."""
-        return veiled(sample, self.labels.label(sample.id, ""))
+        return anonymized(report, self.labels.label(report.id, ""))
 
 
-def _goes_on(tracked: Tracked, sample: StreamSample) -> bool:
+def _goes_on(tracked: Tracked, report: StreamReport) -> bool:
     """Whether a live stream's publish is the one of the poll before, as it nearly always is."""
     return (
         tracked.began_at is not None
-        and tracked.sample.live is True
-        and sample.session == tracked.session
-        and sample.start_timestamp_seconds == tracked.started
+        and tracked.report.live is True
+        and report.session == tracked.session
+        and report.start_timestamp_seconds == tracked.started
     )
 
 
-def _matches(pattern: str, sample: StreamSample) -> bool:
-    return fnmatch.fnmatchcase(sample.name, pattern) or fnmatch.fnmatchcase(sample.id, pattern)
+def _matches(pattern: str, report: StreamReport) -> bool:
+    return fnmatch.fnmatchcase(report.name, pattern) or fnmatch.fnmatchcase(report.id, pattern)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 
 
-def spare_what_stays() -> None:
+def freeze_startup_objects() -> None:
     """Leave what is there out of all further collections.
 
     Modules and classes, several hundred thousand objects, stay until the end; a full collection that goes through them

@@ -43,7 +43,7 @@ def _glibc() -> ctypes.CDLL | None:
     return library if hasattr(library, "malloc_trim") else None
 
 
-def keep_what_is_freed() -> None:
+def tune_allocator() -> None:
     """To be called before there are threads; ``mallopt(3)``."""
     library = _glibc()
     if library is not None:
@@ -52,7 +52,7 @@ def keep_what_is_freed() -> None:
                 library.mallopt(option.number, option.value)
 
 
-async def keep_giving_back(clock: Clock) -> None:
+async def trim_periodically(clock: Clock) -> None:
     """Give back what is free once a minute, outside the event loop, for as long as the process serves."""
     library = _glibc()
     while library is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from exporter.runtime.clock import Clock
-from exporter.simulator.context import Options, World
+from exporter.simulator.context import Context, Options
 from exporter.simulator.control import FaultControl
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.livepeer import livepeer_app
@@ -17,10 +17,10 @@ from exporter.simulator.wave_events import Events
 
 def make_app(fleet: Fleet, clock: Clock | None = None, options: Options | None = None) -> web.Application:
     """A world of its own around ``fleet``, and its application."""
-    return make_simulator(World(fleet, clock or Clock(), options or Options()))
+    return make_simulator(Context(fleet, clock or Clock(), options or Options()))
 
 
-def make_simulator(world: World) -> web.Application:
+def make_simulator(world: Context) -> web.Application:
     """``/livepeer/api``, ``/storm/api``, ``/wave/api/v1``, ``/faults`` and ``/wave/events``, to be mounted anywhere."""
     faults, events = FaultControl(world), Events(world)
     app = web.Application(middlewares=(dated(world),))

@@ -26,7 +26,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class Context:
     """One simulated world."""
 
     fleet: Fleet

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from exporter.simulator.context import World
+from exporter.simulator.context import Context
 from exporter.simulator.fault_injection import STREAM_FAULTS, Fault, FaultKind
 from exporter.simulator.serving import json_answer, json_body
 from exporter.simulator.streams import Platform
@@ -25,7 +25,7 @@ class OrderError(Exception):
 class FaultControl:
     """``/faults``."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: Context) -> None:
         self._world = world
         self._faults = world.fleet.faults
 

@@ -13,11 +13,11 @@ from typing import Any
 from exporter.simulator import timeline as life
 from exporter.simulator.configuration import configuration
 from exporter.simulator.fault_injection import Fault, FaultBook
-from exporter.simulator.incremental_list import Looks
+from exporter.simulator.incremental_list import IncrementalList
 from exporter.simulator.prng import Purpose, roll, unit
 from exporter.simulator.streams import PLATFORMS, Platform, Stream, make_stream
 from exporter.simulator.timeline import PERIOD_SECONDS, PUBLISHES_BEFORE_REPEAT
-from exporter.simulator.totals import Amounts, Course, Publish
+from exporter.simulator.totals import Course, Publish, Totals
 
 WORLD_BEGAN = 1_577_836_800.0
 """All-time totals count from here: the first day of 2020."""
@@ -102,7 +102,7 @@ class Fleet:
         """A platform's streams that are on the air, with their publish. The pages of one list share it."""
         known = self._on_air.get(platform)
         if known is None:
-            known = self._on_air[platform] = _OnAir(Looks(self.of(platform), self.faults, self._row))
+            known = self._on_air[platform] = _OnAir(IncrementalList(self.of(platform), self.faults, self._row))
         if known.looks.look(now):
             known.live = [row for row in known.looks.answers if row is not None]
         return known.live
@@ -132,13 +132,13 @@ class Fleet:
         for stream in self.of(Platform.STORM):
             self.publish(stream, now).amounts(now)
 
-    def all_time(self, stream: Stream, publish: Publish, now: float) -> Amounts:
-        """Totals of all publishes, of ``publish`` up to ``now``, in whole numbers; egress has none and is 0."""
+    def all_time(self, stream: Stream, publish: Publish, now: float) -> Totals:
+        """Amounts of all publishes, of ``publish`` up to ``now``, in whole numbers; egress has none and is 0."""
         total = self._before(stream, publish).plus(publish.amounts(now).whole())
         return total._replace(egress_bytes=0.0)
 
-    def _before(self, stream: Stream, publish: Publish) -> Amounts:
-        """Totals of all publishes before this one."""
+    def _before(self, stream: Stream, publish: Publish) -> Totals:
+        """Amounts of all publishes before this one."""
         number = publish.course.number
         memory = self._memory(stream)
         timeline = self._timeline(stream, number)
@@ -197,34 +197,34 @@ class Fleet:
         published = life.publishes(natural, start, faults) if faults else [natural]
         return [Publish(course, spans, crashed=crashes and spans[-1].end == last) for spans in published]
 
-    def _natural_total(self, stream: Stream, number: int) -> Amounts:
+    def _natural_total(self, stream: Stream, number: int) -> Totals:
         """What all cycles from the world's beginning up to this one would have brought without faults."""
         sums = self._sums(stream)
         rounds, rest = divmod(number, PUBLISHES_BEFORE_REPEAT)
         return sums[-1].times(rounds).plus(sums[rest])
 
-    def _sums(self, stream: Stream) -> tuple[Amounts, ...]:
+    def _sums(self, stream: Stream) -> tuple[Totals, ...]:
         """What the first 0, 1, 2, ... cycles of a round bring together."""
         memory = self._memory(stream)
         if memory.sums is None:
-            so_far = [Amounts()]
+            so_far = [Totals()]
             for slot in range(PUBLISHES_BEFORE_REPEAT):
                 so_far.append(so_far[-1].plus(_total(self._make_timeline(stream, slot, ()))))
             memory.sums = tuple(so_far)
         return memory.sums
 
-    def _lost_before(self, stream: Stream, number: int) -> Amounts:
+    def _lost_before(self, stream: Stream, number: int) -> Totals:
         """What faults changed in the totals of the cycles before this one."""
         faults = self.faults.of_stream(stream.index)
         if not faults:
-            return Amounts()
+            return Totals()
         memory = self._memory(stream)
         if memory.faults is not faults or memory.lost is None or memory.lost[0] != number:
             touched: set[int] = set()
             for fault in faults:
                 last = number - 1 if math.isinf(fault.end) else min(self._cycle(stream, fault.end), number - 1)
                 touched.update(range(self._cycle(stream, fault.start), last + 1))
-            lost = Amounts()
+            lost = Totals()
             for cycle in touched:
                 made = _total(self._make_timeline(stream, cycle, faults))
                 lost = lost.plus(made).plus(_total(self._make_timeline(stream, cycle, ())).times(-1))
@@ -256,7 +256,7 @@ class _Register:
 class _OnAir:
     """Who is on the air, as it was looked at last."""
 
-    def __init__(self, looks: Looks[tuple[Stream, Publish] | None]) -> None:
+    def __init__(self, looks: IncrementalList[tuple[Stream, Publish] | None]) -> None:
         self.looks = looks
         self.live: list[tuple[Stream, Publish]] = []
 
@@ -270,19 +270,19 @@ class _Memory:
         self.first_start = first_start
         """When the first of its cycles begins."""
         self.cycle_seconds = cycle_seconds
-        self.sums: tuple[Amounts, ...] | None = None
+        self.sums: tuple[Totals, ...] | None = None
         self.faults: tuple[Fault, ...] = ()
         """For as long as these are the stream's faults, the rest holds."""
         self.cycles: dict[int, list[Publish]] = {}
-        self.before: tuple[Publish, Amounts] | None = None
+        self.before: tuple[Publish, Totals] | None = None
         """What all publishes before this one brought."""
-        self.lost: tuple[int, Amounts] | None = None
+        self.lost: tuple[int, Totals] | None = None
         """What faults changed before the cycle of this number."""
 
 
-def _total(timeline: list[Publish]) -> Amounts:
+def _total(timeline: list[Publish]) -> Totals:
     """What a cycle brings from its start to its end; egress, which knows the time of day, left out."""
-    total = Amounts()
+    total = Totals()
     for publish in timeline:
         total = total.plus(publish.whole_total())
     return total

@@ -13,7 +13,7 @@ from exporter.simulator.streams import Stream
 T = TypeVar("T")
 
 
-class Looks(Generic[T]):
+class IncrementalList(Generic[T]):
     """The present answer of every stream, in the order of the streams."""
 
     def __init__(

@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from exporter.simulator.configuration import TOKEN
-from exporter.simulator.context import World
+from exporter.simulator.context import Context
 from exporter.simulator.livepeer_health import health_record
 from exporter.simulator.livepeer_listing import Listing
 from exporter.simulator.livepeer_records import Broadcast, broadcast_of, lasting_record, session_record, stream_record
@@ -30,7 +30,7 @@ def error(status: int, message: str) -> web.Response:
     return json_answer({"errors": [message]}, status=status)
 
 
-def livepeer_app(world: World) -> web.Application:
+def livepeer_app(world: Context) -> web.Application:
     """What stands below ``/api``."""
     api = _Livepeer(world)
     app = platform_app(world, Platform.LIVEPEER, error=error, guard=_guard)
@@ -58,7 +58,7 @@ def _guard(request: web.Request) -> web.Response | None:
 
 
 class _Livepeer:
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: Context) -> None:
         self._world = world
         self._fleet = world.fleet
         self._listing = Listing(world.fleet)

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from exporter.simulator.fleet import Fleet
-from exporter.simulator.incremental_list import Looks
+from exporter.simulator.incremental_list import IncrementalList
 from exporter.simulator.livepeer_records import broadcast_of
 from exporter.simulator.streams import Platform, Stream
 
@@ -31,9 +31,9 @@ class Listing:
         self._active: list[Row] = []
 
     @cached_property
-    def looks(self) -> Looks[Row]:
+    def looks(self) -> IncrementalList[Row]:
         """Every stream's row."""
-        return Looks(self._fleet.of(Platform.LIVEPEER), self._fleet.faults, self._row)
+        return IncrementalList(self._fleet.of(Platform.LIVEPEER), self._fleet.faults, self._row)
 
     def at(self, now: float, *, only_active: bool) -> list[Row]:
         """All rows, or those of the streams that the platform believes to be active."""

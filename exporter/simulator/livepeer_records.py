@@ -11,7 +11,7 @@ from exporter.simulator.conditions import LEVELS, Condition, Level
 from exporter.simulator.fleet import WORLD_BEGAN, Fleet
 from exporter.simulator.prng import Purpose, between, roll, unit
 from exporter.simulator.streams import Stream
-from exporter.simulator.totals import Amounts, Publish
+from exporter.simulator.totals import Publish, Totals
 
 FLUSH_SECONDS = 50
 """Statistics are written at most so often."""
@@ -90,7 +90,7 @@ class Broadcast:
         return min(following, self.publish.end + CLEANUP_SECONDS) if self.active else following
 
     @cached_property
-    def statistics(self) -> Amounts:
+    def statistics(self) -> Totals:
         """This publish's totals, as flushed."""
         return self.publish.amounts(self.flushed).whole()
 
@@ -203,7 +203,7 @@ def target_id(broadcast: Broadcast, number: int) -> str:
     return str(uuid.UUID(int=roll(*keys, 0) << 64 | roll(*keys, 1), version=4))
 
 
-def _figures(broadcast: Broadcast, total: Amounts) -> dict[str, Any]:
+def _figures(broadcast: Broadcast, total: Totals) -> dict[str, Any]:
     """What a Stream and a Session have in common."""
     healthy = broadcast.healthy
     rate = broadcast.ingest_rate

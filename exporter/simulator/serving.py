@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
-from exporter.simulator.context import World
+from exporter.simulator.context import Context
 from exporter.simulator.fault_injection import FaultKind
 from exporter.simulator.streams import Platform
 
@@ -53,7 +53,7 @@ async def json_body(request: web.Request) -> dict[str, Any] | None:
 
 
 def platform_app(
-    world: World, platform: Platform, *, error: ErrorAnswer, guard: Guard, outermost: tuple[Middleware, ...] = ()
+    world: Context, platform: Platform, *, error: ErrorAnswer, guard: Guard, outermost: tuple[Middleware, ...] = ()
 ) -> web.Application:
     """An application with everything but its routes. ``outermost`` sees each answer last."""
     late = LateAnswers(world)
@@ -64,7 +64,7 @@ def platform_app(
     return app
 
 
-def dated(world: World) -> Middleware:
+def dated(world: Context) -> Middleware:
     """The Date header tells the world's time, which a test may have moved."""
 
     @web.middleware
@@ -101,7 +101,7 @@ def _guarded(guard: Guard) -> Middleware:
 class LateAnswers:
     """Holds answers back, and lets them go when the server stops, so that nobody waits for a slow one then."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: Context) -> None:
         self._clock = world.clock
         self._waiting: set[asyncio.Future[None]] = set()
 
@@ -121,7 +121,7 @@ class LateAnswers:
             sleep.cancel()
 
 
-def _faulty(world: World, platform: Platform, error: ErrorAnswer, late: LateAnswers) -> Middleware:
+def _faulty(world: Context, platform: Platform, error: ErrorAnswer, late: LateAnswers) -> Middleware:
     """What is wrong with the whole API now, before the platform itself has a say."""
 
     @web.middleware

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from exporter.simulator.conditions import LEVELS
 from exporter.simulator.configuration import API_KEY, PASSWORD, TOKEN, USERNAME
-from exporter.simulator.context import World
+from exporter.simulator.context import Context
 from exporter.simulator.prng import Purpose, roll
 from exporter.simulator.serving import json_answer, json_body, platform_app, whole_number
 from exporter.simulator.streams import Platform, Stream
@@ -37,7 +37,7 @@ def error(status: int, message: str) -> web.Response:
     return json_answer({"message": message}, status=status)
 
 
-def storm_app(world: World) -> web.Application:
+def storm_app(world: Context) -> web.Application:
     """What stands below ``/api``."""
     logins = _Logins(world)
     api = _Storm(world)
@@ -60,7 +60,7 @@ def storm_app(world: World) -> web.Application:
 class _Logins:
     """Who may ask: a token of the login, a token that never ends, or the API key."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: Context) -> None:
         self._world = world
         self._ends: dict[str, float] = {}
         self._attempts: dict[str, deque[float]] = {}
@@ -104,7 +104,7 @@ class _Logins:
 
 
 class _Storm:
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: Context) -> None:
         self._world = world
         self._fleet = world.fleet
 

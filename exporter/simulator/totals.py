@@ -25,8 +25,8 @@ _EVENING = -2 * math.pi * (13 / 24)
 """Puts the middle of the upward swing at 13 h of the simulated day, and its top at 19 h."""
 
 
-class Amounts(NamedTuple):
-    """Totals over a time."""
+class Totals(NamedTuple):
+    """Amounts over a time."""
 
     bytes: float = 0.0
     egress_bytes: float = 0.0
@@ -36,9 +36,9 @@ class Amounts(NamedTuple):
     frames: float = 0.0
     dropped_frames: float = 0.0
 
-    def plus(self, other: Amounts) -> Amounts:
+    def plus(self, other: Totals) -> Totals:
         """Both together."""
-        return Amounts(
+        return Totals(
             self.bytes + other.bytes,
             self.egress_bytes + other.egress_bytes,
             self.media_seconds + other.media_seconds,
@@ -47,13 +47,13 @@ class Amounts(NamedTuple):
             self.dropped_frames + other.dropped_frames,
         )
 
-    def times(self, factor: int) -> Amounts:
+    def times(self, factor: int) -> Totals:
         """So many times as much."""
-        return Amounts(*(factor * amount for amount in self))
+        return Totals(*(factor * amount for amount in self))
 
-    def whole(self) -> Amounts:
+    def whole(self) -> Totals:
         """In whole bytes, seconds and frames, which add up without a rest."""
-        return Amounts(*(float(math.floor(amount)) for amount in self))
+        return Totals(*(float(math.floor(amount)) for amount in self))
 
 
 class Course:
@@ -90,7 +90,7 @@ class Course:
             return self.stream.audience * LEVELS[span.condition].audience * (1 + DAY_SWING)
         return max(self.audience(span.start, span.condition), self.audience(until, span.condition))
 
-    def amounts(self, start: float, end: float, condition: Condition, *, with_egress: bool = True) -> Amounts:
+    def amounts(self, start: float, end: float, condition: Condition, *, with_egress: bool = True) -> Totals:
         """What the time from ``start`` to ``end`` in one condition adds."""
         level = LEVELS[condition]
         seconds = end - start
@@ -101,7 +101,7 @@ class Course:
         egress = 0.0
         if with_egress:
             egress = bitrate * self.stream.audience * level.audience * self._both(start, end, swings)
-        return Amounts(
+        return Totals(
             bytes=bitrate * (seconds + WOBBLE * swings),
             egress_bytes=egress,
             media_seconds=media,
@@ -146,7 +146,7 @@ class Publish:
         """Whether the encoder vanishes at the end instead of saying goodbye."""
         self._starts = [span.start for span in spans]
         # What came before each span; filled as far as somebody asked.
-        self._before = [Amounts()]
+        self._before = [Totals()]
         self._largest = [0.0]
 
     def live(self, now: float) -> bool:
@@ -187,7 +187,7 @@ class Publish:
             self._largest.append(max(self._largest[-1], self.course.largest_audience(span, span.end)))
         return int(max(self._largest[place], self.course.largest_audience(self.spans[place], offset)) + 0.5)
 
-    def amounts(self, now: float) -> Amounts:
+    def amounts(self, now: float) -> Totals:
         """What it has sent so far; after the end, in all."""
         offset = self._offset(now)
         place = self._span(offset)
@@ -196,9 +196,9 @@ class Publish:
         span = self.spans[place]
         return self._before[place].plus(self.course.amounts(span.start, offset, span.condition))
 
-    def whole_total(self) -> Amounts:
+    def whole_total(self) -> Totals:
         """What it sends from its start to its end, in whole numbers; egress, which knows the time of day, left out."""
-        total = Amounts()
+        total = Totals()
         for span in self.spans:
             total = total.plus(self.course.amounts(span.start, span.end, span.condition, with_egress=False))
         return total.whole()

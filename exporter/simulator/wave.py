@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from exporter.simulator.configuration import API_KEY, TOKEN
-from exporter.simulator.context import World
+from exporter.simulator.context import Context
 from exporter.simulator.serving import platform_app
 from exporter.simulator.streams import Platform
 from exporter.simulator.wave_analytics import Analytics
@@ -25,7 +25,7 @@ WINDOW_SECONDS = 60
 _EXPORT = "/streaming/analytics/prometheus"
 
 
-def wave_app(world: World, events: Events) -> web.Application:
+def wave_app(world: Context, events: Events) -> web.Application:
     """What stands below ``/api/v1``."""
     sessions, analytics, export = Sessions(world), Analytics(world), Export(world)
     app = platform_app(world, Platform.WAVE, error=error, guard=_guard, outermost=(_rate_limited(world),))
@@ -53,7 +53,7 @@ def _guard(request: web.Request) -> web.Response | None:
     return None if known else error(401, "Authentication required")
 
 
-def _rate_limited(world: World) -> Middleware:
+def _rate_limited(world: Context) -> Middleware:
     """A sliding minute for each key; its state is on every answer."""
     asked: defaultdict[str, deque[float]] = defaultdict(deque)
     limit = world.options.wave_rate_limit

@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from exporter.simulator.conditions import LEVELS
-from exporter.simulator.context import World
+from exporter.simulator.context import Context
 from exporter.simulator.serving import json_answer
 from exporter.simulator.streams import Platform, Stream
 from exporter.simulator.totals import DAY_SWING
@@ -24,7 +24,7 @@ _VISITS_PER_HOUR = 1.5
 class Analytics:
     """Figures over a period."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: Context) -> None:
         self._world = world
         self._fleet = world.fleet
 

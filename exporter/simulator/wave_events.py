@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from exporter.simulator.context import World
+from exporter.simulator.context import Context
 from exporter.simulator.serving import json_answer, json_body
 from exporter.simulator.wave_answers import error, iso
 
@@ -19,7 +19,7 @@ _REQUIRED = ("eventType", "eventName", "sessionId")
 class Events:
     """The last events, oldest first."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: Context) -> None:
         self._world = world
         self._kept: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
         self._taken = 0

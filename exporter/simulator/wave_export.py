@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 from aiohttp import web
 
 from exporter.simulator.conditions import LEVELS
-from exporter.simulator.context import World
+from exporter.simulator.context import Context
 from exporter.simulator.streams import Platform, Stream
-from exporter.simulator.totals import Amounts, Publish
+from exporter.simulator.totals import Publish, Totals
 from exporter.simulator.wave_answers import error, one_of
 
 PERIODS = ("1min", "5min", "15min", "1hour")
@@ -21,13 +21,13 @@ _LATENCY_BOUNDS = (0.25, 0.5, 1.0, 2.0, 4.0)
 _SPREAD = (0.5, 1.0, 2.0)
 """A third each of a stream's viewers has this much of its latency."""
 
-_Row = tuple[Stream, Publish, Amounts]
+_Row = tuple[Stream, Publish, Totals]
 
 
 class Export:
     """What a scrape of WAVE's own export brings."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: Context) -> None:
         self._world = world
         self._fleet = world.fleet
 

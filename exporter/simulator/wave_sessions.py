@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from exporter.simulator.conditions import LEVELS
-from exporter.simulator.context import World
+from exporter.simulator.context import Context
 from exporter.simulator.fault_injection import Fault, FaultKind
 from exporter.simulator.fleet import WORLD_BEGAN
 from exporter.simulator.prng import Purpose, between, roll
@@ -49,7 +49,7 @@ class _Changes:
 class Sessions:
     """The sessions and what clients changed about them."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: Context) -> None:
         self._world = world
         self._fleet = world.fleet
         self._changes: dict[str, _Changes] = {}

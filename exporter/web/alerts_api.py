@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 
 from exporter.alerting.evaluator import Alert
-from exporter.alerting.payload import Wording, rfc3339
+from exporter.alerting.payload import AlertFormatter, rfc3339
 from exporter.alerting.sidecar import Sidecar
 
 PATH: Final = "/api/v1/alerts"
@@ -31,7 +31,7 @@ class AlertsApi:
         return web.Response(body=msgspec.json.encode(body), content_type="application/json")
 
 
-def entry(alert: Alert, wording: Wording) -> dict[str, Any]:
+def entry(alert: Alert, wording: AlertFormatter) -> dict[str, Any]:
     """One alert. Besides the keys of Prometheus: ``firedAt``, and ``keepFiringSince`` once its condition ceased."""
     shown: dict[str, Any] = {
         "labels": wording.labels(alert),

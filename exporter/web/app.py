@@ -16,7 +16,7 @@ from exporter.service import Service
 from exporter.web import alerts_api as alerts
 from exporter.web import probe_handler as probe
 from exporter.web import service_discovery as discovery
-from exporter.web.metrics_handler import Scrapes
+from exporter.web.metrics_handler import MetricsHandler
 from exporter.web.security import Security
 from exporter.web.server.bad_requests import SERVER
 from exporter.web.service_discovery import Origin
@@ -65,14 +65,14 @@ def make_app(service: Service, *, options: WebOptions, security: Security | None
     """All that the exporter answers, over a service that runs elsewhere, behind ``security``."""
     app = web.Application()
     handlers = _Handlers(service, options)
-    scrapes = Scrapes(service.exposition)
+    scrapes = MetricsHandler(service.exposition)
     service.store.subscribe(scrapes.prepare)
     (security or Security(clock=service.clock)).protect(app, _FOLDED_HEADERS)
     app.on_cleanup.append(_closing(scrapes))
     Page(service, telemetry_path=options.telemetry_path).add_routes(app)
     StreamsApi(service).add_routes(app)
     app.router.add_get(options.telemetry_path, scrapes.handle)
-    app.router.add_get(probe.PATH, probe.ProbePage(service.probes).handle)
+    app.router.add_get(probe.PATH, probe.ProbeHandler(service.probes).handle)
     app.router.add_get(discovery.PATH, discovery.DiscoveryPage(service, options.external).handle)
     app.router.add_get(alerts.PATH, alerts.AlertsApi(service.sidecar).handle)
     app.router.add_get("/config", handlers.config)
@@ -112,7 +112,7 @@ class _Handlers:
         return web.Response(text="reloaded\n")
 
 
-def _closing(scrapes: Scrapes) -> Callable[[web.Application], Awaitable[None]]:
+def _closing(scrapes: MetricsHandler) -> Callable[[web.Application], Awaitable[None]]:
     async def close(_app: web.Application) -> None:
         scrapes.close()
 

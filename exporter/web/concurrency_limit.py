@@ -5,7 +5,7 @@ from __future__ import annotations
 from exporter.runtime.clock import Clock
 
 
-class AtOnce:
+class ConcurrencyLimit:
     """Counts what is under way, up to a limit; 0 is none."""
 
     def __init__(self, limit: int) -> None:

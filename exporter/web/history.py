@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from exporter.metrics.text_format import label_value
-from exporter.model import StreamState, UpstreamView
+from exporter.model import StreamState, UpstreamState
 from exporter.runtime.clock import Clock
 from exporter.store import Store
 
@@ -52,7 +52,7 @@ class History:
         # The monotonic clock: a wall clock that is set would tear the lines.
         return int(self._clock.monotonic() // STEP_SECONDS)
 
-    def _record(self, view: UpstreamView) -> None:
+    def _record(self, view: UpstreamState) -> None:
         for name in [name for name in self._upstreams if self._store.get(name) is None]:
             del self._upstreams[name]
         self._upstreams.setdefault(view.upstream, _Rings()).record(view.streams, self._step())
@@ -75,7 +75,7 @@ class _Rings:
         if names != self._names:
             self._arrange(names)
         self._turn(step)
-        bitrates = [state.sample.ingest_bitrate_bytes_per_second for state in streams]
+        bitrates = [state.report.ingest_bitrate_bytes_per_second for state in streams]
         scores = [state.health_score_ratio for state in streams]
         column = slice(step % POINTS, None, POINTS)
         self._bitrates[column] = array("f", [_NO_BITRATE if bitrate is None else bitrate for bitrate in bitrates])

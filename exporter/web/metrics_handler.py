@@ -11,7 +11,7 @@ from aiohttp import hdrs, web
 from isal import igzip
 
 from exporter.metrics.rendering.gzip_stream import LEVEL
-from exporter.model import UpstreamView
+from exporter.model import UpstreamState
 from exporter.web.negotiation import accepts_gzip
 from exporter.web.server.slow_clients import AT_ONCE_BYTES, hand_over
 
@@ -31,7 +31,7 @@ Body = Sequence[bytes]
 class Renders(Protocol):
     """What makes the answers, on a worker thread."""
 
-    def prepare(self, view: UpstreamView) -> None:
+    def prepare(self, view: UpstreamState) -> None:
         """Do beforehand what the answers need of a view."""
 
     def pieces(self, parts: Parts) -> Body:
@@ -45,7 +45,7 @@ class UnknownPartError(ValueError):
     """``collect[]`` named something else than ``PARTS``."""
 
 
-class Scrapes:
+class MetricsHandler:
     """Answers scrapes; equal ones that are under way at the same time share one rendering."""
 
     def __init__(self, exposition: Renders) -> None:
@@ -76,7 +76,7 @@ class Scrapes:
         # One client that goes away must not take the rendering from the others.
         return await asyncio.shield(rendering)
 
-    def prepare(self, view: UpstreamView) -> None:
+    def prepare(self, view: UpstreamState) -> None:
         """Have done what the next scrape needs of a view that was just published."""
         if not self._closed:
             self._workers.submit(self._exposition.prepare, view)

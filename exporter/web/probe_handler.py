@@ -10,10 +10,10 @@ from aiohttp import web
 from multidict import MultiMapping
 
 from exporter.metrics.exposition import LabelTexts, render_streams, render_upstreams
-from exporter.metrics.rendering.row_renderer import few_text
+from exporter.metrics.rendering.row_renderer import render_rows
 from exporter.metrics.rendering.text_assembly import Rendering
-from exporter.model import UpstreamView
-from exporter.polling.on_demand import Probes, UnknownUpstreamError
+from exporter.model import UpstreamState
+from exporter.polling.on_demand import OnDemandPolls, UnknownUpstreamError
 from exporter.web.metrics_handler import encode, send, takes_gzip
 
 PATH = "/probe"
@@ -31,10 +31,10 @@ class BadProbeError(ValueError):
     """A request that names no target, or one in two ways; the text is shown."""
 
 
-class ProbePage:
+class ProbeHandler:
     """Answers probes. Names from the query are looked up in the configuration, and go no further."""
 
-    def __init__(self, probes: Probes) -> None:
+    def __init__(self, probes: OnDemandPolls) -> None:
         self._probes = probes
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -57,9 +57,9 @@ class ProbePage:
             return web.Response(status=404, text=f"unknown stream {_shown(stream or '')} of upstream {upstream}\n")
         return await send(request, [body], compressed=compressed)
 
-    def _rendered(self, view: UpstreamView, stream: str | None, compressed: bool) -> bytes | None:
+    def _rendered(self, view: UpstreamState, stream: str | None, compressed: bool) -> bytes | None:
         """The text, empty where other shards poll the upstream; None when it is up and has no such stream."""
-        if view.elsewhere:
+        if view.not_owned:
             return encode(b"", compressed=compressed)
         states = [state for state in view.streams if stream is None or state.identity.stream == stream]
         analytics = tuple(figures for figures in view.analytics if stream is None or figures.stream == stream)
@@ -67,13 +67,13 @@ class ProbePage:
             return None
         # Polls that somebody asks for are no measure of how often a stream began again, nor of how its values spread.
         uncounted = tuple(msgspec.structs.replace(state, restarts=None) for state in states)
-        if view.foreign is None and len(uncounted) + len(analytics) <= FEW:
-            return encode(few_text(view, uncounted, analytics), compressed=compressed)
+        if view.passthrough is None and len(uncounted) + len(analytics) <= FEW:
+            return encode(render_rows(view, uncounted, analytics), compressed=compressed)
         rendering, texts = Rendering(), LabelTexts()
         render_upstreams(rendering, [view], texts)
         # What the platform exports of its own is told apart by names that it alone knows.
-        foreign = view.foreign if stream is None else None
-        shown = msgspec.structs.replace(view, streams=uncounted, sampled=(), analytics=analytics, foreign=foreign)
+        foreign = view.passthrough if stream is None else None
+        shown = msgspec.structs.replace(view, streams=uncounted, sampled=(), analytics=analytics, passthrough=foreign)
         render_streams(rendering, [shown], texts)
         return encode(rendering.text, compressed=compressed)
 
@@ -101,8 +101,8 @@ def time_limit(header: str | None) -> float | None:
     return max(seconds - OFFSET_SECONDS, seconds / 2)
 
 
-def _is_small(view: UpstreamView) -> bool:
-    return len(view.streams) + len(view.analytics) <= FEW and view.foreign is None
+def _is_small(view: UpstreamState) -> bool:
+    return len(view.streams) + len(view.analytics) <= FEW and view.passthrough is None
 
 
 def _shown(name: str) -> str:

@@ -14,7 +14,7 @@ from aiohttp import hdrs, web
 
 from exporter.config.loading import ConfigError
 from exporter.runtime.clock import Clock
-from exporter.web.concurrency_limit import AtOnce, TokenBucket
+from exporter.web.concurrency_limit import ConcurrencyLimit, TokenBucket
 from exporter.web.server.slow_clients import hand_over
 from exporter.web.toolkit.tls import CurrentContext
 from exporter.web.toolkit.users import BusyError, Passwords
@@ -83,7 +83,7 @@ class Security:
         self._watched = WatchedConfig(file)
         self._clock = clock or Clock()
         self._passwords = passwords or Passwords()
-        self._at_once = AtOnce(max_requests)
+        self._at_once = ConcurrencyLimit(max_requests)
         self._bucket: TokenBucket | None = None
 
     @property

@@ -9,7 +9,7 @@ import msgspec
 
 from exporter.config.upstream import UpstreamSettings
 from exporter.metrics.text_format import label_value
-from exporter.model import StreamState, UpstreamView
+from exporter.model import StreamState, UpstreamState
 from exporter.web.remediation import ADVICE
 
 LISTED_ISSUES: Final = 3
@@ -61,7 +61,7 @@ class StreamEntry(msgspec.Struct, omit_defaults=True, kw_only=True):
     latency_seconds: float | None = None
 
 
-def upstream_entry(settings: UpstreamSettings, view: UpstreamView | None) -> UpstreamEntry:
+def upstream_entry(settings: UpstreamSettings, view: UpstreamState | None) -> UpstreamEntry:
     """An upstream as it is listed; without a view nothing is known but its configuration."""
     if view is None:
         return UpstreamEntry(
@@ -90,37 +90,37 @@ def upstream_entry(settings: UpstreamSettings, view: UpstreamView | None) -> Ups
 
 def stream_entry(state: StreamState) -> StreamEntry:
     """A stream as it is listed; its issues are cut, so that no platform can make the list long."""
-    sample = state.sample
-    issues = sample.issues or ()
+    report = state.report
+    issues = report.issues or ()
     return StreamEntry(
         upstream=state.identity.upstream,
         stream=label_of(state),
-        name=valid_text(sample.name),
-        protocol=valid_text(sample.protocol),
+        name=valid_text(report.name),
+        protocol=valid_text(report.protocol),
         status=state.status or "",
         live=state.live,
         expected=state.expected,
-        healthy=sample.healthy,
+        healthy=report.healthy,
         health_score_ratio=state.health_score_ratio,
         health_reasons=state.health_reasons,
-        health_grade=valid_text(sample.health_grade),
+        health_grade=valid_text(report.health_grade),
         issues=tuple(valid_text(issue[:LISTED_ISSUE_LENGTH]) for issue in issues[:LISTED_ISSUES]),
-        issue_count=None if sample.issues is None else len(issues),
-        ingest_bitrate_bytes_per_second=sample.ingest_bitrate_bytes_per_second,
+        issue_count=None if report.issues is None else len(issues),
+        ingest_bitrate_bytes_per_second=report.ingest_bitrate_bytes_per_second,
         expected_ingest_bitrate_bytes_per_second=state.expected_ingest_bitrate_bytes_per_second,
-        viewers=sample.viewers,
-        frames_per_second=sample.frames_per_second,
-        latency_seconds=sample.latency_seconds,
+        viewers=report.viewers,
+        frames_per_second=report.frames_per_second,
+        latency_seconds=report.latency_seconds,
     )
 
 
 def stream_facts(state: StreamState) -> dict[str, Any]:
     """All that is known of a stream, under the names of the model."""
     facts = (
-        msgspec.structs.asdict(state.sample) | msgspec.structs.asdict(state) | msgspec.structs.asdict(state.identity)
+        msgspec.structs.asdict(state.report) | msgspec.structs.asdict(state) | msgspec.structs.asdict(state.identity)
     )
-    facts["sampled_timestamp_seconds"] = facts.pop("sampled_at")
-    for inner in ("id", "identity", "sample"):
+    facts["sampled_timestamp_seconds"] = facts.pop("reported_at")
+    for inner in ("id", "identity", "report"):
         del facts[inner]
     facts["stream"] = label_of(state)
     return {name: _valid(fact) for name, fact in facts.items() if fact is not None and fact not in ("", (), {})}

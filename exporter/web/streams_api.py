@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from exporter.config.upstream import UpstreamSettings
-from exporter.model import UpstreamView
+from exporter.model import UpstreamState
 from exporter.service import Service
 from exporter.store import Remembered
 from exporter.web.history import STEP_SECONDS, History, Points
@@ -92,7 +92,7 @@ class StreamsApi:
         return await asyncio.shield(kept[1])
 
     def _render(
-        self, now: float, upstreams: Sequence[tuple[UpstreamSettings, UpstreamView | None]], compressed: bool
+        self, now: float, upstreams: Sequence[tuple[UpstreamSettings, UpstreamState | None]], compressed: bool
     ) -> bytes:
         """In the worker thread."""
         listed = msgspec.json.encode([upstream_entry(settings, view) for settings, view in upstreams])
@@ -100,7 +100,7 @@ class StreamsApi:
         body = b'{"generated_at":%s,"upstreams":%s,"streams":[%s]}' % (msgspec.json.encode(now), listed, streams)
         return encode(body, compressed=compressed)
 
-    def _streams_of(self, view: UpstreamView) -> bytes:
+    def _streams_of(self, view: UpstreamState) -> bytes:
         """An upstream's streams, separated by commas; rendered again only when its view is another one."""
         kept = self._encoded.get(view.upstream)
         if kept is not None and kept[0].are_still(view):

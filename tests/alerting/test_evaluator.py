@@ -11,7 +11,7 @@ from exporter.alerting.evaluator import RESOLVED_KEPT_SECONDS, Alert, AlertKey, 
 from exporter.alerting.rules import RULES_BY_NAME, Owner
 from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.alerting.series_lookup import Subject, reader
-from exporter.model import HealthReason, Reason, Status, StreamState, UpstreamView
+from exporter.model import HealthReason, Reason, Status, StreamState, UpstreamState
 from tests.metrics.made import stream, view
 
 OFFLINE = AlertKey("StreamExpectedOffline", "studio", "main")
@@ -25,7 +25,7 @@ def watching() -> Evaluator:
 
 
 def see(evaluator: Evaluator, at: float, *states: StreamState, up: bool | None = True, **facts: Any) -> None:
-    given: UpstreamView = view(*states, up=up, **facts)
+    given: UpstreamState = view(*states, up=up, **facts)
     for _ in evaluator.evaluate(given, at):
         pass
 

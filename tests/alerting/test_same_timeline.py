@@ -22,7 +22,7 @@ from exporter.alerting.rule_files import Dialect, alerts_file, static_labels
 from exporter.alerting.rules import RULES_BY_NAME, Owner
 from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.config.alerting import AlertingSettings
-from exporter.model import Identity, Reason, Status, StreamSample, StreamState, UpstreamView
+from exporter.model import Identity, Reason, Status, StreamReport, StreamState, UpstreamState
 from tests.alerting.promtool_runs import assert_tests_pass
 from tests.metrics.made import rendered
 
@@ -79,7 +79,7 @@ def steps_of(segments: Sequence[tuple[Any, int]], count: int) -> list[Any]:
 
 
 def state(name: str, known: Facts, restarts: int) -> StreamState:
-    sample = StreamSample(
+    sample = StreamReport(
         id=name,
         live=known["live"],
         status=known["status"] or Status.UNKNOWN,
@@ -96,7 +96,7 @@ def state(name: str, known: Facts, restarts: int) -> StreamState:
     )
     return StreamState(
         identity=Identity("livepeer", "studio", name),
-        sample=sample,
+        report=sample,
         status=known["status"],
         live=known["live"],
         expected=known["expected"],
@@ -109,7 +109,7 @@ def state(name: str, known: Facts, restarts: int) -> StreamState:
 
 def views_of(
     lives_of_streams: Sequence[Sequence[Segment]], upstream: Sequence[tuple[Reason | None, int]]
-) -> Iterator[UpstreamView]:
+) -> Iterator[UpstreamState]:
     """While the upstream is down, streams stay as they are; where one is unknown it is not down.
 
     What the sidecar freezes then, Prometheus lets go: that difference is meant, and has a test of its own.
@@ -130,7 +130,7 @@ def views_of(
                     restarts[index] = {"same": restarts[index], "more": restarts[index] + 1, "reset": 0}[change]
                     streams.append(state(STREAMS[index], known[step], restarts[index]))
             last = tuple(streams)
-        yield UpstreamView(
+        yield UpstreamState(
             platform="livepeer",
             upstream="studio",
             host="studio",
@@ -145,7 +145,7 @@ def views_of(
 Labels = tuple[tuple[str, str], ...]
 
 
-def series_of(views: Sequence[UpstreamView]) -> dict[Labels, list[float | None]]:
+def series_of(views: Sequence[UpstreamState]) -> dict[Labels, list[float | None]]:
     """Every series of the exposition, with its value at each step."""
     series: dict[Labels, list[float | None]] = {}
     for step, view in enumerate(views):

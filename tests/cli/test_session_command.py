@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from exporter.cli import main
 from exporter.cli.session_text import failure, platform_words, shown_answer
 from exporter.http.errors import UpstreamError
-from exporter.http.prepared_request import Order
+from exporter.http.prepared_request import ManualRequest
 from exporter.model import Reason
 from exporter.platforms.wave.session_commands import delete_session, end_session
 from exporter.simulator import Fleet, make_app
@@ -311,7 +311,7 @@ def test_no_refusal_raises(body: bytes) -> None:
     assert len(words) <= 500
 
 
-SHOW = Order("GET /stream/{id}", {"id": "known-key"})
+SHOW = ManualRequest("GET /stream/{id}", {"id": "known-key"})
 
 
 def test_secrets_in_an_answer_are_hidden_wherever_they_stand_again() -> None:
@@ -329,7 +329,7 @@ def test_secrets_in_an_answer_are_hidden_wherever_they_stand_again() -> None:
 
 @pytest.mark.parametrize("reason", Reason)
 @pytest.mark.parametrize("order", [SHOW, end_session("s"), delete_session("s")])
-def test_every_failure_has_words(reason: Reason, order: Order) -> None:
+def test_every_failure_has_words(reason: Reason, order: ManualRequest) -> None:
     first, second, *_ = failure(UpstreamError(reason, "GET /x: it failed"), order)
     assert first
     assert second == "GET /x: it failed"
@@ -342,6 +342,6 @@ def test_every_failure_has_words(reason: Reason, order: Order) -> None:
         (lambda: delete_session("s"), "the platform refuses to delete it; while it is live, end it first: session end"),
     ],
 )
-def test_a_refusal_is_told_as_one(order: Callable[[], Order], meaning: str) -> None:
+def test_a_refusal_is_told_as_one(order: Callable[[], ManualRequest], meaning: str) -> None:
     error = UpstreamError(Reason.BAD_RESPONSE, "status 400", status=400)
     assert failure(error, order()) == [meaning, "status 400"]

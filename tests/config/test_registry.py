@@ -12,7 +12,7 @@ from exporter.config.loading import ConfigError, load
 from exporter.config.root import settings_class
 from exporter.config.upstream import UpstreamSettings
 from exporter.http.client import Requests
-from exporter.model import UpstreamSnapshot
+from exporter.model import PollResult
 from exporter.platforms import registry
 from exporter.platforms.base import Platform
 
@@ -49,8 +49,8 @@ class Media(Platform[MediaSettings]):
     name = "media"
     settings_class = MediaSettings
 
-    async def poll(self, requests: Requests) -> UpstreamSnapshot:
-        return UpstreamSnapshot()
+    async def poll(self, requests: Requests) -> PollResult:
+        return PollResult()
 
     @classmethod
     def requests_per_minute(cls, settings: MediaSettings) -> float:

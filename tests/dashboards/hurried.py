@@ -23,7 +23,7 @@ from exporter.cli.demo import exporter_configuration
 from exporter.config.loading import load
 from exporter.service import Service
 from exporter.simulator.app import make_simulator
-from exporter.simulator.context import World
+from exporter.simulator.context import Context
 from exporter.simulator.fault_injection import FaultKind
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.streams import Platform, Stream
@@ -37,7 +37,7 @@ GENEROUS_ROUNDS, PATIENT_ROUNDS = 20_000, 100
 
 
 @dataclass(frozen=True)
-class Order:
+class ManualRequest:
     """A fault, by when it comes and goes, as shares of the whole time."""
 
     platform: Platform
@@ -48,16 +48,16 @@ class Order:
     """The place among the platform's streams; None: the whole platform."""
 
 
-ORDERS: Sequence[Order] = (
-    Order(Platform.LIVEPEER, FaultKind.UNHEALTHY, 0.20, 0.45, 0),
-    Order(Platform.LIVEPEER, FaultKind.SLOW_TRANSCODE, 0.60, 1.00, 3),
-    Order(Platform.LIVEPEER, FaultKind.TRUNCATED, 0.50, 0.53, None),
-    Order(Platform.STORM, FaultKind.BITRATE_LOW, 0.55, 1.00, 1),
-    Order(Platform.STORM, FaultKind.FLAP, 0.30, 0.50, 4),
-    Order(Platform.STORM, FaultKind.DOWN, 0.70, 0.76, None),
-    Order(Platform.WAVE, FaultKind.STALL, 0.65, 1.00, 2),
-    Order(Platform.WAVE, FaultKind.UNHEALTHY, 0.10, 0.40, 5),
-    Order(Platform.WAVE, FaultKind.RATE_LIMIT, 0.85, 0.88, None),
+ORDERS: Sequence[ManualRequest] = (
+    ManualRequest(Platform.LIVEPEER, FaultKind.UNHEALTHY, 0.20, 0.45, 0),
+    ManualRequest(Platform.LIVEPEER, FaultKind.SLOW_TRANSCODE, 0.60, 1.00, 3),
+    ManualRequest(Platform.LIVEPEER, FaultKind.TRUNCATED, 0.50, 0.53, None),
+    ManualRequest(Platform.STORM, FaultKind.BITRATE_LOW, 0.55, 1.00, 1),
+    ManualRequest(Platform.STORM, FaultKind.FLAP, 0.30, 0.50, 4),
+    ManualRequest(Platform.STORM, FaultKind.DOWN, 0.70, 0.76, None),
+    ManualRequest(Platform.WAVE, FaultKind.STALL, 0.65, 1.00, 2),
+    ManualRequest(Platform.WAVE, FaultKind.UNHEALTHY, 0.10, 0.40, 5),
+    ManualRequest(Platform.WAVE, FaultKind.RATE_LIMIT, 0.85, 0.88, None),
 )
 
 
@@ -88,7 +88,7 @@ class Life:
     alertmanager: Alertmanager
 
     async def pass_by(
-        self, seconds: float, *, orders: Sequence[Order] = ORDERS, each: Callable[[], None] = lambda: None
+        self, seconds: float, *, orders: Sequence[ManualRequest] = ORDERS, each: Callable[[], None] = lambda: None
     ) -> None:
         """So many seconds; ``each`` is called after every round of polls."""
         pending = sorted(orders, key=lambda order: order.begin)
@@ -107,7 +107,7 @@ async def living(directory: Path, streams: int = 60) -> AsyncIterator[Life]:
     """An exporter with a sidecar, over a fleet of so many streams."""
     clock, fleet = HurriedClock(), Fleet(streams)
     platforms = web.Application(middlewares=[_one_odd_session(fleet)])
-    platforms.add_subapp("/simulator", make_simulator(World(fleet, clock)))
+    platforms.add_subapp("/simulator", make_simulator(Context(fleet, clock)))
     with running_alertmanager(directory) as alertmanager:
         async with TestServer(platforms) as simulator:
             configuration = exporter_configuration(fleet, str(simulator.make_url("/simulator")))
@@ -167,7 +167,7 @@ def _all_sent(sidecar: Sidecar) -> bool:
     return not sidecar._fresh and not any(sender.waiting for sender in senders)
 
 
-def _order(fleet: Fleet, order: Order, at: float, seconds: float) -> None:
+def _order(fleet: Fleet, order: ManualRequest, at: float, seconds: float) -> None:
     index = None if order.which is None else _long_living(fleet, order.platform)[order.which].index
     fleet.faults.order(order.platform, index, order.kind, at, (order.end - order.begin) * seconds)
 

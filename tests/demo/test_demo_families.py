@@ -12,7 +12,7 @@ from exporter.metrics.families.analytics_families import ANALYTICS_FAMILIES, PLA
 from exporter.metrics.families.family import Family
 from exporter.metrics.families.sampled_families import SAMPLED_FAMILIES
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
-from exporter.metrics.families.upstream_families import FOREIGN_SERIES_DROPPED, UPSTREAM_FAMILIES
+from exporter.metrics.families.upstream_families import PASSTHROUGH_SERIES_DROPPED, UPSTREAM_FAMILIES
 from tests.processes import GENEROUS_SECONDS, Exporter
 
 ABSENT = {
@@ -31,7 +31,7 @@ def families(url: str) -> set[str]:
 
 
 def test_every_family_that_can_be_fed_is_there_and_the_histograms_are_filled(tmp_path: Path) -> None:
-    analytics: tuple[Family, ...] = (*ANALYTICS_FAMILIES, PLATFORM_METRIC, FOREIGN_SERIES_DROPPED)
+    analytics: tuple[Family, ...] = (*ANALYTICS_FAMILIES, PLATFORM_METRIC, PASSTHROUGH_SERIES_DROPPED)
     families_: tuple[Family, ...] = (*STREAM_FAMILIES, *analytics, *SAMPLED_FAMILIES, *UPSTREAM_FAMILIES)
     named = {family.name for family in families_}
     named |= {"wave_streaming_viewers", "wave_streaming_bandwidth_bytes_total", "wave_streaming_latency_seconds"}

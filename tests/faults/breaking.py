@@ -44,7 +44,7 @@ class Exchange:
     writer: asyncio.StreamWriter
     times: int
     """How often this was asked for before, since it broke."""
-    elsewhere: str
+    not_owned: str
     """A URL where nobody must ever ask."""
 
     @property
@@ -162,7 +162,7 @@ def refusal(status: int, **headers: str) -> Callable[[Exchange], bytes]:
 
 
 def redirect(exchange: Exchange) -> bytes:
-    return http(302, b"", {"Location": f"{exchange.elsewhere}/?{exchange.echo.replace(' ', '+')}"})
+    return http(302, b"", {"Location": f"{exchange.not_owned}/?{exchange.echo.replace(' ', '+')}"})
 
 
 async def flapping(exchange: Exchange) -> None:

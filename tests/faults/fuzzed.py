@@ -14,11 +14,11 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.http.client import UpstreamClient
-from exporter.metrics.self_metrics import Instruments
-from exporter.model import UpstreamView
+from exporter.metrics.self_metrics import ExporterMetrics
+from exporter.model import UpstreamState
 from exporter.platforms.registry import platforms
 from exporter.polling.coordinator import Coordinator
-from exporter.polling.histograms import SampledHistograms
+from exporter.polling.histograms import PollHistograms
 from exporter.polling.schedule import Schedule
 from exporter.polling.tracker import Tracker
 from exporter.store import Store
@@ -178,7 +178,7 @@ class Fuzzed:
         self.clock = FakeClock(NOW, auto_advance=True)
         self.store = Store()
         self.store.arrange([settings.name])
-        self.instruments = Instruments()
+        self.instruments = ExporterMetrics()
         self.instruments.add_upstream(**labels)
         self.settings = settings
         client = UpstreamClient.from_settings(
@@ -189,14 +189,14 @@ class Fuzzed:
             platform=kind(settings, client, self.clock),
             client=client,
             tracker=Tracker(settings, self.clock.now()),
-            histograms=SampledHistograms(**labels, per_stream=True),
+            histograms=PollHistograms(**labels, per_stream=True),
             schedule=Schedule(settings.interval, random.Random(1)),
             store=self.store,
             instruments=self.instruments,
             clock=self.clock,
         )
 
-    async def poll(self, *, after: float) -> UpstreamView:
+    async def poll(self, *, after: float) -> UpstreamState:
         self.clock.advance(after)
         await self.coordinator.poll()
         view = self.store.get(self.settings.name)
@@ -239,7 +239,7 @@ async def fuzzed(target: Target) -> AsyncIterator[tuple[Fuzzed, Answering]]:
             await upstream.coordinator.close()
 
 
-def exposed(*views: UpstreamView) -> str:
+def exposed(*views: UpstreamState) -> str:
     """What is served of views, which has to be readable, and the same as made in the plain way."""
     rendering = rendered(*views)
     text = rendering.text.decode()

@@ -100,7 +100,7 @@ class FaultServers:
         """Connections to the place where a redirect leads."""
         self.errors: list[Exception] = []
         """What broke in these servers against our will."""
-        self._elsewhere = ""
+        self._not_owned = ""
 
     def start(self) -> None:
         self._thread.start()
@@ -146,7 +146,7 @@ class FaultServers:
             await listener.open()
         place = await asyncio.start_server(self._went_elsewhere, "127.0.0.1", 0)
         self._stack.callback(place.close)
-        self._elsewhere = f"http://127.0.0.1:{place.sockets[0].getsockname()[1]}"
+        self._not_owned = f"http://127.0.0.1:{place.sockets[0].getsockname()[1]}"
         self.names_file.touch()
         for platform in PLATFORMS:
             self._add(platform, None, apis[platform])
@@ -258,7 +258,7 @@ class FaultServers:
             return cell.api.answer(request, path, ahead=ahead)
 
         key = name, path.partition("?")[0]
-        exchange = Exchange(request, path, cell.api, good, reader, writer, self._asked[key], self._elsewhere)
+        exchange = Exchange(request, path, cell.api, good, reader, writer, self._asked[key], self._not_owned)
         self._asked[key] += 1
         if cell.broken and cell.fault is not None and cell.fault.answer is not None:
             await cell.fault.answer(exchange)

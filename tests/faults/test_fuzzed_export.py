@@ -15,7 +15,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from exporter.http.errors import UpstreamError
-from exporter.model import ForeignMetrics, Reason
+from exporter.model import PassthroughMetrics, Reason
 from exporter.platforms.wave.prometheus_export import read_export
 from exporter.platforms.wave.wave_settings import PrometheusSettings
 from tests.faults.fuzzed import EXPORT, exposed
@@ -43,7 +43,7 @@ def spoilt(text: str, edits: list[tuple[int, str, int]]) -> str:
     return text
 
 
-def read(text: str, series: int) -> ForeignMetrics | None:
+def read(text: str, series: int) -> PassthroughMetrics | None:
     """What is kept of an export; None where it is refused, for the one reason there is."""
     made = PrometheusSettings.model_validate({"enabled": True, "api_key": "k", "max_series": series})
     try:
@@ -63,7 +63,7 @@ def fuzz(examples: int, phases: Sequence[Phase]) -> None:
         first: tuple[str, list[tuple[int, str, int]]], second: tuple[str, list[tuple[int, str, int]]], series: int
     ) -> None:
         read_ones = [foreign for text in (first, second) if (foreign := read(spoilt(*text), series)) is not None]
-        views = [view(platform="wave", upstream=f"wave{index}", foreign=one) for index, one in enumerate(read_ones)]
+        views = [view(platform="wave", upstream=f"wave{index}", passthrough=one) for index, one in enumerate(read_ones)]
         assert all(sum(len(family.samples) for family in one.families) <= series for one in read_ones)
         if views:
             texts.append(exposed(*views))

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from exporter.model import Reason, UpstreamView
+from exporter.model import Reason, UpstreamState
 from tests.faults.fuzzed import TARGETS, Fuzzed, Target, exposed, fuzzed
 from tests.faults.mutations import ANYTHING, EDITS, broken, encoded
 from tests.real.prometheus import check_metrics
@@ -30,7 +30,7 @@ LONG_SECONDS = 1000.0
 """After which a login that was refused is tried again, and nothing but good answers is left."""
 
 
-def live(view: UpstreamView) -> set[str]:
+def live(view: UpstreamState) -> set[str]:
     return {state.identity.stream for state in view.streams if state.live}
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.http.error_mapping import classed
+from exporter.http.error_mapping import map_exception
 from exporter.http.errors import UpstreamError
 from exporter.http.response import decode_json, http_date, next_links, retry_after
 from exporter.model import Reason
@@ -96,5 +96,5 @@ def test_what_is_no_json(body: bytes) -> None:
     ],
 )
 def test_exceptions_are_classed_without_their_text(raised: Exception, reason: Reason, text: str) -> None:
-    error = classed(raised, "GET /x")
+    error = map_exception(raised, "GET /x")
     assert (error.reason, str(error)) == (reason, f"GET /x: {text}")

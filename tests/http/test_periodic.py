@@ -4,14 +4,14 @@ import asyncio
 
 import pytest
 
-from exporter.platforms.cached_fetch import Periodic
+from exporter.platforms.cached_fetch import CachedFetch
 from exporter.runtime.clock import Clock
 from tests.fakes import FakeClock
 
 
 def test_asked_at_its_interval_and_stale_after_three() -> None:
     clock = FakeClock()
-    periodic: Periodic[str] = Periodic(60.0, clock)
+    periodic: CachedFetch[str] = CachedFetch(60.0, clock)
     assert (periodic.due, periodic.value, periodic.asked_at) == (True, None, None)
     periodic.asked()
     assert (periodic.due, periodic.asked_at) == (False, clock.monotonic())

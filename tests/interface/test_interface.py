@@ -10,7 +10,7 @@ from urllib.parse import quote
 import msgspec
 from aiohttp.test_utils import make_mocked_request
 
-from exporter.model import StreamSample, StreamState
+from exporter.model import StreamReport, StreamState
 from exporter.web.alerts_api import AlertsApi
 from exporter.web.serializers import stream_facts
 from tests.interface.listed import ANSWERS, CONFIGURATION, FLAGS, changes, configuration_keys, flags, json_keys
@@ -41,9 +41,9 @@ async def test_no_key_of_an_answer_goes_away_unnoticed(tmp_path: Path) -> None:
 
 def facts() -> Iterable[str]:
     """The keys of a stream of which everything is known."""
-    everything: dict[str, Any] = dict.fromkeys(StreamSample.__struct_fields__, "a")
-    known: dict[str, Any] = dict.fromkeys(set(StreamState.__struct_fields__) - {"identity", "sample"}, 1)
-    return stream_facts(stream("one", sample=StreamSample(**everything), **known))
+    everything: dict[str, Any] = dict.fromkeys(StreamReport.__struct_fields__, "a")
+    known: dict[str, Any] = dict.fromkeys(set(StreamState.__struct_fields__) - {"identity", "report"}, 1)
+    return stream_facts(stream("one", report=StreamReport(**everything), **known))
 
 
 async def alert_keys() -> Iterator[str]:

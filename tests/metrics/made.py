@@ -7,7 +7,7 @@ from typing import Any
 from exporter.metrics.exposition import LabelTexts, render_streams, render_upstreams
 from exporter.metrics.families.family import Part
 from exporter.metrics.rendering.text_assembly import Rendering
-from exporter.model import Identity, Status, StreamSample, StreamState, UpstreamView
+from exporter.model import Identity, Status, StreamReport, StreamState, UpstreamState
 
 ALL = frozenset(part.value for part in Part)
 
@@ -17,16 +17,16 @@ def stream(
 ) -> StreamState:
     """A state of upstream ``studio``; facts that ``StreamState`` has go there, the others into the sample."""
     own = {key: facts.pop(key) for key in list(facts) if key in StreamState.__struct_fields__}
-    sample = StreamSample(id=name, live=live, **facts)
-    return StreamState(identity=Identity("livepeer", "studio", name), sample=sample, status=status, live=live, **own)
+    sample = StreamReport(id=name, live=live, **facts)
+    return StreamState(identity=Identity("livepeer", "studio", name), report=sample, status=status, live=live, **own)
 
 
-def view(*streams: StreamState, **facts: Any) -> UpstreamView:
+def view(*streams: StreamState, **facts: Any) -> UpstreamState:
     facts = {"platform": "livepeer", "upstream": "studio", "host": "livepeer.studio", "health_score": "derived"} | facts
-    return UpstreamView(streams=streams, **facts)
+    return UpstreamState(streams=streams, **facts)
 
 
-def rendered(*views: UpstreamView, upstreams: bool = True, texts: LabelTexts | None = None) -> Rendering:
+def rendered(*views: UpstreamState, upstreams: bool = True, texts: LabelTexts | None = None) -> Rendering:
     """What is rendered from the views alone."""
     texts = texts or LabelTexts()
     rendering = Rendering()

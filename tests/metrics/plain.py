@@ -12,10 +12,10 @@ from exporter.metrics.families.analytics_families import ANALYTICS_FAMILIES, PLA
 from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, Labelled, Part, ViewFamily
 from exporter.metrics.families.sampled_families import SAMPLED_FAMILIES, SampledFamily
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
-from exporter.metrics.families.upstream_families import FOREIGN_SERIES_DROPPED, UPSTREAM_FAMILIES
-from exporter.metrics.passthrough import ForeignTexts
+from exporter.metrics.families.upstream_families import PASSTHROUGH_SERIES_DROPPED, UPSTREAM_FAMILIES
+from exporter.metrics.passthrough import PassthroughTexts
 from exporter.metrics.text_format import bound, heading, label_text, number
-from exporter.model import PlatformMetric, SampledHistogram, UpstreamView
+from exporter.model import PlatformMetric, SampledHistogram, UpstreamState
 
 Row = tuple[str, Any, frozenset[str]]
 """The label text of an object, the object to read, and the families that are left out of it."""
@@ -28,7 +28,7 @@ class Plain:
     text: str = ""
     series: int = 0
     duplicates: int = 0
-    foreign: ForeignTexts = field(default_factory=ForeignTexts)
+    passthrough: PassthroughTexts = field(default_factory=PassthroughTexts)
 
     def add(self, name: str, kind: str, help_: str, lines: Sequence[str]) -> None:
         if lines:
@@ -64,7 +64,7 @@ class Plain:
             first.setdefault(text, (text, item, excluded))
         return list(first.values())
 
-    def histogram(self, family: SampledFamily, views: Sequence[UpstreamView]) -> None:
+    def histogram(self, family: SampledFamily, views: Sequence[UpstreamState]) -> None:
         shared: list[tuple[str, SampledHistogram]] = []
         single: list[tuple[str, SampledHistogram]] = []
         for view in views:
@@ -94,7 +94,7 @@ def samples_of(family: ViewFamily[Any], item: Any) -> Sequence[Labelled]:
     return family.values(item) if family.values is not None else ()
 
 
-def plain(views: Sequence[UpstreamView], *, upstreams: bool = True) -> Plain:
+def plain(views: Sequence[UpstreamState], *, upstreams: bool = True) -> Plain:
     """What is rendered from the views alone."""
     made = Plain()
     if upstreams:
@@ -112,29 +112,29 @@ def plain(views: Sequence[UpstreamView], *, upstreams: bool = True) -> Plain:
     _analytics(made, views, streams)
     for sampled in SAMPLED_FAMILIES:
         made.histogram(sampled, views)
-    for block in made.foreign.merged(views).blocks:
+    for block in made.passthrough.merged(views).blocks:
         made.add(*block)
     return made
 
 
-def _upstreams(made: Plain, views: Sequence[UpstreamView]) -> None:
+def _upstreams(made: Plain, views: Sequence[UpstreamState]) -> None:
     rows = made.rows(UPSTREAM_LABELS, (((view.platform, view.upstream), view, view.excluded) for view in views))
     for family in UPSTREAM_FAMILIES:
         made.family(family, rows)
-    dropped = made.foreign.merged(views).dropped
+    dropped = made.passthrough.merged(views).dropped
     made.add(
-        FOREIGN_SERIES_DROPPED.name,
-        FOREIGN_SERIES_DROPPED.kind,
-        FOREIGN_SERIES_DROPPED.help,
+        PASSTHROUGH_SERIES_DROPPED.name,
+        PASSTHROUGH_SERIES_DROPPED.kind,
+        PASSTHROUGH_SERIES_DROPPED.help,
         [
-            f"{FOREIGN_SERIES_DROPPED.name}{{{labels}}} {dropped[view.platform, view.upstream]}\n"
+            f"{PASSTHROUGH_SERIES_DROPPED.name}{{{labels}}} {dropped[view.platform, view.upstream]}\n"
             for labels, view, _ in rows
-            if view.foreign is not None
+            if view.passthrough is not None
         ],
     )
 
 
-def _analytics(made: Plain, views: Sequence[UpstreamView], streams: Sequence[Row]) -> None:
+def _analytics(made: Plain, views: Sequence[UpstreamState], streams: Sequence[Row]) -> None:
     figures = made.rows(
         STREAM_LABELS,
         (((view.platform, view.upstream, one.stream), one, view.excluded) for view in views for one in view.analytics),
@@ -143,8 +143,8 @@ def _analytics(made: Plain, views: Sequence[UpstreamView], streams: Sequence[Row
         made.family(family, figures)
     numbers: dict[str, list[PlatformMetric]] = {}
     for labels, state, excluded in streams:
-        if state.sample.platform_metrics and PLATFORM_METRIC.name not in excluded:
-            numbers.setdefault(labels, []).extend(state.sample.platform_metrics)
+        if state.report.platform_metrics and PLATFORM_METRIC.name not in excluded:
+            numbers.setdefault(labels, []).extend(state.report.platform_metrics)
     for labels, one, excluded in figures:
         if PLATFORM_METRIC.name not in excluded:
             numbers.setdefault(labels, []).extend(one.platform_metrics)

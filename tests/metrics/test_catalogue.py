@@ -14,20 +14,20 @@ from exporter.metrics.families.analytics_families import ANALYTICS_FAMILIES, PLA
 from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, Family, Kind, Part, ViewFamily
 from exporter.metrics.families.sampled_families import SAMPLED_FAMILIES
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
-from exporter.metrics.self_metrics import Instruments
+from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.metrics.text_format import heading, label_text
 from exporter.model import (
     Analytics,
-    ForeignMetrics,
     HealthReason,
+    PassthroughMetrics,
     PlatformMetric,
     Reason,
     Rendition,
-    StreamSample,
+    StreamReport,
     StreamState,
-    UpstreamView,
+    UpstreamState,
 )
-from exporter.polling.histograms import SampledHistograms
+from exporter.polling.histograms import PollHistograms
 from tests.metrics.made import stream, view
 from tests.real.tools import tool
 
@@ -78,13 +78,13 @@ def test_labels_begin_with_those_of_its_part(family: Family) -> None:
 def test_every_field_of_a_sample_is_in_a_family_and_no_other() -> None:
     shown = frozenset().union(*(family.fields for family in OF_STREAMS)) - {"analytics"}
     # shown through what the exporter makes of it: a state's score
-    assert shown == set(StreamSample.__struct_fields__) - NOT_IN_A_FAMILY - {"health_score_ratio"}
+    assert shown == set(StreamReport.__struct_fields__) - NOT_IN_A_FAMILY - {"health_score_ratio"}
 
 
 def full_state() -> StreamState:
     """A stream of which everything is known."""
     facts: dict[str, object] = {}
-    for name, kind in StreamSample.__annotations__.items():
+    for name, kind in StreamReport.__annotations__.items():
         if kind == "str" and name != "id":
             facts[name] = f"some {name}"
         elif kind in ("float | None", "int | None", "bool | None"):
@@ -111,15 +111,15 @@ def full_state() -> StreamState:
 def full_answer() -> bytes:
     """An answer with every family that something feeds."""
     labels = {"platform": "livepeer", "upstream": "studio"}
-    instruments = Instruments()
+    instruments = ExporterMetrics()
     instruments.add_upstream(**labels)
     instruments.request_observer(**labels)("GET /x", "200", 0.1)
     instruments.field_dropped(**labels, field="a", times=1)
     instruments.poll_finished(**labels, seconds=1.0, reason=Reason.TLS)
     instruments.reloaded(success=True, at=1.0)
-    histograms = SampledHistograms(**labels, per_stream=False)
+    histograms = PollHistograms(**labels, per_stream=False)
     histograms.observe([full_state()])
-    full: UpstreamView = view(
+    full: UpstreamState = view(
         full_state(),
         up=True,
         version="1",
@@ -133,7 +133,7 @@ def full_answer() -> bytes:
                 stream="main", period="24h", viewers=1, peak_viewers=1, average_watch_seconds=1.5, stale_at=math.inf
             ),
         ),
-        foreign=ForeignMetrics(prefix="wave_", families=(), dropped=0, stale_at=math.inf),
+        passthrough=PassthroughMetrics(prefix="wave_", families=(), dropped=0, stale_at=math.inf),
     )
     failing = view(upstream="other", up=False, last_error_reason=Reason.TLS)
     return Exposition(lambda: (full, failing), instruments).render()

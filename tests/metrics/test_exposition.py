@@ -6,9 +6,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.metrics.exposition import Exposition, LabelTexts
-from exporter.metrics.self_metrics import Instruments
+from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.model import (
-    UNSEEN,
+    NO_REPORT,
     HealthReason,
     Identity,
     PlatformMetric,
@@ -16,7 +16,7 @@ from exporter.model import (
     Rendition,
     SampledHistogram,
     Status,
-    StreamSample,
+    StreamReport,
     StreamState,
 )
 from tests.metrics.made import ALL, rendered, samples_of, stream, view
@@ -146,7 +146,7 @@ def test_what_is_not_known_is_not_there() -> None:
 
 
 def test_of_a_stream_that_is_not_known_only_the_expectation_is_served() -> None:
-    state = StreamState(identity=Identity("livepeer", "studio", "main"), sample=UNSEEN, expected=True)
+    state = StreamState(identity=Identity("livepeer", "studio", "main"), report=NO_REPORT, expected=True)
     assert samples_of(state) == [f"stream_expected{{{LABELS}}} 1"]
 
 
@@ -169,7 +169,7 @@ def test_each_family_stands_once_over_all_upstreams() -> None:
     views = [
         view(stream(viewers=1), up=True),
         view(
-            StreamState(identity=Identity("storm", "edge", "a/b"), sample=StreamSample(id="a/b", viewers=2)),
+            StreamState(identity=Identity("storm", "edge", "a/b"), report=StreamReport(id="a/b", viewers=2)),
             platform="storm",
             upstream="edge",
             up=True,
@@ -228,7 +228,7 @@ def test_sampled_histograms_that_become_equal_are_kept_once() -> None:
 
 @pytest.fixture
 def exposition() -> Iterator[Exposition]:
-    instruments = Instruments()
+    instruments = ExporterMetrics()
     instruments.add_upstream("livepeer", "studio")
     views = (view(stream(viewers=1), up=True),)
     return Exposition(lambda: views, instruments)  # type: ignore[return-value]

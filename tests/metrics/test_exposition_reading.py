@@ -34,9 +34,9 @@ from exporter.model import (
     Rendition,
     SampledHistogram,
     Status,
-    StreamSample,
+    StreamReport,
     StreamState,
-    UpstreamView,
+    UpstreamState,
 )
 from tests.metrics.made import rendered
 from tests.metrics.plain import plain
@@ -64,7 +64,7 @@ def first_of_each(objects: Iterable[tuple[tuple[str, ...], Any]]) -> list[tuple[
 class Reference(Collector):
     """The same model, given to prometheus_client's own families."""
 
-    def __init__(self, views: Sequence[UpstreamView]) -> None:
+    def __init__(self, views: Sequence[UpstreamState]) -> None:
         self.views = views
 
     def collect(self) -> Iterator[Metric]:
@@ -87,7 +87,7 @@ class Reference(Collector):
         )
         for family in ANALYTICS_FAMILIES:
             yield from self.family(family, figures)
-        numbers = [(identity, state.sample.platform_metrics) for identity, state in streams]
+        numbers = [(identity, state.report.platform_metrics) for identity, state in streams]
         numbers += [(identity, item.platform_metrics) for identity, item in figures]
         yield from self.family(PLATFORM_METRIC, numbers)
 
@@ -152,12 +152,12 @@ NUMBER = st.floats() | st.integers(-(2**80), 2**80)
 RATE = st.floats().map(lambda rate: rate + 0.0)
 """Without a negative zero, which equals zero and has another text: equal entries share theirs."""
 FLOATS = [
-    name for name, kind in StreamSample.__annotations__.items() if kind in ("float | None", "int | None", "bool | None")
+    name for name, kind in StreamReport.__annotations__.items() if kind in ("float | None", "int | None", "bool | None")
 ]
-TEXTS = [name for name, kind in StreamSample.__annotations__.items() if kind == "str" and name != "id"]
+TEXTS = [name for name, kind in StreamReport.__annotations__.items() if kind == "str" and name != "id"]
 MAPPING = st.dictionaries(ANY_TEXT, st.booleans(), max_size=3)
 SAMPLE = st.builds(
-    StreamSample,
+    StreamReport,
     id=st.just("id"),
     health_conditions=MAPPING,
     multistream_targets=MAPPING,
@@ -174,7 +174,7 @@ def states(platform: str, upstream: str) -> st.SearchStrategy[StreamState]:
     return st.builds(
         StreamState,
         identity=(st.sampled_from("ab") | ANY_TEXT).map(lambda name: Identity(platform, upstream, name)),
-        sample=SAMPLE,
+        report=SAMPLE,
         status=st.none() | st.sampled_from(Status),
         live=st.none() | st.booleans(),
         expected=st.none() | st.booleans(),
@@ -214,7 +214,7 @@ VIEWS = st.lists(st.tuples(ANY_TEXT, ANY_TEXT), max_size=2, unique=True).flatmap
     lambda names: st.tuples(
         *(
             st.builds(
-                UpstreamView,
+                UpstreamState,
                 platform=st.just(platform),
                 upstream=st.just(upstream),
                 host=ANY_TEXT,
@@ -235,7 +235,7 @@ VIEWS = st.lists(st.tuples(ANY_TEXT, ANY_TEXT), max_size=2, unique=True).flatmap
 @pytest.mark.no_cover
 @settings(deadline=None, max_examples=150)
 @given(VIEWS)
-def test_equal_sample_for_sample_to_prometheus_client(views: tuple[UpstreamView, ...]) -> None:
+def test_equal_sample_for_sample_to_prometheus_client(views: tuple[UpstreamState, ...]) -> None:
     registry = CollectorRegistry()
     registry.register(Reference(views))
     expected = generate_latest(registry).decode()
@@ -255,7 +255,7 @@ LESS = st.tuples(VIEWS, st.tuples(*[st.frozensets(st.sampled_from(EXCLUDABLE), m
 @pytest.mark.no_cover
 @settings(deadline=None, max_examples=300)
 @given(VIEWS | LESS)
-def test_byte_for_byte_as_in_the_plain_way(views: tuple[UpstreamView, ...]) -> None:
+def test_byte_for_byte_as_in_the_plain_way(views: tuple[UpstreamState, ...]) -> None:
     rendering, reference = rendered(*views), plain(views)
     assert rendering.text.decode() == reference.text
     assert (rendering.series, rendering.duplicates) == (reference.series, reference.duplicates)
@@ -267,7 +267,7 @@ def the_same_bytes_as_in_the_plain_way() -> None:
 
     @settings(deadline=None, max_examples=150)
     @given(VIEWS | LESS)
-    def check(views: tuple[UpstreamView, ...]) -> None:
+    def check(views: tuple[UpstreamState, ...]) -> None:
         assert rendered(*views, texts=texts).text.decode() == plain(views).text
 
     check()

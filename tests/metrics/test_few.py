@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from exporter.metrics.families.analytics_families import PLATFORM_METRIC
 from exporter.metrics.families.exclusion import EXCLUDABLE
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
-from exporter.metrics.rendering.row_renderer import few_text
-from exporter.model import Analytics, HealthReason, PlatformMetric, Reason, Rendition, UpstreamView
+from exporter.metrics.rendering.row_renderer import render_rows
+from exporter.model import Analytics, HealthReason, PlatformMetric, Reason, Rendition, UpstreamState
 from tests.metrics.made import rendered, stream, view
 from tests.metrics.plain import plain
 from tests.metrics.test_exposition_reading import VIEWS
@@ -47,7 +47,7 @@ FULL = view(
 )
 
 
-def bare(view: UpstreamView, **changes: Any) -> UpstreamView:
+def bare(view: UpstreamState, **changes: Any) -> UpstreamState:
     """The view without what is not shown of few streams."""
     return msgspec.structs.replace(view, sampled=(), **changes)
 
@@ -70,8 +70,8 @@ def bare(view: UpstreamView, **changes: Any) -> UpstreamView:
 def test_the_same_bytes_as_in_bulk(changes: dict[str, Any]) -> None:
     shown = bare(FULL, **changes)
     expected = rendered(shown).text
-    assert few_text(shown, shown.streams, shown.analytics) == expected
-    assert few_text(shown, shown.streams, shown.analytics) == expected, "again, with texts that were kept"
+    assert render_rows(shown, shown.streams, shown.analytics) == expected
+    assert render_rows(shown, shown.streams, shown.analytics) == expected, "again, with texts that were kept"
 
 
 @pytest.mark.parametrize("streams", [1, 2], ids=["kept", "too many to be kept"])
@@ -85,25 +85,25 @@ def test_other_numbers_stand_in_a_text_that_stays(streams: int) -> None:
         {"platform_metrics": (PlatformMetric("c", 5.0, "day"), PlatformMetric("a.b", math.nan))},
         {},
     ):
-        state = msgspec.structs.replace(first, sample=msgspec.structs.replace(first.sample, **said))
+        state = msgspec.structs.replace(first, report=msgspec.structs.replace(first.report, **said))
         shown = bare(FULL, streams=(state, *others), analytics=FULL.analytics if others else ())
-        assert few_text(shown, shown.streams, shown.analytics) == rendered(shown).text
+        assert render_rows(shown, shown.streams, shown.analytics) == rendered(shown).text
 
 
 def test_of_all_streams_those_that_are_wanted() -> None:
-    text = few_text(FULL, FULL.streams[1:], ()).decode()
+    text = render_rows(FULL, FULL.streams[1:], ()).decode()
     assert 'stream="other"' in text
     assert 'stream="main"' not in text
     assert (
         'stream_upstream_streams{platform="livepeer",upstream="studio"}'
-        in few_text(bare(FULL, up=True), (), ()).decode()
+        in render_rows(bare(FULL, up=True), (), ()).decode()
     )
 
 
 @pytest.mark.no_cover
 @settings(deadline=None, max_examples=200)
 @given(VIEWS, st.frozensets(st.sampled_from(EXCLUDABLE), max_size=30))
-def test_byte_for_byte_as_in_the_plain_way(views: tuple[UpstreamView, ...], excluded: frozenset[str]) -> None:
+def test_byte_for_byte_as_in_the_plain_way(views: tuple[UpstreamState, ...], excluded: frozenset[str]) -> None:
     for one in views:
         shown = bare(one, excluded=excluded)
-        assert few_text(shown, shown.streams, shown.analytics).decode() == plain([shown]).text
+        assert render_rows(shown, shown.streams, shown.analytics).decode() == plain([shown]).text

@@ -7,21 +7,21 @@ from collections.abc import Sequence
 import pytest
 
 from exporter.metrics.rendering.struct_columns import columns
-from exporter.model import StreamSample
-from exporter.platforms.slim_report import sample_with
+from exporter.model import StreamReport
+from exporter.platforms.slim_report import slim_report
 
-Slim = sample_with({"viewers"})
+Slim = slim_report({"viewers"})
 SLIM = [Slim(id="a", viewers=1), Slim(id="b"), Slim(id="c", viewers=3)]
-WHOLE = StreamSample(id="d", viewers=4, name="main", jitter_seconds=0.5)
+ALL_STREAMS = StreamReport(id="d", viewers=4, name="main", jitter_seconds=0.5)
 NAMES = frozenset({"id", "viewers", "name", "jitter_seconds", "health_conditions"})
 
 
 @pytest.mark.parametrize(
     "samples",
-    [SLIM, [], [WHOLE], [*SLIM, WHOLE], [WHOLE, WHOLE, SLIM[0]], [SLIM[0], WHOLE]],
+    [SLIM, [], [ALL_STREAMS], [*SLIM, ALL_STREAMS], [ALL_STREAMS, ALL_STREAMS, SLIM[0]], [SLIM[0], ALL_STREAMS]],
     ids=["of one kind", "none", "a single one", "most have few fields", "most have all fields", "as many of each"],
 )
-def test_columns_hold_what_the_attributes_say(samples: Sequence[StreamSample]) -> None:
+def test_columns_hold_what_the_attributes_say(samples: Sequence[StreamReport]) -> None:
     found = columns(samples, NAMES)
     assert {name: list(column) for name, column in found.items()} == {
         name: [getattr(sample, name) for sample in samples] for name in NAMES

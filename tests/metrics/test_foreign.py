@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter.http.errors import UpstreamError
 from exporter.metrics.exposition import LabelTexts
 from exporter.metrics.passthrough import DEFAULT_HELP
-from exporter.model import ForeignFamily, ForeignMetrics, ForeignSample, UpstreamView
+from exporter.model import PassthroughFamily, PassthroughMetrics, PassthroughSample, UpstreamState
 from exporter.platforms.wave.prometheus_export import read_export
 from exporter.platforms.wave.wave_settings import PrometheusSettings
 from tests.metrics.made import rendered, stream, view
@@ -26,28 +26,28 @@ DROPPED = "stream_upstream_foreign_series_dropped"
 OURS = 'platform="wave",upstream="wave"'
 
 
-def exported(*families: ForeignFamily, prefix: str = "wave_", dropped: int = 0) -> ForeignMetrics:
-    return ForeignMetrics(prefix=prefix, families=families, dropped=dropped, stale_at=math.inf)
+def exported(*families: PassthroughFamily, prefix: str = "wave_", dropped: int = 0) -> PassthroughMetrics:
+    return PassthroughMetrics(prefix=prefix, families=families, dropped=dropped, stale_at=math.inf)
 
 
-def read(text: str, **given_: Any) -> ForeignMetrics:
+def read(text: str, **given_: Any) -> PassthroughMetrics:
     """What WAVE's export in this text becomes."""
     made = PrometheusSettings.model_validate({"enabled": True, "api_key": "export-key", **given_})
     return read_export(text, made, stale_at=math.inf)
 
 
-def upstream(foreign: ForeignMetrics | None, name: str = "wave") -> UpstreamView:
-    return view(platform="wave", upstream=name, foreign=foreign)
+def upstream(foreign: PassthroughMetrics | None, name: str = "wave") -> UpstreamState:
+    return view(platform="wave", upstream=name, passthrough=foreign)
 
 
-def passed(*foreign: ForeignMetrics) -> str:
+def passed(*foreign: PassthroughMetrics) -> str:
     """The foreign part of the answer, of one upstream for each of these: wave, wave2, wave3."""
     views = [upstream(item, "wave" if index == 0 else f"wave{index + 1}") for index, item in enumerate(foreign)]
     lines = rendered(*views).text.decode().splitlines(keepends=True)
     return "".join(line for line in lines if not re.match(r"(# (HELP|TYPE) )?stream_", line))
 
 
-def dropped(*views: UpstreamView) -> dict[str, float]:
+def dropped(*views: UpstreamState) -> dict[str, float]:
     """How many series each upstream says it has left out."""
     return dropped_in(rendered(*views).text.decode())
 
@@ -57,9 +57,9 @@ def dropped_in(text: str) -> dict[str, float]:
     return {s.labels["upstream"]: s.value for family in families if family.name == DROPPED for s in family.samples}
 
 
-def gauge(name: str, *values: float, **labels: str) -> ForeignFamily:
-    samples = tuple(ForeignSample(name, tuple(labels.items()), value) for value in values)
-    return ForeignFamily(name, "gauge", "Help.", samples)
+def gauge(name: str, *values: float, **labels: str) -> PassthroughFamily:
+    samples = tuple(PassthroughSample(name, tuple(labels.items()), value) for value in values)
+    return PassthroughFamily(name, "gauge", "Help.", samples)
 
 
 # -- what comes out ----------------------------------------------------------------------------------------------------
@@ -144,16 +144,16 @@ def test_the_prefix_is_the_upstream_s_own() -> None:
 
 def test_text_is_made_once_for_as_long_as_the_metrics_stay() -> None:
     foreign, texts = exported(gauge("a", 1)), LabelTexts()
-    (first,) = texts.foreign.merged([upstream(foreign)]).blocks
-    (again,) = texts.foreign.merged([upstream(foreign)]).blocks
+    (first,) = texts.passthrough.merged([upstream(foreign)]).blocks
+    (again,) = texts.passthrough.merged([upstream(foreign)]).blocks
     assert again is first
-    (other,) = texts.foreign.merged([upstream(exported(gauge("a", 2)))]).blocks
+    (other,) = texts.passthrough.merged([upstream(exported(gauge("a", 2)))]).blocks
     assert other.lines == [f"wave_a{{{OURS}}} 2\n"]
-    assert texts.foreign.merged([]).blocks == []
+    assert texts.passthrough.merged([]).blocks == []
 
 
 def test_long_texts_are_cut() -> None:
-    family = ForeignFamily("a", "gauge", "h" * 5000, (ForeignSample("a", (("l", "v" * 5000),), 1),))
+    family = PassthroughFamily("a", "gauge", "h" * 5000, (PassthroughSample("a", (("l", "v" * 5000),), 1),))
     help_, _, line = passed(exported(family)).splitlines()
     assert len(help_) < 1100
     assert len(line) < 400
@@ -165,7 +165,7 @@ def test_long_texts_are_cut() -> None:
 def test_what_is_left_out_is_counted_for_each_upstream_with_an_export() -> None:
     views = (
         upstream(exported(gauge("a", 1), dropped=7)),
-        upstream(exported(ForeignFamily("a", "counter", "", (ForeignSample("a", (), 1),))), "wave2"),
+        upstream(exported(PassthroughFamily("a", "counter", "", (PassthroughSample("a", (), 1),))), "wave2"),
         upstream(None, "wave3"),
     )
     assert dropped(*views) == {"wave": 7, "wave2": 1}
@@ -173,7 +173,9 @@ def test_what_is_left_out_is_counted_for_each_upstream_with_an_export() -> None:
 
 
 def test_of_a_name_with_two_types_the_first_one_stays() -> None:
-    counter = ForeignFamily("a", "counter", "", (ForeignSample("a", (), 5), ForeignSample("a", (("x", "y"),), 5)))
+    counter = PassthroughFamily(
+        "a", "counter", "", (PassthroughSample("a", (), 5), PassthroughSample("a", (("x", "y"),), 5))
+    )
     for foreign in ([exported(gauge("a", 1)), exported(counter)], [exported(gauge("a", 1), counter)]):
         text = passed(*foreign)
         assert text.count("# TYPE") == 1
@@ -201,18 +203,18 @@ def test_no_family_has_the_name_of_another_one_s_samples(order: int, ending: str
         gauge("a", 1, **{"a-b": "c"}),
         gauge("a", 1, __name__="b"),
         gauge("a", 1, __reserved="b"),
-        ForeignFamily("a", "counter", "", (ForeignSample("a", (), -1),)),
-        ForeignFamily("a", "stateset", "", (ForeignSample("a", (), 1),)),
-        ForeignFamily("a", "gauge", "", (ForeignSample("a_sum", (), 1),)),
-        ForeignFamily("a", "gauge", "", (ForeignSample("b", (), 1),)),
-        ForeignFamily("a", "summary", "", (ForeignSample("a", (), 1),)),
-        ForeignFamily("a", "summary", "", (ForeignSample("a", (("quantile", "2"),), 1),)),
-        ForeignFamily("a", "summary", "", (ForeignSample("a", (("quantile", "high"),), 1),)),
-        ForeignFamily("a", "summary", "", (ForeignSample("a_count", (), -1),)),
-        ForeignFamily("a", "summary", "", (ForeignSample("a_sum", (("quantile", "0.5"),), 1),)),
+        PassthroughFamily("a", "counter", "", (PassthroughSample("a", (), -1),)),
+        PassthroughFamily("a", "stateset", "", (PassthroughSample("a", (), 1),)),
+        PassthroughFamily("a", "gauge", "", (PassthroughSample("a_sum", (), 1),)),
+        PassthroughFamily("a", "gauge", "", (PassthroughSample("b", (), 1),)),
+        PassthroughFamily("a", "summary", "", (PassthroughSample("a", (), 1),)),
+        PassthroughFamily("a", "summary", "", (PassthroughSample("a", (("quantile", "2"),), 1),)),
+        PassthroughFamily("a", "summary", "", (PassthroughSample("a", (("quantile", "high"),), 1),)),
+        PassthroughFamily("a", "summary", "", (PassthroughSample("a_count", (), -1),)),
+        PassthroughFamily("a", "summary", "", (PassthroughSample("a_sum", (("quantile", "0.5"),), 1),)),
     ],
 )
-def test_what_no_reader_could_use_is_left_out(family: ForeignFamily) -> None:
+def test_what_no_reader_could_use_is_left_out(family: PassthroughFamily) -> None:
     foreign = exported(family, gauge("good", 1))
     assert passed(foreign).count("\n") == 3
     assert dropped(upstream(foreign)) == {"wave": 1}
@@ -229,11 +231,11 @@ def test_a_short_prefix_does_not_make_a_name_of_ours(prefix: str, name: str) -> 
 
 def test_series_that_are_the_same_come_once() -> None:
     samples = (
-        ForeignSample("a", (("x", "1"), ("y", "2")), 1),
-        ForeignSample("a", (("y", "2"), ("x", "1")), 2),
-        ForeignSample("a", (("y", "2"), ("x", "1"), ("z", "")), 3),
+        PassthroughSample("a", (("x", "1"), ("y", "2")), 1),
+        PassthroughSample("a", (("y", "2"), ("x", "1")), 2),
+        PassthroughSample("a", (("y", "2"), ("x", "1"), ("z", "")), 3),
     )
-    foreign = exported(ForeignFamily("a", "gauge", "", samples))
+    foreign = exported(PassthroughFamily("a", "gauge", "", samples))
     assert passed(foreign).splitlines()[2:] == [f'wave_a{{{OURS},x="1",y="2"}} 1']
     assert dropped(upstream(foreign)) == {"wave": 2}
 
@@ -241,9 +243,9 @@ def test_series_that_are_the_same_come_once() -> None:
 GOOD = [("_bucket", "1", 1.0), ("_bucket", "+Inf", 2.0), ("_sum", "", 3.0), ("_count", "", 2.0)]
 
 
-def histogram(parts: Iterable[tuple[str, str, float]], **labels: str) -> tuple[ForeignSample, ...]:
+def histogram(parts: Iterable[tuple[str, str, float]], **labels: str) -> tuple[PassthroughSample, ...]:
     return tuple(
-        ForeignSample(f"h{ending}", (*labels.items(), *([("le", le)] if le else [])), value)
+        PassthroughSample(f"h{ending}", (*labels.items(), *([("le", le)] if le else [])), value)
         for ending, le, value in parts
     )
 
@@ -268,7 +270,7 @@ def histogram(parts: Iterable[tuple[str, str, float]], **labels: str) -> tuple[F
 )
 def test_a_histogram_is_whole_or_left_out(parts: list[tuple[str, str, float]]) -> None:
     samples = histogram(parts, stream="bad") + histogram(GOOD, stream="good")
-    foreign = exported(ForeignFamily("h", "histogram", "", samples))
+    foreign = exported(PassthroughFamily("h", "histogram", "", samples))
     lines = passed(foreign).splitlines()[2:]
     assert len(lines) == len(GOOD)
     assert all('stream="good"' in line for line in lines)
@@ -276,9 +278,9 @@ def test_a_histogram_is_whole_or_left_out(parts: list[tuple[str, str, float]]) -
 
 
 def test_bounds_that_are_the_same_number_come_once() -> None:
-    foreign = exported(ForeignFamily("h", "histogram", "", histogram([("_bucket", "1.0", 5.0), *GOOD])))
+    foreign = exported(PassthroughFamily("h", "histogram", "", histogram([("_bucket", "1.0", 5.0), *GOOD])))
     assert passed(foreign) == ""
-    foreign = exported(ForeignFamily("h", "histogram", "", histogram([*GOOD, ("_bucket", "1.00", 5.0)])))
+    foreign = exported(PassthroughFamily("h", "histogram", "", histogram([*GOOD, ("_bucket", "1.00", 5.0)])))
     assert 'le="1.0"} 1.0' in passed(foreign)
     assert dropped(upstream(foreign)) == {"wave": 1}
 
@@ -295,20 +297,22 @@ VALUES = st.integers(0, 3) | st.floats() | st.integers(-(2**70), 2**70)
 ENDINGS = st.sampled_from(["", "_bucket", "_sum", "_count", "_total"])
 
 
-def families() -> st.SearchStrategy[ForeignFamily]:
+def families() -> st.SearchStrategy[PassthroughFamily]:
     return NAMES.flatmap(
         lambda name: st.builds(
-            ForeignFamily,
+            PassthroughFamily,
             st.just(name),
             st.sampled_from(["gauge", "counter", "histogram", "summary", "untyped", "info"]),
             st.text(max_size=5),
-            st.lists(st.builds(ForeignSample, ENDINGS.map(lambda e: name + e), LABELS, VALUES), max_size=6).map(tuple),
+            st.lists(st.builds(PassthroughSample, ENDINGS.map(lambda e: name + e), LABELS, VALUES), max_size=6).map(
+                tuple
+            ),
         )
     )
 
 
 METRICS = st.builds(
-    ForeignMetrics,
+    PassthroughMetrics,
     prefix=st.sampled_from(["wave_", "s", ":"]),
     families=st.lists(families(), max_size=4).map(tuple),
     dropped=st.integers(0, 3),
@@ -336,7 +340,7 @@ def check(text: str) -> None:
 
 @settings(deadline=None, max_examples=150)
 @given(st.lists(METRICS, min_size=1, max_size=2))
-def test_whatever_is_in_the_model_what_comes_out_can_be_read(foreign: list[ForeignMetrics]) -> None:
+def test_whatever_is_in_the_model_what_comes_out_can_be_read(foreign: list[PassthroughMetrics]) -> None:
     views = [upstream(item, f"wave{index}") for index, item in enumerate(foreign)]
     text = rendered(*views).text.decode()
     check(text)

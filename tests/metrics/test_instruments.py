@@ -6,7 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter import __version__
 from exporter.metrics.families.exporter_families import EXPORTER_FAMILIES
 from exporter.metrics.families.upstream_families import POLLING_FAMILIES
-from exporter.metrics.self_metrics import Instruments
+from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.model import Reason
 
 STUDIO = {"platform": "livepeer", "upstream": "studio"}
@@ -14,8 +14,8 @@ EDGE = {"platform": "storm", "upstream": "edge"}
 
 
 @pytest.fixture
-def instruments() -> Instruments:
-    instruments = Instruments()
+def instruments() -> ExporterMetrics:
+    instruments = ExporterMetrics()
     instruments.add_upstream(**STUDIO)
     return instruments
 
@@ -30,7 +30,7 @@ def values(text: bytes, name: str) -> dict[tuple[str, ...], float]:
     }
 
 
-def use_all(instruments: Instruments, labels: dict[str, str]) -> None:
+def use_all(instruments: ExporterMetrics, labels: dict[str, str]) -> None:
     instruments.poll_finished(**labels, seconds=0.3, reason=Reason.TIMEOUT)
     instruments.stream_failed(**labels, reason=Reason.NOT_FOUND)
     instruments.field_dropped(**labels, field="a.b", times=2)
@@ -38,7 +38,7 @@ def use_all(instruments: Instruments, labels: dict[str, str]) -> None:
     instruments.request_observer(**labels)("GET /x", "200", 0.02)
 
 
-def test_counters_begin_at_0(instruments: Instruments) -> None:
+def test_counters_begin_at_0(instruments: ExporterMetrics) -> None:
     text = instruments.upstreams()
     assert values(text, "stream_upstream_polls_total") == {(): 0}
     assert values(text, "stream_upstream_poller_restarts_total") == {(): 0}
@@ -48,12 +48,12 @@ def test_counters_begin_at_0(instruments: Instruments) -> None:
     assert values(text, "stream_upstream_poll_duration_seconds_count") == {(): 0}
 
 
-def test_a_family_without_series_has_no_heading(instruments: Instruments) -> None:
+def test_a_family_without_series_has_no_heading(instruments: ExporterMetrics) -> None:
     assert b"stream_upstream_requests_total" not in instruments.upstreams()
-    assert Instruments().upstreams() == b""
+    assert ExporterMetrics().upstreams() == b""
 
 
-def test_what_happened_is_counted(instruments: Instruments) -> None:
+def test_what_happened_is_counted(instruments: ExporterMetrics) -> None:
     use_all(instruments, STUDIO)
     instruments.poll_finished(**STUDIO, seconds=3.0, reason=None)
     text = instruments.upstreams()
@@ -68,7 +68,7 @@ def test_what_happened_is_counted(instruments: Instruments) -> None:
     assert values(text, "stream_upstream_poll_duration_seconds_bucket")["2.5",] == 1
 
 
-def test_an_upstream_that_comes_back_is_counted_from_0_by_old_and_new_observers(instruments: Instruments) -> None:
+def test_an_upstream_that_comes_back_is_counted_from_0_by_old_and_new_observers(instruments: ExporterMetrics) -> None:
     old = instruments.request_observer(**STUDIO)
     old("GET /x", "200", 0.02)
     instruments.remove_upstream(**STUDIO)
@@ -81,7 +81,7 @@ def test_an_upstream_that_comes_back_is_counted_from_0_by_old_and_new_observers(
     assert values(text, "stream_upstream_request_duration_seconds_count") == {("GET /x",): 2}
 
 
-def test_nothing_of_a_removed_upstream_stays_or_comes_back(instruments: Instruments) -> None:
+def test_nothing_of_a_removed_upstream_stays_or_comes_back(instruments: ExporterMetrics) -> None:
     use_all(instruments, STUDIO)
     instruments.add_upstream(**EDGE)
     use_all(instruments, EDGE)
@@ -95,14 +95,14 @@ def test_nothing_of_a_removed_upstream_stays_or_comes_back(instruments: Instrume
     assert after.splitlines() == [line for line in before.decode().splitlines() if "studio" not in line]
 
 
-def test_field_names_cannot_break_a_scrape(instruments: Instruments) -> None:
+def test_field_names_cannot_break_a_scrape(instruments: ExporterMetrics) -> None:
     instruments.field_dropped(**STUDIO, field="\ud800" + "x" * 300, times=1)
     ((field,),) = values(instruments.upstreams(), "stream_upstream_fields_dropped_total")
     assert field.startswith("\ufffdxxx")
     assert len(field) == 249
 
 
-def test_reloads(instruments: Instruments) -> None:
+def test_reloads(instruments: ExporterMetrics) -> None:
     instruments.reloaded(success=True, at=1000.5)
     instruments.reloaded(success=False, at=2000.5)
     text = instruments.exporter()
@@ -112,12 +112,12 @@ def test_reloads(instruments: Instruments) -> None:
     assert values(instruments.exporter(), "stream_exporter_config_last_reload_successful") == {(): 1}
 
 
-def test_build_info(instruments: Instruments) -> None:
+def test_build_info(instruments: ExporterMetrics) -> None:
     ((_, version),) = values(instruments.exporter(), "stream_exporter_build_info")
     assert version == __version__
 
 
-def test_types_labels_and_help_are_those_of_the_catalogue(instruments: Instruments) -> None:
+def test_types_labels_and_help_are_those_of_the_catalogue(instruments: ExporterMetrics) -> None:
     use_all(instruments, STUDIO)
     text = (instruments.exporter() + instruments.upstreams()).decode()
     catalogue = {family.name: family for family in (*EXPORTER_FAMILIES, *POLLING_FAMILIES)}

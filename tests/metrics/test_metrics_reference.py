@@ -11,7 +11,7 @@ import pytest
 from exporter.metrics.families import FAMILIES
 from exporter.metrics.families.reference import page, reference, unit
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
-from exporter.model import StreamSample
+from exporter.model import StreamReport
 from exporter.platforms.registry import platforms
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -70,7 +70,7 @@ def test_tables_are_whole() -> None:
 
 @pytest.mark.parametrize("name", sorted(platforms()))
 def test_platforms_feed_fields_that_exist(name: str) -> None:
-    assert platforms()[name].feeds <= {*StreamSample.__struct_fields__, "analytics"}
+    assert platforms()[name].feeds <= {*StreamReport.__struct_fields__, "analytics"}
 
 
 def test_units_are_those_of_the_names() -> None:

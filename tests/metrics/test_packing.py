@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.metrics.exposition import Exposition
-from exporter.metrics.rendering.gzip_stream import Packer
-from exporter.metrics.self_metrics import Instruments
-from exporter.model import Reason, UpstreamView
+from exporter.metrics.rendering.gzip_stream import GzipStream
+from exporter.metrics.self_metrics import ExporterMetrics
+from exporter.model import Reason, UpstreamState
 from tests.metrics.made import ALL, stream, view
 
 PIECES = st.lists(st.binary(max_size=2000), max_size=5)
@@ -32,12 +32,12 @@ def unpacked(pieces: Sequence[bytes]) -> bytes:
 def test_any_text_comes_back_and_what_is_kept_can_be_gone_on_from_twice(
     first: list[bytes], one: list[bytes], other: list[bytes]
 ) -> None:
-    packer = Packer()
+    packer = GzipStream()
     for text in first:
         packer.write(text)
     beginning = packer.so_far()
     for rest in (one, other):
-        packer = Packer(beginning)
+        packer = GzipStream(beginning)
         for text in rest:
             packer.write(text)
         assert unpacked(packer.finished()) == b"".join(first + rest)
@@ -47,9 +47,9 @@ class Served:
     """An exposition whose views the test changes."""
 
     def __init__(self) -> None:
-        self.instruments = Instruments()
+        self.instruments = ExporterMetrics()
         self.instruments.add_upstream("livepeer", "studio")
-        self.views: tuple[UpstreamView, ...] = (view(stream(viewers=1), up=True),)
+        self.views: tuple[UpstreamState, ...] = (view(stream(viewers=1), up=True),)
         self.exposition = Exposition(lambda: self.views, self.instruments)
 
     def packed(self, parts: frozenset[str] = ALL) -> list[str]:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from exporter.metrics.exposition import Exposition, LabelTexts
 from exporter.metrics.rendering import render_cache as prepared
-from exporter.metrics.rendering.render_cache import PreparedStreams
-from exporter.metrics.self_metrics import Instruments
-from exporter.model import Identity, StreamState, UpstreamView
+from exporter.metrics.rendering.render_cache import RenderCache
+from exporter.metrics.self_metrics import ExporterMetrics
+from exporter.model import Identity, StreamState, UpstreamState
 from tests.metrics.made import rendered, stream, view
 from tests.metrics.plain import plain
 from tests.metrics.test_exposition_reading import the_same_bytes_as_in_the_plain_way
@@ -27,7 +27,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepared, "STREAMS_TOGETHER", 2)
 
 
-def of(upstream: str, *names: str, **facts: object) -> UpstreamView:
+def of(upstream: str, *names: str, **facts: object) -> UpstreamState:
     """A view with streams of these names."""
     found: list[StreamState] = []
     for name in names:
@@ -38,7 +38,7 @@ def of(upstream: str, *names: str, **facts: object) -> UpstreamView:
 
 def _replaced(state: StreamState, upstream: str) -> StreamState:
     identity = Identity(state.identity.platform, upstream, state.identity.stream)
-    return StreamState(identity=identity, sample=state.sample, status=state.status, live=state.live)
+    return StreamState(identity=identity, report=state.report, status=state.status, live=state.live)
 
 
 @pytest.mark.no_cover
@@ -75,14 +75,14 @@ def test_values_that_come_and_go_between_polls() -> None:
 
 def test_of_many_upstreams_the_small_ones_are_together_and_the_others_alone() -> None:
     views = [of("a", "1"), of("b", "1"), of("c", "1", "2", "3", "4"), of("d"), of("e", "1", "2"), of("f", "1")]
-    found = PreparedStreams().of(views)
+    found = RenderCache().of(views)
     assert [len(block.slices) for block in found] == [1, 2, 1, 1]
     assert [sum(len(part.closed) for part in block.slices) for block in found] == [2, 4, 2, 1]
     assert rendered(*views).text.decode() == plain(views).text
 
 
 def test_what_did_not_change_is_not_prepared_again() -> None:
-    known = PreparedStreams()
+    known = RenderCache()
     first, second = of("one", "a", "b", "c"), of("two", "a", "b", "c")
     before = known.of([first, second])
     assert all(new is old for new, old in zip(known.of([first, second]), before, strict=True))
@@ -92,7 +92,7 @@ def test_what_did_not_change_is_not_prepared_again() -> None:
 
 
 def test_label_texts_are_made_once() -> None:
-    known = PreparedStreams()
+    known = RenderCache()
     facts = {"health_grade": "Good", "health_conditions": {"bitrate": True}}
     (before,) = known.of([of("one", "a", "b", "c", **facts)])
     (after,) = known.of([of("one", "a", "b", "c", "d", **facts)])
@@ -108,7 +108,7 @@ def test_label_texts_are_made_once() -> None:
 
 def test_what_many_say_is_kept_once() -> None:
     facts = {"health_conditions": {"bitrate": True}, "health_grade": "Good"}
-    ((part,),) = [block.slices for block in PreparedStreams().of([of("one", "a", "b", "c", **facts)])]
+    ((part,),) = [block.slices for block in RenderCache().of([of("one", "a", "b", "c", **facts)])]
     for family in ("stream_health_condition", "stream_health_grade"):
         assert len({id(text) for text in part.words[family].texts}) == 1
         assert len({id(key) for key in part.words[family].columns[0]}) == 1
@@ -131,7 +131,7 @@ def test_a_slice_of_which_nothing_is_left_is_nothing(names: list[str]) -> None:
 
 def test_an_upstream_that_is_published_is_prepared_before_it_is_asked_for() -> None:
     large, little = of("one", "a", "b", "c"), of("two", "a")
-    exposition = Exposition(lambda: (large, little), Instruments())
+    exposition = Exposition(lambda: (large, little), ExporterMetrics())
     for each in (large, little):
         exposition.prepare(each)
     known = dict(exposition._texts.streams._known)
@@ -141,14 +141,14 @@ def test_an_upstream_that_is_published_is_prepared_before_it_is_asked_for() -> N
 
 
 def test_threads_wait_for_each_other() -> None:
-    known, views = PreparedStreams(), [of("one", *map(str, range(300)))]
+    known, views = RenderCache(), [of("one", *map(str, range(300)))]
     with ThreadPoolExecutor(4) as threads:
         found = list(threads.map(lambda _: known.of(views), range(8)))
     assert len({id(block) for blocks in found for block in blocks}) == 1
 
 
 def test_nothing_is_kept_alive() -> None:
-    known = PreparedStreams()
+    known = RenderCache()
     lost = of("one", "a", "b", "c", health_conditions={"bitrate": True})
     known.of([lost])
     reference = weakref.ref(lost)

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 
 from exporter.metrics.families.upstream_families import REQUEST_DURATION, REQUESTS
 from exporter.metrics.request_counts import RequestCounts, UpstreamRequests
-from exporter.metrics.self_metrics import Instruments
+from exporter.metrics.self_metrics import ExporterMetrics
 
 ENDPOINTS = ("GET /a", "GET /b/{id}")
 SECONDS = st.one_of(st.sampled_from(REQUEST_DURATION.bounds), st.floats(0.0, 1e6))
@@ -49,7 +49,7 @@ def test_same_text(observed: list[tuple[str, str, str, float]]) -> None:
 
 @pytest.mark.parametrize("gone", [True, False])
 def test_an_upstream_that_is_gone_has_no_series(gone: bool) -> None:
-    instruments = Instruments()
+    instruments = ExporterMetrics()
     instruments.add_upstream("storm", "one")
     observe = instruments.request_observer("storm", "one")
     observe("GET /a", "200", 0.1)

@@ -6,15 +6,15 @@ import pytest
 
 from exporter.metrics.families.sampled_families import HEALTH_SCORE, INGEST_BITRATE, LATENCY
 from exporter.model import SampledHistogram, Status
-from exporter.polling.histograms import SampledHistograms
+from exporter.polling.histograms import PollHistograms
 from tests.metrics.made import rendered, stream, view
 
 
-def made(*, per_stream: bool = False) -> SampledHistograms:
-    return SampledHistograms(platform="livepeer", upstream="studio", per_stream=per_stream)
+def made(*, per_stream: bool = False) -> PollHistograms:
+    return PollHistograms(platform="livepeer", upstream="studio", per_stream=per_stream)
 
 
-def of(histograms: SampledHistograms, family: str) -> list[SampledHistogram]:
+def of(histograms: PollHistograms, family: str) -> list[SampledHistogram]:
     return [h for h in histograms.snapshot() if h.family == family]
 
 

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from exporter.model import HealthReason, Reason, Status, StreamSample, StreamState
+from exporter.model import HealthReason, Reason, Status, StreamReport, StreamState
 from exporter.runtime.clock import Clock
 from exporter.web.app import WebOptions
 from tests.page.chromium import PHONE, WIDE, accessibility, chromium, opened, rows, titles
@@ -60,8 +60,8 @@ async def browser() -> AsyncIterator[Browser]:
 
 def live(label: str, bitrate: float = 500_000.0, score: float | None = 1.0, **facts: Any) -> StreamState:
     told = {key: facts.pop(key) for key in ("issues", "viewers", "name", "healthy", "latency_seconds") if key in facts}
-    sample = StreamSample(id=label, ingest_bitrate_bytes_per_second=bitrate, frames_per_second=30.0, **told)
-    return stream(label, sample=sample, status=Status.LIVE, live=True, health_score_ratio=score, **facts)
+    sample = StreamReport(id=label, ingest_bitrate_bytes_per_second=bitrate, frames_per_second=30.0, **told)
+    return stream(label, report=sample, status=Status.LIVE, live=True, health_score_ratio=score, **facts)
 
 
 def fleet() -> list[StreamState]:
@@ -124,7 +124,7 @@ async def test_it_follows_what_is_published(served: Served, browser: Browser) ->
 async def test_search_filters_and_order(served: Served, browser: Browser) -> None:
     publish(served)
     other = live("other/golf", 2e6)
-    served.service.store.publish(view([stream("other/golf", upstream="other", sample=other.sample)], upstream="other"))
+    served.service.store.publish(view([stream("other/golf", upstream="other", report=other.report)], upstream="other"))
     async with opened(browser, served.url) as page:
         await expect(titles(page)).to_have_count(7)
         search = page.get_by_label("Search")

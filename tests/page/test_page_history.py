@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.model import StreamSample, StreamState
+from exporter.model import StreamReport, StreamState
 from exporter.store import Store
 from exporter.web.history import POINTS, STEP_SECONDS, History
 from tests.fakes import FakeClock
@@ -42,8 +42,8 @@ def recorded() -> Recorded:
 
 
 def one(bitrate: float | None, score: float | None = None, name: str = "one") -> StreamState:
-    sample = StreamSample(id=name, ingest_bitrate_bytes_per_second=bitrate)
-    return stream(name, sample=sample, health_score_ratio=score)
+    sample = StreamReport(id=name, ingest_bitrate_bytes_per_second=bitrate)
+    return stream(name, report=sample, health_score_ratio=score)
 
 
 def test_each_step_has_its_last_word_and_the_present_one_comes_last(recorded: Recorded) -> None:

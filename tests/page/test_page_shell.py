@@ -4,7 +4,7 @@ import pytest
 
 from exporter.config.loading import load
 from exporter.config.upstream import UpstreamSettings
-from exporter.model import Identity, StreamSample, StreamState, UpstreamView
+from exporter.model import Identity, StreamReport, StreamState, UpstreamState
 from exporter.web.app import check_telemetry_path
 from exporter.web.ui.page import render, root_from, static_files
 
@@ -18,13 +18,13 @@ def settings(tmp_path: Path) -> UpstreamSettings:
     return load(file, {}).upstreams[0]
 
 
-def view(**facts: object) -> UpstreamView:
+def view(**facts: object) -> UpstreamState:
     known = {"platform": "storm", "upstream": "edge", "host": "127.0.0.1:9", "health_score": "reported", "up": True}
-    return UpstreamView(**(known | facts))  # type: ignore[arg-type]
+    return UpstreamState(**(known | facts))  # type: ignore[arg-type]
 
 
 def state(live: bool | None) -> StreamState:
-    return StreamState(identity=Identity("storm", "edge", "live/one"), sample=StreamSample(id="live/one"), live=live)
+    return StreamState(identity=Identity("storm", "edge", "live/one"), report=StreamReport(id="live/one"), live=live)
 
 
 def test_an_upstream_s_row(settings: UpstreamSettings) -> None:

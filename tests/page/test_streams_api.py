@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 import pytest
 
 from exporter.config.loading import load
-from exporter.model import HealthReason, PlatformMetric, Reason, Rendition, Status, StreamSample, StreamState
+from exporter.model import HealthReason, PlatformMetric, Reason, Rendition, Status, StreamReport, StreamState
 from exporter.web.history import POINTS
 from exporter.web.remediation import ADVICE
 from exporter.web.serializers import stream_entry, stream_facts, upstream_entry
@@ -29,7 +29,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
 
 FULL = stream(
     "live/one",
-    sample=StreamSample(
+    report=StreamReport(
         id="a-key-that-is-not-shown",
         name="One",
         protocol="rtmp",
@@ -52,7 +52,7 @@ FULL = stream(
     health_score_ratio=0.4,
     health_reasons=(HealthReason.VERDICT, HealthReason.ISSUES),
     expected_ingest_bitrate_bytes_per_second=600_000.0,
-    sampled_at=1_726_000_000.0,
+    reported_at=1_726_000_000.0,
 )
 
 
@@ -227,11 +227,11 @@ async def test_one_stream_with_all_that_is_known(served: Served) -> None:
 
 
 def test_every_fact_of_the_model_is_among_them() -> None:
-    everything: dict[str, Any] = dict.fromkeys(StreamSample.__struct_fields__, "a")
-    known: dict[str, Any] = dict.fromkeys(set(StreamState.__struct_fields__) - {"identity", "sample"}, 1)
-    shown = stream_facts(stream("one", sample=StreamSample(**everything), **known))
-    fields = {*StreamSample.__struct_fields__, *known, "platform", "upstream", "stream", "sampled_timestamp_seconds"}
-    assert shown.keys() == fields - {"id", "sampled_at"}
+    everything: dict[str, Any] = dict.fromkeys(StreamReport.__struct_fields__, "a")
+    known: dict[str, Any] = dict.fromkeys(set(StreamState.__struct_fields__) - {"identity", "report"}, 1)
+    shown = stream_facts(stream("one", report=StreamReport(**everything), **known))
+    fields = {*StreamReport.__struct_fields__, *known, "platform", "upstream", "stream", "sampled_timestamp_seconds"}
+    assert shown.keys() == fields - {"id", "reported_at"}
 
 
 async def test_a_stream_that_is_not_there(served: Served) -> None:
@@ -259,8 +259,8 @@ async def test_histories_of_those_who_are_asked_for(served: Served) -> None:
 
 async def test_texts_that_are_no_text_and_names_that_are_too_long(served: Served) -> None:
     broken = "broken \ud800 \U0001f600"
-    sample = StreamSample(id="x", name=broken, issues=(broken,), health_conditions={broken: True}, renditions=())
-    served.service.store.publish(view([stream("n" * 500, sample=sample), stream(broken)], last_error=broken))
+    sample = StreamReport(id="x", name=broken, issues=(broken,), health_conditions={broken: True}, renditions=())
+    served.service.store.publish(view([stream("n" * 500, report=sample), stream(broken)], last_error=broken))
     data = await served.get("/api/v1/streams")
     long, other = data["streams"]
     assert long["name"] == long["issues"][0] == other["stream"] == "broken \ufffd \U0001f600"

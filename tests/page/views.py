@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from exporter.model import Identity, StreamSample, StreamState, UpstreamView
+from exporter.model import Identity, StreamReport, StreamState, UpstreamState
 
 
-def stream(name: str, *, upstream: str = "edge", sample: StreamSample | None = None, **facts: Any) -> StreamState:
-    """A stream's state; ``sample`` holds what the platform says."""
-    return StreamState(identity=Identity("storm", upstream, name), sample=sample or StreamSample(id=name), **facts)
+def stream(name: str, *, upstream: str = "edge", report: StreamReport | None = None, **facts: Any) -> StreamState:
+    """A stream's state; ``report`` holds what the platform says."""
+    return StreamState(identity=Identity("storm", upstream, name), report=report or StreamReport(id=name), **facts)
 
 
-def view(streams: Iterable[StreamState] = (), **facts: Any) -> UpstreamView:
+def view(streams: Iterable[StreamState] = (), **facts: Any) -> UpstreamState:
     """The view of ``edge``, polled every 15 seconds."""
     known: dict[str, Any] = {
         "platform": "storm",
@@ -23,4 +23,4 @@ def view(streams: Iterable[StreamState] = (), **facts: Any) -> UpstreamView:
         "up": True,
         "poll_interval_seconds": 15.0,
     }
-    return UpstreamView(streams=tuple(streams), **(known | facts))
+    return UpstreamState(streams=tuple(streams), **(known | facts))

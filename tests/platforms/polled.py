@@ -8,7 +8,7 @@ from typing import Any
 
 from exporter.config.upstream import UpstreamSettings
 from exporter.http.client import Requests, UpstreamClient
-from exporter.model import StreamSample, UpstreamSnapshot
+from exporter.model import PollResult, StreamReport
 from exporter.platforms.base import Platform
 from exporter.runtime.clock import Clock
 
@@ -25,11 +25,11 @@ class Polled:
         self.requests: Requests = client.requests(timeout)
         self._timeout = timeout
 
-    async def poll(self) -> UpstreamSnapshot:
+    async def poll(self) -> PollResult:
         self.requests = self.client.requests(self._timeout)
         return await self.platform.poll(self.requests)
 
-    async def streams(self) -> dict[str, StreamSample]:
+    async def streams(self) -> dict[str, StreamReport]:
         """One more poll; its streams by id."""
         return {sample.id: sample for sample in (await self.poll()).streams}
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestServer
 
-from exporter.model import Status, StreamSample
+from exporter.model import Status, StreamReport
 from exporter.platforms.registry import platforms
 from exporter.simulator import Fleet, make_app
 from exporter.simulator.configuration import PASSWORD, TOKEN, USERNAME
@@ -40,7 +40,7 @@ def test_every_endpoint_stands_on_its_platform_s_page(page: str, endpoint: str) 
     assert f"`{endpoint}" in (PAGES / f"{page}.md").read_text()
 
 
-async def polled_once(platform: Platform, base: str, **given: Any) -> tuple[list[StreamSample], Stream, set[str]]:
+async def polled_once(platform: Platform, base: str, **given: Any) -> tuple[list[StreamReport], Stream, set[str]]:
     """The samples of the simulated platform, the stream that was watched, and the endpoints that were asked.
 
     In ``given`` a stream's place is taken by functions of it.

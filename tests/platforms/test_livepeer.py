@@ -10,10 +10,10 @@ from pydantic import ValidationError
 
 from exporter.http.client import UpstreamClient
 from exporter.http.errors import UpstreamError
-from exporter.model import Listing, Reason, Rendition, Status, StreamSample, UpstreamSnapshot
+from exporter.model import Listing, PollResult, Reason, Rendition, Status, StreamReport
 from exporter.platforms.livepeer import PLATFORM, Livepeer
 from exporter.platforms.livepeer.livepeer_settings import LivepeerSettings
-from exporter.platforms.livepeer.stream_objects import Sample
+from exporter.platforms.livepeer.stream_objects import Report
 from exporter.polling.tracker import Tracker
 from tests.fakes import FakeClock
 from tests.platforms.studio import KEY, Studio, fixture, running_studio
@@ -42,14 +42,14 @@ class Polled:
         self.client = UpstreamClient.from_settings(self.settings, clock, lambda *_: None)
         self.platform = Livepeer(self.settings, self.client, clock)
 
-    async def poll(self) -> UpstreamSnapshot:
+    async def poll(self) -> PollResult:
         return await self.platform.poll(self.client.requests(self.settings.timeout))
 
-    async def stream(self, stream_id: str = MAIN) -> StreamSample:
+    async def stream(self, stream_id: str = MAIN) -> StreamReport:
         return by_id(await self.poll())[stream_id]
 
 
-def by_id(snapshot: UpstreamSnapshot) -> dict[str, StreamSample]:
+def by_id(snapshot: PollResult) -> dict[str, StreamReport]:
     assert len({sample.id for sample in snapshot.streams}) == len(snapshot.streams)
     return {sample.id: sample for sample in snapshot.streams}
 
@@ -82,7 +82,7 @@ async def polled(studio: Studio, clock: FakeClock) -> AsyncIterator[Any]:
         await each.client.close()
 
 
-LISTED_MAIN = Sample(
+LISTED_MAIN = Report(
     id=MAIN,
     name="main-stage",
     kind="stream",
@@ -106,7 +106,7 @@ LISTED_MAIN = Sample(
     recording=False,
     publish_allowed=True,
 )
-LISTED_SECOND = Sample(
+LISTED_SECOND = Report(
     id=SECOND,
     name="second-stage",
     kind="stream",
@@ -118,7 +118,7 @@ LISTED_SECOND = Sample(
     recording=True,
     publish_allowed=True,
 )
-LISTED_CRASHED = Sample(
+LISTED_CRASHED = Report(
     id=CRASHED,
     name="crashed",
     kind="stream",
@@ -136,7 +136,7 @@ LISTED_CRASHED = Sample(
     recording=False,
     publish_allowed=False,
 )
-EVENING_SESSION = Sample(
+EVENING_SESSION = Report(
     id=MAIN,
     name="main-stage-evening",
     kind="session",
@@ -167,16 +167,14 @@ EVENING_SESSION = Sample(
 class TestDiscovery:
     async def test_active_streams_with_their_viewers(self, polled: Any, studio: Studio) -> None:
         snapshot = await polled().poll()
-        assert snapshot == UpstreamSnapshot(
-            streams=(LISTED_MAIN, LISTED_SECOND, LISTED_CRASHED), listing=Listing.COMPLETE
-        )
+        assert snapshot == PollResult(streams=(LISTED_MAIN, LISTED_SECOND, LISTED_CRASHED), listing=Listing.COMPLETE)
         assert sorted(studio.paths()) == ["/data/views/now", "/stream"]
         assert studio.query("/stream") == [("streamsonly", "1"), ("active", "1"), ("limit", "1000")]
         assert studio.query("/data/views/now") == [("breakdownBy[]", "playbackId")]
 
     async def test_nothing_is_live(self, polled: Any, studio: Studio) -> None:
         studio.streams = []
-        assert await polled().poll() == UpstreamSnapshot(listing=Listing.COMPLETE)
+        assert await polled().poll() == PollResult(listing=Listing.COMPLETE)
 
     async def test_secrets_of_a_stream_are_not_kept(self, polled: Any) -> None:
         assert "secret" not in repr(await polled().poll())
@@ -284,7 +282,7 @@ class TestDiscovery:
 class TestSessions:
     async def test_the_newest_live_session_of_a_stream(self, polled: Any, studio: Studio) -> None:
         snapshot = await polled(streams=[{"id": MAIN}]).poll()
-        assert snapshot == UpstreamSnapshot(streams=(EVENING_SESSION,), listing=Listing.DIRECT)
+        assert snapshot == PollResult(streams=(EVENING_SESSION,), listing=Listing.DIRECT)
         assert studio.query(f"/stream/{MAIN}/sessions") == [("limit", "10")]
         assert "/stream" not in studio.paths(), "with streams given, nothing is discovered"
 
@@ -295,7 +293,7 @@ class TestSessions:
 
     async def test_the_documented_answer(self, polled: Any, studio: Studio) -> None:
         studio.sessions[MAIN] = fixture("sessions-documented")
-        assert await polled(streams=[{"id": MAIN}], viewership=False).stream() == Sample(
+        assert await polled(streams=[{"id": MAIN}], viewership=False).stream() == Report(
             id=MAIN,
             name="test_session",
             kind="session",
@@ -319,13 +317,13 @@ class TestSessions:
 
     async def test_a_stream_without_sessions_is_idle(self, polled: Any, studio: Studio) -> None:
         studio.sessions[SECOND] = []
-        assert await polled(streams=[{"id": SECOND}]).poll() == UpstreamSnapshot(
-            streams=(Sample(id=SECOND, kind="stream", status=Status.IDLE, live=False),)
+        assert await polled(streams=[{"id": SECOND}]).poll() == PollResult(
+            streams=(Report(id=SECOND, kind="stream", status=Status.IDLE, live=False),)
         )
 
     async def test_a_stream_that_is_not_there_is_idle_and_no_failure(self, polled: Any) -> None:
         snapshot = await polled(streams=[{"id": "gone"}]).poll()
-        assert snapshot.streams == (Sample(id="gone", kind="stream", status=Status.IDLE, live=False),)
+        assert snapshot.streams == (Report(id="gone", kind="stream", status=Status.IDLE, live=False),)
         assert snapshot.failures == {}
 
     @pytest.mark.parametrize(("record", "query"), [(True, "1"), (False, "0")])
@@ -445,7 +443,7 @@ class TestSingleSessions:
     async def test_a_session_stands_under_its_stream(self, polled: Any, studio: Studio) -> None:
         studio.session[EVENING] = studio.sessions[MAIN][0]
         upstream = polled(sessions=[EVENING])
-        assert await upstream.poll() == UpstreamSnapshot(streams=(EVENING_SESSION,))
+        assert await upstream.poll() == PollResult(streams=(EVENING_SESSION,))
         assert studio.paths().count(f"/session/{EVENING}") == 1
 
     async def test_the_documented_answer(self, polled: Any, studio: Studio) -> None:
@@ -502,7 +500,7 @@ class TestSingleSessions:
 
     async def test_a_session_that_is_not_there(self, polled: Any) -> None:
         snapshot = await polled(sessions=["gone"]).poll()
-        assert snapshot.streams == (Sample(id="gone", kind="stream", status=Status.IDLE, live=False),)
+        assert snapshot.streams == (Report(id="gone", kind="stream", status=Status.IDLE, live=False),)
         assert snapshot.failures == {}
 
     async def test_a_session_that_was_never_seen_is_idle(self, polled: Any, studio: Studio) -> None:
@@ -681,7 +679,7 @@ class TestFailures:
 
     def test_the_platform(self) -> None:
         assert PLATFORM is Livepeer
-        assert PLATFORM.feeds <= set(StreamSample.__struct_fields__)
+        assert PLATFORM.feeds <= set(StreamReport.__struct_fields__)
         assert PLATFORM.health_score == "derived"
 
 

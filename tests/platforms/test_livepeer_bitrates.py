@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from exporter.http.client import UpstreamClient
-from exporter.model import StreamSample
+from exporter.model import StreamReport
 from exporter.platforms.livepeer import Livepeer
 from exporter.platforms.livepeer.livepeer_rates import Bitrates
 from exporter.platforms.livepeer.livepeer_settings import LivepeerSettings
-from exporter.platforms.livepeer.stream_objects import Sample
+from exporter.platforms.livepeer.stream_objects import Report
 from tests.fakes import FakeClock
 from tests.platforms.studio import KEY, Studio, running_studio
 
@@ -52,7 +52,7 @@ async def studio(clock: FakeClock) -> AsyncIterator[Studio]:
         yield running
 
 
-async def watch(studio: Studio, clock: FakeClock, broadcast: Broadcast, polls: int, **own: Any) -> list[StreamSample]:
+async def watch(studio: Studio, clock: FakeClock, broadcast: Broadcast, polls: int, **own: Any) -> list[StreamReport]:
     settings = LivepeerSettings.model_validate(
         {"name": "studio", "url": studio.url, "auth": {"bearer_token": KEY}, "viewership": False, **own}
     )
@@ -107,11 +107,11 @@ async def test_a_stall_before_the_window_is_filled(studio: Studio, clock: FakeCl
     assert rates == [REPORTED, REPORTED, REPORTED, 0.0, 0.0]
 
 
-def sample(total: float | None, **facts: Any) -> StreamSample:
-    return Sample(id="a", ingest_bytes=total, ingest_bitrate_bytes_per_second=REPORTED, **{"live": True, **facts})
+def sample(total: float | None, **facts: Any) -> StreamReport:
+    return Report(id="a", ingest_bytes=total, ingest_bitrate_bytes_per_second=REPORTED, **{"live": True, **facts})
 
 
-def rates(polls: list[tuple[StreamSample | None, bool]]) -> list[float | None]:
+def rates(polls: list[tuple[StreamReport | None, bool]]) -> list[float | None]:
     """The ingest rates of polls 30 s apart; None for a poll that had no word of the stream, and whether it failed."""
     bitrates, found = Bitrates(), []
     for number, (current, failed) in enumerate(polls):
@@ -122,28 +122,28 @@ def rates(polls: list[tuple[StreamSample | None, bool]]) -> list[float | None]:
 
 
 def test_another_session_begins_anew() -> None:
-    polls: list[tuple[StreamSample | None, bool]] = [
+    polls: list[tuple[StreamReport | None, bool]] = [
         (sample(30e6 * number, session="one" if number < 6 else "two"), False) for number in range(8)
     ]
     assert rates(polls) == [REPORTED] * 4 + [1e6] * 2 + [REPORTED] * 2
 
 
 def test_a_poll_that_failed_for_the_stream_keeps_its_window() -> None:
-    polls: list[tuple[StreamSample | None, bool]] = [
+    polls: list[tuple[StreamReport | None, bool]] = [
         (None if number == 5 else sample(30e6 * number), number == 5) for number in range(7)
     ]
     assert rates(polls) == [REPORTED] * 4 + [1e6, None, 1e6]
 
 
 def test_a_stream_that_was_gone_begins_anew() -> None:
-    polls: list[tuple[StreamSample | None, bool]] = [
+    polls: list[tuple[StreamReport | None, bool]] = [
         (sample(30e6 * number, live=number != 5), False) for number in range(8)
     ]
     assert rates(polls) == [REPORTED] * 4 + [1e6] + [REPORTED] * 3
 
 
 def test_without_a_total_the_reported_rate_stands() -> None:
-    polls: list[tuple[StreamSample | None, bool]] = [(sample(None), False) for _ in range(6)]
+    polls: list[tuple[StreamReport | None, bool]] = [(sample(None), False) for _ in range(6)]
     assert rates(polls) == [REPORTED] * 6
 
 
@@ -152,6 +152,6 @@ def test_a_zero_that_is_reported_before_the_first_total_is_unknown() -> None:
     bitrates = Bitrates()
     seen = []
     for at in (0.0, 30.0, 74.0, 76.0):
-        sample = Sample(id="a", session="s", live=True, ingest_bytes=0.0, ingest_bitrate_bytes_per_second=0.0)
+        sample = Report(id="a", session="s", live=True, ingest_bytes=0.0, ingest_bitrate_bytes_per_second=0.0)
         seen.append(bitrates.applied(sample, at).ingest_bitrate_bytes_per_second)
     assert seen == [None, None, None, 0.0]

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.http.client import UpstreamClient
-from exporter.model import StreamSample
+from exporter.model import StreamReport
 from exporter.platforms.livepeer import Livepeer
 from exporter.platforms.livepeer.health_details import read_details
 from exporter.platforms.livepeer.livepeer_settings import LivepeerSettings
-from exporter.platforms.livepeer.stream_objects import Sample, read_session, read_stream
+from exporter.platforms.livepeer.stream_objects import Report, read_session, read_stream
 from exporter.platforms.parsing import Fields, Record
 from tests.fakes import FakeClock
 from tests.platforms.studio import KEY, fixture, running_studio
@@ -53,9 +53,9 @@ anything = st.recursive(
 )
 
 
-def assert_plausible(sample: StreamSample) -> None:
+def assert_plausible(sample: StreamReport) -> None:
     """What every sample keeps, whatever came."""
-    for field in StreamSample.__struct_fields__:
+    for field in StreamReport.__struct_fields__:
         value = getattr(sample, field)
         if isinstance(value, float):
             assert math.isfinite(value), field
@@ -67,21 +67,21 @@ def assert_plausible(sample: StreamSample) -> None:
 @given(name=st.sampled_from(sorted(FEEDS.keys() - {"id", "createdAt", "parentId", "recordingStatus"})), value=anything)
 def test_a_field_of_a_stream(name: str, value: Any) -> None:
     raw = fixture("streams-active")[0]
-    whole = read_stream(Record(raw, Fields())).sample
-    read = read_stream(Record({**raw, name: value}, Fields())).sample
+    whole = read_stream(Record(raw, Fields())).report
+    read = read_stream(Record({**raw, name: value}, Fields())).report
     assert_plausible(read)
-    for field in set(StreamSample.__struct_fields__) - FEEDS[name]:
+    for field in set(StreamReport.__struct_fields__) - FEEDS[name]:
         assert getattr(read, field) == getattr(whole, field), field
 
 
 @given(name=st.sampled_from(sorted(FEEDS.keys() - {"isActive", "suspended"})), value=anything)
 def test_a_field_of_a_session(name: str, value: Any) -> None:
     raw = fixture("session-documented")
-    whole = read_session(Record(raw, Fields())).sample
-    read = read_session(Record({**raw, name: value}, Fields())).sample
+    whole = read_session(Record(raw, Fields())).report
+    read = read_session(Record({**raw, name: value}, Fields())).report
     assert_plausible(read)
     feeds = FEEDS[name] | ({"session"} if name == "id" else set())
-    for field in set(StreamSample.__struct_fields__) - feeds:
+    for field in set(StreamReport.__struct_fields__) - feeds:
         assert getattr(read, field) == getattr(whole, field), field
 
 
@@ -95,8 +95,8 @@ def test_a_number_that_is_none_is_dropped_and_counted(name: str, value: Any) -> 
 
 def test_nothing_but_the_required_field() -> None:
     fields = Fields()
-    sample = read_session(Record({"name": "bare"}, fields)).sample
-    assert sample == Sample(id="", name="bare", kind="session")
+    sample = read_session(Record({"name": "bare"}, fields)).report
+    assert sample == Report(id="", name="bare", kind="session")
     assert fields.dropped == {}
 
 
@@ -117,7 +117,7 @@ def test_nested_fields_are_counted_by_their_place(changes: dict[str, Any], dropp
 
 def test_a_rendition_counts_once() -> None:
     profiles = [{"name": "720p", "bitrate": 8}, {"name": "720p", "bitrate": 16}]
-    sample = read_stream(Record({"profiles": profiles}, Fields())).sample
+    sample = read_stream(Record({"profiles": profiles}, Fields())).report
     assert [rendition.name for rendition in sample.renditions or ()] == ["720p"]
 
 

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from exporter.config.upstream import AuthSettings
 from exporter.http.client import UpstreamClient
 from exporter.http.errors import UpstreamError
-from exporter.model import Listing, Reason, Status, StreamSample, UpstreamSnapshot
+from exporter.model import Listing, PollResult, Reason, Status, StreamReport
 from exporter.platforms.node_media_server import PLATFORM
 from exporter.platforms.node_media_server.flv_codecs import audio_codec, video_codec
 from exporter.platforms.node_media_server.nms_login import TOKEN_LIFE_SECONDS, token_life
 from exporter.platforms.node_media_server.nms_settings import NodeMediaServerSettings, NodeMediaServerStream
-from exporter.platforms.node_media_server.nms_streams import Reading, Sample, read_version_2, read_version_4
+from exporter.platforms.node_media_server.nms_streams import Reading, Report, read_version_2, read_version_4
 from exporter.platforms.parsing import Fields
 from tests.fakes import FakeClock
 
@@ -109,12 +109,12 @@ class Upstream:
         self.client = UpstreamClient.from_settings(settings, self.clock, lambda endpoint, code, seconds: None)
         self.platform = PLATFORM(settings, self.client, self.clock)
 
-    async def poll(self, after: float = 15.0) -> UpstreamSnapshot:
+    async def poll(self, after: float = 15.0) -> PollResult:
         self.clock.advance(after)
         self.api.asked.clear()
         return await self.platform.poll(self.client.requests(10.0))
 
-    async def stream(self, after: float = 15.0) -> StreamSample:
+    async def stream(self, after: float = 15.0) -> StreamReport:
         """The one stream of a poll."""
         (sample,) = (await self.poll(after)).streams
         return sample
@@ -154,7 +154,7 @@ async def polled(api: Api, auth: AuthSettings) -> AsyncIterator[Upstream]:
 
 def test_a_publisher_of_version_2() -> None:
     (reading,) = read_version_2(fixture("2.7.4-streams.json"), Fields())
-    assert reading.sample == Sample(
+    assert reading.report == Report(
         id="live/test",
         application="live",
         kind="stream",
@@ -181,13 +181,13 @@ def test_a_publisher_of_version_2() -> None:
 def test_texts_that_come_again_are_in_memory_once(file: str, read: Callable[[Any, Fields], Iterator[Reading]]) -> None:
     (one,), (again,) = read(fixture(file), Fields()), read(fixture(file), Fields())
     for field in ("id", "protocol", "session", "video_codec", "resolution"):
-        assert getattr(one.sample, field)
-        assert getattr(one.sample, field) is getattr(again.sample, field)
+        assert getattr(one.report, field)
+        assert getattr(one.report, field) is getattr(again.report, field)
 
 
 def test_viewers_without_a_publisher_in_version_2() -> None:
     (reading,) = read_version_2({"live": {"test": {"publisher": None, "subscribers": [{}]}}}, Fields())
-    assert reading.sample == Sample(
+    assert reading.report == Report(
         id="live/test", application="live", kind="stream", status=Status.IDLE, live=False, viewers=1
     )
 
@@ -195,21 +195,21 @@ def test_viewers_without_a_publisher_in_version_2() -> None:
 def test_a_publisher_of_version_2_that_has_announced_nothing_yet() -> None:
     publisher = {"clientId": "A", "bytes": 0, "audio": None, "video": None}
     (reading,) = read_version_2({"live": {"test": {"publisher": publisher}}}, Fields())
-    assert (reading.sample.live, reading.sample.video_codec, reading.sample.frames_per_second) == (True, "", None)
-    assert reading.sample.viewers is None
+    assert (reading.report.live, reading.report.video_codec, reading.report.frames_per_second) == (True, "", None)
+    assert reading.report.viewers is None
 
 
 def test_bad_records_of_version_2_leave_the_good_ones() -> None:
     fields = Fields()
     good: dict[str, Any] = {"publisher": None, "subscribers": []}
     answer = {"text": "?", "live": {"good": good, "bad": 5, "better": good}}
-    assert [r.sample.id for r in read_version_2(answer, fields)] == ["live/good", "live/better"]
+    assert [r.report.id for r in read_version_2(answer, fields)] == ["live/good", "live/better"]
     assert fields.dropped == {"stream": 2}
 
 
 def test_a_publisher_of_version_4() -> None:
     (reading,) = read_version_4(fixture("4.4.3-streams.json"), Fields())
-    assert reading.sample == Sample(
+    assert reading.report == Report(
         id="live/test",
         application="live",
         kind="stream",
@@ -234,7 +234,7 @@ def test_a_publisher_of_version_4() -> None:
 
 def test_a_stream_of_version_4_whose_publisher_left() -> None:
     (reading,) = read_version_4(fixture("4.4.3-streams-publisher-gone.json"), Fields())
-    sample = reading.sample
+    sample = reading.report
     assert (sample.status, sample.live, sample.viewers, sample.session) == (Status.IDLE, False, 1, "")
     assert (sample.ingest_bytes, reading.ingest_rate, reading.egress_rate) == (None, None, None)
 
@@ -244,9 +244,9 @@ def entry(**changes: Any) -> dict[str, Any]:
     return stream | changes
 
 
-def of_version_4(*entries: Any, fields: Fields | None = None) -> list[StreamSample]:
+def of_version_4(*entries: Any, fields: Fields | None = None) -> list[StreamReport]:
     answer = {"success": True, "data": {"streams": list(entries)}}
-    return [reading.sample for reading in read_version_4(answer, fields or Fields())]
+    return [reading.report for reading in read_version_4(answer, fields or Fields())]
 
 
 def test_a_publisher_whose_place_is_held_is_not_live() -> None:

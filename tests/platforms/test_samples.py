@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from exporter.model import DEPARTURE_FEEDS, Status, StreamSample
+from exporter.model import DEPARTURE_FIELDS, Status, StreamReport
 from exporter.platforms.registry import platforms
-from exporter.platforms.slim_report import sample_with
-from exporter.polling.anonymize import veiled
+from exporter.platforms.slim_report import slim_report
+from exporter.polling.anonymize import anonymized
 
-FIELDS = StreamSample.__struct_fields__
+FIELDS = StreamReport.__struct_fields__
 LIVE: dict[str, Any] = {
     "id": "app/key",
     "application": "app",
@@ -24,14 +24,14 @@ LIVE: dict[str, Any] = {
 @pytest.mark.parametrize("platform", sorted(platforms()))
 def test_what_it_has_no_room_for_reads_as_missing(platform: str) -> None:
     feeds = platforms()[platform].feeds
-    sample, whole = sample_with(feeds)(id="a"), StreamSample(id="a")
+    sample, whole = slim_report(feeds)(id="a"), StreamReport(id="a")
     assert [getattr(sample, field) for field in FIELDS] == [getattr(whole, field) for field in FIELDS]
-    assert set(sample.__struct_fields__) == feeds & set(FIELDS) | {"id", "status", "live"} | DEPARTURE_FEEDS
-    assert repr(sample_with(FIELDS)(id="a")) == repr(whole)
+    assert set(sample.__struct_fields__) == feeds & set(FIELDS) | {"id", "status", "live"} | DEPARTURE_FIELDS
+    assert repr(slim_report(FIELDS)(id="a")) == repr(whole)
 
 
 def test_it_has_no_room_for_what_was_not_named() -> None:
-    kind = sample_with({"viewers", "analytics"})
+    kind = slim_report({"viewers", "analytics"})
     assert kind(id="a", viewers=3).viewers == 3
     with pytest.raises(TypeError):
         kind(id="a", jitter_seconds=1.0)
@@ -44,20 +44,20 @@ def test_it_has_no_room_for_what_was_not_named() -> None:
 @pytest.mark.parametrize("life", [{}, {"live": False, "status": Status.IDLE}, {"end_timestamp_seconds": 7.0}])
 def test_it_departs_and_is_veiled_as_others_are(life: dict[str, Any]) -> None:
     feeds = {"application", "ingest_bytes", "viewers"}
-    slim, whole = sample_with(feeds)(**LIVE | life), StreamSample(**LIVE | life)
-    for mine, others in ((slim.departed(9.0), whole.departed(9.0)), (veiled(slim, "x"), veiled(whole, "x"))):
+    slim, whole = slim_report(feeds)(**LIVE | life), StreamReport(**LIVE | life)
+    for mine, others in ((slim.departed(9.0), whole.departed(9.0)), (anonymized(slim, "x"), anonymized(whole, "x"))):
         assert type(mine) is type(slim)
         assert [getattr(mine, field) for field in FIELDS] == [getattr(others, field) for field in FIELDS]
 
 
 def test_storms_takes_a_third_of_the_memory() -> None:
-    slim = sample_with(platforms()["storm"].feeds)(id="a")
+    slim = slim_report(platforms()["storm"].feeds)(id="a")
     assert sys.getsizeof(slim) <= 16 + 8 * 25
-    assert sys.getsizeof(StreamSample(id="a")) > 2 * sys.getsizeof(slim)
+    assert sys.getsizeof(StreamReport(id="a")) > 2 * sys.getsizeof(slim)
 
 
 def test_what_has_no_entry_takes_no_memory() -> None:
-    one, two = StreamSample(id="a"), sample_with(FIELDS)(id="b")
+    one, two = StreamReport(id="a"), slim_report(FIELDS)(id="b")
     for field in ("health_conditions", "multistream_targets", "ice_candidates"):
         assert getattr(one, field) is getattr(two, field)
         assert getattr(one, field) == {}

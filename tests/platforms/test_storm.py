@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from exporter.http.errors import UpstreamError
-from exporter.model import Listing, Reason, Status, StreamSample
+from exporter.model import Listing, Reason, Status, StreamReport
 from exporter.platforms.parsing import Fields, Record
 from exporter.platforms.storm import PLATFORM
 from exporter.platforms.storm.storm_settings import StormSettings
-from exporter.platforms.storm.storm_streams import Sample, read_cluster_stream, read_stream
+from exporter.platforms.storm.storm_streams import Report, read_cluster_stream, read_stream
 from tests.fakes import FakeClock
 from tests.platforms.polled import Polled, polled
 from tests.platforms.scripted import Asked, Reply, ScriptedApi, fixture, scripted_api
@@ -60,7 +60,7 @@ def live(key: str, start: int = 1764683374353, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-DOCUMENTED = Sample(
+DOCUMENTED = Report(
     id="edge/f1",
     application="edge",
     kind="native_stream",
@@ -101,8 +101,8 @@ async def test_the_documented_stream_becomes_the_whole_sample(api: ScriptedApi) 
 
 
 async def test_it_feeds_no_field_that_it_does_not_announce() -> None:
-    unset = Sample(id="")
-    filled = {name for name in StreamSample.__struct_fields__ if getattr(DOCUMENTED, name) != getattr(unset, name)}
+    unset = Report(id="")
+    filled = {name for name in StreamReport.__struct_fields__ if getattr(DOCUMENTED, name) != getattr(unset, name)}
     assert filled - {"id"} == PLATFORM.feeds
 
 
@@ -110,7 +110,7 @@ async def test_a_stream_that_is_not_there_is_idle_and_no_failure(api: ScriptedAp
     api.on(ONE, fixture("storm/stream-not-found.json"), status=404)
     async with storm(api, discover=False, streams=[F1]) as upstream:
         snapshot = await upstream.poll()
-    assert snapshot.streams == (Sample(id="edge/f1", application="edge", status=Status.IDLE, live=False),)
+    assert snapshot.streams == (Report(id="edge/f1", application="edge", status=Status.IDLE, live=False),)
     assert snapshot.failures == {}
 
 
@@ -135,14 +135,14 @@ async def test_a_stream_that_is_not_there_is_idle_and_no_failure(api: ScriptedAp
 def test_states(state: str, status: Status, is_live: bool | None) -> None:
     found = read_stream(Record({"application": "a", "streamKey": "k", "state": state}, Fields()))
     assert found is not None
-    assert (found.sample.status, found.sample.live) == (status, is_live)
+    assert (found.report.status, found.report.live) == (status, is_live)
 
 
 def test_no_data_is_no_score() -> None:
     raw = {"application": "a", "streamKey": "k", "healthScore": 0, "healthGrade": "No Data"}
     found = read_stream(Record(raw, Fields()))
     assert found is not None
-    assert (found.sample.health_score_ratio, found.sample.health_grade) == (None, "No Data")
+    assert (found.report.health_score_ratio, found.report.health_grade) == (None, "No Data")
 
 
 async def test_ids_stay_in_their_place_of_the_path(api: ScriptedApi) -> None:
@@ -189,8 +189,8 @@ def test_a_bad_field_costs_that_field_alone(name: str, value: Any) -> None:
     assert spoilt is not None
     differing = {
         field
-        for field in StreamSample.__struct_fields__
-        if getattr(whole.sample, field) != getattr(spoilt.sample, field)
+        for field in StreamReport.__struct_fields__
+        if getattr(whole.report, field) != getattr(spoilt.report, field)
     }
     assert differing <= TOUCHED.get(name, set())
 
@@ -220,7 +220,7 @@ def test_a_bad_record_never_takes_its_neighbours_with_it(name: str, value: Any) 
     good = fixture("storm/stream.json")["data"]
     page = Record({"list": [{**good, name: value}, value, {**good, "streamKey": "f2"}]}, Fields())
     found = [stream for record in page.records("list") if (stream := read_stream(record)) is not None]
-    assert found[-1].sample.id == "edge/f2"
+    assert found[-1].report.id == "edge/f2"
 
 
 @given(name=st.sampled_from(["streamKey", "sourceList"]), value=json_values)
@@ -410,7 +410,7 @@ async def test_a_server_without_list_may_manage_a_cluster(api: ScriptedApi, stat
         api.forget()
         await upstream.poll()
     assert api.paths() == [CLUSTER]
-    assert streams["transcode/123"] == Sample(
+    assert streams["transcode/123"] == Report(
         id="transcode/123",
         application="transcode",
         kind="transcode",

@@ -9,7 +9,7 @@ import pytest
 
 from exporter.config.upstream import UpstreamSettings
 from exporter.http.errors import UpstreamError
-from exporter.model import Listing, Reason, UpstreamSnapshot
+from exporter.model import Listing, PollResult, Reason
 from exporter.platforms.base import Platform
 from exporter.platforms.livepeer import PLATFORM as LIVEPEER
 from exporter.platforms.livepeer.livepeer_settings import LivepeerSettings
@@ -28,28 +28,28 @@ async def api() -> AsyncIterator[ScriptedApi]:
         yield api
 
 
-async def poll(kind: type[Platform[Any]], settings: type[UpstreamSettings], api: ScriptedApi) -> UpstreamSnapshot:
+async def poll(kind: type[Platform[Any]], settings: type[UpstreamSettings], api: ScriptedApi) -> PollResult:
     given = {"name": "u", "url": api.url, "auth": {} if kind is NODE_MEDIA_SERVER else {"bearer_token": "t"}}
     async with polled(kind, settings.model_validate(given), FakeClock()) as upstream:
         return await upstream.poll()
 
 
-async def of_livepeer(api: ScriptedApi, *rows: Any) -> UpstreamSnapshot:
+async def of_livepeer(api: ScriptedApi, *rows: Any) -> PollResult:
     api.on("GET /stream", list(rows))
     return await poll(LIVEPEER, LivepeerSettings, api)
 
 
-async def of_storm(api: ScriptedApi, *rows: Any) -> UpstreamSnapshot:
+async def of_storm(api: ScriptedApi, *rows: Any) -> PollResult:
     api.on("GET /api/streams", {"data": {"list": list(rows), "hasNext": False}})
     return await poll(STORM, StormSettings, api)
 
 
-async def of_storm_cluster(api: ScriptedApi, *rows: Any) -> UpstreamSnapshot:
+async def of_storm_cluster(api: ScriptedApi, *rows: Any) -> PollResult:
     api.on("GET /api/cluster/streams", {"data": {"list": list(rows), "hasNext": False}})
     return await poll(STORM, StormSettings, api)
 
 
-async def of_node_media_server(api: ScriptedApi, *rows: Any) -> UpstreamSnapshot:
+async def of_node_media_server(api: ScriptedApi, *rows: Any) -> PollResult:
     api.on("GET /api/v1/health", fixture("node_media_server/4.4.3-health.json"))
     api.on("GET /api/v1/streams", {"data": {"streams": list(rows)}})
     return await poll(NODE_MEDIA_SERVER, NodeMediaServerSettings, api)

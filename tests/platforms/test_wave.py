@@ -18,12 +18,12 @@ from pydantic import ValidationError
 from structlog.testing import capture_logs
 
 from exporter.http.errors import UpstreamError
-from exporter.model import Listing, PlatformMetric, Reason, Status, StreamSample
+from exporter.model import Listing, PlatformMetric, Reason, Status, StreamReport
 from exporter.platforms.parsing import Fields, Record
 from exporter.platforms.wave import PLATFORM
 from exporter.platforms.wave.metric_aliases import MEASURED, QUALITY
 from exporter.platforms.wave.request_budget import Pace, Turns
-from exporter.platforms.wave.wave_sessions import Sample, read_session
+from exporter.platforms.wave.wave_sessions import Report, read_session
 from exporter.platforms.wave.wave_settings import WaveSettings
 from tests.fakes import FakeClock
 from tests.platforms.polled import Polled, polled
@@ -55,17 +55,17 @@ def wave(api: ScriptedApi, clock: FakeClock | None = None, **given_: Any) -> Abs
     return polled(PLATFORM, settings(api.url, **given_), clock or FakeClock())
 
 
-def read(session: dict[str, Any], *, numbers: bool = False) -> tuple[StreamSample, dict[str, int]]:
+def read(session: dict[str, Any], *, numbers: bool = False) -> tuple[StreamReport, dict[str, int]]:
     fields = Fields()
     record = Record({"sessionId": ID, "status": "live", **session}, fields)
     return read_session(record, ID, fields, numbers=numbers), fields.dropped
 
 
-def measured(**metrics: Any) -> StreamSample:
+def measured(**metrics: Any) -> StreamReport:
     return read({"metrics": metrics})[0]
 
 
-DOCUMENTED = Sample(
+DOCUMENTED = Report(
     id=ID,
     session=ID,
     kind="session",
@@ -113,14 +113,14 @@ async def test_a_session_that_is_not_there_is_idle_and_no_failure(api: ScriptedA
     api.on(SESSION, fixture("wave/session-not-found.json"), status=404)
     async with wave(api) as upstream:
         snapshot = await upstream.poll()
-    assert snapshot.streams == (Sample(id=ID, session=ID, kind="session", status=Status.IDLE, live=False),)
+    assert snapshot.streams == (Report(id=ID, session=ID, kind="session", status=Status.IDLE, live=False),)
     assert snapshot.failures == {}
 
 
 def test_the_least_that_a_session_says() -> None:
     fields = Fields()
     sample = read_session(Record(fixture("wave/session-minimal.json"), fields), "sess_5678", fields, numbers=True)
-    assert sample == Sample(
+    assert sample == Report(
         id="sess_5678", session="sess_5678", kind="session", protocol="srt", status=Status.IDLE, live=False
     )
     assert fields.dropped == {}
@@ -310,7 +310,7 @@ def test_no_field_of_a_session_raises_or_spoils_another(name: str, value: Any) -
             read_session(Record(session, fields), ID, fields, numbers=False)
         return
     sample = read_session(Record(session, fields), ID, fields, numbers=False)
-    names = StreamSample.__struct_fields__
+    names = StreamReport.__struct_fields__
     differing = {field for field in names if getattr(sample, field) != getattr(DOCUMENTED, field)}
     assert differing <= TOUCHED.get(name, set())
 
@@ -336,7 +336,7 @@ TOUCHED = {
 )
 def test_no_inside_of_metrics_raises(inside: Any) -> None:
     sample, _ = read({"metrics": inside, "quality": inside, "connection": inside}, numbers=True)
-    for field in StreamSample.__struct_fields__:
+    for field in StreamReport.__struct_fields__:
         value = getattr(sample, field)
         assert not isinstance(value, float) or math.isfinite(value)
     assert len(sample.platform_metrics) <= 50
@@ -857,7 +857,7 @@ def test_requests_per_minute(ice: Any, requests: float) -> None:
 
 
 def test_it_announces_every_field_that_it_fills() -> None:
-    unset = StreamSample(id="")
-    filled = {name for name in StreamSample.__struct_fields__ if getattr(DOCUMENTED, name) != getattr(unset, name)}
+    unset = StreamReport(id="")
+    filled = {name for name in StreamReport.__struct_fields__ if getattr(DOCUMENTED, name) != getattr(unset, name)}
     others = {"end_timestamp_seconds", "egress_bitrate_bytes_per_second", "ice_candidates", "ice_gathering_complete"}
     assert filled - {"id"} | others | {"platform_metrics", "analytics"} == PLATFORM.feeds

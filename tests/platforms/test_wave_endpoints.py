@@ -114,7 +114,7 @@ async def test_get_one_metric_of_the_dashboards(wave: SimulatedWave) -> None:
 
 async def test_get_prometheus_export(wave: SimulatedWave) -> None:
     async with wave.polled(prometheus=EXPORT) as upstream:
-        foreign = (await upstream.poll()).foreign
+        foreign = (await upstream.poll()).passthrough
     assert foreign is not None
     assert (foreign.prefix, foreign.dropped) == ("wave_", 0)
     kinds = {family.name: family.kind for family in foreign.families}
@@ -126,7 +126,7 @@ async def test_get_prometheus_export(wave: SimulatedWave) -> None:
 async def test_get_prometheus_export_of_one_stream(wave: SimulatedWave) -> None:
     stream = wave.live()
     async with wave.polled(prometheus={**EXPORT, "stream_id": stream.playback_id, "period": "1hour"}) as upstream:
-        foreign = (await upstream.poll()).foreign
+        foreign = (await upstream.poll()).passthrough
     assert foreign is not None
     streams = {dict(sample.labels).get("stream_id") for family in foreign.families for sample in family.samples}
     assert streams - {None} == {stream.playback_id}
@@ -137,7 +137,7 @@ async def test_the_export_is_refused_without_its_own_key(wave: SimulatedWave) ->
     export = {**EXPORT, "api_key": "another-key"}
     async with wave.polled(sessions=[stream.id], ice_candidates=False, prometheus=export) as upstream:
         snapshot = await upstream.poll()
-    assert snapshot.foreign is None
+    assert snapshot.passthrough is None
     assert [sample.id for sample in snapshot.streams] == [stream.id]
     assert wave.answers == {200: 1, 401: 1}
 
@@ -257,7 +257,7 @@ async def test_ten_minutes_of_webrtc_sessions_stay_within_the_free_tier() -> Non
             for _ in range(20):
                 snapshot = await upstream.poll()
                 assert (snapshot.failures, snapshot.postponed) == ({}, frozenset())
-                assert snapshot.foreign is not None
+                assert snapshot.passthrough is not None
                 seen |= {figures.stream for figures in snapshot.analytics}
                 wave.clock.advance(upstream.platform.settings.interval)
         assert seen == {*analysed, ""}

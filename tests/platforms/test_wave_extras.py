@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from structlog.testing import capture_logs
 
 from exporter.http.errors import UpstreamError
-from exporter.model import ForeignFamily, ForeignSample, PlatformMetric, Reason
+from exporter.model import PassthroughFamily, PassthroughSample, PlatformMetric, Reason
 from exporter.platforms.wave import PLATFORM
 from exporter.platforms.wave import prometheus_export as export
 from exporter.platforms.wave.prometheus_export import read_export
@@ -212,7 +212,7 @@ def exporting(**given_: Any) -> PrometheusSettings:
     return PrometheusSettings.model_validate({"enabled": True, "api_key": "export-key", **given_})
 
 
-def families(text: str, **given_: Any) -> tuple[ForeignFamily, ...]:
+def families(text: str, **given_: Any) -> tuple[PassthroughFamily, ...]:
     return read_export(text, exporting(**given_), stale_at=1.0).families
 
 
@@ -236,29 +236,29 @@ no_type{x="2"} 2
 # TYPE empty gauge
 """
     assert families(text) == (
-        ForeignFamily(
+        PassthroughFamily(
             "viewers",
             "gauge",
             "Viewers\nnow.",
-            (ForeignSample("viewers", (("stream_id", 'a"b'),), 3), ForeignSample("viewers", (), 2.5)),
+            (PassthroughSample("viewers", (("stream_id", 'a"b'),), 3), PassthroughSample("viewers", (), 2.5)),
         ),
-        ForeignFamily("bytes_total", "counter", "", (ForeignSample("bytes_total", (), 7),)),
-        ForeignFamily("errors_total", "counter", "", (ForeignSample("errors_total", (("code", "5"),), 1),)),
-        ForeignFamily(
+        PassthroughFamily("bytes_total", "counter", "", (PassthroughSample("bytes_total", (), 7),)),
+        PassthroughFamily("errors_total", "counter", "", (PassthroughSample("errors_total", (("code", "5"),), 1),)),
+        PassthroughFamily(
             "no_type",
             "untyped",
             "",
-            (ForeignSample("no_type", (("x", "1"),), 1), ForeignSample("no_type", (("x", "2"),), 2)),
+            (PassthroughSample("no_type", (("x", "1"),), 1), PassthroughSample("no_type", (("x", "2"),), 2)),
         ),
-        ForeignFamily(
+        PassthroughFamily(
             "h",
             "histogram",
             "",
             (
-                ForeignSample("h_bucket", (("le", "1"),), 1),
-                ForeignSample("h_bucket", (("le", "+Inf"),), 2),
-                ForeignSample("h_sum", (), 3),
-                ForeignSample("h_count", (), 2),
+                PassthroughSample("h_bucket", (("le", "1"),), 1),
+                PassthroughSample("h_bucket", (("le", "+Inf"),), 2),
+                PassthroughSample("h_sum", (), 3),
+                PassthroughSample("h_count", (), 2),
             ),
         ),
     )
@@ -340,14 +340,14 @@ async def test_a_bad_export_leaves_the_former_one_until_it_is_stale(server: tupl
     exporting_, url = server
     clock = FakeClock()
     async with polled(PLATFORM, settings(url, sessions=["s"], prometheus=EXPORT), clock) as upstream:
-        first = (await upstream.poll()).foreign
+        first = (await upstream.poll()).passthrough
         assert first is not None
         assert first.stale_at == clock.now() + 90
         exporting_.text = "<html>"
         for expected in (first, first, None):
             clock.advance(30)
             snapshot = await upstream.poll()
-            assert snapshot.foreign is expected
+            assert snapshot.passthrough is expected
             assert [sample.id for sample in snapshot.streams] == ["s"]
     assert len(exporting_.exports()) == 4
 
@@ -361,7 +361,7 @@ async def test_an_export_that_is_refused_fails_alone(server: tuple[Exporting, st
     async with polled(PLATFORM, settings(url, sessions=["s"], prometheus=EXPORT), clock) as upstream:
         for _ in range(3):
             snapshot = await upstream.poll()
-            assert (len(snapshot.streams), snapshot.foreign) == (1, None)
+            assert (len(snapshot.streams), snapshot.passthrough) == (1, None)
             clock.advance(30)
     assert len(exporting_.exports()) == (1 if status == 429 else 3)
 
@@ -373,7 +373,7 @@ async def test_a_body_beyond_the_bound_fails_alone(server: tuple[Exporting, str]
     async with polled(PLATFORM, made, FakeClock()) as upstream:
         with capture_logs() as logs:
             snapshot = await upstream.poll()
-    assert (len(snapshot.streams), snapshot.foreign) == (1, None)
+    assert (len(snapshot.streams), snapshot.passthrough) == (1, None)
     assert [entry["reason"] for entry in logs] == ["too_large"]
 
 
@@ -394,7 +394,7 @@ async def test_an_export_that_is_read_for_too_long_is_given_up(
         with capture_logs() as logs:
             snapshot = await upstream.poll()
         released.set()
-    assert (len(snapshot.streams), snapshot.foreign) == (1, None)
+    assert (len(snapshot.streams), snapshot.passthrough) == (1, None)
     assert [entry["reason"] for entry in logs] == ["timeout"]
 
 
@@ -412,7 +412,7 @@ async def test_a_large_export_does_not_hold_the_event_loop(server: tuple[Exporti
 
     async with polled(PLATFORM, made, FakeClock()) as upstream:
         counting = asyncio.create_task(count())
-        foreign = (await upstream.poll()).foreign
+        foreign = (await upstream.poll()).passthrough
         counting.cancel()
     assert foreign is not None
     assert len(foreign.families[0].samples) == 20_000

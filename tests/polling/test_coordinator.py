@@ -10,20 +10,20 @@ import structlog.testing
 from exporter.config.upstream import StreamSettings, UpstreamSettings
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
-from exporter.metrics.self_metrics import Instruments
+from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.model import (
     Analytics,
-    ForeignMetrics,
     Listing,
+    PassthroughMetrics,
+    PollResult,
     Reason,
     Status,
-    StreamSample,
-    UpstreamSnapshot,
-    UpstreamView,
+    StreamReport,
+    UpstreamState,
 )
 from exporter.platforms.base import Platform
 from exporter.polling.coordinator import Coordinator
-from exporter.polling.histograms import SampledHistograms
+from exporter.polling.histograms import PollHistograms
 from exporter.polling.schedule import Schedule
 from exporter.polling.stream_labels import hashed
 from exporter.polling.tracker import Tracker
@@ -58,15 +58,15 @@ class Scripted(Platform[ScriptedSettings]):
         self.answers: list[Any] = []
         self.polls = 0
 
-    async def poll(self, requests: Requests) -> UpstreamSnapshot:
+    async def poll(self, requests: Requests) -> PollResult:
         self.polls += 1
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
         if isinstance(answer, asyncio.Event):
             await answer.wait()
-            return UpstreamSnapshot()
-        assert isinstance(answer, UpstreamSnapshot)
+            return PollResult()
+        assert isinstance(answer, PollResult)
         return answer
 
     @classmethod
@@ -80,7 +80,7 @@ class Stage:
         self.clock = FakeClock()
         self.store = Store()
         self.store.arrange(["u"])
-        self.instruments = Instruments()
+        self.instruments = ExporterMetrics()
         self.instruments.add_upstream("scripted", "u")
         self.client = UpstreamClient.from_settings(
             settings, clock=self.clock, observe=self.instruments.request_observer("scripted", "u")
@@ -91,14 +91,14 @@ class Stage:
             platform=self.platform,
             client=self.client,
             tracker=Tracker(settings, self.clock.now()),
-            histograms=SampledHistograms(platform="scripted", upstream="u"),
+            histograms=PollHistograms(platform="scripted", upstream="u"),
             schedule=Schedule(settings.interval, random.Random(1)),
             store=self.store,
             instruments=self.instruments,
             clock=self.clock,
         )
 
-    async def poll(self, *answers: Any, after: float = 10.0) -> UpstreamView:
+    async def poll(self, *answers: Any, after: float = 10.0) -> UpstreamState:
         self.platform.answers = list(answers)
         for _ in answers:
             self.clock.advance(after)
@@ -111,10 +111,10 @@ class Stage:
         return line in self.instruments.upstreams().decode()
 
 
-def news(*ids: str, **keys: Any) -> UpstreamSnapshot:
-    samples = tuple(StreamSample(id=id_, live=True, status=Status.LIVE) for id_ in ids)
+def news(*ids: str, **keys: Any) -> PollResult:
+    samples = tuple(StreamReport(id=id_, live=True, status=Status.LIVE) for id_ in ids)
     known: dict[str, Any] = {"listing": Listing.COMPLETE, **keys}
-    return UpstreamSnapshot(streams=samples, **known)
+    return PollResult(streams=samples, **known)
 
 
 DOWN = UpstreamError(Reason.CONNECT, "GET /streams: nobody listens")
@@ -251,10 +251,10 @@ async def test_the_ids_of_figures_are_hidden_as_those_of_streams() -> None:
 async def test_what_is_served_besides_streams_leaves_when_it_is_stale_although_polls_fail() -> None:
     stage = Stage()
     end = stage.clock.now() + 35
-    foreign = ForeignMetrics(prefix="p_", families=(), dropped=0, stale_at=end)
-    view = await stage.poll(news("a", analytics=(figures("x", end),), foreign=foreign))
-    assert (len(view.analytics), view.foreign) == (1, foreign)
+    foreign = PassthroughMetrics(prefix="p_", families=(), dropped=0, stale_at=end)
+    view = await stage.poll(news("a", analytics=(figures("x", end),), passthrough=foreign))
+    assert (len(view.analytics), view.passthrough) == (1, foreign)
     view = await stage.poll(DOWN, DOWN)
-    assert (len(view.analytics), view.foreign) == (1, foreign)
+    assert (len(view.analytics), view.passthrough) == (1, foreign)
     view = await stage.poll(DOWN)
-    assert (view.analytics, view.foreign) == ((), None)
+    assert (view.analytics, view.passthrough) == ((), None)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.config.upstream import StreamSettings
-from exporter.polling.expected_hours import Expectation
+from exporter.polling.expected_hours import ExpectedHours
 
 BERLIN = "Europe/Berlin"
 ALL_DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -30,8 +30,8 @@ def hours(from_: str, to: str, days: list[str] | None = None, zone: str = BERLIN
     return {"days": days or ALL_DAYS, "from": from_, "to": to, "timezone": zone}
 
 
-def expecting(expected: Any, *, grace: str = "0s", started_at: float = 0.0) -> Expectation:
-    return Expectation(AnyStream.model_validate({"expected": expected, "start_grace": grace}), started_at)
+def expecting(expected: Any, *, grace: str = "0s", started_at: float = 0.0) -> ExpectedHours:
+    return ExpectedHours(AnyStream.model_validate({"expected": expected, "start_grace": grace}), started_at)
 
 
 def test_always_never_and_nothing_said() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.model import HealthReason as Why
-from exporter.model import StreamSample
+from exporter.model import StreamReport
 from exporter.polling.health import Judgement, judge
 
 
@@ -21,7 +21,7 @@ def judged(
     **sample: Any,
 ) -> Judgement:
     return judge(
-        StreamSample(id="s", live=live, **sample),
+        StreamReport(id="s", live=live, **sample),
         expected_bitrate=bitrate,
         expected_frame_rate=frame_rate,
         last_seen_age=age,

@@ -10,7 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from exporter.config.upstream import StreamSettings, UpstreamSettings
-from exporter.model import HealthReason, Listing, Reason, Rendition, Status, StreamSample, StreamState, UpstreamSnapshot
+from exporter.model import HealthReason, Listing, PollResult, Reason, Rendition, Status, StreamReport, StreamState
 from exporter.polling.tracker import WANTED_KEPT, Tracker
 
 START = 1_750_000_000.0
@@ -52,9 +52,9 @@ class Play:
         self.now = START
         self.tracker = Tracker(plain(**keys), START, hash_key=hash_key)
 
-    def poll(self, *samples: StreamSample, after: float = 15.0, **snapshot: Any) -> dict[str, StreamState]:
+    def poll(self, *samples: StreamReport, after: float = 15.0, **snapshot: Any) -> dict[str, StreamState]:
         self.now += after
-        news = UpstreamSnapshot(streams=samples, **({"listing": Listing.COMPLETE} | snapshot))
+        news = PollResult(streams=samples, **({"listing": Listing.COMPLETE} | snapshot))
         for _ in self.tracker.apply(news, self.now):
             pass
         return self.served()
@@ -69,12 +69,12 @@ class Play:
         return {state.identity.stream: state for state in self.tracker.states()}
 
 
-def sample(id_: str = "a", **fields: Any) -> StreamSample:
+def sample(id_: str = "a", **fields: Any) -> StreamReport:
     known: dict[str, Any] = {"live": True, "status": Status.LIVE, **fields}
-    return StreamSample(id=id_, **known)
+    return StreamReport(id=id_, **known)
 
 
-def idle(id_: str = "a", **fields: Any) -> StreamSample:
+def idle(id_: str = "a", **fields: Any) -> StreamReport:
     return sample(id_, live=False, status=Status.IDLE, **fields)
 
 
@@ -88,7 +88,7 @@ def test_nothing_is_served_before_the_first_poll() -> None:
 def test_a_live_stream() -> None:
     state = Play().poll(sample(healthy=True))["a"]
     assert (state.live, state.status, state.restarts, state.expected) == (True, Status.LIVE, 0, None)
-    assert state.sampled_at == START + 15
+    assert state.reported_at == START + 15
 
 
 def test_a_verdict_against_a_live_stream_degrades_it() -> None:
@@ -100,9 +100,9 @@ def test_gone_from_a_complete_list_at_once_and_forgotten_after_its_time() -> Non
     play.poll(sample(viewers=5, ingest_bytes=10, recording_status="ready", ingest_bitrate_bytes_per_second=9.0))
     gone = play.poll()["a"]
     assert (gone.live, gone.status) == (False, Status.ENDED)
-    assert (gone.sample.viewers, gone.sample.ingest_bitrate_bytes_per_second) == (None, None)
-    assert (gone.sample.ingest_bytes, gone.sample.recording_status) == (10, "ready")
-    assert gone.sample.end_timestamp_seconds == play.now
+    assert (gone.report.viewers, gone.report.ingest_bitrate_bytes_per_second) == (None, None)
+    assert (gone.report.ingest_bytes, gone.report.recording_status) == (10, "ready")
+    assert gone.report.end_timestamp_seconds == play.now
     assert "a" in play.poll(after=299)
     assert "a" not in play.poll(after=1)
 
@@ -329,7 +329,7 @@ def test_an_old_publish_needs_no_grace() -> None:
 
 def test_age_is_told_on_the_platforms_clock() -> None:
     play = Play(health_grace="0s")
-    news = UpstreamSnapshot(streams=(sample(last_seen_timestamp_seconds=START + 3600 - 90),))
+    news = PollResult(streams=(sample(last_seen_timestamp_seconds=START + 3600 - 90),))
     for _ in play.tracker.apply(news, START, clock_skew=3600.0):
         pass
     assert play.served()["a"].health_score_ratio == pytest.approx(0.5)
@@ -361,7 +361,7 @@ def test_with_hashed_labels_no_field_shows_the_key() -> None:
     for states in (play.poll(shown), play.poll(shown), play.poll(), play.pass_by(10)):
         (state,) = states.values()
         assert key not in repr(msgspec.to_builtins(state))
-        assert state.sample.application == "live"
+        assert state.report.application == "live"
     assert play.tracker.label(f"live/{key}") == state.identity.stream
     assert play.tracker.label("unheard of") == "?"
 
@@ -413,8 +413,8 @@ def test_whatever_comes_the_states_keep_their_promises(history: list[dict[str, A
             if state.live is None:
                 assert state.expected is not None
             else:
-                assert state.sampled_at is not None
-                assert play.now - state.sampled_at < 45
+                assert state.reported_at is not None
+                assert play.now - state.reported_at < 45
             if state.restarts is not None and label in {"a", "stage"}:
                 assert state.restarts >= restarts.get(label, 0)
                 restarts[label] = state.restarts

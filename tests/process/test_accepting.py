@@ -6,12 +6,12 @@ import errno
 import pytest
 import structlog.testing
 
-from exporter.web.server.accepting import tell_once_in_a_while
+from exporter.web.server.accepting import throttle_accept_errors
 
 
 async def test_what_else_goes_wrong_is_told_as_always(caplog: pytest.LogCaptureFixture) -> None:
     loop = asyncio.get_running_loop()
-    tell_once_in_a_while(loop)
+    throttle_accept_errors(loop)
     with structlog.testing.capture_logs() as logs:
         for _ in range(100):
             exhausted = OSError(errno.EMFILE, "Too many open files")

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from exporter.runtime.memory_tuning import GIVEN_BACK_EVERY_SECONDS, keep_giving_back, keep_what_is_freed
+from exporter.runtime.memory_tuning import GIVEN_BACK_EVERY_SECONDS, trim_periodically, tune_allocator
 from tests.fakes import FakeClock
 from tests.processes import Exporter
 
@@ -25,9 +25,9 @@ BLOCK_BYTES = 32 * 1024
 BLOCKS = 2000
 CONFIGURATION = '{"upstreams": [{"name": "origin", "platform": "node_media_server", "url": "http://127.0.0.1:9"}]}'
 FREEING = f"""
-from exporter.runtime.memory_tuning import keep_what_is_freed
+from exporter.runtime.memory_tuning import tune_allocator
 from tests.process.test_heap import holes, resident_bytes
-keep_what_is_freed()
+tune_allocator()
 resident = resident_bytes()
 holes(keep_every={BLOCKS})
 print(resident_bytes() - resident)
@@ -70,7 +70,7 @@ async def test_what_is_freed_between_what_stays_goes_back_to_the_system() -> Non
     stays = holes(keep_every=16)
     before = resident_bytes()
     with pytest.raises(asyncio.CancelledError):
-        await keep_giving_back(clock)
+        await trim_periodically(clock)
     assert clock.slept == [GIVEN_BACK_EVERY_SECONDS]
     assert before - resident_bytes() > 40_000_000
     assert all(block[0] == block[-1] == ord("x") for block in stays)
@@ -95,9 +95,9 @@ def refuse(error: type[Exception]) -> Callable[[Any], Any]:
 @pytest.mark.parametrize("load", [refuse(OSError), refuse(TypeError), lambda _: SimpleNamespace()])
 async def test_another_c_library_manages_by_itself(load: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", load)
-    keep_what_is_freed()
+    tune_allocator()
     clock = FakeClock()
-    await keep_giving_back(clock)
+    await trim_periodically(clock)
     assert clock.slept == []
 
 

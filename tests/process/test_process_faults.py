@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from exporter.alerting.state_file import restored
-from tests.process.surroundings import Alertmanager, Platform, surroundings
+from tests.process.surroundings import Alertmanager, Platform, load_context
 from tests.processes import GENEROUS_SECONDS, Exporter
 from tests.real.running import wait_until
 
@@ -43,7 +43,7 @@ sys.exit(cli.main())
 
 @pytest.fixture(scope="module")
 def around() -> Iterator[tuple[Platform, Alertmanager]]:
-    with surroundings(STREAMS) as both:
+    with load_context(STREAMS) as both:
         yield both
 
 
@@ -180,9 +180,9 @@ def test_killed_and_started_again_it_loses_and_doubles_nothing(
 WRITING_ALL_THE_TIME = """
 import sys
 from pathlib import Path
-from exporter.alerting.state_file import Memory
+from exporter.alerting.state_file import AlertStateFile
 path = Path(sys.argv[1])
-memory = Memory.__new__(Memory)
+memory = AlertStateFile.__new__(AlertStateFile)
 import threading
 memory.path, memory._writing = path, threading.Lock()
 print("writing", flush=True)

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from exporter.config.upstream import AuthSettings
 from exporter.http.client import UpstreamClient
-from exporter.model import Status, StreamSample
+from exporter.model import Status, StreamReport
 from exporter.platforms.node_media_server import PLATFORM
 from exporter.platforms.node_media_server.nms_settings import NodeMediaServerSettings
 from exporter.runtime.clock import Clock
@@ -37,13 +37,13 @@ class Watch:
         self._platform = PLATFORM(settings, self.client, clock)
         self.version = ""
 
-    async def poll(self) -> dict[str, StreamSample]:
+    async def poll(self) -> dict[str, StreamReport]:
         snapshot = await self._platform.poll(self.client.requests(GENEROUS_SECONDS))
         assert snapshot.dropped_fields == {}
         self.version = snapshot.version
         return {sample.id: sample for sample in snapshot.streams}
 
-    async def until(self, condition: Callable[[dict[str, StreamSample]], Any], what: str) -> dict[str, StreamSample]:
+    async def until(self, condition: Callable[[dict[str, StreamReport]], Any], what: str) -> dict[str, StreamReport]:
         """Poll, several times a second, until the streams are as wanted."""
         deadline = time.monotonic() + GENEROUS_SECONDS
         while True:
@@ -61,7 +61,7 @@ async def watch(request: pytest.FixtureRequest) -> AsyncIterator[Watch]:
     await watch.client.close()
 
 
-def is_live(streams: dict[str, StreamSample], *names: str) -> bool:
+def is_live(streams: dict[str, StreamReport], *names: str) -> bool:
     return all(f"live/{name}" in streams and streams[f"live/{name}"].live for name in names)
 
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.real
 PAGE = (Path(__file__).parents[2] / "docs" / "prometheus.md").read_text()
 WEB_PAGE = (Path(__file__).parents[2] / "docs" / "web.md").read_text()
 DOCUMENTED = re.findall(r"^```yaml\n(scrape_configs:.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-WHOLE, PROBES, SECURE_WHOLE, SECURE_PROBES = range(4)
+ALL_STREAMS, PROBES, SECURE_WHOLE, SECURE_PROBES = range(4)
 UPSTREAMS = ("edge", "studio", "wave")
 PASSWORD = "canary-of-the-scrape"
 
@@ -112,7 +112,7 @@ def test_four_configurations_are_documented_and_promtool_takes_each(tmp_path: Pa
 
 
 def test_everything_in_one_scrape(prometheus: Prometheus, open_exporter: Exporter) -> None:
-    with scraping(prometheus, WHOLE, open_exporter.port, "whole"):
+    with scraping(prometheus, ALL_STREAMS, open_exporter.port, "whole"):
         for upstream in UPSTREAMS:
             prometheus.wait_for(f'stream_live{{job="whole-stream-exporter", upstream="{upstream}"}} == 1')
         prometheus.wait_for('stream_exporter_build_info{job="whole-stream-exporter"}')

@@ -25,7 +25,7 @@ async def test_what_was_told_of_an_upstream_ends_when_another_shard_polls_it() -
         await running.pass_time(300, up=False)
         await running.settled()
         assert running.is_firing(DOWN)
-        await running.publish(up=None, elsewhere=True)
+        await running.publish(up=None, not_owned=True)
         await running.settled()
         assert not running.is_firing(DOWN)
 

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from exporter.model import Listing, StreamSample, StreamState, UpstreamSnapshot
+from exporter.model import Listing, PollResult, StreamReport, StreamState
 from exporter.platforms.livepeer.livepeer_settings import LivepeerSettings
 from exporter.polling.tracker import Tracker
-from exporter.sharding import SINGLE, Portion, Shard
+from exporter.sharding import SINGLE, Shard, ShardFilter
 
 START = 1_726_000_000.0
 COUNT = 2
 
 
-def served(shard: Shard, snapshot: UpstreamSnapshot, **keys: Any) -> tuple[StreamState, ...]:
+def served(shard: Shard, snapshot: PollResult, **keys: Any) -> tuple[StreamState, ...]:
     settings = LivepeerSettings.model_validate({"name": "studio", "auth": {"bearer_token": "canary"}} | keys)
-    tracker = Tracker(settings, START, portion=Portion(shard, "studio", settings.stream_label))
+    tracker = Tracker(settings, START, shard_filter=ShardFilter(shard, "studio", settings.stream_label))
     list(tracker.apply(snapshot, START))
     return tracker.states()
 
 
-def labels(shard: Shard, snapshot: UpstreamSnapshot, **keys: Any) -> list[str]:
+def labels(shard: Shard, snapshot: PollResult, **keys: Any) -> list[str]:
     return [state.identity.stream for state in served(shard, snapshot, **keys)]
 
 
-def of(*samples: StreamSample) -> UpstreamSnapshot:
-    return UpstreamSnapshot(streams=samples, listing=Listing.COMPLETE)
+def of(*samples: StreamReport) -> PollResult:
+    return PollResult(streams=samples, listing=Listing.COMPLETE)
 
 
 SHARDS = [Shard(ordinal, COUNT) for ordinal in range(COUNT)]
@@ -33,7 +33,7 @@ SHARDS = [Shard(ordinal, COUNT) for ordinal in range(COUNT)]
 
 def test_each_stream_once_with_the_label_that_a_single_process_gives() -> None:
     # four of each name: those of one name meet, and are told apart
-    snapshot = of(*(StreamSample(id=f"id-{n:08}", name=f"camera-{n % 10}", live=True) for n in range(40)))
+    snapshot = of(*(StreamReport(id=f"id-{n:08}", name=f"camera-{n % 10}", live=True) for n in range(40)))
     whole = labels(SINGLE, snapshot)
     parts = [labels(shard, snapshot) for shard in SHARDS]
     assert len(set(whole)) == 40
@@ -50,5 +50,5 @@ def test_expected_streams_belong_to_one_shard() -> None:
 
 
 def test_the_bound_is_of_each_shard() -> None:
-    snapshot = of(*(StreamSample(id=f"id-{n}", live=True) for n in range(100)))
+    snapshot = of(*(StreamReport(id=f"id-{n}", live=True) for n in range(100)))
     assert [len(labels(shard, snapshot, max_streams=10)) for shard in SHARDS] == [10, 10]

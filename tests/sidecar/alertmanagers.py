@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from exporter.alerting.payload import Notice
+from exporter.alerting.payload import AlertPayload
 from exporter.config.alerting import AlertmanagerSettings
 
 PATH = "/api/v2/alerts"
@@ -70,9 +70,9 @@ def settings(url: str, **more: Any) -> AlertmanagerSettings:
 
 def notice(
     stream: str = "main", *, ends_at: float | None = None, starts_at: float = 1_726_000_000.0, **labels: str
-) -> Notice:
+) -> AlertPayload:
     own = {"alertname": "StreamUnhealthy", "upstream": "studio", "stream": stream, **labels}
-    return Notice(own, {"summary": "A stream is unhealthy."}, starts_at, ends_at, horizon_seconds=240.0)
+    return AlertPayload(own, {"summary": "A stream is unhealthy."}, starts_at, ends_at, horizon_seconds=240.0)
 
 
 def unix(text: str) -> float:

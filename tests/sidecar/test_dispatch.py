@@ -14,9 +14,9 @@ import trustme
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from exporter.alerting.notifier import Dispatcher, resolve
-from exporter.alerting.payload import Notice
-from exporter.alerting.self_metrics import SidecarInstruments
+from exporter.alerting.notifier import Notifier, resolve
+from exporter.alerting.payload import AlertPayload
+from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.config.alerting import AlertmanagerSettings
 from tests.fakes import FakeClock
 from tests.sidecar.alertmanagers import PATH, StandIn, notice, settings, stand_in, turns
@@ -40,9 +40,9 @@ class Dispatching:
     def __init__(self, name: Name) -> None:
         self.clock = FakeClock()
         self.registry = CollectorRegistry()
-        self.dispatcher = Dispatcher(
+        self.dispatcher = Notifier(
             clock=self.clock,
-            instruments=SidecarInstruments(self.registry),
+            instruments=SidecarMetrics(self.registry),
             everything=lambda: EVERYTHING,
             resend_seconds=60.0,
             resolve=name.resolve,
@@ -200,7 +200,7 @@ async def test_the_last_word_is_bounded_in_time() -> None:
         async with dispatching() as running:
             await running.dispatcher.apply([settings(stuck.url), settings(quick.url)])
             await stuck.until(lambda: stuck.batches)
-            last: list[Notice] = [notice("last")]
+            last: list[AlertPayload] = [notice("last")]
             running.dispatcher.offer(last)
             await running.dispatcher.close(flush_seconds=0.2)
             assert "last" in streams(quick)

@@ -14,12 +14,12 @@ from prometheus_client import CollectorRegistry
 
 from exporter.alerting.evaluator import Alert, AlertKey, Phase
 from exporter.alerting.events import CAPACITY, EventSender
-from exporter.alerting.self_metrics import SidecarInstruments
+from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.config.auth import TlsSettings
 from exporter.config.secrets import Secret
 from exporter.http.auth import Bearer
 from exporter.http.client import UpstreamClient
-from exporter.model import Identity, Status, StreamSample, StreamState, UpstreamView
+from exporter.model import Identity, Status, StreamReport, StreamState, UpstreamState
 from exporter.simulator.app import make_app as make_simulator
 from exporter.simulator.configuration import TOKEN
 from exporter.simulator.fleet import Fleet
@@ -34,7 +34,7 @@ class Sending:
         self.registry = CollectorRegistry()
         self.client = None if url is None else client(url, self.clock)
         self.events = EventSender(
-            lambda: self.client, clock=self.clock, instruments=SidecarInstruments(self.registry), capacity=capacity
+            lambda: self.client, clock=self.clock, instruments=SidecarMetrics(self.registry), capacity=capacity
         )
 
     def count(self, outcome: str) -> float | None:
@@ -97,10 +97,10 @@ def alert(stream: str = "keynote", phase: Phase = Phase.FIRING, platform: str = 
     return Alert(key, platform, phase, active_at=1.0, value=0.09, fired_at=2.0, resolved_at=3.0)
 
 
-def view(stream: str = "keynote", session: str = "sess_1", **more: Any) -> UpstreamView:
-    sample = StreamSample(id=session, session=session, **more)
-    state = StreamState(identity=Identity("wave", "wave", stream), sample=sample, status=Status.LIVE, live=True)
-    return UpstreamView(
+def view(stream: str = "keynote", session: str = "sess_1", **more: Any) -> UpstreamState:
+    sample = StreamReport(id=session, session=session, **more)
+    state = StreamState(identity=Identity("wave", "wave", stream), report=sample, status=Status.LIVE, live=True)
+    return UpstreamState(
         platform="wave", upstream="wave", host="wave", health_score="derived", streams=(state,), up=True
     )
 
@@ -264,7 +264,7 @@ async def test_the_sidecar_tells_wave_of_streams_alone() -> None:
             await turns()
             clock.advance(15)
             await turns()
-        down = UpstreamView(platform="wave", upstream="wave", host="wave", health_score="derived", up=False)
+        down = UpstreamState(platform="wave", upstream="wave", host="wave", health_score="derived", up=False)
         for _ in range(8):
             running.store.publish(down)
             await turns()

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from exporter.alerting.evaluator import Alert, AlertKey, Phase
-from exporter.alerting.self_metrics import SidecarInstruments
-from exporter.alerting.state_file import FILE_NAME, VERSION, Memory, default_state_file, restored
+from exporter.alerting.self_metrics import SidecarMetrics
+from exporter.alerting.state_file import FILE_NAME, VERSION, AlertStateFile, default_state_file, restored
 from tests.fakes import FakeClock
 from tests.sidecar.alertmanagers import turns
 
@@ -47,7 +47,9 @@ class Remembering:
         self.clock = FakeClock()
         self.registry = CollectorRegistry()
         self.alerts = list(known)
-        self.memory = Memory(path, lambda: self.alerts, clock=self.clock, instruments=SidecarInstruments(self.registry))
+        self.memory = AlertStateFile(
+            path, lambda: self.alerts, clock=self.clock, instruments=SidecarMetrics(self.registry)
+        )
 
     @property
     def failures(self) -> float | None:

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.alerting.evaluator import Alert, AlertKey, Phase
-from exporter.alerting.payload import ISSUES_TOLD, Wording, rfc3339
+from exporter.alerting.payload import ISSUES_TOLD, AlertFormatter, rfc3339
 from exporter.alerting.rules import RULES, Scope
 from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.config.secrets import redactor
 
-WORDING = Wording(rules_in_force(), {})
+WORDING = AlertFormatter(rules_in_force(), {})
 ANY_TEXT = st.text(st.characters(codec=None), max_size=400)
 
 
@@ -41,7 +41,7 @@ def test_labels_of_a_rules_own() -> None:
 )
 def test_what_changes_is_in_no_label(external: dict[str, str], stream: str, values: tuple[float, float]) -> None:
     """One alert is one alert to Alertmanager, however its value moves; and no label is empty or beyond UTF-8."""
-    wording = Wording(rules_in_force(), external)
+    wording = AlertFormatter(rules_in_force(), external)
     first, second = (wording.notice(alert(stream=stream, value=value), 240.0) for value in values)
     assert first.fingerprint == second.fingerprint
     assert all(first.labels.values())

@@ -12,8 +12,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from exporter.alerting.alertmanager import Alertmanager, label
-from exporter.alerting.notification_queue import BATCH, Sender
-from exporter.alerting.self_metrics import SidecarInstruments
+from exporter.alerting.notification_queue import BATCH, NotificationQueue
+from exporter.alerting.self_metrics import SidecarMetrics
 from tests.fakes import FakeClock
 from tests.sidecar.alertmanagers import StandIn, is_firing, notice, settings, stand_in, turns, unix
 
@@ -26,8 +26,8 @@ class Sending:
     def __init__(self, url: str, clock: FakeClock, capacity: int = 10_000, **more: Any) -> None:
         self.registry = CollectorRegistry()
         self.clock = clock
-        self._instruments = SidecarInstruments(self.registry)
-        self.sender = Sender(
+        self._instruments = SidecarMetrics(self.registry)
+        self.sender = NotificationQueue(
             self.alertmanager(url, **more),
             clock=clock,
             instruments=self._instruments,

@@ -9,7 +9,7 @@ import structlog.testing
 from prometheus_client import CollectorRegistry
 
 from exporter.alerting.evaluator import Evaluator
-from exporter.alerting.self_metrics import SidecarInstruments
+from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.config.alerting import AlertingSettings
 from exporter.model import HealthReason, Reason
 from tests.fakes import FakeClock
@@ -344,7 +344,7 @@ async def test_every_publish_is_evaluated_once(monkeypatch: pytest.MonkeyPatch) 
 
 async def test_the_instruments_are_bare_while_it_is_off() -> None:
     registry = CollectorRegistry()
-    SidecarInstruments(registry)
+    SidecarMetrics(registry)
     assert [sample for family in registry.collect() for sample in family.samples] == []
     assert not AlertingSettings().alertmanagers
 

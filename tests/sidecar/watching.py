@@ -10,7 +10,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from exporter.alerting.self_metrics import SidecarInstruments
+from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.alerting.sidecar import Sidecar
 from exporter.config.alerting import AlertingSettings
 from exporter.http.client import UpstreamClient
@@ -37,7 +37,7 @@ class Watching:
         self.sidecar = Sidecar(
             store=self.store,
             clock=clock,
-            instruments=SidecarInstruments(self.registry),
+            instruments=SidecarMetrics(self.registry),
             client_of=client_of or (lambda _: None),
             generator_url="http://exporter:10071/",
             environ={},

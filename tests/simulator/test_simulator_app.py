@@ -16,7 +16,7 @@ from exporter.runtime.clock import Clock
 from exporter.simulator import Fleet, make_app
 from exporter.simulator.__main__ import main
 from exporter.simulator.app import make_simulator
-from exporter.simulator.context import World
+from exporter.simulator.context import Context
 from exporter.simulator.streams import Platform
 from tests.simulator.conftest import BEARER, EXPORT_KEY, Simulate, Simulator
 
@@ -57,7 +57,7 @@ async def test_the_date_is_the_simulated_one(simulate: Simulate) -> None:
 
 async def test_mounted_below_a_path_of_another_application() -> None:
     app = web.Application()
-    app.add_subapp("/simulator", make_simulator(World(Fleet(60), Clock())))
+    app.add_subapp("/simulator", make_simulator(Context(Fleet(60), Clock())))
     async with TestClient(TestServer(app)) as client:
         async with client.get("/simulator/livepeer/api/stream?limit=5", headers=BEARER) as answer:
             assert len(await answer.json()) == 5

@@ -13,7 +13,7 @@ from exporter.simulator.conditions import Condition
 from exporter.simulator.fault_injection import STREAM_FAULTS, FaultKind
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.streams import PLATFORMS, Platform, Stream
-from exporter.simulator.totals import Amounts, Publish
+from exporter.simulator.totals import Publish, Totals
 
 NOW = 1_726_000_000.0
 DAY = 86_400.0
@@ -36,7 +36,7 @@ def seen(fleet: Fleet, stream: Stream, now: float) -> tuple[object, ...]:
     )
 
 
-def all_time(fleet: Fleet, stream: Stream, now: float) -> Amounts:
+def all_time(fleet: Fleet, stream: Stream, now: float) -> Totals:
     return fleet.all_time(stream, fleet.publish(stream, now), now)
 
 

@@ -17,8 +17,8 @@ from exporter.metrics.families.stream_families import STREAM_FAMILIES
 from exporter.metrics.families.upstream_families import UPSTREAM_FAMILIES
 from exporter.model import Reason
 from exporter.polling.coordinator import Coordinator
-from exporter.polling.histograms import SampledHistograms
-from exporter.polling.on_demand import Probes, UnknownUpstreamError, Unsampled
+from exporter.polling.histograms import PollHistograms
+from exporter.polling.on_demand import NoHistograms, OnDemandPolls, UnknownUpstreamError
 from exporter.web.probe_handler import FEW, BadProbeError, target, time_limit
 from tests.metrics import made
 from tests.platforms.studio import KEY as STUDIO_KEY
@@ -351,7 +351,7 @@ async def test_the_background_notices_nothing(exporter: Exporter, origin: Origin
 
 
 def test_probes_sample_nothing() -> None:
-    for kind, samples in ((SampledHistograms, True), (Unsampled, False)):
+    for kind, samples in ((PollHistograms, True), (NoHistograms, False)):
         histograms = kind(platform="livepeer", upstream="studio")
         list(
             histograms.observe_in_steps(
@@ -367,7 +367,7 @@ async def test_the_login_and_the_request_limit_are_those_of_the_background(expor
     background = exporter.service.coordinator("origin")
     (beside,) = exporter.service.probes._targets.values()
     assert background is not None
-    assert isinstance(beside._coordinator._histograms, Unsampled)
+    assert isinstance(beside._coordinator._histograms, NoHistograms)
     assert beside._coordinator.client is not background.client
     assert beside._coordinator.client.rate_limit is background.client.rate_limit
     assert origin.asked.count("/api/v1/login") == 2  # one login is two requests: what is wanted, and the password
@@ -443,7 +443,7 @@ async def test_before_the_start_there_is_nothing_to_probe() -> None:
         raise AssertionError
 
     with pytest.raises(UnknownUpstreamError):
-        await Probes(lambda _: None, build).view("origin")
+        await OnDemandPolls(lambda _: None, build).view("origin")
 
 
 async def test_an_error_of_our_own_is_a_failed_probe(exporter: Exporter, caplog: pytest.LogCaptureFixture) -> None:

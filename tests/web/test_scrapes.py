@@ -10,8 +10,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from exporter.model import UpstreamView
-from exporter.web.metrics_handler import CONTENT_TYPE, PARTS, Renders, Scrapes, wanted_parts
+from exporter.model import UpstreamState
+from exporter.web.metrics_handler import CONTENT_TYPE, PARTS, MetricsHandler, Renders, wanted_parts
 from tests.metrics.made import view
 
 BODY = b"# TYPE a gauge\na 1\n"
@@ -24,15 +24,15 @@ class Made:
     def __init__(self, render: Render) -> None:
         self.pieces = lambda parts: [render(parts)]
         self.packed = lambda parts: [gzip.compress(render(parts))]
-        self.prepared: list[tuple[UpstreamView, str]] = []
+        self.prepared: list[tuple[UpstreamState, str]] = []
 
-    def prepare(self, view: UpstreamView) -> None:
+    def prepare(self, view: UpstreamState) -> None:
         self.prepared.append((view, threading.current_thread().name))
 
 
 @asynccontextmanager
 async def serving(render: Render | Renders) -> AsyncIterator[int]:
-    scrapes = Scrapes(Made(render) if callable(render) else render)
+    scrapes = MetricsHandler(Made(render) if callable(render) else render)
     app = web.Application()
     app.router.add_get("/metrics", scrapes.handle)
     runner = web.AppRunner(app, access_log=None)
@@ -128,7 +128,7 @@ async def test_a_body_of_many_pieces_arrives_whole() -> None:
         def packed(self, _: frozenset[str]) -> list[bytes]:
             raise AssertionError
 
-        def prepare(self, view: UpstreamView) -> None:
+        def prepare(self, view: UpstreamState) -> None:
             raise AssertionError
 
     plain = {"Accept-Encoding": "identity"}
@@ -200,7 +200,7 @@ async def test_the_event_loop_is_free_while_rendering() -> None:
 
 async def test_equal_scrapes_share_a_rendering_and_one_that_leaves_does_not_take_it_away() -> None:
     render = HeldRendering()
-    scrapes = Scrapes(Made(render))
+    scrapes = MetricsHandler(Made(render))
     everything = frozenset(PARTS)
     leaving, staying, late = [asyncio.create_task(scrapes.body(everything, compressed=False)) for _ in range(3)]
     other = asyncio.create_task(scrapes.body(everything, compressed=True))
@@ -218,7 +218,7 @@ async def test_equal_scrapes_share_a_rendering_and_one_that_leaves_does_not_take
 
 def test_what_was_published_is_prepared_by_a_worker() -> None:
     made = Made(lambda _: BODY)
-    scrapes = Scrapes(made)
+    scrapes = MetricsHandler(made)
     published = view()
     scrapes.prepare(published)
     scrapes._workers.shutdown()

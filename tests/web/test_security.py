@@ -15,7 +15,7 @@ from exporter.config.loading import ConfigError, load
 from exporter.runtime.clock import Clock
 from exporter.service import Service
 from exporter.simulator.app import make_simulator
-from exporter.simulator.context import World
+from exporter.simulator.context import Context
 from exporter.simulator.fleet import Fleet
 from exporter.web.app import WebOptions, make_app
 from exporter.web.concurrency_limit import TokenBucket
@@ -71,7 +71,7 @@ async def test_everything_that_the_exporter_answers_is_behind_it(tmp_path: Path)
     service = Service(load(file, {}), load=lambda: load(file, {}))
     security = Security(write_web_config(tmp_path, {"basic_auth_users": USERS}))
     app = make_app(service, options=WebOptions(enable_lifecycle=True), security=security)
-    app.add_subapp("/simulator", make_simulator(World(Fleet(3), Clock())))
+    app.add_subapp("/simulator", make_simulator(Context(Fleet(3), Clock())))
     routes = {(route.method, route.resource.canonical) for route in app.router.routes() if route.resource}
     assert {("GET", "/metrics"), ("GET", "/probe"), ("GET", "/sd"), ("POST", "/-/reload")} <= routes
     assert ("GET", "/simulator/faults") in routes

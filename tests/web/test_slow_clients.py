@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from exporter.model import UpstreamView
-from exporter.web.metrics_handler import Scrapes
+from exporter.model import UpstreamState
+from exporter.web.metrics_handler import MetricsHandler
 from exporter.web.security import Security
 from exporter.web.server import slow_clients as sending
 from exporter.web.server.slow_clients import AT_ONCE_BYTES
@@ -31,14 +31,14 @@ class Huge:
 
     packed = pieces
 
-    def prepare(self, view: UpstreamView) -> None:
+    def prepare(self, view: UpstreamState) -> None:
         """There is nothing to do."""
 
 
 @asynccontextmanager
 async def serving() -> AsyncIterator[web.AppRunner]:
     """``/metrics`` and ``/json``, and pages that are small, one request at a time."""
-    scrapes = Scrapes(Huge())
+    scrapes = MetricsHandler(Huge())
     body = PIECE * PIECES
 
     async def whole(_request: web.Request) -> web.Response:

@@ -22,7 +22,7 @@ from exporter.simulator.fault_injection import FaultKind
 from exporter.simulator.streams import Platform
 from exporter.web.app import WebOptions, make_app
 from exporter.web.history import POINTS, STEP_SECONDS
-from tests.dashboards.hurried import ORDERS, Order, living
+from tests.dashboards.hurried import ORDERS, ManualRequest, living
 from tests.page.chromium import PHONE, WIDE, chromium, opened, titles
 from tests.real.tools import tool
 from tools.screenshots.draw import PICTURES
@@ -30,7 +30,7 @@ from tools.screenshots.draw import PICTURES
 SECONDS: Final = (POINTS + 8) * STEP_SECONDS
 TROUBLE: Final = (
     *(order for order in ORDERS if order.which is not None),
-    Order(Platform.WAVE, FaultKind.AUTH, 0.97, 2.0, None),
+    ManualRequest(Platform.WAVE, FaultKind.AUTH, 0.97, 2.0, None),
 )
 """Of single streams, and in the end of an upstream, which says what to do."""
 

@@ -5,7 +5,7 @@ from exporter.metrics.families.exporter_families import EXPORTER_FAMILIES, SIDEC
 from exporter.metrics.families.family import Family
 from exporter.metrics.families.sampled_families import SAMPLED_FAMILIES
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
-from exporter.metrics.families.upstream_families import FOREIGN_SERIES_DROPPED, POLLING_FAMILIES, UPSTREAM_FAMILIES
+from exporter.metrics.families.upstream_families import PASSTHROUGH_SERIES_DROPPED, POLLING_FAMILIES, UPSTREAM_FAMILIES
 
 FAMILIES: tuple[Family, ...] = (
     *STREAM_FAMILIES,
@@ -13,7 +13,7 @@ FAMILIES: tuple[Family, ...] = (
     PLATFORM_METRIC,
     *SAMPLED_FAMILIES,
     *UPSTREAM_FAMILIES,
-    FOREIGN_SERIES_DROPPED,
+    PASSTHROUGH_SERIES_DROPPED,
     *POLLING_FAMILIES,
     *EXPORTER_FAMILIES,
     *SIDECAR_FAMILIES,

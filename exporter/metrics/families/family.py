@@ -59,7 +59,7 @@ class Family:
 
 @dataclass(frozen=True, kw_only=True)
 class ViewFamily(Family, Generic[T]):
-    """A family read from what is served: a ``StreamState``, an ``UpstreamView``, or a part of one.
+    """A family read from what is served: a ``StreamState``, an ``UpstreamState``, or a part of one.
 
     It has one way of being read, or none while nothing in the model feeds it.
     """
@@ -69,7 +69,7 @@ class ViewFamily(Family, Generic[T]):
     values: Callable[[T], Sequence[Labelled]] | None = None
     """The samples of a family with labels of its own."""
     path: str = ""
-    """The attribute (``sample.viewers``) that ``value`` shows as it is: whole columns of it are read at once."""
+    """The attribute (``report.viewers``) that ``value`` shows as it is: whole columns of it are read at once."""
     length_of: str = ""
     """The path of what ``value`` counts the entries of."""
     words: tuple[str, ...] = ()

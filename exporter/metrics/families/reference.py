@@ -10,7 +10,7 @@ from exporter.metrics.families.exporter_families import EXPORTER_FAMILIES, SIDEC
 from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, Family, Source, ViewFamily
 from exporter.metrics.families.sampled_families import INGEST_BITRATE, SAMPLED_FAMILIES
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
-from exporter.metrics.families.upstream_families import FOREIGN_SERIES_DROPPED, POLLING_FAMILIES, UPSTREAM_FAMILIES
+from exporter.metrics.families.upstream_families import PASSTHROUGH_SERIES_DROPPED, POLLING_FAMILIES, UPSTREAM_FAMILIES
 from exporter.metrics.text_format import bound
 from exporter.model import Reason
 from exporter.platforms.registry import platforms as registered
@@ -38,7 +38,7 @@ to those parts; it may be given several times.
 
 - Units are seconds, bytes and ratios; rates are bytes per second (times 8 for bit/s). Points in time are unix
   timestamps: an age is `time() - …_timestamp_seconds`.
-- A fact that is not known has no sample: never 0, never NaN. Samples carry no timestamp: what is served was fetched
+- A fact that is not known has no report: never 0, never NaN. Samples carry no timestamp: what is served was fetched
   by the last poll, at `stream_upstream_last_success_timestamp_seconds`.
 - A label value over 256 characters is cut to 240, `#` and 8 hex digits of its SHA-256.
 - Names, types and labels are an interface: they change only with a note in `CHANGELOG.md`.
@@ -125,7 +125,7 @@ def page(platforms: Mapping[str, Feeding]) -> str:
         _table(("family", "bounds (`le`)"), map(_bounds_row, SAMPLED_FAMILIES)),
         f"As bit/s those of `{INGEST_BITRATE.name}` are {_bitrates()}.\n",
         _UPSTREAMS.format(reasons=", ".join(Reason)),
-        _family_table((*UPSTREAM_FAMILIES, FOREIGN_SERIES_DROPPED, *POLLING_FAMILIES), UPSTREAM_LABELS),
+        _family_table((*UPSTREAM_FAMILIES, PASSTHROUGH_SERIES_DROPPED, *POLLING_FAMILIES), UPSTREAM_LABELS),
         _table(("family", "bounds (`le`)"), (_bounds_row(family) for family in POLLING_FAMILIES if family.bounds)),
         _EXPORTER,
         _family_table(EXPORTER_FAMILIES),

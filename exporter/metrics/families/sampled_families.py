@@ -28,7 +28,7 @@ INGEST_BITRATE = SampledFamily(
     labels=(*UPSTREAM_LABELS, "protocol"),
     source=Source.PLATFORM,
     bounds=tuple(bits / 8 for bits in _BITRATE_BOUNDS_BITS),
-    observed=attrgetter("sample.ingest_bitrate_bytes_per_second"),
+    observed=attrgetter("report.ingest_bitrate_bytes_per_second"),
 )
 LATENCY = SampledFamily(
     name="stream_sampled_latency_seconds",
@@ -38,7 +38,7 @@ LATENCY = SampledFamily(
     labels=(*UPSTREAM_LABELS, "protocol"),
     source=Source.PLATFORM,
     bounds=(0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 30.0, 60.0),
-    observed=attrgetter("sample.latency_seconds"),
+    observed=attrgetter("report.latency_seconds"),
 )
 HEALTH_SCORE = SampledFamily(
     name="stream_sampled_health_score_ratio",

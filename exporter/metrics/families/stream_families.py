@@ -37,7 +37,7 @@ def _life() -> Iterator[StreamFamily]:
     yield words(
         "stream_info",
         "What does not change while the stream is live; what is not known is empty. Always 1.",
-        {field: f"sample.{field}" for field in _INFO_FIELDS},
+        {field: f"report.{field}" for field in _INFO_FIELDS},
         has="status",
         fields=frozenset(_INFO_FIELDS),
     )
@@ -152,7 +152,7 @@ def _outputs_and_audience() -> Iterator[StreamFamily]:
         "The bitrate that a rendition is meant to have, in bytes per second.",
         "rendition",
         entries=_targets,
-        has="sample.renditions",
+        has="report.renditions",
         fields=frozenset({"renditions"}),
     )
     yield mapping(

@@ -21,14 +21,14 @@ def _family(kind: Kind, name: str, help_: str, field: str) -> StreamFamily:
         part=Part.STREAMS,
         labels=STREAM_LABELS,
         source=Source.PLATFORM,
-        value=attrgetter(f"sample.{field}"),
-        path=f"sample.{field}",
+        value=attrgetter(f"report.{field}"),
+        path=f"report.{field}",
         fields=frozenset({field}),
     )
 
 
 def gauge(name: str, help_: str, field: str) -> StreamFamily:
-    """A gauge that shows a field of the sample."""
+    """A gauge that shows a field of the report."""
     return _family(Kind.GAUGE, name, help_, field)
 
 
@@ -130,17 +130,17 @@ def words(
 
 
 def mapping(name: str, help_: str, label: str, field: str) -> StreamFamily:
-    """A gauge with one series for each key of a mapping in the sample."""
-    return entries(name, help_, label, has=f"sample.{field}", fields=frozenset({field}))
+    """A gauge with one series for each key of a mapping in the report."""
+    return entries(name, help_, label, has=f"report.{field}", fields=frozenset({field}))
 
 
 def word(name: str, help_: str, label: str, field: str) -> StreamFamily:
     """A gauge of 1 that carries a word of the platform as a label, and is absent without one."""
-    return words(name, help_, {label: f"sample.{field}"}, has=f"sample.{field}", fields=frozenset({field}))
+    return words(name, help_, {label: f"report.{field}"}, has=f"report.{field}", fields=frozenset({field}))
 
 
 def _count(field: str) -> Callable[[StreamState], int | None]:
-    read = attrgetter(f"sample.{field}")
+    read = attrgetter(f"report.{field}")
 
     def value(state: StreamState) -> int | None:
         entries = read(state)
@@ -159,6 +159,6 @@ def counted(name: str, help_: str, field: str) -> StreamFamily:
         labels=STREAM_LABELS,
         source=Source.PLATFORM,
         value=_count(field),
-        length_of=f"sample.{field}",
+        length_of=f"report.{field}",
         fields=frozenset({field}),
     )

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from exporter.metrics.families.family import UPSTREAM_LABELS, Family, Kind, Labelled, Number, Part, ViewFamily
-from exporter.model import UpstreamView
+from exporter.model import UpstreamState
 
-UpstreamFamily = ViewFamily[UpstreamView]
+UpstreamFamily = ViewFamily[UpstreamState]
 
 
-def _gauge(name: str, help_: str, value: Callable[[UpstreamView], Number | None]) -> UpstreamFamily:
+def _gauge(name: str, help_: str, value: Callable[[UpstreamState], Number | None]) -> UpstreamFamily:
     return UpstreamFamily(
         name=name, kind=Kind.GAUGE, help=help_, part=Part.UPSTREAMS, labels=UPSTREAM_LABELS, value=value
     )
 
 
-def _info(view: UpstreamView) -> tuple[Labelled, ...]:
+def _info(view: UpstreamState) -> tuple[Labelled, ...]:
     return (((view.host, view.version, view.health_score), 1),)
 
 
-def _failing(view: UpstreamView) -> tuple[Labelled, ...]:
+def _failing(view: UpstreamState) -> tuple[Labelled, ...]:
     if view.up is not False or view.last_error_reason is None:
         return ()
     return (((view.last_error_reason.value,), 1),)
@@ -80,7 +80,7 @@ UPSTREAM_FAMILIES: tuple[UpstreamFamily, ...] = (
     ),
 )
 
-FOREIGN_SERIES_DROPPED = Family(
+PASSTHROUGH_SERIES_DROPPED = Family(
     name="stream_upstream_foreign_series_dropped",
     kind=Kind.GAUGE,
     help="Series of the platform's own export left out of this answer: beyond max_series, or such as would spoil it.",

@@ -32,7 +32,7 @@ class Packed:
 BEGINNING: Final = Packed((_HEADER,), 0, 0)
 
 
-class Packer:
+class GzipStream:
     """Compresses text as it is written, after what is packed already."""
 
     def __init__(self, after: Packed = BEGINNING) -> None:

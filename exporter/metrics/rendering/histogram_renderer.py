@@ -12,11 +12,11 @@ from exporter.metrics.rendering.label_texts import KeptTexts, opened
 from exporter.metrics.rendering.tables import Seen
 from exporter.metrics.rendering.text_assembly import Rendering
 from exporter.metrics.text_format import bound, number
-from exporter.model import SampledHistogram, UpstreamView
+from exporter.model import SampledHistogram, UpstreamState
 
 
 def render_histogram(
-    rendering: Rendering, family: SampledFamily, views: Sequence[UpstreamView], texts: KeptTexts
+    rendering: Rendering, family: SampledFamily, views: Sequence[UpstreamState], texts: KeptTexts
 ) -> None:
     """A family with the histograms of upstreams, and those of single streams."""
     shared: list[tuple[tuple[str, ...], SampledHistogram]] = []

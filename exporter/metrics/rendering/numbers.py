@@ -15,7 +15,7 @@ from exporter.metrics.families.family import Number
 from exporter.metrics.text_format import number
 
 ABSENT: Final = b"null"
-"""Stands where there is no sample: the value is missing or not finite."""
+"""Stands where there is no report: the value is missing or not finite."""
 
 
 class NumberTexts(NamedTuple):

@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import Final
 
 from exporter.metrics.rendering.stream_renderer import Slice, reading
-from exporter.model import UpstreamView
+from exporter.model import UpstreamState
 from exporter.store import Remembered
 
 STREAMS_AT_ONCE: Final = 1_000
@@ -23,7 +23,7 @@ _ALIKE: Final = attrgetter("feeds", "excluded")
 class Prepared:
     """The streams of some upstreams, of which all the same is said. It keeps no view alive."""
 
-    def __init__(self, views: Sequence[UpstreamView], seen: set[bytes], before: Prepared | None = None) -> None:
+    def __init__(self, views: Sequence[UpstreamState], seen: set[bytes], before: Prepared | None = None) -> None:
         """``seen``: the label texts that are taken; ``before``: what was prepared of the same upstreams earlier."""
         self.views = Remembered(*views)
         self.reading = reading(views[0].feeds, views[0].excluded)
@@ -35,20 +35,20 @@ class Prepared:
         """The platforms and upstreams whose streams these are."""
 
 
-class PreparedStreams:
+class RenderCache:
     """The streams of all views. Safe to be asked by several threads: what one of them prepares the others wait for."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, ...], Prepared] = {}
         self._preparing = threading.Lock()
 
-    def prepare(self, view: UpstreamView) -> None:
+    def prepare(self, view: UpstreamState) -> None:
         """Do it now for an upstream with many streams; the few of others are left to those who ask."""
         if len(view.streams) > STREAMS_TOGETHER:
             with self._preparing:
                 self._known |= [self._prepared([view])]
 
-    def of(self, views: Sequence[UpstreamView]) -> list[Prepared]:
+    def of(self, views: Sequence[UpstreamState]) -> list[Prepared]:
         """Those of these views, in their order; prepared now where it has not been done yet."""
         groups = [list(group) for alike in groupby(views, _ALIKE) for group in _together(alike[1])]
         with self._preparing:
@@ -61,15 +61,15 @@ class PreparedStreams:
         seen: set[bytes] = set()
         return [Prepared(group, seen) for group in groups]
 
-    def _prepared(self, group: list[UpstreamView]) -> tuple[tuple[str, ...], Prepared]:
+    def _prepared(self, group: list[UpstreamState]) -> tuple[tuple[str, ...], Prepared]:
         names = tuple(view.upstream for view in group)
         known = self._known.get(names)
         return names, known if known and known.views.are_still(*group) else Prepared(group, set(), known)
 
 
-def _together(views: Iterator[UpstreamView]) -> Iterator[list[UpstreamView]]:
+def _together(views: Iterator[UpstreamState]) -> Iterator[list[UpstreamState]]:
     """Neighbours with few streams are together, those with many alone."""
-    group: list[UpstreamView] = []
+    group: list[UpstreamState] = []
     streams = 0
     for view in views:
         streams += len(view.streams)

@@ -17,7 +17,7 @@ from exporter.metrics.families.upstream_families import UPSTREAM_FAMILIES
 from exporter.metrics.rendering.label_texts import closed, opened
 from exporter.metrics.rendering.numbers import ABSENT, number_text
 from exporter.metrics.text_format import heading
-from exporter.model import Analytics, PlatformMetric, StreamState, UpstreamView
+from exporter.model import Analytics, PlatformMetric, StreamState, UpstreamState
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ OBJECTS_KEPT: Final = 4
 _label_text = lru_cache(LABELS_KEPT)(closed)
 
 
-def few_text(view: UpstreamView, states: Iterable[StreamState], analytics: Iterable[Analytics]) -> bytes:
+def render_rows(view: UpstreamState, states: Iterable[StreamState], analytics: Iterable[Analytics]) -> bytes:
     """The families of a view, and of these streams and figures of it; without its histograms and foreign metrics."""
     objects, numbers = [], []
     for families, labels, item in _objects(view, states, analytics):
@@ -47,7 +47,7 @@ def few_text(view: UpstreamView, states: Iterable[StreamState], analytics: Itera
 
 
 def _objects(
-    view: UpstreamView, states: Iterable[StreamState], analytics: Iterable[Analytics]
+    view: UpstreamState, states: Iterable[StreamState], analytics: Iterable[Analytics]
 ) -> Iterator[tuple[_Families, bytes, Any]]:
     """All that is shown, in the order of the text, with how it is read and its label text."""
     streams = _rows(states, lambda state: (state.identity.platform, state.identity.upstream, state.identity.stream))
@@ -57,8 +57,8 @@ def _objects(
     metrics: dict[bytes, list[PlatformMetric]] = {}
     for labels, state in streams.items():
         yield of_streams, labels, state
-        if state.sample.platform_metrics:
-            metrics[labels] = list(state.sample.platform_metrics)
+        if state.report.platform_metrics:
+            metrics[labels] = list(state.report.platform_metrics)
     for labels, item in figures.items():
         yield of_analytics, labels, item
         metrics.setdefault(labels, []).extend(item.platform_metrics)
@@ -91,8 +91,8 @@ class _Families:
         """What an object says, in words and in numbers."""
         numbers = [value(item) for value in self._values]
         words = []
-        for samples in self._samples:
-            some = samples(item)
+        for reports in self._samples:
+            some = reports(item)
             words.append(tuple([own for own, _ in some]))
             numbers += [number for _, number in some]
         return tuple(words), numbers

@@ -31,9 +31,9 @@ from exporter.metrics.rendering.lines import NONE, Lines
 from exporter.metrics.rendering.struct_columns import columns
 from exporter.model import Identity, PlatformMetric, StreamState
 
-_SAMPLE: Final = "sample."
+_SAMPLE: Final = "report."
 _IDENTITY: Final = "identity"
-_METRICS: Final = "sample.platform_metrics"
+_METRICS: Final = "report.platform_metrics"
 _OWNER: Final = attrgetter("platform", "upstream")
 _KNOWN: Final[Texts[Any]] = Texts([], [])
 
@@ -50,12 +50,12 @@ class Reading:
         self.has_metrics = PLATFORM_METRIC.name not in excluded
         paths = {_IDENTITY, _METRICS}.union(*(family.paths for family in self.families))
         self._of_samples = frozenset(path.removeprefix(_SAMPLE) for path in paths if path.startswith(_SAMPLE))
-        self._of_states = frozenset(path for path in paths if not path.startswith(_SAMPLE)) | {"sample"}
+        self._of_states = frozenset(path for path in paths if not path.startswith(_SAMPLE)) | {"report"}
 
     def columns(self, states: Sequence[StreamState]) -> Columns:
         """What the streams have to say."""
         found = columns(states, self._of_states)
-        of_samples = columns(found["sample"], self._of_samples)
+        of_samples = columns(found["report"], self._of_samples)
         return found | {_SAMPLE + name: column for name, column in of_samples.items()}
 
 

@@ -44,7 +44,7 @@ class EndlessListError(UpstreamError):
         super().__init__(Reason.BAD_RESPONSE, f"{ENDPOINT}: {what}")
 
 
-async def ask_list(requests: Requests, fields: Fields) -> StreamList:
+async def fetch_active_streams(requests: Requests, fields: Fields) -> StreamList:
     """Ask for all pages, as long as the platform announces a next one; a page's length says nothing.
 
     Pages are offsets into an order that changes while they are read: a stream that comes twice counts once.
@@ -84,7 +84,7 @@ class _Pages:
         for index, row in enumerate(rows, start=1):
             reading = _read(row, fields)
             if reading is not None:
-                page[reading.sample.id] = reading
+                page[reading.report.id] = reading
             if index % STREAMS_PER_STEP == 0:
                 await asyncio.sleep(0)
         self._complete &= len(page) == len(rows)
@@ -110,7 +110,7 @@ def _read(row: object, fields: Fields) -> Reading | None:
         fields.drop("id")
         return None
     reading = read_stream(Record(row, fields))
-    return reading if reading.sample.id else None
+    return reading if reading.report.id else None
 
 
 def _query(link: str) -> Params:

@@ -13,8 +13,8 @@ import msgspec
 
 from exporter.http.client import Requests
 from exporter.http.errors import UpstreamError
-from exporter.model import StreamSample
-from exporter.platforms.cached_fetch import Periodic
+from exporter.model import StreamReport
+from exporter.platforms.cached_fetch import CachedFetch
 from exporter.platforms.parsing import Fields, Record
 from exporter.runtime.clock import Clock
 
@@ -35,10 +35,10 @@ class Details(msgspec.Struct, frozen=True):
     targets: Mapping[str, bool] = {}
     transcode_realtime_ratio: float | None = None
 
-    def applied(self, sample: StreamSample) -> StreamSample:
-        """The sample with these details."""
+    def applied(self, report: StreamReport) -> StreamReport:
+        """The report with these details."""
         return msgspec.structs.replace(
-            sample,
+            report,
             health_conditions=self.conditions,
             multistream_targets=self.targets,
             transcode_realtime_ratio=self.transcode_realtime_ratio,
@@ -55,37 +55,37 @@ class DetailsBook:
         """``interval``: seconds between two questions about one stream."""
         self._interval = interval
         self._clock = clock
-        self._known: dict[str, Periodic[Details]] = {}
+        self._known: dict[str, CachedFetch[Details]] = {}
 
     async def applied(
-        self, requests: Requests, samples: Collection[StreamSample], fields: Fields
-    ) -> list[StreamSample]:
-        """The samples with their details, after those that are due have been asked for.
+        self, requests: Requests, reports: Collection[StreamReport], fields: Fields
+    ) -> list[StreamReport]:
+        """The reports with their details, after those that are due have been asked for.
 
         Those that have waited longest come first: what the time of this poll does not reach comes in the next one.
         """
-        live = [sample.id for sample in samples if sample.live]
-        self._known = {id_: self._known.get(id_) or Periodic(self._interval, self._clock) for id_ in live}
+        live = [report.id for report in reports if report.live]
+        self._known = {id_: self._known.get(id_) or CachedFetch(self._interval, self._clock) for id_ in live}
         due = [(id_, known) for id_, known in self._known.items() if known.due]
         due.sort(key=lambda item: -math.inf if item[1].asked_at is None else item[1].asked_at)
 
-        async def ask(item: tuple[str, Periodic[Details]]) -> None:
+        async def ask(item: tuple[str, CachedFetch[Details]]) -> None:
             stream_id, known = item
             if self._clock.monotonic() < requests.deadline:
                 known.asked()
-                known.store(await ask_details(requests, stream_id, fields))
+                known.store(await fetch_details(requests, stream_id, fields))
 
         # a failure is no more than details that grow old
         await requests.map(ask, due)
-        return [self._with_details(sample) for sample in samples]
+        return [self._with_details(report) for report in reports]
 
-    def _with_details(self, sample: StreamSample) -> StreamSample:
-        known = self._known.get(sample.id)
+    def _with_details(self, report: StreamReport) -> StreamReport:
+        known = self._known.get(report.id)
         details = known.value if known else None
-        return sample if details is None else details.applied(sample)
+        return report if details is None else details.applied(report)
 
 
-async def ask_details(requests: Requests, stream_id: str, fields: Fields) -> Details:
+async def fetch_details(requests: Requests, stream_id: str, fields: Fields) -> Details:
     """Ask for one stream's detailed health; ``NOTHING`` where the platform has none."""
     try:
         answer = await requests.get(ENDPOINT, id=stream_id)

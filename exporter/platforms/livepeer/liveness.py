@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from exporter.model import Status, StreamSample
-from exporter.platforms.livepeer.stream_objects import NEVER, SESSION, STREAM, Reading, Sample
+from exporter.model import Status, StreamReport
+from exporter.platforms.livepeer.stream_objects import NEVER, SESSION, STREAM, Reading, Report
 
 
 def newest(sessions: Iterable[Reading], platform_now: float) -> Reading | None:
@@ -15,19 +15,19 @@ def newest(sessions: Iterable[Reading], platform_now: float) -> Reading | None:
 
     def rank(session: Reading) -> tuple[bool, bool, float, float]:
         fresh = session.is_fresh(platform_now)
-        return fresh is True, fresh is None, session.sample.start_timestamp_seconds or 0.0, session.last_seen or 0.0
+        return fresh is True, fresh is None, session.report.start_timestamp_seconds or 0.0, session.last_seen or 0.0
 
     return max(sessions, key=rank, default=None)
 
 
-def listed_stream(listed: Reading, platform_now: float) -> StreamSample:
+def listed_stream(listed: Reading, platform_now: float) -> StreamReport:
     """A stream that is known from the list alone: live by ``isActive`` and its last sign of life."""
-    return _settled(listed.sample, _both(listed.active, listed.is_fresh(platform_now)), listed.last_seen)
+    return _settled(listed.report, _both(listed.active, listed.is_fresh(platform_now)), listed.last_seen)
 
 
 def watched_stream(
     stream_id: str, session: Reading | None, listed: Reading | None, active: bool | None, platform_now: float
-) -> StreamSample:
+) -> StreamReport:
     """A stream that is watched through its sessions.
 
     ``session``: its newest one. ``listed``: its entry in the list. ``active``: whether the list says that it is active;
@@ -36,22 +36,22 @@ def watched_stream(
     if session is not None and session.is_fresh(platform_now) is not False:
         freshest = _fresher(session, listed)
         live = _both(active is not False, freshest.is_fresh(platform_now))
-        return _settled(_described(session.sample, listed), live, freshest.last_seen)
+        return _settled(_described(session.report, listed), live, freshest.last_seen)
     if listed is not None and active and listed.is_fresh(platform_now) is not False:
         # the platform hides a new session until its first statistics, up to a minute after it went live
-        return listed_stream(msgspec.structs.replace(listed, sample=_without_totals(listed.sample)), platform_now)
+        return listed_stream(msgspec.structs.replace(listed, report=_without_totals(listed.report)), platform_now)
     if session is not None:
-        return _settled(_described(session.sample, listed), live=False, last_seen=session.last_seen)
-    sample = Sample(id=stream_id, kind=STREAM)
-    return _settled(_described(sample, listed), live=False, last_seen=listed.last_seen if listed else NEVER)
+        return _settled(_described(session.report, listed), live=False, last_seen=session.last_seen)
+    report = Report(id=stream_id, kind=STREAM)
+    return _settled(_described(report, listed), live=False, last_seen=listed.last_seen if listed else NEVER)
 
 
-def _settled(sample: StreamSample, live: bool | None, last_seen: float | None) -> StreamSample:
-    """The sample with its life decided. What is not live has no verdict and no rate: the platform's last ones stay."""
-    ended = live is False and sample.kind == SESSION and last_seen != NEVER
+def _settled(report: StreamReport, live: bool | None, last_seen: float | None) -> StreamReport:
+    """The report with its life decided. What is not live has no verdict and no rate: the platform's last ones stay."""
+    ended = live is False and report.kind == SESSION and last_seen != NEVER
     changes = {
         "live": live,
-        "status": _status(live, sample.healthy, ended=ended),
+        "status": _status(live, report.healthy, ended=ended),
         "last_seen_timestamp_seconds": last_seen or None,
     }
     if live is False:
@@ -61,9 +61,9 @@ def _settled(sample: StreamSample, live: bool | None, last_seen: float | None) -
             "issues": None,
             "ingest_bitrate_bytes_per_second": None,
             "transcode_bitrate_bytes_per_second": None,
-            "recording": None if sample.recording is None else False,
+            "recording": None if report.recording is None else False,
         }
-    return msgspec.structs.replace(sample, **changes)
+    return msgspec.structs.replace(report, **changes)
 
 
 def _status(live: bool | None, healthy: bool | None, *, ended: bool) -> Status:
@@ -88,21 +88,21 @@ def _fresher(session: Reading, listed: Reading | None) -> Reading:
     return listed if session.last_seen is None or listed.last_seen > session.last_seen else session
 
 
-def _described(sample: StreamSample, listed: Reading | None) -> StreamSample:
+def _described(report: StreamReport, listed: Reading | None) -> StreamReport:
     """With what only the stream's own object says. A session's name is that of the session."""
     if listed is None:
-        return sample
+        return report
     return msgspec.structs.replace(
-        sample,
-        name=listed.sample.name or sample.name,
-        playback_id=sample.playback_id or listed.sample.playback_id,
-        publish_allowed=listed.sample.publish_allowed,
+        report,
+        name=listed.report.name or report.name,
+        playback_id=report.playback_id or listed.report.playback_id,
+        publish_allowed=listed.report.publish_allowed,
     )
 
 
-def _without_totals(sample: StreamSample) -> StreamSample:
+def _without_totals(report: StreamReport) -> StreamReport:
     return msgspec.structs.replace(
-        sample,
+        report,
         ingest_bytes=None,
         transcoded_bytes=None,
         source_segments=None,

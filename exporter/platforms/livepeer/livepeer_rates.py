@@ -10,7 +10,7 @@ from collections.abc import Container
 
 import msgspec
 
-from exporter.model import StreamSample
+from exporter.model import StreamReport
 from exporter.platforms.byte_rate import ByteRate
 
 WINDOW_SECONDS = 120.0
@@ -26,11 +26,11 @@ class _Rates:
         self.ingest = ByteRate(window_seconds=WINDOW_SECONDS, stall_seconds=STALL_SECONDS)
         self.transcode = ByteRate(window_seconds=WINDOW_SECONDS, stall_seconds=STALL_SECONDS)
 
-    def applied(self, sample: StreamSample, now: float) -> StreamSample:
-        ingest = _rate(self.ingest, sample.ingest_bytes, now, sample.ingest_bitrate_bytes_per_second)
-        transcode = _rate(self.transcode, sample.transcoded_bytes, now, sample.transcode_bitrate_bytes_per_second)
+    def applied(self, report: StreamReport, now: float) -> StreamReport:
+        ingest = _rate(self.ingest, report.ingest_bytes, now, report.ingest_bitrate_bytes_per_second)
+        transcode = _rate(self.transcode, report.transcoded_bytes, now, report.transcode_bitrate_bytes_per_second)
         return msgspec.structs.replace(
-            sample, ingest_bitrate_bytes_per_second=ingest, transcode_bitrate_bytes_per_second=transcode
+            report, ingest_bitrate_bytes_per_second=ingest, transcode_bitrate_bytes_per_second=transcode
         )
 
 
@@ -41,17 +41,17 @@ class Bitrates:
         self._rates: dict[tuple[str, str], _Rates] = {}
         self._used: set[tuple[str, str]] = set()
 
-    def applied(self, sample: StreamSample, now: float) -> StreamSample:
-        """The sample with its bitrates; the reported one stands until the window is filled.
+    def applied(self, report: StreamReport, now: float) -> StreamReport:
+        """The report with its bitrates; the reported one stands until the window is filled.
 
         ``now``: seconds of a clock that never runs backwards.
         """
-        if not sample.live:
-            return sample
+        if not report.live:
+            return report
         # the totals of one session are not those of the next, nor of the stream
-        publish = (sample.id, sample.session)
+        publish = (report.id, report.session)
         self._used.add(publish)
-        return self._rates.setdefault(publish, _Rates()).applied(sample, now)
+        return self._rates.setdefault(publish, _Rates()).applied(report, now)
 
     def end_poll(self, unheard: Container[str]) -> None:
         """Forget what this poll did not see live, but for ``unheard``: the ids of streams that it has no word of."""

@@ -13,7 +13,7 @@ from exporter.model import Reason
 from exporter.platforms.livepeer.livepeer_settings import LivepeerSession, LivepeerSettings, LivepeerStream
 from exporter.platforms.livepeer.stream_objects import Reading, read_session
 from exporter.platforms.parsing import Fields, Record
-from exporter.sharding import WHOLE, Portion
+from exporter.sharding import ALL_STREAMS, ShardFilter
 
 SESSIONS = "GET /stream/{id}/sessions"
 SESSION = "GET /session/{id}"
@@ -21,7 +21,7 @@ NEWEST = "10"
 """How many sessions to ask for. They come last seen first, so the newest live one is among the first few."""
 
 
-class Watched(msgspec.Struct, frozen=True):
+class WatchedStreams(msgspec.Struct, frozen=True):
     """The sessions that were found, by the id of their stream, and the requests that failed."""
 
     answered: Mapping[str, list[Reading]]
@@ -32,13 +32,13 @@ class Watched(msgspec.Struct, frozen=True):
 class SessionReader:
     """Asks for the sessions of everything that is configured. It remembers the parents of single sessions."""
 
-    def __init__(self, settings: LivepeerSettings, portion: Portion = WHOLE) -> None:
+    def __init__(self, settings: LivepeerSettings, shard_filter: ShardFilter = ALL_STREAMS) -> None:
         self._settings = settings
-        self._portion = portion
+        self._shard_filter = shard_filter
         self._parents: dict[str, str] = {}
 
     def configured_streams(self) -> tuple[StreamSettings, ...]:
-        """What is configured, under the ids that samples carry: a session under its stream, once that is known.
+        """What is configured, under the ids that reports carry: a session under its stream, once that is known.
 
         A stream that is configured itself goes before its sessions, the first session before the next.
         """
@@ -50,12 +50,12 @@ class SessionReader:
 
     def items(self) -> list[LivepeerStream | LivepeerSession]:
         """What is to be asked for here. The stream of a single session decides; until it is known, all shards ask."""
-        is_ours = self._portion.choice(self.configured_streams())
+        is_ours = self._shard_filter.choice(self.configured_streams())
         streams = (stream for stream in self._settings.streams if is_ours(stream.id))
         sessions = (s for s in self._settings.sessions if s.id not in self._parents or is_ours(self._parents[s.id]))
         return [*streams, *sessions]
 
-    async def ask(self, requests: Requests, fields: Fields) -> Watched:
+    async def ask(self, requests: Requests, fields: Fields) -> WatchedStreams:
         """Ask for all of it, each on its own: what fails fails alone."""
 
         async def found(item: LivepeerStream | LivepeerSession) -> list[Reading]:
@@ -80,7 +80,7 @@ class SessionReader:
             if stream.id in errors:
                 # a single session of it that did answer need not be its newest
                 answered.pop(stream.id, None)
-        return Watched(answered, errors)
+        return WatchedStreams(answered, errors)
 
     async def _sessions(self, requests: Requests, stream_id: str, fields: Fields) -> list[Reading]:
         params = {"limit": NEWEST}
@@ -98,6 +98,6 @@ class SessionReader:
         answer = await requests.get(SESSION, id=session_id)
         record = Record.of(answer.data, fields)
         reading = read_session(record, stream=self._parents.get(session_id, ""), session=session_id)
-        if reading.sample.id != session_id:
-            self._parents[session_id] = reading.sample.id
+        if reading.report.id != session_id:
+            self._parents[session_id] = reading.report.id
         return reading

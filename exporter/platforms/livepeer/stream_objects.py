@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
-from exporter.model import Rendition, StreamSample
+from exporter.model import Rendition, StreamReport
 from exporter.platforms.parsing import Record
-from exporter.platforms.slim_report import sample_with
+from exporter.platforms.slim_report import slim_report
 
 STREAM, SESSION = "stream", "session"
 """The kinds."""
@@ -39,14 +39,14 @@ FEEDS = frozenset(
         "recording", "recording_status", "publish_allowed",
     }
 )  # fmt: skip
-"""The fields of ``StreamSample`` that the platform can fill."""
-Sample = sample_with(FEEDS)
+"""The fields of ``StreamReport`` that the platform can fill."""
+Report = slim_report(FEEDS)
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """One object, read: ``sample`` holds its facts as if it were live, the rest decides whether it is."""
+    """One object, read: ``report`` holds its facts as if it were live, the rest decides whether it is."""
 
-    sample: StreamSample
+    report: StreamReport
     active: bool | None
     """The stream's ``isActive``; None: not said, as for every session."""
     last_seen: float | None
@@ -60,13 +60,13 @@ class Reading(msgspec.Struct, frozen=True):
 def read_stream(record: Record) -> Reading:
     """A Stream object, as ``GET /stream`` lists it. Its totals are those of all its sessions together."""
     suspended = record.flag("suspended")
-    sample = Sample(
+    report = Report(
         id=record.text("id"),
         kind=STREAM,
         publish_allowed=None if suspended is None else not suspended,
         **_facts(record),
     )
-    return Reading(sample, record.flag("isActive"), _last_seen(record))
+    return Reading(report, record.flag("isActive"), _last_seen(record))
 
 
 def read_session(record: Record, *, stream: str = "", session: str = "") -> Reading:
@@ -75,7 +75,7 @@ def read_session(record: Record, *, stream: str = "", session: str = "") -> Read
     A session that does not name its parent stream stands for itself.
     """
     session = session or record.text("id")
-    sample = Sample(
+    report = Report(
         id=stream or record.text("parentId") or session,
         kind=SESSION,
         session=session,
@@ -83,11 +83,11 @@ def read_session(record: Record, *, stream: str = "", session: str = "") -> Read
         recording_status=record.text("recordingStatus"),
         **_facts(record),
     )
-    return Reading(sample, None, _last_seen(record))
+    return Reading(report, None, _last_seen(record))
 
 
 def _facts(record: Record) -> dict[str, Any]:
-    """What streams and sessions say in the same words: fields of ``StreamSample``."""
+    """What streams and sessions say in the same words: fields of ``StreamReport``."""
     healthy = record.flag("isHealthy")
     issues = record.texts("issues")
     if "issues" not in record and healthy is not None:

@@ -8,7 +8,7 @@ import msgspec
 
 from exporter.http.client import Requests
 from exporter.http.errors import UpstreamError
-from exporter.model import Reason, StreamSample
+from exporter.model import Reason, StreamReport
 from exporter.platforms.parsing import Fields, Record
 
 ENDPOINT = "GET /data/views/now"
@@ -29,17 +29,17 @@ class Viewership(msgspec.Struct, frozen=True):
     audiences: Mapping[str, Audience]
     complete: bool
 
-    def applied(self, sample: StreamSample) -> StreamSample:
-        """The sample with its viewers, where they are known."""
-        audience = self.audiences.get(sample.playback_id)
+    def applied(self, report: StreamReport) -> StreamReport:
+        """The report with its viewers, where they are known."""
+        audience = self.audiences.get(report.playback_id)
         if audience is not None:
-            return msgspec.structs.replace(sample, viewers=audience.viewers, viewer_error_ratio=audience.error_ratio)
-        if sample.live and sample.playback_id and self.complete:
-            return msgspec.structs.replace(sample, viewers=0)
-        return sample
+            return msgspec.structs.replace(report, viewers=audience.viewers, viewer_error_ratio=audience.error_ratio)
+        if report.live and report.playback_id and self.complete:
+            return msgspec.structs.replace(report, viewers=0)
+        return report
 
 
-async def ask_viewership(requests: Requests, fields: Fields) -> Viewership:
+async def fetch_viewership(requests: Requests, fields: Fields) -> Viewership:
     """Ask for the viewers of all playback ids at once. Raises ``UpstreamError``: 403 for keys that may not ask."""
     answer = await requests.get(ENDPOINT, params={"breakdownBy[]": "playbackId"})
     if not isinstance(answer.data, list):

@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 import msgspec
 
-from exporter.model import StreamSample
+from exporter.model import StreamReport
 from exporter.platforms.byte_rate import ByteRate
 from exporter.platforms.node_media_server.nms_streams import Reading
 
@@ -29,22 +29,22 @@ class Bitrates:
         self._stall = STALL_INTERVALS * interval
         self._rates: dict[tuple[str, str], ByteRate] = {}
 
-    def rated(self, readings: Collection[Reading], now: float) -> tuple[StreamSample, ...]:
-        """The samples with their bitrates. ``now``: seconds of a clock that never runs backwards."""
+    def rated(self, readings: Collection[Reading], now: float) -> tuple[StreamReport, ...]:
+        """The reports with their bitrates. ``now``: seconds of a clock that never runs backwards."""
         before, self._rates = self._rates, {}
-        samples = []
+        reports = []
         for reading in readings:
-            sample = reading.sample
-            publish = (sample.id, sample.session)
-            if sample.live and sample.ingest_bytes is not None:
+            report = reading.report
+            publish = (report.id, report.session)
+            if report.live and report.ingest_bytes is not None:
                 rate = before.get(publish) or ByteRate(window_seconds=self._window, stall_seconds=self._stall)
                 self._rates[publish] = rate
-                sample = _with_rates(reading, rate.update(sample.ingest_bytes, now))
-            samples.append(sample)
-        return tuple(samples)
+                report = _with_rates(reading, rate.update(report.ingest_bytes, now))
+            reports.append(report)
+        return tuple(reports)
 
 
-def _with_rates(reading: Reading, measured: float | None) -> StreamSample:
+def _with_rates(reading: Reading, measured: float | None) -> StreamReport:
     ingest, egress = measured, reading.egress_rate
     if ingest is None:
         # the first poll of a publish; 0 would be no news then, but the server's measuring that begins
@@ -53,5 +53,5 @@ def _with_rates(reading: Reading, measured: float | None) -> StreamSample:
         # bytes came in, and the server says none did: it has just begun anew, for both directions
         egress = None
     return msgspec.structs.replace(
-        reading.sample, ingest_bitrate_bytes_per_second=ingest, egress_bitrate_bytes_per_second=egress
+        reading.report, ingest_bitrate_bytes_per_second=ingest, egress_bitrate_bytes_per_second=egress
     )

@@ -1,4 +1,4 @@
-"""What node-media-server says of its streams, as samples: the list of version 2 and that of version 4.
+"""What node-media-server says of its streams, as reports: the list of version 2 and that of version 4.
 
 Source: node-media-server 2.7.4, ``src/api/controllers/streams.js``; 4.2.4 to 4.4.3, ``src/api/handlers/streams.js``.
 """
@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 
 from exporter.http.errors import UpstreamError
-from exporter.model import Reason, Status, StreamSample
+from exporter.model import Reason, Status, StreamReport
 from exporter.platforms.node_media_server.flv_codecs import audio_codec, video_codec
 from exporter.platforms.parsing import Fields, Record
-from exporter.platforms.slim_report import sample_with
+from exporter.platforms.slim_report import slim_report
 
 KIND = "stream"
 UNREAD = frozenset({"stream", "name"})
@@ -30,14 +30,14 @@ FEEDS = frozenset(
         "viewers", "system_clients", "frames_per_second", "width_pixels", "height_pixels", "recording",
     }
 )  # fmt: skip
-"""The fields of ``StreamSample`` that the platform can fill."""
-Sample = sample_with(FEEDS)
+"""The fields of ``StreamReport`` that the platform can fill."""
+Report = slim_report(FEEDS)
 
 
 class Reading(msgspec.Struct, frozen=True):
     """A stream as the server describes it, and the rates that only version 4.4 and later have (bytes per second)."""
 
-    sample: StreamSample
+    report: StreamReport
     ingest_rate: float | None = None
     egress_rate: float | None = None
 
@@ -61,7 +61,7 @@ def _objects(record: Record, fields: Fields) -> Iterator[tuple[str, Record]]:
 def _read_version_2(application: str, key: str, record: Record) -> Reading:
     publisher = record.record("publisher")
     subscribers = record.records("subscribers") if "subscribers" in record else None
-    watched = Sample(
+    watched = Report(
         id=sys.intern(f"{application}/{key}"),
         application=application,
         kind=KIND,
@@ -121,7 +121,7 @@ def _read_version_4(application: str, name: str, record: Record) -> Reading:
     recorders = None if recording is None else int(recording)
     status = _STATUSES.get(record.text("status"), Status.LIVE) if publisher else Status.IDLE
     live = status is Status.LIVE
-    sample = Sample(
+    report = Report(
         id=sys.intern(f"{application}/{name}"),
         application=application,
         kind=KIND,
@@ -133,8 +133,8 @@ def _read_version_4(application: str, name: str, record: Record) -> Reading:
         **(_publish(publisher) if publisher else {}),
     )
     if not live:
-        return Reading(sample)
-    return Reading(sample, record.number("inBps", low=0.0), record.number("outBps", low=0.0))
+        return Reading(report)
+    return Reading(report, record.number("inBps", low=0.0), record.number("outBps", low=0.0))
 
 
 def _publish(publisher: Record) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import ClassVar
 from exporter.http.auth import Auth, Basic, NoAuth
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
-from exporter.model import Listing, Reason, UpstreamSnapshot
+from exporter.model import Listing, PollResult, Reason
 from exporter.platforms.base import Platform
 from exporter.platforms.node_media_server.nms_login import NodeMediaServerLogin
 from exporter.platforms.node_media_server.nms_rates import Bitrates
@@ -15,7 +15,7 @@ from exporter.platforms.node_media_server.nms_settings import NodeMediaServerSet
 from exporter.platforms.node_media_server.nms_streams import FEEDS, UNREAD, Reading, read_version_2, read_version_4
 from exporter.platforms.parsing import Fields, Record
 from exporter.runtime.clock import Clock
-from exporter.sharding import WHOLE, Portion
+from exporter.sharding import ALL_STREAMS, ShardFilter
 
 HEALTH_4 = "GET /api/v1/health"
 STREAMS_4 = "GET /api/v1/streams"
@@ -34,10 +34,14 @@ class NodeMediaServerPlatform(Platform[NodeMediaServerSettings]):
     feeds: ClassVar[frozenset[str]] = FEEDS
 
     def __init__(
-        self, settings: NodeMediaServerSettings, client: UpstreamClient, clock: Clock, portion: Portion = WHOLE
+        self,
+        settings: NodeMediaServerSettings,
+        client: UpstreamClient,
+        clock: Clock,
+        shard_filter: ShardFilter = ALL_STREAMS,
     ) -> None:
-        super().__init__(settings, client, clock, portion)
-        self._is_ours = portion.choice(settings.configured_streams())
+        super().__init__(settings, client, clock, shard_filter)
+        self._is_ours = shard_filter.choice(settings.configured_streams())
         self._generation: int | None = None
         self._version = ""
         self._bitrates = Bitrates(settings.interval)
@@ -47,7 +51,7 @@ class NodeMediaServerPlatform(Platform[NodeMediaServerSettings]):
             self._auth_2 = Basic(settings.auth)
             self._auth_4 = client.login(NodeMediaServerLogin, settings.auth)
 
-    async def poll(self, requests: Requests) -> UpstreamSnapshot:
+    async def poll(self, requests: Requests) -> PollResult:
         """The list of all streams; which version answers is found out first, where it is not known."""
         fields = Fields()
         try:
@@ -57,8 +61,8 @@ class NodeMediaServerPlatform(Platform[NodeMediaServerSettings]):
         except UpstreamError:
             self._generation = None
             raise
-        ours = [reading for reading in readings if self._is_ours(reading.sample.id)]
-        return UpstreamSnapshot(
+        ours = [reading for reading in readings if self._is_ours(reading.report.id)]
+        return PollResult(
             streams=self._bitrates.rated(ours, self.clock.monotonic()),
             # an entry that was not read may be any stream: absence must not count at once
             listing=Listing.PAGED if UNREAD & fields.dropped.keys() else Listing.COMPLETE,

@@ -77,7 +77,7 @@ async def _read_list(requests: Requests, endpoint: str, read: ReadItem, fields: 
                 unread += 1
             else:
                 read_items += 1
-                streams.update((stream.sample.id, stream) for stream in found)
+                streams.update((stream.report.id, stream) for stream in found)
         if page.flag("hasNext"):
             continue
         if unread and not read_items:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
-from exporter.model import Listing, Reason, UpstreamSnapshot
+from exporter.model import Listing, PollResult, Reason
 from exporter.platforms.base import Platform
 from exporter.platforms.parsing import Fields
 from exporter.platforms.storm.envelope import NOT_OFFERED
@@ -24,7 +24,7 @@ from exporter.platforms.storm.storm_streams import FEEDS
 from exporter.platforms.storm.stream_requests import BATCH_FROM, BATCH_SIZE, DirectReader
 from exporter.platforms.storm.substream_metadata import MetadataBook
 from exporter.runtime.clock import Clock
-from exporter.sharding import WHOLE, Portion
+from exporter.sharding import ALL_STREAMS, ShardFilter
 
 METADATA_REQUESTS_PER_WORKER = 3
 """How many substreams each concurrent worker may ask about in one poll."""
@@ -42,10 +42,12 @@ class StormPlatform(Platform[StormSettings]):
     health_score: ClassVar[str] = "reported"
     feeds: ClassVar[frozenset[str]] = FEEDS
 
-    def __init__(self, settings: StormSettings, client: UpstreamClient, clock: Clock, portion: Portion = WHOLE) -> None:
-        super().__init__(settings, client, clock, portion)
-        self._is_ours = portion.choice(settings.streams)
-        self._own_streams = [stream for stream in settings.streams if portion.has_configured(stream)]
+    def __init__(
+        self, settings: StormSettings, client: UpstreamClient, clock: Clock, shard_filter: ShardFilter = ALL_STREAMS
+    ) -> None:
+        super().__init__(settings, client, clock, shard_filter)
+        self._is_ours = shard_filter.choice(settings.streams)
+        self._own_streams = [stream for stream in settings.streams if shard_filter.has_configured(stream)]
         self._lists = _LISTS if settings.discover else ()
         self._is_settled = not settings.discover
         self._direct = DirectReader()
@@ -53,12 +55,12 @@ class StormPlatform(Platform[StormSettings]):
         if settings.auth.kind == "login":
             client.auth = client.login(StormLogin, settings.auth)
 
-    async def poll(self, requests: Requests) -> UpstreamSnapshot:
+    async def poll(self, requests: Requests) -> PollResult:
         """The list where there is one, the configured streams that it leaves out, and news about pictures."""
         fields = Fields()
         listed = await self._list(requests, fields)
         if listed is None and not self._own_streams:
-            return UpstreamSnapshot(elsewhere=True)
+            return PollResult(not_owned=True)
         streams = {id_: found for id_, found in listed.streams.items() if self._is_ours(id_)} if listed else {}
         unlisted = [stream for stream in self._own_streams if stream.id not in streams]
         failures: dict[str, UpstreamError] = {}
@@ -69,9 +71,9 @@ class StormPlatform(Platform[StormSettings]):
                 streams[stream_id] = answer
         if failures and listed is None and not streams:
             raise next(iter(failures.values()))
-        samples = await self._metadata.enrich(requests, streams.values(), fields)
-        return UpstreamSnapshot(
-            streams=tuple(samples),
+        reports = await self._metadata.enrich(requests, streams.values(), fields)
+        return PollResult(
+            streams=tuple(reports),
             listing=listed.listing if listed else Listing.DIRECT,
             failures={stream_id: error.reason for stream_id, error in failures.items()},
             dropped_fields=dict(fields.dropped),

@@ -1,4 +1,4 @@
-"""What Storm says of one stream, as a sample: the stream object of the single GET, the batch and the list.
+"""What Storm says of one stream, as a report: the stream object of the single GET, the batch and the list.
 
 Source: Storm Streaming Server 3.x, RESTful API, pages Stream, Stream List (Batch) and Cluster Stream List.
 """
@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import msgspec
 
-from exporter.model import Status, StreamSample
+from exporter.model import Status, StreamReport
 from exporter.platforms.parsing import Record
-from exporter.platforms.slim_report import sample_with
+from exporter.platforms.slim_report import slim_report
 
 NO_DATA = "No Data"
 """The grade that comes with a ``healthScore`` of 0 when there is nothing to score."""
@@ -44,21 +44,21 @@ FEEDS = frozenset(
         "recording", "publish_allowed",
     }
 )  # fmt: skip
-"""The fields of ``StreamSample`` that the platform can fill."""
-Sample = sample_with(FEEDS)
+"""The fields of ``StreamReport`` that the platform can fill."""
+Report = slim_report(FEEDS)
 
 
 class FoundStream(msgspec.Struct, frozen=True, gc=False):
     """A stream that Storm spoke of, and where its substream metadata is."""
 
-    sample: StreamSample
+    report: StreamReport
     substream: str = ""
     """The substream's name; empty: the answer named none."""
 
     @property
     def key(self) -> str:
         """The stream key."""
-        return self.sample.id[len(self.sample.application) + 1 :]
+        return self.report.id[len(self.report.application) + 1 :]
 
 
 def stream_id(application: str, key: str) -> str:
@@ -79,7 +79,7 @@ def read_stream(record: Record, *, application: str = "", key: str = "") -> Foun
     grade = record.text("healthGrade")
     score = record.ratio("healthScore", scale=0.01)
     substreams = record.records("subStreams") if "subStreams" in record else None
-    sample = Sample(
+    report = Report(
         id=stream_id(application, key),
         application=application,
         kind=record.word("type"),
@@ -98,13 +98,13 @@ def read_stream(record: Record, *, application: str = "", key: str = "") -> Foun
         recording=record.flag("isRecording"),
         publish_allowed=record.flag("allowedToPublish"),
     )
-    return FoundStream(sample, _native_substream(substreams, key) if substreams else "")
+    return FoundStream(report, _native_substream(substreams, key) if substreams else "")
 
 
 def missing_stream(application: str, key: str) -> FoundStream:
     """A stream that was asked for and is not there: it is not being published."""
-    sample = Sample(id=stream_id(application, key), application=application, status=Status.IDLE, live=False)
-    return FoundStream(sample)
+    report = Report(id=stream_id(application, key), application=application, status=Status.IDLE, live=False)
+    return FoundStream(report)
 
 
 def read_cluster_stream(record: Record) -> Iterator[FoundStream]:
@@ -119,7 +119,7 @@ def read_cluster_stream(record: Record) -> Iterator[FoundStream]:
         if not application:
             continue
         status, live = _state(source)
-        sample = Sample(
+        report = Report(
             id=stream_id(application, key),
             application=application,
             kind=source.word("applicationType"),
@@ -128,13 +128,13 @@ def read_cluster_stream(record: Record) -> Iterator[FoundStream]:
             ingest_bitrate_bytes_per_second=source.number("bitrate", low=0.0),
         )
         known = by_application.get(application)
-        if known is None or _weight(sample) > _weight(known.sample):
-            by_application[application] = FoundStream(sample)
+        if known is None or _weight(report) > _weight(known.report):
+            by_application[application] = FoundStream(report)
     yield from by_application.values()
 
 
-def _weight(sample: StreamSample) -> tuple[bool, float]:
-    return bool(sample.live), sample.ingest_bitrate_bytes_per_second or 0.0
+def _weight(report: StreamReport) -> tuple[bool, float]:
+    return bool(report.live), report.ingest_bitrate_bytes_per_second or 0.0
 
 
 def _state(record: Record) -> tuple[Status, bool | None]:

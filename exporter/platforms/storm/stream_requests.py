@@ -73,7 +73,7 @@ async def _ask_one(requests: Requests, stream: StormStream, fields: Fields) -> F
             return missing_stream(stream.application, stream.key)
         raise
     found = read_stream(data_of(answer, STREAM, fields), application=stream.application, key=stream.key)
-    if found is None or found.sample.id != stream.id:
+    if found is None or found.report.id != stream.id:
         raise UpstreamError(Reason.BAD_RESPONSE, f"{STREAM}: the answer is about another stream")
     return found
 
@@ -86,8 +86,8 @@ async def _ask_batch(requests: Requests, streams: Sequence[StormStream], fields:
     answers: Answers = {}
     for record in data.records("found"):
         found = read_stream(record)
-        if found is not None and found.sample.id in asked:
-            answers[found.sample.id] = found
+        if found is not None and found.report.id in asked:
+            answers[found.report.id] = found
     not_found = frozenset(data.texts("notFound") or ())
     for stream in streams:
         if stream.id not in answers and _batch_id(stream) in not_found:

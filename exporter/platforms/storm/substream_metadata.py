@@ -13,7 +13,7 @@ import msgspec
 
 from exporter.http.client import Requests
 from exporter.http.errors import UpstreamError
-from exporter.model import Reason, StreamSample
+from exporter.model import Reason, StreamReport
 from exporter.platforms.parsing import Fields
 from exporter.platforms.storm.envelope import data_of
 from exporter.platforms.storm.storm_streams import FoundStream
@@ -36,10 +36,10 @@ class SubstreamMetadata(msgspec.Struct, frozen=True, gc=False):
     height_pixels: int | None = None
     frames_per_second: float | None = None
 
-    def added_to(self, sample: StreamSample) -> StreamSample:
-        """The sample with these facts."""
+    def added_to(self, report: StreamReport) -> StreamReport:
+        """The report with these facts."""
         return msgspec.structs.replace(
-            sample,
+            report,
             video_codec=self.video_codec,
             audio_codec=self.audio_codec,
             resolution=self.resolution,
@@ -56,10 +56,10 @@ class _Publish(msgspec.Struct, gc=False):
     metadata: SubstreamMetadata | None = None
     retry_at: float = 0.0
 
-    def is_of(self, sample: StreamSample) -> bool:
+    def is_of(self, report: StreamReport) -> bool:
         """Whether the stream is in this publish still, or is what remains of it."""
-        is_same = self.start == sample.start_timestamp_seconds
-        return is_same and (bool(sample.live) or self.start is not None)
+        is_same = self.start == report.start_timestamp_seconds
+        return is_same and (bool(report.live) or self.start is not None)
 
 
 class MetadataBook:
@@ -71,8 +71,8 @@ class MetadataBook:
         self._requests_per_poll = requests_per_poll
         self._publishes: dict[str, _Publish] = {}
 
-    async def enrich(self, requests: Requests, streams: Iterable[FoundStream], fields: Fields) -> list[StreamSample]:
-        """The samples with their metadata, as far as it is known; never fails for want of it."""
+    async def enrich(self, requests: Requests, streams: Iterable[FoundStream], fields: Fields) -> list[StreamReport]:
+        """The reports with their metadata, as far as it is known; never fails for want of it."""
         streams = list(streams)
         # to look through thousands takes milliseconds: not at once with what came before, nor with what comes after
         are_many = len(streams) > STREAMS_AT_ONCE
@@ -85,14 +85,14 @@ class MetadataBook:
             await self._ask(requests, wanted, fields, now)
         if are_many:
             await asyncio.sleep(0)
-        return [self._enriched(stream.sample) for stream in streams]
+        return [self._enriched(stream.report) for stream in streams]
 
     async def _ask(self, requests: Requests, streams: list[FoundStream], fields: Fields, now: float) -> None:
         async def ask(stream: FoundStream) -> SubstreamMetadata:
             return await _read(requests, stream, fields)
 
         for stream, result in await requests.map(ask, streams):
-            publish = self._publishes.setdefault(stream.sample.id, _Publish(stream.sample.start_timestamp_seconds))
+            publish = self._publishes.setdefault(stream.report.id, _Publish(stream.report.start_timestamp_seconds))
             if isinstance(result, UpstreamError):
                 publish.retry_at = now + RETRY_AFTER_SECONDS
             else:
@@ -101,27 +101,27 @@ class MetadataBook:
     def _follow(self, streams: list[FoundStream]) -> None:
         """Keep what belongs to the publishes of these streams, drop the rest."""
         known, self._publishes = self._publishes, {}
-        for sample in [stream.sample for stream in streams] if known else ():
-            publish = known.get(sample.id)
-            if publish is not None and publish.is_of(sample):
-                self._publishes[sample.id] = publish
+        for report in [stream.report for stream in streams] if known else ():
+            publish = known.get(report.id)
+            if publish is not None and publish.is_of(report):
+                self._publishes[report.id] = publish
 
     def _is_wanted(self, stream: FoundStream, now: float) -> bool:
-        if not stream.sample.live or not stream.substream:
+        if not stream.report.live or not stream.substream:
             return False
-        publish = self._publishes.get(stream.sample.id)
+        publish = self._publishes.get(stream.report.id)
         return publish is None or (publish.metadata is None and now >= publish.retry_at)
 
-    def _enriched(self, sample: StreamSample) -> StreamSample:
-        publish = self._publishes.get(sample.id)
+    def _enriched(self, report: StreamReport) -> StreamReport:
+        publish = self._publishes.get(report.id)
         if publish is None or publish.metadata is None:
-            return sample
-        return publish.metadata.added_to(sample)
+            return report
+        return publish.metadata.added_to(report)
 
 
 async def _read(requests: Requests, stream: FoundStream, fields: Fields) -> SubstreamMetadata:
     try:
-        answer = await requests.get(METADATA, app=stream.sample.application, key=stream.key, substream=stream.substream)
+        answer = await requests.get(METADATA, app=stream.report.application, key=stream.key, substream=stream.substream)
     except UpstreamError as error:
         if error.reason is Reason.NOT_FOUND:
             return SubstreamMetadata()

@@ -8,10 +8,10 @@ import msgspec
 
 from exporter.http.client import Requests
 from exporter.http.errors import UpstreamError
-from exporter.model import Reason, StreamSample
-from exporter.platforms.cached_fetch import Periodic
+from exporter.model import Reason, StreamReport
+from exporter.platforms.cached_fetch import CachedFetch
 from exporter.platforms.parsing import Fields
-from exporter.platforms.wave.ice_candidates import IceCandidates, ask_candidates
+from exporter.platforms.wave.ice_candidates import IceCandidates, fetch_candidates
 from exporter.runtime.clock import Clock
 
 WEBRTC = "webrtc"
@@ -22,7 +22,7 @@ class _Gathering:
 
     __slots__ = ("asked", "complete", "start")
 
-    def __init__(self, start: float | None, asked: Periodic[IceCandidates]) -> None:
+    def __init__(self, start: float | None, asked: CachedFetch[IceCandidates]) -> None:
         self.start = start
         self.asked = asked
         self.complete: IceCandidates | None = None
@@ -39,16 +39,16 @@ class CandidateBook:
         self._gatherings: dict[str, _Gathering] = {}
 
     async def ask_due(
-        self, requests: Requests, samples: Sequence[StreamSample], budget: int | None, fields: Fields
+        self, requests: Requests, reports: Sequence[StreamReport], budget: int | None, fields: Fields
     ) -> dict[str, Reason]:
         """Ask for what is due, within ``budget`` sessions; returns the sessions whose own request failed, and why."""
-        self._follow(samples)
-        due = [sample.id for sample in samples if self._is_due(sample.id)]
+        self._follow(reports)
+        due = [report.id for report in reports if self._is_due(report.id)]
         due.sort(key=lambda session_id: self._gatherings[session_id].asked.asked_at or 0.0)
 
         async def ask(session_id: str) -> IceCandidates:
             self._gatherings[session_id].asked.asked()
-            return await ask_candidates(requests, session_id, fields)
+            return await fetch_candidates(requests, session_id, fields)
 
         failures: dict[str, Reason] = {}
         for session_id, result in await requests.map(ask, due[:budget]):
@@ -58,25 +58,25 @@ class CandidateBook:
                 failures[session_id] = result.reason
         return failures
 
-    def added_to(self, sample: StreamSample) -> StreamSample:
-        """The sample with its candidates, while they count."""
-        gathering = self._gatherings.get(sample.id)
+    def added_to(self, report: StreamReport) -> StreamReport:
+        """The report with its candidates, while they count."""
+        gathering = self._gatherings.get(report.id)
         found = None if gathering is None else gathering.complete or gathering.asked.value
         if found is None:
-            return sample
-        return msgspec.structs.replace(sample, ice_candidates=found.by_type, ice_gathering_complete=found.complete)
+            return report
+        return msgspec.structs.replace(report, ice_candidates=found.by_type, ice_gathering_complete=found.complete)
 
     def forget_all_but(self, session_ids: Collection[str]) -> None:
         """Drop what belongs to sessions that nobody asks for any more."""
         self._gatherings = {id_: known for id_ in session_ids if (known := self._gatherings.get(id_)) is not None}
 
-    def _follow(self, samples: Sequence[StreamSample]) -> None:
-        for sample in samples:
-            known, start = self._gatherings.get(sample.id), sample.start_timestamp_seconds
-            if sample.protocol != WEBRTC or not sample.live:
-                self._gatherings.pop(sample.id, None)
+    def _follow(self, reports: Sequence[StreamReport]) -> None:
+        for report in reports:
+            known, start = self._gatherings.get(report.id), report.start_timestamp_seconds
+            if report.protocol != WEBRTC or not report.live:
+                self._gatherings.pop(report.id, None)
             elif known is None or known.start != start:
-                self._gatherings[sample.id] = _Gathering(start, Periodic(self._interval, self._clock))
+                self._gatherings[report.id] = _Gathering(start, CachedFetch(self._interval, self._clock))
 
     def _is_due(self, session_id: str) -> bool:
         gathering = self._gatherings.get(session_id)

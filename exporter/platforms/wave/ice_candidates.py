@@ -63,7 +63,7 @@ class _Reading:
         return {"limit": str(self.limit), **({"since": self.since} if self.since else {})}
 
 
-async def ask_candidates(requests: Requests, session_id: str, fields: Fields) -> IceCandidates:
+async def fetch_candidates(requests: Requests, session_id: str, fields: Fields) -> IceCandidates:
     """All candidates of a session, by type. A page that brings nothing new while more is announced is an error."""
     reading = _Reading()
     for _ in range(MAX_PAGES):

@@ -40,7 +40,7 @@ class Leaf(msgspec.Struct, frozen=True):
 
 
 class Measurements(msgspec.Struct, frozen=True):
-    """Facts by their field in ``StreamSample``, and the numbers that no field was found for."""
+    """Facts by their field in ``StreamReport``, and the numbers that no field was found for."""
 
     facts: Mapping[str, float | int | str]
     numbers: tuple[PlatformMetric, ...]

@@ -82,7 +82,7 @@ class Kind(IntEnum):
 
 
 class Alias(msgspec.Struct, frozen=True):
-    """What a name means: a field of the sample, and how its value becomes that field's unit."""
+    """What a name means: a field of the report, and how its value becomes that field's unit."""
 
     field: str
     kind: Kind

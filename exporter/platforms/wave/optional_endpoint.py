@@ -11,7 +11,7 @@ import structlog
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason
-from exporter.platforms.cached_fetch import STALE_AFTER_INTERVALS, Periodic
+from exporter.platforms.cached_fetch import STALE_AFTER_INTERVALS, CachedFetch
 from exporter.platforms.parsing import Fields
 from exporter.runtime.clock import Clock
 
@@ -40,7 +40,7 @@ class Extra(Generic[T]):
         self._clock = clock
         self._stream = stream
         self._lifetime = STALE_AFTER_INTERVALS * interval
-        self._known: Periodic[T] = Periodic(interval, clock)
+        self._known: CachedFetch[T] = CachedFetch(interval, clock)
         self._failing = False
 
     @property

@@ -13,32 +13,39 @@ from exporter.config.secrets import Secret
 from exporter.http.auth import Header
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
-from exporter.model import Analytics, ForeignMetrics, Reason
+from exporter.model import Analytics, PassthroughMetrics, Reason
 from exporter.platforms.parsing import Fields
 from exporter.platforms.wave.optional_endpoint import Extra, was_not_sent
-from exporter.platforms.wave.prometheus_export import EXPORT, KEY_HEADER, ask_export
-from exporter.platforms.wave.wave_analytics import DASHBOARDS, STREAM_ANALYTICS, ask_dashboards, ask_stream
+from exporter.platforms.wave.prometheus_export import EXPORT, KEY_HEADER, fetch_export
+from exporter.platforms.wave.wave_analytics import (
+    DASHBOARDS,
+    STREAM_ANALYTICS,
+    fetch_dashboards,
+    fetch_stream_analytics,
+)
 from exporter.platforms.wave.wave_settings import AnalyticsSettings, AnalyticsStream, PrometheusSettings, WaveSettings
 from exporter.runtime.clock import Clock
-from exporter.sharding import WHOLE, Portion
+from exporter.sharding import ALL_STREAMS, ShardFilter
 
 
 class Extras:
     """Asks for what is due, and gives what counts."""
 
-    def __init__(self, settings: WaveSettings, client: UpstreamClient, clock: Clock, portion: Portion = WHOLE) -> None:
-        """``portion``: one of several processes asks for the figures of its streams, and one for the account's."""
+    def __init__(
+        self, settings: WaveSettings, client: UpstreamClient, clock: Clock, shard_filter: ShardFilter = ALL_STREAMS
+    ) -> None:
+        """``shard_filter``: one of several processes asks for the figures of its streams, and one for the account's."""
         hides_ids = settings.stream_label == "hash"
         analytics, prometheus = settings.analytics, settings.prometheus
         self._analytics: list[Extra[Analytics]] = []
         if analytics is not None:
-            is_ours = portion.choice(settings.sessions)
+            is_ours = shard_filter.choice(settings.sessions)
             own = tuple(stream for stream in analytics.streams if is_ours(stream.id, stream.name or ""))
-            dashboards = analytics.dashboards and portion.leads
+            dashboards = analytics.dashboards and shard_filter.is_primary
             analytics = analytics.model_copy(update={"streams": own, "dashboards": dashboards})
             self._analytics = list(_analytics(analytics, client, clock, hides_ids=hides_ids))
-        self._export: Extra[ForeignMetrics] | None = None
-        if portion.leads and prometheus is not None and prometheus.enabled and prometheus.api_key is not None:
+        self._export: Extra[PassthroughMetrics] | None = None
+        if shard_filter.is_primary and prometheus is not None and prometheus.enabled and prometheus.api_key is not None:
             self._export = _export(prometheus, prometheus.api_key, client, clock)
         self.fault: UpstreamError | None = None
         """Why nothing was answered when something was asked for last; None: something was."""
@@ -54,7 +61,7 @@ class Extras:
         return tuple(value for extra in self._analytics if (value := extra.value) is not None)
 
     @property
-    def foreign(self) -> ForeignMetrics | None:
+    def passthrough(self) -> PassthroughMetrics | None:
         """The export that counts now."""
         return None if self._export is None else self._export.value
 
@@ -93,10 +100,10 @@ def _analytics(
     extra = partial(Extra[Analytics], interval=settings.interval, client=client, clock=clock)
 
     async def one(stream: AnalyticsStream, requests: Requests, fields: Fields, stale_at: float) -> Analytics:
-        return await ask_stream(requests, stream, settings.period, fields, stale_at=stale_at)
+        return await fetch_stream_analytics(requests, stream, settings.period, fields, stale_at=stale_at)
 
     async def dashboards(requests: Requests, fields: Fields, stale_at: float) -> Analytics:
-        return await ask_dashboards(requests, settings, fields, stale_at=stale_at)
+        return await fetch_dashboards(requests, settings, fields, stale_at=stale_at)
 
     for stream in settings.streams:
         shown = stream.name or ("" if hides_ids else stream.id)
@@ -105,11 +112,13 @@ def _analytics(
         yield extra(DASHBOARDS, dashboards)
 
 
-def _export(settings: PrometheusSettings, key: Secret, client: UpstreamClient, clock: Clock) -> Extra[ForeignMetrics]:
+def _export(
+    settings: PrometheusSettings, key: Secret, client: UpstreamClient, clock: Clock
+) -> Extra[PassthroughMetrics]:
     own = client.with_credentials(EXPORT, Header(KEY_HEADER, key))
 
-    async def export(requests: Requests, _: Fields, stale_at: float) -> ForeignMetrics:
+    async def export(requests: Requests, _: Fields, stale_at: float) -> PassthroughMetrics:
         left = requests.deadline - clock.monotonic()
-        return await ask_export(own.requests(left), settings, stale_at=stale_at)
+        return await fetch_export(own.requests(left), settings, stale_at=stale_at)
 
     return Extra(EXPORT, export, interval=settings.interval, client=client, clock=clock)

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_fd_to_metric_families
 
 from exporter.http.client import Requests
 from exporter.http.errors import UpstreamError
-from exporter.model import ForeignFamily, ForeignMetrics, ForeignSample, Reason
+from exporter.model import PassthroughFamily, PassthroughMetrics, PassthroughSample, Reason
 from exporter.platforms.wave.wave_settings import PrometheusSettings
 
 EXPORT = "GET /streaming/analytics/prometheus"
@@ -25,14 +25,14 @@ _KINDS = {"unknown": "untyped"}
 """The parser's word where it is not that of the format."""
 
 
-async def ask_export(requests: Requests, settings: PrometheusSettings, *, stale_at: float) -> ForeignMetrics:
+async def fetch_export(requests: Requests, settings: PrometheusSettings, *, stale_at: float) -> PassthroughMetrics:
     """The whole export. Raises ``UpstreamError``; the event loop is free while it is read."""
     params = {"period": settings.period, **({} if settings.stream_id is None else {"streamId": settings.stream_id})}
     answer = await requests.get(EXPORT, params=params, json=False, headers=_ACCEPT)
     return await asyncio.to_thread(read_export, answer.text or "", settings, stale_at=stale_at)
 
 
-def read_export(text: str, settings: PrometheusSettings, *, stale_at: float) -> ForeignMetrics:
+def read_export(text: str, settings: PrometheusSettings, *, stale_at: float) -> PassthroughMetrics:
     """Text 0.0.4: up to ``max_series`` series, no timestamps. Raises ``UpstreamError`` (``bad_response``)."""
     lines = text.split("\n")
     taken, series = _bounded(lines, settings.max_series)
@@ -41,7 +41,7 @@ def read_export(text: str, settings: PrometheusSettings, *, stale_at: float) -> 
     except Exception:
         # the parser has no error of its own, and its texts quote the line
         raise UpstreamError(Reason.BAD_RESPONSE, f"{EXPORT}: not in the text format of Prometheus") from None
-    return ForeignMetrics(
+    return PassthroughMetrics(
         prefix=settings.prefix, families=families, dropped=max(0, series - settings.max_series), stale_at=stale_at
     )
 
@@ -58,17 +58,19 @@ def _bounded(lines: list[str], max_series: int) -> tuple[int, int]:
     return taken, series
 
 
-def _families(metrics: Iterator[Metric]) -> tuple[ForeignFamily, ...]:
+def _families(metrics: Iterator[Metric]) -> tuple[PassthroughFamily, ...]:
     """One family for each name and type: lines without a type come from the parser one by one."""
-    found: dict[tuple[str, str], tuple[str, list[ForeignSample]]] = {}
+    found: dict[tuple[str, str], tuple[str, list[PassthroughSample]]] = {}
     for metric in metrics:
         kind = _KINDS.get(metric.type, metric.type)
         # the parser takes the ending from a counter's name, and adds it to its samples' names where it is missing
         name = f"{metric.name}_total" if kind == "counter" else metric.name
         _, samples = found.setdefault((name, kind), (metric.documentation, []))
         samples.extend(
-            ForeignSample(sample.name, tuple(sample.labels.items()), sample.value) for sample in metric.samples
+            PassthroughSample(sample.name, tuple(sample.labels.items()), sample.value) for sample in metric.samples
         )
     return tuple(
-        ForeignFamily(name, kind, help_, tuple(samples)) for (name, kind), (help_, samples) in found.items() if samples
+        PassthroughFamily(name, kind, help_, tuple(samples))
+        for (name, kind), (help_, samples) in found.items()
+        if samples
     )

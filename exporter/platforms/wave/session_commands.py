@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from exporter.http.prepared_request import Order
+from exporter.http.prepared_request import ManualRequest
 
 UPDATE = "PATCH /streaming/sessions/{id}"
 DELETE = "DELETE /streaming/sessions/{id}"
@@ -23,17 +23,17 @@ def update_session(
     metadata: Mapping[str, Any] | None = None,
     quality: Mapping[str, Any] | None = None,
     custom_properties: Mapping[str, Any] | None = None,
-) -> Order:
+) -> ManualRequest:
     """Change what is given, and leave the rest. ``status``: one of ``STATUSES``."""
     settings = {"status": status, "metadata": metadata, "quality": quality, "customProperties": custom_properties}
-    return Order(UPDATE, {"id": session_id}, {name: value for name, value in settings.items() if value})
+    return ManualRequest(UPDATE, {"id": session_id}, {name: value for name, value in settings.items() if value})
 
 
-def end_session(session_id: str) -> Order:
+def end_session(session_id: str) -> ManualRequest:
     """End the broadcast; the session stays."""
     return update_session(session_id, status="ended")
 
 
-def delete_session(session_id: str) -> Order:
+def delete_session(session_id: str) -> ManualRequest:
     """Delete a session that is not live."""
-    return Order(DELETE, {"id": session_id})
+    return ManualRequest(DELETE, {"id": session_id})

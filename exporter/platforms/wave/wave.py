@@ -8,7 +8,7 @@ from typing import ClassVar
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.http.rate_limit import DEFAULT_WINDOW_SECONDS
-from exporter.model import Listing, Reason, StreamSample, UpstreamSnapshot
+from exporter.model import Listing, PollResult, Reason, StreamReport
 from exporter.platforms.base import Platform
 from exporter.platforms.parsing import Fields
 from exporter.platforms.wave.candidate_book import CandidateBook
@@ -16,14 +16,14 @@ from exporter.platforms.wave.optional_endpoint import was_not_sent
 from exporter.platforms.wave.optional_endpoints import Extras, requests_per_minute
 from exporter.platforms.wave.request_budget import Pace, Spending, Turns
 from exporter.platforms.wave.sessions_file import SessionsFile, WaveSession
-from exporter.platforms.wave.wave_sessions import FEEDS, ask_session
+from exporter.platforms.wave.wave_sessions import FEEDS, fetch_session
 from exporter.platforms.wave.wave_settings import WaveSettings
 from exporter.runtime.clock import Clock
-from exporter.sharding import WHOLE, Portion
+from exporter.sharding import ALL_STREAMS, ShardFilter
 
 REQUESTS_PER_MINUTE_FREE_TIER = 60
 
-Outcomes = dict[str, StreamSample | UpstreamError]
+Outcomes = dict[str, StreamReport | UpstreamError]
 """What became of each session that was asked for, by its id."""
 
 
@@ -35,13 +35,15 @@ class WavePlatform(Platform[WaveSettings]):
     requests_per_minute_limit: ClassVar[int | None] = REQUESTS_PER_MINUTE_FREE_TIER
     feeds: ClassVar[frozenset[str]] = FEEDS
 
-    def __init__(self, settings: WaveSettings, client: UpstreamClient, clock: Clock, portion: Portion = WHOLE) -> None:
-        super().__init__(settings, client, clock, portion)
+    def __init__(
+        self, settings: WaveSettings, client: UpstreamClient, clock: Clock, shard_filter: ShardFilter = ALL_STREAMS
+    ) -> None:
+        super().__init__(settings, client, clock, shard_filter)
         self._file = None if settings.sessions_file is None else SessionsFile(settings.sessions_file, settings.name)
         self._turns = Turns()
         self._spending = Spending()
         self._candidates = None if settings.ice_candidates is None else CandidateBook(clock, settings.ice_candidates)
-        self._extras = Extras(settings, client, clock, portion)
+        self._extras = Extras(settings, client, clock, shard_filter)
         self._answered_at: float | None = None
 
     def configured_streams(self) -> tuple[WaveSession, ...]:
@@ -52,34 +54,34 @@ class WavePlatform(Platform[WaveSettings]):
         ids, names = {session.id for session in own}, {session.name for session in own if session.name}
         return *own, *(s for s in self._file.sessions() if s.id not in ids and s.name not in names)
 
-    async def poll(self, requests: Requests) -> UpstreamSnapshot:
+    async def poll(self, requests: Requests) -> PollResult:
         """Every session the budget allows, those that waited longest first; then what is due of everything else."""
         fields = Fields()
-        wanted = [session.id for session in self.configured_streams() if self.portion.has_configured(session)]
-        if not wanted and self._extras.is_empty and not self.portion.is_whole:
-            return UpstreamSnapshot(elsewhere=True)
+        wanted = [session.id for session in self.configured_streams() if self.shard_filter.has_configured(session)]
+        if not wanted and self._extras.is_empty and not self.shard_filter.is_whole:
+            return PollResult(not_owned=True)
         outcomes = await self._ask(requests, wanted, fields)
         errors = {id_: outcome for id_, outcome in outcomes.items() if isinstance(outcome, UpstreamError)}
-        samples = [outcome for outcome in outcomes.values() if not isinstance(outcome, UpstreamError)]
+        reports = [outcome for outcome in outcomes.values() if not isinstance(outcome, UpstreamError)]
         unsent = {id_ for id_, error in errors.items() if was_not_sent(error)}
         self._turns.missed(unsent)
-        self._check(wanted, samples, errors)
+        self._check(wanted, reports, errors)
         failures = {id_: error.reason for id_, error in errors.items() if id_ not in unsent}
-        failures |= await self._ask_besides(requests, wanted, samples, fields)
+        failures |= await self._ask_besides(requests, wanted, reports, fields)
         if self._candidates is not None:
-            samples = [self._candidates.added_to(sample) for sample in samples]
+            reports = [self._candidates.added_to(report) for report in reports]
         if not wanted and self._extras.fault is not None:
             raise self._extras.fault
         pace = self._pace()
-        return UpstreamSnapshot(
-            streams=tuple(samples),
+        return PollResult(
+            streams=tuple(reports),
             listing=Listing.DIRECT,
             failures=failures,
             postponed=frozenset(wanted) - outcomes.keys() | unsent,
             dropped_fields=dict(fields.dropped),
             round_seconds=None if pace is None else pace.round_seconds(len(wanted)),
             analytics=self._extras.analytics,
-            foreign=self._extras.foreign,
+            passthrough=self._extras.passthrough,
         )
 
     @classmethod
@@ -97,8 +99,8 @@ class WavePlatform(Platform[WaveSettings]):
     async def _ask(self, requests: Requests, wanted: Sequence[str], fields: Fields) -> Outcomes:
         """The sessions whose turn it is; the very first one alone, as its answer says what the limit is."""
 
-        async def ask(session_id: str) -> StreamSample:
-            return await ask_session(requests, session_id, fields, numbers=self.settings.session_numbers)
+        async def ask(session_id: str) -> StreamReport:
+            return await fetch_session(requests, session_id, fields, numbers=self.settings.session_numbers)
 
         outcomes: Outcomes = {}
         if self._answered_at is None:
@@ -117,14 +119,14 @@ class WavePlatform(Platform[WaveSettings]):
         return min(requests.budget() or 0, max(0, pace.per_poll - asked))
 
     async def _ask_besides(
-        self, requests: Requests, wanted: Sequence[str], samples: Sequence[StreamSample], fields: Fields
+        self, requests: Requests, wanted: Sequence[str], reports: Sequence[StreamReport], fields: Fields
     ) -> dict[str, Reason]:
         """What is due of everything but sessions; returns the sessions whose candidates could not be had, and why."""
         failures: dict[str, Reason] = {}
         before = requests.count
         if self._candidates is not None:
             self._candidates.forget_all_but(wanted)
-            failures = await self._candidates.ask_due(requests, samples, self._spare(requests, wanted), fields)
+            failures = await self._candidates.ask_due(requests, reports, self._spare(requests, wanted), fields)
             self._spending.note(requests.count - before, self.clock.monotonic())
             before = requests.count
         await self._extras.ask_due(requests, self._spare(requests, wanted), fields)
@@ -145,10 +147,10 @@ class WavePlatform(Platform[WaveSettings]):
             return None
         return Pace(limit.usable, limit.window_seconds or DEFAULT_WINDOW_SECONDS, self.settings.interval)
 
-    def _check(self, wanted: Sequence[str], samples: Sequence[StreamSample], errors: dict[str, UpstreamError]) -> None:
+    def _check(self, wanted: Sequence[str], reports: Sequence[StreamReport], errors: dict[str, UpstreamError]) -> None:
         """Raises where this poll brought nothing that could be used, unless it was too soon to ask again."""
         now = self.clock.monotonic()
-        if samples or not wanted:
+        if reports or not wanted:
             self._answered_at = now
         elif errors:
             raise next(iter(errors.values()))

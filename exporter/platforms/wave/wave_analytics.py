@@ -21,7 +21,7 @@ _DOCUMENTED = frozenset({"streamId", "totalViewers", "peakViewers", "avgWatchTim
 """What has a family of its own, or is no figure."""
 
 
-async def ask_stream(
+async def fetch_stream_analytics(
     requests: Requests, stream: AnalyticsStream, period: str, fields: Fields, *, stale_at: float
 ) -> Analytics:
     """The figures of one stream. Raises ``UpstreamError``."""
@@ -42,7 +42,7 @@ async def ask_stream(
     )
 
 
-async def ask_dashboards(
+async def fetch_dashboards(
     requests: Requests, settings: AnalyticsSettings, fields: Fields, *, stale_at: float
 ) -> Analytics:
     """The dashboards' numbers. Raises ``UpstreamError``."""

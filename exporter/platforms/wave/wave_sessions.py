@@ -1,4 +1,4 @@
-"""A WAVE session as a sample.
+"""A WAVE session as a report.
 
 Source: WAVE API reference, Streaming, "Get session details".
 """
@@ -9,9 +9,9 @@ import msgspec
 
 from exporter.http.client import Requests
 from exporter.http.errors import UpstreamError
-from exporter.model import Reason, Status, StreamSample
+from exporter.model import Reason, Status, StreamReport
 from exporter.platforms.parsing import Fields, Record
-from exporter.platforms.slim_report import sample_with
+from exporter.platforms.slim_report import slim_report
 from exporter.platforms.wave.measurements import read_measurements
 
 SESSION = "GET /streaming/sessions/{id}"
@@ -27,8 +27,8 @@ FEEDS = frozenset(
         "ice_candidates", "ice_gathering_complete", "platform_metrics", "analytics",
     }
 )  # fmt: skip
-"""What the platform can fill: fields of ``StreamSample``, and what is asked for besides."""
-Sample = sample_with(FEEDS)
+"""What the platform can fill: fields of ``StreamReport``, and what is asked for besides."""
+Report = slim_report(FEEDS)
 _LASTING = frozenset(
     {"dropped_frames", "frames", "ingest_bytes", "egress_bytes", "video_codec", "audio_codec", "resolution",
      "target_latency_seconds", "max_bitrate_bytes_per_second"}
@@ -36,25 +36,25 @@ _LASTING = frozenset(
 """What stays true of a session whose media has stopped; WAVE keeps its last measurements for ever."""
 
 
-async def ask_session(requests: Requests, session_id: str, fields: Fields, *, numbers: bool) -> StreamSample:
+async def fetch_session(requests: Requests, session_id: str, fields: Fields, *, numbers: bool) -> StreamReport:
     """One session; a 404 is one that is idle. Raises ``UpstreamError`` where the answer cannot be used."""
     try:
         answer = await requests.get(SESSION, id=session_id)
     except UpstreamError as error:
         if error.reason is Reason.NOT_FOUND:
-            return Sample(id=session_id, session=session_id, kind="session", status=Status.IDLE, live=False)
+            return Report(id=session_id, session=session_id, kind="session", status=Status.IDLE, live=False)
         raise
     return read_session(Record.of(answer.data, fields), session_id, fields, numbers=numbers)
 
 
-def read_session(record: Record, session_id: str, fields: Fields, *, numbers: bool) -> StreamSample:
+def read_session(record: Record, session_id: str, fields: Fields, *, numbers: bool) -> StreamReport:
     """A session object; with ``numbers`` also what has no documented meaning."""
     if record.text("sessionId") not in ("", session_id):
         raise UpstreamError(Reason.BAD_RESPONSE, f"{SESSION}: the answer is about another session")
     status = _STATUSES.get(record.text("status").lower(), Status.UNKNOWN)
     live = None if status is Status.UNKNOWN else status is Status.LIVE
     start = record.time_iso("startedAt")
-    sample = Sample(
+    report = Report(
         id=session_id,
         session=session_id,
         kind="session",
@@ -69,7 +69,7 @@ def read_session(record: Record, session_id: str, fields: Fields, *, numbers: bo
     inside = read_measurements(record, fields)
     facts = {field: value for field, value in inside.facts.items() if live is not False or field in _LASTING}
     shown = inside.numbers if numbers and live is not False else ()
-    return msgspec.structs.replace(sample, platform_metrics=shown, **facts)
+    return msgspec.structs.replace(report, platform_metrics=shown, **facts)
 
 
 def _end(record: Record, start: float | None, status: Status) -> float | None:

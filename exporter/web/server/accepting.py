@@ -16,7 +16,7 @@ _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 """What asyncio waits a second after, before it accepts again."""
 
 
-def tell_once_in_a_while(loop: asyncio.AbstractEventLoop) -> None:
+def throttle_accept_errors(loop: asyncio.AbstractEventLoop) -> None:
     """asyncio itself tells of each attempt with a traceback, a hundred times a second."""
     told_at = -math.inf
 

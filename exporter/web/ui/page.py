@@ -13,7 +13,7 @@ from aiohttp import web
 
 from exporter import __version__
 from exporter.config.upstream import UpstreamSettings
-from exporter.model import UpstreamView
+from exporter.model import UpstreamState
 from exporter.service import Service
 
 _STATIC = files("exporter.web.ui") / "static"
@@ -70,7 +70,7 @@ def root_from(path: str) -> str:
 
 
 def render(
-    upstreams: Iterable[tuple[UpstreamSettings, UpstreamView | None]], *, telemetry_path: str, root: str = "./"
+    upstreams: Iterable[tuple[UpstreamSettings, UpstreamState | None]], *, telemetry_path: str, root: str = "./"
 ) -> str:
     """The page as HTML, over each upstream and what is served for it (None before its first completed poll).
 
@@ -86,12 +86,12 @@ def render(
     )
 
 
-def _row(settings: UpstreamSettings, view: UpstreamView | None) -> str:
+def _row(settings: UpstreamSettings, view: UpstreamState | None) -> str:
     cells = [escape(settings.name), escape(settings.platform), escape(settings.host), *_facts(view)]
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
-def _facts(view: UpstreamView | None) -> list[str]:
+def _facts(view: UpstreamState | None) -> list[str]:
     if view is None or view.up is None:
         return ["not polled yet", "", "", "", ""]
     state = "up" if view.up else "down"
