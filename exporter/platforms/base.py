@@ -6,7 +6,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import msgspec
 
@@ -14,8 +14,9 @@ from exporter.config.streams import StreamSettings
 from exporter.config.upstream import UpstreamSettings
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
+from exporter.http.response import Answer as Response
 from exporter.model import Analytics, Listing, PassthroughMetrics, PollResult, Reason, StreamReport
-from exporter.platforms.parsing import DropCounter, Record, decode_xml
+from exporter.platforms.parsing import DropCounter, Record, decode_lines, decode_xml
 from exporter.platforms.rates import DerivedRate, RateBook
 from exporter.runtime.clock import Clock
 from exporter.sharding import ALL_STREAMS, ShardFilter
@@ -181,38 +182,43 @@ class ListPlatform(Platform[SettingsT]):
     response_format: ClassVar[ResponseFormat] = ResponseFormat.JSON
 
     @abstractmethod
-    def read(self, response: Any, drops: DropCounter) -> Iterable[StreamReport | None]:
-        """Return the reports in a decoded response: JSON and XML as data, other formats as text.
+    def read(self, document: Record) -> Iterable[StreamReport | None]:
+        """Return the reports in a response.
 
-        None stands for a row that does not tell which stream it is about. Raises ``UpstreamError`` (``bad_response``)
-        when the response is not the platform's list.
+        ``document``: the JSON object; a JSON list is in its field ``items``; an XML document has its root element as
+        its only field; text has its lines ``name: value`` as fields. None stands for a row that does not tell which
+        stream it is about. Raises ``UpstreamError`` (``bad_response``) when the response is not the platform's list.
         """
 
     async def fetch(self, requests: Requests, drops: DropCounter) -> FetchResult:
         """Request the list and read it."""
         response = await requests.get(self.endpoint, json=self.response_format is ResponseFormat.JSON)
-        data: Any = response.data
-        if self.response_format is not ResponseFormat.JSON:
-            data = response.text or ""
-        if self.response_format is ResponseFormat.XML:
-            data = decode_xml(data, self.endpoint)
-        rows = list(self.read(data, drops))
-        reports = [row for row in rows if row is not None]
-        if rows and not reports:
+        reports: list[StreamReport] = []
+        unreadable = 0
+        for index, report in enumerate(self.read(self._document(response, drops)), start=1):
+            if report is None:
+                unreadable += 1
+                drops.drop("row")
+            else:
+                reports.append(report)
+            if index % REPORTS_PER_STEP == 0:
+                await asyncio.sleep(0)
+        if unreadable and not reports:
             raise UpstreamError(Reason.BAD_RESPONSE, f"{self.endpoint}: no row tells which stream it is about")
-        return FetchResult(reports=reports, list_pages=1, unreadable_rows=len(rows) - len(reports))
+        return FetchResult(reports=reports, list_pages=1, unreadable_rows=unreadable)
+
+    def _document(self, response: Response, drops: DropCounter) -> Record:
+        if self.response_format is ResponseFormat.XML:
+            return Record(decode_xml(response.text or "", self.endpoint), drops, is_text=True)
+        if self.response_format is ResponseFormat.TEXT:
+            return Record(decode_lines((response.text or "").splitlines()), drops, is_text=True)
+        data = response.data
+        return Record.from_response({"items": data} if isinstance(data, list) else data, drops)
 
     @classmethod
     def requests_per_minute(cls, settings: SettingsT) -> float:
         """One request per poll."""
         return 60.0 / settings.interval
-
-
-def require_object(data: object, drops: DropCounter, endpoint: str) -> Record:
-    """Return a response that must be one object. Raises ``UpstreamError`` (``bad_response``) when it is not."""
-    if not isinstance(data, dict):
-        raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: not an object")
-    return Record(data, drops)
 
 
 def _listing(fetched: FetchResult) -> Listing:

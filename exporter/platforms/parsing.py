@@ -233,6 +233,19 @@ class Record:
 
     # -- nested objects ----------------------------------------------------------------------------------------------
 
+    def required_record(self, name: str) -> Record:
+        """Return the object under ``name``. Raises ``UpstreamError`` (``bad_response``) where there is none."""
+        found = self.record(name)
+        if found is None:
+            raise UpstreamError(Reason.BAD_RESPONSE, f"no {self._prefix}{name} in the response")
+        return found
+
+    def required_records(self, name: str) -> list[Record]:
+        """Return the objects of the list under ``name``. Raises ``UpstreamError`` (``bad_response``) without a list."""
+        if self._as_list(name) is None and not self.is_text:
+            raise UpstreamError(Reason.BAD_RESPONSE, f"no list {self._prefix}{name} in the response")
+        return self.records(name)
+
     def record(self, name: str) -> Record | None:
         """Return the object under ``name``; its own fields are counted as ``name.field``."""
         value = self.raw.get(name)

@@ -16,6 +16,7 @@ from aiohttp.test_utils import TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.config.streams import ApplicationStream
 from exporter.config.upstream import AuthSettings
 from exporter.http.client import UpstreamClient
 from exporter.http.errors import UpstreamError
@@ -23,7 +24,7 @@ from exporter.model import Listing, PollResult, Reason, Status, StreamReport
 from exporter.platforms.node_media_server import PLATFORM
 from exporter.platforms.node_media_server.flv_codecs import audio_codec, video_codec
 from exporter.platforms.node_media_server.nms_login import TOKEN_LIFE_SECONDS, token_life
-from exporter.platforms.node_media_server.nms_settings import NodeMediaServerSettings, NodeMediaServerStream
+from exporter.platforms.node_media_server.nms_settings import NodeMediaServerSettings
 from exporter.platforms.node_media_server.nms_streams import Report, read_version_2, read_version_4
 from exporter.platforms.parsing import DropCounter
 from tests.fakes import FakeClock
@@ -516,7 +517,7 @@ async def test_a_stream_that_is_not_live_has_no_bitrate(version_4: Upstream) -> 
 
 def test_settings() -> None:
     settings = NodeMediaServerSettings(
-        name="origin", url="http://127.0.0.1:8000", streams=(NodeMediaServerStream(application="live", key="main"),)
+        name="origin", url="http://127.0.0.1:8000", streams=(ApplicationStream(application="live", key="main"),)
     )
     assert [stream.id for stream in settings.configured_streams()] == ["live/main"]
     assert PLATFORM.requests_per_minute(settings) == 4
