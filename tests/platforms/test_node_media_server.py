@@ -29,7 +29,7 @@ from exporter.platforms.node_media_server.nms_streams import Report, read_versio
 from exporter.platforms.parsing import DropCounter
 from tests.fakes import FakeClock
 
-FIXTURES = Path(__file__).parent / "fixtures" / "node_media_server"
+FIXTURES = Path(__file__).parent / "responses" / "node_media_server"
 USER, PASSWORD = "exporter", "a password of some length"
 TOKEN = "header.eyJpYXQiOjE3MDAwMDAwMDAsImV4cCI6MTcwMDAwMzYwMH0.signature"
 """Its claims: iat 1700000000, exp an hour later."""
