@@ -8,6 +8,7 @@ from typing import ClassVar, Generic, TypeVar
 from exporter.config.upstream import StreamSettings, UpstreamSettings
 from exporter.http.client import Requests, UpstreamClient
 from exporter.model import PollResult
+from exporter.platforms.capabilities import AlertSink, SessionCommands
 from exporter.runtime.clock import Clock
 from exporter.sharding import ALL_STREAMS, ShardFilter
 
@@ -58,3 +59,12 @@ class Platform(ABC, Generic[SettingsT]):
     @abstractmethod
     def requests_per_minute(cls, settings: SettingsT) -> float:
         """How many requests a minute these settings cost, as far as it is known without asking."""
+
+    def alert_sink(self) -> AlertSink | None:
+        """Return where to send alert changes, for a platform that keeps events of its own."""
+        return None
+
+    @classmethod
+    def session_commands(cls) -> SessionCommands | None:
+        """Return what ``stream-exporter session`` can do on this platform."""
+        return None

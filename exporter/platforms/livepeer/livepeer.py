@@ -11,6 +11,7 @@ from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.model import Listing, PollResult, Reason, StreamReport
 from exporter.platforms.base import Platform
+from exporter.platforms.capabilities import SessionCommands
 from exporter.platforms.livepeer.active_streams import (
     STREAMS_PER_STEP,
     EndlessListError,
@@ -21,7 +22,7 @@ from exporter.platforms.livepeer.health_details import DetailsBook
 from exporter.platforms.livepeer.liveness import listed_stream, newest, watched_stream
 from exporter.platforms.livepeer.livepeer_rates import Bitrates
 from exporter.platforms.livepeer.livepeer_settings import LivepeerSettings
-from exporter.platforms.livepeer.session_requests import SessionReader, WatchedStreams
+from exporter.platforms.livepeer.session_requests import SESSION_COMMANDS, SessionReader, WatchedStreams
 from exporter.platforms.livepeer.stream_objects import FEEDS
 from exporter.platforms.livepeer.viewership import Viewership, fetch_viewership
 from exporter.platforms.parsing import Fields
@@ -94,6 +95,11 @@ class Livepeer(Platform[LivepeerSettings]):
         per_poll = configured + (1 if settings.discovers else 0) + (1 if settings.viewership else 0)
         details = 60.0 / settings.health_details * configured if settings.health_details else 0.0
         return 60.0 / settings.interval * per_poll + details
+
+    @classmethod
+    def session_commands(cls) -> SessionCommands:
+        """Return the commands for sessions and streams."""
+        return SESSION_COMMANDS
 
     async def _list(self, requests: Requests, fields: Fields) -> StreamList | UpstreamError | None:
         if not self.settings.discovers:
