@@ -190,7 +190,7 @@ class Service:
         if beside is not None:
             client.share(beside.client)
         hash_key = settings.stream_hash_key.get() if settings.stream_hash_key else None
-        shard_filter = ShardFilter(self.shard, settings.name, settings.stream_label)
+        shard_filter = ShardFilter(self.shard, settings.name, by_name=settings.stream_label == "name")
         return Coordinator(
             settings,
             platform=platforms()[settings.platform](settings, client, self.clock, shard_filter),
