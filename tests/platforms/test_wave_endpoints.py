@@ -14,8 +14,8 @@ from aiohttp.test_utils import TestServer
 from exporter.http.client import Requests
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason, Status
-from exporter.platforms.wave.event_api import BATCH, track_event, track_events
-from exporter.platforms.wave.event_api import EVENT as EVENT_ENDPOINT
+from exporter.platforms.wave.alert_events import BATCH, track_event, track_events
+from exporter.platforms.wave.alert_events import EVENT as EVENT_ENDPOINT
 from exporter.platforms.wave.session_commands import delete_session, end_session, update_session
 from exporter.simulator import Fleet, Options
 from tests.fakes import FakeClock

@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.alerting.sidecar import Sidecar
 from exporter.config.alerting import AlertingSettings
-from exporter.http.client import UpstreamClient
 from exporter.model import StreamState
+from exporter.platforms.capabilities import AlertSink
 from exporter.store import Store
 from tests.fakes import FakeClock
 from tests.metrics.made import stream, view
@@ -27,7 +27,7 @@ class Watching:
     """One process's life; several may follow each other on one clock."""
 
     def __init__(
-        self, clock: FakeClock, alertmanager: StandIn, client_of: Callable[[str], UpstreamClient | None] | None = None
+        self, clock: FakeClock, alertmanager: StandIn, sink_of: Callable[[str], AlertSink | None] | None = None
     ) -> None:
         self.clock = clock
         self.alertmanager = alertmanager
@@ -38,7 +38,7 @@ class Watching:
             store=self.store,
             clock=clock,
             instruments=SidecarMetrics(self.registry),
-            client_of=client_of or (lambda _: None),
+            sink_of=sink_of or (lambda _: None),
             generator_url="http://exporter:10071/",
             environ={},
         )

@@ -1,4 +1,4 @@
-"""One request for a person to look at before it is sent."""
+"""A request that a person sees before it is sent."""
 
 from __future__ import annotations
 
@@ -18,23 +18,27 @@ class ManualRequest(msgspec.Struct, frozen=True):
     endpoint: str
     path: Mapping[str, Any]
     body: Mapping[str, Any] | None = None
+    notice: str = ""
+    """What to know before sending it; shown with the request."""
+    refusal_meaning: str = "the platform refuses the request"
+    """What it means when the platform refuses it with a 4xx status of no more specific meaning."""
 
     @property
     def method(self) -> str:
-        """The HTTP method."""
+        """Return the HTTP method."""
         return endpoint_of(self.endpoint).method
 
     @property
     def changes_something(self) -> bool:
-        """Whether it does more than ask."""
+        """Return whether it does more than read."""
         return self.method != "GET"
 
     def url(self, client: UpstreamClient) -> str:
-        """Where it goes. Raises ``UpstreamError`` (``not_found``) for values that no path can hold."""
+        """Return the full URL. Raises ``UpstreamError`` (``not_found``) for values that no path can hold."""
         return str(client.url_of(endpoint_of(self.endpoint).path(self.path), None))
 
     async def send(self, requests: Requests) -> Answer:
-        """Send it. Raises ``UpstreamError``, with what the platform said in its ``refusal``."""
+        """Send it. Raises ``UpstreamError``, with the platform's message in its ``refusal``."""
         return await requests.request(
             self.endpoint, body=self.body, safe=not self.changes_something, keep_refusal=True, **self.path
         )

@@ -13,13 +13,15 @@ from aiohttp.test_utils import TestServer
 from prometheus_client import CollectorRegistry
 
 from exporter.alerting.evaluator import Alert, AlertKey, Phase
-from exporter.alerting.events import CAPACITY, EventSender
+from exporter.alerting.event_queue import CAPACITY, AlertEventQueue
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.config.auth import TlsSettings
 from exporter.config.secrets import Secret
 from exporter.http.auth import Bearer
 from exporter.http.client import UpstreamClient
 from exporter.model import Identity, Status, StreamReport, StreamState, UpstreamState
+from exporter.platforms.capabilities import AlertSink
+from exporter.platforms.wave.alert_events import WaveAlertSink
 from exporter.simulator.app import make_app as make_simulator
 from exporter.simulator.configuration import TOKEN
 from exporter.simulator.fleet import Fleet
@@ -33,9 +35,13 @@ class Sending:
         self.clock = FakeClock()
         self.registry = CollectorRegistry()
         self.client = None if url is None else client(url, self.clock)
-        self.events = EventSender(
-            lambda: self.client, clock=self.clock, instruments=SidecarMetrics(self.registry), capacity=capacity
+        self.events = AlertEventQueue(
+            "wave", self.sink, clock=self.clock, instruments=SidecarMetrics(self.registry), capacity=capacity
         )
+
+    def sink(self, upstream: str) -> AlertSink | None:
+        assert upstream == "wave"
+        return None if self.client is None else WaveAlertSink(self.client)
 
     def count(self, outcome: str) -> float | None:
         return self.registry.get_sample_value("stream_exporter_wave_events_total", {"outcome": outcome})
@@ -107,10 +113,10 @@ def view(stream: str = "keynote", session: str = "sess_1", **more: Any) -> Upstr
 
 async def test_what_wave_gets_to_know() -> None:
     async with wave() as url, sending(f"{url}/wave/api/v1") as running:
-        running.events.changed(alert(), view())
-        running.events.changed(alert("live/main", platform="storm"), None)
-        running.events.changed(alert(phase=Phase.RESOLVED), None)
-        running.events.changed(alert("hashed"), view("hashed", ""))
+        running.events.add(alert(), view())
+        running.events.add(alert("live/main", platform="storm"), None)
+        running.events.add(alert(phase=Phase.RESOLVED), None)
+        running.events.add(alert("hashed"), view("hashed", ""))
         await running.settled()
         first, second, third, fourth = await taken(url)
     assert {key: first[key] for key in ("eventType", "eventName", "sessionId", "properties")} == {
@@ -137,7 +143,7 @@ async def test_batches_hold_a_hundred() -> None:
         platform.behave = accepting
         async with sending(platform.url) as running:
             for n in range(250):
-                running.events.changed(alert(f"s{n}"), None)
+                running.events.add(alert(f"s{n}"), None)
             await running.settled()
             assert [len(events_of(batch)) for batch in platform.batches] == [100, 100, 50]
             assert running.count("accepted") == 250
@@ -162,7 +168,7 @@ async def test_it_is_tried_again_and_never_without_end() -> None:
         with structlog.testing.capture_logs() as logs:
             async with sending(platform.url, capacity=20) as running:
                 for n in range(30):
-                    running.events.changed(alert(f"s{n}"), None)
+                    running.events.add(alert(f"s{n}"), None)
                 assert running.events.waiting == 20
                 assert running.count("dropped") == 10
                 for attempt in range(1, 12):
@@ -189,10 +195,10 @@ async def test_what_comes_while_a_batch_is_under_way() -> None:
 
         platform.behave = slowly
         async with sending(platform.url, capacity=2) as running:
-            running.events.changed(alert("a"), None)
+            running.events.add(alert("a"), None)
             await platform.until(lambda: platform.batches)
             for stream in "bcd":
-                running.events.changed(alert(stream), None)
+                running.events.add(alert(stream), None)
             go_on.set()
             await running.settled()
             assert [e["properties"]["stream"] for batch in platform.batches for e in events_of(batch)] == [
@@ -212,7 +218,7 @@ async def test_rejected_events_are_counted_and_not_sent_again(status: int) -> No
         platform.behave = reject
         with structlog.testing.capture_logs() as logs:
             async with sending(platform.url) as running:
-                running.events.changed(alert(), None)
+                running.events.add(alert(), None)
                 await running.settled()
                 await turns()
                 assert (running.count("accepted"), running.count("rejected")) == (0, 1)
@@ -224,7 +230,7 @@ async def test_without_wave_they_wait() -> None:
     async with stand_in("/analytics/events/batch") as platform:
         platform.behave = accepting
         async with sending(None) as running:
-            running.events.changed(alert(), None)
+            running.events.add(alert(), None)
             await running.rested()
             running.client = client(platform.url, running.clock)
             running.clock.advance(60)
@@ -238,12 +244,12 @@ async def test_an_internal_error_ends_nothing() -> None:
         async with sending(platform.url) as running:
             broken = alert()
             broken.value = object()  # type: ignore[assignment]
-            running.events.changed(broken, None)
+            running.events.add(broken, None)
             with structlog.testing.capture_logs() as logs:
                 await running.rested()
             assert logs[0]["event"] == "events not sent"
             running.events._queue.clear()
-            running.events.changed(alert(), None)
+            running.events.add(alert(), None)
             running.clock.advance(60)
             await running.settled()
             assert running.count("accepted") == 1
@@ -254,7 +260,7 @@ async def test_the_sidecar_tells_wave_of_streams_alone() -> None:
     async with wave() as url:
         clock = FakeClock()
         own = client(f"{url}/wave/api/v1", clock)
-        running = Watching(clock, StandIn(), client_of=lambda name: own if name == "wave" else None)
+        running = Watching(clock, StandIn(), sink_of=lambda name: WaveAlertSink(own) if name == "wave" else None)
         events = {"upstream": "wave", "enabled": True}
         await running.apply("wave", alertmanagers=[], wave_events=events)
         assert running.sidecar.active
