@@ -15,7 +15,6 @@ import msgspec
 
 from exporter.cli.session_text import failure, shown_answer
 from exporter.config.loading import ConfigError, load
-from exporter.config.secrets import redactor
 from exporter.config.upstream import UpstreamSettings
 from exporter.http.client import UpstreamClient
 from exporter.http.errors import UpstreamError
@@ -28,6 +27,7 @@ from exporter.platforms.wave.session_commands import DELETE, STATUSES, delete_se
 from exporter.platforms.wave.wave_sessions import SESSION as WAVE_SESSION
 from exporter.runtime.clock import Clock
 from exporter.runtime.logging import configure
+from exporter.runtime.redaction import redactor
 
 LIVEPEER_STREAM = "GET /stream/{id}"
 DONE, FAILED, USAGE = 0, 1, 2

@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from exporter.config.secrets import HIDDEN, Redactor, redactor
 from exporter.http.errors import UpstreamError
 from exporter.http.prepared_request import ManualRequest
 from exporter.model import Reason
 from exporter.platforms.wave.session_commands import DELETE
+from exporter.runtime.redaction import HIDDEN, Redactor, redactor
 
 MAX_WORDS = 500
 _TELLING_KEY = re.compile(

@@ -13,9 +13,10 @@ from pydantic_core import ErrorDetails
 
 from exporter.config import schema
 from exporter.config.environment import EnvironmentLayer
-from exporter.config.secrets import Secret, redactor
+from exporter.config.secrets import Secret
 from exporter.config.validation import REFUSED
 from exporter.config.yaml_document import Document, Path
+from exporter.runtime.redaction import redactor
 
 _HIDDEN_UNDER = frozenset({"auth", "url", "headers"})
 _SECRET_WORDS = re.compile(r"passw|token|secret|api_?key|hash_key|credential", re.IGNORECASE)

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from exporter.config.environment import layer
 from exporter.config.errors import Reporter
 from exporter.config.root import Settings, settings_class
-from exporter.config.secrets import redactor
 from exporter.config.validation import LoadContext, within
 from exporter.config.yaml_document import Document, DocumentError, read
+from exporter.runtime.redaction import redactor
 
 _MAX_BYTES = 64 * 2**20
 _VARIABLE_KEY = "_env"

@@ -27,13 +27,13 @@ from exporter.alerting.affected_rules import rules_that_read
 from exporter.config.alerting import AlertingSettings
 from exporter.config.inheritance import handed_down, mapping
 from exporter.config.schema import TAG_PREFIX, any_of
-from exporter.config.secrets import HIDDEN
 from exporter.config.section import Section
 from exporter.config.types import Flag
 from exporter.config.upstream import Defaults, SharedSettings, StreamSettings, UpstreamSettings
 from exporter.config.validation import Place, load_context, refuse, refuse_all, validate_besides
 from exporter.metrics.families.exclusion import excluded, said
 from exporter.platforms.registry import registry
+from exporter.runtime.redaction import HIDDEN
 
 
 class HistogramSettings(Section):

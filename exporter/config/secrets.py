@@ -2,84 +2,30 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import re
 import stat
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, quote_plus
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from exporter.config.validation import load_context, refuse, resolve
+from exporter.runtime.redaction import HIDDEN, redactor
 
-HIDDEN = "<secret>"
 SOURCE_SUFFIXES = ("_file", "_env")
 """A secret ``X`` is given as ``X``, ``X_file`` or ``X_env``."""
 
 _MAX_BYTES = 65_536
-_MIN_SCRUBBED = 4
-"""Shorter texts stand in too many words to be taken for a secret."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class SecretError(Exception):
     """A secret that can't be had. The message names its file or variable, never its content."""
-
-
-class Redactor:
-    """The secrets that were read, to keep them out of every text that leaves the process. Safe from several threads."""
-
-    def __init__(self) -> None:
-        self._forms: dict[str, set[str]] = {}
-        """By the text that was added, what it becomes."""
-        self._pattern: re.Pattern[str] | None = None
-        self._lock = threading.Lock()
-
-    def add(self, text: str) -> None:
-        """Hide this text from now on, and what it becomes in URLs, headers and JSON."""
-        if len(text) < _MIN_SCRUBBED:
-            return
-        with self._lock:
-            if text not in self._forms:
-                self._forms[text] = _forms(text)
-                self._compile()
-
-    def forget(self, text: str) -> None:
-        """A secret that is good for nothing any more need not be looked for: tokens are new every few minutes."""
-        with self._lock:
-            if self._forms.pop(text, None) is not None:
-                self._compile()
-
-    def _compile(self) -> None:
-        longest_first = sorted({form for forms in self._forms.values() for form in forms}, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
-        # re keeps the last 512 patterns that it compiled, each with all the secrets
-        re.purge()
-
-    def scrub(self, text: str) -> str:
-        """The text with ``<secret>`` in place of every secret known."""
-        pattern = self._pattern
-        return pattern.sub(HIDDEN, text) if pattern else text
-
-
-def _forms(text: str) -> set[str]:
-    encoded = text.encode("utf-8", "surrogatepass")
-    plain = base64.b64encode(encoded).decode()
-    urlsafe = base64.urlsafe_b64encode(encoded).decode()
-    quoted = {quote(encoded), quote(encoded, safe=""), quote_plus(encoded)}
-    return {text, json.dumps(text)[1:-1], plain, plain.rstrip("="), urlsafe, urlsafe.rstrip("="), *quoted}
-
-
-redactor = Redactor()
-"""The one of the process: the log scrubs every line with it."""
 
 
 class Secret:

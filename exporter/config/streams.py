@@ -10,7 +10,6 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, PlainSerializer, Tag, field_validator
 
-from exporter.config.secrets import HIDDEN
 from exporter.config.section import Section
 from exporter.config.types import (
     Between,
@@ -25,6 +24,7 @@ from exporter.config.types import (
     read_flag,
 )
 from exporter.config.validation import refuse
+from exporter.runtime.redaction import HIDDEN
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _TIME = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
