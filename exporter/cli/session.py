@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from exporter.cli.session_text import failure, shown_answer
-from exporter.config.loading import ConfigError, load
+from exporter.cli.settings import load_settings
+from exporter.config.loading import ConfigError
 from exporter.config.upstream import UpstreamSettings
 from exporter.http.client import UpstreamClient
 from exporter.http.errors import UpstreamError
@@ -85,7 +86,7 @@ def run(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
 
 
 def _target(options: argparse.Namespace) -> _Target:
-    upstreams = {upstream.name: upstream for upstream in load(options.config_file, os.environ).upstreams}
+    upstreams = {upstream.name: upstream for upstream in load_settings(options.config_file, os.environ).upstreams}
     if options.upstream not in upstreams:
         raise _UsageError(
             f"no upstream {options.upstream!r} in {options.config_file}: there are {', '.join(upstreams)}"
