@@ -2,7 +2,7 @@
 
 Scalars follow the YAML 1.2 core schema: only ``true`` and ``false`` are booleans, ``14:00`` is text, keys are always
 text. Nodes are expanded here rather than by PyYAML's constructor, to keep positions, to report every repeated key at
-once, and to bound nesting and aliases. Error texts never quote the file.
+once, and to bound aliases. Error texts never quote the file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_VALUES, MAX_GROWTH = 100_000, 10
 
 _TAG = "tag:yaml.org,2002:"
 _MERGE_TAG = f"{_TAG}merge"
-_TEXT_TAGS = (None, "!", f"{_TAG}str")
+_TEXT_TAG = f"{_TAG}str"
 _CORE_SCHEMA: dict[str, tuple[str, Callable[[str], Any]]] = {
     "null": (r"~|null|Null|NULL|", lambda _: None),
     "bool": (r"true|True|TRUE|false|False|FALSE", lambda text: text.lower() == "true"),
@@ -70,23 +70,61 @@ def read(text: str) -> Document:
     if len(text) > MAX_CHARACTERS:
         raise DocumentError((1, 1), f"{len(text)} characters", f"at most {MAX_CHARACTERS}")
     try:
-        nodes, texts = _check_events(text)
-        root = yaml.compose(text, Loader=_LOADER)
+        composer = _LOADER(text)
+        root = composer.get_single_node()
+    except yaml.composer.ComposerError as error:
+        # the only remaining case, because _Composer handles unknown and repeated anchors
+        raise DocumentError(_place_of_mark(error.problem_mark), "a second document", "one YAML document") from None
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        place = _place_of_mark(error.problem_mark or error.context_mark)
         raise DocumentError(place, f"a YAML error ({_describe_problem(error)})", "YAML") from None
     except (yaml.YAMLError, ValueError):
         raise DocumentError(_first_bad_place(text), "a character that YAML does not allow", "YAML") from None
     document = Document()
     if root is not None:
-        document.data = _Expander(document, texts, max(MAX_VALUES, MAX_GROWTH * nodes)).expand(root, (), 0)
+        document.data = _Expander(document, max(MAX_VALUES, MAX_GROWTH * composer.nodes)).expand(root, (), 0)
     return document
 
 
-def _core_loader(parser: type) -> Any:
-    """Return a loader that resolves scalars by the core schema."""
-    loader: Any = type("CoreLoader", (parser,), {"yaml_implicit_resolvers": {}})
+class _Composer(yaml.composer.Composer):
+    """PyYAML's composer with bounds, and without tags. (That of libyaml overflows the stack on deep nesting.)"""
+
+    anchors: dict[str, Any]
+    peek_event: Callable[[], Any]
+
+    def get_single_node(self) -> Any:
+        self.anchors = {}
+        self.nodes = self._depth = 0
+        return super().get_single_node()
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        if self._depth > MAX_DEPTH:
+            raise DocumentError(_place(event), f"more than {MAX_DEPTH} levels", "less nesting")
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in self.anchors:
+                raise DocumentError(
+                    _place(event), "an alias (*) without its anchor (&)", "text in quotes, or a known anchor"
+                )
+            return super().compose_node(parent, index)
+        if event.tag not in (None, "!", _TEXT_TAG):
+            raise DocumentError(_place(event), "a YAML tag (!)", "text in quotes, or a value without a tag")
+        if event.tag == "!":
+            # PyYAML resolves it as if it were not there
+            event.tag = _TEXT_TAG
+        # YAML allows an anchor to be defined again, PyYAML does not
+        self.anchors.pop(event.anchor, None)
+        self.nodes += 1
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
+def _core_loader(parser: Any) -> Any:
+    """Return the composer on top of this parser; it resolves scalars by the core schema."""
+    members = {"__init__": parser.__init__, "yaml_implicit_resolvers": {}}
+    loader: Any = type("CoreLoader", (_Composer, parser), members)
     for name, (pattern, _) in _CORE_SCHEMA.items():
         loader.add_implicit_resolver(_TAG + name, re.compile(rf"(?:{pattern})\Z"), None)
     return loader
@@ -109,58 +147,20 @@ def _first_bad_place(text: str) -> Place:
     return 1, 1
 
 
-def _check_events(text: str) -> tuple[int, set[Place]]:
-    """Refuse what ``yaml.compose`` would accept, quote, or overflow the stack with.
-
-    Returns the number of nodes and the places of those tagged ``!``, which are text but composed as if untagged.
-    """
-    nodes = depth = documents = 0
-    texts: set[Place] = set()
-    anchors: set[str] = set()
-    for event in yaml.parse(text, Loader=_LOADER):
-        if isinstance(event, yaml.NodeEvent):
-            if depth > MAX_DEPTH:
-                raise DocumentError(_place(event), f"more than {MAX_DEPTH} levels", "less nesting")
-            _check_node(event, anchors)
-            nodes += not isinstance(event, yaml.AliasEvent)
-            if getattr(event, "tag", None) == "!":
-                texts.add(_place(event))
-            depth += isinstance(event, yaml.CollectionStartEvent)
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        elif isinstance(event, yaml.DocumentStartEvent):
-            documents += 1
-            if documents > 1:
-                raise DocumentError(_place(event), "a second document", "one YAML document")
-    return nodes, texts
-
-
-def _check_node(event: Any, anchors: set[str]) -> None:
-    if isinstance(event, yaml.AliasEvent):
-        if event.anchor not in anchors:
-            raise DocumentError(
-                _place(event), "an alias (*) without its anchor (&)", "text in quotes, or a known anchor"
-            )
-        return
-    if event.tag not in _TEXT_TAGS:
-        raise DocumentError(_place(event), "a YAML tag (!)", "text in quotes, or a value without a tag")
-    if event.anchor in anchors:
-        raise DocumentError(_place(event), "a repeated anchor (&)", "each anchor once")
-    if event.anchor:
-        anchors.add(event.anchor)
-
-
 def _place(item: Any) -> Place:
     """Return where an event or node starts."""
-    return item.start_mark.line + 1, item.start_mark.column + 1
+    return _place_of_mark(item.start_mark)
+
+
+def _place_of_mark(mark: Any) -> Place:
+    return (mark.line + 1, mark.column + 1) if mark else (1, 1)
 
 
 class _Expander:
     """Turns nodes into data, following aliases and merges."""
 
-    def __init__(self, document: Document, texts: set[Place], max_values: int) -> None:
+    def __init__(self, document: Document, max_values: int) -> None:
         self._document = document
-        self._texts = texts
         self._left = max_values
 
     def expand(self, node: Any, path: Path, depth: int) -> Any:
@@ -172,7 +172,7 @@ class _Expander:
             return [self.expand(item, (*path, index), depth + 1) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.MappingNode):
             return self._expand_mapping(node, path, depth)
-        return node.value if _place(node) in self._texts else _CONVERSIONS.get(node.tag, str)(node.value)
+        return _CONVERSIONS.get(node.tag, str)(node.value)
 
     def _expand_mapping(self, node: Any, path: Path, depth: int) -> dict[str, Any]:
         chosen: dict[str, tuple[Any, Any]] = {}
