@@ -10,7 +10,6 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 from pydantic_core import PydanticCustomError
 
 from exporter.config.auth import BEARER, LOGIN, NONE, AuthSettings, TlsSettings
-from exporter.config.schema import RuleLimits
 from exporter.config.secrets import Secret
 from exporter.config.section import Section
 from exporter.config.types import (
@@ -27,7 +26,7 @@ from exporter.config.types import (
     read_number,
 )
 from exporter.config.upstream import HttpUrl
-from exporter.config.validation import Place, load_context, refuse, refuse_all
+from exporter.config.validation import Place, RuleLimits, load_context, refuse, refuse_all
 
 
 def _check_rule_name(name: str) -> str:

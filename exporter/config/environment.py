@@ -56,10 +56,10 @@ def _parse_name(variable: str, root: Any) -> tuple[str, ...]:
     path: tuple[str, ...] = ()
     annotation = root
     for part in variable.removeprefix(PREFIX).split(_NESTED):
-        known = introspection.keys(annotation)
+        known = introspection.known_keys(annotation)
         # names of labels and rules keep their case; keys are written in capitals
         key = part.lower() if known is not None else part
-        below = introspection.at(annotation, [key])
+        below = introspection.annotation_at(annotation, [key])
         if below is None or not key:
             raise _unknown_key(key, annotation, list(known or ()), path)
         path, annotation = (*path, key), below
@@ -67,7 +67,7 @@ def _parse_name(variable: str, root: Any) -> tuple[str, ...]:
 
 
 def _unknown_key(key: str, annotation: Any, known: list[str], path: tuple[str, ...]) -> DocumentError:
-    if introspection.at(annotation, [0]) is not None:
+    if introspection.annotation_at(annotation, [0]) is not None:
         return DocumentError((1, 1), f"a place inside the list {'.'.join(path)}", "the whole list as YAML")
     close = difflib.get_close_matches(key, known, 1)
     variable = PREFIX + _NESTED.join((*path, close[0] if close else "")).upper()

@@ -1,4 +1,4 @@
-"""Errors of a configuration as lines that say where, what was found and what is allowed, and show no secret."""
+"""Errors of a configuration as lines: the place, what was found and what is allowed. No line contains a secret."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _HIDDEN_UNDER = frozenset({"auth", "url", "headers"})
 _SECRET_WORDS = re.compile(r"passw|token|secret|api_?key|hash_key|credential", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"://[^/]*@")
 _STREAM_LISTS, _STREAM_IDS = frozenset({"streams", "sessions"}), frozenset({"id", "key"})
-"""On some platforms whoever knows a stream's id can publish it."""
+"""On some platforms, anyone who knows a stream's id can publish to it."""
 _NOT_SHOWN = "a value that is not shown"
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _HARMLESS_KEY = re.compile(r"[a-z_]{1,40}")
 _MAX_SHOWN = 60
 
-_FOLLOWS = "default_factory_not_called"
-"""The type of an error that only follows from another one."""
-_ABOUT_KEY = "[key]"
-"""What pydantic adds to the place of a key that is not allowed."""
+_CONSEQUENCE = "default_factory_not_called"
+"""Type of an error that only follows from another one."""
+_KEY_MARK = "[key]"
+"""Last part of the location of an error about a key."""
 _WRONG_TYPE = re.compile(r"missing|literal_error|.*_(type|parsing|parsing_size|from_float)")
 _MESSAGE_START = re.compile(
     r"^(Value error, |Assertion failed, |Input should be |\w+ should have |String should match )"
@@ -58,18 +58,18 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Spot:
-    """What is known about the place of an error."""
+    """The place of an error, and what is known about it."""
 
     path: Path
     value: Any
     annotation: Any
-    around: Any
-    """The type of what the place is in."""
+    parent: Any
+    """Type of the mapping or list that contains the place."""
     about_key: bool
 
 
 class Reporter:
-    """Turns errors into findings, with the texts that the settings were read from at hand."""
+    """Turns validation errors into findings with places in the file or environment."""
 
     def __init__(self, file: str, document: Document, environment: EnvironmentLayer, root: type) -> None:
         self._file = file
@@ -79,22 +79,22 @@ class Reporter:
         self._data = _merge_layers(document.data, environment.data)
 
     def findings(self, errors: Iterable[ErrorDetails]) -> list[Finding]:
-        """A finding for each error; those about one value are joined, as pydantic reports each member of a union."""
+        """Return a finding for each value with errors: pydantic reports one error for each type of a union."""
         joined: dict[tuple[Path, bool, str], dict[str, None]] = {}
         for error in errors:
-            if error["type"] == _FOLLOWS:
+            if error["type"] == _CONSEQUENCE:
                 continue
-            spot = self._spot(error["loc"])
-            found, allowed = _explain(error, spot)
+            spot = self._find_spot(error["loc"])
+            found, allowed = _describe_error(error, spot)
             about_key = spot.about_key or error["type"] == "extra_forbidden"
             joined.setdefault((spot.path, about_key, found), {})[allowed] = None
         return [
-            self._finding(path, found, " or ".join(allowed), about_key=about_key)
+            self._make_finding(path, found, " or ".join(allowed), about_key=about_key)
             for (path, about_key, found), allowed in joined.items()
         ]
 
     def repeated_keys(self) -> list[Finding]:
-        """A finding for each key that stands twice in its mapping."""
+        """Return a finding for each repeated key of a mapping."""
         return [
             Finding(
                 in_environment=False,
@@ -104,7 +104,7 @@ class Reporter:
             for path, place in self._document.repeated
         ]
 
-    def _finding(self, path: Path, found: str, allowed: str, *, about_key: bool) -> Finding:
+    def _make_finding(self, path: Path, found: str, allowed: str, *, about_key: bool) -> Finding:
         variable, place = self._locate(path, about_key=about_key)
         source = variable or f"{self._file}:{place[0]}:{place[1]}"
         return Finding(
@@ -124,14 +124,14 @@ class Reporter:
                 return None, places[part]
         return None, self._document.values.get((), (1, 1))
 
-    def _spot(self, location: tuple[str | int, ...]) -> _Spot:
+    def _find_spot(self, location: tuple[str | int, ...]) -> _Spot:
         """Follow an error's location; what pydantic adds to it for members of unions is no part of the path."""
         path: Path = ()
-        value, annotation, around = self._data, self._root, None
+        value, annotation, parent = self._data, self._root, None
         for part in location:
-            if part == _ABOUT_KEY:
-                return _Spot(path, path[-1], annotation, around, about_key=True)
-            below = introspection.step(annotation, part)
+            if part == _KEY_MARK:
+                return _Spot(path, path[-1], annotation, parent, about_key=True)
+            below = introspection.annotation_below(annotation, part)
             if isinstance(part, str) and part.startswith(introspection.TAG_PREFIX):
                 annotation = below
                 continue
@@ -139,8 +139,8 @@ class Reporter:
             child = _value_at(value, (written,))
             if isinstance(child, _Missing) and below is None and not isinstance(value, _Missing):
                 continue
-            path, value, annotation, around = (*path, written), child, below, annotation
-        return _Spot(path, value, annotation, around, about_key=False)
+            path, value, annotation, parent = (*path, written), child, below, annotation
+        return _Spot(path, value, annotation, parent, about_key=False)
 
 
 def _merge_layers(weak: Any, strong: Any) -> Any:
@@ -183,7 +183,7 @@ def show_path(path: Path) -> str:
     return shown or "configuration"
 
 
-def _explain(error: ErrorDetails, spot: _Spot) -> tuple[str, str]:
+def _describe_error(error: ErrorDetails, spot: _Spot) -> tuple[str, str]:
     """What was found and what is allowed."""
     context: Mapping[str, Any] = error.get("ctx") or {}
     kind = error["type"]
@@ -194,7 +194,7 @@ def _explain(error: ErrorDetails, spot: _Spot) -> tuple[str, str]:
     if kind == "value_error" and isinstance(spot.value, dict):
         return "settings that do not fit together", _trimmed_message(error)
     if _WRONG_TYPE.fullmatch(kind):
-        return describe(spot.value, spot), introspection.phrase(spot.annotation)
+        return describe(spot.value, spot), introspection.phrase_type(spot.annotation)
     return describe(spot.value, spot), _trimmed_message(error)
 
 
@@ -203,11 +203,11 @@ def _trimmed_message(error: ErrorDetails) -> str:
 
 
 def _describe_keys(spot: _Spot) -> str:
-    known = sorted(introspection.keys(spot.around) or ())
+    known = sorted(introspection.known_keys(spot.parent) or ())
     close = difflib.get_close_matches(str(spot.path[-1]), known, 1)
     if close:
         return f"{close[0]} (did you mean that?)"
-    return introspection.any_of(known)
+    return introspection.join_or(known)
 
 
 def describe(value: Any, spot: _Spot) -> str:
@@ -218,7 +218,7 @@ def describe(value: Any, spot: _Spot) -> str:
         return "a mapping" if isinstance(value, dict) else "a list"
     if _is_hidden(value, spot):
         return _NOT_SHOWN
-    if introspection.words(spot.annotation).startswith(("mapping", "list of")):
+    if introspection.describe_type(spot.annotation).startswith(("mapping", "list of")):
         return "text" if isinstance(value, str) else "a single value"
     shown = json.dumps(value, ensure_ascii=False)
     return shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}…"
@@ -227,7 +227,7 @@ def describe(value: Any, spot: _Spot) -> str:
 def _is_hidden(value: Any, spot: _Spot) -> bool:
     parts = [part for part in spot.path if isinstance(part, str)]
     return (
-        Secret in introspection.members(spot.annotation)
+        Secret in introspection.union_members(spot.annotation)
         or not _HIDDEN_UNDER.isdisjoint(parts)
         or any(_SECRET_WORDS.search(part) for part in parts)
         or (not _STREAM_LISTS.isdisjoint(parts) and parts[-1] in _STREAM_IDS)

@@ -12,8 +12,7 @@ from pydantic import ValidationError
 from exporter.config.environment import environment_layer
 from exporter.config.errors import Reporter
 from exporter.config.root import Settings, settings_class
-from exporter.config.schema import ConfigSchema
-from exporter.config.validation import LoadContext, using_load_context
+from exporter.config.validation import ConfigSchema, LoadContext, using_load_context
 from exporter.config.yaml_document import Document, DocumentError, read
 from exporter.runtime.redaction import redactor
 

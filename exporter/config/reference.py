@@ -136,7 +136,7 @@ def undescribed(model: Model) -> Iterator[str]:
 def _platform_sections(name: str, model: type[UpstreamSettings]) -> Iterator[str]:
     kinds = [words for kind, words in _AUTH_WORDS.items() if kind in model.auth_kinds]
     text = (
-        f"`interval` defaults to {format_duration(model.default_interval)}. `auth` is {introspection.any_of(kinds)}.\n"
+        f"`interval` defaults to {format_duration(model.default_interval)}. `auth` is {introspection.join_or(kinds)}.\n"
     )
     yield _section(f"## Platform `{name}`", model, text, without=UpstreamSettings)
     for info in model.model_fields.values():
@@ -166,7 +166,7 @@ def _row(model: Model, name: str) -> str:
     if issubclass(model, Section) and name in model.secret_fields:
         key += "".join(f", `{name}{suffix}`" for suffix in SOURCE_SUFFIXES)
     bounds = [item.words for item in _metadata(annotation) if isinstance(item, Between | Matching)]
-    kind = ", ".join([introspection.words(annotation), *bounds])
+    kind = ", ".join([introspection.describe_type(annotation), *bounds])
     cells = (key, kind, _default(info, annotation), _sentence(_description(model, name)))
     return "|" + "".join(f" {cell.replace('|', chr(92) + '|')} |" for cell in cells) + "\n"
 
@@ -196,7 +196,7 @@ def _metadata(annotation: Any) -> Iterator[Any]:
 
 
 def _sections(annotation: Any) -> Iterator[type[Section]]:
-    for member in introspection.members(annotation):
+    for member in introspection.union_members(annotation):
         if isinstance(member, type) and issubclass(member, Section):
             yield member
         else:

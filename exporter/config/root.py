@@ -25,12 +25,11 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from exporter.config.alerting import AlertingSettings
-from exporter.config.introspection import TAG_PREFIX, any_of
-from exporter.config.schema import ConfigSchema
+from exporter.config.introspection import TAG_PREFIX, join_or
 from exporter.config.section import Section
 from exporter.config.types import Flag
 from exporter.config.upstream import Defaults, SharedSettings, StreamSettings, UpstreamSettings
-from exporter.config.validation import Place, load_context, refuse, refuse_all, validate_with_errors
+from exporter.config.validation import ConfigSchema, Place, load_context, refuse, refuse_all, validate_with_errors
 from exporter.runtime.redaction import HIDDEN
 
 
@@ -90,8 +89,8 @@ class Settings(BaseSettings):
     def model_post_init(self, context: Any, /) -> None:
         """Keep the warnings of the load."""
         super().model_post_init(context)
-        context_ = load_context()
-        self._warnings = (*(context_.schema.warnings if context_.schema else ()), *context_.warnings)
+        load = load_context()
+        self._warnings = (*(load.schema.warnings if load.schema else ()), *load.warnings)
 
     def redacted_yaml(self) -> str:
         """Return the effective settings without secrets and, under ``stream_label: hash``, without stream ids."""
@@ -174,7 +173,7 @@ def _cross_errors(data: Mapping[str, Any]) -> Iterator[tuple[Place, PydanticCust
     platforms = _event_platforms()
     targets = [item.get("name") for item in upstreams if item.get("platform") in platforms]
     if platforms and isinstance(target, str) and target not in targets:
-        allowed = f"the name of an upstream of platform {any_of(platforms)}"
+        allowed = f"the name of an upstream of platform {join_or(platforms)}"
         yield ("alerting", "wave_events", "upstream"), refuse(allowed)
 
 
@@ -217,7 +216,7 @@ def _checking_platform(names: tuple[str, ...]) -> Callable[[Any], Any]:
         if not isinstance(upstream, dict):
             raise refuse("a mapping")
         if upstream.get("platform") not in names:
-            raise refuse_all("upstream", {("platform",): refuse(any_of(names))})
+            raise refuse_all("upstream", {("platform",): refuse(join_or(names))})
         return upstream
 
     return check

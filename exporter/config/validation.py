@@ -1,4 +1,4 @@
-"""The context in which values of a configuration are validated, and the errors that validation raises."""
+"""What validation of a configuration needs to know, and the errors that it raises."""
 
 from __future__ import annotations
 
@@ -10,16 +10,41 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
-
-from exporter.config.schema import ConfigSchema
 
 Place = tuple[str | int, ...]
 T = TypeVar("T")
 
 REFUSED = "refused"
 """Type of the errors that this package raises; their context says what was found and what is allowed."""
+
+
+@dataclass(frozen=True)
+class RuleLimits:
+    """What the configuration may change about an alert rule."""
+
+    threshold: float | None
+    """Default threshold; None if the rule has no threshold."""
+    threshold_max: float
+    has_for: bool
+    """Whether the rule has a ``for`` time; otherwise it looks back over a window."""
+
+
+@dataclass(frozen=True, eq=False)
+class ConfigSchema:
+    """Everything that names in a configuration may refer to. Compared by identity."""
+
+    platforms: Mapping[str, type[BaseModel]]
+    """Settings classes (subclasses of ``UpstreamSettings``) by platform name."""
+    rules: Mapping[str, RuleLimits]
+    families: tuple[str, ...]
+    """Metric families that ``exclude_families`` can leave out."""
+    health_histogram: str
+    health_bounds: tuple[float, ...]
+    """Name and bucket bounds of the health score histogram; ``alerting.health_slo.goal`` is one of the bounds."""
+    warnings: tuple[str, ...] = ()
+    """Warnings to add to those of the configuration, for example about a platform that can't be used."""
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def read(text: str) -> Document:
 
 
 class _Composer(yaml.composer.Composer):
-    """PyYAML's composer with bounds, and without tags. (That of libyaml overflows the stack on deep nesting.)"""
+    """PyYAML's composer without tags and with bounded nesting; that of its C extension can't be extended."""
 
     anchors: dict[str, Any]
     peek_event: Callable[[], Any]

@@ -45,7 +45,7 @@ def test_every_key_is_described() -> None:
 
 
 def sections(annotation: object) -> Iterator[type[BaseModel]]:
-    for member in introspection.members(annotation):
+    for member in introspection.union_members(annotation):
         if isinstance(member, type) and issubclass(member, BaseModel):
             yield member
             for info in member.model_fields.values():

@@ -30,11 +30,11 @@ def configuration_keys() -> Iterator[str]:
     own = {platform.settings_class: name for name, platform in platforms().items()}
 
     def below(annotation: Any, path: str) -> Iterator[str]:
-        for member in introspection.members(annotation):
+        for member in introspection.union_members(annotation):
             origin, arguments = get_origin(member), get_args(member)
             if isinstance(member, type) and issubclass(member, BaseModel):
                 place = f"{path.removesuffix('[]')}[{own[member]}]" if member in own else path
-                for key, type_ in (introspection.keys(member) or {}).items():
+                for key, type_ in (introspection.known_keys(member) or {}).items():
                     found = f"{place}.{key}".removeprefix(".")
                     yield found
                     yield from below(type_, found)
