@@ -14,7 +14,7 @@ import msgspec
 import yaml
 from aiohttp.test_utils import TestServer
 
-from exporter.config.loading import load
+from exporter.cli.settings import load_settings
 from exporter.config.root import Settings
 from exporter.model import Identity, Listing, PollResult, StreamReport, StreamState, UpstreamState
 from exporter.platforms.livepeer import stream_objects as livepeer
@@ -59,7 +59,7 @@ def configured(configuration: dict[str, Any], **defaults: Any) -> Settings:
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory, "config.yaml")
         file.write_text(yaml.safe_dump({**configuration, "defaults": defaults}))
-        return load(file, {})
+        return load_settings(file, {})
 
 
 async def _polled(fleet: Fleet) -> tuple[UpstreamState, ...]:

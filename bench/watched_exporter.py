@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.serving import served
-from exporter.config.loading import load
+from exporter.cli.settings import load_settings
 from exporter.polling.coordinator import Coordinator
 from exporter.runtime.garbage_collection import freeze_startup_objects
 from exporter.runtime.logging import configure
@@ -29,7 +29,7 @@ async def serving(file: str, watch: bool = False) -> AsyncIterator[tuple[int, di
     tune_allocator()
     late: list[float] = []
     _note_lateness(late)
-    service = Service(load(Path(file), {}), load=lambda: load(Path(file), {}))
+    service = Service(load_settings(Path(file), {}), load=lambda: load_settings(Path(file), {}))
     stalls = Stalls()
     if watch:
         stalls.watch()

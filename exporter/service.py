@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from exporter.alerting.affected_rules import excluded_family_warnings
 from exporter.alerting.sidecar import Sidecar
 from exporter.config.loading import ConfigError
 from exporter.config.root import Settings
@@ -270,7 +271,7 @@ class Service:
 
 
 def _tell(settings: Settings) -> None:
-    for warning in settings.warnings:
+    for warning in (*settings.warnings, *excluded_family_warnings(settings)):
         log.warning("configuration", warning=warning)
 
 

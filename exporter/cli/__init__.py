@@ -23,7 +23,8 @@ from exporter.cli import session as session_command
 from exporter.cli.check import check, open_keys
 from exporter.cli.estimate import ASSUMED_STREAMS, estimate, table
 from exporter.cli.process import ignore_hangups, serve
-from exporter.config.loading import ConfigError, load
+from exporter.cli.settings import load_settings
+from exporter.config.loading import ConfigError
 from exporter.config.root import Settings
 from exporter.metrics.families.reference import reference
 from exporter.runtime.logging import FORMATS, LEVELS, configure
@@ -93,7 +94,7 @@ def _run(arguments: list[str]) -> int:
     configure(options.log_level, options.log_format)
 
     def load_file() -> Settings:
-        return load(options.config_file, os.environ)
+        return load_settings(options.config_file, os.environ)
 
     def secure() -> Security:
         return Security(options.web_config_file, max_requests=options.max_requests)
@@ -216,7 +217,7 @@ def _metrics(arguments: list[str]) -> int:
         print(reference(), end="")
         return 0
     try:
-        settings = load(options.config_file, os.environ)
+        settings = load_settings(options.config_file, os.environ)
     except ConfigError as error:
         print(*error.errors, sep="\n", file=sys.stderr)
         return 1

@@ -13,7 +13,7 @@ import yaml
 from aiohttp import web
 
 from exporter.cli.process import serve
-from exporter.config.loading import load
+from exporter.cli.settings import load_settings
 from exporter.config.root import Settings
 from exporter.runtime.clock import Clock
 from exporter.service import Service
@@ -67,7 +67,7 @@ async def run(
 
     def load_file() -> Settings:
         # The demo is the same everywhere: the environment has no say.
-        return load(configuration_file, {})
+        return load_settings(configuration_file, {})
 
     service = Service(load_file(), load=load_file)
     app = make_app(service, options=web_options, security=security)

@@ -19,8 +19,8 @@ from typing import Any
 import msgspec
 
 from exporter.cli.session_text import failure, shown_answer
-from exporter.config.loading import ConfigError, load
-from exporter.config.secrets import redactor
+from exporter.cli.settings import load_settings
+from exporter.config.loading import ConfigError
 from exporter.config.upstream import UpstreamSettings
 from exporter.http.client import UpstreamClient
 from exporter.http.errors import UpstreamError
@@ -36,6 +36,7 @@ from exporter.platforms.capabilities import (
 from exporter.platforms.registry import platforms
 from exporter.runtime.clock import Clock
 from exporter.runtime.logging import configure
+from exporter.runtime.redaction import redactor
 
 DONE, FAILED, USAGE = 0, 1, 2
 HELP_WIDTH = 119
@@ -97,7 +98,7 @@ def run(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
 
 
 def _target(options: argparse.Namespace) -> _Target:
-    upstreams = {upstream.name: upstream for upstream in load(options.config_file, os.environ).upstreams}
+    upstreams = {upstream.name: upstream for upstream in load_settings(options.config_file, os.environ).upstreams}
     if options.upstream not in upstreams:
         raise _UsageError(
             f"no upstream {options.upstream!r} in {options.config_file}: there are {', '.join(upstreams)}"

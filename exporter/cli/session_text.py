@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from exporter.config.secrets import HIDDEN, Redactor, redactor
 from exporter.http.errors import UpstreamError
 from exporter.http.manual_request import ManualRequest
 from exporter.model import Reason
+from exporter.runtime.redaction import HIDDEN, Redactor, redactor
 
 MAX_WORDS = 500
 _TELLING_KEY = re.compile(

@@ -20,7 +20,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from exporter.alerting.sidecar import Sidecar
 from exporter.cli.demo import exporter_configuration
-from exporter.config.loading import load
+from exporter.cli.settings import load_settings
 from exporter.service import Service
 from exporter.simulator.app import make_simulator
 from exporter.simulator.context import Context
@@ -115,7 +115,7 @@ async def living(directory: Path, streams: int = 60) -> AsyncIterator[Life]:
             configuration["alerting"] = {"alertmanagers": [{"url": alertmanager.url}]}
             file = directory / "config.json"
             file.write_text(json.dumps(configuration))
-            service = Service(load(file, {}), load=lambda: load(file, {}), clock=clock)
+            service = Service(load_settings(file, {}), load=lambda: load_settings(file, {}), clock=clock)
             await service.start()
             try:
                 yield Life(fleet, clock, service, alertmanager)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from exporter.cli.demo import announcement, exporter_configuration
-from exporter.config.loading import load
+from exporter.cli.settings import load_settings
 from exporter.simulator.fleet import Fleet
 from exporter.web.server.listening import bind
 from tests.processes import GENEROUS_SECONDS, Exporter
@@ -119,7 +119,7 @@ def test_a_fleet_of_any_size_makes_a_configuration_that_is_valid(streams: int, t
     fleet = Fleet(streams)
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(exporter_configuration(fleet, "http://127.0.0.1:1/simulator")))
-    settings = load(file, {})
+    settings = load_settings(file, {})
     assert len(settings.upstreams) == min(streams, 3)
     for upstream in settings.upstreams:
         assert upstream.interval == 5

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 from aiohttp.test_utils import TestServer
 
-from exporter.config.loading import load
+from exporter.cli.settings import load_settings
 from exporter.runtime.clock import Clock
 from exporter.service import Service
 from exporter.web.app import WebOptions, make_app
@@ -55,7 +55,7 @@ async def serving(
     """Two upstreams, ``edge`` and ``other``, of which nothing is known but what the test publishes."""
     file = directory / "config.yaml"
     file.write_text(CONFIG)
-    service = Service(load(file, {}), load=lambda: load(file, {}), clock=clock or FakeClock())
+    service = Service(load_settings(file, {}), load=lambda: load_settings(file, {}), clock=clock or FakeClock())
     service.store.arrange([upstream.name for upstream in service.settings.upstreams])
     async with (
         TestServer(make_app(service, options=options, security=security)) as server,

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.config.loading import load
+from exporter.cli.settings import load_settings
 from exporter.config.upstream import UpstreamSettings
 from exporter.model import Identity, StreamReport, StreamState, UpstreamState
 from exporter.web.app import check_telemetry_path
@@ -15,7 +15,7 @@ HOSTILE = "<script>alert('x')</script>\" $version &amp;"
 def settings(tmp_path: Path) -> UpstreamSettings:
     file = tmp_path / "config.yaml"
     file.write_text("upstreams: [{name: edge, platform: storm, url: 'http://127.0.0.1:9', discover: true}]")
-    return load(file, {}).upstreams[0]
+    return load_settings(file, {}).upstreams[0]
 
 
 def view(**facts: object) -> UpstreamState:

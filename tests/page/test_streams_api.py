@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from exporter.config.loading import load
+from exporter.cli.settings import load_settings
 from exporter.model import HealthReason, PlatformMetric, Reason, Rendition, Status, StreamReport, StreamState
 from exporter.web.history import POINTS
 from exporter.web.remediation import ADVICE
@@ -142,7 +142,7 @@ async def test_a_change_has_another_tag_for_those_whom_it_concerns(served: Serve
 
 async def test_a_new_configuration_and_a_new_process_have_another_tag(served: Served, tmp_path: Path) -> None:
     tag = await served.tag()
-    served.service.settings = load(served.file, {})
+    served.service.settings = load_settings(served.file, {})
     changed = await served.tag()
     assert changed != tag
     (tmp_path / "again").mkdir()

@@ -24,7 +24,7 @@ from aiohttp.test_utils import TestServer
 
 from exporter.alerting.rules import RULES_BY_NAME, Owner
 from exporter.cli import main
-from exporter.config.loading import load
+from exporter.cli.settings import load_settings
 from exporter.config.types import format_duration, parse_duration
 from exporter.service import Service
 from exporter.simulator.app import make_app as make_simulator
@@ -144,7 +144,7 @@ async def exporting(
     """The exporter with this configuration, and its ``host:port``."""
     file = directory / "config.yaml"
     file.write_text(yaml.safe_dump(dict(configuration)), encoding="utf-8")
-    service = Service(load(file, {}), load=lambda: load(file, {}), alerting_time_scale=time_scale)
+    service = Service(load_settings(file, {}), load=lambda: load_settings(file, {}), alerting_time_scale=time_scale)
     async with TestServer(make_app(service, options=WebOptions())) as server:
         await service.start()
         try:

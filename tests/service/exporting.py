@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.test_utils import BaseTestServer, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.config.loading import load
+from exporter.cli.settings import load_settings
 from exporter.runtime.clock import Clock
 from exporter.service import Service
 from exporter.sharding import SINGLE, Shard
@@ -85,7 +85,7 @@ async def exporting(
     """Run an exporter with this configuration until the block ends."""
     file = directory / "config.yaml"
     file.write_text(yaml.safe_dump(configuration), encoding="utf-8")
-    service = Service(load(file, {}), load=lambda: load(file, {}), clock=clock, shard=shard)
+    service = Service(load_settings(file, {}), load=lambda: load_settings(file, {}), clock=clock, shard=shard)
     async with TestServer(make_app(service, options=options or WebOptions())) as server:
         await service.start()
         try:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from aiohttp.test_utils import TestServer
 
-from exporter.config.loading import load
+from exporter.cli.settings import load_settings
 from exporter.service import Service
 from exporter.simulator.app import make_app as make_simulator
 from exporter.simulator.configuration import PASSWORD, TOKEN, USERNAME
@@ -86,7 +86,7 @@ async def test_an_hour_of_a_thousand_healthy_streams(tmp_path: Path) -> None:
         settings["alerting"]["state_file"] = str(tmp_path / "alerts.json")
         file = tmp_path / "config.yaml"
         file.write_text(yaml.safe_dump(settings))
-        service = Service(load(file, {}), load=lambda: load(file, {}), clock=clock)
+        service = Service(load_settings(file, {}), load=lambda: load_settings(file, {}), clock=clock)
         await service.start()
         try:
             changes = await one_hour(service, clock, fleet)

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from exporter import __version__
-from exporter.config.loading import load
+from exporter.cli.settings import load_settings
 from exporter.service import Service
 from exporter.web.app import WebOptions, check_telemetry_path, make_app
 
@@ -34,7 +34,7 @@ async def serving(
     file = directory / "config.yaml"
     if not file.exists():
         file.write_text(CONFIG)
-    service = Service(load(file, {}), load=lambda: load(file, {}))
+    service = Service(load_settings(file, {}), load=lambda: load_settings(file, {}))
     runner = web.AppRunner(make_app(service, options=options), access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

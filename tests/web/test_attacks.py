@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from exporter.config.loading import load
+from exporter.cli.settings import load_settings
 from exporter.service import Service
 from exporter.web.app import WebOptions, make_app
 from exporter.web.security import Security
@@ -79,7 +79,7 @@ async def target(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     users = {"basic_auth_users": {"alice": hashed("alice's own")}}
     is_open = request.param == "open"
     security = Security(None if is_open else write_web_config(tmp_path, users))
-    service = Service(load(file, {}), load=lambda: load(file, {}))
+    service = Service(load_settings(file, {}), load=lambda: load_settings(file, {}))
     app = make_app(service, options=WebOptions(), security=security)
     runner = Runner(app, shutdown_timeout=1.0)
     await runner.setup()

@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 import trustme
 
-from exporter.config.loading import load
+from exporter.cli.settings import load_settings
 from exporter.service import Service
 from exporter.web.app import WebOptions, make_app
 from exporter.web.security import Security
@@ -25,7 +25,7 @@ upstreams:
 def service(tmp_path: Path) -> Service:
     file = tmp_path / "config.yaml"
     file.write_text(CONFIGURATION)
-    return Service(load(file, {}), load=lambda: load(file, {}))
+    return Service(load_settings(file, {}), load=lambda: load_settings(file, {}))
 
 
 async def discovered(url: str, host: str | None = None, **options: Any) -> Any:

@@ -11,7 +11,8 @@ import structlog
 import trustme
 from aiohttp import web
 
-from exporter.config.loading import ConfigError, load
+from exporter.cli.settings import load_settings
+from exporter.config.loading import ConfigError
 from exporter.runtime.clock import Clock
 from exporter.service import Service
 from exporter.simulator.app import make_simulator
@@ -68,7 +69,7 @@ async def test_users_get_in_and_others_are_asked_who_they_are(tmp_path: Path) ->
 async def test_everything_that_the_exporter_answers_is_behind_it(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("upstreams: [{name: a, platform: node_media_server, url: 'http://127.0.0.1:9'}]")
-    service = Service(load(file, {}), load=lambda: load(file, {}))
+    service = Service(load_settings(file, {}), load=lambda: load_settings(file, {}))
     security = Security(write_web_config(tmp_path, {"basic_auth_users": USERS}))
     app = make_app(service, options=WebOptions(enable_lifecycle=True), security=security)
     app.add_subapp("/simulator", make_simulator(Context(Fleet(3), Clock())))
