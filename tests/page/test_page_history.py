@@ -11,7 +11,7 @@ from exporter.model import StreamReport, StreamState
 from exporter.store import Store
 from exporter.web.history import POINTS, STEP_SECONDS, History
 from tests.fakes import FakeClock
-from tests.page.views import stream, view
+from tests.page.states import stream_state, upstream_state
 
 
 class Recorded:
@@ -24,7 +24,7 @@ class Recorded:
         self.history = History(self.store, self.clock)
 
     def publish(self, *streams: StreamState, interval: float = STEP_SECONDS, upstream: str = "edge") -> None:
-        self.store.publish(view(streams, upstream=upstream, poll_interval_seconds=interval))
+        self.store.publish(upstream_state(streams, upstream=upstream, poll_interval_seconds=interval))
 
     def step(self, steps: int = 1) -> None:
         self.clock.advance(steps * STEP_SECONDS)
@@ -43,7 +43,7 @@ def recorded() -> Recorded:
 
 def one(bitrate: float | None, score: float | None = None, name: str = "one") -> StreamState:
     sample = StreamReport(id=name, ingest_bitrate_bytes_per_second=bitrate)
-    return stream(name, report=sample, health_score_ratio=score)
+    return stream_state(name, report=sample, health_score_ratio=score)
 
 
 def test_each_step_has_its_last_word_and_the_present_one_comes_last(recorded: Recorded) -> None:

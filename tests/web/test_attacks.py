@@ -17,7 +17,7 @@ from exporter.web.app import make_app
 from exporter.web.options import WebOptions
 from exporter.web.security import Security
 from exporter.web.server import Runner
-from tests.web.securing import basic, hashed, write_web_config
+from tests.web.secure_server import basic_auth, bcrypt_hash, write_web_config
 
 CANARY = "canary-of-an-attack"
 CONFIG = f"""
@@ -27,7 +27,7 @@ upstreams:
     url: http://127.0.0.1:9
     auth: {{username: exporter, password: {CANARY}}}
 """
-ALICE = basic("alice", "alice's own")["Authorization"]
+ALICE = basic_auth("alice", "alice's own")["Authorization"]
 
 
 class Target:
@@ -77,7 +77,7 @@ class Target:
 async def target(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Target]:
     file = tmp_path / "config.yaml"
     file.write_text(CONFIG)
-    users = {"basic_auth_users": {"alice": hashed("alice's own")}}
+    users = {"basic_auth_users": {"alice": bcrypt_hash("alice's own")}}
     is_open = request.param == "open"
     security = Security(None if is_open else write_web_config(tmp_path, users))
     service = Service(load(file, {}), load=lambda: load(file, {}))

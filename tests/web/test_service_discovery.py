@@ -13,7 +13,7 @@ from exporter.web.app import make_app
 from exporter.web.options import Origin, WebOptions, external_origin
 from exporter.web.security import Security
 from exporter.web.service_discovery import target_groups
-from tests.web.securing import client_context, listening, write_certificate, write_web_config
+from tests.web.secure_server import client_context, serve_app, write_certificate, write_web_config
 
 CONFIGURATION = """
 upstreams:
@@ -39,7 +39,7 @@ async def discovered(url: str, host: str | None = None, **options: Any) -> Any:
 
 async def test_a_target_for_each_upstream_at_the_address_that_was_asked(service: Service) -> None:
     security = Security()
-    async with listening(make_app(service, options=WebOptions(), security=security), security) as url:
+    async with serve_app(make_app(service, options=WebOptions(), security=security), security) as url:
         groups = await discovered(url)
         address = url.removeprefix("http://")
         assert groups == [
@@ -72,7 +72,7 @@ async def test_a_target_for_each_upstream_at_the_address_that_was_asked(service:
 async def test_a_host_that_is_none_is_refused(service: Service, host: str) -> None:
     security = Security()
     async with (
-        listening(make_app(service, options=WebOptions(), security=security), security) as url,
+        serve_app(make_app(service, options=WebOptions(), security=security), security) as url,
         aiohttp.ClientSession() as session,
         session.get(f"{url}/sd", headers={"Host": host}) as answer,
     ):
@@ -85,7 +85,7 @@ async def test_over_tls_the_targets_are_too(service: Service, tmp_path: Path) ->
     write_certificate(tmp_path, authority)
     tls = {"tls_server_config": {"cert_file": "server.pem", "key_file": "server.key"}}
     security = Security(write_web_config(tmp_path, tls))
-    async with listening(make_app(service, options=WebOptions(), security=security), security) as url:
+    async with serve_app(make_app(service, options=WebOptions(), security=security), security) as url:
         groups = await discovered(url, ssl=client_context(authority))
         assert [group["labels"]["__scheme__"] for group in groups] == ["https", "https"]
 
@@ -93,7 +93,7 @@ async def test_over_tls_the_targets_are_too(service: Service, tmp_path: Path) ->
 async def test_the_external_url_goes_before_what_was_asked(service: Service) -> None:
     security = Security()
     options = WebOptions(external=external_origin("https://monitor.example/streams/"))
-    async with listening(make_app(service, options=options, security=security), security) as url:
+    async with serve_app(make_app(service, options=options, security=security), security) as url:
         first, _ = await discovered(url, "other.example")
     assert first["targets"] == ["monitor.example"]
     assert first["labels"]["__scheme__"] == "https"

@@ -21,11 +21,11 @@ from exporter.web.security import Security
 BODY = "hello\n"
 
 
-def hashed(password: str, cost: int = 4) -> str:
+def bcrypt_hash(password: str, cost: int = 4) -> str:
     return bcrypt.hashpw(password.encode(), bcrypt.gensalt(cost)).decode()
 
 
-def basic(name: str, password: str) -> dict[str, str]:
+def basic_auth(name: str, password: str) -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()}
 
 
@@ -51,7 +51,7 @@ def client_context(authority: trustme.CA, *, certificate: trustme.LeafCert | Non
 
 
 @asynccontextmanager
-async def listening(app: web.Application, security: Security) -> AsyncIterator[str]:
+async def serve_app(app: web.Application, security: Security) -> AsyncIterator[str]:
     """The URL of an application that listens as the command line makes it."""
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
@@ -64,7 +64,7 @@ async def listening(app: web.Application, security: Security) -> AsyncIterator[s
 
 
 @asynccontextmanager
-async def secured(security: Security) -> AsyncIterator[str]:
+async def serve_secured(security: Security) -> AsyncIterator[str]:
     """A little application behind it."""
 
     async def hello(_request: web.Request) -> web.Response:
@@ -74,11 +74,13 @@ async def secured(security: Security) -> AsyncIterator[str]:
     security.protect(app)
     for path in ("/", "/-/healthy"):
         app.router.add_get(path, hello)
-    async with listening(app, security) as url:
+    async with serve_app(app, security) as url:
         yield url
 
 
-async def status(url: str, *, context: ssl.SSLContext | None = None, headers: Mapping[str, str] | None = None) -> int:
+async def get_status(
+    url: str, *, context: ssl.SSLContext | None = None, headers: Mapping[str, str] | None = None
+) -> int:
     """The status of a GET over a connection of its own."""
     connector = aiohttp.TCPConnector(ssl=context or True, force_close=True)
     async with aiohttp.ClientSession(connector=connector) as session, session.get(url, headers=headers) as answer:
@@ -86,7 +88,7 @@ async def status(url: str, *, context: ssl.SSLContext | None = None, headers: Ma
         return answer.status
 
 
-async def peer(url: str, context: ssl.SSLContext) -> tuple[str, str]:
+async def connect_tls(url: str, context: ssl.SSLContext) -> tuple[str, str]:
     """Serial number of the server's certificate, and the TLS version that was agreed on."""
     port = int(url.rpartition(":")[2])
     _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost")

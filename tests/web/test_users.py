@@ -8,14 +8,14 @@ import bcrypt
 import pytest
 
 from exporter.web.toolkit.users import CACHE_SIZE, MAX_WAITING, PasswordChecker, TooManyChecksError, credentials
-from tests.web.securing import basic, hashed
+from tests.web.secure_server import basic_auth, bcrypt_hash
 
-ALICE, BOB = hashed("alice's own"), hashed("bob's own", 5)
+ALICE, BOB = bcrypt_hash("alice's own"), bcrypt_hash("bob's own", 5)
 USERS = {"alice": ALICE, "bob": BOB}
 
 
 def header(name: str, password: str) -> str:
-    return basic(name, password)["Authorization"]
+    return basic_auth(name, password)["Authorization"]
 
 
 class CountedCheck:
@@ -69,7 +69,7 @@ async def test_who_gets_in(passwords: PasswordChecker, authorization: str, known
 
 
 async def test_a_colon_belongs_to_the_password_and_more_than_72_bytes_are_cut(passwords: PasswordChecker) -> None:
-    users = {"colon": hashed("a:b"), "long": hashed("x" * 72), "nul": hashed("a")}
+    users = {"colon": bcrypt_hash("a:b"), "long": bcrypt_hash("x" * 72), "nul": bcrypt_hash("a")}
     assert await passwords.is_authorized(header("colon", "a:b"), users)
     assert await passwords.is_authorized(header("long", "x" * 80), users)
     assert not await passwords.is_authorized(header("long", "x" * 71), users)
@@ -89,7 +89,7 @@ async def test_a_right_password_is_checked_once_and_a_wrong_one_every_time(
 async def test_a_new_hash_counts_at_once(passwords: PasswordChecker) -> None:
     authorization = header("alice", "alice's own")
     assert await passwords.is_authorized(authorization, USERS)
-    assert not await passwords.is_authorized(authorization, {"alice": hashed("a new one")})
+    assert not await passwords.is_authorized(authorization, {"alice": bcrypt_hash("a new one")})
     assert not await passwords.is_authorized(authorization, {"bob": BOB})
     assert await passwords.is_authorized(authorization, USERS)
 

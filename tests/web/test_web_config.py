@@ -7,9 +7,9 @@ import trustme
 
 from exporter.web.toolkit.web_config import read_web_config
 from tests.real.prometheus import promtool
-from tests.web.securing import hashed, write_certificate
+from tests.web.secure_server import bcrypt_hash, write_certificate
 
-HASH = hashed("canary-password")
+HASH = bcrypt_hash("canary-password")
 TLS = "tls_server_config: {cert_file: server.pem, key_file: server.key"
 GOOD = {
     "empty": "",

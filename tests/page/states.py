@@ -8,12 +8,12 @@ from typing import Any
 from exporter.model import Identity, StreamReport, StreamState, UpstreamState
 
 
-def stream(name: str, *, upstream: str = "edge", report: StreamReport | None = None, **facts: Any) -> StreamState:
+def stream_state(name: str, *, upstream: str = "edge", report: StreamReport | None = None, **facts: Any) -> StreamState:
     """A stream's state; ``report`` holds what the platform says."""
     return StreamState(identity=Identity("storm", upstream, name), report=report or StreamReport(id=name), **facts)
 
 
-def view(streams: Iterable[StreamState] = (), **facts: Any) -> UpstreamState:
+def upstream_state(streams: Iterable[StreamState] = (), **facts: Any) -> UpstreamState:
     """The view of ``edge``, polled every 15 seconds."""
     known: dict[str, Any] = {
         "platform": "storm",

@@ -20,7 +20,7 @@ from playwright.async_api import (
 
 from tests.real.tools import tool
 
-GENEROUS_MILLISECONDS = 60_000
+TIMEOUT_MILLISECONDS = 60_000
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -31,13 +31,13 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-WIDE, PHONE = (1440, 900), (390, 844)
+DESKTOP, PHONE = (1440, 900), (390, 844)
 
-expect.set_options(timeout=GENEROUS_MILLISECONDS)
+expect.set_options(timeout=TIMEOUT_MILLISECONDS)
 
 
 @asynccontextmanager
-async def chromium() -> AsyncIterator[Browser]:
+async def launch_chromium() -> AsyncIterator[Browser]:
     """The browser that ``make tools`` provides; a test that needs it fails where it is missing."""
     program = tool("chromium")
     async with async_playwright() as playwright:
@@ -49,11 +49,11 @@ async def chromium() -> AsyncIterator[Browser]:
 
 
 @asynccontextmanager
-async def opened(
+async def open_page(
     browser: Browser,
     url: str,
     *,
-    size: tuple[int, int] = WIDE,
+    size: tuple[int, int] = DESKTOP,
     dark: bool = False,
     javascript: bool = True,
     credentials: HttpCredentials | None = None,
@@ -65,7 +65,7 @@ async def opened(
         java_script_enabled=javascript,
         http_credentials=credentials,
     )
-    context.set_default_timeout(GENEROUS_MILLISECONDS)
+    context.set_default_timeout(TIMEOUT_MILLISECONDS)
     page = await context.new_page()
     complaints: list[str] = []
     own = urlsplit(url).netloc
@@ -90,17 +90,17 @@ async def opened(
         await context.close()
 
 
-def rows(page: Page) -> Locator:
+def stream_rows(page: Page) -> Locator:
     """The rows of streams that are in the document."""
     return page.locator(".rows [role=row]")
 
 
-def titles(page: Page) -> Locator:
+def stream_titles(page: Page) -> Locator:
     """Their names."""
     return page.locator(".rows [role=row] [role=rowheader] a")
 
 
-async def accessibility(page: Page) -> list[str]:
+async def accessibility_violations(page: Page) -> list[str]:
     """What axe finds of weight: ``impact rule: element``."""
     await page.evaluate((tool("axe-core") / "axe.min.js").read_text(encoding="utf-8"))
     found: dict[str, Any] = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")

@@ -26,7 +26,7 @@ upstreams:
 DEFAULTS = WebOptions()
 
 
-class Served:
+class ServedApp:
     """What is served, and by what."""
 
     def __init__(self, service: Service, session: aiohttp.ClientSession, file: Path, url: str) -> None:
@@ -46,13 +46,13 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(
+async def serve_app(
     directory: Path,
     *,
     clock: Clock | None = None,
     options: WebOptions = DEFAULTS,
     security: Security | None = None,
-) -> AsyncIterator[Served]:
+) -> AsyncIterator[ServedApp]:
     """Two upstreams, ``edge`` and ``other``, of which nothing is known but what the test publishes."""
     file = directory / "config.yaml"
     file.write_text(CONFIG)
@@ -62,5 +62,5 @@ async def serving(
         TestServer(make_app(service, options=options, security=security)) as server,
         aiohttp.ClientSession(server.make_url("/")) as session,
     ):
-        yield Served(service, session, file, str(server.make_url("")).rstrip("/"))
+        yield ServedApp(service, session, file, str(server.make_url("")).rstrip("/"))
         await service.stop()
