@@ -55,7 +55,7 @@ FULL = stream_state(
 )
 
 
-async def test_upstreams_and_streams_in_order(served: ServedApp) -> None:
+async def test_streams_are_listed_in_order(served: ServedApp) -> None:
     served.service.store.publish(upstream_state([FULL, stream_state("live/two")], last_poll_at=1.0, next_poll_at=16.0))
     data = await served.get("/api/v1/streams")
     assert data["generated_at"] == served.service.clock.now()
@@ -96,7 +96,7 @@ async def test_upstreams_and_streams_in_order(served: ServedApp) -> None:
     }
 
 
-def test_the_keys_are_those_that_are_promised_and_documented() -> None:
+def test_keys_are_committed_and_documented() -> None:
     found = ["generated_at", "upstreams", "streams"]
     found += [f"upstreams[].{field}" for field in get_type_hints(upstream_entry)["return"].__struct_fields__]
     found += [f"streams[].{field}" for field in get_type_hints(stream_entry)["return"].__struct_fields__]
@@ -105,7 +105,7 @@ def test_the_keys_are_those_that_are_promised_and_documented() -> None:
     assert [key for key in found if f"`{key.rpartition('.')[2]}`" not in text] == []
 
 
-async def test_the_filter_names_upstreams(served: ServedApp) -> None:
+async def test_upstream_parameter_filters_the_list(served: ServedApp) -> None:
     served.service.store.publish(upstream_state([stream_state("one")]))
     served.service.store.publish(upstream_state([stream_state("two", upstream="other")], upstream="other"))
     data = await served.get("/api/v1/streams?upstream=other")
@@ -116,7 +116,7 @@ async def test_the_filter_names_upstreams(served: ServedApp) -> None:
     assert await served.get("/api/v1/streams?upstream=nobody", status=404) == {"error": "unknown upstream 'nobody'"}
 
 
-async def test_nothing_is_sent_again_that_has_not_changed(served: ServedApp) -> None:
+async def test_unchanged_list_is_304(served: ServedApp) -> None:
     served.service.store.publish(upstream_state([stream_state("one")]))
     tag = await served.tag()
     for sent in (tag, tag.removeprefix("W/"), f'"x", {tag}', "*"):
@@ -127,7 +127,7 @@ async def test_nothing_is_sent_again_that_has_not_changed(served: ServedApp) -> 
     assert await served.tag() == tag
 
 
-async def test_a_change_has_another_tag_for_those_whom_it_concerns(served: ServedApp) -> None:
+async def test_change_alters_only_the_etags_it_concerns(served: ServedApp) -> None:
     edge, other = "/api/v1/streams?upstream=edge", "/api/v1/streams?upstream=other"
     before = [await served.tag(path) for path in ("/api/v1/streams", edge, other)]
     served.service.store.publish(upstream_state([stream_state("one")]))
@@ -139,7 +139,7 @@ async def test_a_change_has_another_tag_for_those_whom_it_concerns(served: Serve
     assert await served.tag(edge) not in (before[1], after[1])
 
 
-async def test_a_new_configuration_and_a_new_process_have_another_tag(served: ServedApp, tmp_path: Path) -> None:
+async def test_reload_and_restart_alter_the_etag(served: ServedApp, tmp_path: Path) -> None:
     tag = await served.tag()
     served.service.settings = load(served.file, {})
     changed = await served.tag()
@@ -149,7 +149,7 @@ async def test_a_new_configuration_and_a_new_process_have_another_tag(served: Se
         assert await again.tag() not in (tag, changed)
 
 
-async def test_bodies_are_compressed_for_those_who_take_it(served: ServedApp) -> None:
+async def test_list_is_compressed_if_accepted(served: ServedApp) -> None:
     served.service.store.publish(upstream_state([stream_state(f"stream-{number}") for number in range(500)]))
     sizes: dict[str, int] = {}
     for coding in ("gzip", "identity"):
@@ -161,7 +161,7 @@ async def test_bodies_are_compressed_for_those_who_take_it(served: ServedApp) ->
     assert sizes["gzip"] * 5 < sizes["identity"]
 
 
-async def test_what_was_asked_for_keeps_no_view_in_memory(served: ServedApp) -> None:
+async def test_cached_list_keeps_no_state_in_memory(served: ServedApp) -> None:
     async def tag() -> str:
         async with served.session.get("/api/v1/streams") as answer:
             return answer.headers["ETag"]
@@ -185,7 +185,7 @@ async def test_what_was_asked_for_keeps_no_view_in_memory(served: ServedApp) -> 
         assert tags[-1] not in tags[:-1]
 
 
-async def test_many_who_ask_at_once_get_the_same_whatever_they_ask_for(served: ServedApp) -> None:
+async def test_concurrent_requests_get_the_same_list(served: ServedApp) -> None:
     served.service.store.publish(upstream_state([stream_state("one")]))
     for _ in range(3):
         queries = ["", "?upstream=edge", "?upstream=other", "?upstream=edge&upstream=other"] * 3
@@ -199,7 +199,7 @@ async def test_many_who_ask_at_once_get_the_same_whatever_they_ask_for(served: S
         assert counts == [1, 1, 1, 1, 0, 0, 1, 1] * 3
 
 
-async def test_a_client_that_leaves_takes_the_answer_from_nobody(served: ServedApp) -> None:
+async def test_disconnected_client_does_not_cancel_the_rendering(served: ServedApp) -> None:
     served.service.store.publish(upstream_state([stream_state(f"stream-{number}") for number in range(3000)]))
     leaving = asyncio.create_task(served.get("/api/v1/streams"))
     staying = asyncio.create_task(served.get("/api/v1/streams"))
@@ -208,7 +208,7 @@ async def test_a_client_that_leaves_takes_the_answer_from_nobody(served: ServedA
     assert len((await staying)["streams"]) == 3000
 
 
-async def test_one_stream_with_all_that_is_known(served: ServedApp) -> None:
+async def test_stream_has_all_known_facts(served: ServedApp) -> None:
     served.service.store.publish(upstream_state([FULL]))
     data = await served.get("/api/v1/stream?upstream=edge&stream=live%2Fone")
     facts = data["stream"]
@@ -225,7 +225,7 @@ async def test_one_stream_with_all_that_is_known(served: ServedApp) -> None:
     assert data["history"]["step_seconds"] == 15.0
 
 
-def test_every_fact_of_the_model_is_among_them() -> None:
+def test_every_fact_of_the_model_is_serialized() -> None:
     everything: dict[str, Any] = dict.fromkeys(StreamReport.__struct_fields__, "a")
     known: dict[str, Any] = dict.fromkeys(set(StreamState.__struct_fields__) - {"identity", "report"}, 1)
     shown = stream_facts(stream_state("one", report=StreamReport(**everything), **known))
@@ -233,14 +233,14 @@ def test_every_fact_of_the_model_is_among_them() -> None:
     assert shown.keys() == fields - {"id", "reported_at"}
 
 
-async def test_a_stream_that_is_not_there(served: ServedApp) -> None:
+async def test_unknown_stream_is_404(served: ServedApp) -> None:
     served.service.store.publish(upstream_state([FULL]))
     assert "error" in await served.get("/api/v1/stream?upstream=edge&stream=two", status=404)
     assert "error" in await served.get("/api/v1/stream?upstream=other&stream=live%2Fone", status=404)
     assert "error" in await served.get("/api/v1/stream?upstream=edge", status=400)
 
 
-async def test_histories_of_those_who_are_asked_for(served: ServedApp) -> None:
+async def test_history_of_requested_streams_is_returned(served: ServedApp) -> None:
     served.service.store.publish(upstream_state([FULL, stream_state("live/two")]))
     path = "/api/v1/history?stream=edge/live%2Fone&stream=edge/live/two&stream=edge/three&stream=nonsense"
     data = await served.get(path)
@@ -256,7 +256,7 @@ async def test_histories_of_those_who_are_asked_for(served: ServedApp) -> None:
     assert "error" in await served.get(f"/api/v1/history?{many}", status=400)
 
 
-async def test_texts_that_are_no_text_and_names_that_are_too_long(served: ServedApp) -> None:
+async def test_lone_surrogates_and_long_names_are_replaced(served: ServedApp) -> None:
     broken = "broken \ud800 \U0001f600"
     sample = StreamReport(id="x", name=broken, issues=(broken,), health_conditions={broken: True}, renditions=())
     served.service.store.publish(
@@ -273,13 +273,13 @@ async def test_texts_that_are_no_text_and_names_that_are_too_long(served: Served
     assert len(history["streams"]) == 1
 
 
-async def test_an_upstream_that_fails_says_what_to_do(served: ServedApp) -> None:
+async def test_failing_upstream_has_advice(served: ServedApp) -> None:
     served.service.store.publish(upstream_state(up=False, last_error="status 401", last_error_reason=Reason.AUTH))
     upstream = (await served.get("/api/v1/streams"))["upstreams"][0]
     assert (upstream["last_error"], upstream["last_error_reason"]) == ("status 401", "auth")
     assert "token or password file" in upstream["advice"]
 
 
-def test_there_is_advice_for_every_reason() -> None:
+def test_every_reason_has_advice() -> None:
     assert REMEDIATION.keys() == set(Reason)
     assert all(advice.count("`") % 2 == 0 and advice[-1] in ".?" for advice in REMEDIATION.values())

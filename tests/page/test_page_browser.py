@@ -97,7 +97,7 @@ async def names(page: Page) -> list[str]:
     return await stream_titles(page).all_text_contents()
 
 
-async def test_it_shows_upstreams_and_streams_with_the_worst_first(served: ServedApp, browser: Browser) -> None:
+async def test_page_lists_upstreams_and_the_worst_streams_first(served: ServedApp, browser: Browser) -> None:
     publish(served)
     async with open_page(browser, served.url) as page:
         await expect(stream_titles(page)).to_have_count(6)
@@ -116,7 +116,7 @@ async def test_it_shows_upstreams_and_streams_with_the_worst_first(served: Serve
         await expect(stream_rows(page).first.locator("path")).to_have_attribute("d", re.compile("M"))
 
 
-async def test_it_follows_what_is_published(served: ServedApp, browser: Browser) -> None:
+async def test_page_follows_published_states(served: ServedApp, browser: Browser) -> None:
     publish(served)
     async with open_page(browser, served.url) as page:
         await expect(stream_titles(page)).to_have_count(6)
@@ -129,7 +129,7 @@ async def test_it_follows_what_is_published(served: ServedApp, browser: Browser)
             await expect(edge).to_contain_text(text)
 
 
-async def test_search_filters_and_order(served: ServedApp, browser: Browser) -> None:
+async def test_search_filters_and_order_select_rows(served: ServedApp, browser: Browser) -> None:
     publish(served)
     other = live("other/golf", 2e6)
     served.service.store.publish(
@@ -161,7 +161,7 @@ async def test_search_filters_and_order(served: ServedApp, browser: Browser) -> 
         assert page.url.endswith("?only=other&sort=bitrate&reversed=")
 
 
-async def test_a_stream_has_a_view_of_its_own_and_the_way_back(served: ServedApp, browser: Browser) -> None:
+async def test_stream_view_opens_and_returns_to_the_list(served: ServedApp, browser: Browser) -> None:
     publish(served)
     async with open_page(browser, served.url) as page:
         await page.get_by_role("link", name="live/bravo").click()
@@ -184,7 +184,7 @@ async def test_a_stream_has_a_view_of_its_own_and_the_way_back(served: ServedApp
 
 
 @pytest.mark.parametrize("path", ["live%2Fbravo", "live/bravo"])
-async def test_a_link_from_elsewhere_leads_to_a_stream(path: str, served: ServedApp, browser: Browser) -> None:
+async def test_external_link_opens_a_stream(path: str, served: ServedApp, browser: Browser) -> None:
     publish(served)
     async with open_page(browser, f"{served.url}/streams/edge/{path}") as page:
         await expect(page.get_by_role("heading", name="live/bravo")).to_be_visible()
@@ -194,7 +194,7 @@ async def test_a_link_from_elsewhere_leads_to_a_stream(path: str, served: Served
         assert page.url == f"{served.url}/"
 
 
-async def test_a_stream_that_is_not_known_may_come(served: ServedApp, browser: Browser) -> None:
+async def test_view_of_unknown_stream_fills_when_it_appears(served: ServedApp, browser: Browser) -> None:
     publish(served)
     async with open_page(browser, f"{served.url}/streams/edge/later") as page:
         await expect(page.locator(".detail")).to_contain_text("No stream of this name is known on edge now.")
@@ -202,7 +202,7 @@ async def test_a_stream_that_is_not_known_may_come(served: ServedApp, browser: B
         await expect(page.locator(".detail .badge")).to_have_text("● Live")
 
 
-async def test_a_stream_whose_upstream_is_down(served: ServedApp, browser: Browser) -> None:
+async def test_view_of_a_stream_names_its_failed_upstream(served: ServedApp, browser: Browser) -> None:
     lost = stream_state("live/delta", configured=True, expected=True)
     publish(served, lost, up=False, last_error="no answer within 10 s", last_error_reason=Reason.TIMEOUT)
     async with open_page(browser, served.url) as page:
@@ -211,7 +211,7 @@ async def test_a_stream_whose_upstream_is_down(served: ServedApp, browser: Brows
         await expect(page.locator(".detail")).to_contain_text("Its upstream edge is down: no answer within 10 s.")
 
 
-async def test_nothing_of_a_hostile_name_is_markup(served: ServedApp, browser: Browser) -> None:
+async def test_hostile_name_is_never_markup(served: ServedApp, browser: Browser) -> None:
     streams = [live(name, name=name, issues=(name,), healthy=False) for name in HOSTILE]
     publish(served, *streams, last_error=HOSTILE[0], last_error_reason=Reason.BAD_RESPONSE, host=HOSTILE[1])
     async with open_page(browser, served.url) as page:
@@ -233,7 +233,7 @@ async def test_nothing_of_a_hostile_name_is_markup(served: ServedApp, browser: B
         assert "owned" not in await page.title()
 
 
-async def test_only_the_rows_in_sight_are_in_the_document(served: ServedApp, browser: Browser) -> None:
+async def test_only_visible_rows_are_in_the_document(served: ServedApp, browser: Browser) -> None:
     publish(served, *(live(f"live/stream-{number:04}") for number in range(5000)))
     for size in (DESKTOP, PHONE):
         async with open_page(browser, served.url, size=size) as page:
@@ -248,7 +248,7 @@ async def test_only_the_rows_in_sight_are_in_the_document(served: ServedApp, bro
             await expect(stream_rows(page).last.locator("path")).to_have_attribute("d", re.compile("M"))
 
 
-async def test_the_keyboard_goes_everywhere(served: ServedApp, browser: Browser) -> None:
+async def test_keyboard_reaches_every_row_and_view(served: ServedApp, browser: Browser) -> None:
     publish(served, *(live(f"live/stream-{number:04}") for number in range(500)))
     async with open_page(browser, served.url) as page:
         await expect(stream_titles(page).first).to_have_text("live/stream-0000")
@@ -279,7 +279,7 @@ async def test_the_keyboard_goes_everywhere(served: ServedApp, browser: Browser)
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE, (820, 1000)])
 @pytest.mark.parametrize("dark", [False, True])
-async def test_nothing_stands_in_anybody_s_way(
+async def test_page_has_no_accessibility_violations(
     size: tuple[int, int], dark: bool, served: ServedApp, browser: Browser, tmp_path: Path
 ) -> None:
     publish(served, up=False, last_error="status 401", last_error_reason=Reason.AUTH)
@@ -295,7 +295,7 @@ async def test_nothing_stands_in_anybody_s_way(
         assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-async def test_it_stands_beside_metrics_at_the_root(tmp_path: Path, browser: Browser) -> None:
+async def test_page_works_with_metrics_at_the_root(tmp_path: Path, browser: Browser) -> None:
     async with serve_app(tmp_path, clock=Clock(), options=WebOptions(telemetry_path="/")) as served:
         publish(served)
         async with open_page(browser, f"{served.url}/streams") as page:
@@ -306,7 +306,7 @@ async def test_it_stands_beside_metrics_at_the_root(tmp_path: Path, browser: Bro
             assert page.url == f"{served.url}/streams"
 
 
-async def test_without_scripts_there_is_a_table(served: ServedApp, browser: Browser) -> None:
+async def test_page_without_scripts_shows_a_table(served: ServedApp, browser: Browser) -> None:
     publish(served, last_error=HOSTILE[0], up=False)
     for path in ("/", f"/streams/edge/{quote('live/bravo', safe='')}"):
         async with open_page(browser, served.url + path, javascript=False) as page:
@@ -318,19 +318,19 @@ async def test_without_scripts_there_is_a_table(served: ServedApp, browser: Brow
                     assert answer.status in (200, 503)
 
 
-async def test_the_figures_read_as_video_people_read_them(served: ServedApp, browser: Browser) -> None:
+async def test_figures_are_formatted_with_units(served: ServedApp, browser: Browser) -> None:
     async with open_page(browser, served.url) as page:
         units = await page.evaluate(
             """async () => {
               const units = await import(new URL("static/units.js", location.href));
-              const { bitrate, bytes, percent, delay, frameRate, span, count } = units;
+              const { bitrate, bytes, percent, delay, frameRate, duration, count } = units;
               return {
                 bitrates: [0, 100, 80_000, 124_999, 125_000, 526_250, 1.5625e6, 16e6, 124_999_999].map(bitrate),
                 bytes: [0, 999, 1000, 2.49e9].map(bytes),
                 ratios: [0, 0.004, 0.055, 0.5, 0.996, 1].map(percent),
                 delays: [0, 0.0004, 0.25, 1, 2.1877, 61.26].map(delay),
                 rates: [25, 29.97, 59.9401].map(frameRate),
-                spans: [-3, 0, 59, 99, 101, 7200, 400_000].map(span),
+                durations: [-3, 0, 59, 99, 101, 7200, 400_000].map(duration),
                 counts: [0, 1234567].map(count),
               };
             }"""
@@ -352,6 +352,6 @@ async def test_the_figures_read_as_video_people_read_them(served: ServedApp, bro
         "ratios": ["0 %", "0.4 %", "5.5 %", "50 %", "100 %", "100 %"],
         "delays": ["0 ms", "0 ms", "250 ms", "1 s", "2.19 s", "61.3 s"],
         "rates": ["25 fps", "29.97 fps", "59.94 fps"],
-        "spans": ["0 s", "0 s", "59 s", "99 s", "2 min", "2 h", "5 d"],
+        "durations": ["0 s", "0 s", "59 s", "99 s", "2 min", "2 h", "5 d"],
         "counts": ["0", "1,234,567"],
     }

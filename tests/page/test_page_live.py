@@ -41,7 +41,7 @@ INTERVAL_SECONDS = 10.0
 MANY = 5000
 
 
-async def test_a_stream_turns_unhealthy_before_one_s_eyes_and_is_in_an_alert(tmp_path: Path) -> None:
+async def test_unhealthy_stream_and_its_alert_appear_on_the_open_page(tmp_path: Path) -> None:
     fleet = Fleet(9, seed=7, speed=STILL_WORLD)
     async with TestServer(make_simulator(fleet)) as simulator, aiohttp.ClientSession() as session:
         url = str(simulator.make_url("")).rstrip("/")
@@ -83,7 +83,7 @@ async def test_a_stream_turns_unhealthy_before_one_s_eyes_and_is_in_an_alert(tmp
             await expect(page.locator(".lead .badge")).to_have_text("● Live")
 
 
-async def test_it_survives_the_exporter_s_restart(tmp_path: Path) -> None:
+async def test_page_survives_a_restart_of_the_exporter(tmp_path: Path) -> None:
     port = free_port()
     arguments = ["demo", "--streams", "6", "--speed", str(STILL_WORLD), "--web.listen-address", f"127.0.0.1:{port}"]
     async with launch_chromium() as browser:
@@ -105,7 +105,7 @@ async def test_it_survives_the_exporter_s_restart(tmp_path: Path) -> None:
                     await expect(stream_titles(page).first).to_be_visible()
 
 
-async def test_it_stands_behind_users(tmp_path: Path) -> None:
+async def test_page_works_with_basic_authentication(tmp_path: Path) -> None:
     security = Security(write_web_config(tmp_path, {"basic_auth_users": {"alice": bcrypt_hash("her own")}}))
     async with serve_app(tmp_path, clock=Clock(), security=security) as served, launch_chromium() as browser:
         served.service.store.publish(upstream_state(six_streams()))
@@ -131,7 +131,7 @@ async def proxying(url: str, prefix: str) -> AsyncIterator[str]:
         yield str(server.make_url("")).rstrip("/") + prefix
 
 
-async def test_it_stands_below_what_a_proxy_puts_before_it(tmp_path: Path) -> None:
+async def test_page_works_below_a_proxy_prefix(tmp_path: Path) -> None:
     async with serve_app(tmp_path, clock=Clock()) as served, proxying(served.url, "/ops/streams-exporter") as url:
         served.service.store.publish(upstream_state(six_streams()))
         async with launch_chromium() as browser, open_page(browser, f"{url}/") as page:
@@ -189,7 +189,7 @@ async def known_streams(session: aiohttp.ClientSession) -> int:
         return len((await answer.json())["streams"])
 
 
-async def test_five_thousand_simulated_streams_in_a_page_and_polled_in_time(
+async def test_page_shows_5000_simulated_streams_polled_in_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # counting lines makes processes several times slower, and these are about time

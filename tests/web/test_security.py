@@ -51,7 +51,7 @@ class HeldCheck:
         return right
 
 
-async def test_without_a_file_everybody_gets_in() -> None:
+async def test_without_a_file_everyone_has_access() -> None:
     security = Security()
     assert security.is_open
     assert security.ssl_context() is None
@@ -59,7 +59,7 @@ async def test_without_a_file_everybody_gets_in() -> None:
         assert await get_status(url) == 200
 
 
-async def test_users_get_in_and_others_are_asked_who_they_are(tmp_path: Path) -> None:
+async def test_users_have_access_and_others_get_a_challenge(tmp_path: Path) -> None:
     security = Security(write_web_config(tmp_path, {"basic_auth_users": USERS}))
     assert not security.is_open
     async with serve_secured(security) as url, aiohttp.ClientSession(url) as session:
@@ -74,7 +74,7 @@ async def test_users_get_in_and_others_are_asked_who_they_are(tmp_path: Path) ->
         assert await get_status(f"{url}/nowhere", headers=ALICE) == 404
 
 
-async def test_everything_that_the_exporter_answers_is_behind_it(tmp_path: Path) -> None:
+async def test_every_endpoint_needs_a_password(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("upstreams: [{name: a, platform: node_media_server, url: 'http://127.0.0.1:9'}]")
     service = Service(load(file, {}), load=lambda: load(file, {}))
@@ -101,7 +101,7 @@ class Everything(dict[str, str]):
         return "x"
 
 
-async def test_a_wrong_password_makes_nobody_wait(tmp_path: Path) -> None:
+async def test_wrong_password_delays_no_known_user(tmp_path: Path) -> None:
     check = HeldCheck()
     security = Security(write_web_config(tmp_path, {"basic_auth_users": USERS}), passwords=PasswordChecker(check))
     async with serve_secured(security) as url:
@@ -115,7 +115,7 @@ async def test_a_wrong_password_makes_nobody_wait(tmp_path: Path) -> None:
         assert await guess == 401
 
 
-async def test_guesses_that_pile_up_are_sent_away(tmp_path: Path) -> None:
+async def test_excess_password_checks_are_refused(tmp_path: Path) -> None:
     check = HeldCheck()
     security = Security(write_web_config(tmp_path, {"basic_auth_users": USERS}), passwords=PasswordChecker(check))
     async with serve_secured(security) as url:
@@ -133,7 +133,7 @@ async def test_guesses_that_pile_up_are_sent_away(tmp_path: Path) -> None:
             assert await asyncio.gather(*waiting) == [401] * MAX_WAITING
 
 
-async def test_so_many_requests_at_one_time_and_health_beside_them() -> None:
+async def test_concurrent_requests_are_limited_except_health() -> None:
     entered, let_go = asyncio.Semaphore(0), asyncio.Event()
 
     async def slow(_request: web.Request) -> web.Response:
@@ -165,12 +165,12 @@ async def test_so_many_requests_at_one_time_and_health_beside_them() -> None:
         assert await get_status(f"{url}/slow") == 200
 
 
-async def test_no_limit_at_one_time() -> None:
+async def test_zero_means_no_concurrency_limit() -> None:
     async with serve_secured(Security(max_requests=0)) as url:
         assert await asyncio.gather(*(get_status(url) for _ in range(50))) == [200] * 50
 
 
-async def test_so_many_requests_in_a_time(tmp_path: Path) -> None:
+async def test_rate_limit_refuses_excess_requests(tmp_path: Path) -> None:
     clock = FakeClock()
     file = write_web_config(tmp_path, {"rate_limit": {"interval": "10s", "burst": 2}})
     async with serve_secured(Security(file, clock=clock)) as url, aiohttp.ClientSession(url) as session:
@@ -187,14 +187,14 @@ async def test_so_many_requests_in_a_time(tmp_path: Path) -> None:
         assert [await get_status(url) for _ in range(5)] == [200] * 5
 
 
-def test_a_bucket_holds_no_more_than_its_burst() -> None:
+def test_token_bucket_holds_at_most_its_burst() -> None:
     clock = FakeClock()
     bucket = TokenBucket(1.0, 3, clock)
     clock.advance(100)
     assert [bucket.take() for _ in range(4)] == [0.0, 0.0, 0.0, 1.0]
 
 
-async def test_headers_of_the_file_go_before_our_own(tmp_path: Path) -> None:
+async def test_configured_headers_override_our_own(tmp_path: Path) -> None:
     headers = {"X-Frame-Options": "sameorigin", "Strict-Transport-Security": "max-age=60", "X-XSS-Protection": ""}
     file = write_web_config(tmp_path, {"http_server_config": {"headers": headers}, "basic_auth_users": USERS})
     async with serve_secured(Security(file)) as url, aiohttp.ClientSession(url) as session:
@@ -205,7 +205,7 @@ async def test_headers_of_the_file_go_before_our_own(tmp_path: Path) -> None:
                 assert "X-XSS-Protection" not in answer.headers
 
 
-def test_a_bad_file_is_no_start(tmp_path: Path) -> None:
+def test_bad_file_prevents_the_start(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as failure:
         Security(write_web_config(tmp_path, {"basic_auth_users": {"alice": "plain"}}))
     assert "basic_auth_users.alice" in failure.value.errors[0]
@@ -213,7 +213,7 @@ def test_a_bad_file_is_no_start(tmp_path: Path) -> None:
         Security(tmp_path / "none.yml")
 
 
-async def test_a_changed_file_counts_from_the_next_request_on_and_a_bad_one_never(tmp_path: Path) -> None:
+async def test_changed_file_applies_to_the_next_request_unless_it_is_bad(tmp_path: Path) -> None:
     file = write_web_config(tmp_path, {"basic_auth_users": USERS})
     async with serve_secured(Security(file)) as url:
         assert await get_status(url, headers=ALICE) == 200
@@ -236,7 +236,7 @@ async def test_a_changed_file_counts_from_the_next_request_on_and_a_bad_one_neve
     assert "canary" not in str(logs)
 
 
-def test_tls_is_not_switched_while_it_runs(tmp_path: Path) -> None:
+def test_tls_cannot_be_switched_by_a_reload(tmp_path: Path) -> None:
     authority = trustme.CA()
     write_certificate(tmp_path, authority)
     tls = {"tls_server_config": {"cert_file": "server.pem", "key_file": "server.key"}}
@@ -250,7 +250,7 @@ def test_tls_is_not_switched_while_it_runs(tmp_path: Path) -> None:
     assert logs[1]["event"] == "web configuration reloaded"
 
 
-def test_a_file_that_a_bad_one_names_is_watched_too(tmp_path: Path) -> None:
+def test_files_named_by_a_bad_file_are_watched(tmp_path: Path) -> None:
     """Certificate and key are seldom put in place at one moment."""
     authority = trustme.CA()
     write_certificate(tmp_path, authority)

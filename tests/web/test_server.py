@@ -1,8 +1,9 @@
-"""Clients that ask and do not take the answer, or leave in the middle of it."""
+"""Clients that do not read their response or disconnect midway, and errors when accepting connections."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -10,6 +11,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
+import structlog.testing
 from aiohttp import web
 
 from exporter.model import UpstreamState
@@ -80,7 +82,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize(("path", "times"), [("/metrics", 1), ("/json", 1), ("/page", 1000)])
-async def test_who_takes_nothing_is_cut_off_and_holds_a_place_only_so_long(
+async def test_client_that_reads_nothing_is_disconnected_and_frees_its_place(
     path: str, times: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(web_server, "SEND_TIMEOUT_SECONDS", 1.0)
@@ -102,7 +104,7 @@ async def test_who_takes_nothing_is_cut_off_and_holds_a_place_only_so_long(
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/json"])
-async def test_who_leaves_in_the_middle_is_no_error_of_ours(path: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_client_that_disconnects_midway_is_not_an_error(path: str, caplog: pytest.LogCaptureFixture) -> None:
     async with serving() as runner, aiohttp.ClientSession() as session:
         port = runner.addresses[0][1]
         server = runner.server
@@ -113,3 +115,16 @@ async def test_who_leaves_in_the_middle_is_no_error_of_ours(path: str, caplog: p
         async with session.get(f"http://127.0.0.1:{port}/small") as answer:
             assert answer.status == 200
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_accept_errors_are_logged_once_and_others_as_usual(caplog: pytest.LogCaptureFixture) -> None:
+    loop = asyncio.get_running_loop()
+    web_server.throttle_accept_errors(loop)
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(100):
+            exhausted = OSError(errno.EMFILE, "Too many open files")
+            loop.call_exception_handler({"message": "accept", "exception": exhausted, "socket": None})
+        loop.call_exception_handler({"message": "another fault", "exception": OSError(errno.EMFILE, "elsewhere")})
+    loop.set_exception_handler(None)
+    assert [line["event"] for line in logs] == ["no new connection can be accepted"]
+    assert [record.message for record in caplog.records] == ["another fault"]

@@ -33,7 +33,7 @@ def security(directory: Path, authority: trustme.CA, **tls: Any) -> Security:
     return Security(write_web_config(directory, {"tls_server_config": {**TLS, **tls}}))
 
 
-async def test_https_and_nothing_else(tmp_path: Path, authority: trustme.CA) -> None:
+async def test_tls_server_refuses_plain_http(tmp_path: Path, authority: trustme.CA) -> None:
     async with serve_secured(security(tmp_path, authority)) as url:
         assert url.startswith("https://")
         assert await get_status(url, context=client_context(authority)) == 200
@@ -44,9 +44,7 @@ async def test_https_and_nothing_else(tmp_path: Path, authority: trustme.CA) -> 
         assert await get_status(url, context=client_context(authority)) == 200
 
 
-async def test_a_certificate_that_is_replaced_counts_from_the_next_connection_on(
-    tmp_path: Path, authority: trustme.CA
-) -> None:
+async def test_replaced_certificate_applies_to_the_next_connection(tmp_path: Path, authority: trustme.CA) -> None:
     context = client_context(authority)
     async with serve_secured(security(tmp_path, authority)) as url:
         connector = aiohttp.TCPConnector(ssl=context)
@@ -73,19 +71,21 @@ async def test_a_certificate_that_is_replaced_counts_from_the_next_connection_on
         ({"min_version": "TLS10"}, "TLSv1.3"),
     ],
 )
-async def test_versions(tmp_path: Path, authority: trustme.CA, given: dict[str, str], agreed: str) -> None:
+async def test_tls_version_is_negotiated_within_the_configured_range(
+    tmp_path: Path, authority: trustme.CA, given: dict[str, str], agreed: str
+) -> None:
     async with serve_secured(security(tmp_path, authority, **given)) as url:
         assert (await connect_tls(url, client_context(authority)))[1] == agreed
 
 
-async def test_a_client_below_the_least_version_is_refused(tmp_path: Path, authority: trustme.CA) -> None:
+async def test_client_below_the_minimum_version_is_refused(tmp_path: Path, authority: trustme.CA) -> None:
     old = client_context(authority)
     old.maximum_version = ssl.TLSVersion.TLSv1_2
     async with serve_secured(security(tmp_path, authority, min_version="TLS13")) as url:
         assert not await gets_in(url, old)
 
 
-async def test_suites_and_curves(tmp_path: Path, authority: trustme.CA) -> None:
+async def test_cipher_suites_and_curves_are_configurable(tmp_path: Path, authority: trustme.CA) -> None:
     suites = ["TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"]
     chosen = security(
         tmp_path,
@@ -105,7 +105,7 @@ async def test_suites_and_curves(tmp_path: Path, authority: trustme.CA) -> None:
         assert not await gets_in(url, other)
 
 
-async def test_suites_of_tls_1_3_alone_leave_no_older_version(tmp_path: Path, authority: trustme.CA) -> None:
+async def test_suites_of_tls_1_3_only_exclude_older_versions(tmp_path: Path, authority: trustme.CA) -> None:
     old = client_context(authority)
     old.maximum_version = ssl.TLSVersion.TLSv1_2
     async with serve_secured(security(tmp_path, authority, cipher_suites=["TLS_AES_128_GCM_SHA256"])) as url:
@@ -121,7 +121,7 @@ async def test_suites_of_tls_1_3_alone_leave_no_older_version(tmp_path: Path, au
         ("RequestClientCert", True, True, True),
     ],
 )
-async def test_certificates_of_clients(
+async def test_client_certificate_policy_is_enforced(
     tmp_path: Path, authority: trustme.CA, policy: str, without: bool, foreign: bool, own: bool
 ) -> None:
     guard = security(tmp_path, authority, client_auth_type=policy, client_ca_file="ca.pem")
@@ -149,7 +149,9 @@ async def gets_in(url: str, context: ssl.SSLContext) -> bool:
         (("someone@example.org",), True),
     ],
 )
-async def test_names_of_clients(tmp_path: Path, authority: trustme.CA, names: tuple[str, ...], allowed: bool) -> None:
+async def test_client_certificate_needs_an_allowed_name(
+    tmp_path: Path, authority: trustme.CA, names: tuple[str, ...], allowed: bool
+) -> None:
     guard = security(
         tmp_path,
         authority,
@@ -162,7 +164,7 @@ async def test_names_of_clients(tmp_path: Path, authority: trustme.CA, names: tu
         assert await gets_in(url, context) == allowed
 
 
-async def test_a_certificate_without_names_is_none_of_the_allowed(tmp_path: Path, authority: trustme.CA) -> None:
+async def test_client_certificate_without_names_is_refused(tmp_path: Path, authority: trustme.CA) -> None:
     guard = security(
         tmp_path,
         authority,
@@ -175,7 +177,7 @@ async def test_a_certificate_without_names_is_none_of_the_allowed(tmp_path: Path
         assert not await gets_in(url, context)
 
 
-async def test_a_policy_that_is_tightened_counts_at_once(tmp_path: Path, authority: trustme.CA) -> None:
+async def test_tightened_client_policy_applies_to_the_next_connection(tmp_path: Path, authority: trustme.CA) -> None:
     async with serve_secured(security(tmp_path, authority)) as url:
         assert await gets_in(url, client_context(authority))
         tight = {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "ca.pem"}

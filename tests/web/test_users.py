@@ -63,12 +63,12 @@ def passwords(check: CountedCheck) -> Iterator[PasswordChecker]:
         ("Basic /////w==", False),
     ],
 )
-async def test_who_gets_in(passwords: PasswordChecker, authorization: str, known: bool) -> None:
+async def test_authorization_header_is_checked(passwords: PasswordChecker, authorization: str, known: bool) -> None:
     for _ in range(2):
         assert await passwords.is_authorized(authorization, USERS) is known
 
 
-async def test_a_colon_belongs_to_the_password_and_more_than_72_bytes_are_cut(passwords: PasswordChecker) -> None:
+async def test_password_may_contain_a_colon_and_is_truncated_at_72_bytes(passwords: PasswordChecker) -> None:
     users = {"colon": bcrypt_hash("a:b"), "long": bcrypt_hash("x" * 72), "nul": bcrypt_hash("a")}
     assert await passwords.is_authorized(header("colon", "a:b"), users)
     assert await passwords.is_authorized(header("long", "x" * 80), users)
@@ -76,9 +76,7 @@ async def test_a_colon_belongs_to_the_password_and_more_than_72_bytes_are_cut(pa
     assert not await passwords.is_authorized(header("nul", "a\0b"), users)
 
 
-async def test_a_right_password_is_checked_once_and_a_wrong_one_every_time(
-    passwords: PasswordChecker, check: CountedCheck
-) -> None:
+async def test_right_password_is_cached_and_wrong_one_is_not(passwords: PasswordChecker, check: CountedCheck) -> None:
     for _ in range(3):
         assert await passwords.is_authorized(header("alice", "alice's own"), USERS)
         assert not await passwords.is_authorized(header("bob", "alice's own"), USERS)
@@ -86,7 +84,7 @@ async def test_a_right_password_is_checked_once_and_a_wrong_one_every_time(
     assert check.hashes.count(BOB) == 3
 
 
-async def test_a_new_hash_counts_at_once(passwords: PasswordChecker) -> None:
+async def test_changed_hash_applies_at_once(passwords: PasswordChecker) -> None:
     authorization = header("alice", "alice's own")
     assert await passwords.is_authorized(authorization, USERS)
     assert not await passwords.is_authorized(authorization, {"alice": bcrypt_hash("a new one")})
@@ -105,7 +103,9 @@ async def test_unknown_name_is_checked_at_the_highest_known_cost(
     assert bcrypt.hashpw(b"x", asked.encode())[:29] == asked[:29].encode()
 
 
-async def test_requests_that_come_together_pay_once(passwords: PasswordChecker, check: CountedCheck) -> None:
+async def test_concurrent_requests_with_one_password_are_checked_once(
+    passwords: PasswordChecker, check: CountedCheck
+) -> None:
     check.let_go.clear()
     asking = [asyncio.create_task(passwords.is_authorized(header("alice", "alice's own"), USERS)) for _ in range(5)]
     await asyncio.sleep(0)
@@ -114,7 +114,7 @@ async def test_requests_that_come_together_pay_once(passwords: PasswordChecker, 
     assert check.hashes == [ALICE]
 
 
-async def test_one_is_checked_at_a_time_and_who_is_known_waits_for_nobody(
+async def test_checks_run_one_at_a_time_and_cached_users_do_not_wait(
     passwords: PasswordChecker, check: CountedCheck
 ) -> None:
     assert await passwords.is_authorized(header("alice", "alice's own"), USERS)
@@ -132,9 +132,7 @@ async def test_one_is_checked_at_a_time_and_who_is_known_waits_for_nobody(
     assert await passwords.is_authorized(header("bob", "bob's own"), USERS)
 
 
-async def test_what_is_remembered_is_bounded_and_guessing_pushes_nobody_out(
-    passwords: PasswordChecker, check: CountedCheck
-) -> None:
+async def test_cache_is_bounded_and_guesses_evict_nothing(passwords: PasswordChecker, check: CountedCheck) -> None:
     users = {f"user-{number}": ALICE for number in range(CACHE_SIZE + 1)}
     for name in users:
         assert await passwords.is_authorized(header(name, "alice's own"), users)
@@ -147,9 +145,9 @@ async def test_what_is_remembered_is_bounded_and_guessing_pushes_nobody_out(
     assert len(check.hashes) == count + 1
 
 
-async def test_a_hash_that_the_library_refuses_lets_nobody_in(passwords: PasswordChecker) -> None:
+async def test_hash_refused_by_the_library_authorizes_nobody(passwords: PasswordChecker) -> None:
     assert not await passwords.is_authorized(header("alice", "x"), {"alice": "$2a$04$" + "z" * 53})
 
 
-def test_credentials() -> None:
+def test_credentials_are_parsed() -> None:
     assert credentials(header("ä", "ö:ü")) == ("ä", "ö:ü".encode())
