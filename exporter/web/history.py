@@ -59,7 +59,7 @@ class History:
 
 
 class _Rings:
-    """The rings of one upstream's streams, one row per stream in two arrays, in the order of its state: 300 bytes each."""
+    """The rings of one upstream's streams: a row per stream in two arrays, in the order of its state (300 bytes)."""
 
     def __init__(self) -> None:
         self._names: list[str] = []

@@ -1,4 +1,4 @@
-"""A real Chromium, and pages in it that complain about everything that a page must not do."""
+"""A real Chromium, with pages that fail on errors, policy violations and requests to other hosts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ expect.set_options(timeout=TIMEOUT_MILLISECONDS)
 
 @asynccontextmanager
 async def launch_chromium() -> AsyncIterator[Browser]:
-    """The browser that ``make tools`` provides; a test that needs it fails where it is missing."""
+    """Launch the browser that ``make tools`` provides; tests fail if it is missing."""
     program = tool("chromium")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=program, args=FLAGS)
@@ -58,7 +58,7 @@ async def open_page(
     javascript: bool = True,
     credentials: HttpCredentials | None = None,
 ) -> AsyncIterator[Page]:
-    """A page at this address; it has failed when it throws, breaks its policy, or asks another host."""
+    """Open a page. Fails if it throws, violates its policy, or requests another host."""
     context = await browser.new_context(
         viewport={"width": size[0], "height": size[1]},
         color_scheme="dark" if dark else "light",
@@ -70,18 +70,18 @@ async def open_page(
     complaints: list[str] = []
     own = urlsplit(url).netloc
 
-    def hear(message: ConsoleMessage) -> None:
-        # an answer that is an error, or none, is the page's business; a policy that was broken is ours
+    def on_console(message: ConsoleMessage) -> None:
+        # Failed requests are handled by the page; policy violations are test failures.
         if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
             complaints.append(message.text)
 
-    def watch(request: Request) -> None:
+    def on_request(request: Request) -> None:
         if urlsplit(request.url).netloc != own:
             complaints.append(f"asked for {request.url}")
 
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", hear)
-    page.on("request", watch)
+    page.on("console", on_console)
+    page.on("request", on_request)
     try:
         await page.goto(url)
         yield page
@@ -91,17 +91,17 @@ async def open_page(
 
 
 def stream_rows(page: Page) -> Locator:
-    """The rows of streams that are in the document."""
+    """The stream rows in the document."""
     return page.locator(".rows [role=row]")
 
 
 def stream_titles(page: Page) -> Locator:
-    """Their names."""
+    """The names of the streams in the document."""
     return page.locator(".rows [role=row] [role=rowheader] a")
 
 
 async def accessibility_violations(page: Page) -> list[str]:
-    """What axe finds of weight: ``impact rule: element``."""
+    """Return axe's findings of at least moderate impact as ``impact rule: element``."""
     await page.evaluate((tool("axe-core") / "axe.min.js").read_text(encoding="utf-8"))
     found: dict[str, Any] = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     return [

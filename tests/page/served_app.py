@@ -1,4 +1,4 @@
-"""The real application over a store that tests fill by hand: its service does not poll."""
+"""The real application with a service that does not poll: tests publish the states."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DEFAULTS = WebOptions()
 
 
 class ServedApp:
-    """What is served, and by what."""
+    """A running application, its service, and a client session."""
 
     def __init__(self, service: Service, session: aiohttp.ClientSession, file: Path, url: str) -> None:
         self.service = service
@@ -40,7 +40,7 @@ class ServedApp:
             assert answer.status == status, await answer.text()
             return await answer.json()
 
-    async def tag(self, path: str = "/api/v1/streams") -> str:
+    async def etag(self, path: str = "/api/v1/streams") -> str:
         async with self.session.get(path) as answer:
             return answer.headers["ETag"]
 
@@ -53,7 +53,7 @@ async def serve_app(
     options: WebOptions = DEFAULTS,
     security: Security | None = None,
 ) -> AsyncIterator[ServedApp]:
-    """Two upstreams, ``edge`` and ``other``, of which nothing is known but what the test publishes."""
+    """Serve two upstreams, ``edge`` and ``other``, that have only the states that the test publishes."""
     file = directory / "config.yaml"
     file.write_text(CONFIG)
     service = Service(load(file, {}), load=lambda: load(file, {}), clock=clock or FakeClock())

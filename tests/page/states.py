@@ -1,4 +1,4 @@
-"""Views as coordinators publish them, made by hand."""
+"""Build upstream and stream states as the coordinators publish them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from exporter.model import Identity, StreamReport, StreamState, UpstreamState
 
 
 def stream_state(name: str, *, upstream: str = "edge", report: StreamReport | None = None, **facts: Any) -> StreamState:
-    """A stream's state; ``report`` holds what the platform says."""
+    """Return a stream's state; ``report`` is the platform's data."""
     return StreamState(identity=Identity("storm", upstream, name), report=report or StreamReport(id=name), **facts)
 
 
 def upstream_state(streams: Iterable[StreamState] = (), **facts: Any) -> UpstreamState:
-    """The view of ``edge``, polled every 15 seconds."""
-    known: dict[str, Any] = {
+    """Return the state of ``edge``, polled every 15 seconds."""
+    defaults: dict[str, Any] = {
         "platform": "storm",
         "upstream": "edge",
         "host": "127.0.0.1:9",
@@ -23,4 +23,4 @@ def upstream_state(streams: Iterable[StreamState] = (), **facts: Any) -> Upstrea
         "up": True,
         "poll_interval_seconds": 15.0,
     }
-    return UpstreamState(streams=tuple(streams), **(known | facts))
+    return UpstreamState(streams=tuple(streams), **(defaults | facts))

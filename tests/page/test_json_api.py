@@ -118,35 +118,35 @@ async def test_upstream_parameter_filters_the_list(served: ServedApp) -> None:
 
 async def test_unchanged_list_is_304(served: ServedApp) -> None:
     served.service.store.publish(upstream_state([stream_state("one")]))
-    tag = await served.tag()
+    tag = await served.etag()
     for sent in (tag, tag.removeprefix("W/"), f'"x", {tag}', "*"):
         async with served.session.get("/api/v1/streams", headers={"If-None-Match": sent}) as answer:
             assert (answer.status, await answer.read()) == (304, b"")
             assert answer.headers["ETag"] == tag
             assert answer.headers["Date"]
-    assert await served.tag() == tag
+    assert await served.etag() == tag
 
 
 async def test_change_alters_only_the_etags_it_concerns(served: ServedApp) -> None:
     edge, other = "/api/v1/streams?upstream=edge", "/api/v1/streams?upstream=other"
-    before = [await served.tag(path) for path in ("/api/v1/streams", edge, other)]
+    before = [await served.etag(path) for path in ("/api/v1/streams", edge, other)]
     served.service.store.publish(upstream_state([stream_state("one")]))
-    after = [await served.tag(path) for path in ("/api/v1/streams", edge, other)]
+    after = [await served.etag(path) for path in ("/api/v1/streams", edge, other)]
     assert after[0] != before[0]
     assert after[1] != before[1]
     assert after[2] == before[2]
     served.service.store.withdraw("edge")
-    assert await served.tag(edge) not in (before[1], after[1])
+    assert await served.etag(edge) not in (before[1], after[1])
 
 
 async def test_reload_and_restart_alter_the_etag(served: ServedApp, tmp_path: Path) -> None:
-    tag = await served.tag()
+    tag = await served.etag()
     served.service.settings = load(served.file, {})
-    changed = await served.tag()
+    changed = await served.etag()
     assert changed != tag
     (tmp_path / "again").mkdir()
     async with serve_app(tmp_path / "again") as again:
-        assert await again.tag() not in (tag, changed)
+        assert await again.etag() not in (tag, changed)
 
 
 async def test_list_is_compressed_if_accepted(served: ServedApp) -> None:
@@ -258,9 +258,9 @@ async def test_history_of_requested_streams_is_returned(served: ServedApp) -> No
 
 async def test_lone_surrogates_and_long_names_are_replaced(served: ServedApp) -> None:
     broken = "broken \ud800 \U0001f600"
-    sample = StreamReport(id="x", name=broken, issues=(broken,), health_conditions={broken: True}, renditions=())
+    report = StreamReport(id="x", name=broken, issues=(broken,), health_conditions={broken: True}, renditions=())
     served.service.store.publish(
-        upstream_state([stream_state("n" * 500, report=sample), stream_state(broken)], last_error=broken)
+        upstream_state([stream_state("n" * 500, report=report), stream_state(broken)], last_error=broken)
     )
     data = await served.get("/api/v1/streams")
     long, other = data["streams"]

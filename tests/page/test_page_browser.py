@@ -67,9 +67,11 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 def live(label: str, bitrate: float = 500_000.0, score: float | None = 1.0, **facts: Any) -> StreamState:
-    told = {key: facts.pop(key) for key in ("issues", "viewers", "name", "healthy", "latency_seconds") if key in facts}
-    sample = StreamReport(id=label, ingest_bitrate_bytes_per_second=bitrate, frames_per_second=30.0, **told)
-    return stream_state(label, report=sample, status=Status.LIVE, live=True, health_score_ratio=score, **facts)
+    report_facts = {
+        key: facts.pop(key) for key in ("issues", "viewers", "name", "healthy", "latency_seconds") if key in facts
+    }
+    report = StreamReport(id=label, ingest_bitrate_bytes_per_second=bitrate, frames_per_second=30.0, **report_facts)
+    return stream_state(label, report=report, status=Status.LIVE, live=True, health_score_ratio=score, **facts)
 
 
 def fleet() -> list[StreamState]:

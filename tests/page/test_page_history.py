@@ -42,8 +42,8 @@ def recorded() -> Recorded:
 
 
 def one(bitrate: float | None, score: float | None = None, name: str = "one") -> StreamState:
-    sample = StreamReport(id=name, ingest_bitrate_bytes_per_second=bitrate)
-    return stream_state(name, report=sample, health_score_ratio=score)
+    report = StreamReport(id=name, ingest_bitrate_bytes_per_second=bitrate)
+    return stream_state(name, report=report, health_score_ratio=score)
 
 
 def test_each_step_keeps_its_last_value_and_the_current_one_is_last(recorded: Recorded) -> None:

@@ -1,4 +1,4 @@
-"""A server behind a web configuration, certificates and hashes for it, and clients that know them."""
+"""A server with a web configuration, certificates and password hashes, and clients for it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def basic_auth(name: str, password: str) -> dict[str, str]:
 
 
 def write_certificate(directory: Path, authority: trustme.CA, *names: str, stem: str = "server") -> None:
-    """``server.pem`` and ``server.key``, for these names or the loopback."""
+    """Write ``server.pem`` and ``server.key`` for these names (default: the loopback)."""
     issued = authority.issue_cert(*(names or ("127.0.0.1", "localhost")))
     (directory / f"{stem}.pem").write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
     (directory / f"{stem}.key").write_bytes(issued.private_key_pem.bytes())
@@ -52,7 +52,7 @@ def client_context(authority: trustme.CA, *, certificate: trustme.LeafCert | Non
 
 @asynccontextmanager
 async def serve_app(app: web.Application, security: Security) -> AsyncIterator[str]:
-    """The URL of an application that listens as the command line makes it."""
+    """Serve an application as the command line does, and yield its URL."""
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     context = security.ssl_context()
@@ -65,7 +65,7 @@ async def serve_app(app: web.Application, security: Security) -> AsyncIterator[s
 
 @asynccontextmanager
 async def serve_secured(security: Security) -> AsyncIterator[str]:
-    """A little application behind it."""
+    """Serve a small protected application, and yield its URL."""
 
     async def hello(_request: web.Request) -> web.Response:
         return web.Response(text=BODY, headers={"X-Frame-Options": "DENY"})
@@ -81,7 +81,7 @@ async def serve_secured(security: Security) -> AsyncIterator[str]:
 async def get_status(
     url: str, *, context: ssl.SSLContext | None = None, headers: Mapping[str, str] | None = None
 ) -> int:
-    """The status of a GET over a connection of its own."""
+    """Return the status of a GET over a new connection."""
     connector = aiohttp.TCPConnector(ssl=context or True, force_close=True)
     async with aiohttp.ClientSession(connector=connector) as session, session.get(url, headers=headers) as answer:
         await answer.read()
@@ -89,7 +89,7 @@ async def get_status(
 
 
 async def connect_tls(url: str, context: ssl.SSLContext) -> tuple[str, str]:
-    """Serial number of the server's certificate, and the TLS version that was agreed on."""
+    """Return the serial number of the server's certificate and the negotiated TLS version."""
     port = int(url.rpartition(":")[2])
     _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost")
     connection = writer.get_extra_info("ssl_object")

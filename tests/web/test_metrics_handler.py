@@ -21,8 +21,8 @@ BODY = b"# TYPE a gauge\na 1\n"
 Render = Callable[[frozenset[str]], bytes]
 
 
-class Made:
-    """Answers made by a function of the test."""
+class FakeRenderer:
+    """Renders with a function of the test."""
 
     def __init__(self, render: Render) -> None:
         self.pieces = lambda parts: [render(parts)]
@@ -35,7 +35,7 @@ class Made:
 
 @asynccontextmanager
 async def serving(render: Render | Renderer) -> AsyncIterator[int]:
-    scrapes = MetricsHandler(Made(render) if callable(render) else render)
+    scrapes = MetricsHandler(FakeRenderer(render) if callable(render) else render)
     app = web.Application()
     scrapes.add_routes(app, "/metrics")
     runner = web.AppRunner(app, access_log=None)
@@ -53,7 +53,7 @@ def client(port: int) -> AbstractAsyncContextManager[aiohttp.ClientSession]:
 
 
 async def raw(port: int, head: str) -> bytes:
-    """The whole answer to one request, as it is on the wire."""
+    """Return the raw response to one request."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"{head}\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
     answer = await reader.read()
@@ -174,41 +174,41 @@ def test_long_part_name_is_truncated_in_the_error() -> None:
     assert len(str(failure.value)) < 200
 
 
-class HeldRendering:
-    """A rendering that stands still until it is let go."""
+class BlockingRender:
+    """A render function that blocks until ``proceed`` is set."""
 
     def __init__(self) -> None:
-        self.begun, self.let_go = threading.Event(), threading.Event()
+        self.started, self.proceed = threading.Event(), threading.Event()
         self.count = 0
 
     def __call__(self, _: frozenset[str]) -> bytes:
         self.count += 1
-        self.begun.set()
-        assert self.let_go.wait(30)
+        self.started.set()
+        assert self.proceed.wait(30)
         return BODY
 
 
 async def test_event_loop_is_free_while_rendering() -> None:
-    render = HeldRendering()
+    render = BlockingRender()
     async with serving(render) as port, client(port) as session:
         scrape = asyncio.create_task(raw(port, "GET /metrics HTTP/1.1"))
-        assert await asyncio.to_thread(render.begun.wait, 30)
+        assert await asyncio.to_thread(render.started.wait, 30)
         async with session.get("/metrics?collect[]=unknown") as answer:
             assert answer.status == 400
         assert not scrape.done()
-        render.let_go.set()
+        render.proceed.set()
         assert (await scrape).endswith(BODY)
 
 
 async def test_equal_scrapes_share_a_rendering_that_survives_a_disconnect() -> None:
-    render = HeldRendering()
-    scrapes = MetricsHandler(Made(render))
+    render = BlockingRender()
+    scrapes = MetricsHandler(FakeRenderer(render))
     everything = frozenset(PARTS)
     leaving, staying, late = [asyncio.create_task(scrapes.body(everything, compressed=False)) for _ in range(3)]
     other = asyncio.create_task(scrapes.body(everything, compressed=True))
-    assert await asyncio.to_thread(render.begun.wait, 30)
+    assert await asyncio.to_thread(render.started.wait, 30)
     leaving.cancel()
-    render.let_go.set()
+    render.proceed.set()
     assert await staying == await late == [BODY]
     assert gzip.decompress(b"".join(await other)) == BODY
     assert leaving.cancelled()
@@ -219,7 +219,7 @@ async def test_equal_scrapes_share_a_rendering_that_survives_a_disconnect() -> N
 
 
 def test_published_state_is_prepared_in_a_worker() -> None:
-    made = Made(lambda _: BODY)
+    made = FakeRenderer(lambda _: BODY)
     scrapes = MetricsHandler(made)
     published = view()
     scrapes.prepare(published)

@@ -19,7 +19,7 @@ from exporter.model import Reason
 from exporter.polling.coordinator import Coordinator
 from exporter.polling.histograms import PollHistograms
 from exporter.polling.on_demand import NoHistograms, OnDemandPolls, UnknownUpstreamError
-from exporter.web.probe_handler import FEW, BadProbeError, target, time_limit
+from exporter.web.probe_handler import FEW, BadProbeError, parse_target, parse_time_limit
 from tests.metrics import made
 from tests.platforms.studio import KEY as STUDIO_KEY
 from tests.real.prometheus import check_metrics
@@ -319,12 +319,12 @@ async def test_malformed_scrape_timeout_is_refused(exporter: Exporter) -> None:
 
 
 def test_scrape_timeout_leaves_half_a_second_for_the_response() -> None:
-    assert time_limit(None) is None
-    assert time_limit("10") == 9.5
-    assert time_limit("0.6") == 0.3
-    assert target(MultiDict({"upstream": "a"})) == ("a", None)
+    assert parse_time_limit(None) is None
+    assert parse_time_limit("10") == 9.5
+    assert parse_time_limit("0.6") == 0.3
+    assert parse_target(MultiDict({"upstream": "a"})) == ("a", None)
     with pytest.raises(BadProbeError):
-        target(MultiDict())
+        parse_target(MultiDict())
 
 
 # -- beside the background ---------------------------------------------------------------------------------------------

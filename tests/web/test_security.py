@@ -37,17 +37,17 @@ USERS = {"alice": bcrypt_hash("alice's own")}
 ALICE, WRONG = basic_auth("alice", "alice's own"), basic_auth("alice", "wrong")
 
 
-class HeldCheck:
-    """bcrypt that stands still on wrong passwords until it is let go."""
+class BlockingCheck:
+    """bcrypt that blocks on wrong passwords until ``proceed`` is set."""
 
     def __init__(self) -> None:
-        self.begun, self.let_go = threading.Event(), threading.Event()
+        self.started, self.proceed = threading.Event(), threading.Event()
 
     def __call__(self, password: bytes, hash_: bytes) -> bool:
         right = bcrypt.checkpw(password, hash_)
         if not right:
-            self.begun.set()
-            assert self.let_go.wait(30)
+            self.started.set()
+            assert self.proceed.wait(30)
         return right
 
 
@@ -102,21 +102,21 @@ class Everything(dict[str, str]):
 
 
 async def test_wrong_password_delays_no_known_user(tmp_path: Path) -> None:
-    check = HeldCheck()
+    check = BlockingCheck()
     security = Security(write_web_config(tmp_path, {"basic_auth_users": USERS}), passwords=PasswordChecker(check))
     async with serve_secured(security) as url:
         assert await get_status(url, headers=ALICE) == 200
         guess = asyncio.create_task(get_status(url, headers=WRONG))
-        assert await asyncio.to_thread(check.begun.wait, 30)
+        assert await asyncio.to_thread(check.started.wait, 30)
         for _ in range(3):
             assert await get_status(url, headers=ALICE) == 200
         assert not guess.done()
-        check.let_go.set()
+        check.proceed.set()
         assert await guess == 401
 
 
 async def test_excess_password_checks_are_refused(tmp_path: Path) -> None:
-    check = HeldCheck()
+    check = BlockingCheck()
     security = Security(write_web_config(tmp_path, {"basic_auth_users": USERS}), passwords=PasswordChecker(check))
     async with serve_secured(security) as url:
         connector = aiohttp.TCPConnector(limit=0)
@@ -129,16 +129,16 @@ async def test_excess_password_checks_are_refused(tmp_path: Path) -> None:
             guesses = [asyncio.create_task(guess()) for _ in range(MAX_WAITING + 1)]
             done, waiting = await asyncio.wait(guesses, return_when=asyncio.FIRST_COMPLETED)
             assert [task.result() for task in done] == [503]
-            check.let_go.set()
+            check.proceed.set()
             assert await asyncio.gather(*waiting) == [401] * MAX_WAITING
 
 
 async def test_concurrent_requests_are_limited_except_health() -> None:
-    entered, let_go = asyncio.Semaphore(0), asyncio.Event()
+    entered, proceed = asyncio.Semaphore(0), asyncio.Event()
 
     async def slow(_request: web.Request) -> web.Response:
         entered.release()
-        await let_go.wait()
+        await proceed.wait()
         return web.Response()
 
     async def fast(_request: web.Request) -> web.Response:
@@ -160,7 +160,7 @@ async def test_concurrent_requests_are_limited_except_health() -> None:
             assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
         assert await get_status(f"{url}/-/ready") == 200
         assert await get_status(f"{url}/simulator/fast") == 200
-        let_go.set()
+        proceed.set()
         assert await asyncio.gather(*running) == [200, 200]
         assert await get_status(f"{url}/slow") == 200
 

@@ -19,28 +19,28 @@ from exporter.web import server as web_server
 from exporter.web.metrics_handler import MetricsHandler
 from exporter.web.security import Security
 
-PIECE = b"#" * (1 << 20)
-PIECES = 64
-"""More than all buffers between two ends hold."""
+CHUNK = b"#" * (1 << 20)
+CHUNK_COUNT = 64
+"""More than all buffers between client and server can hold."""
 
 
-class Huge:
-    """An exposition of many megabytes, which cost nothing to make."""
+class HugeRenderer:
+    """Renders many megabytes at no cost."""
 
     def pieces(self, parts: frozenset[str]) -> list[bytes]:
-        return [PIECE] * PIECES
+        return [CHUNK] * CHUNK_COUNT
 
     packed = pieces
 
     def prepare(self, view: UpstreamState) -> None:
-        """There is nothing to do."""
+        """Do nothing."""
 
 
 @asynccontextmanager
 async def serving() -> AsyncIterator[web.AppRunner]:
-    """``/metrics`` and ``/json``, and pages that are small, one request at a time."""
-    scrapes = MetricsHandler(Huge())
-    body = PIECE * PIECES
+    """Serve two huge and two small responses, one request at a time."""
+    scrapes = MetricsHandler(HugeRenderer())
+    body = CHUNK * CHUNK_COUNT
 
     async def whole(_request: web.Request) -> web.Response:
         return web.Response(body=body)
@@ -66,8 +66,8 @@ async def serving() -> AsyncIterator[web.AppRunner]:
         await runner.cleanup()
 
 
-def ask(port: int, path: str, times: int = 1) -> socket.socket:
-    """A client that has asked, and reads nothing."""
+def request_without_reading(port: int, path: str, times: int = 1) -> socket.socket:
+    """Open a client that sends requests and reads nothing."""
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.connect(("127.0.0.1", port))
@@ -75,9 +75,9 @@ def ask(port: int, path: str, times: int = 1) -> socket.socket:
     return client
 
 
-async def until(holds: Callable[[], bool]) -> None:
+async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(60):
-        while not holds():  # noqa: ASYNC110 - the other end of a socket
+        while not condition():  # noqa: ASYNC110 - the other end of a socket
             await asyncio.sleep(0.01)
 
 
@@ -90,7 +90,7 @@ async def test_client_that_reads_nothing_is_disconnected_and_frees_its_place(
         port = runner.addresses[0][1]
         server = runner.server
         assert server is not None
-        with ask(port, path, times):
+        with request_without_reading(port, path, times):
             statuses: list[int] = []
             async with asyncio.timeout(60):
                 while statuses[-2:] != [503, 200]:
@@ -98,7 +98,7 @@ async def test_client_that_reads_nothing_is_disconnected_and_frees_its_place(
                         statuses.append(answer.status)
                         assert answer.status == 200 or answer.headers["Retry-After"] == "1"
                     await asyncio.sleep(0.01)
-            # only the one that asked last is still there
+            # only the last client is still connected
             await until(lambda: len(server.connections) == 1)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
@@ -109,7 +109,7 @@ async def test_client_that_disconnects_midway_is_not_an_error(path: str, caplog:
         port = runner.addresses[0][1]
         server = runner.server
         assert server is not None
-        with ask(port, path) as client:
+        with request_without_reading(port, path) as client:
             await asyncio.get_running_loop().run_in_executor(None, client.recv, 1000)
         await until(lambda: not server.connections)
         async with session.get(f"http://127.0.0.1:{port}/small") as answer:

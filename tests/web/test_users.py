@@ -1,4 +1,4 @@
-"""PasswordChecker: who gets in, and that checking them is nobody else's business."""
+"""Checking passwords: results, caching, and what concurrent checks cost."""
 
 import asyncio
 import threading
@@ -18,28 +18,28 @@ def header(name: str, password: str) -> str:
     return basic_auth(name, password)["Authorization"]
 
 
-class CountedCheck:
-    """bcrypt itself, and what it was asked."""
+class CountingCheck:
+    """bcrypt, recording the hashes it checks."""
 
     def __init__(self) -> None:
         self.hashes: list[str] = []
-        self.begun, self.let_go = threading.Event(), threading.Event()
-        self.let_go.set()
+        self.started, self.proceed = threading.Event(), threading.Event()
+        self.proceed.set()
 
     def __call__(self, password: bytes, hash_: bytes) -> bool:
         self.hashes.append(hash_.decode())
-        self.begun.set()
-        assert self.let_go.wait(30)
+        self.started.set()
+        assert self.proceed.wait(30)
         return bcrypt.checkpw(password, hash_)
 
 
 @pytest.fixture
-def check() -> CountedCheck:
-    return CountedCheck()
+def check() -> CountingCheck:
+    return CountingCheck()
 
 
 @pytest.fixture
-def passwords(check: CountedCheck) -> Iterator[PasswordChecker]:
+def passwords(check: CountingCheck) -> Iterator[PasswordChecker]:
     passwords = PasswordChecker(check)
     yield passwords
     passwords.close()
@@ -76,7 +76,7 @@ async def test_password_may_contain_a_colon_and_is_truncated_at_72_bytes(passwor
     assert not await passwords.is_authorized(header("nul", "a\0b"), users)
 
 
-async def test_right_password_is_cached_and_wrong_one_is_not(passwords: PasswordChecker, check: CountedCheck) -> None:
+async def test_right_password_is_cached_and_wrong_one_is_not(passwords: PasswordChecker, check: CountingCheck) -> None:
     for _ in range(3):
         assert await passwords.is_authorized(header("alice", "alice's own"), USERS)
         assert not await passwords.is_authorized(header("bob", "alice's own"), USERS)
@@ -93,7 +93,7 @@ async def test_changed_hash_applies_at_once(passwords: PasswordChecker) -> None:
 
 
 async def test_unknown_name_is_checked_at_the_highest_known_cost(
-    passwords: PasswordChecker, check: CountedCheck
+    passwords: PasswordChecker, check: CountingCheck
 ) -> None:
     assert not await passwords.is_authorized(header("carol", "x"), USERS)
     (asked,) = check.hashes
@@ -104,35 +104,35 @@ async def test_unknown_name_is_checked_at_the_highest_known_cost(
 
 
 async def test_concurrent_requests_with_one_password_are_checked_once(
-    passwords: PasswordChecker, check: CountedCheck
+    passwords: PasswordChecker, check: CountingCheck
 ) -> None:
-    check.let_go.clear()
+    check.proceed.clear()
     asking = [asyncio.create_task(passwords.is_authorized(header("alice", "alice's own"), USERS)) for _ in range(5)]
     await asyncio.sleep(0)
-    check.let_go.set()
+    check.proceed.set()
     assert await asyncio.gather(*asking) == [True] * 5
     assert check.hashes == [ALICE]
 
 
 async def test_checks_run_one_at_a_time_and_cached_users_do_not_wait(
-    passwords: PasswordChecker, check: CountedCheck
+    passwords: PasswordChecker, check: CountingCheck
 ) -> None:
     assert await passwords.is_authorized(header("alice", "alice's own"), USERS)
-    check.begun.clear()
-    check.let_go.clear()
+    check.started.clear()
+    check.proceed.clear()
     guesses = [asyncio.create_task(passwords.is_authorized(header("bob", str(n)), USERS)) for n in range(MAX_WAITING)]
-    assert await asyncio.to_thread(check.begun.wait, 30)
+    assert await asyncio.to_thread(check.started.wait, 30)
     assert await passwords.is_authorized(header("alice", "alice's own"), USERS)
     with pytest.raises(TooManyChecksError):
         await passwords.is_authorized(header("bob", "bob's own"), USERS)
     assert not any(guess.done() for guess in guesses)
     assert len(check.hashes) == 2
-    check.let_go.set()
+    check.proceed.set()
     assert await asyncio.gather(*guesses) == [False] * MAX_WAITING
     assert await passwords.is_authorized(header("bob", "bob's own"), USERS)
 
 
-async def test_cache_is_bounded_and_guesses_evict_nothing(passwords: PasswordChecker, check: CountedCheck) -> None:
+async def test_cache_is_bounded_and_guesses_evict_nothing(passwords: PasswordChecker, check: CountingCheck) -> None:
     users = {f"user-{number}": ALICE for number in range(CACHE_SIZE + 1)}
     for name in users:
         assert await passwords.is_authorized(header(name, "alice's own"), users)
