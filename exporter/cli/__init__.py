@@ -30,16 +30,21 @@ from exporter.metrics.families.reference import reference
 from exporter.runtime.logging import FORMATS, LEVELS, configure
 from exporter.service import Service
 from exporter.sharding import SINGLE, parse_shard
-from exporter.web.app import DEFAULT_TELEMETRY_PATH, WebOptions, check_telemetry_path, make_app
-from exporter.web.security import DEFAULT_MAX_REQUESTS, Security
-from exporter.web.server.listening import (
+from exporter.web.app import make_app
+from exporter.web.options import (
     DEFAULT_LISTEN_ADDRESS,
+    DEFAULT_MAX_REQUESTS,
+    DEFAULT_TELEMETRY_PATH,
     ListenError,
+    Origin,
+    WebOptions,
     bind,
+    check_telemetry_path,
+    external_origin,
     parse_listen_address,
     reachable_address,
 )
-from exporter.web.service_discovery import Origin, external_origin
+from exporter.web.security import Security
 
 log = structlog.get_logger()
 

@@ -21,9 +21,9 @@ from exporter.simulator.app import make_simulator
 from exporter.simulator.context import Context
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.streams import PLATFORMS, Stream
-from exporter.web.app import WebOptions, make_app
+from exporter.web.app import make_app
+from exporter.web.options import WebOptions, bind, format_address
 from exporter.web.security import Security
-from exporter.web.server.listening import bind, format_address
 
 DEFAULT_LISTEN_ADDRESS: Final = "127.0.0.1:10071"
 INTERVAL: Final = "5s"

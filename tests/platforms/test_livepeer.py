@@ -658,7 +658,7 @@ class TestDetails:
     @pytest.mark.parametrize(
         "last", [None, [], [1726000120000], "x", [0, 2.0], [1726000120000, -1], [1726000120000, None]]
     )
-    async def test_a_pace_that_can_not_be_read(self, polled: Any, studio: Studio, last: Any) -> None:
+    async def test_a_pace_that_cannot_be_read(self, polled: Any, studio: Studio, last: Any) -> None:
         studio.health[MAIN]["metrics"]["TranscodeRealtimeRatio"] = [{"last": last}]
         assert (await polled(health_details="60s").stream()).transcode_realtime_ratio is None
 

@@ -10,7 +10,14 @@ import structlog
 import trustme
 
 from exporter.web.security import Security
-from tests.web.securing import client_context, peer, secured, status, write_certificate, write_web_config
+from tests.web.secure_server import (
+    client_context,
+    connect_tls,
+    get_status,
+    serve_secured,
+    write_certificate,
+    write_web_config,
+)
 
 TLS = {"cert_file": "server.pem", "key_file": "server.key"}
 
@@ -26,32 +33,30 @@ def security(directory: Path, authority: trustme.CA, **tls: Any) -> Security:
     return Security(write_web_config(directory, {"tls_server_config": {**TLS, **tls}}))
 
 
-async def test_https_and_nothing_else(tmp_path: Path, authority: trustme.CA) -> None:
-    async with secured(security(tmp_path, authority)) as url:
+async def test_tls_server_refuses_plain_http(tmp_path: Path, authority: trustme.CA) -> None:
+    async with serve_secured(security(tmp_path, authority)) as url:
         assert url.startswith("https://")
-        assert await status(url, context=client_context(authority)) == 200
+        assert await get_status(url, context=client_context(authority)) == 200
         with pytest.raises(aiohttp.ClientConnectorCertificateError):
-            await status(url)
+            await get_status(url)
         with pytest.raises(aiohttp.ClientError):
-            await status(url.replace("https", "http"))
-        assert await status(url, context=client_context(authority)) == 200
+            await get_status(url.replace("https", "http"))
+        assert await get_status(url, context=client_context(authority)) == 200
 
 
-async def test_a_certificate_that_is_replaced_counts_from_the_next_connection_on(
-    tmp_path: Path, authority: trustme.CA
-) -> None:
+async def test_replaced_certificate_applies_to_the_next_connection(tmp_path: Path, authority: trustme.CA) -> None:
     context = client_context(authority)
-    async with secured(security(tmp_path, authority)) as url:
+    async with serve_secured(security(tmp_path, authority)) as url:
         connector = aiohttp.TCPConnector(ssl=context)
         async with aiohttp.ClientSession(url, connector=connector) as session, session.get("/") as answer:
             await answer.read()
-            first = (await peer(url, context))[0]
+            first = (await connect_tls(url, context))[0]
             with structlog.testing.capture_logs() as logs:
                 (tmp_path / "server.pem").write_bytes(b"half of it")
-                assert (await peer(url, context))[0] == first
-                assert (await peer(url, context))[0] == first
+                assert (await connect_tls(url, context))[0] == first
+                assert (await connect_tls(url, context))[0] == first
                 write_certificate(tmp_path, authority)
-                second = (await peer(url, context))[0]
+                second = (await connect_tls(url, context))[0]
             assert second != first
             async with session.get("/") as again:
                 assert again.status == 200
@@ -66,19 +71,21 @@ async def test_a_certificate_that_is_replaced_counts_from_the_next_connection_on
         ({"min_version": "TLS10"}, "TLSv1.3"),
     ],
 )
-async def test_versions(tmp_path: Path, authority: trustme.CA, given: dict[str, str], agreed: str) -> None:
-    async with secured(security(tmp_path, authority, **given)) as url:
-        assert (await peer(url, client_context(authority)))[1] == agreed
+async def test_tls_version_is_negotiated_within_the_configured_range(
+    tmp_path: Path, authority: trustme.CA, given: dict[str, str], agreed: str
+) -> None:
+    async with serve_secured(security(tmp_path, authority, **given)) as url:
+        assert (await connect_tls(url, client_context(authority)))[1] == agreed
 
 
-async def test_a_client_below_the_least_version_is_refused(tmp_path: Path, authority: trustme.CA) -> None:
+async def test_client_below_the_minimum_version_is_refused(tmp_path: Path, authority: trustme.CA) -> None:
     old = client_context(authority)
     old.maximum_version = ssl.TLSVersion.TLSv1_2
-    async with secured(security(tmp_path, authority, min_version="TLS13")) as url:
+    async with serve_secured(security(tmp_path, authority, min_version="TLS13")) as url:
         assert not await gets_in(url, old)
 
 
-async def test_suites_and_curves(tmp_path: Path, authority: trustme.CA) -> None:
+async def test_cipher_suites_and_curves_are_configurable(tmp_path: Path, authority: trustme.CA) -> None:
     suites = ["TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"]
     chosen = security(
         tmp_path,
@@ -90,19 +97,19 @@ async def test_suites_and_curves(tmp_path: Path, authority: trustme.CA) -> None:
     )
     other = client_context(authority)
     other.set_ciphers("ECDHE+AESGCM:!AES256")
-    async with secured(chosen) as url:
-        assert await status(url, context=client_context(authority)) == 200
+    async with serve_secured(chosen) as url:
+        assert await get_status(url, context=client_context(authority)) == 200
         assert not await gets_in(url, other)
         other = client_context(authority)
         other.set_ecdh_curve("prime256v1")
         assert not await gets_in(url, other)
 
 
-async def test_suites_of_tls_1_3_alone_leave_no_older_version(tmp_path: Path, authority: trustme.CA) -> None:
+async def test_suites_of_tls_1_3_only_exclude_older_versions(tmp_path: Path, authority: trustme.CA) -> None:
     old = client_context(authority)
     old.maximum_version = ssl.TLSVersion.TLSv1_2
-    async with secured(security(tmp_path, authority, cipher_suites=["TLS_AES_128_GCM_SHA256"])) as url:
-        assert await status(url, context=client_context(authority)) == 200
+    async with serve_secured(security(tmp_path, authority, cipher_suites=["TLS_AES_128_GCM_SHA256"])) as url:
+        assert await get_status(url, context=client_context(authority)) == 200
         assert not await gets_in(url, old)
 
 
@@ -114,20 +121,20 @@ async def test_suites_of_tls_1_3_alone_leave_no_older_version(tmp_path: Path, au
         ("RequestClientCert", True, True, True),
     ],
 )
-async def test_certificates_of_clients(
+async def test_client_certificate_policy_is_enforced(
     tmp_path: Path, authority: trustme.CA, policy: str, without: bool, foreign: bool, own: bool
 ) -> None:
     guard = security(tmp_path, authority, client_auth_type=policy, client_ca_file="ca.pem")
     assert guard.is_open == (policy != "RequireAndVerifyClientCert")
     strange, ours = trustme.CA().issue_cert("client.example"), authority.issue_cert("client.example")
-    async with secured(guard) as url:
+    async with serve_secured(guard) as url:
         for certificate, expected in ((None, without), (strange, foreign), (ours, own)):
             assert await gets_in(url, client_context(authority, certificate=certificate)) == expected
 
 
 async def gets_in(url: str, context: ssl.SSLContext) -> bool:
     try:
-        return await status(url, context=context) == 200
+        return await get_status(url, context=context) == 200
     except (aiohttp.ClientError, OSError):
         return False
 
@@ -142,7 +149,9 @@ async def gets_in(url: str, context: ssl.SSLContext) -> bool:
         (("someone@example.org",), True),
     ],
 )
-async def test_names_of_clients(tmp_path: Path, authority: trustme.CA, names: tuple[str, ...], allowed: bool) -> None:
+async def test_client_certificate_needs_an_allowed_name(
+    tmp_path: Path, authority: trustme.CA, names: tuple[str, ...], allowed: bool
+) -> None:
     guard = security(
         tmp_path,
         authority,
@@ -150,12 +159,12 @@ async def test_names_of_clients(tmp_path: Path, authority: trustme.CA, names: tu
         client_ca_file="ca.pem",
         client_allowed_sans=["prometheus.example", "10.0.0.7", "::1", "someone@example.org"],
     )
-    async with secured(guard) as url:
+    async with serve_secured(guard) as url:
         context = client_context(authority, certificate=authority.issue_cert(*names))
         assert await gets_in(url, context) == allowed
 
 
-async def test_a_certificate_without_names_is_none_of_the_allowed(tmp_path: Path, authority: trustme.CA) -> None:
+async def test_client_certificate_without_names_is_refused(tmp_path: Path, authority: trustme.CA) -> None:
     guard = security(
         tmp_path,
         authority,
@@ -163,13 +172,13 @@ async def test_a_certificate_without_names_is_none_of_the_allowed(tmp_path: Path
         client_ca_file="ca.pem",
         client_allowed_sans=["prometheus.example"],
     )
-    async with secured(guard) as url:
+    async with serve_secured(guard) as url:
         context = client_context(authority, certificate=authority.issue_cert(common_name="prometheus.example"))
         assert not await gets_in(url, context)
 
 
-async def test_a_policy_that_is_tightened_counts_at_once(tmp_path: Path, authority: trustme.CA) -> None:
-    async with secured(security(tmp_path, authority)) as url:
+async def test_tightened_client_policy_applies_to_the_next_connection(tmp_path: Path, authority: trustme.CA) -> None:
+    async with serve_secured(security(tmp_path, authority)) as url:
         assert await gets_in(url, client_context(authority))
         tight = {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "ca.pem"}
         write_web_config(tmp_path, {"tls_server_config": {**TLS, **tight}})

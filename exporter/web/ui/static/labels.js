@@ -1,4 +1,4 @@
-// The words of the page for what the exporter says in names.
+// Labels for the names that the API uses.
 
 const REASONS = {
   verdict: "unhealthy verdict",
@@ -12,18 +12,18 @@ const REASONS = {
 
 const SHAPES = { bad: "▲", warn: "◆", ok: "●", off: "○" };
 
-/** One of the reasons for a low health score. */
-export function reason(name) {
+/** Label of a reason for a low health score. */
+export function reasonLabel(name) {
   return REASONS[name] ?? name;
 }
 
-/** A shape beside each colour, for those who do not see the colour. */
-export function shape(severity) {
+/** Shape shown with each colour, for readers who can't tell the colours apart. */
+export function severityShape(severity) {
   return SHAPES[severity];
 }
 
 /** `health_score_ratio` → `Health score`. */
-export function heading(name) {
+export function factLabel(name) {
   const text = name
     .replace(/_(ratio|seconds|timestamp_seconds|bytes_per_second|pixels)$/, "")
     .replace(/_timestamp$/, "")

@@ -1,4 +1,4 @@
-"""/metrics over real sockets, with a rendering that the test holds in its hands."""
+"""/metrics over real sockets, with a fake renderer."""
 
 import asyncio
 import gzip
@@ -9,17 +9,20 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import aiohttp
 import pytest
 from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exporter.model import UpstreamState
-from exporter.web.metrics_handler import CONTENT_TYPE, PARTS, MetricsHandler, Renders, wanted_parts
+from exporter.web.metrics_handler import CONTENT_TYPE, PARTS, MetricsHandler, accepts_gzip, wanted_parts
+from exporter.web.protocols import Renderer
 from tests.metrics.made import view
 
 BODY = b"# TYPE a gauge\na 1\n"
 Render = Callable[[frozenset[str]], bytes]
 
 
-class Made:
-    """Answers made by a function of the test."""
+class FakeRenderer:
+    """Renders with a function of the test."""
 
     def __init__(self, render: Render) -> None:
         self.pieces = lambda parts: [render(parts)]
@@ -31,10 +34,10 @@ class Made:
 
 
 @asynccontextmanager
-async def serving(render: Render | Renders) -> AsyncIterator[int]:
-    scrapes = MetricsHandler(Made(render) if callable(render) else render)
+async def serving(render: Render | Renderer) -> AsyncIterator[int]:
+    scrapes = MetricsHandler(FakeRenderer(render) if callable(render) else render)
     app = web.Application()
-    app.router.add_get("/metrics", scrapes.handle)
+    scrapes.add_routes(app, "/metrics")
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -43,7 +46,6 @@ async def serving(render: Render | Renders) -> AsyncIterator[int]:
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
-        scrapes.close()
 
 
 def client(port: int) -> AbstractAsyncContextManager[aiohttp.ClientSession]:
@@ -51,7 +53,7 @@ def client(port: int) -> AbstractAsyncContextManager[aiohttp.ClientSession]:
 
 
 async def raw(port: int, head: str) -> bytes:
-    """The whole answer to one request, as it is on the wire."""
+    """Return the raw response to one request."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"{head}\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
     answer = await reader.read()
@@ -69,7 +71,7 @@ async def raw(port: int, head: str) -> bytes:
         "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
     ],
 )
-async def test_the_format_is_text_0_0_4_whatever_is_asked_for(accept: str | None) -> None:
+async def test_format_is_text_0_0_4_for_any_accept_header(accept: str | None) -> None:
     headers = {} if accept is None else {"Accept": accept}
     async with (
         serving(lambda _: BODY) as port,
@@ -80,7 +82,7 @@ async def test_the_format_is_text_0_0_4_whatever_is_asked_for(accept: str | None
         assert answer.headers["Content-Type"] == CONTENT_TYPE == "text/plain; version=0.0.4; charset=utf-8"
 
 
-async def test_gzip_when_asked_and_only_then() -> None:
+async def test_body_is_compressed_only_if_accepted() -> None:
     async with serving(lambda _: BODY) as port, client(port) as session:
         async with session.get("/metrics", headers={"Accept-Encoding": "gzip"}) as answer:
             assert answer.headers["Content-Encoding"] == "gzip"
@@ -93,7 +95,7 @@ async def test_gzip_when_asked_and_only_then() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
-async def test_head_has_the_same_headers_and_no_body(encoding: str) -> None:
+async def test_head_response_has_the_headers_and_no_body(encoding: str) -> None:
     async with serving(lambda _: BODY) as port:
         heads = []
         for method in ("GET", "HEAD"):
@@ -105,7 +107,7 @@ async def test_head_has_the_same_headers_and_no_body(encoding: str) -> None:
         assert body == b""
 
 
-async def test_a_body_of_many_chunks_arrives_whole() -> None:
+async def test_large_body_arrives_whole() -> None:
     body = b"".join(b"a %d\n" % n for n in range(600_000))
     assert len(body) > 4 << 20
     plain = {"Accept-Encoding": "identity"}
@@ -118,7 +120,7 @@ async def test_a_body_of_many_chunks_arrives_whole() -> None:
         assert await answer.read() == body
 
 
-async def test_a_body_of_many_pieces_arrives_whole() -> None:
+async def test_body_in_pieces_arrives_whole() -> None:
     pieces = [bytes([65 + n % 26]) * size for n, size in enumerate([1, 700_000, 700_000, 3 << 20, 0, 5] * 4)]
 
     class Pieces:
@@ -141,7 +143,7 @@ async def test_a_body_of_many_pieces_arrives_whole() -> None:
         assert await answer.read() == b"".join(pieces)
 
 
-async def test_collect_narrows_to_the_parts_that_it_names() -> None:
+async def test_collect_selects_parts() -> None:
     seen: list[frozenset[str]] = []
 
     def render(parts: frozenset[str]) -> bytes:
@@ -155,7 +157,7 @@ async def test_collect_narrows_to_the_parts_that_it_names() -> None:
     assert seen == [frozenset(PARTS), {"exporter"}, {"streams", "upstreams"}, {"streams"}]
 
 
-async def test_an_unknown_part_is_refused_with_what_is_allowed() -> None:
+async def test_unknown_part_is_refused_with_the_allowed_ones() -> None:
     async with serving(lambda _: BODY) as port, client(port) as session:
         for value in ("nothing", "", "%0a%22"):
             async with session.get(f"/metrics?collect[]={value}") as answer:
@@ -166,47 +168,47 @@ async def test_an_unknown_part_is_refused_with_what_is_allowed() -> None:
                 assert text.count("\n") == 1
 
 
-def test_a_long_value_is_not_echoed_whole() -> None:
+def test_long_part_name_is_truncated_in_the_error() -> None:
     with pytest.raises(ValueError) as failure:
         wanted_parts(["x" * 10_000])
     assert len(str(failure.value)) < 200
 
 
-class HeldRendering:
-    """A rendering that stands still until it is let go."""
+class BlockingRender:
+    """A render function that blocks until ``proceed`` is set."""
 
     def __init__(self) -> None:
-        self.begun, self.let_go = threading.Event(), threading.Event()
+        self.started, self.proceed = threading.Event(), threading.Event()
         self.count = 0
 
     def __call__(self, _: frozenset[str]) -> bytes:
         self.count += 1
-        self.begun.set()
-        assert self.let_go.wait(30)
+        self.started.set()
+        assert self.proceed.wait(30)
         return BODY
 
 
-async def test_the_event_loop_is_free_while_rendering() -> None:
-    render = HeldRendering()
+async def test_event_loop_is_free_while_rendering() -> None:
+    render = BlockingRender()
     async with serving(render) as port, client(port) as session:
         scrape = asyncio.create_task(raw(port, "GET /metrics HTTP/1.1"))
-        assert await asyncio.to_thread(render.begun.wait, 30)
+        assert await asyncio.to_thread(render.started.wait, 30)
         async with session.get("/metrics?collect[]=unknown") as answer:
             assert answer.status == 400
         assert not scrape.done()
-        render.let_go.set()
+        render.proceed.set()
         assert (await scrape).endswith(BODY)
 
 
-async def test_equal_scrapes_share_a_rendering_and_one_that_leaves_does_not_take_it_away() -> None:
-    render = HeldRendering()
-    scrapes = MetricsHandler(Made(render))
+async def test_equal_scrapes_share_a_rendering_that_survives_a_disconnect() -> None:
+    render = BlockingRender()
+    scrapes = MetricsHandler(FakeRenderer(render))
     everything = frozenset(PARTS)
     leaving, staying, late = [asyncio.create_task(scrapes.body(everything, compressed=False)) for _ in range(3)]
     other = asyncio.create_task(scrapes.body(everything, compressed=True))
-    assert await asyncio.to_thread(render.begun.wait, 30)
+    assert await asyncio.to_thread(render.started.wait, 30)
     leaving.cancel()
-    render.let_go.set()
+    render.proceed.set()
     assert await staying == await late == [BODY]
     assert gzip.decompress(b"".join(await other)) == BODY
     assert leaving.cancelled()
@@ -216,8 +218,8 @@ async def test_equal_scrapes_share_a_rendering_and_one_that_leaves_does_not_take
     scrapes.close()
 
 
-def test_what_was_published_is_prepared_by_a_worker() -> None:
-    made = Made(lambda _: BODY)
+def test_published_state_is_prepared_in_a_worker() -> None:
+    made = FakeRenderer(lambda _: BODY)
     scrapes = MetricsHandler(made)
     published = view()
     scrapes.prepare(published)
@@ -230,7 +232,7 @@ def test_what_was_published_is_prepared_by_a_worker() -> None:
     assert len(made.prepared) == 1
 
 
-async def test_a_failed_rendering_is_a_500_and_the_next_scrape_works() -> None:
+async def test_failed_rendering_is_a_500_and_the_next_scrape_works() -> None:
     broken = True
 
     def render(_: frozenset[str]) -> bytes:
@@ -245,3 +247,35 @@ async def test_a_failed_rendering_is_a_500_and_the_next_scrape_works() -> None:
         broken = False
         async with session.get("/metrics") as answer:
             assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["gzip", "GZIP", "x-gzip", "*", "deflate, gzip;q=0.5", "gzip ; Q=1.0", "identity, *;q=0.1", "br,gzip,deflate"],
+)
+def test_accept_encoding_with_gzip_is_accepted(header: str) -> None:
+    assert accepts_gzip(header)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "identity",
+        "gzip;q=0",
+        "gzip;q=0.000",
+        "*;q=0",
+        "gzip;q=0, *",
+        "deflate",
+        "gzip;q=much",
+        "gzipped",
+        "gzip;q=nan",
+    ],
+)
+def test_accept_encoding_without_gzip_is_refused(header: str) -> None:
+    assert not accepts_gzip(header)
+
+
+@given(st.text(alphabet='gzip*;q=0.1, "\\x', max_size=60))
+def test_any_accept_encoding_is_parsed(header: str) -> None:
+    assert accepts_gzip(header) in (True, False)

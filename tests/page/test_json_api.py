@@ -11,23 +11,22 @@ import pytest
 from exporter.cli.settings import load_settings
 from exporter.model import HealthReason, PlatformMetric, Reason, Rendition, Status, StreamReport, StreamState
 from exporter.web.history import POINTS
-from exporter.web.remediation import ADVICE
-from exporter.web.serializers import stream_entry, stream_facts, upstream_entry
-from exporter.web.streams_api import MAX_HISTORIES
-from tests.page.serving import Served, serving
-from tests.page.views import stream, view
+from exporter.web.json_api import MAX_HISTORIES
+from exporter.web.serializers import REMEDIATION, stream_entry, stream_facts, upstream_entry
+from tests.page.served_app import ServedApp, serve_app
+from tests.page.states import stream_state, upstream_state
 
 KEYS = Path(__file__).parent / "keys.txt"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "page.md"
 
 
 @pytest.fixture
-async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    async with serving(tmp_path) as running:
+async def served(tmp_path: Path) -> AsyncIterator[ServedApp]:
+    async with serve_app(tmp_path) as running:
         yield running
 
 
-FULL = stream(
+FULL = stream_state(
     "live/one",
     report=StreamReport(
         id="a-key-that-is-not-shown",
@@ -56,8 +55,8 @@ FULL = stream(
 )
 
 
-async def test_upstreams_and_streams_in_order(served: Served) -> None:
-    served.service.store.publish(view([FULL, stream("live/two")], last_poll_at=1.0, next_poll_at=16.0))
+async def test_streams_are_listed_in_order(served: ServedApp) -> None:
+    served.service.store.publish(upstream_state([FULL, stream_state("live/two")], last_poll_at=1.0, next_poll_at=16.0))
     data = await served.get("/api/v1/streams")
     assert data["generated_at"] == served.service.clock.now()
     edge, other = data["upstreams"]
@@ -97,7 +96,7 @@ async def test_upstreams_and_streams_in_order(served: Served) -> None:
     }
 
 
-def test_the_keys_are_those_that_are_promised_and_documented() -> None:
+def test_keys_are_committed_and_documented() -> None:
     found = ["generated_at", "upstreams", "streams"]
     found += [f"upstreams[].{field}" for field in get_type_hints(upstream_entry)["return"].__struct_fields__]
     found += [f"streams[].{field}" for field in get_type_hints(stream_entry)["return"].__struct_fields__]
@@ -106,9 +105,9 @@ def test_the_keys_are_those_that_are_promised_and_documented() -> None:
     assert [key for key in found if f"`{key.rpartition('.')[2]}`" not in text] == []
 
 
-async def test_the_filter_names_upstreams(served: Served) -> None:
-    served.service.store.publish(view([stream("one")]))
-    served.service.store.publish(view([stream("two", upstream="other")], upstream="other"))
+async def test_upstream_parameter_filters_the_list(served: ServedApp) -> None:
+    served.service.store.publish(upstream_state([stream_state("one")]))
+    served.service.store.publish(upstream_state([stream_state("two", upstream="other")], upstream="other"))
     data = await served.get("/api/v1/streams?upstream=other")
     assert [upstream["upstream"] for upstream in data["upstreams"]] == ["other"]
     assert [stream["stream"] for stream in data["streams"]] == ["two"]
@@ -117,41 +116,41 @@ async def test_the_filter_names_upstreams(served: Served) -> None:
     assert await served.get("/api/v1/streams?upstream=nobody", status=404) == {"error": "unknown upstream 'nobody'"}
 
 
-async def test_nothing_is_sent_again_that_has_not_changed(served: Served) -> None:
-    served.service.store.publish(view([stream("one")]))
-    tag = await served.tag()
+async def test_unchanged_list_is_304(served: ServedApp) -> None:
+    served.service.store.publish(upstream_state([stream_state("one")]))
+    tag = await served.etag()
     for sent in (tag, tag.removeprefix("W/"), f'"x", {tag}', "*"):
         async with served.session.get("/api/v1/streams", headers={"If-None-Match": sent}) as answer:
             assert (answer.status, await answer.read()) == (304, b"")
             assert answer.headers["ETag"] == tag
             assert answer.headers["Date"]
-    assert await served.tag() == tag
+    assert await served.etag() == tag
 
 
-async def test_a_change_has_another_tag_for_those_whom_it_concerns(served: Served) -> None:
+async def test_change_alters_only_the_etags_it_concerns(served: ServedApp) -> None:
     edge, other = "/api/v1/streams?upstream=edge", "/api/v1/streams?upstream=other"
-    before = [await served.tag(path) for path in ("/api/v1/streams", edge, other)]
-    served.service.store.publish(view([stream("one")]))
-    after = [await served.tag(path) for path in ("/api/v1/streams", edge, other)]
+    before = [await served.etag(path) for path in ("/api/v1/streams", edge, other)]
+    served.service.store.publish(upstream_state([stream_state("one")]))
+    after = [await served.etag(path) for path in ("/api/v1/streams", edge, other)]
     assert after[0] != before[0]
     assert after[1] != before[1]
     assert after[2] == before[2]
     served.service.store.withdraw("edge")
-    assert await served.tag(edge) not in (before[1], after[1])
+    assert await served.etag(edge) not in (before[1], after[1])
 
 
-async def test_a_new_configuration_and_a_new_process_have_another_tag(served: Served, tmp_path: Path) -> None:
-    tag = await served.tag()
+async def test_reload_and_restart_alter_the_etag(served: ServedApp, tmp_path: Path) -> None:
+    tag = await served.etag()
     served.service.settings = load_settings(served.file, {})
-    changed = await served.tag()
+    changed = await served.etag()
     assert changed != tag
     (tmp_path / "again").mkdir()
-    async with serving(tmp_path / "again") as again:
-        assert await again.tag() not in (tag, changed)
+    async with serve_app(tmp_path / "again") as again:
+        assert await again.etag() not in (tag, changed)
 
 
-async def test_bodies_are_compressed_for_those_who_take_it(served: Served) -> None:
-    served.service.store.publish(view([stream(f"stream-{number}") for number in range(500)]))
+async def test_list_is_compressed_if_accepted(served: ServedApp) -> None:
+    served.service.store.publish(upstream_state([stream_state(f"stream-{number}") for number in range(500)]))
     sizes: dict[str, int] = {}
     for coding in ("gzip", "identity"):
         async with served.session.get("/api/v1/streams", headers={"Accept-Encoding": coding}) as answer:
@@ -162,14 +161,14 @@ async def test_bodies_are_compressed_for_those_who_take_it(served: Served) -> No
     assert sizes["gzip"] * 5 < sizes["identity"]
 
 
-async def test_what_was_asked_for_keeps_no_view_in_memory(served: Served) -> None:
+async def test_cached_list_keeps_no_state_in_memory(served: ServedApp) -> None:
     async def tag() -> str:
         async with served.session.get("/api/v1/streams") as answer:
             return answer.headers["ETag"]
 
     tags = [await tag()]
     for name in ("one", "two"):
-        shown = view([stream(name)])
+        shown = upstream_state([stream_state(name)])
         kept = weakref.ref(shown)
         served.service.store.publish(shown)
         tags += [await tag(), await tag()]
@@ -186,8 +185,8 @@ async def test_what_was_asked_for_keeps_no_view_in_memory(served: Served) -> Non
         assert tags[-1] not in tags[:-1]
 
 
-async def test_many_who_ask_at_once_get_the_same_whatever_they_ask_for(served: Served) -> None:
-    served.service.store.publish(view([stream("one")]))
+async def test_concurrent_requests_get_the_same_list(served: ServedApp) -> None:
+    served.service.store.publish(upstream_state([stream_state("one")]))
     for _ in range(3):
         queries = ["", "?upstream=edge", "?upstream=other", "?upstream=edge&upstream=other"] * 3
         codings = ["gzip", "identity"]
@@ -200,8 +199,8 @@ async def test_many_who_ask_at_once_get_the_same_whatever_they_ask_for(served: S
         assert counts == [1, 1, 1, 1, 0, 0, 1, 1] * 3
 
 
-async def test_a_client_that_leaves_takes_the_answer_from_nobody(served: Served) -> None:
-    served.service.store.publish(view([stream(f"stream-{number}") for number in range(3000)]))
+async def test_disconnected_client_does_not_cancel_the_rendering(served: ServedApp) -> None:
+    served.service.store.publish(upstream_state([stream_state(f"stream-{number}") for number in range(3000)]))
     leaving = asyncio.create_task(served.get("/api/v1/streams"))
     staying = asyncio.create_task(served.get("/api/v1/streams"))
     await asyncio.sleep(0)
@@ -209,8 +208,8 @@ async def test_a_client_that_leaves_takes_the_answer_from_nobody(served: Served)
     assert len((await staying)["streams"]) == 3000
 
 
-async def test_one_stream_with_all_that_is_known(served: Served) -> None:
-    served.service.store.publish(view([FULL]))
+async def test_stream_has_all_known_facts(served: ServedApp) -> None:
+    served.service.store.publish(upstream_state([FULL]))
     data = await served.get("/api/v1/stream?upstream=edge&stream=live%2Fone")
     facts = data["stream"]
     assert facts["issues"][0] == "a" * 300
@@ -226,23 +225,23 @@ async def test_one_stream_with_all_that_is_known(served: Served) -> None:
     assert data["history"]["step_seconds"] == 15.0
 
 
-def test_every_fact_of_the_model_is_among_them() -> None:
+def test_every_fact_of_the_model_is_serialized() -> None:
     everything: dict[str, Any] = dict.fromkeys(StreamReport.__struct_fields__, "a")
     known: dict[str, Any] = dict.fromkeys(set(StreamState.__struct_fields__) - {"identity", "report"}, 1)
-    shown = stream_facts(stream("one", report=StreamReport(**everything), **known))
+    shown = stream_facts(stream_state("one", report=StreamReport(**everything), **known))
     fields = {*StreamReport.__struct_fields__, *known, "platform", "upstream", "stream", "sampled_timestamp_seconds"}
     assert shown.keys() == fields - {"id", "reported_at"}
 
 
-async def test_a_stream_that_is_not_there(served: Served) -> None:
-    served.service.store.publish(view([FULL]))
+async def test_unknown_stream_is_404(served: ServedApp) -> None:
+    served.service.store.publish(upstream_state([FULL]))
     assert "error" in await served.get("/api/v1/stream?upstream=edge&stream=two", status=404)
     assert "error" in await served.get("/api/v1/stream?upstream=other&stream=live%2Fone", status=404)
     assert "error" in await served.get("/api/v1/stream?upstream=edge", status=400)
 
 
-async def test_histories_of_those_who_are_asked_for(served: Served) -> None:
-    served.service.store.publish(view([FULL, stream("live/two")]))
+async def test_history_of_requested_streams_is_returned(served: ServedApp) -> None:
+    served.service.store.publish(upstream_state([FULL, stream_state("live/two")]))
     path = "/api/v1/history?stream=edge/live%2Fone&stream=edge/live/two&stream=edge/three&stream=nonsense"
     data = await served.get(path)
     assert data["step_seconds"] == 15.0
@@ -257,10 +256,12 @@ async def test_histories_of_those_who_are_asked_for(served: Served) -> None:
     assert "error" in await served.get(f"/api/v1/history?{many}", status=400)
 
 
-async def test_texts_that_are_no_text_and_names_that_are_too_long(served: Served) -> None:
+async def test_lone_surrogates_and_long_names_are_replaced(served: ServedApp) -> None:
     broken = "broken \ud800 \U0001f600"
-    sample = StreamReport(id="x", name=broken, issues=(broken,), health_conditions={broken: True}, renditions=())
-    served.service.store.publish(view([stream("n" * 500, report=sample), stream(broken)], last_error=broken))
+    report = StreamReport(id="x", name=broken, issues=(broken,), health_conditions={broken: True}, renditions=())
+    served.service.store.publish(
+        upstream_state([stream_state("n" * 500, report=report), stream_state(broken)], last_error=broken)
+    )
     data = await served.get("/api/v1/streams")
     long, other = data["streams"]
     assert long["name"] == long["issues"][0] == other["stream"] == "broken \ufffd \U0001f600"
@@ -272,13 +273,13 @@ async def test_texts_that_are_no_text_and_names_that_are_too_long(served: Served
     assert len(history["streams"]) == 1
 
 
-async def test_an_upstream_that_fails_says_what_to_do(served: Served) -> None:
-    served.service.store.publish(view(up=False, last_error="status 401", last_error_reason=Reason.AUTH))
+async def test_failing_upstream_has_advice(served: ServedApp) -> None:
+    served.service.store.publish(upstream_state(up=False, last_error="status 401", last_error_reason=Reason.AUTH))
     upstream = (await served.get("/api/v1/streams"))["upstreams"][0]
     assert (upstream["last_error"], upstream["last_error_reason"]) == ("status 401", "auth")
     assert "token or password file" in upstream["advice"]
 
 
-def test_there_is_advice_for_every_reason() -> None:
-    assert ADVICE.keys() == set(Reason)
-    assert all(advice.count("`") % 2 == 0 and advice[-1] in ".?" for advice in ADVICE.values())
+def test_every_reason_has_advice() -> None:
+    assert REMEDIATION.keys() == set(Reason)
+    assert all(advice.count("`") % 2 == 0 and advice[-1] in ".?" for advice in REMEDIATION.values())

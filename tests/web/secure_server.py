@@ -1,4 +1,4 @@
-"""A server behind a web configuration, certificates and hashes for it, and clients that know them."""
+"""A server with a web configuration, certificates and password hashes, and clients for it."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from exporter.web.security import Security
 BODY = "hello\n"
 
 
-def hashed(password: str, cost: int = 4) -> str:
+def bcrypt_hash(password: str, cost: int = 4) -> str:
     return bcrypt.hashpw(password.encode(), bcrypt.gensalt(cost)).decode()
 
 
-def basic(name: str, password: str) -> dict[str, str]:
+def basic_auth(name: str, password: str) -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()}
 
 
 def write_certificate(directory: Path, authority: trustme.CA, *names: str, stem: str = "server") -> None:
-    """``server.pem`` and ``server.key``, for these names or the loopback."""
+    """Write ``server.pem`` and ``server.key`` for these names (default: the loopback)."""
     issued = authority.issue_cert(*(names or ("127.0.0.1", "localhost")))
     (directory / f"{stem}.pem").write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
     (directory / f"{stem}.key").write_bytes(issued.private_key_pem.bytes())
@@ -51,8 +51,8 @@ def client_context(authority: trustme.CA, *, certificate: trustme.LeafCert | Non
 
 
 @asynccontextmanager
-async def listening(app: web.Application, security: Security) -> AsyncIterator[str]:
-    """The URL of an application that listens as the command line makes it."""
+async def serve_app(app: web.Application, security: Security) -> AsyncIterator[str]:
+    """Serve an application as the command line does, and yield its URL."""
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     context = security.ssl_context()
@@ -64,8 +64,8 @@ async def listening(app: web.Application, security: Security) -> AsyncIterator[s
 
 
 @asynccontextmanager
-async def secured(security: Security) -> AsyncIterator[str]:
-    """A little application behind it."""
+async def serve_secured(security: Security) -> AsyncIterator[str]:
+    """Serve a small protected application, and yield its URL."""
 
     async def hello(_request: web.Request) -> web.Response:
         return web.Response(text=BODY, headers={"X-Frame-Options": "DENY"})
@@ -74,20 +74,22 @@ async def secured(security: Security) -> AsyncIterator[str]:
     security.protect(app)
     for path in ("/", "/-/healthy"):
         app.router.add_get(path, hello)
-    async with listening(app, security) as url:
+    async with serve_app(app, security) as url:
         yield url
 
 
-async def status(url: str, *, context: ssl.SSLContext | None = None, headers: Mapping[str, str] | None = None) -> int:
-    """The status of a GET over a connection of its own."""
+async def get_status(
+    url: str, *, context: ssl.SSLContext | None = None, headers: Mapping[str, str] | None = None
+) -> int:
+    """Return the status of a GET over a new connection."""
     connector = aiohttp.TCPConnector(ssl=context or True, force_close=True)
     async with aiohttp.ClientSession(connector=connector) as session, session.get(url, headers=headers) as answer:
         await answer.read()
         return answer.status
 
 
-async def peer(url: str, context: ssl.SSLContext) -> tuple[str, str]:
-    """Serial number of the server's certificate, and the TLS version that was agreed on."""
+async def connect_tls(url: str, context: ssl.SSLContext) -> tuple[str, str]:
+    """Return the serial number of the server's certificate and the negotiated TLS version."""
     port = int(url.rpartition(":")[2])
     _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost")
     connection = writer.get_extra_info("ssl_object")

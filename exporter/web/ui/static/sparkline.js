@@ -1,31 +1,31 @@
-// Bitrate over time, as a small line in a row and as a chart on a stream's view.
+// Bitrate over time: a sparkline in a row, and a chart in a stream's view.
 
 import { element, svg } from "./dom.js";
-import { bitrate, span } from "./units.js";
+import { bitrate, duration } from "./units.js";
 
 const WIDTH = 120;
 const HEIGHT = 28;
 const CHART_WIDTH = 720;
 const CHART_HEIGHT = 160;
 
-/** The small line; the figures beside it say its end, so it is hidden from screen readers. */
-export function smallLine() {
+/** A sparkline. It is hidden from screen readers, because the figures next to it show the last value. */
+export function sparkline() {
   const path = svg("path", { class: "line" });
   const node = svg("svg", { class: "small-line", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, "aria-hidden": "true" }, path);
   node.setAttribute("preserveAspectRatio", "none");
   return {
     node,
     update(values, expected) {
-      const top = Math.max(expected ?? 0, ...known(values)) || 1;
-      path.setAttribute("d", drawn(values, WIDTH, HEIGHT, top));
+      const top = Math.max(expected ?? 0, ...knownValues(values)) || 1;
+      path.setAttribute("d", linePath(values, WIDTH, HEIGHT, top));
     },
   };
 }
 
-/** The chart of a stream's view, with what it says in words. */
+/** The chart of a stream's view, with a summary in words. */
 export function chart(history, expected) {
   const values = history.ingest_bitrate_bytes_per_second ?? [];
-  const seen = known(values);
+  const seen = knownValues(values);
   if (seen.length === 0) return element("p", { class: "quiet" }, "No bitrate was seen in the last 15 minutes.");
   const top = Math.max(expected ?? 0, ...seen) * 1.1 || 1;
   const minutes = Math.round((values.length * history.step_seconds) / 60);
@@ -39,10 +39,10 @@ export function chart(history, expected) {
       role: "img",
       "aria-label": `Ingest bitrate. ${words}`,
     },
-    [0.25, 0.5, 0.75].map((part) => level(part * CHART_HEIGHT, "grid")),
-    expected ? level((1 - expected / top) * CHART_HEIGHT, "expected") : undefined,
-    svg("path", { class: "area", d: area(values, top) }),
-    svg("path", { class: "line", d: drawn(values, CHART_WIDTH, CHART_HEIGHT, top) }),
+    [0.25, 0.5, 0.75].map((part) => horizontalLine(part * CHART_HEIGHT, "grid")),
+    expected ? horizontalLine((1 - expected / top) * CHART_HEIGHT, "expected") : undefined,
+    svg("path", { class: "area", d: areaPath(values, top) }),
+    svg("path", { class: "line", d: linePath(values, CHART_WIDTH, CHART_HEIGHT, top) }),
   );
   return element(
     "figure",
@@ -52,7 +52,7 @@ export function chart(history, expected) {
     element(
       "div",
       { class: "times", "aria-hidden": "true" },
-      element("span", {}, `${span(values.length * history.step_seconds)} ago`),
+      element("span", {}, `${duration(values.length * history.step_seconds)} ago`),
       element("span", {}, "now"),
     ),
     element(
@@ -64,42 +64,42 @@ export function chart(history, expected) {
   );
 }
 
-function known(values) {
+function knownValues(values) {
   return values.filter((value) => value !== null);
 }
 
-function level(y, name) {
+function horizontalLine(y, name) {
   return svg("line", { class: name, x1: 0, x2: CHART_WIDTH, y1: y, y2: y });
 }
 
-/** A path that is broken where nothing is known; a single point is a short dash. */
-function drawn(values, width, height, top) {
+/** A path with gaps where no value is known; a single point is a short dash. */
+function linePath(values, width, height, top) {
   const step = width / Math.max(values.length - 1, 1);
-  return runs(values)
+  return knownRuns(values)
     .map(([start, run]) => {
-      const points = run.map((value, index) => point((start + index) * step, value, height, top));
+      const points = run.map((value, index) => formatPoint((start + index) * step, value, height, top));
       return run.length === 1 ? `M${points[0]}h2` : `M${points.join("L")}`;
     })
     .join("");
 }
 
-function area(values, top) {
+function areaPath(values, top) {
   const step = CHART_WIDTH / Math.max(values.length - 1, 1);
-  return runs(values)
+  return knownRuns(values)
     .map(([start, run]) => {
-      const points = run.map((value, index) => point((start + index) * step, value, CHART_HEIGHT, top));
+      const points = run.map((value, index) => formatPoint((start + index) * step, value, CHART_HEIGHT, top));
       const [from, to] = [start * step, (start + run.length - 1) * step];
       return `M${from.toFixed(1)} ${CHART_HEIGHT}L${points.join("L")}L${to.toFixed(1)} ${CHART_HEIGHT}Z`;
     })
     .join("");
 }
 
-function point(x, value, height, top) {
+function formatPoint(x, value, height, top) {
   return `${x.toFixed(1)} ${(height - 1 - (value / top) * (height - 2)).toFixed(1)}`;
 }
 
-/** The stretches where something is known: [index of the first, values]. */
-function runs(values) {
+/** The runs of known values: [index of the first, values]. */
+function knownRuns(values) {
   const found = [];
   values.forEach((value, index) => {
     if (value === null) return;

@@ -1,4 +1,4 @@
-"""The real application over a store that tests fill by hand: its service does not poll."""
+"""The real application with a service that does not poll: tests publish the states."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from aiohttp.test_utils import TestServer
 from exporter.cli.settings import load_settings
 from exporter.runtime.clock import Clock
 from exporter.service import Service
-from exporter.web.app import WebOptions, make_app
+from exporter.web.app import make_app
+from exporter.web.options import WebOptions
 from exporter.web.security import Security
 from tests.fakes import FakeClock
 
@@ -25,8 +26,8 @@ upstreams:
 DEFAULTS = WebOptions()
 
 
-class Served:
-    """What is served, and by what."""
+class ServedApp:
+    """A running application, its service, and a client session."""
 
     def __init__(self, service: Service, session: aiohttp.ClientSession, file: Path, url: str) -> None:
         self.service = service
@@ -39,20 +40,20 @@ class Served:
             assert answer.status == status, await answer.text()
             return await answer.json()
 
-    async def tag(self, path: str = "/api/v1/streams") -> str:
+    async def etag(self, path: str = "/api/v1/streams") -> str:
         async with self.session.get(path) as answer:
             return answer.headers["ETag"]
 
 
 @asynccontextmanager
-async def serving(
+async def serve_app(
     directory: Path,
     *,
     clock: Clock | None = None,
     options: WebOptions = DEFAULTS,
     security: Security | None = None,
-) -> AsyncIterator[Served]:
-    """Two upstreams, ``edge`` and ``other``, of which nothing is known but what the test publishes."""
+) -> AsyncIterator[ServedApp]:
+    """Serve two upstreams, ``edge`` and ``other``, that have only the states that the test publishes."""
     file = directory / "config.yaml"
     file.write_text(CONFIG)
     service = Service(load_settings(file, {}), load=lambda: load_settings(file, {}), clock=clock or FakeClock())
@@ -61,5 +62,5 @@ async def serving(
         TestServer(make_app(service, options=options, security=security)) as server,
         aiohttp.ClientSession(server.make_url("/")) as session,
     ):
-        yield Served(service, session, file, str(server.make_url("")).rstrip("/"))
+        yield ServedApp(service, session, file, str(server.make_url("")).rstrip("/"))
         await service.stop()

@@ -7,9 +7,9 @@ import trustme
 
 from exporter.web.toolkit.web_config import read_web_config
 from tests.real.prometheus import promtool
-from tests.web.securing import hashed, write_certificate
+from tests.web.secure_server import bcrypt_hash, write_certificate
 
-HASH = hashed("canary-password")
+HASH = bcrypt_hash("canary-password")
 TLS = "tls_server_config: {cert_file: server.pem, key_file: server.key"
 GOOD = {
     "empty": "",
@@ -125,22 +125,22 @@ def read(folder: Path, text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", [*GOOD, *NEWER_GOOD])
-def test_good(name: str, folder: Path) -> None:
+def test_valid_file_is_read(name: str, folder: Path) -> None:
     assert read(folder, (GOOD | NEWER_GOOD)[name]) == []
 
 
 @pytest.mark.parametrize("name", [*BAD, *STRICTER])
-def test_bad_files_are_refused_with_the_place(name: str, folder: Path) -> None:
+def test_bad_file_is_refused_with_line_and_column(name: str, folder: Path) -> None:
     text, said = (BAD | STRICTER)[name]
     errors = read(folder, text)
     assert any(said in error for error in errors), errors
 
 
-def test_all_errors_at_once(folder: Path) -> None:
+def test_all_errors_are_reported_at_once(folder: Path) -> None:
     assert len(read(folder, "basic_auth_users: {a: b, c: d}\nrate_limit: {interval: x, burst: y}")) == 4
 
 
-def test_content_may_stand_in_the_file_itself(folder: Path) -> None:
+def test_certificate_and_key_may_be_inline(folder: Path) -> None:
     parts = {"cert": "server.pem", "key": "server.key", "client_ca": "ca.pem"}
     lines = ["tls_server_config:", "  client_auth_type: RequireAndVerifyClientCert"]
     for key, file in parts.items():
@@ -148,7 +148,7 @@ def test_content_may_stand_in_the_file_itself(folder: Path) -> None:
     assert read(folder, "\n".join(lines)) == []
 
 
-def test_content_that_is_none_is_not_shown(folder: Path) -> None:
+def test_bad_inline_content_is_not_shown(folder: Path) -> None:
     text = "tls_server_config: {cert: canary-cert, key: canary-key}"
     (error,) = read(folder, text)
     assert error.endswith(
@@ -157,7 +157,7 @@ def test_content_that_is_none_is_not_shown(folder: Path) -> None:
     )
 
 
-def test_a_key_with_a_passphrase_is_refused_without_asking_for_it(folder: Path) -> None:
+def test_key_with_a_passphrase_is_refused_without_a_prompt(folder: Path) -> None:
     from cryptography.hazmat.primitives import serialization
 
     key = serialization.load_pem_private_key((folder / "server.key").read_bytes(), None)
@@ -172,7 +172,7 @@ def test_a_key_with_a_passphrase_is_refused_without_asking_for_it(folder: Path) 
     assert "without a passphrase" in error
 
 
-def test_a_file_that_can_t_be_read(folder: Path) -> None:
+def test_unreadable_file_is_an_error(folder: Path) -> None:
     reading = read_web_config(folder / "none.yml")
     assert reading.errors == (
         f"{folder}/none.yml: found no file to read (No such file or directory), allowed a YAML file",
@@ -182,7 +182,7 @@ def test_a_file_that_can_t_be_read(folder: Path) -> None:
 
 
 @pytest.mark.real
-def test_promtool_says_the_same(folder: Path) -> None:
+def test_promtool_agrees(folder: Path) -> None:
     files = {
         folder / f"{number}.yml": text for number, text in enumerate([*GOOD.values(), *(t for t, _ in BAD.values())])
     }

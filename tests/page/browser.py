@@ -1,4 +1,4 @@
-"""A real Chromium, and pages in it that complain about everything that a page must not do."""
+"""A real Chromium, with pages that fail on errors, policy violations and requests to other hosts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from playwright.async_api import (
 
 from tests.real.tools import tool
 
-GENEROUS_MILLISECONDS = 60_000
+TIMEOUT_MILLISECONDS = 60_000
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -31,14 +31,14 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-WIDE, PHONE = (1440, 900), (390, 844)
+DESKTOP, PHONE = (1440, 900), (390, 844)
 
-expect.set_options(timeout=GENEROUS_MILLISECONDS)
+expect.set_options(timeout=TIMEOUT_MILLISECONDS)
 
 
 @asynccontextmanager
-async def chromium() -> AsyncIterator[Browser]:
-    """The browser that ``make tools`` provides; a test that needs it fails where it is missing."""
+async def launch_chromium() -> AsyncIterator[Browser]:
+    """Launch the browser that ``make tools`` provides; tests fail if it is missing."""
     program = tool("chromium")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=program, args=FLAGS)
@@ -49,39 +49,39 @@ async def chromium() -> AsyncIterator[Browser]:
 
 
 @asynccontextmanager
-async def opened(
+async def open_page(
     browser: Browser,
     url: str,
     *,
-    size: tuple[int, int] = WIDE,
+    size: tuple[int, int] = DESKTOP,
     dark: bool = False,
     javascript: bool = True,
     credentials: HttpCredentials | None = None,
 ) -> AsyncIterator[Page]:
-    """A page at this address; it has failed when it throws, breaks its policy, or asks another host."""
+    """Open a page. Fails if it throws, violates its policy, or requests another host."""
     context = await browser.new_context(
         viewport={"width": size[0], "height": size[1]},
         color_scheme="dark" if dark else "light",
         java_script_enabled=javascript,
         http_credentials=credentials,
     )
-    context.set_default_timeout(GENEROUS_MILLISECONDS)
+    context.set_default_timeout(TIMEOUT_MILLISECONDS)
     page = await context.new_page()
     complaints: list[str] = []
     own = urlsplit(url).netloc
 
-    def hear(message: ConsoleMessage) -> None:
-        # an answer that is an error, or none, is the page's business; a policy that was broken is ours
+    def on_console(message: ConsoleMessage) -> None:
+        # Failed requests are handled by the page; policy violations are test failures.
         if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
             complaints.append(message.text)
 
-    def watch(request: Request) -> None:
+    def on_request(request: Request) -> None:
         if urlsplit(request.url).netloc != own:
             complaints.append(f"asked for {request.url}")
 
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", hear)
-    page.on("request", watch)
+    page.on("console", on_console)
+    page.on("request", on_request)
     try:
         await page.goto(url)
         yield page
@@ -90,18 +90,18 @@ async def opened(
         await context.close()
 
 
-def rows(page: Page) -> Locator:
-    """The rows of streams that are in the document."""
+def stream_rows(page: Page) -> Locator:
+    """The stream rows in the document."""
     return page.locator(".rows [role=row]")
 
 
-def titles(page: Page) -> Locator:
-    """Their names."""
+def stream_titles(page: Page) -> Locator:
+    """The names of the streams in the document."""
     return page.locator(".rows [role=row] [role=rowheader] a")
 
 
-async def accessibility(page: Page) -> list[str]:
-    """What axe finds of weight: ``impact rule: element``."""
+async def accessibility_violations(page: Page) -> list[str]:
+    """Return axe's findings of at least moderate impact as ``impact rule: element``."""
     await page.evaluate((tool("axe-core") / "axe.min.js").read_text(encoding="utf-8"))
     found: dict[str, Any] = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     return [

@@ -9,10 +9,11 @@ import trustme
 
 from exporter.cli.settings import load_settings
 from exporter.service import Service
-from exporter.web.app import WebOptions, make_app
+from exporter.web.app import make_app
+from exporter.web.options import Origin, WebOptions, external_origin
 from exporter.web.security import Security
-from exporter.web.service_discovery import Origin, external_origin, target_groups
-from tests.web.securing import client_context, listening, write_certificate, write_web_config
+from exporter.web.service_discovery import target_groups
+from tests.web.secure_server import client_context, serve_app, write_certificate, write_web_config
 
 CONFIGURATION = """
 upstreams:
@@ -36,9 +37,9 @@ async def discovered(url: str, host: str | None = None, **options: Any) -> Any:
         return await answer.json()
 
 
-async def test_a_target_for_each_upstream_at_the_address_that_was_asked(service: Service) -> None:
+async def test_each_upstream_is_a_target_at_the_requested_address(service: Service) -> None:
     security = Security()
-    async with listening(make_app(service, options=WebOptions(), security=security), security) as url:
+    async with serve_app(make_app(service, options=WebOptions(), security=security), security) as url:
         groups = await discovered(url)
         address = url.removeprefix("http://")
         assert groups == [
@@ -68,10 +69,10 @@ async def test_a_target_for_each_upstream_at_the_address_that_was_asked(service:
 
 
 @pytest.mark.parametrize("host", ["a b", "user@host", "host/path", "host:port", "<script>"])
-async def test_a_host_that_is_none_is_refused(service: Service, host: str) -> None:
+async def test_malformed_host_header_is_refused(service: Service, host: str) -> None:
     security = Security()
     async with (
-        listening(make_app(service, options=WebOptions(), security=security), security) as url,
+        serve_app(make_app(service, options=WebOptions(), security=security), security) as url,
         aiohttp.ClientSession() as session,
         session.get(f"{url}/sd", headers={"Host": host}) as answer,
     ):
@@ -79,20 +80,20 @@ async def test_a_host_that_is_none_is_refused(service: Service, host: str) -> No
         assert host not in await answer.text()
 
 
-async def test_over_tls_the_targets_are_too(service: Service, tmp_path: Path) -> None:
+async def test_targets_use_https_if_requested_over_tls(service: Service, tmp_path: Path) -> None:
     authority = trustme.CA()
     write_certificate(tmp_path, authority)
     tls = {"tls_server_config": {"cert_file": "server.pem", "key_file": "server.key"}}
     security = Security(write_web_config(tmp_path, tls))
-    async with listening(make_app(service, options=WebOptions(), security=security), security) as url:
+    async with serve_app(make_app(service, options=WebOptions(), security=security), security) as url:
         groups = await discovered(url, ssl=client_context(authority))
         assert [group["labels"]["__scheme__"] for group in groups] == ["https", "https"]
 
 
-async def test_the_external_url_goes_before_what_was_asked(service: Service) -> None:
+async def test_external_url_overrides_the_host_header(service: Service) -> None:
     security = Security()
     options = WebOptions(external=external_origin("https://monitor.example/streams/"))
-    async with listening(make_app(service, options=options, security=security), security) as url:
+    async with serve_app(make_app(service, options=options, security=security), security) as url:
         first, _ = await discovered(url, "other.example")
     assert first["targets"] == ["monitor.example"]
     assert first["labels"]["__scheme__"] == "https"
@@ -100,37 +101,5 @@ async def test_the_external_url_goes_before_what_was_asked(service: Service) -> 
     assert first["labels"]["instance"] == "monitor.example/edge"
 
 
-def test_nothing_to_scrape_is_an_empty_list() -> None:
+def test_no_upstreams_are_an_empty_list() -> None:
     assert target_groups((), Origin("localhost")) == []
-
-
-@pytest.mark.parametrize(
-    ("url", "origin"),
-    [
-        ("http://a", Origin("a")),
-        ("https://a.example:8443/", Origin("a.example:8443", is_tls=True)),
-        ("http://[::1]:1/x/y/", Origin("[::1]:1", path="/x/y")),
-    ],
-)
-def test_external_urls(url: str, origin: Origin) -> None:
-    assert external_origin(url) == origin
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "",
-        "a",
-        "ftp://a",
-        "http://",
-        "http://u:p@a",
-        "http://a?b",
-        "http://a#b",
-        "http://a:0",
-        "http://a:x",
-        "http://a/{b}",
-    ],
-)
-def test_what_is_no_external_url(url: str) -> None:
-    with pytest.raises(ValueError):
-        external_origin(url)
