@@ -11,7 +11,7 @@ from exporter.alerting.rule_files import static_labels
 from exporter.alerting.rules import RULES, RULES_BY_NAME, Rule, Scope, Severity
 from tests.alerting.promtool_runs import ALERTS, run
 from tests.real.alertmanager import Alertmanager
-from tests.real.running import ask, wait_until
+from tests.real.child_process import ask, wait_until
 
 EXAMPLE = ALERTS / "alertmanager.example.yaml"
 RECEIVERS = {Severity.CRITICAL: "pager", Severity.WARNING: "tickets", Severity.INFO: "nobody"}

@@ -26,7 +26,7 @@ from exporter.platforms.wave.session_commands import delete_session, end_session
 from exporter.simulator import Fleet, make_app
 from exporter.simulator.configuration import PASSWORD, TOKEN, USERNAME
 from exporter.simulator.streams import Platform, Stream
-from tests.fakes import FakeClock
+from tests.fake_clock import FakeClock
 
 Output = pytest.CaptureFixture[str]
 

@@ -14,9 +14,9 @@ from exporter.cli.demo import announcement, exporter_configuration
 from exporter.config.loading import load
 from exporter.simulator.fleet import Fleet
 from exporter.web.server.listening import bind
-from tests.processes import GENEROUS_SECONDS, Exporter
+from tests.exporter_process import GENEROUS_SECONDS, Exporter
+from tests.real.child_process import wait_until
 from tests.real.prometheus import Prometheus, check_metrics, promtool
-from tests.real.running import wait_until
 
 PLATFORMS = {"livepeer", "storm", "wave"}
 

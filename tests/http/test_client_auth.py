@@ -27,7 +27,7 @@ from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason
 from exporter.runtime.clock import Clock
-from tests.fakes import FakeClock
+from tests.fake_clock import FakeClock
 from tests.http.raw_server import Request, Server, answering, client_of, http
 
 LONG = 60.0

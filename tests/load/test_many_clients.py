@@ -21,10 +21,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.load.watching import Watch
-from tests.process.surroundings import load_context
-from tests.processes import GENEROUS_SECONDS, Exporter
-from tests.real.running import wait_until
+from tests.exporter_process import GENEROUS_SECONDS, Exporter
+from tests.load.exporter_watch import Watch
+from tests.process.process_environment import load_context
+from tests.real.child_process import wait_until
 
 STREAMS = 10_000
 INTERVAL_SECONDS = 5.0

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.load.soaking import SAMPLE_SECONDS, UNWANTED, soaking
-from tests.load.watching import UPSTREAMS
-from tests.real.running import wait_until
+from tests.load.exporter_watch import UPSTREAMS
+from tests.load.soak_run import SAMPLE_SECONDS, UNWANTED, soaking
+from tests.real.child_process import wait_until
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "1800"))
 STREAMS = int(os.environ.get("SOAK_STREAMS", "2000"))

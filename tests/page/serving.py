@@ -15,7 +15,7 @@ from exporter.runtime.clock import Clock
 from exporter.service import Service
 from exporter.web.app import WebOptions, make_app
 from exporter.web.security import Security
-from tests.fakes import FakeClock
+from tests.fake_clock import FakeClock
 
 CONFIG = """
 upstreams:

@@ -24,13 +24,13 @@ from exporter.simulator import Fleet
 from exporter.simulator import make_app as make_simulator
 from exporter.simulator.streams import PLATFORMS
 from exporter.web.security import Security
+from tests.exporter_process import GENEROUS_SECONDS, Exporter, exporter
 from tests.page.chromium import PHONE, chromium, opened, rows, titles
 from tests.page.serving import serving
 from tests.page.test_page_browser import fleet as six_streams
 from tests.page.views import view
-from tests.processes import GENEROUS_SECONDS, Exporter, exporter
-from tests.real.running import free_port
-from tests.service.exporting import exporting
+from tests.real.child_process import free_port
+from tests.service.exporter_harness import exporting
 from tests.web.securing import hashed, write_web_config
 
 pytestmark = pytest.mark.real

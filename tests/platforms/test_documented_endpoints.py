@@ -13,8 +13,8 @@ from exporter.platforms.registry import platforms
 from exporter.simulator import Fleet, make_app
 from exporter.simulator.configuration import PASSWORD, TOKEN, USERNAME
 from exporter.simulator.streams import Platform, Stream
-from tests.fakes import FakeClock
-from tests.platforms.polled import polled
+from tests.fake_clock import FakeClock
+from tests.platforms.platform_harness import polled
 
 PAGES = Path(__file__).parents[2] / "docs/platforms"
 

@@ -26,7 +26,7 @@ from exporter.platforms.node_media_server.nms_login import TOKEN_LIFE_SECONDS, t
 from exporter.platforms.node_media_server.nms_settings import NodeMediaServerSettings, NodeMediaServerStream
 from exporter.platforms.node_media_server.nms_streams import Reading, Report, read_version_2, read_version_4
 from exporter.platforms.parsing import Fields
-from tests.fakes import FakeClock
+from tests.fake_clock import FakeClock
 
 FIXTURES = Path(__file__).parent / "fixtures" / "node_media_server"
 USER, PASSWORD = "exporter", "a password of some length"

@@ -22,9 +22,9 @@ import pytest
 import yaml
 
 from exporter.alerting.state_file import restored
-from tests.process.surroundings import Alertmanager, Platform, load_context
-from tests.processes import GENEROUS_SECONDS, Exporter
-from tests.real.running import wait_until
+from tests.exporter_process import GENEROUS_SECONDS, Exporter
+from tests.process.process_environment import Alertmanager, Platform, load_context
+from tests.real.child_process import wait_until
 
 STREAMS = json.loads(
     (Path(__file__).parents[1] / "platforms" / "fixtures" / "node_media_server" / "2.7.4-streams.json").read_text()

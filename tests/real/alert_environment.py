@@ -34,8 +34,8 @@ from exporter.simulator.fleet import Fleet
 from exporter.simulator.streams import Platform, Stream
 from exporter.web.app import WebOptions, make_app
 from tests.real.alertmanager import Alertmanager
+from tests.real.child_process import ask
 from tests.real.prometheus import Prometheus
-from tests.real.running import ask
 
 SCALE = 60
 JOB = "stream-exporter"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from tests.real.running import Program, answers, ask, serving
+from tests.real.child_process import Program, answers, ask, serving
 from tests.real.tools import tool
 
 SILENT = """

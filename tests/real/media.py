@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from tests.real.running import GENEROUS_SECONDS, Program, answers, free_port, serving
+from tests.real.child_process import GENEROUS_SECONDS, Program, answers, free_port, serving
 from tests.real.tools import tool
 
 USERNAME = "admin"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from tests.real.running import GENEROUS_SECONDS, Program, answers, ask, serving, wait_until
+from tests.real.child_process import GENEROUS_SECONDS, Program, answers, ask, serving, wait_until
 from tests.real.tools import tool
 
 Sample = tuple[dict[str, str], float]

@@ -6,9 +6,9 @@ import urllib.error
 import pytest
 
 from tests.real.alertmanager import Alertmanager
+from tests.real.child_process import Program, ask, wait_until
 from tests.real.media import PASSWORD, USERNAME, NodeMediaServer
 from tests.real.prometheus import Prometheus, check_metrics, promtool
-from tests.real.running import Program, ask, wait_until
 
 pytestmark = pytest.mark.real
 

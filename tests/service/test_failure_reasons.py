@@ -21,7 +21,7 @@ from exporter.runtime.clock import Clock
 from exporter.simulator.app import make_app
 from exporter.simulator.configuration import TOKEN
 from exporter.simulator.fleet import Fleet
-from tests.service.exporting import exporting, serving
+from tests.service.exporter_harness import exporting, serving
 
 Fault = Callable[[], Any]
 

@@ -12,7 +12,7 @@ from exporter.config.loading import load
 from exporter.polling.coordinator import Coordinator
 from exporter.runtime.tracebacks import describe
 from exporter.service import READY_AFTER_SECONDS, Service
-from tests.fakes import FakeClock
+from tests.fake_clock import FakeClock
 
 CONFIGURATION = """
 upstreams:

@@ -18,7 +18,7 @@ from exporter.runtime.clock import Clock
 from exporter.simulator.app import make_app
 from exporter.simulator.configuration import TOKEN
 from exporter.simulator.fleet import Fleet
-from tests.service.exporting import Exporter, Labels, exporting, serving
+from tests.service.exporter_harness import Exporter, Labels, exporting, serving
 
 Samples = dict[tuple[str, Labels], float]
 

@@ -12,7 +12,7 @@ from exporter.runtime.clock import Clock
 from exporter.simulator import Fleet, make_app
 from exporter.simulator.configuration import API_KEY, TOKEN
 from exporter.simulator.streams import Platform
-from tests.service.exporting import Exporter, exporting, serving
+from tests.service.exporter_harness import Exporter, exporting, serving
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from exporter.alerting.evaluator import Phase
 from tests.real.alert_environment import exporting, receiving, until
 from tests.real.alertmanager import Alertmanager
-from tests.sidecar.watching import watching
+from tests.sidecar.sidecar_harness import watching
 
 DOWN = "StreamUpstreamDown"
 SCALE = 100.0

@@ -18,7 +18,7 @@ from exporter.simulator.app import make_app
 from exporter.simulator.configuration import TOKEN
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.streams import Platform
-from tests.service.exporting import Exporter, Labels, exporting
+from tests.service.exporter_harness import Exporter, Labels, exporting
 
 COUNT = 3
 SHARDS = [Shard(ordinal, COUNT) for ordinal in range(COUNT)]

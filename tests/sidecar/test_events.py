@@ -23,9 +23,9 @@ from exporter.model import Identity, Status, StreamReport, StreamState, Upstream
 from exporter.simulator.app import make_app as make_simulator
 from exporter.simulator.configuration import TOKEN
 from exporter.simulator.fleet import Fleet
-from tests.fakes import FakeClock
+from tests.fake_clock import FakeClock
 from tests.sidecar.alertmanagers import StandIn, stand_in, turns
-from tests.sidecar.watching import Watching
+from tests.sidecar.sidecar_harness import Watching
 
 
 class Sending:

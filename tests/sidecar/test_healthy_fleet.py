@@ -16,7 +16,7 @@ from exporter.simulator.app import make_app as make_simulator
 from exporter.simulator.configuration import PASSWORD, TOKEN, USERNAME
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.streams import Platform, Stream
-from tests.fakes import FakeClock
+from tests.fake_clock import FakeClock
 from tests.sidecar.alertmanagers import stand_in, turns
 
 HOUR = 3600.0

@@ -15,7 +15,7 @@ from exporter.simulator import Fleet, Options, make_app
 from exporter.simulator.conditions import Condition
 from exporter.simulator.configuration import API_KEY, TOKEN
 from exporter.simulator.streams import Platform, Stream
-from tests.fakes import FakeClock
+from tests.fake_clock import FakeClock
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 EXPORT_KEY = {"X-API-Key": API_KEY}

@@ -21,7 +21,7 @@ from exporter.web.app import WebOptions, make_app
 from exporter.web.concurrency_limit import TokenBucket
 from exporter.web.security import Security, WatchedConfig
 from exporter.web.toolkit.users import WAITING, Passwords
-from tests.fakes import FakeClock
+from tests.fake_clock import FakeClock
 from tests.web.securing import BODY, basic, hashed, listening, secured, status, write_certificate, write_web_config
 
 USERS = {"alice": hashed("alice's own")}

@@ -22,7 +22,7 @@ from exporter.simulator.configuration import TOKEN
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.streams import Platform, Stream
 from tests.http.raw_server import Request
-from tests.platforms.scripted import fixture
+from tests.platforms.scripted_api import fixture
 
 USERNAME = "exporter"
 STREAMS = 3

@@ -27,7 +27,7 @@ from exporter.simulator.context import Context
 from exporter.simulator.fault_injection import FaultKind
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.streams import Platform, Stream
-from tests.fakes import FakeClock
+from tests.fake_clock import FakeClock
 from tests.real.alertmanager import Alertmanager, running_alertmanager
 
 BEGIN = 1_790_000_000.0

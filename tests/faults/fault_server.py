@@ -19,11 +19,21 @@ from aiohttp import web
 
 from exporter.runtime.clock import Clock
 from exporter.simulator.app import make_app
-from tests.faults.breaking import Exchange, HangUpError, refusal
-from tests.faults.good import FLEET, Ahead, Api, Good, Livepeer, NodeMediaServer, NodeMediaServer2, Storm, Wave
+from tests.exporter_process import GENEROUS_SECONDS
 from tests.faults.matrix import CLOCK, DNS, FAULTS, HEALTHY, PLATFORMS, REFUSED, TLS, TOKEN, Fault
+from tests.faults.recorded_answers import (
+    FLEET,
+    Ahead,
+    Api,
+    Good,
+    Livepeer,
+    NodeMediaServer,
+    NodeMediaServer2,
+    Storm,
+    Wave,
+)
+from tests.faults.response_faults import Exchange, HangUpError, refusal
 from tests.http.raw_server import read_request
-from tests.processes import GENEROUS_SECONDS
 
 T = TypeVar("T")
 NAME = "platform.invalid"

@@ -14,10 +14,10 @@ from pathlib import Path
 import yaml
 
 from exporter.model import Reason
-from tests.faults import resolving
+from tests.exporter_process import GENEROUS_SECONDS, Exporter
+from tests.faults import fake_resolver
+from tests.faults.fault_server import Cell, FaultServers, fault_servers
 from tests.faults.matrix import ABSENT, ALL_UNKNOWN, BESIDE, FAULTS, HEALTHY, OFF, PLATFORMS, UNHARMED, UNKNOWN, Outcome
-from tests.faults.server import Cell, FaultServers, fault_servers
-from tests.processes import GENEROUS_SECONDS, Exporter
 
 PATIENCE_SECONDS = 2 * GENEROUS_SECONDS
 """Longer than the longest pause between polls of an upstream that fails."""
@@ -149,7 +149,7 @@ def run_matrix(directory: Path) -> Run:
         file = directory / "config.yaml"
         file.write_text(yaml.safe_dump(servers.configuration()))
         arguments = ["--web.listen-address", "127.0.0.1:0", "--config.file", str(file), "--log.level", "debug"]
-        program = ("-P", resolving.__file__, str(servers.names_file))
+        program = ("-P", fake_resolver.__file__, str(servers.names_file))
         with Exporter(arguments, directory, program) as process:
             run = _break_and_heal(servers, process)
             process.send(signal.SIGTERM)

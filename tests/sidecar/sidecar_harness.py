@@ -16,8 +16,8 @@ from exporter.config.alerting import AlertingSettings
 from exporter.http.client import UpstreamClient
 from exporter.model import StreamState
 from exporter.store import Store
-from tests.fakes import FakeClock
-from tests.metrics.made import stream, view
+from tests.fake_clock import FakeClock
+from tests.metrics.generated_views import stream, view
 from tests.sidecar.alertmanagers import StandIn, is_firing, stand_in, turns
 
 INTERVAL = 15.0

@@ -12,7 +12,7 @@ from urllib.request import urlopen
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.processes import GENEROUS_SECONDS, Exporter
+from tests.exporter_process import GENEROUS_SECONDS, Exporter
 
 UPSTREAMS = ("studio", "edge", "wave")
 

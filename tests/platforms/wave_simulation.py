@@ -17,8 +17,8 @@ from exporter.platforms.wave.wave_settings import WaveSettings
 from exporter.simulator import Fleet, Options, make_app
 from exporter.simulator.configuration import API_KEY, TOKEN
 from exporter.simulator.streams import Platform, Stream
-from tests.fakes import FakeClock
-from tests.platforms.polled import Polled
+from tests.fake_clock import FakeClock
+from tests.platforms.platform_harness import Polled
 
 
 class SimulatedWave:

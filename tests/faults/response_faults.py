@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from tests.faults.good import Api, Good, Row
+from tests.faults.recorded_answers import Api, Good, Row
 from tests.http.raw_server import Request, http
 
 MEBIBYTE = 2**20

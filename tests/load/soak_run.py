@@ -21,9 +21,9 @@ import yaml
 from exporter.simulator.fault_injection import STREAM_FAULTS, UPSTREAM_FAULTS
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.streams import PLATFORMS
-from tests.load.watching import UPSTREAMS, Watch, sums_of
-from tests.processes import Exporter
-from tests.real.running import Program, answers, ask, serving, wait_until
+from tests.exporter_process import Exporter
+from tests.load.exporter_watch import UPSTREAMS, Watch, sums_of
+from tests.real.child_process import Program, answers, ask, serving, wait_until
 
 INTERVAL_SECONDS: Final = 15.0
 SAMPLE_SECONDS: Final = 15.0

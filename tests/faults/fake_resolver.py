@@ -1,7 +1,7 @@
 """The exporter as a process, with a resolver of its own: names below ``.invalid`` stand in a file, or nowhere.
 
-A program, run by its path: ``resolving.py NAMES ARGUMENTS...``; each line of the file NAMES is such a name, and means
-loopback.
+A program, run by its path: ``fake_resolver.py NAMES ARGUMENTS...``; each line of the file NAMES is such a name, and
+means loopback.
 """
 
 import socket

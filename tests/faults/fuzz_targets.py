@@ -22,12 +22,12 @@ from exporter.polling.histograms import PollHistograms
 from exporter.polling.schedule import Schedule
 from exporter.polling.tracker import Tracker
 from exporter.store import Store
-from tests.fakes import FakeClock
-from tests.faults.mutations import encoded
+from tests.fake_clock import FakeClock
+from tests.faults.json_mutations import encoded
 from tests.http.raw_server import http, read_request, serving
-from tests.metrics.made import rendered
-from tests.metrics.plain import plain
-from tests.platforms.scripted import fixture
+from tests.metrics.generated_views import rendered
+from tests.metrics.reference_renderer import plain
+from tests.platforms.scripted_api import fixture
 
 NOW = 1_726_000_150.0
 DATE = formatdate(NOW, usegmt=True)
