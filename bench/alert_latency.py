@@ -22,7 +22,7 @@ import yaml
 from bench.measuring import Figures, table
 from exporter.cli import main as command_line
 from exporter.runtime.logging import configure
-from exporter.simulator.streams import Platform, Stream
+from exporter.simulator.simulated_streams import Platform, Stream
 from tests.real.alert_environment import JOB, Simulated, Webhook, exporting, receiving, simulating, storm, until
 from tests.real.alertmanager import Alertmanager, running_alertmanager
 from tests.real.prometheus import Prometheus, running_prometheus

@@ -22,8 +22,9 @@ from exporter.platforms.storm import storm_streams as storm
 from exporter.platforms.wave import wave_sessions as wave
 from exporter.polling.tracker import Tracker
 from exporter.service import Service
-from exporter.simulator.app import make_app
+from exporter.simulator.exporter_config import upstreams_config
 from exporter.simulator.fleet import Fleet
+from exporter.simulator.simulator_app import make_app
 
 PATTERNS = 240
 """So many different streams are asked of the simulator; the others are these with other names and numbers."""
@@ -49,7 +50,7 @@ def load_patterns(file: str) -> tuple[UpstreamState, ...]:
 
 def trackers(views: Sequence[UpstreamState]) -> list[Tracker]:
     """A tracker for each upstream, as its coordinator has one."""
-    settings = configured(Fleet(PATTERNS).configuration("http://127.0.0.1:1"), max_streams=1_000_000)
+    settings = configured(upstreams_config(Fleet(PATTERNS), "http://127.0.0.1:1"), max_streams=1_000_000)
     by_name = {upstream.name: upstream for upstream in settings.upstreams}
     return [Tracker(by_name[view.upstream], 0.0) for view in views]
 
@@ -65,7 +66,7 @@ def configured(configuration: dict[str, Any], **defaults: Any) -> Settings:
 async def _polled(fleet: Fleet) -> tuple[UpstreamState, ...]:
     server = TestServer(make_app(fleet))
     await server.start_server()
-    settings = configured(fleet.configuration(str(server.make_url(""))), max_concurrent_requests=20)
+    settings = configured(upstreams_config(fleet, str(server.make_url(""))), max_concurrent_requests=20)
     service = Service(settings, load=lambda: settings)
     await service.start()
     try:

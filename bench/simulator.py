@@ -9,8 +9,9 @@ from typing import Any
 from bench.serving import served
 from exporter.runtime.clock import Clock
 from exporter.runtime.garbage_collection import freeze_startup_objects
-from exporter.simulator.app import make_app
+from exporter.simulator.exporter_config import upstreams_config
 from exporter.simulator.fleet import Fleet
+from exporter.simulator.simulator_app import make_app
 
 
 @asynccontextmanager
@@ -22,7 +23,7 @@ async def serving(streams: int) -> AsyncIterator[tuple[int, dict[str, Callable[[
     async with served(make_app(fleet)) as port:
 
         def upstreams() -> list[dict[str, Any]]:
-            made = fleet.configuration(f"http://127.0.0.1:{port}")["upstreams"]
+            made = upstreams_config(fleet, f"http://127.0.0.1:{port}")["upstreams"]
             # details of health are asked for stream by stream
             return [{**of, "health_details": False} if of["platform"] == "livepeer" else of for of in made[:2]]
 

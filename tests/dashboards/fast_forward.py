@@ -22,11 +22,11 @@ from exporter.alerting.sidecar import Sidecar
 from exporter.cli.demo import exporter_configuration
 from exporter.config.loading import load
 from exporter.service import Service
-from exporter.simulator.app import make_simulator
 from exporter.simulator.context import Context
 from exporter.simulator.fault_injection import FaultKind
 from exporter.simulator.fleet import Fleet
-from exporter.simulator.streams import Platform, Stream
+from exporter.simulator.simulated_streams import Platform, Stream
+from exporter.simulator.simulator_app import make_simulator
 from tests.fake_clock import FakeClock
 from tests.real.alertmanager import Alertmanager, running_alertmanager
 
@@ -128,7 +128,7 @@ def _one_odd_session(fleet: Fleet) -> Middleware:
 
     The simulator has no such faults; and the session is never lost for long.
     """
-    path = f"/sessions/{fleet.of(Platform.WAVE)[0].id}"
+    path = f"/sessions/{fleet.streams(Platform.WAVE)[0].id}"
     turns = cycle(("answered", "refused", "odd"))
 
     @web.middleware
@@ -169,8 +169,8 @@ def _all_sent(sidecar: Sidecar) -> bool:
 
 def _order(fleet: Fleet, order: ManualRequest, at: float, seconds: float) -> None:
     index = None if order.which is None else _long_living(fleet, order.platform)[order.which].index
-    fleet.faults.order(order.platform, index, order.kind, at, (order.end - order.begin) * seconds)
+    fleet.faults.inject(order.platform, index, order.kind, at, (order.end - order.begin) * seconds)
 
 
 def _long_living(fleet: Fleet, platform: Platform) -> list[Stream]:
-    return sorted(fleet.of(platform), key=lambda stream: (-stream.cycles, stream.index))
+    return sorted(fleet.streams(platform), key=lambda stream: (-stream.cycles, stream.index))

@@ -18,7 +18,7 @@ import trustme
 from aiohttp import web
 
 from exporter.runtime.clock import Clock
-from exporter.simulator.app import make_app
+from exporter.simulator.simulator_app import make_app
 from tests.exporter_process import GENEROUS_SECONDS
 from tests.faults.matrix import CLOCK, DNS, FAULTS, HEALTHY, PLATFORMS, REFUSED, TLS, TOKEN, Fault
 from tests.faults.recorded_answers import (

@@ -18,9 +18,9 @@ from typing import Any, ClassVar
 import aiohttp
 
 from exporter.runtime.clock import Clock
-from exporter.simulator.configuration import TOKEN
+from exporter.simulator.context import TOKEN
 from exporter.simulator.fleet import Fleet
-from exporter.simulator.streams import Platform, Stream
+from exporter.simulator.simulated_streams import Platform, Stream
 from tests.http.raw_server import Request
 from tests.platforms.scripted_api import fixture
 
@@ -109,7 +109,7 @@ class Simulated(Api):
         """``base``, ``base_ahead``: where the platform stands in the simulator of now, and of ten years ahead."""
         self._session = session
         self._base, self._base_ahead = base, base_ahead
-        self.streams: list[Stream] = FLEET.of(Platform(self.name))
+        self.streams: list[Stream] = FLEET.streams(Platform(self.name))
         self.labels = tuple(stream.id if self.name == "storm" else stream.name for stream in self.streams)
 
     async def answer(self, request: Request, path: str, *, ahead: bool = False) -> Good:

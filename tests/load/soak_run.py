@@ -18,9 +18,10 @@ from typing import Any, Final
 
 import yaml
 
+from exporter.simulator.exporter_config import upstreams_config
 from exporter.simulator.fault_injection import STREAM_FAULTS, UPSTREAM_FAULTS
 from exporter.simulator.fleet import Fleet
-from exporter.simulator.streams import PLATFORMS
+from exporter.simulator.simulated_streams import PLATFORMS
 from tests.exporter_process import Exporter
 from tests.load.exporter_watch import UPSTREAMS, Watch, sums_of
 from tests.real.child_process import Program, answers, ask, serving, wait_until
@@ -172,7 +173,7 @@ class Faults:
             self._post(platform, self._random.choice(sorted(UPSTREAM_FAULTS)), length)
         else:
             kind = self._random.choice(sorted(STREAM_FAULTS))
-            streams = self._fleet.of(platform)
+            streams = self._fleet.streams(platform)
             for stream in self._random.sample(streams, min(STREAMS_AT_ONCE, len(streams))):
                 self._post(platform, kind, length, stream=stream.id)
 
@@ -223,7 +224,7 @@ def soaking(streams: int, directory: Path, seed: int) -> Iterator[tuple[Soak, Fa
         configuration = {
             "defaults": {"interval": f"{INTERVAL_SECONDS:g}s", "max_concurrent_requests": 50},
             "alerting": {"alertmanagers": [{"url": alerts}], "state_file": "alerts.json"},
-            **fleet.configuration(f"http://127.0.0.1:{port}"),
+            **upstreams_config(fleet, f"http://127.0.0.1:{port}"),
         }
         (directory / "config.yaml").write_text(yaml.safe_dump(configuration))
         arguments = ["--web.listen-address=127.0.0.1:0", "--log.level=info"]

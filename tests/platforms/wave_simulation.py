@@ -15,8 +15,8 @@ from exporter.http.client import UpstreamClient
 from exporter.platforms.wave import PLATFORM
 from exporter.platforms.wave.wave_settings import WaveSettings
 from exporter.simulator import Fleet, Options, make_app
-from exporter.simulator.configuration import API_KEY, TOKEN
-from exporter.simulator.streams import Platform, Stream
+from exporter.simulator.context import API_KEY, TOKEN
+from exporter.simulator.simulated_streams import Platform, Stream
 from tests.fake_clock import FakeClock
 from tests.platforms.platform_harness import Polled
 
@@ -33,14 +33,14 @@ class SimulatedWave:
     @property
     def streams(self) -> list[Stream]:
         """WAVE's streams."""
-        return self.fleet.of(Platform.WAVE)
+        return self.fleet.streams(Platform.WAVE)
 
     def live(self, **wanted: Any) -> Stream:
         """A stream that is on the air, and stays there for a quarter of an hour."""
         now = self.clock.now()
         for stream in self.streams:
             is_wanted = all(getattr(stream, name) == value for name, value in wanted.items())
-            if is_wanted and self.fleet.live(stream, now) and self.fleet.live(stream, now + 900):
+            if is_wanted and self.fleet.is_live(stream, now) and self.fleet.is_live(stream, now + 900):
                 return stream
         raise AssertionError("no such stream is live")
 

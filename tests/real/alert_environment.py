@@ -27,11 +27,11 @@ from exporter.cli import main
 from exporter.config.loading import load
 from exporter.config.types import format_duration, parse_duration
 from exporter.service import Service
-from exporter.simulator.app import make_app as make_simulator
-from exporter.simulator.conditions import Condition
-from exporter.simulator.configuration import PASSWORD, TOKEN, USERNAME
+from exporter.simulator.context import PASSWORD, TOKEN, USERNAME
 from exporter.simulator.fleet import Fleet
-from exporter.simulator.streams import Platform, Stream
+from exporter.simulator.simulated_streams import Platform, Stream
+from exporter.simulator.simulator_app import make_app as make_simulator
+from exporter.simulator.stream_conditions import Condition
 from exporter.web.app import WebOptions, make_app
 from tests.real.alertmanager import Alertmanager
 from tests.real.child_process import ask
@@ -104,8 +104,9 @@ class Simulated:
         now = time.time()
         found = [
             stream
-            for stream in self.fleet.of(platform)
-            if self.fleet.live(stream, now) and self.fleet.publish(stream, now).condition(now) is Condition.STEADY
+            for stream in self.fleet.streams(platform)
+            if self.fleet.is_live(stream, now)
+            and self.fleet.latest_ingest(stream, now).condition(now) is Condition.STEADY
         ]
         assert len(found) >= number
         return found[:number]

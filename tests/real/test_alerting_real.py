@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from exporter.alerting.rules import RULES_BY_NAME, Owner
-from exporter.simulator.streams import Platform
+from exporter.simulator.simulated_streams import Platform
 from tests.real.alert_environment import (
     JOB,
     Page,

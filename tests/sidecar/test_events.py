@@ -20,9 +20,9 @@ from exporter.config.secrets import Secret
 from exporter.http.auth import Bearer
 from exporter.http.client import UpstreamClient
 from exporter.model import Identity, Status, StreamReport, StreamState, UpstreamState
-from exporter.simulator.app import make_app as make_simulator
-from exporter.simulator.configuration import TOKEN
+from exporter.simulator.context import TOKEN
 from exporter.simulator.fleet import Fleet
+from exporter.simulator.simulator_app import make_app as make_simulator
 from tests.fake_clock import FakeClock
 from tests.sidecar.alertmanagers import StandIn, stand_in, turns
 from tests.sidecar.sidecar_harness import Watching

@@ -14,9 +14,9 @@ from aiohttp import web
 from exporter.config.loading import ConfigError, load
 from exporter.runtime.clock import Clock
 from exporter.service import Service
-from exporter.simulator.app import make_simulator
 from exporter.simulator.context import Context
 from exporter.simulator.fleet import Fleet
+from exporter.simulator.simulator_app import make_simulator
 from exporter.web.app import WebOptions, make_app
 from exporter.web.concurrency_limit import TokenBucket
 from exporter.web.security import Security, WatchedConfig

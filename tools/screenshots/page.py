@@ -19,7 +19,7 @@ from playwright.async_api import Browser, expect
 
 from exporter.runtime.logging import configure
 from exporter.simulator.fault_injection import FaultKind
-from exporter.simulator.streams import Platform
+from exporter.simulator.simulated_streams import Platform
 from exporter.web.app import WebOptions, make_app
 from exporter.web.history import POINTS, STEP_SECONDS
 from tests.dashboards.fast_forward import ORDERS, ManualRequest, living

@@ -1,4 +1,4 @@
-"""What can be the matter with a stream, and what each condition does to what the platforms measure."""
+"""Conditions that a stream can be in, and how each affects the measurements."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Condition(StrEnum):
-    """How a stream is doing."""
+    """Condition of a stream."""
 
     OFF_AIR = "off_air"
     START = "start"
@@ -22,26 +22,26 @@ class Condition(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """What a condition does. Factors are of what the stream sends when nothing is wrong."""
+    """Effect of a condition. Factors are relative to a stream with nothing wrong."""
 
     bitrate: float = 1.0
     media: float = 1.0
-    """Seconds of media that arrive in a second."""
+    """Seconds of media received per second."""
     pace: float = 3.0
-    """Seconds of media that the transcoder makes in a second of work; below 1 it falls behind."""
+    """Seconds of media that the transcoder produces per second; below 1 it falls behind."""
     frame_rate: float = 1.0
     dropped: float = 0.0005
-    """Share of the frames that is dropped."""
+    """Share of dropped frames."""
     audience: float = 1.0
     loss: float = 0.001
-    """Share of the packets that is lost."""
+    """Share of lost packets."""
     delay: float = 1.0
-    """Factor of latency, round trip time and jitter."""
+    """Factor for latency, round-trip time and jitter."""
     healthy: bool = True
     score: float = 94.0
     """Storm's healthScore, 0-100."""
     issues: tuple[str, ...] = ()
-    """In the words of Livepeer, which writes for people."""
+    """Livepeer's issue texts."""
 
 
 LEVELS = {

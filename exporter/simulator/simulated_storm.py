@@ -1,6 +1,6 @@
 """Storm Streaming Server's API (3.x) over the fleet: login, single streams, batches, pages, and substream metadata.
 
-Two answers differ between real servers and can be chosen: ``GET /streams``, which the documents do not show, and
+Two endpoints are optional because real servers differ: ``GET /streams``, which is undocumented, and
 ``GET /cluster/streams``, which only a cluster manager has.
 """
 
@@ -13,19 +13,18 @@ from typing import Any
 
 from aiohttp import web
 
-from exporter.simulator.conditions import LEVELS
-from exporter.simulator.configuration import API_KEY, PASSWORD, TOKEN, USERNAME
-from exporter.simulator.context import Context
-from exporter.simulator.prng import Purpose, roll
-from exporter.simulator.serving import json_answer, json_body, platform_app, whole_number
-from exporter.simulator.streams import Platform, Stream
-from exporter.simulator.totals import Publish
+from exporter.simulator.context import API_KEY, PASSWORD, TOKEN, USERNAME, Context
+from exporter.simulator.platform_app import bounded_int, json_body, json_response, platform_app
+from exporter.simulator.prng import Purpose, random_bits
+from exporter.simulator.simulated_streams import Platform, Stream
+from exporter.simulator.stream_conditions import LEVELS
+from exporter.simulator.totals import IngestSession
 
 TOKEN_SECONDS = 900.0
 LOGINS_PER_MINUTE = 5
 DEFAULT_ROWS, LARGEST_ROWS = 10, 1000
 NO_DATA_SECONDS = 10.0
-"""A new publish has nothing to score for so long."""
+"""How long a new ingest session has no health score."""
 _LARGEST_PAGE = 10**9
 _SUBSTREAMS = {"native": 0, "720p": 720, "480p": 480}
 _AUDIO_KILOBITS = 128
@@ -33,15 +32,15 @@ _NOT_FOUND = "Stream not found"
 
 
 def error(status: int, message: str) -> web.Response:
-    """``{"message": text}``."""
-    return json_answer({"message": message}, status=status)
+    """Return ``{"message": text}``, Storm's error format."""
+    return json_response({"message": message}, status=status)
 
 
-def storm_app(world: Context) -> web.Application:
-    """What stands below ``/api``."""
-    logins = _Logins(world)
-    api = _Storm(world)
-    app = platform_app(world, Platform.STORM, error=error, guard=logins.guard)
+def storm_app(context: Context) -> web.Application:
+    """Make the application for ``/api``."""
+    logins = _Logins(context)
+    api = _StormApi(context)
+    app = platform_app(context, Platform.STORM, error=error, check_credentials=logins.check_credentials)
     app.add_routes(
         [
             web.post("/auth/login", logins.login),
@@ -50,33 +49,33 @@ def storm_app(world: Context) -> web.Application:
             web.get("/streams/{application}/{key}/{substream}/metadata", api.metadata),
         ]
     )
-    if world.options.storm_list:
+    if context.options.storm_list:
         app.router.add_get("/streams", api.streams)
-    if world.options.storm_cluster:
+    if context.options.storm_cluster:
         app.router.add_get("/cluster/streams", api.cluster_streams)
     return app
 
 
 class _Logins:
-    """Who may ask: a token of the login, a token that never ends, or the API key."""
+    """Valid credentials: a token from the login, a token that never expires, or the API key."""
 
-    def __init__(self, world: Context) -> None:
-        self._world = world
-        self._ends: dict[str, float] = {}
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._expiry_times: dict[str, float] = {}
         self._attempts: dict[str, deque[float]] = {}
 
-    def guard(self, request: web.Request) -> web.Response | None:
-        """Everything but the login asks for a credential."""
+    def check_credentials(self, request: web.Request) -> web.Response | None:
+        """Require a credential for everything except the login."""
         if request.match_info.handler == self.login or request.headers.get("X-Api-Key") == API_KEY:
             return None
         kind, _, token = request.headers.get("Authorization", "").partition(" ")
-        if kind == "Bearer" and (token == TOKEN or self._ends.get(token, 0.0) > self._world.now()):
+        if kind == "Bearer" and (token == TOKEN or self._expiry_times.get(token, 0.0) > self._context.now()):
             return None
         return error(401, "Unauthorized")
 
     async def login(self, request: web.Request) -> web.Response:
-        """``POST /auth/login``: at most five attempts in a minute and address, good or bad."""
-        now = self._world.now()
+        """``POST /auth/login``: at most five attempts per minute and address, successful or not."""
+        now = self._context.now()
         attempts = self._attempts.setdefault(request.remote or "", deque())
         while attempts and attempts[0] <= now - 60:
             attempts.popleft()
@@ -88,9 +87,9 @@ class _Logins:
             return error(400, "Invalid request body")
         if (body.get("username"), body.get("password")) != (USERNAME, PASSWORD):
             return error(401, "Username or password is incorrect")
-        self._ends = {token: end for token, end in self._ends.items() if end > now}
-        token = f"{roll(self._world.fleet.seed, Purpose.TOKEN, int(now * 1000), len(self._ends)):016x}"
-        self._ends[token] = now + TOKEN_SECONDS
+        self._expiry_times = {token: end for token, end in self._expiry_times.items() if end > now}
+        token = f"{random_bits(self._context.fleet.seed, Purpose.TOKEN, int(now * 1000), len(self._expiry_times)):016x}"
+        self._expiry_times[token] = now + TOKEN_SECONDS
         message = "Authentication successful"
         login = {
             "accessToken": token,
@@ -100,50 +99,50 @@ class _Logins:
             "username": USERNAME,
             "message": message,
         }
-        return json_answer({"data": login, "meta": _meta(now), "message": message})
+        return json_response({"data": login, "meta": _meta(now), "message": message})
 
 
-class _Storm:
-    def __init__(self, world: Context) -> None:
-        self._world = world
-        self._fleet = world.fleet
+class _StormApi:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._fleet = context.fleet
 
     @cached_property
     def _by_batch_key(self) -> dict[str, Stream]:
-        """A batch names streams as ``application-key``."""
-        return {f"{stream.application}-{stream.name}": stream for stream in self._fleet.of(Platform.STORM)}
+        """Streams by ``application-key``, as a batch names them."""
+        return {f"{stream.application}-{stream.name}": stream for stream in self._fleet.streams(Platform.STORM)}
 
-    def _answer(self, data: Any) -> web.Response:
-        return json_answer({"data": data, "meta": _meta(self._world.now())})
+    def _data_response(self, data: Any) -> web.Response:
+        return json_response({"data": data, "meta": _meta(self._context.now())})
 
-    def _on_air(self, stream: Stream | None) -> tuple[Stream, Publish] | None:
-        now = self._world.now()
-        if stream is None or not (publish := self._fleet.publish(stream, now)).live(now):
+    def _live_entry(self, stream: Stream | None) -> tuple[Stream, IngestSession] | None:
+        now = self._context.now()
+        if stream is None or not (ingest := self._fleet.latest_ingest(stream, now)).is_live(now):
             return None
-        return stream, publish
+        return stream, ingest
 
-    def _asked_for(self, request: web.Request) -> tuple[Stream, Publish]:
+    def _requested_stream(self, request: web.Request) -> tuple[Stream, IngestSession]:
         info = request.match_info
-        found = self._on_air(self._fleet.by_id(Platform.STORM, f"{info['application']}/{info['key']}"))
+        found = self._live_entry(self._fleet.by_id(Platform.STORM, f"{info['application']}/{info['key']}"))
         if found is None:
             raise web.HTTPNotFound(reason=_NOT_FOUND)
         return found
 
     async def stream(self, request: web.Request) -> web.Response:
-        """``GET /streams/{appName}/{streamKey}``: 404 while nobody publishes."""
-        stream, publish = self._asked_for(request)
-        return self._answer(stream_record(stream, publish, self._world.now(), single=True))
+        """``GET /streams/{appName}/{streamKey}``: 404 while off the air."""
+        stream, ingest = self._requested_stream(request)
+        return self._data_response(stream_record(stream, ingest, self._context.now(), single=True))
 
     async def batch(self, request: web.Request) -> web.Response:
-        """``POST /streams/batch``: what is on the air, and the names of the rest."""
+        """``POST /streams/batch``: the live streams, and the names of the others."""
         body = await json_body(request) or {}
         data = body.get("data")
         names = data.get("streamKeyIds") if isinstance(data, dict) else None
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             return error(400, "streamKeyIds must be an array of strings")
-        found = {name: self._on_air(self._by_batch_key.get(name)) for name in names}
-        now = self._world.now()
-        return self._answer(
+        found = {name: self._live_entry(self._by_batch_key.get(name)) for name in names}
+        now = self._context.now()
+        return self._data_response(
             {
                 "found": [stream_record(*pair, now) for pair in found.values() if pair],
                 "notFound": [name for name, pair in found.items() if pair is None],
@@ -151,14 +150,14 @@ class _Storm:
         )
 
     async def streams(self, request: web.Request) -> web.Response:
-        """``GET /streams``: what is on the air, in pages."""
-        now = self._world.now()
+        """``GET /streams``: the live streams, in pages."""
+        now = self._context.now()
         live = self._fleet.live_streams(Platform.STORM, now)
-        return self._answer(_paged(request, live, lambda pair: stream_record(*pair, now)))
+        return self._data_response(_page_fields(request, live, lambda pair: stream_record(*pair, now)))
 
     async def cluster_streams(self, request: web.Request) -> web.Response:
-        """``GET /cluster/streams``: as a cluster manager sees them, each with the servers that it comes from."""
-        now = self._world.now()
+        """``GET /cluster/streams``: the live streams with their source servers."""
+        now = self._context.now()
         live = self._fleet.live_streams(Platform.STORM, now)
         applications = sorted({stream.application for stream, _ in live})
         lists = {
@@ -167,18 +166,18 @@ class _Storm:
                 {"id": f"ca_{name}", "name": name, "serverName": "origin-1", "type": "ORIGIN"} for name in applications
             ],
         }
-        return self._answer({**_paged(request, live, lambda pair: _cluster_record(*pair, now)), **lists})
+        return self._data_response({**_page_fields(request, live, lambda pair: _cluster_record(*pair, now)), **lists})
 
     async def metadata(self, request: web.Request) -> web.Response:
-        """``GET /streams/{appName}/{streamKey}/{substream}/metadata``: what the picture and the sound are made of."""
-        stream, publish = self._asked_for(request)
+        """``GET /streams/{appName}/{streamKey}/{substream}/metadata``: codecs and formats of video and audio."""
+        stream, ingest = self._requested_stream(request)
         height = _SUBSTREAMS.get(request.match_info["substream"])
         if height is None or height >= stream.height:
             return error(404, "Substream not found")
         height = height or stream.height
-        level = LEVELS[publish.condition(self._world.now())]
+        level = LEVELS[ingest.condition(self._context.now())]
         share = (height / stream.height) ** 2
-        return self._answer(
+        return self._data_response(
             {
                 "encoderName": "Lavf60.16.100",
                 "legacyEncoder": "",
@@ -201,24 +200,24 @@ class _Storm:
         )
 
 
-def stream_record(stream: Stream, publish: Publish, now: float, *, single: bool = False) -> dict[str, Any]:
-    """A stream that is on the air; some fields only the answer for a ``single`` stream has."""
-    amounts = publish.amounts(now)
-    bitrate = publish.bitrate(now)
-    score, grade = _score(stream, publish, now)
+def stream_record(stream: Stream, ingest: IngestSession, now: float, *, single: bool = False) -> dict[str, Any]:
+    """Return a live stream; the response for a ``single`` stream has more fields."""
+    totals = ingest.totals(now)
+    bitrate = ingest.bitrate(now)
+    score, grade = _health_score(stream, ingest, now)
     record = {
         "id": stream.name,
         "state": "PUBLISHED",
         "type": "NATIVE_STREAM",
         "application": stream.application,
         "streamKey": stream.name,
-        "startTime": int(publish.start * 1000),
-        "duration": int(now * 1000) - int(publish.start * 1000),
-        "viewerCount": publish.viewers(now),
+        "startTime": int(ingest.start * 1000),
+        "duration": int(now * 1000) - int(ingest.start * 1000),
+        "viewerCount": ingest.viewers(now),
         "inBandwidth": int(bitrate),
-        "outBandwidth": int(bitrate * publish.audience(now)),
-        "inTotalBytes": int(amounts.bytes),
-        "outTotalBytes": int(amounts.egress_bytes),
+        "outBandwidth": int(bitrate * ingest.audience(now)),
+        "inTotalBytes": int(totals.bytes),
+        "outTotalBytes": int(totals.egress_bytes),
         "healthScore": score,
         "healthGrade": grade,
         "allowedToPublish": True,
@@ -236,19 +235,19 @@ def stream_record(stream: Stream, publish: Publish, now: float, *, single: bool 
     return record
 
 
-def _score(stream: Stream, publish: Publish, now: float) -> tuple[float, str]:
-    """The score, which swings a little, and its grade. Where the real grades begin is not documented."""
-    if now < publish.start + NO_DATA_SECONDS:
+def _health_score(stream: Stream, ingest: IngestSession, now: float) -> tuple[float, str]:
+    """Return the score, which varies a little, and its grade (the real limits are not documented)."""
+    if now < ingest.start + NO_DATA_SECONDS:
         return 0.0, "No Data"
-    # As the bitrate swings, so does the score, by up to five points.
-    level = LEVELS[publish.condition(now)]
+    # The score varies with the bitrate, by up to five points.
+    level = LEVELS[ingest.condition(now)]
     nominal = stream.bitrate * level.bitrate
-    swing = (publish.bitrate(now) / nominal - 1) * 80 if nominal else 0.0
+    swing = (ingest.bitrate(now) / nominal - 1) * 80 if nominal else 0.0
     score = max(0.0, min(100.0, level.score + swing))
     return score, "Very Good" if score >= 80 else "Good" if score >= 60 else "Bad"
 
 
-def _cluster_record(stream: Stream, publish: Publish, now: float) -> dict[str, Any]:
+def _cluster_record(stream: Stream, ingest: IngestSession, now: float) -> dict[str, Any]:
     source = {
         "id": f"cs_{stream.index}",
         "state": "PUBLISHED",
@@ -256,19 +255,19 @@ def _cluster_record(stream: Stream, publish: Publish, now: float) -> dict[str, A
         "applicationId": f"ca_{stream.application}",
         "applicationName": stream.application,
         "serverName": "origin-1",
-        "bitrate": int(publish.bitrate(now)),
+        "bitrate": int(ingest.bitrate(now)),
     }
     return {"streamKey": stream.name, "sourceList": [source]}
 
 
-def _paged(
+def _page_fields(
     request: web.Request,
-    rows: Sequence[tuple[Stream, Publish]],
-    record: Callable[[tuple[Stream, Publish]], dict[str, Any]],
+    rows: Sequence[tuple[Stream, IngestSession]],
+    record: Callable[[tuple[Stream, IngestSession]], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Storm's page block with the page's records as ``list``."""
-    size = whole_number(request.query.get("rowsPerPage"), DEFAULT_ROWS, 1, LARGEST_ROWS)
-    page = whole_number(request.query.get("page"), 1, 1, _LARGEST_PAGE)
+    """Return Storm's paging fields with the page's records as ``list``."""
+    size = bounded_int(request.query.get("rowsPerPage"), DEFAULT_ROWS, 1, LARGEST_ROWS)
+    page = bounded_int(request.query.get("page"), 1, 1, _LARGEST_PAGE)
     pages = -(-len(rows) // size)
     return {
         "totalItems": len(rows),
