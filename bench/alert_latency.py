@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from bench.measuring import Figures, table
+from bench.case_runner import Figures, print_table
 from exporter.cli import main as command_line
 from exporter.runtime.logging import configure
 from exporter.simulator.simulated_streams import Platform, Stream
@@ -50,7 +50,7 @@ def main(rounds: int = ROUNDS) -> None:
         )
         for way, seconds in ways.items()
     )
-    table(("", "median, s", "longest, s", "goal of the median, s"), rows)
+    print_table(("", "median, s", "longest, s", "goal of the median, s"), rows)
 
 
 def measured(rounds: int, prometheus_seconds: float | None = None) -> Figures:
@@ -133,7 +133,3 @@ def _direct(webhook: Webhook) -> str:
 route: {{receiver: all, group_by: ["..."], group_wait: 0s, group_interval: 1s}}
 receivers: [{{name: all, webhook_configs: [{{url: "{webhook.url}/all"}}]}}]
 """
-
-
-if __name__ == "__main__":
-    main()

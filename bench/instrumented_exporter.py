@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.serving import served
+from bench.server_process import serve_app
 from exporter.config.loading import load
 from exporter.polling.coordinator import Coordinator
 from exporter.runtime.garbage_collection import freeze_startup_objects
@@ -28,9 +28,9 @@ async def serving(file: str, watch: bool = False) -> AsyncIterator[tuple[int, di
     configure("error", "logfmt")
     tune_allocator()
     late: list[float] = []
-    _note_lateness(late)
+    _record_lateness(late)
     service = Service(load(Path(file), {}), load=lambda: load(Path(file), {}))
-    stalls = Stalls()
+    stalls = CallbackTimes()
     if watch:
         stalls.watch()
 
@@ -45,10 +45,10 @@ async def serving(file: str, watch: bool = False) -> AsyncIterator[tuple[int, di
         late.clear()
         stalls.forget()
 
-    async with served(make_app(service, options=WebOptions())) as port:
+    async with serve_app(make_app(service, options=WebOptions())) as port:
         await service.start()
         freeze_startup_objects()
-        giving_back = asyncio.create_task(trim_periodically(service.clock))
+        trimming = asyncio.create_task(trim_periodically(service.clock))
         yield (
             port,
             {
@@ -63,22 +63,22 @@ async def serving(file: str, watch: bool = False) -> AsyncIterator[tuple[int, di
                 "stalls": stalls.figures,
             },
         )
-        giving_back.cancel()
+        trimming.cancel()
         await service.stop()
 
 
-def _note_lateness(late: list[float]) -> None:
+def _record_lateness(late: list[float]) -> None:
     """Add to the list by how many seconds every poll begins after it was due."""
     poll = Coordinator.poll
 
-    async def noted(self: Coordinator, timeout: float | None = None) -> None:
+    async def timed_poll(self: Coordinator, timeout: float | None = None) -> None:
         late.append(self._clock.monotonic() - self._schedule.due)
         await poll(self, timeout)
 
-    Coordinator.poll = noted  # type: ignore[method-assign]
+    Coordinator.poll = timed_poll  # type: ignore[method-assign]
 
 
-class Stalls:
+class CallbackTimes:
     """How long callbacks hold the event loop."""
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class Stalls:
         self._long = 0
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Reset the figures."""
         self._longest_cpu = self._longest = 0.0
         self._long = 0
 

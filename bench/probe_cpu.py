@@ -14,11 +14,10 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from bench import nginx
-from bench.configured import single, wait_for, write
-from bench.measuring import Figures, medians, ratio, run_case, table
-from bench.probe_registry import FIFTEEN, Metric
-from bench.serving import Server, running
+from bench.case_runner import Figures, medians, print_table, ratio, run_case
+from bench.nginx_upstream import APPLICATION, find_nginx, running_nginx, single_config, wait_for_streams, write_config
+from bench.registry_probe_server import FIFTEEN, Metric
+from bench.server_process import Server, running_server
 
 ROUNDS = 10
 """Short ones: on a machine that others use too, what runs within the same second is best compared."""
@@ -44,42 +43,42 @@ LEFT_OUT = [
 def main(rounds: int = ROUNDS) -> None:
     """Print the CPU of a probe."""
     print("## /probe of one stream: request, answer of the upstream, metrics\n")
-    program = nginx.find()
+    program = find_nginx()
     if program is None:
         print("nginx is missing: make tools\n")
         return
-    with tempfile.TemporaryDirectory() as directory, nginx.serving(program, Path(directory), 1) as (url, _):
-        file = write(directory, single(url, CONNECTIONS, 1, interval="90s", exclude_families=LEFT_OUT))
-        stream = f"{nginx.APPLICATION}/stream-000000"
+    with tempfile.TemporaryDirectory() as directory, running_nginx(program, Path(directory), 1) as (url, _):
+        file = write_config(directory, single_config(url, CONNECTIONS, 1, interval="90s", exclude_families=LEFT_OUT))
+        stream = f"{APPLICATION}/stream-000000"
         ours = [f"/probe?upstream=single-{number}&stream={stream}" for number in range(CONNECTIONS)]
         theirs = ["/probe"] * CONNECTIONS
         with ExitStack() as stack:
-            exporter = stack.enter_context(running("watched_exporter", file=file))
-            wait_for(exporter, CONNECTIONS)
+            exporter = stack.enter_context(running_server("instrumented_exporter", file=file))
+            wait_for_streams(exporter, CONNECTIONS)
             cases = {OURS: (exporter, ours)}
             same = _metrics(_text(exporter, ours[0]))
             for name, metrics in ((SAME, same), (FRESH, FIFTEEN), (BARE, [])):
-                server = stack.enter_context(running("probe_registry", url=url, metrics=metrics))
+                server = stack.enter_context(running_server("registry_probe_server", url=url, metrics=metrics))
                 cases[name] = (server, theirs)
             for server, paths in cases.values():
                 _probed(server, paths)
             found = [{name: _probed(*case) for name, case in cases.items()} for _ in range(rounds)]
             samples = {name: len(_metrics(_text(server, paths[0]))) for name, (server, paths) in cases.items()}
     middle = {name: medians([figures[name] for figures in found]) for name in cases}
-    table(
+    print_table(
         ("", "µs per probe", "bytes", "samples"),
         ((name, f"{f['cpu'] * 1e6:.0f}", f"{f['bytes']:.0f}", f"{samples[name]}") for name, f in middle.items()),
     )
-    table(
+    print_table(
         ("times less CPU than", SAME, FRESH),
         [(name, ratio(found, "cpu", name, SAME), ratio(found, "cpu", name, FRESH)) for name in (OURS, BARE)],
     )
 
 
 def _probed(server: Server, paths: list[str]) -> Figures:
-    began = server.ask("cpu")
-    asked = run_case("probe_load", port=server.port, paths=paths, times=PROBES)
-    return {"cpu": (server.ask("cpu") - began) / (PROBES * len(paths)), **asked}
+    began = server.call("cpu")
+    asked = run_case("probe_clients", port=server.port, paths=paths, times=PROBES)
+    return {"cpu": (server.call("cpu") - began) / (PROBES * len(paths)), **asked}
 
 
 def _metrics(text: str) -> list[Metric]:

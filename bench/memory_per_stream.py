@@ -6,10 +6,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import nginx
-from bench.configured import listed, wait_for, write
-from bench.measuring import Figures, table
-from bench.serving import get, running
+from bench.case_runner import Figures, print_table
+from bench.nginx_upstream import find_nginx, list_config, running_nginx, wait_for_streams, write_config
+from bench.server_process import fetch, running_server
 
 SIZES = (10_000, 50_000, 100_000)
 POLLS = 2
@@ -18,11 +17,11 @@ POLLS = 2
 def main(sizes: Sequence[int] = SIZES) -> None:
     """Print resident memory, its peak, and the growth for each stream."""
     print("## Memory: Storm's streams from lists, after three polls and two scrapes with gzip\n")
-    program = nginx.find()
+    program = find_nginx()
     if program is None:
         print("nginx is missing: make tools\n")
         return
-    found = {streams: _measured(program, streams) for streams in (1, *sizes)}
+    found = {streams: _measure(program, streams) for streams in (1, *sizes)}
     least = found[1]["resident"]
     rows = []
     for streams, figures in found.items():
@@ -36,19 +35,19 @@ def main(sizes: Sequence[int] = SIZES) -> None:
                 "" if streams == 1 else f"{grown / 1e3:.2f}",
             )
         )
-    table(("streams", "samples each", "resident MB", "peak MB", "growth per stream kB"), rows)
+    print_table(("streams", "samples each", "resident MB", "peak MB", "growth per stream kB"), rows)
 
 
-def _measured(program: Path, streams: int) -> Figures:
-    with tempfile.TemporaryDirectory() as directory, nginx.serving(program, Path(directory), streams) as (url, _):
-        file = write(directory, listed(url, 1, interval="120s", timeout="110s"))
-        with running("watched_exporter", file=file) as server:
-            wait_for(server, streams)
+def _measure(program: Path, streams: int) -> Figures:
+    with tempfile.TemporaryDirectory() as directory, running_nginx(program, Path(directory), streams) as (url, _):
+        file = write_config(directory, list_config(url, 1, interval="120s", timeout="110s"))
+        with running_server("instrumented_exporter", file=file) as server:
+            wait_for_streams(server, streams)
             for _ in range(POLLS):
-                server.ask("poll")
-                get(server.port)
+                server.call("poll")
+                fetch(server.port)
             return {
-                "resident": server.ask("resident"),
-                "peak": server.ask("peak"),
-                "samples": server.ask("series"),
+                "resident": server.call("resident"),
+                "peak": server.call("peak"),
+                "samples": server.call("series"),
             }

@@ -6,9 +6,9 @@ import asyncio
 import json
 import time
 
-from bench.fleet import configured
-from bench.measuring import Figures, cpu_of
-from bench.nginx import APPLICATION, stream
+from bench.case_runner import Figures, measure_cpu
+from bench.generated_streams import load_settings
+from bench.nginx_upstream import APPLICATION, stream_object
 from exporter.config.root import Settings
 from exporter.polling.coordinator import Coordinator
 from exporter.service import Service
@@ -23,15 +23,15 @@ def main(url: str, streams: int, way: str, connections: int, polls: int) -> Figu
             "discover": False,
             "streams": [{"application": APPLICATION, "key": f"stream-{n:06}"} for n in range(streams)],
         }
-    seconds = asyncio.run(_polled(configured({"upstreams": [upstream]}), streams, polls))
+    seconds = asyncio.run(_poll(load_settings({"upstreams": [upstream]}), streams, polls))
     figures = {"per stream": seconds / (streams * polls)}
     if way == "list":
-        text = json.dumps(stream(1))
-        figures["json.loads of one"] = cpu_of(lambda: [json.loads(text) for _ in range(20_000)]) / 20_000
+        text = json.dumps(stream_object(1))
+        figures["json.loads of one"] = measure_cpu(lambda: [json.loads(text) for _ in range(20_000)]) / 20_000
     return figures
 
 
-async def _polled(settings: Settings, streams: int, polls: int) -> float:
+async def _poll(settings: Settings, streams: int, polls: int) -> float:
     service = Service(settings, load=lambda: settings)
     (upstream,) = settings.upstreams
     service.store.arrange([upstream.name])

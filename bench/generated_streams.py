@@ -40,7 +40,7 @@ _MAPPINGS = ("health_conditions", "multistream_targets", "ice_candidates")
 
 def save_patterns(file: Path) -> None:
     """Ask the demo's platforms once and keep what an exporter serves of them, for the cases' processes."""
-    file.write_bytes(msgspec.msgpack.encode(asyncio.run(_polled(Fleet(PATTERNS)))))
+    file.write_bytes(msgspec.msgpack.encode(asyncio.run(_poll(Fleet(PATTERNS)))))
 
 
 def load_patterns(file: str) -> tuple[UpstreamState, ...]:
@@ -48,14 +48,14 @@ def load_patterns(file: str) -> tuple[UpstreamState, ...]:
     return msgspec.msgpack.decode(Path(file).read_bytes(), type=tuple[UpstreamState, ...])
 
 
-def trackers(views: Sequence[UpstreamState]) -> list[Tracker]:
+def make_trackers(views: Sequence[UpstreamState]) -> list[Tracker]:
     """A tracker for each upstream, as its coordinator has one."""
-    settings = configured(upstreams_config(Fleet(PATTERNS), "http://127.0.0.1:1"), max_streams=1_000_000)
+    settings = load_settings(upstreams_config(Fleet(PATTERNS), "http://127.0.0.1:1"), max_streams=1_000_000)
     by_name = {upstream.name: upstream for upstream in settings.upstreams}
     return [Tracker(by_name[view.upstream], 0.0) for view in views]
 
 
-def configured(configuration: dict[str, Any], **defaults: Any) -> Settings:
+def load_settings(configuration: dict[str, Any], **defaults: Any) -> Settings:
     """Settings, as a file with this would give them."""
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory, "config.yaml")
@@ -63,10 +63,10 @@ def configured(configuration: dict[str, Any], **defaults: Any) -> Settings:
         return load(file, {})
 
 
-async def _polled(fleet: Fleet) -> tuple[UpstreamState, ...]:
+async def _poll(fleet: Fleet) -> tuple[UpstreamState, ...]:
     server = TestServer(make_app(fleet))
     await server.start_server()
-    settings = configured(upstreams_config(fleet, str(server.make_url(""))), max_concurrent_requests=20)
+    settings = load_settings(upstreams_config(fleet, str(server.make_url(""))), max_concurrent_requests=20)
     service = Service(settings, load=lambda: settings)
     await service.start()
     try:
@@ -79,7 +79,7 @@ async def _polled(fleet: Fleet) -> tuple[UpstreamState, ...]:
         await server.close()
 
 
-class Streams:
+class GeneratedStreams:
     """So many streams, whose numbers are others every time they are asked for."""
 
     def __init__(self, count: int, patterns: Sequence[UpstreamState]) -> None:
@@ -87,9 +87,9 @@ class Streams:
         self._random = random.Random(count)
         shares = [count // len(patterns)] * len(patterns)
         shares[0] += count - sum(shares)
-        self._states = [list(self._many(view, share)) for view, share in zip(patterns, shares, strict=True)]
+        self._states = [list(self._generate(view, share)) for view, share in zip(patterns, shares, strict=True)]
 
-    def _many(self, view: UpstreamState, count: int) -> Iterator[StreamState]:
+    def _generate(self, view: UpstreamState, count: int) -> Iterator[StreamState]:
         known = [state for state in view.streams if state.status is not None]
         for index in range(count):
             state = known[index % len(known)]
@@ -100,23 +100,23 @@ class Streams:
             identity = Identity(state.identity.platform, state.identity.upstream, name)
             yield msgspec.structs.replace(state, identity=identity, report=sample)
 
-    def snapshots(self) -> Iterator[PollResult]:
+    def poll_results(self) -> Iterator[PollResult]:
         """One poll of each upstream, made when it is asked for."""
         for states in self._states:
-            streams = tuple(self._changed(state.report) for state in states)
+            streams = tuple(self._with_new_values(state.report) for state in states)
             yield PollResult(streams=streams, listing=Listing.COMPLETE)
 
-    def views(self) -> tuple[UpstreamState, ...]:
+    def upstream_states(self) -> tuple[UpstreamState, ...]:
         """What is served after such a poll, without what the tracker makes of it."""
         return tuple(
             msgspec.structs.replace(
                 view,
-                streams=tuple(msgspec.structs.replace(s, report=self._changed(s.report)) for s in states),
+                streams=tuple(msgspec.structs.replace(s, report=self._with_new_values(s.report)) for s in states),
             )
             for view, states in zip(self.patterns, self._states, strict=True)
         )
 
-    def _changed(self, sample: StreamReport) -> StreamReport:
+    def _with_new_values(self, sample: StreamReport) -> StreamReport:
         numbers: dict[str, Any] = {}
         for name in _NUMBERS:
             value = getattr(sample, name)

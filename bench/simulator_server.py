@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from bench.serving import served
+from bench.server_process import serve_app
 from exporter.runtime.clock import Clock
 from exporter.runtime.garbage_collection import freeze_startup_objects
 from exporter.simulator.exporter_config import upstreams_config
@@ -20,7 +20,7 @@ async def serving(streams: int) -> AsyncIterator[tuple[int, dict[str, Callable[[
     fleet = Fleet(streams)
     fleet.prepare(Clock().now())
     freeze_startup_objects()
-    async with served(make_app(fleet)) as port:
+    async with serve_app(make_app(fleet)) as port:
 
         def upstreams() -> list[dict[str, Any]]:
             made = upstreams_config(fleet, f"http://127.0.0.1:{port}")["upstreams"]

@@ -6,9 +6,9 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import exposition_golang
-from bench.fleet import save_patterns
-from bench.measuring import Figures, medians, ratio, run_case, table
+from bench import golang_scrapes
+from bench.case_runner import Figures, medians, print_table, ratio, run_case
+from bench.generated_streams import save_patterns
 
 SIZES = (1_000, 10_000, 50_000)
 ROUNDS = {10_000: 2}
@@ -21,14 +21,14 @@ def main(sizes: Sequence[int] = SIZES, rounds: int | None = None) -> None:
     with tempfile.TemporaryDirectory() as directory:
         patterns = Path(directory, "patterns")
         save_patterns(patterns)
-        golang = exposition_golang.build(Path(directory))
+        golang = golang_scrapes.build(Path(directory))
         if golang is None:
             print("Go or its library is not installed: client_golang is left out.\n")
         for streams in sizes:
             cases: dict[str, Callable[[], Figures]] = _cases(streams, str(patterns))
             if golang is not None:
                 samples = Path(directory, f"samples-{streams}")
-                exposition_golang.save_samples(samples, streams, str(patterns))
+                golang_scrapes.save_samples(samples, streams, str(patterns))
                 cases[GOLANG] = _golang(golang, samples, _few(streams))
             found = [{name: run() for name, run in cases.items()} for _ in range(rounds or ROUNDS.get(streams, 1))]
             _report(streams, found)
@@ -37,12 +37,12 @@ def main(sizes: Sequence[int] = SIZES, rounds: int | None = None) -> None:
 def _cases(streams: int, patterns: str) -> dict[str, Callable[[], Figures]]:
     def theirs(way: str) -> Figures:
         return run_case(
-            "exposition_prometheus_client", streams=streams, patterns=patterns, repetitions=_few(streams), way=way
+            "prometheus_client_scrapes", streams=streams, patterns=patterns, repetitions=_few(streams), way=way
         )
 
     cases = {
         OURS: lambda: run_case(
-            "exposition_ours", streams=streams, patterns=patterns, repetitions=5 if streams <= 10_000 else 3
+            "exporter_scrapes", streams=streams, patterns=patterns, repetitions=5 if streams <= 10_000 else 3
         ),
         COLLECTOR: lambda: theirs("collector"),
     }
@@ -51,7 +51,7 @@ def _cases(streams: int, patterns: str) -> dict[str, Callable[[], Figures]]:
 
 
 def _golang(program: Path, samples: Path, repetitions: int) -> Callable[[], Figures]:
-    return lambda: exposition_golang.run(program, samples, repetitions)
+    return lambda: golang_scrapes.run(program, samples, repetitions)
 
 
 def _few(streams: int) -> int:
@@ -65,7 +65,7 @@ def _report(streams: int, rounds: Sequence[dict[str, Figures]]) -> None:
     middle = {name: medians([found[name] for found in rounds]) for name in rounds[0]}
     samples = middle[OURS]["samples"]
     print(f"{streams:,} streams, {samples / streams:.1f} samples each\n")
-    table(
+    print_table(
         (
             "",
             "states and health ms",
@@ -96,4 +96,4 @@ def _report(streams: int, rounds: Sequence[dict[str, Figures]]) -> None:
         ("scrape with gzip", "gzip"),
     ):
         rows.append((title, *(ratio(rounds, kind, OURS, other) for other in others)))
-    table(("times less CPU than", *others), rows)
+    print_table(("times less CPU than", *others), rows)

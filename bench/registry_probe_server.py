@@ -15,8 +15,8 @@ import aiohttp
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from bench.nginx import APPLICATION
-from bench.serving import served
+from bench.nginx_upstream import APPLICATION
+from bench.server_process import serve_app
 
 _LABELS = ("application", "stream", "protocol")
 _METRICS = (
@@ -63,5 +63,5 @@ async def serving(
 
         app = web.Application()
         app.router.add_get("/probe", probe)
-        async with served(app) as port:
+        async with serve_app(app) as port:
             yield port, {}

@@ -9,10 +9,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import aiohttp
-import httpx
 
-from bench.measuring import Figures
-from bench.nginx import APPLICATION
+from bench.case_runner import Figures
+from bench.nginx_upstream import APPLICATION
 
 Get = Callable[[str], Awaitable[object]]
 
@@ -37,6 +36,8 @@ async def _aiohttp(connections: int) -> AsyncIterator[Get]:
 
 @asynccontextmanager
 async def _httpx(connections: int) -> AsyncIterator[Get]:
+    import httpx  # an optional dependency
+
     limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
     async with httpx.AsyncClient(limits=limits, timeout=60) as client:
 

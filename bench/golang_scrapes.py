@@ -7,11 +7,13 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from bench.fleet import Streams, load_patterns
-from bench.measuring import Figures
-from bench.prometheus_client_model import FamiliesCollector
+from bench.case_runner import Figures
+from bench.generated_streams import GeneratedStreams, load_patterns
+from bench.prometheus_client_scrapes import FamiliesCollector
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
 
 GOPATH = Path("/usr/share/gocode")
@@ -35,7 +37,9 @@ def save_samples(file: Path, streams: int, patterns: str) -> None:
     """The samples of so many streams, for the program to read."""
     kinds = {family.name: family.kind.value for family in STREAM_FAMILIES}
     with gzip.open(file, "wt", compresslevel=1) as packed:
-        for _, name, help_, labels, rows in FamiliesCollector(Streams(streams, load_patterns(patterns)).views()).rows:
+        for _, name, help_, labels, rows in FamiliesCollector(
+            GeneratedStreams(streams, load_patterns(patterns)).upstream_states()
+        ).rows:
             family = {
                 "name": name,
                 "kind": kinds[name],
@@ -53,3 +57,14 @@ def run(program: Path, file: Path, repetitions: int) -> Figures:
     environment = {**os.environ, "GOMAXPROCS": "1"}
     done = subprocess.run([program, file, str(repetitions)], stdout=subprocess.PIPE, env=environment, check=True)
     return {str(name): float(value) for name, value in json.loads(done.stdout).items()}
+
+
+@contextmanager
+def running_promhttp(program: Path, samples: Path) -> Iterator[tuple[int, int]]:
+    """promhttp with these samples: its port and its process. It may use all processors, as it does anywhere."""
+    with subprocess.Popen([program, samples, "serve"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield int(process.stdout.readline()), process.pid
+        finally:
+            process.terminate()

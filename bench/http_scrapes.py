@@ -6,10 +6,10 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import exposition_golang
-from bench.fleet import save_patterns
-from bench.measuring import Figures, cpu_of_process, medians, peak_of, ratio, table
-from bench.serving import get, running, running_golang
+from bench import golang_scrapes
+from bench.case_runner import Figures, medians, print_table, process_cpu_seconds, process_peak_bytes, ratio
+from bench.generated_streams import save_patterns
+from bench.server_process import fetch, running_server
 
 SIZES = (10_000,)
 ROUNDS = {10_000: 2}
@@ -25,12 +25,12 @@ def main(sizes: Sequence[int] = SIZES, rounds: int | None = None) -> None:
     with tempfile.TemporaryDirectory() as directory:
         patterns = Path(directory, "patterns")
         save_patterns(patterns)
-        golang = exposition_golang.build(Path(directory))
+        golang = golang_scrapes.build(Path(directory))
         for streams in sizes:
             cases: dict[str, Callable[[], Figures]] = _cases(streams, str(patterns))
             if golang is not None:
                 samples = Path(directory, f"samples-{streams}")
-                exposition_golang.save_samples(samples, streams, str(patterns))
+                golang_scrapes.save_samples(samples, streams, str(patterns))
                 cases[GOLANG] = _golang(golang, samples)
             found = [{name: run() for name, run in cases.items()} for _ in range(rounds or ROUNDS.get(streams, 1))]
             _report(streams, found)
@@ -38,34 +38,34 @@ def main(sizes: Sequence[int] = SIZES, rounds: int | None = None) -> None:
 
 def _cases(streams: int, patterns: str) -> dict[str, Callable[[], Figures]]:
     def ours() -> Figures:
-        with running("http_ours", streams=streams, patterns=patterns) as server:
-            get(server.port)
-            server.ask("update")
-            began = server.ask("cpu")
-            size = get(server.port)
-            first = server.ask("cpu") - began
-            get(server.port, times=REPLICAS)
-            again = (server.ask("cpu") - began - first) / REPLICAS
-            return {"first": first, "again": again, "bytes": size, "peak": server.ask("peak")}
+        with running_server("exporter_scrapes", streams=streams, patterns=patterns) as server:
+            fetch(server.port)
+            server.call("update")
+            began = server.call("cpu")
+            size = fetch(server.port)
+            first = server.call("cpu") - began
+            fetch(server.port, times=REPLICAS)
+            again = (server.call("cpu") - began - first) / REPLICAS
+            return {"first": first, "again": again, "bytes": size, "peak": server.call("peak")}
 
     def theirs() -> Figures:
-        with running("http_prometheus_client", streams=streams, patterns=patterns) as server:
-            began = server.ask("cpu")
-            size = get(server.port)
-            first = server.ask("cpu") - began
-            return {"first": first, "again": first, "bytes": size, "peak": server.ask("peak")}
+        with running_server("prometheus_client_scrapes", streams=streams, patterns=patterns) as server:
+            began = server.call("cpu")
+            size = fetch(server.port)
+            first = server.call("cpu") - began
+            return {"first": first, "again": first, "bytes": size, "peak": server.call("peak")}
 
     return {OURS: ours, THEIRS: theirs}
 
 
 def _golang(program: Path, samples: Path) -> Callable[[], Figures]:
     def run() -> Figures:
-        with running_golang(program, samples) as (port, pid):
-            get(port)
-            began = cpu_of_process(pid)
-            size = get(port)
-            first = cpu_of_process(pid) - began
-            return {"first": first, "again": first, "bytes": size, "peak": peak_of(pid)}
+        with golang_scrapes.running_promhttp(program, samples) as (port, pid):
+            fetch(port)
+            began = process_cpu_seconds(pid)
+            size = fetch(port)
+            first = process_cpu_seconds(pid) - began
+            return {"first": first, "again": first, "bytes": size, "peak": process_peak_bytes(pid)}
 
     return run
 
@@ -73,7 +73,7 @@ def _golang(program: Path, samples: Path) -> Callable[[], Figures]:
 def _report(streams: int, rounds: Sequence[dict[str, Figures]]) -> None:
     middle = {name: medians([found[name] for found in rounds]) for name in rounds[0]}
     print(f"{streams:,} streams\n")
-    table(
+    print_table(
         ("", "new values ms", "of the same again ms", "MB", "peak MB"),
         (
             (name, f"{f['first'] * 1e3:.1f}", f"{f['again'] * 1e3:.2f}", f"{f['bytes'] / 1e6:.1f}",
@@ -83,7 +83,7 @@ def _report(streams: int, rounds: Sequence[dict[str, Figures]]) -> None:
     )  # fmt: skip
     others = [name for name in rounds[0] if name != OURS]
     titles = (("new values", "first"), ("second replica, unchanged", "again"))
-    table(
+    print_table(
         ("times less CPU than", *others),
         ((title, *(ratio(rounds, kind, OURS, other) for other in others)) for title, kind in titles),
     )

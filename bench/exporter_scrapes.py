@@ -1,23 +1,27 @@
-"""Scrapes of this exporter."""
+"""Scrapes of this exporter: in memory (``main``) and over HTTP (``serving``)."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
+from aiohttp import web
 
-from bench.fleet import Streams, load_patterns, trackers
-from bench.measuring import Figures, cpu_of, peak_bytes
+from bench.case_runner import Figures, measure_cpu, peak_bytes
+from bench.generated_streams import GeneratedStreams, load_patterns, make_trackers
+from bench.server_process import serve_app
 from exporter.metrics.exposition import Exposition
 from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.model import PollResult, UpstreamState
 from exporter.polling.histograms import PollHistograms
 from exporter.polling.tracker import Tracker
 from exporter.runtime.memory_tuning import tune_allocator
+from exporter.web.metrics_handler import MetricsHandler
 
 POLLED_AT = 1_700_000_000.0
 
@@ -28,9 +32,10 @@ def main(streams: int, patterns: str, repetitions: int) -> Figures:
     Scrapes are plain and gzip. Taking in is what makes states, health and histograms of values; the others don't.
     """
     tune_allocator()
-    fleet = Streams(streams, load_patterns(patterns))
+    fleet = GeneratedStreams(streams, load_patterns(patterns))
     upstreams = [
-        Upstream(view, tracker) for view, tracker in zip(fleet.patterns, trackers(fleet.patterns), strict=True)
+        PolledUpstream(view, tracker)
+        for view, tracker in zip(fleet.patterns, make_trackers(fleet.patterns), strict=True)
     ]
     served: tuple[UpstreamState, ...] = ()
     exposition = Exposition(lambda: served, ExporterMetrics())
@@ -39,12 +44,12 @@ def main(streams: int, patterns: str, repetitions: int) -> Figures:
         for kind, render in (("plain", exposition.pieces), ("gzip", exposition.packed)):
             spent = poll_all(upstreams, fleet, exposition, POLLED_AT + number)
             served = tuple(upstream.view for upstream in upstreams)
-            rendering = cpu_of(render)
+            rendering = measure_cpu(render)
             if number:  # the first time it makes what is kept from then on
                 seconds["update"].append(spent.update)
                 seconds["read"].append(spent.read)
                 seconds[kind].append(rendering)
-                seconds["again"] += [cpu_of(render)] if kind == "gzip" else []
+                seconds["again"] += [measure_cpu(render)] if kind == "gzip" else []
     peak = peak_bytes()
     text = exposition.render()
     return {
@@ -56,24 +61,24 @@ def main(streams: int, patterns: str, repetitions: int) -> Figures:
     }
 
 
-class Upstream:
-    """What stands between a poll's snapshot and the view that is served."""
+class PolledUpstream:
+    """From a poll's result to the state that is served."""
 
     def __init__(self, view: UpstreamState, tracker: Tracker) -> None:
         self.view = view
         self._tracker = tracker
         self._histograms = PollHistograms(platform=view.platform, upstream=view.upstream)
 
-    def take(self, snapshot: PollResult, now: float) -> None:
-        """A poll's news, as the coordinator takes them in."""
-        _exhaust(self._tracker.apply(snapshot, now))
+    def apply_result(self, result: PollResult, now: float) -> None:
+        """Apply a poll's result as the coordinator does."""
+        _exhaust(self._tracker.apply(result, now))
         _exhaust(self._histograms.observe_in_steps(self._tracker.fresh()))
         self.view = msgspec.structs.replace(
             self.view, streams=self._tracker.states(), sampled=self._histograms.snapshot()
         )
 
 
-class Spent(NamedTuple):
+class PollCpu(NamedTuple):
     """CPU seconds of polls."""
 
     update: float
@@ -82,17 +87,42 @@ class Spent(NamedTuple):
     """Of reading these for scrapes."""
 
 
-def poll_all(upstreams: Sequence[Upstream], fleet: Streams, exposition: Exposition, now: float) -> Spent:
+def poll_all(
+    upstreams: Sequence[PolledUpstream], fleet: GeneratedStreams, exposition: Exposition, now: float
+) -> PollCpu:
     """A poll of every upstream; its news are read for scrapes as soon as they are published, as in the exporter."""
     spent = []
-    for upstream, snapshot in zip(upstreams, fleet.snapshots(), strict=True):
-        update = cpu_of(partial(upstream.take, snapshot, now))
+    for upstream, result in zip(upstreams, fleet.poll_results(), strict=True):
+        update = measure_cpu(partial(upstream.apply_result, result, now))
         began = time.process_time()
         exposition.prepare(upstream.view)
-        spent.append(Spent(update, time.process_time() - began))
-    return Spent(sum(each.update for each in spent), sum(each.read for each in spent))
+        spent.append(PollCpu(update, time.process_time() - began))
+    return PollCpu(sum(each.update for each in spent), sum(each.read for each in spent))
 
 
 def _exhaust(steps: Iterable[None]) -> None:
     for _ in steps:
         pass
+
+
+@asynccontextmanager
+async def serving(streams: int, patterns: str) -> AsyncIterator[tuple[int, dict[str, Callable[[], Any]]]]:
+    """Commands: ``update``."""
+    tune_allocator()
+    fleet = GeneratedStreams(streams, load_patterns(patterns))
+    upstreams = [PolledUpstream(*pair) for pair in zip(fleet.patterns, make_trackers(fleet.patterns), strict=True)]
+    views: tuple[UpstreamState, ...] = ()
+
+    def update() -> None:
+        nonlocal views
+        poll_all(upstreams, fleet, exposition, POLLED_AT)
+        views = tuple(upstream.view for upstream in upstreams)
+
+    exposition = Exposition(lambda: views, ExporterMetrics())
+    update()
+    scrapes = MetricsHandler(exposition)
+    app = web.Application()
+    app.router.add_get("/metrics", scrapes.handle)
+    async with serve_app(app) as port:
+        yield port, {"update": update}
+    scrapes.close()

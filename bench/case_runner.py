@@ -1,8 +1,12 @@
-"""Cases in processes of their own, their CPU time, and medians of their ratios."""
+"""Run a case in its own process, measure CPU and memory, compare medians and print tables.
+
+``python -m bench.case_runner MODULE ARGUMENTS`` runs one case: arguments and result are JSON.
+"""
 
 from __future__ import annotations
 
 import gc
+import importlib
 import itertools
 import json
 import os
@@ -21,13 +25,13 @@ Figures = dict[str, float]
 
 
 def run_case(module: str, **arguments: Any) -> Figures:
-    """What ``bench.<module>.main(**arguments)`` says, called in a new process."""
-    command = [sys.executable, "-m", "bench.case", module, json.dumps(arguments)]
+    """Call ``bench.<module>.main(**arguments)`` in a new process and return its figures."""
+    command = [sys.executable, "-m", "bench.case_runner", module, json.dumps(arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     return {str(name): float(value) for name, value in json.loads(done.stdout).items()}
 
 
-def cpu_of(work: Callable[[], object]) -> float:
+def measure_cpu(work: Callable[[], object]) -> float:
     """CPU seconds of this process for a piece of work; what earlier work left to be collected is not counted."""
     gc.collect()
     began = time.process_time()
@@ -35,7 +39,7 @@ def cpu_of(work: Callable[[], object]) -> float:
     return time.process_time() - began
 
 
-def cpu_of_process(pid: int) -> float:
+def process_cpu_seconds(pid: int) -> float:
     """CPU seconds that a process has used so far, in steps of the system's clock tick."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
@@ -48,10 +52,10 @@ def resident_bytes() -> int:
 
 def peak_bytes() -> int:
     """The most memory that this process had; ``getrusage`` would say what its parent had, where that was more."""
-    return peak_of(os.getpid())
+    return process_peak_bytes(os.getpid())
 
 
-def peak_of(pid: int) -> int:
+def process_peak_bytes(pid: int) -> int:
     """The most memory that a process had, in bytes."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
@@ -70,8 +74,12 @@ def ratio(rounds: Iterable[Mapping[str, Figures]], figure: str, case: str, than:
     return f"{statistics.median(ratios):.1f}× ({min(ratios):.1f}–{max(ratios):.1f})"
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table in Markdown, each row as soon as there is one."""
     for cells in itertools.chain((heads, ["---"] * len(heads)), rows):
         print("| " + " | ".join(cells) + " |", flush=True)
     print(flush=True)
+
+
+if __name__ == "__main__":
+    print(json.dumps(importlib.import_module(f"bench.{sys.argv[1]}").main(**json.loads(sys.argv[2]))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from bench.measuring import Figures
+from bench.case_runner import Figures
 
 
 def main(port: int, paths: Sequence[str], times: int) -> Figures:
