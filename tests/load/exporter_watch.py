@@ -20,7 +20,7 @@ Sums = dict[str, dict[str, float]]
 """Family → upstream → sum of its samples."""
 
 
-def sums_of(text: str) -> Sums:
+def sum_samples(text: str) -> Sums:
     """The samples of an exposition, added up for each upstream ("" where a family has none)."""
     sums: Sums = {}
     for family in text_string_to_metric_families(text):
@@ -52,7 +52,7 @@ class Watch:
 
     def scrape(self) -> Sums:
         """All that is exposed."""
-        sums = sums_of(self.fetch())
+        sums = sum_samples(self.fetch())
         self.memory.append((time.monotonic(), sums["process_resident_memory_bytes"][""]))
         return sums
 

@@ -1,4 +1,4 @@
-"""The long run: an exporter and the simulator as two processes, random faults, and what is watched meanwhile."""
+"""The soak run: an exporter and a simulator as processes, random faults, and what is measured meanwhile."""
 
 from __future__ import annotations
 
@@ -23,43 +23,43 @@ from exporter.simulator.fault_injection import STREAM_FAULTS, UPSTREAM_FAULTS
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.simulated_streams import PLATFORMS
 from tests.exporter_process import Exporter
-from tests.load.exporter_watch import UPSTREAMS, Watch, sums_of
-from tests.real.child_process import Program, answers, ask, serving, wait_until
+from tests.load.exporter_watch import UPSTREAMS, Watch, sum_samples
+from tests.real.child_process import Program, request_json, responds, running_server, wait_until
 
 INTERVAL_SECONDS: Final = 15.0
 SAMPLE_SECONDS: Final = 15.0
 STREAMS_AT_ONCE: Final = 20
-"""So many streams get a fault in one order."""
+"""Number of streams that get a fault at once."""
 
-TELLING_ITS_TASKS: Final = """
+TASK_REPORTING_PROGRAM: Final = """
 import asyncio, sys
 from exporter import cli
 
-serve = cli.serve
+run = asyncio.run
 
-async def tell():
+async def report_tasks():
     while True:
         print("tasks", len(asyncio.all_tasks()), flush=True)
         await asyncio.sleep(5)
 
-async def served(*arguments):
-    telling = asyncio.create_task(tell())
+async def run_with_report(main):
+    reporting = asyncio.create_task(report_tasks())
     try:
-        await serve(*arguments)
+        return await main
     finally:
-        telling.cancel()
+        reporting.cancel()
 
-cli.serve = served
+asyncio.run = lambda main, **options: run(run_with_report(main), **options)
 sys.exit(cli.main())
 """
-"""The exporter, which says besides how many tasks its event loop has."""
+"""Runs the exporter and prints how many tasks its event loop has."""
 UNWANTED: Final = re.compile(r"logger=(asyncio|py\.warnings|aiohttp)|Traceback|never (retrieved|awaited)|poller died")
-"""What no line of a sound run's log holds."""
+"""Log lines that must not occur."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One look at the process."""
+    """One measurement of the process."""
 
     at: float
     """Monotonic seconds."""
@@ -81,26 +81,26 @@ class Flatness:
     most: float
 
     @classmethod
-    def of(cls, values: list[float]) -> Flatness:
+    def from_values(cls, values: list[float]) -> Flatness:
         window = max(1, min(12, len(values) // 3))
         return cls(median(values[:window]), median(values[-window:]), max(values))
 
-    def told(self, name: str, unit: float = 1.0) -> str:
+    def describe(self, name: str, unit: float = 1.0) -> str:
         return f"{name} first {self.first / unit:.1f}, last {self.last / unit:.1f}, most {self.most / unit:.1f}"
 
 
 class Soak:
-    """A running exporter; ``look`` takes a sample."""
+    """A running exporter and samples of it."""
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
         self.samples: list[Sample] = []
 
-    def look(self) -> None:
-        """A scrape of everything as Prometheus makes it, and the exporter's own families read."""
+    def take_sample(self) -> None:
+        """Scrape everything as Prometheus does, and read the exporter's own families."""
         text = self.watch.fetch()
         assert text.endswith("\n")
-        sums = sums_of(self.watch.fetch("/metrics?collect[]=exporter&collect[]=upstreams"))
+        sums = sum_samples(self.watch.fetch("/metrics?collect[]=exporter&collect[]=upstreams"))
         self.watch.scrapes.pop()
         self.samples.append(
             Sample(
@@ -115,28 +115,28 @@ class Soak:
         )
 
     def is_up(self) -> bool:
-        """Whether every upstream is."""
-        self.look()
+        """Whether every upstream is up."""
+        self.take_sample()
         return self.samples[-1].up == dict.fromkeys(UPSTREAMS, 1.0)
 
-    def forget(self) -> None:
-        """What was seen so far belongs to the warm-up."""
+    def discard_warm_up(self) -> None:
+        """Discard everything except the last sample."""
         del self.samples[:-1]
         del self.watch.scrapes[:-1]
 
     @property
     def memory(self) -> Flatness:
-        return Flatness.of([sample.memory_bytes for sample in self.samples])
+        return Flatness.from_values([sample.memory_bytes for sample in self.samples])
 
     @property
     def descriptors(self) -> Flatness:
-        return Flatness.of([sample.descriptors for sample in self.samples])
+        return Flatness.from_values([sample.descriptors for sample in self.samples])
 
     @property
     def tasks(self) -> Flatness:
-        return Flatness.of([sample.tasks for sample in self.samples])
+        return Flatness.from_values([sample.tasks for sample in self.samples])
 
-    def made_of_due(self, upstream: str) -> tuple[float, float]:
+    def polls_made_and_due(self, upstream: str) -> tuple[float, float]:
         """Polls that were made, and that were due by the interval in effect, while it was up: else it backs off."""
         made = due = 0.0
         for before, after in pairwise(self.samples):
@@ -146,27 +146,27 @@ class Soak:
         return made, due
 
     def figures(self) -> str:
-        """One line for people."""
-        polls = "; ".join("{} {:.0f} of {:.0f}".format(name, *self.made_of_due(name)) for name in UPSTREAMS)
+        """Summarize the run in one line."""
+        polls = "; ".join("{} {:.0f} of {:.0f}".format(name, *self.polls_made_and_due(name)) for name in UPSTREAMS)
         passed = self.samples[-1].at - self.samples[0].at
         return (
-            f"{passed:.0f} s: {self.memory.told('MB', 1e6)}; {self.descriptors.told('descriptors')}; "
-            f"{self.tasks.told('tasks')}; polls made of due while up: {polls}; {len(self.watch.scrapes)} scrapes, "
+            f"{passed:.0f} s: {self.memory.describe('MB', 1e6)}; {self.descriptors.describe('descriptors')}; "
+            f"{self.tasks.describe('tasks')}; polls made of due while up: {polls}; {len(self.watch.scrapes)} scrapes, "
             f"median {median(self.watch.scrapes):.3f} s, longest {max(self.watch.scrapes):.3f} s"
         )
 
 
-class Faults:
-    """Orders of the simulator's faults at random, the same for a seed."""
+class RandomFaults:
+    """Injects random faults into the simulator, the same ones for the same seed."""
 
     def __init__(self, fleet: Fleet, simulator: str, seed: int) -> None:
         self._fleet = fleet
         self._url = f"{simulator}/faults"
         self._random = random.Random(seed)
-        self.ordered: dict[str, int] = {}
+        self.injected: dict[str, int] = {}
 
-    def order(self) -> None:
-        """One fault of a platform, or of some of its streams, for up to a minute."""
+    def inject(self) -> None:
+        """Inject one fault into a platform or some of its streams, for up to a minute."""
         platform = self._random.choice(PLATFORMS)
         length = f"{self._random.randint(5, 60)}s"
         if self._random.random() < 0.5:
@@ -178,15 +178,15 @@ class Faults:
                 self._post(platform, kind, length, stream=stream.id)
 
     def clear(self) -> None:
-        ask(self._url, method="DELETE")
+        request_json(self._url, method="DELETE")
 
     def _post(self, platform: str, kind: str, length: str, **more: str) -> None:
-        ask(self._url, body={"platform": platform, "fault": kind, "for": length, **more})
-        self.ordered[kind] = self.ordered.get(kind, 0) + 1
+        request_json(self._url, body={"platform": platform, "fault": kind, "for": length, **more})
+        self.injected[kind] = self.injected.get(kind, 0) + 1
 
 
-class _Taking(BaseHTTPRequestHandler):
-    """An Alertmanager that takes everything."""
+class _AcceptingHandler(BaseHTTPRequestHandler):
+    """An Alertmanager that accepts everything."""
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -199,9 +199,9 @@ class _Taking(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def alertmanager() -> Iterator[str]:
-    """The URL of one that takes everything."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Taking) as server:
+def accepting_alertmanager() -> Iterator[str]:
+    """Run an Alertmanager that accepts everything and yield its URL."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _AcceptingHandler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -212,15 +212,18 @@ def alertmanager() -> Iterator[str]:
 
 
 @contextmanager
-def soaking(streams: int, directory: Path, seed: int) -> Iterator[tuple[Soak, Faults]]:
-    """An exporter with its sidecar that polls a simulator of so many streams, all upstreams up."""
+def running_soak(streams: int, directory: Path, seed: int) -> Iterator[tuple[Soak, RandomFaults]]:
+    """Run an exporter with its sidecar and a simulator of ``streams`` streams; yield when all upstreams are up."""
     fleet = Fleet(streams)
     simulator_of = ["-m", "exporter.simulator", "--streams", str(streams), "--port"]
 
     def start(port: int) -> Program:
         return Program([sys.executable, *simulator_of, str(port)], directory, name="simulator")
 
-    with alertmanager() as alerts, serving(start, lambda port: answers(_faults(port))) as (_, port):
+    with (
+        accepting_alertmanager() as alerts,
+        running_server(start, lambda port: responds(_faults_url(port))) as (_, port),
+    ):
         configuration = {
             "defaults": {"interval": f"{INTERVAL_SECONDS:g}s", "max_concurrent_requests": 50},
             "alerting": {"alertmanagers": [{"url": alerts}], "state_file": "alerts.json"},
@@ -228,13 +231,13 @@ def soaking(streams: int, directory: Path, seed: int) -> Iterator[tuple[Soak, Fa
         }
         (directory / "config.yaml").write_text(yaml.safe_dump(configuration))
         arguments = ["--web.listen-address=127.0.0.1:0", "--log.level=info"]
-        with Exporter(arguments, directory, ("-W", "always", "-c", TELLING_ITS_TASKS)) as process:
+        with Exporter(arguments, directory, ("-W", "always", "-c", TASK_REPORTING_PROGRAM)) as process:
             soak = Soak(Watch(process, f"http://127.0.0.1:{process.port}"))
 
-            wait_until(lambda: answers(f"{soak.watch.url}/-/ready"), "all are polled", 120)
+            wait_until(lambda: responds(f"{soak.watch.url}/-/ready"), "all are polled", 120)
             wait_until(soak.is_up, "all are up", 300, otherwise=lambda: process.said)
-            yield soak, Faults(fleet, _faults(port).removesuffix("/faults"), seed)
+            yield soak, RandomFaults(fleet, _faults_url(port).removesuffix("/faults"), seed)
 
 
-def _faults(port: int) -> str:
+def _faults_url(port: int) -> str:
     return f"http://127.0.0.1:{port}/faults"

@@ -23,7 +23,7 @@ import yaml
 
 from tests.exporter_process import GENEROUS_SECONDS, Exporter
 from tests.load.exporter_watch import Watch
-from tests.process.process_environment import load_context
+from tests.process.process_environment import running_environment
 from tests.real.child_process import wait_until
 
 STREAMS = 10_000
@@ -44,7 +44,7 @@ def fleet() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def watch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watch]:
     directory = tmp_path_factory.mktemp("many")
-    with load_context(fleet()) as (platform, _):
+    with running_environment(fleet()) as (platform, _):
         upstream = {"name": "origin", "platform": "node_media_server", "url": platform.url}
         defaults = {"interval": f"{INTERVAL_SECONDS:g}s"}
         (directory / "config.yaml").write_text(yaml.safe_dump({"defaults": defaults, "upstreams": [upstream]}))

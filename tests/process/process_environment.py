@@ -80,7 +80,7 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def load_context(streams: dict[str, Any]) -> Iterator[tuple[Platform, Alertmanager]]:
+def running_environment(streams: dict[str, Any]) -> Iterator[tuple[Platform, Alertmanager]]:
     """Both, on one free port of the loopback."""
     platform, alertmanager = Platform(streams), Alertmanager()
     handler = type("Handler", (_Handler,), {"platform": platform, "alertmanager": alertmanager})

@@ -23,7 +23,7 @@ import yaml
 
 from exporter.alerting.state_file import restored
 from tests.exporter_process import GENEROUS_SECONDS, Exporter
-from tests.process.process_environment import Alertmanager, Platform, load_context
+from tests.process.process_environment import Alertmanager, Platform, running_environment
 from tests.real.child_process import wait_until
 
 STREAMS = json.loads(
@@ -43,7 +43,7 @@ sys.exit(cli.main())
 
 @pytest.fixture(scope="module")
 def around() -> Iterator[tuple[Platform, Alertmanager]]:
-    with load_context(STREAMS) as both:
+    with running_environment(STREAMS) as both:
         yield both
 
 

@@ -79,7 +79,7 @@ class Program:
 
 
 @contextmanager
-def serving(start: Callable[[int], Program], is_ready: Callable[[int], bool]) -> Iterator[tuple[Program, int]]:
+def running_server(start: Callable[[int], Program], is_ready: Callable[[int], bool]) -> Iterator[tuple[Program, int]]:
     """A server on a free port of the loopback, once it is ready; ``start`` takes the port."""
     for attempt in range(1, ATTEMPTS + 1):
         port = free_port()
@@ -122,7 +122,7 @@ def free_port() -> int:
         return port
 
 
-def answers(url: str, status: int = 200) -> bool:
+def responds(url: str, status: int = 200) -> bool:
     """Whether a GET is answered, with this status."""
     try:
         with urlopen(url, timeout=GENEROUS_SECONDS) as answer:
@@ -134,7 +134,9 @@ def answers(url: str, status: int = 200) -> bool:
         return False
 
 
-def ask(url: str, *, body: Any = None, method: str | None = None, headers: Mapping[str, str] | None = None) -> Any:
+def request_json(
+    url: str, *, body: Any = None, method: str | None = None, headers: Mapping[str, str] | None = None
+) -> Any:
     """The decoded JSON of an answer; None for an empty one."""
     data = None if body is None else json.dumps(body).encode()
     every = {"Content-Type": "application/json", **(headers or {})}
