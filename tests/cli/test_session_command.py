@@ -26,9 +26,9 @@ from exporter.platforms.capabilities import CommandOption, SessionAction, Sessio
 from exporter.platforms.registry import platforms
 from exporter.platforms.wave.session_commands import delete_session, end_session
 from exporter.simulator import Fleet, make_app
-from exporter.simulator.configuration import PASSWORD, TOKEN, USERNAME
-from exporter.simulator.streams import Platform, Stream
-from tests.fakes import FakeClock
+from exporter.simulator.context import PASSWORD, TOKEN, USERNAME
+from exporter.simulator.simulated_streams import Platform, Stream
+from tests.fake_clock import FakeClock
 
 Output = pytest.CaptureFixture[str]
 
@@ -76,7 +76,7 @@ class Simulated:
         Path("config.yaml").write_text(yaml.safe_dump(configuration))
 
     def live(self, platform: Platform) -> Stream:
-        return next(stream for stream in self.fleet.of(platform) if self.fleet.live(stream, self.now))
+        return next(stream for stream in self.fleet.streams(platform) if self.fleet.is_live(stream, self.now))
 
 
 async def broken(request: web.Request) -> web.Response:

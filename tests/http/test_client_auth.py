@@ -28,7 +28,7 @@ from exporter.http.errors import UpstreamError
 from exporter.model import Reason
 from exporter.runtime.clock import Clock
 from exporter.runtime.redaction import HIDDEN, redactor
-from tests.fakes import FakeClock
+from tests.fake_clock import FakeClock
 from tests.http.raw_server import Request, Server, answering, client_of, http
 
 LONG = 60.0

@@ -16,7 +16,7 @@ from exporter.web.serializers import stream_facts
 from tests.interface.listed import ANSWERS, CONFIGURATION, FLAGS, changes, configuration_keys, flags, json_keys
 from tests.page.served_app import serve_app
 from tests.page.states import stream_state, upstream_state
-from tests.sidecar.watching import UNHEALTHY, watching
+from tests.sidecar.sidecar_harness import UNHEALTHY, watching
 
 
 def test_no_key_of_the_configuration_goes_away_unnoticed() -> None:

@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from exporter.cli import healthcheck
-from tests.processes import exporter
+from tests.exporter_process import exporter
 from tests.web.secure_server import bcrypt_hash, write_certificate
 
 CONFIGURATION = "upstreams: [{name: origin, platform: node_media_server, url: 'http://127.0.0.1:1'}]\n"

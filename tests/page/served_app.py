@@ -16,7 +16,7 @@ from exporter.service import Service
 from exporter.web.app import make_app
 from exporter.web.options import WebOptions
 from exporter.web.security import Security
-from tests.fakes import FakeClock
+from tests.fake_clock import FakeClock
 
 CONFIG = """
 upstreams:

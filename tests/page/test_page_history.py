@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from exporter.model import StreamReport, StreamState
 from exporter.store import Store
 from exporter.web.history import POINTS, STEP_SECONDS, History
-from tests.fakes import FakeClock
+from tests.fake_clock import FakeClock
 from tests.page.states import stream_state, upstream_state
 
 

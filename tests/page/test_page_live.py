@@ -22,15 +22,16 @@ from yarl import URL
 from exporter.runtime.clock import Clock
 from exporter.simulator import Fleet
 from exporter.simulator import make_app as make_simulator
-from exporter.simulator.streams import PLATFORMS
+from exporter.simulator.exporter_config import upstreams_config
+from exporter.simulator.simulated_streams import PLATFORMS
 from exporter.web.security import Security
+from tests.exporter_process import GENEROUS_SECONDS, Exporter, exporter
 from tests.page.browser import PHONE, launch_chromium, open_page, stream_rows, stream_titles
 from tests.page.served_app import serve_app
 from tests.page.states import upstream_state
 from tests.page.test_page_browser import fleet as six_streams
-from tests.processes import GENEROUS_SECONDS, Exporter, exporter
-from tests.real.running import free_port
-from tests.service.exporting import exporting
+from tests.real.child_process import free_port
+from tests.service.exporter_harness import exporting
 from tests.web.secure_server import bcrypt_hash, write_web_config
 
 pytestmark = pytest.mark.real
@@ -46,7 +47,7 @@ async def test_unhealthy_stream_and_its_alert_appear_on_the_open_page(tmp_path: 
     async with TestServer(make_simulator(fleet)) as simulator, aiohttp.ClientSession() as session:
         url = str(simulator.make_url("")).rstrip("/")
         configuration: dict[str, Any] = {
-            **fleet.configuration(url),
+            **upstreams_config(fleet, url),
             "defaults": {"interval": "1s", "max_concurrent_requests": 50},
             "alerting": {
                 "alertmanagers": [{"url": "http://127.0.0.1:9"}],
@@ -167,7 +168,7 @@ def exporting_thousands(directory: Path) -> Iterator[str]:
     port = free_port()
     simulator = ["--streams", str(fleet.size), "--port", str(port)]
     # WAVE is asked session by session, which is another matter than a page
-    upstreams = [u for u in fleet.configuration(f"http://127.0.0.1:{port}")["upstreams"] if u["platform"] != "wave"]
+    upstreams = [u for u in upstreams_config(fleet, f"http://127.0.0.1:{port}")["upstreams"] if u["platform"] != "wave"]
     configuration = {"defaults": {"interval": f"{INTERVAL_SECONDS:g}s"}, "upstreams": upstreams}
     (directory / "config.yaml").write_text(yaml.safe_dump(configuration), encoding="utf-8")
     with Exporter(simulator, directory, program=("-m", "exporter.simulator")) as platforms:

@@ -18,8 +18,8 @@ from exporter.platforms.wave.alert_events import BATCH, track_event, track_event
 from exporter.platforms.wave.alert_events import EVENT as EVENT_ENDPOINT
 from exporter.platforms.wave.session_commands import delete_session, end_session, update_session
 from exporter.simulator import Fleet, Options
-from tests.fakes import FakeClock
-from tests.platforms.simulated import EXPORT, SimulatedWave, simulated_wave
+from tests.fake_clock import FakeClock
+from tests.platforms.wave_simulation import EXPORT, SimulatedWave, simulated_wave
 
 EVENT = {"eventType": "stream", "eventName": "stream.started", "sessionId": "sess_abc123", "platform": "web"}
 

@@ -12,9 +12,9 @@ import pytest
 import trustme
 import yaml
 
-from tests.processes import Exporter
+from tests.exporter_process import Exporter
+from tests.real.child_process import wait_until
 from tests.real.prometheus import Prometheus, promtool
-from tests.real.running import wait_until
 from tests.web.secure_server import bcrypt_hash, write_certificate, write_web_config
 
 pytestmark = pytest.mark.real

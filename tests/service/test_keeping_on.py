@@ -12,7 +12,7 @@ from exporter.cli.settings import load_settings
 from exporter.polling.coordinator import Coordinator
 from exporter.runtime.tracebacks import describe
 from exporter.service import READY_AFTER_SECONDS, Service
-from tests.fakes import FakeClock
+from tests.fake_clock import FakeClock
 
 CONFIGURATION = """
 upstreams:

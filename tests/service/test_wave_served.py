@@ -11,16 +11,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter.alerting.evaluator import Alert, AlertKey, Phase
 from exporter.runtime.clock import Clock
 from exporter.simulator import Fleet, make_app
-from exporter.simulator.configuration import API_KEY, TOKEN
-from exporter.simulator.streams import Platform
-from tests.service.exporting import Exporter, exporting, serving
+from exporter.simulator.context import API_KEY, TOKEN
+from exporter.simulator.simulated_streams import Platform
+from tests.service.exporter_harness import Exporter, exporting, serving
 
 
 @pytest.fixture
 async def exporter(tmp_path: Path) -> AsyncIterator[Exporter]:
     """Of two streams one is named as its session, the other has none; a second upstream has the export alone."""
     fleet = Fleet(30, seed=1)
-    first, second = fleet.of(Platform.WAVE)[:2]
+    first, second = fleet.streams(Platform.WAVE)[:2]
     async with serving(make_app(fleet, Clock())) as url:
         base = {"platform": "wave", "url": f"{url}/wave/api/v1", "auth": {"bearer_token": TOKEN}}
         export = {"enabled": True, "api_key": API_KEY}

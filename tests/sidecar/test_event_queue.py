@@ -22,12 +22,12 @@ from exporter.http.client import UpstreamClient
 from exporter.model import Identity, Status, StreamReport, StreamState, UpstreamState
 from exporter.platforms.capabilities import AlertSink
 from exporter.platforms.wave.alert_events import WaveAlertSink
-from exporter.simulator.app import make_app as make_simulator
-from exporter.simulator.configuration import TOKEN
+from exporter.simulator.context import TOKEN
 from exporter.simulator.fleet import Fleet
-from tests.fakes import FakeClock
+from exporter.simulator.simulator_app import make_app as make_simulator
+from tests.fake_clock import FakeClock
 from tests.sidecar.alertmanagers import StandIn, stand_in, turns
-from tests.sidecar.watching import Watching
+from tests.sidecar.sidecar_harness import Watching
 
 
 class Sending:

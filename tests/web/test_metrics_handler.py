@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from exporter.model import UpstreamState
 from exporter.web.metrics_handler import CONTENT_TYPE, PARTS, MetricsHandler, accepts_gzip, wanted_parts
 from exporter.web.protocols import Renderer
-from tests.metrics.made import view
+from tests.metrics.generated_views import view
 
 BODY = b"# TYPE a gauge\na 1\n"
 Render = Callable[[frozenset[str]], bytes]

@@ -20,10 +20,10 @@ from exporter.polling.coordinator import Coordinator
 from exporter.polling.histograms import PollHistograms
 from exporter.polling.on_demand import NoHistograms, OnDemandPolls, UnknownUpstreamError
 from exporter.web.probe_handler import FEW, BadProbeError, parse_target, parse_time_limit
-from tests.metrics import made
-from tests.platforms.studio import KEY as STUDIO_KEY
+from tests.metrics import generated_views
+from tests.platforms.studio_server import KEY as STUDIO_KEY
 from tests.real.prometheus import check_metrics
-from tests.service.exporting import Exporter, exporting, serving
+from tests.service.exporter_harness import Exporter, exporting, serving
 
 TIMEOUT_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
 T = TypeVar("T")
@@ -351,7 +351,7 @@ def test_probe_feeds_no_histogram() -> None:
         histograms = kind(platform="livepeer", upstream="studio")
         list(
             histograms.observe_in_steps(
-                iter([made.stream(ingest_bitrate_bytes_per_second=1.0, health_score_ratio=0.5)])
+                iter([generated_views.stream(ingest_bitrate_bytes_per_second=1.0, health_score_ratio=0.5)])
             )
         )
         assert bool(histograms.snapshot()) is samples

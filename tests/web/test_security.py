@@ -15,14 +15,14 @@ from exporter.cli.settings import load_settings
 from exporter.config.loading import ConfigError
 from exporter.runtime.clock import Clock
 from exporter.service import Service
-from exporter.simulator.app import make_simulator
 from exporter.simulator.context import Context
 from exporter.simulator.fleet import Fleet
+from exporter.simulator.simulator_app import make_simulator
 from exporter.web.app import make_app
 from exporter.web.options import WebOptions
 from exporter.web.security import Security, TokenBucket, WatchedConfig
 from exporter.web.toolkit.users import MAX_WAITING, PasswordChecker
-from tests.fakes import FakeClock
+from tests.fake_clock import FakeClock
 from tests.web.secure_server import (
     BODY,
     basic_auth,

@@ -19,11 +19,11 @@ from playwright.async_api import Browser, expect
 
 from exporter.runtime.logging import configure
 from exporter.simulator.fault_injection import FaultKind
-from exporter.simulator.streams import Platform
+from exporter.simulator.simulated_streams import Platform
 from exporter.web.app import make_app
 from exporter.web.history import POINTS, STEP_SECONDS
 from exporter.web.options import WebOptions
-from tests.dashboards.hurried import ORDERS, ManualRequest, living
+from tests.dashboards.fast_forward import ORDERS, ManualRequest, living
 from tests.page.browser import DESKTOP, PHONE, launch_chromium, open_page, stream_titles
 from tests.real.tools import tool
 from tools.screenshots.draw import PICTURES
