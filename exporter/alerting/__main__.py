@@ -1,6 +1,6 @@
 """``python -m exporter.alerting`` prints the runbook."""
 
-from exporter.alerting.runbook import page
+from exporter.alerting.runbook.page import render_runbook
 
 if __name__ == "__main__":
-    print(page(), end="")
+    print(render_runbook(), end="")

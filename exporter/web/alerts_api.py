@@ -26,16 +26,16 @@ class AlertsApi:
     async def handle(self, _request: web.Request) -> web.Response:
         """The alerts; ``data.sidecar`` says whether the sidecar is on at all."""
         sidecar = self._sidecar
-        alerts = [entry(alert, sidecar.wording) for alert in sidecar.alerts()]
+        alerts = [entry(alert, sidecar.formatter) for alert in sidecar.alerts()]
         body = {"status": "success", "data": {"sidecar": sidecar.active, "alerts": alerts}}
         return web.Response(body=msgspec.json.encode(body), content_type="application/json")
 
 
-def entry(alert: Alert, wording: AlertFormatter) -> dict[str, Any]:
+def entry(alert: Alert, formatter: AlertFormatter) -> dict[str, Any]:
     """One alert. Besides the keys of Prometheus: ``firedAt``, and ``keepFiringSince`` once its condition ceased."""
     shown: dict[str, Any] = {
-        "labels": wording.labels(alert),
-        "annotations": wording.annotations(alert),
+        "labels": formatter.labels(alert),
+        "annotations": formatter.annotations(alert),
         "state": alert.phase.value,
         "activeAt": rfc3339(alert.active_at),
         "value": f"{alert.value:e}",

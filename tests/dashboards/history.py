@@ -18,7 +18,7 @@ from typing import Any, TextIO
 from exporter.alerting.evaluator import Phase
 from exporter.alerting.rules import RULES_BY_NAME
 from exporter.service import Service
-from tests.dashboards.hurried import BEGIN, STEP_SECONDS, living
+from tests.dashboards.fast_forward import BEGIN, STEP_SECONDS, living
 from tests.real.prometheus import Prometheus, promtool
 from tests.real.running import Program, answers, serving
 from tests.real.tools import tool

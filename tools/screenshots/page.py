@@ -22,7 +22,7 @@ from exporter.simulator.fault_injection import FaultKind
 from exporter.simulator.streams import Platform
 from exporter.web.app import WebOptions, make_app
 from exporter.web.history import POINTS, STEP_SECONDS
-from tests.dashboards.hurried import ORDERS, ManualRequest, living
+from tests.dashboards.fast_forward import ORDERS, ManualRequest, living
 from tests.page.chromium import PHONE, WIDE, chromium, opened, titles
 from tests.real.tools import tool
 from tools.screenshots.draw import PICTURES

@@ -163,8 +163,7 @@ async def _settled(service: Service, clock: HurriedClock) -> None:
 
 
 def _all_sent(sidecar: Sidecar) -> bool:
-    senders = [sender for target in sidecar._dispatcher._targets for sender in target.senders]
-    return not sidecar._fresh and not any(sender.waiting for sender in senders)
+    return not sidecar._new_states and not any(queue.waiting for queue in sidecar._notifier.queues)
 
 
 def _order(fleet: Fleet, order: ManualRequest, at: float, seconds: float) -> None:

@@ -31,7 +31,7 @@ def of(*samples: StreamReport) -> PollResult:
 SHARDS = [Shard(ordinal, COUNT) for ordinal in range(COUNT)]
 
 
-def test_each_stream_once_with_the_label_that_a_single_process_gives() -> None:
+def test_each_stream_has_one_shard_and_the_label_of_a_single_process() -> None:
     # four of each name: those of one name meet, and are told apart
     snapshot = of(*(StreamReport(id=f"id-{n:08}", name=f"camera-{n % 10}", live=True) for n in range(40)))
     whole = labels(SINGLE, snapshot)
@@ -41,7 +41,7 @@ def test_each_stream_once_with_the_label_that_a_single_process_gives() -> None:
     assert all(parts)
 
 
-def test_expected_streams_belong_to_one_shard() -> None:
+def test_expected_stream_belongs_to_one_shard() -> None:
     streams: list[dict[str, Any]] = [{"id": f"id-{n}", "name": f"stage-{n}", "expected": True} for n in range(20)]
     parts = [served(shard, of(), streams=streams, discover=True) for shard in SHARDS]
     assert sorted(state.identity.stream for part in parts for state in part) == sorted(s["name"] for s in streams)
@@ -49,6 +49,6 @@ def test_expected_streams_belong_to_one_shard() -> None:
     assert all(parts)
 
 
-def test_the_bound_is_of_each_shard() -> None:
+def test_max_streams_limits_each_shard() -> None:
     snapshot = of(*(StreamReport(id=f"id-{n}", live=True) for n in range(100)))
     assert [len(labels(shard, snapshot, max_streams=10)) for shard in SHARDS] == [10, 10]
