@@ -12,10 +12,9 @@ import pytest
 from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.cli import main
 from exporter.config.alerting import AlertingSettings
-from exporter.dashboards.build import dashboards, files
+from exporter.dashboards import RuleThresholds, all_dashboards, render_files
 from exporter.dashboards.dashboard import SCHEMA_VERSION, Dashboard, Row
-from exporter.dashboards.limits import Limits
-from exporter.dashboards.panels import Look, Query, stat
+from exporter.dashboards.panels import FieldOptions, Query, stat
 from exporter.metrics.families import FAMILIES
 from exporter.metrics.families.exporter_families import SIDECAR_FAMILIES
 from exporter.metrics.families.family import Family, Kind, Part
@@ -80,7 +79,7 @@ def metrics_of(expression: str) -> set[str]:
 
 
 def test_what_is_committed_is_what_the_code_makes() -> None:
-    assert {file.name: file.read_text(encoding="utf-8") for file in DASHBOARDS.iterdir()} == files(), (
+    assert {file.name: file.read_text(encoding="utf-8") for file in DASHBOARDS.iterdir()} == render_files(), (
         "run: make generate"
     )
 
@@ -163,7 +162,7 @@ def test_panels_lie_side_by_side_and_fill_their_lines(title: str) -> None:
 
 
 def test_a_collapsed_row_holds_its_panels() -> None:
-    panel = stat("A", "A.", Query("vector(1)"), Look(unit="short"))
+    panel = stat("A", "A.", Query("vector(1)"), FieldOptions(unit="short"))
     rows = [Row("One", [panel], collapsed=True), Row("Two", [panel])]
     made = Dashboard(uid="u", title="t", description="d", variables=[], rows=rows).as_json()["panels"]
     assert [(p["type"], p["gridPos"]["y"]) for p in made] == [("row", 0), ("row", 1), ("stat", 2)]
@@ -314,7 +313,7 @@ def test_the_thresholds_are_those_of_the_rules(
 ) -> None:
     rules = rules_in_force(AlertingSettings.model_validate({"thresholds": thresholds}))
     in_force = {active.rule.name: active.threshold for active in rules}
-    made = {d.title: d.as_json() for d in dashboards(Limits(rules))}[dashboard]
+    made = {d.title: d.as_json() for d in all_dashboards(RuleThresholds(rules))}[dashboard]
     [found] = [p for p in panels(made) if p["title"] == panel]
     # below 0 is what the timeline shows for a stream that is not live
     assert [value for value in steps(found, column) if value] == [in_force[alert] for alert in alerts]
@@ -350,7 +349,7 @@ def test_a_timeline_has_the_colours_of_its_mappings(title: str) -> None:
 
 def test_a_rule_without_a_threshold_has_none_to_show() -> None:
     with pytest.raises(ValueError, match="StreamError has no threshold"):
-        Limits()["StreamError"]
+        RuleThresholds()["StreamError"]
 
 
 # -- the command -----------------------------------------------------------------------------------------------------
@@ -359,7 +358,7 @@ def test_a_rule_without_a_threshold_has_none_to_show() -> None:
 def test_the_command_lists_the_dashboards(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dashboards"]) == 0
     assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()] == [
-        dashboard.title for dashboard in dashboards()
+        dashboard.title for dashboard in all_dashboards()
     ]
 
 
@@ -371,7 +370,7 @@ def test_the_command_writes_them_with_the_thresholds_of_a_configuration(tmp_path
     )
     out = tmp_path / "out"
     assert main(["dashboards", "--config.file", str(configuration), "--output-dir", str(out)]) == 0
-    assert {file.name for file in out.iterdir()} == set(files())
+    assert {file.name for file in out.iterdir()} == set(render_files())
     assert '"value": 0.45' in (out / "stream-exporter-overview.json").read_text()
     assert '"value": 0.45' not in (DASHBOARDS / "stream-exporter-overview.json").read_text()
 
