@@ -17,14 +17,12 @@ from exporter.http.client import UpstreamClient
 from exporter.metrics.exposition import Exposition
 from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.platforms.registry import platforms
+from exporter.polling.building import build_coordinator
 from exporter.polling.coordinator import Coordinator
-from exporter.polling.histograms import PollHistograms
-from exporter.polling.on_demand import NoHistograms, OnDemandPolls
-from exporter.polling.schedule import Schedule
-from exporter.polling.tracker import Tracker
+from exporter.polling.on_demand import OnDemandPolls
 from exporter.runtime.clock import Clock
 from exporter.runtime.tracebacks import describe
-from exporter.sharding import SINGLE, Shard, ShardFilter
+from exporter.sharding import SINGLE, Shard
 from exporter.store import Store
 
 log = structlog.get_logger()
@@ -183,29 +181,17 @@ class Service:
         per_stream: bool = False,
         beside: Coordinator | None = None,
     ) -> Coordinator:
-        labels = {"platform": settings.platform, "upstream": settings.name}
-        observe = instruments.request_observer(**labels)
-        client = UpstreamClient.from_settings(settings, clock=self.clock, observe=observe)
-        if beside is not None:
-            client.share(beside.client)
-        hash_key = settings.stream_hash_key.get() if settings.stream_hash_key else None
-        shard_filter = ShardFilter(self.shard, settings.name, settings.stream_label)
-        return Coordinator(
+        return build_coordinator(
             settings,
-            platform=platforms()[settings.platform](settings, client, self.clock, shard_filter),
-            client=client,
-            tracker=Tracker(
-                settings,
-                self._started_at,
-                hash_key=hash_key,
-                labels_of=beside.tracker.labels if beside else None,
-                shard_filter=shard_filter,
-            ),
-            histograms=(NoHistograms if beside else PollHistograms)(**labels, per_stream=per_stream),
-            schedule=Schedule(settings.interval, self._random),
+            platforms()[settings.platform],
             store=store,
             instruments=instruments,
             clock=self.clock,
+            started_at=self._started_at,
+            shard=self.shard,
+            per_stream=per_stream,
+            random_=self._random,
+            beside=beside,
         )
 
     def _swap(

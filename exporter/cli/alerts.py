@@ -25,7 +25,7 @@ from exporter.config.upstream import http_url
 from exporter.http.auth import auth_from_settings
 from exporter.http.client import UpstreamClient
 from exporter.http.errors import UpstreamError
-from exporter.platforms.parsing import Fields, Record
+from exporter.platforms.parsing import DropCounter, Record
 from exporter.runtime.clock import Clock
 
 DEFAULT_URL = "http://127.0.0.1:10071"
@@ -90,7 +90,7 @@ async def _ask(url: str, auth: AuthSettings, tls: TlsSettings) -> dict[str, Any]
         answer = await client.requests(TIMEOUT_SECONDS).get(_ENDPOINT)
     finally:
         await client.close()
-    data = Record.of(answer.data, Fields()).record("data")
+    data = Record.from_response(answer.data, DropCounter()).record("data")
     return data.raw if data is not None else {}
 
 

@@ -155,3 +155,15 @@ class StreamSettings(Section):
     end_ok: Flag = Field(
         default=False, description="Nobody is called when the platform says that it ended, although it is expected."
     )
+
+
+class ApplicationStream(StreamSettings):
+    """A stream that is identified by the application it is published to and its key."""
+
+    application: Text = Field(description="The application that the stream is published to.")
+    key: Text = Field(description="The stream key.")
+
+    @property
+    def id(self) -> str:
+        """The identity, ``application/key``."""
+        return f"{self.application}/{self.key}"

@@ -12,9 +12,9 @@ from exporter.config.loading import ConfigError, load
 from exporter.config.root import settings_class
 from exporter.config.upstream import UpstreamSettings
 from exporter.http.client import Requests
-from exporter.model import PollResult
 from exporter.platforms import registry
-from exporter.platforms.base import Platform
+from exporter.platforms.base import FetchResult, Platform
+from exporter.platforms.parsing import DropCounter
 
 GROUP = registry.GROUP
 
@@ -49,8 +49,8 @@ class Media(Platform[MediaSettings]):
     name = "media"
     settings_class = MediaSettings
 
-    async def poll(self, requests: Requests) -> PollResult:
-        return PollResult()
+    async def fetch(self, requests: Requests, drops: DropCounter) -> FetchResult:
+        return FetchResult()
 
     @classmethod
     def requests_per_minute(cls, settings: MediaSettings) -> float:

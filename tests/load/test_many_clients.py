@@ -32,7 +32,7 @@ AT_ONCE = 40
 """The default of --web.max-requests."""
 FLOOD = 400
 SAMPLE = json.loads(
-    (Path(__file__).parents[1] / "platforms" / "fixtures" / "node_media_server" / "2.7.4-streams.json").read_text()
+    (Path(__file__).parents[1] / "platforms" / "responses" / "node_media_server" / "2.7.4-streams.json").read_text()
 )
 
 

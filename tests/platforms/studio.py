@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestServer
 
 from exporter.runtime.clock import Clock
 
-FIXTURES = Path(__file__).parent / "fixtures" / "livepeer"
+FIXTURES = Path(__file__).parent / "responses" / "livepeer"
 KEY = "0a1b2c3d-a-private-key"
 
 

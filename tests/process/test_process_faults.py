@@ -27,7 +27,7 @@ from tests.processes import GENEROUS_SECONDS, Exporter
 from tests.real.running import wait_until
 
 STREAMS = json.loads(
-    (Path(__file__).parents[1] / "platforms" / "fixtures" / "node_media_server" / "2.7.4-streams.json").read_text()
+    (Path(__file__).parents[1] / "platforms" / "responses" / "node_media_server" / "2.7.4-streams.json").read_text()
 )
 DOWN = "StreamUpstreamDown"
 WITH_SHORT_TIMES = """

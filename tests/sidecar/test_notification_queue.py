@@ -54,13 +54,13 @@ class QueueHarness:
         full = f"stream_exporter_notifications_{name}"
         return self.registry.get_sample_value(full, {"alertmanager": self.queue.label})
 
-    async def until_idle(self) -> None:
+    async def wait_until_sent(self) -> None:
         async with asyncio.timeout(30):
             while self.queue.waiting:  # noqa: ASYNC110 - it ends when an answer has come over a real socket
                 await asyncio.sleep(0.005)
 
-    async def until_failed(self, times: int) -> None:
-        """Until so many attempts are over, well or badly, and the queue rests."""
+    async def wait_for_attempts(self, times: int) -> None:
+        """Wait until that many requests have ended and the queue waits again."""
         async with asyncio.timeout(30):
             while (self.count("latency_seconds_count") or 0) < times:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.005)
@@ -85,7 +85,7 @@ async def test_payload_has_alertmanagers_format() -> None:
         running.queue.enqueue(
             [alert_payload(starts_at=now - 5), alert_payload("other", starts_at=now - 9, ends_at=now - 1)]
         )
-        await running.until_idle()
+        await running.wait_until_sent()
     firing, resolved = alertmanager.alerts
     assert firing == {
         "labels": {"alertname": "StreamUnhealthy", "upstream": "studio", "stream": "main"},
@@ -104,12 +104,8 @@ async def test_alerts_are_sent_in_batches_and_counted() -> None:
         assert running.count("queue_capacity") == 10_000
         running.queue.enqueue([alert_payload(f"s{n}") for n in range(150)])
         assert running.count("queue_length") == 150
-        await running.until_idle()
-        assert [len(batch) for batch in alertmanager.batches] == [
-            MAX_BATCH_SIZE,
-            MAX_BATCH_SIZE,
-            150 - 2 * MAX_BATCH_SIZE,
-        ]
+        await running.wait_until_sent()
+        assert [len(batch) for batch in alertmanager.batches] == [64, 64, 22]
         assert running.count("sent_total") == 150
         assert running.count("queue_length") == 0
         assert (running.count("errors_total"), running.count("dropped_total")) == (0, 0)
@@ -134,7 +130,7 @@ async def test_newest_state_of_an_alert_is_sent() -> None:
             running.queue.enqueue([alert_payload("b", ends_at=now)])
             assert running.queue.waiting == 2
             may_respond.set()
-            await running.until_idle()
+            await running.wait_until_sent()
     first, second = alertmanager.batches
     assert len(first) == 1
     assert {alert["labels"]["stream"]: is_firing(alert, now) for alert in second} == {"main": False, "b": False}
@@ -152,15 +148,15 @@ async def test_retriable_status_is_retried_with_backoff(status: int) -> None:
             async with running_queue(alertmanager.url) as running:
                 running.queue.enqueue([alert_payload()])
                 for attempt in range(1, 10):
-                    await running.until_failed(attempt)
+                    await running.wait_for_attempts(attempt)
                     assert running.count("errors_total") == attempt
                     running.clock.advance(running.clock.slept[-1])
                 waits = running.clock.slept[:9]
                 assert all(0.5 * min(2**n, RESEND) <= wait <= min(2**n, RESEND) for n, wait in enumerate(waits)), waits
                 alertmanager.behave = FakeAlertmanager().behave
-                await running.until_failed(10)
+                await running.wait_for_attempts(10)
                 running.clock.advance(RESEND)
-                await running.until_idle()
+                await running.wait_until_sent()
                 assert running.count("sent_total") == 1
     levels = [(line["log_level"], line["event"]) for line in logs]
     level = "error" if status in (401, 403) else "warning"
@@ -179,7 +175,7 @@ async def test_invalid_alert_does_not_block_the_others() -> None:
         with structlog.testing.capture_logs() as logs:
             async with running_queue(alertmanager.url) as running:
                 running.queue.enqueue([alert_payload(f"s{n}") for n in range(65)])
-                await running.until_idle()
+                await running.wait_until_sent()
                 assert [len(batch) for batch in alertmanager.batches] == [64, 1]
                 assert running.clock.slept == []
                 assert (running.count("errors_total"), running.count("sent_total")) == (64, 1)
@@ -197,9 +193,9 @@ async def test_batch_that_fails_does_not_block_the_others() -> None:
         alertmanager.behave = fail_on_s0
         async with running_queue(alertmanager.url) as running:
             running.queue.enqueue([alert_payload(f"s{n}") for n in range(2 * MAX_BATCH_SIZE)])
-            await running.until_failed(1)
+            await running.wait_for_attempts(1)
             running.clock.advance(1)
-            await running.until_failed(2)
+            await running.wait_for_attempts(2)
             assert running.count("sent_total") == MAX_BATCH_SIZE
             assert running.queue.waiting == MAX_BATCH_SIZE
 
@@ -216,13 +212,13 @@ async def test_alertmanager_gets_the_current_state_after_ten_minutes_down() -> N
                 queue.enqueue([alert_payload(f"s{n}", starts_at=began, ends_at=ended.get(f"s{n}")) for n in range(80)])
                 queue.enqueue([alert_payload("main", starts_at=began)])
                 clock.advance(60)
-                await running.until_failed(int(running.count("latency_seconds_count") or 0) + 1)
+                await running.wait_for_attempts(int(running.count("latency_seconds_count") or 0) + 1)
             assert queue.waiting == 81
             assert running.count("dropped_total") == 0
             await queue._alertmanager.close()
             queue._alertmanager = running.alertmanager(alertmanager.url)
             clock.advance(60)
-            await running.until_idle()
+            await running.wait_until_sent()
         received = {alert["labels"]["stream"]: alert for alert in alertmanager.alerts}
         assert len(received) == len(alertmanager.alerts) == 81
         assert {stream for stream, alert in received.items() if not is_firing(alert, clock.now())} == set(ended)
@@ -246,9 +242,9 @@ async def test_resolve_is_dropped_after_a_quarter_of_an_hour() -> None:
     async with running_queue("http://127.0.0.1:9") as running:
         now = running.clock.now()
         running.queue.enqueue([alert_payload("ended", ends_at=now), alert_payload("firing")])
-        await running.until_failed(1)
+        await running.wait_for_attempts(1)
         running.clock.advance(901)
-        await running.until_failed(2)
+        await running.wait_for_attempts(2)
         assert running.queue.waiting == 1
         assert running.count("dropped_total") == 1
 
@@ -279,7 +275,7 @@ async def test_internal_error_does_not_stop_the_queue() -> None:
                         await asyncio.sleep(0)
                 running.queue.enqueue([alert_payload()])
                 running.clock.advance(60)
-                await running.until_idle()
+                await running.wait_until_sent()
     assert logs[0]["event"] == "alerts not sent"
     assert "TypeError" in logs[0]["error"]
 
@@ -295,10 +291,10 @@ async def test_credentials_headers_and_path_prefix_are_sent() -> None:
         }
         async with running_queue(f"{alertmanager.url}/mimir/alertmanager", **more) as running:
             running.queue.enqueue([alert_payload()])
-            await running.until_idle()
+            await running.wait_until_sent()
         async with running_queue(f"{alertmanager.url}/mimir/alertmanager", auth={"bearer_token": "tok-1"}) as running:
             running.queue.enqueue([alert_payload()])
-            await running.until_idle()
+            await running.wait_until_sent()
     basic, bearer = (request.headers for request in alertmanager.requests)
     assert basic["X-Scope-OrgID"] == "tenant-1"
     assert basic["Authorization"] == "Basic bWU6aHVudGVyMnNlY3JldA=="
@@ -319,7 +315,7 @@ async def test_missing_secret_is_logged_and_retried(tmp_path: Path) -> None:
                 assert running.queue.waiting == 1
                 token.write_text("tok-2")
                 running.clock.advance(60)
-                await running.until_idle()
+                await running.wait_until_sent()
     assert [(line["log_level"], line.get("reason")) for line in logs] == [("error", "auth"), ("info", None)]
     (request,) = alertmanager.requests
     assert request.headers["Authorization"] == "Bearer tok-2"

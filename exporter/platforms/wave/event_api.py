@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from exporter.http.client import Requests
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason
-from exporter.platforms.parsing import Fields, Record
+from exporter.platforms.parsing import DropCounter, Record
 
 EVENT = "POST /analytics/events"
 BATCH = "POST /analytics/events/batch"
@@ -33,7 +33,7 @@ async def track_event(requests: Requests, event: Event) -> str:
     answer = await requests.post(EVENT, body=event)
     if answer.data is None:
         return ""
-    record = Record.of(answer.data, Fields())
+    record = Record.from_response(answer.data, DropCounter())
     if record.flag("success") is False:
         raise UpstreamError(Reason.BAD_RESPONSE, f"{EVENT}: the event was not taken")
     return record.text("eventId")
@@ -47,6 +47,6 @@ async def track_events(requests: Requests, events: Sequence[Event]) -> Tracked:
     if len(events) > LARGEST_BATCH:
         raise ValueError(f"{len(events)} events, and a batch holds at most {LARGEST_BATCH}")
     answer = await requests.post(BATCH, body={"events": list(events)})
-    rejected = None if answer.data is None else Record.of(answer.data, Fields()).count("rejected")
+    rejected = None if answer.data is None else Record.from_response(answer.data, DropCounter()).count("rejected")
     rejected = min(rejected or 0, len(events))
     return Tracked(len(events) - rejected, rejected)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.platforms.byte_rate import ByteRate
+from exporter.platforms.rates import ByteRate
 
 
 def rates(totals: Sequence[float | None], every: float = 30.0, **options: float) -> list[float | None]:

@@ -1,4 +1,4 @@
-"""Fields of JSON objects: what is believed, what is dropped, and that nothing raises."""
+"""DropCounter of JSON objects: what is believed, what is dropped, and that nothing raises."""
 
 import math
 from datetime import UTC, datetime, timedelta, timezone
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason
-from exporter.platforms.parsing import MAX_COUNT, MAX_TEXT, YEAR_2000, YEAR_2100, Fields, Record
+from exporter.platforms.parsing import MAX_COUNT, MAX_TEXT, YEAR_2000, YEAR_2100, DropCounter, Record
 
 METHODS = (
     "number",
@@ -38,16 +38,16 @@ json_values = st.recursive(
 
 def read(method: str, value: object, **options: Any) -> tuple[Any, dict[str, int]]:
     """What a method makes of a value, and what was dropped."""
-    fields = Fields()
-    return getattr(Record({"x": value}, fields), method)("x", **options), fields.dropped
+    drops = DropCounter()
+    return getattr(Record({"x": value}, drops), method)("x", **options), drops.counts
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_missing_and_null_are_the_same_and_no_fault(method: str) -> None:
-    fields = Fields()
-    record = Record({"null": None}, fields)
+    drops = DropCounter()
+    record = Record({"null": None}, drops)
     assert getattr(record, method)("null") == getattr(record, method)("missing") == NOTHING.get(method)
-    assert fields.dropped == {}
+    assert drops.counts == {}
     assert "null" not in record
     assert "missing" not in record
 
@@ -56,17 +56,17 @@ def test_missing_and_null_are_the_same_and_no_fault(method: str) -> None:
     ("method", "value", "options", "result"),
     [
         ("number", 5, {}, 5.0),
-        ("number", -2.5, {"scale": 2.0}, -5.0),
-        ("number", 1000, {"scale": 0.001, "low": 1.0, "high": 1.0}, 1.0),
+        ("number", -2.5, {"unit": 2.0}, -5.0),
+        ("number", 1000, {"unit": 0.001, "low": 1.0, "high": 1.0}, 1.0),
         ("number", " 12.37 ", {"text_ok": True}, 12.37),
         ("number", "-1e3", {"text_ok": True}, -1000.0),
         ("number", 3, {"text_ok": True}, 3.0),
         ("total", 0, {}, 0.0),
         ("total", 10**300, {}, 1e300),
-        ("total", 4, {"scale": 0.5}, 2.0),
+        ("total", 4, {"unit": 0.5}, 2.0),
         ("ratio", 1, {}, 1.0),
-        ("ratio", 15.379520309919055, {"scale": 0.01}, 0.15379520309919055),
-        ("ratio", 100.0000000001, {"scale": 0.01}, 1.0),
+        ("ratio", 15.379520309919055, {"unit": 0.01}, 0.15379520309919055),
+        ("ratio", 100.0000000001, {"unit": 0.01}, 1.0),
         ("ratio", -1e-12, {}, 0.0),
         ("count", 0, {}, 0),
         ("count", 7.0, {}, 7),
@@ -100,7 +100,7 @@ def test_good_values(method: str, value: object, options: dict[str, Any], result
         ("number", {"text_ok": True}, ["", "nan", "inf", "1_0", "0x1", "1e9999", "٣", "1" * 400]),
         ("number", {"low": 5.0}, [4]),
         ("number", {"high": 5.0}, [6]),
-        ("number", {"scale": 1e300}, [1e300]),
+        ("number", {"unit": 1e300}, [1e300]),
         ("total", {}, [-1]),
         ("ratio", {}, [1.01, -0.01]),
         ("count", {}, [-1, 1.5, True, "1", 2**63, 1e300, math.nan, math.inf]),
@@ -127,8 +127,10 @@ def test_bad_items_leave_the_good_ones() -> None:
 
 
 def test_nested_fields_are_counted_by_their_path() -> None:
-    fields = Fields()
-    outer = Record.of({"metrics": {"rtt": "?", "inner": {"a": "?"}}, "list": [{"b": "?"}, {"b": "?"}]}, fields)
+    drops = DropCounter()
+    outer = Record.from_response(
+        {"metrics": {"rtt": "?", "inner": {"a": "?"}}, "list": [{"b": "?"}, {"b": "?"}]}, drops
+    )
     metrics = outer.record("metrics")
     assert metrics is not None
     assert metrics.number("rtt") is None
@@ -137,8 +139,8 @@ def test_nested_fields_are_counted_by_their_path() -> None:
     inner.flag("a")
     for record in outer.records("list"):
         record.count("b")
-        record.within({"c": "?"}).count("c")
-    assert fields.dropped == {"metrics.rtt": 1, "metrics.inner.a": 1, "list.b": 2, "list.c": 2}
+        record.sibling({"c": "?"}).count("c")
+    assert drops.counts == {"metrics.rtt": 1, "metrics.inner.a": 1, "list.b": 2, "list.c": 2}
 
 
 @pytest.mark.parametrize(
@@ -146,7 +148,7 @@ def test_nested_fields_are_counted_by_their_path() -> None:
 )
 def test_an_answer_that_is_no_object(raw: object, kind: str) -> None:
     with pytest.raises(UpstreamError, match=f"found {kind}$") as caught:
-        Record.of(raw, Fields())
+        Record.from_response(raw, DropCounter())
     assert caught.value.reason is Reason.BAD_RESPONSE
 
 
