@@ -9,13 +9,14 @@ from typing import Any
 
 import structlog
 
+from exporter.alerting.affected_rules import excluded_family_warnings
 from exporter.alerting.sidecar import Sidecar
 from exporter.config.loading import ConfigError
 from exporter.config.root import Settings
 from exporter.config.upstream import UpstreamSettings
-from exporter.http.client import UpstreamClient
 from exporter.metrics.exposition import Exposition
 from exporter.metrics.self_metrics import ExporterMetrics
+from exporter.platforms.capabilities import AlertSink
 from exporter.platforms.registry import platforms
 from exporter.polling.building import build_coordinator
 from exporter.polling.coordinator import Coordinator
@@ -72,7 +73,7 @@ class Service:
             store=self.store,
             clock=self.clock,
             instruments=self.instruments.sidecar,
-            client_of=self._client_of,
+            sink_of=self._sink_of,
             generator_url=page_url,
             time_scale=alerting_time_scale,
         )
@@ -238,9 +239,9 @@ class Service:
     async def _apply_alerting(self) -> None:
         await self.sidecar.apply(self.settings.alerting, [upstream.name for upstream in self.settings.upstreams])
 
-    def _client_of(self, upstream: str) -> UpstreamClient | None:
+    def _sink_of(self, upstream: str) -> AlertSink | None:
         coordinator = self._coordinators.get(upstream)
-        return coordinator.client if coordinator else None
+        return coordinator.platform.alert_sink() if coordinator else None
 
     # -- what runs -----------------------------------------------------------------------------------------------------
 
@@ -270,7 +271,7 @@ class Service:
 
 
 def _tell(settings: Settings) -> None:
-    for warning in settings.warnings:
+    for warning in (*settings.warnings, *excluded_family_warnings(settings)):
         log.warning("configuration", warning=warning)
 
 

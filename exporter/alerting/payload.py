@@ -11,8 +11,8 @@ from exporter.alerting.annotations import description, format_value, runbook_url
 from exporter.alerting.evaluator import Alert, Phase
 from exporter.alerting.rules.active_rules import ActiveRule
 from exporter.alerting.rules.rule import Rule, Scope
-from exporter.config.secrets import redactor
 from exporter.metrics.text_format import label_value
+from exporter.runtime.redaction import redactor
 
 WATCHDOG = "StreamSidecarWatchdog"
 SOURCE = "sidecar"

@@ -17,9 +17,10 @@ from exporter.alerting.notifier import resolve_addresses
 from exporter.alerting.payload import AlertFormatter
 from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.alerting.sidecar import HORIZON_INTERVALS, RESEND_SECONDS
+from exporter.cli.settings import load_settings
 from exporter.config.alerting import AlertingSettings, AlertmanagerSettings
 from exporter.config.auth import AuthSettings, TlsSettings
-from exporter.config.loading import ConfigError, load
+from exporter.config.loading import ConfigError
 from exporter.config.secrets import Secret
 from exporter.config.upstream import http_url
 from exporter.http.auth import auth_from_settings
@@ -123,7 +124,7 @@ def _printable(text: str) -> str:
 
 def _test(options: argparse.Namespace) -> int:
     try:
-        alerting = load(options.config_file, os.environ).alerting
+        alerting = load_settings(options.config_file, os.environ).alerting
     except ConfigError as error:
         print(*error.errors, sep="\n", file=sys.stderr)
         return 1

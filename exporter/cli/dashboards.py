@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from exporter.alerting.rules.active_rules import rules_in_force
-from exporter.config.loading import ConfigError, load
+from exporter.cli.settings import load_settings
+from exporter.config.loading import ConfigError
 from exporter.dashboards import RuleThresholds, all_dashboards, render_files
 
 _EPILOG = """\
@@ -30,7 +31,7 @@ def run(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="write the files into this folder")
     options = parser.parse_args(arguments)
     try:
-        alerting = load(options.config_file, os.environ).alerting if options.config_file else None
+        alerting = load_settings(options.config_file, os.environ).alerting if options.config_file else None
     except ConfigError as error:
         for line in error.errors:
             print(line, file=sys.stderr)

@@ -16,6 +16,7 @@ from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.http.response import Answer as Response
 from exporter.model import Analytics, Listing, PassthroughMetrics, PollResult, Reason, StreamReport
+from exporter.platforms.capabilities import AlertSink, SessionCommands
 from exporter.platforms.parsing import DropCounter, Record, decode_lines, decode_xml
 from exporter.platforms.rates import DerivedRate, RateBook
 from exporter.runtime.clock import Clock
@@ -139,6 +140,15 @@ class Platform(ABC, Generic[SettingsT]):
     @abstractmethod
     def requests_per_minute(cls, settings: SettingsT) -> float:
         """Return how many requests a minute these settings cost, as far as that is known without asking."""
+
+    def alert_sink(self) -> AlertSink | None:
+        """Return where to send alert changes, for a platform that keeps events of its own."""
+        return None
+
+    @classmethod
+    def session_commands(cls) -> SessionCommands | None:
+        """Return what ``stream-exporter session`` can do on this platform."""
+        return None
 
     def own_reports(self, reports: Iterable[StreamReport]) -> Iterator[StreamReport]:
         """Yield the reports of the streams that this process polls."""

@@ -19,7 +19,9 @@ from exporter.platforms.base import Platform
 GROUP = "stream_exporter.upstreams"
 
 
-_FRAMEWORK = frozenset({"api", "base", "cached_fetch", "parsing", "rates", "registry", "slim_report", "testing"})
+_FRAMEWORK = frozenset(
+    {"api", "base", "cached_fetch", "capabilities", "parsing", "rates", "registry", "slim_report", "testing"}
+)
 """Modules of the package that are no platforms; they need not be imported to look for one."""
 
 

@@ -10,7 +10,7 @@ import yaml
 from exporter.alerting.rules import RULES, RULES_BY_NAME, Rule, Scope, Severity
 from tests.alerting.promtool import ALERTS, run
 from tests.real.alertmanager import Alertmanager
-from tests.real.running import ask, wait_until
+from tests.real.child_process import request_json, wait_until
 
 EXAMPLE = ALERTS / "alertmanager.example.yaml"
 RECEIVERS = {Severity.CRITICAL: "pager", Severity.WARNING: "tickets", Severity.INFO: "nobody"}
@@ -111,7 +111,9 @@ def test_source_alert_inhibits_only_its_targets(
     """Each case has its own job: the Alertmanager remembers the alerts of the others."""
     own = f"inhibition-{job}"
     elsewhere = alert(targets[-1], upstream="other", job="elsewhere" if job == "exporter" else own)
-    ask(f"{example.url}/api/v2/alerts", body=[*(alert(name, job=own) for name in (*sources, *targets)), elsewhere])
+    request_json(
+        f"{example.url}/api/v2/alerts", body=[*(alert(name, job=own) for name in (*sources, *targets)), elsewhere]
+    )
 
     def inhibited(one: dict[str, Any]) -> bool | None:
         found = example.alerts(*(f'{name}="{value}"' for name, value in one["labels"].items()))

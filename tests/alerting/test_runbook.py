@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,11 +16,6 @@ ACTIVE = {active.rule.name: active for active in rules_in_force()}
 
 def test_committed_runbook_is_up_to_date() -> None:
     assert RUNBOOK.read_text() == render_runbook(), "run: make generate"
-
-
-def test_module_prints_the_runbook() -> None:
-    done = subprocess.run([sys.executable, "-m", "exporter.alerting"], capture_output=True, text=True, check=True)
-    assert done.stdout == render_runbook()
 
 
 def test_every_rule_and_no_other_has_guidance() -> None:

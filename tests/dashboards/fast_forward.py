@@ -20,14 +20,14 @@ from aiohttp.typedefs import Handler, Middleware
 
 from exporter.alerting.sidecar import Sidecar
 from exporter.cli.demo import exporter_configuration
-from exporter.config.loading import load
+from exporter.cli.settings import load_settings
 from exporter.service import Service
-from exporter.simulator.app import make_simulator
 from exporter.simulator.context import Context
 from exporter.simulator.fault_injection import FaultKind
 from exporter.simulator.fleet import Fleet
-from exporter.simulator.streams import Platform, Stream
-from tests.fakes import FakeClock
+from exporter.simulator.simulated_streams import Platform, Stream
+from exporter.simulator.simulator_app import make_simulator
+from tests.fake_clock import FakeClock
 from tests.real.alertmanager import Alertmanager, running_alertmanager
 
 BEGIN = 1_790_000_000.0
@@ -119,7 +119,7 @@ async def fast_forward_run(directory: Path, streams: int = 60) -> AsyncIterator[
             configuration["alerting"] = {"alertmanagers": [{"url": alertmanager.url}]}
             file = directory / "config.json"
             file.write_text(json.dumps(configuration))
-            service = Service(load(file, {}), load=lambda: load(file, {}), clock=clock)
+            service = Service(load_settings(file, {}), load=lambda: load_settings(file, {}), clock=clock)
             await service.start()
             try:
                 yield FastForwardRun(fleet, clock, service, alertmanager)
@@ -132,7 +132,7 @@ def _spoil_one_session(fleet: Fleet) -> Middleware:
 
     The simulator has no such faults; and the session is never lost for long.
     """
-    path = f"/sessions/{fleet.of(Platform.WAVE)[0].id}"
+    path = f"/sessions/{fleet.streams(Platform.WAVE)[0].id}"
     turns = cycle(("answered", "refused", "odd"))
 
     @web.middleware
@@ -172,8 +172,8 @@ def _are_all_alerts_sent(sidecar: Sidecar) -> bool:
 
 def _inject_fault(fleet: Fleet, fault: ScheduledFault, at: float, seconds: float) -> None:
     index = None if fault.which is None else _longest_streams(fleet, fault.platform)[fault.which].index
-    fleet.faults.order(fault.platform, index, fault.kind, at, (fault.end - fault.begin) * seconds)
+    fleet.faults.inject(fault.platform, index, fault.kind, at, (fault.end - fault.begin) * seconds)
 
 
 def _longest_streams(fleet: Fleet, platform: Platform) -> list[Stream]:
-    return sorted(fleet.of(platform), key=lambda stream: (-stream.cycles, stream.index))
+    return sorted(fleet.streams(platform), key=lambda stream: (-stream.cycles, stream.index))

@@ -19,8 +19,8 @@ from exporter.alerting.evaluator import Phase
 from exporter.alerting.rules import RULES_BY_NAME
 from exporter.service import Service
 from tests.dashboards.fast_forward import BEGIN, STEP_SECONDS, fast_forward_run
+from tests.real.child_process import Program, responds, running_server
 from tests.real.prometheus import Prometheus, promtool
-from tests.real.running import Program, answers, serving
 from tests.real.tools import tool
 
 JOB, INSTANCE = "stream-exporter", "exporter:10071"
@@ -81,7 +81,7 @@ def _serve_blocks(directory: Path, blocks: Path) -> Iterator[Prometheus]:
         }
         return Program([tool("prometheus"), *(f"--{name}={value}" for name, value in options.items())], directory)
 
-    with serving(start, lambda port: answers(f"http://127.0.0.1:{port}/-/ready")) as (program, port):
+    with running_server(start, lambda port: responds(f"http://127.0.0.1:{port}/-/ready")) as (program, port):
         yield Prometheus(program, port, directory)
 
 

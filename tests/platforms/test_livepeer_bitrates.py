@@ -11,8 +11,8 @@ from exporter.platforms.livepeer import Livepeer
 from exporter.platforms.livepeer.livepeer_settings import LivepeerSettings
 from exporter.platforms.livepeer.stream_objects import Report
 from exporter.platforms.rates import RateBook
-from tests.fakes import FakeClock
-from tests.platforms.studio import KEY, Studio, running_studio
+from tests.fake_clock import FakeClock
+from tests.platforms.studio_server import KEY, Studio, running_studio
 
 STREAM = "de7818e7-610a-4057-8f6f-b785dc1e6f88"
 RATE, REPORTED = 500_000.0, 777_777.0

@@ -16,8 +16,8 @@ from exporter.platforms.livepeer.health_details import read_details
 from exporter.platforms.livepeer.livepeer_settings import LivepeerSettings
 from exporter.platforms.livepeer.stream_objects import Report, read_session, read_stream
 from exporter.platforms.parsing import DropCounter, Record
-from tests.fakes import FakeClock
-from tests.platforms.studio import KEY, fixture, running_studio
+from tests.fake_clock import FakeClock
+from tests.platforms.studio_server import KEY, fixture, running_studio
 
 FEEDS = {
     "id": {"id"},

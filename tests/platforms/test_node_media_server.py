@@ -27,7 +27,7 @@ from exporter.platforms.node_media_server.nms_login import TOKEN_LIFE_SECONDS, t
 from exporter.platforms.node_media_server.nms_settings import NodeMediaServerSettings
 from exporter.platforms.node_media_server.nms_streams import Report, read_version_2, read_version_4
 from exporter.platforms.parsing import DropCounter
-from tests.fakes import FakeClock
+from tests.fake_clock import FakeClock
 
 FIXTURES = Path(__file__).parent / "responses" / "node_media_server"
 USER, PASSWORD = "exporter", "a password of some length"

@@ -17,9 +17,9 @@ from exporter.platforms.parsing import DropCounter, Record
 from exporter.platforms.storm import PLATFORM
 from exporter.platforms.storm.storm_settings import StormSettings
 from exporter.platforms.storm.storm_streams import Report, read_cluster_stream, read_stream
-from tests.fakes import FakeClock
-from tests.platforms.polled import Polled, polled
-from tests.platforms.scripted import Asked, Reply, ScriptedApi, fixture, scripted_api
+from tests.fake_clock import FakeClock
+from tests.platforms.platform_harness import Polled, polled
+from tests.platforms.scripted_api import Asked, Reply, ScriptedApi, fixture, scripted_api
 
 F1, F2 = {"application": "edge", "key": "f1"}, {"application": "edge", "key": "f2"}
 LIST, CLUSTER, BATCH = "GET /api/streams", "GET /api/cluster/streams", "POST /api/streams/batch"

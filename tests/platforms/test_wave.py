@@ -25,9 +25,9 @@ from exporter.platforms.wave.metric_aliases import MEASURED, QUALITY
 from exporter.platforms.wave.request_budget import Pace, Turns
 from exporter.platforms.wave.wave_sessions import Report, read_session
 from exporter.platforms.wave.wave_settings import WaveSettings
-from tests.fakes import FakeClock
-from tests.platforms.polled import Polled, polled
-from tests.platforms.scripted import Asked, Reply, ScriptedApi, fixture, scripted_api
+from tests.fake_clock import FakeClock
+from tests.platforms.platform_harness import Polled, polled
+from tests.platforms.scripted_api import Asked, Reply, ScriptedApi, fixture, scripted_api
 
 ID = "sess_1234_abc123"
 SESSION = f"GET /streaming/sessions/{ID}"

@@ -29,7 +29,7 @@ from exporter.polling.schedule import Schedule
 from exporter.polling.stream_labels import hashed
 from exporter.polling.tracker import Tracker
 from exporter.store import Store
-from tests.fakes import FakeClock
+from tests.fake_clock import FakeClock
 
 
 class ScriptedStream(StreamSettings):

@@ -22,9 +22,9 @@ import pytest
 import yaml
 
 from exporter.alerting.state_file import restore_alerts
-from tests.process.surroundings import Alertmanager, Platform, load_context
-from tests.processes import GENEROUS_SECONDS, Exporter
-from tests.real.running import wait_until
+from tests.exporter_process import GENEROUS_SECONDS, Exporter
+from tests.process.process_environment import Alertmanager, Platform, running_environment
+from tests.real.child_process import wait_until
 
 STREAMS = json.loads(
     (Path(__file__).parents[1] / "platforms" / "responses" / "node_media_server" / "2.7.4-streams.json").read_text()
@@ -34,16 +34,16 @@ WITH_SHORT_TIMES = """
 import sys
 from exporter import cli
 from exporter.alerting import state_file
-from exporter.web.server import bad_requests as requests
+from exporter.web import server
 state_file.WRITE_INTERVAL_SECONDS = 0.2
-requests.REQUEST_WITHIN_SECONDS = 3.0
+server.REQUEST_TIMEOUT_SECONDS = 3.0
 sys.exit(cli.main())
 """
 
 
 @pytest.fixture(scope="module")
 def around() -> Iterator[tuple[Platform, Alertmanager]]:
-    with load_context(STREAMS) as both:
+    with running_environment(STREAMS) as both:
         yield both
 
 

@@ -12,7 +12,7 @@ from exporter.platforms.livepeer.livepeer_settings import LivepeerSettings
 from exporter.platforms.parsing import DropCounter
 from exporter.polling.tracker import Tracker
 from exporter.sharding import SINGLE, Shard, ShardFilter
-from tests.fakes import FakeClock
+from tests.fake_clock import FakeClock
 
 START = 1_726_000_000.0
 COUNT = 2

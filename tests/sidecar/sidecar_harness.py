@@ -13,11 +13,11 @@ from prometheus_client import CollectorRegistry
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.alerting.sidecar import Sidecar
 from exporter.config.alerting import AlertingSettings
-from exporter.http.client import UpstreamClient
 from exporter.model import StreamState
+from exporter.platforms.capabilities import AlertSink
 from exporter.store import Store
-from tests.fakes import FakeClock
-from tests.metrics.made import stream, view
+from tests.fake_clock import FakeClock
+from tests.metrics.generated_views import stream, view
 from tests.sidecar.fake_alertmanager import FakeAlertmanager, fake_alertmanager, is_firing, run_event_loop
 
 INTERVAL = 15.0
@@ -27,10 +27,7 @@ class SidecarHarness:
     """One process; several may follow each other on one clock."""
 
     def __init__(
-        self,
-        clock: FakeClock,
-        alertmanager: FakeAlertmanager,
-        client_of: Callable[[str], UpstreamClient | None] | None = None,
+        self, clock: FakeClock, alertmanager: FakeAlertmanager, sink_of: Callable[[str], AlertSink | None] | None = None
     ) -> None:
         self.clock = clock
         self.alertmanager = alertmanager
@@ -41,7 +38,7 @@ class SidecarHarness:
             store=self.store,
             clock=clock,
             instruments=SidecarMetrics(self.registry),
-            client_of=client_of or (lambda _: None),
+            sink_of=sink_of or (lambda _: None),
             generator_url="http://exporter:10071/",
             environ={},
         )

@@ -17,8 +17,8 @@ from aiohttp.test_utils import TestServer
 
 from exporter.cli import main
 from exporter.cli.alerts import table
-from exporter.web.alerts_api import PATH, AlertsApi
-from tests.fakes import FakeClock
+from exporter.web.json_api import ALERTS_PATH, AlertsApi
+from tests.fake_clock import FakeClock
 from tests.sidecar.fake_alertmanager import FakeAlertmanager, fake_alertmanager
 from tests.sidecar.sidecar_harness import UNHEALTHY, SidecarHarness, sidecar_harness
 
@@ -38,7 +38,7 @@ async def served(running: SidecarHarness, user: tuple[str, str] | None = None) -
         return response
 
     app = web.Application(middlewares=[guard])
-    app.router.add_get(PATH, AlertsApi(running.sidecar).handle)
+    app.router.add_get(ALERTS_PATH, AlertsApi(running.sidecar).handle)
     async with TestServer(app) as server:
         yield str(server.make_url("")).rstrip("/")
 

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from exporter.alerting.alertmanager import Alertmanager, host_and_port
 from exporter.alerting.notification_queue import MAX_BATCH_SIZE, NotificationQueue
 from exporter.alerting.self_metrics import SidecarMetrics
-from tests.fakes import FakeClock
+from tests.fake_clock import FakeClock
 from tests.sidecar.fake_alertmanager import (
     FakeAlertmanager,
     alert_payload,

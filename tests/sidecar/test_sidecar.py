@@ -12,8 +12,8 @@ from exporter.alerting.evaluator import Evaluator
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.config.alerting import AlertingSettings
 from exporter.model import HealthReason, Reason
-from tests.fakes import FakeClock
-from tests.metrics.made import stream, view
+from tests.fake_clock import FakeClock
+from tests.metrics.generated_views import stream, view
 from tests.sidecar.fake_alertmanager import fake_alertmanager, parse_time, run_event_loop
 from tests.sidecar.sidecar_harness import HEALTHY, INTERVAL, UNHEALTHY, SidecarHarness, sidecar_harness, sidecar_process
 

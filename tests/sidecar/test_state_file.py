@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from exporter.alerting.evaluator import Alert, AlertKey, Phase
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.alerting.state_file import FILE_NAME, VERSION, AlertStateFile, default_state_file, restore_alerts
-from tests.fakes import FakeClock
+from tests.fake_clock import FakeClock
 from tests.sidecar.fake_alertmanager import run_event_loop
 
 NOW = FakeClock().now()

@@ -11,6 +11,7 @@ from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason, StreamReport
 from exporter.platforms.base import REPORTS_PER_STEP, FetchResult, Platform
+from exporter.platforms.capabilities import SessionCommands
 from exporter.platforms.livepeer.active_streams import (
     EndlessListError,
     StreamList,
@@ -19,7 +20,7 @@ from exporter.platforms.livepeer.active_streams import (
 from exporter.platforms.livepeer.health_details import DetailsBook
 from exporter.platforms.livepeer.liveness import listed_stream, newest, watched_stream
 from exporter.platforms.livepeer.livepeer_settings import LivepeerSettings
-from exporter.platforms.livepeer.session_requests import SessionReader, WatchedStreams
+from exporter.platforms.livepeer.session_requests import SESSION_COMMANDS, SessionReader, WatchedStreams
 from exporter.platforms.livepeer.stream_objects import FEEDS
 from exporter.platforms.livepeer.viewership import Viewership, fetch_viewership
 from exporter.platforms.parsing import DropCounter
@@ -100,6 +101,11 @@ class Livepeer(Platform[LivepeerSettings]):
         per_poll = configured + (1 if settings.discovers else 0) + (1 if settings.viewership else 0)
         details = 60.0 / settings.health_details * configured if settings.health_details else 0.0
         return 60.0 / settings.interval * per_poll + details
+
+    @classmethod
+    def session_commands(cls) -> SessionCommands:
+        """Return the commands for sessions and streams."""
+        return SESSION_COMMANDS
 
     async def _list(self, requests: Requests, drops: DropCounter) -> StreamList | UpstreamError | None:
         if not self.settings.discovers:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
 from exporter.config.upstream import StreamSettings
 from exporter.http.client import Requests
 from exporter.http.errors import UpstreamError
+from exporter.http.manual_request import ManualRequest
 from exporter.model import Reason
+from exporter.platforms.capabilities import SessionAction, SessionCommand, SessionCommands
 from exporter.platforms.livepeer.livepeer_settings import LivepeerSession, LivepeerSettings, LivepeerStream
 from exporter.platforms.livepeer.stream_objects import Reading, read_session
 from exporter.platforms.parsing import DropCounter, Record
@@ -17,6 +20,7 @@ from exporter.sharding import ALL_STREAMS, ShardFilter
 
 SESSIONS = "GET /stream/{id}/sessions"
 SESSION = "GET /session/{id}"
+STREAM = "GET /stream/{id}"
 NEWEST = "10"
 """How many sessions to ask for. They come last seen first, so the newest live one is among the first few."""
 
@@ -101,3 +105,11 @@ class SessionReader:
         if reading.report.id != session_id:
             self._parents[session_id] = reading.report.id
         return reading
+
+
+def _show(session_or_stream_id: str, _options: Mapping[str, Any]) -> tuple[ManualRequest, ...]:
+    path = {"id": session_or_stream_id}
+    return ManualRequest(SESSION, path), ManualRequest(STREAM, path)
+
+
+SESSION_COMMANDS = SessionCommands({SessionAction.SHOW: SessionCommand(_show)}, id_help="a session's or a stream's")

@@ -9,6 +9,7 @@ from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason
 from exporter.platforms.base import FetchResult, Platform
+from exporter.platforms.capabilities import SessionCommands
 from exporter.platforms.parsing import DropCounter
 from exporter.platforms.storm.envelope import NOT_OFFERED
 from exporter.platforms.storm.server_list import (
@@ -21,7 +22,7 @@ from exporter.platforms.storm.server_list import (
 from exporter.platforms.storm.storm_login import TOKEN_LIFE_SECONDS, StormLogin
 from exporter.platforms.storm.storm_settings import StormSettings
 from exporter.platforms.storm.storm_streams import FEEDS
-from exporter.platforms.storm.stream_requests import BATCH_FROM, BATCH_SIZE, DirectReader
+from exporter.platforms.storm.stream_requests import BATCH_FROM, BATCH_SIZE, SESSION_COMMANDS, DirectReader
 from exporter.platforms.storm.substream_metadata import MetadataBook
 from exporter.runtime.clock import Clock
 from exporter.sharding import ALL_STREAMS, ShardFilter
@@ -89,6 +90,11 @@ class StormPlatform(Platform[StormSettings]):
             per_poll = float(-(-len(settings.streams) // BATCH_SIZE))
         logins = 60.0 / (0.8 * TOKEN_LIFE_SECONDS) if settings.auth.kind == "login" else 0.0
         return polls * per_poll + logins
+
+    @classmethod
+    def session_commands(cls) -> SessionCommands:
+        """Return the commands for streams."""
+        return SESSION_COMMANDS
 
     async def _list(self, requests: Requests, drops: DropCounter) -> StreamList | None:
         """The server's list; None where the configured streams are all there is.

@@ -6,12 +6,15 @@ Source: Storm Streaming Server 3.x, RESTful API, pages Stream and Stream List (B
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any
 
 from exporter.config.streams import ApplicationStream
 from exporter.http.client import Requests
 from exporter.http.errors import UpstreamError
+from exporter.http.manual_request import ManualRequest
 from exporter.model import Reason
+from exporter.platforms.capabilities import InvalidCommandError, SessionAction, SessionCommand, SessionCommands
 from exporter.platforms.parsing import DropCounter
 from exporter.platforms.storm.envelope import NOT_OFFERED, data_of
 from exporter.platforms.storm.storm_streams import FoundStream, missing_stream, read_stream
@@ -99,3 +102,13 @@ async def _ask_batch(requests: Requests, streams: Sequence[ApplicationStream], d
 
 def _batch_id(stream: ApplicationStream) -> str:
     return f"{stream.application}-{stream.key}"
+
+
+def _show(stream_id: str, _options: Mapping[str, Any]) -> tuple[ManualRequest, ...]:
+    application, _slash, key = stream_id.partition("/")
+    if not application or not key:
+        raise InvalidCommandError(f"{stream_id!r}: a stream of storm is named as application/key")
+    return (ManualRequest(STREAM, {"app": application, "key": key}),)
+
+
+SESSION_COMMANDS = SessionCommands({SessionAction.SHOW: SessionCommand(_show)}, id_help="application/key")

@@ -10,11 +10,14 @@ from exporter.http.errors import UpstreamError
 from exporter.http.rate_limit import DEFAULT_WINDOW_SECONDS
 from exporter.model import Reason, StreamReport
 from exporter.platforms.base import FetchResult, Platform
+from exporter.platforms.capabilities import AlertSink, SessionCommands
 from exporter.platforms.parsing import DropCounter
+from exporter.platforms.wave.alert_events import WaveAlertSink
 from exporter.platforms.wave.candidate_book import CandidateBook
 from exporter.platforms.wave.optional_endpoint import was_not_sent
 from exporter.platforms.wave.optional_endpoints import Extras, requests_per_minute
 from exporter.platforms.wave.request_budget import Pace, Spending, Turns
+from exporter.platforms.wave.session_commands import SESSION_COMMANDS
 from exporter.platforms.wave.sessions_file import SessionsFile, WaveSession
 from exporter.platforms.wave.wave_sessions import FEEDS, fetch_session
 from exporter.platforms.wave.wave_settings import WaveSettings
@@ -92,6 +95,15 @@ class WavePlatform(Platform[WaveSettings]):
         if settings.ice_candidates is not None:
             per_minute += 60.0 * sessions / settings.ice_candidates
         return per_minute + requests_per_minute(settings)
+
+    def alert_sink(self) -> AlertSink:
+        """Return the sink of WAVE's analytics events."""
+        return WaveAlertSink(self.client)
+
+    @classmethod
+    def session_commands(cls) -> SessionCommands:
+        """Return the commands for sessions."""
+        return SESSION_COMMANDS
 
     async def _ask(self, requests: Requests, wanted: Sequence[str], drops: DropCounter) -> Outcomes:
         """The sessions whose turn it is; the very first one alone, as its answer says what the limit is."""
