@@ -19,11 +19,12 @@ from exporter.http.auth import (
     Header,
     Login,
     NoAuth,
+    SendRequest,
     auth_from_settings,
     header_value,
     read_secret,
 )
-from exporter.http.client import Requests, UpstreamClient
+from exporter.http.client import UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason
 from exporter.runtime.clock import Clock
@@ -146,9 +147,9 @@ async def test_a_refused_token_is_read_again_at_once(tmp_path: Path) -> None:
 
 
 class TokenLogin(Login):
-    async def login(self, requests: Requests) -> tuple[str, float]:
+    async def login(self, send: SendRequest) -> tuple[str, float]:
         body = {"username": self.username, "password": read_secret(self.password)}
-        answer = await requests.post("POST /login", body=body, auth=False)
+        answer = await send("POST /login", body=body)
         return str(answer.data), 900.0
 
 
@@ -293,7 +294,7 @@ async def test_a_new_password_is_tried_at_once(tmp_path: Path) -> None:
 
 async def test_a_password_file_that_is_gone(tmp_path: Path) -> None:
     class Careless(TokenLogin):
-        async def login(self, requests: Requests) -> tuple[str, float]:
+        async def login(self, send: SendRequest) -> tuple[str, float]:
             file.unlink()
             return self.password.get(), 900.0
 
@@ -369,7 +370,7 @@ async def test_waiting_for_a_login_ends_with_the_poll() -> None:
     started = asyncio.Event()
 
     class Endless(TokenLogin):
-        async def login(self, requests: Requests) -> tuple[str, float]:
+        async def login(self, send: SendRequest) -> tuple[str, float]:
             started.set()
             await asyncio.Event().wait()
             raise AssertionError
