@@ -67,8 +67,8 @@ def next_page(response: aiohttp.ClientResponse) -> str | None:
         return None
     try:
         links = response.links
-    except ValueError:
-        # one of the links is no URL
+    except (ValueError, IndexError):
+        # one of the links is not a URL; yarl raises IndexError for some of them
         return None
     for link in links.values():
         relations = [str(value) for name, value in link.items() if name.lower() == "rel"]

@@ -29,7 +29,8 @@ from exporter.http.errors import UpstreamError
 from exporter.model import Reason
 from exporter.runtime.clock import Clock
 from tests.fakes import FakeClock
-from tests.http.raw_server import Request, Server, answering, client_of, http
+from tests.http.loop_time import POLL_SECONDS, LoopTime
+from tests.http.raw_server import Observed, Request, Server, answering, client_of, http, read_request, serving
 
 LONG = 60.0
 PASSWORD = "canary-password"
@@ -380,3 +381,22 @@ async def test_waiting_for_a_login_ends_with_the_poll() -> None:
         results = await asyncio.gather(*(requests.get("GET /x") for _ in range(2)), return_exceptions=True)
     assert [result.reason for result in results if isinstance(result, UpstreamError)] == [Reason.TIMEOUT] * 2
     assert started.is_set()
+
+
+async def test_a_slow_login_ends_at_the_deadline_of_the_request_that_needs_it(loop_time: LoopTime) -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        for byte in b"HT":
+            await loop_time.advance(0.5 * POLL_SECONDS)
+            writer.write(bytes([byte]))
+
+    observed = Observed()
+    auth = TokenLogin(login_settings(), Clock())
+    async with (
+        serving(drip) as port,
+        client_of(f"http://127.0.0.1:{port}", auth=auth, observe=observed) as client,
+    ):
+        with pytest.raises(UpstreamError) as caught:
+            await client.requests(POLL_SECONDS).get("GET /x")
+    assert (caught.value.reason, str(caught.value)) == (Reason.TIMEOUT, "GET /x: no answer in time")
+    assert observed.attempts == [("POST /login", "timeout")]
