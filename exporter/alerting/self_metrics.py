@@ -6,11 +6,11 @@ from collections import Counter as Tally
 from collections.abc import Iterable
 from enum import StrEnum
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import Counter
 from prometheus_client.metrics import MetricWrapperBase
 
-from exporter.metrics.families import exporter_families as own
-from exporter.metrics.families.family import Family
+from exporter.metrics.families import exporter_families as families
+from exporter.metrics.self_metrics import FamilyRegistry
 
 
 class EventOutcome(StrEnum):
@@ -24,22 +24,15 @@ class EventOutcome(StrEnum):
 class SidecarMetrics:
     """The objects behind the sidecar's families; without samples while the sidecar is off."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        def counter(family: Family) -> Counter:
-            return Counter(family.name, family.help, family.labels, registry=registry)
-
-        def gauge(family: Family) -> Gauge:
-            return Gauge(family.name, family.help, family.labels, registry=registry)
-
-        latency = own.NOTIFICATIONS_LATENCY
-        self._sent = counter(own.NOTIFICATIONS_SENT)
-        self._errors = counter(own.NOTIFICATIONS_ERRORS)
-        self._dropped = counter(own.NOTIFICATIONS_DROPPED)
-        self._queue_length = gauge(own.NOTIFICATIONS_QUEUE_LENGTH)
-        self._queue_capacity = gauge(own.NOTIFICATIONS_QUEUE_CAPACITY)
-        self._latency = Histogram(latency.name, latency.help, latency.labels, registry=registry, buckets=latency.bounds)
-        self._alerts = gauge(own.ALERTS)
-        self._events = counter(own.WAVE_EVENTS)
+    def __init__(self, registry: FamilyRegistry) -> None:
+        self._sent = registry.counter(families.NOTIFICATIONS_SENT)
+        self._errors = registry.counter(families.NOTIFICATIONS_ERRORS)
+        self._dropped = registry.counter(families.NOTIFICATIONS_DROPPED)
+        self._queue_length = registry.gauge(families.NOTIFICATIONS_QUEUE_LENGTH)
+        self._queue_capacity = registry.gauge(families.NOTIFICATIONS_QUEUE_CAPACITY)
+        self._latency = registry.histogram(families.NOTIFICATIONS_LATENCY)
+        self._alerts = registry.gauge(families.ALERTS)
+        self._events = registry.counter(families.WAVE_EVENTS)
         self._registry = registry
         self._write_failures: Counter | None = None
         self._senders: Tally[str] = Tally()
@@ -101,8 +94,7 @@ class SidecarMetrics:
     def memory_kept(self) -> None:
         """There is a file that remembers alerts: its failures are counted from 0 on."""
         if self._write_failures is None:
-            family = own.ALERT_STATE_WRITE_FAILURES
-            self._write_failures = Counter(family.name, family.help, registry=self._registry)
+            self._write_failures = self._registry.counter(families.ALERT_STATE_WRITE_FAILURES)
 
     def memory_not_written(self) -> None:
         """The memory of alerts could not be written."""

@@ -59,10 +59,10 @@ class _Kept:
 class Exposition:
     """Renders what is served now."""
 
-    def __init__(self, views: Callable[[], Sequence[UpstreamState]], instruments: ExporterMetrics) -> None:
+    def __init__(self, views: Callable[[], Sequence[UpstreamState]], metrics: ExporterMetrics) -> None:
         """``views``: gives the views that are served at that moment."""
         self._views = views
-        self._instruments = instruments
+        self._metrics = metrics
         self._texts = LabelTexts()
         self._kept = _Kept(())
 
@@ -109,10 +109,10 @@ class Exposition:
     def _render_counts(self, rendering: Rendering, views: Sequence[UpstreamState], parts: Set[str]) -> None:
         """What is counted all the time; it comes last, as it tells of the rest too."""
         if Part.UPSTREAMS in parts:
-            rendering.add_text(self._instruments.upstreams())
+            rendering.add_text(self._metrics.render_upstreams())
         if Part.EXPORTER in parts:
             _render_tally(rendering, views, whole=parts >= ALL_PARTS)
-            rendering.add_text(self._instruments.exporter())
+            rendering.add_text(self._metrics.render_exporter())
 
 
 def render_upstreams(rendering: Rendering, views: Sequence[UpstreamState], texts: LabelTexts) -> None:

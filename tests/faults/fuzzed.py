@@ -14,12 +14,13 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.http.client import UpstreamClient
-from exporter.metrics.self_metrics import ExporterMetrics
+from exporter.metrics.self_metrics import FamilyRegistry
 from exporter.model import UpstreamState
 from exporter.platforms.registry import platforms
 from exporter.polling.coordinator import Coordinator
 from exporter.polling.histograms import PollHistograms
 from exporter.polling.schedule import Schedule
+from exporter.polling.self_metrics import PollingMetrics
 from exporter.polling.tracker import Tracker
 from exporter.store import Store
 from tests.fakes import FakeClock
@@ -178,11 +179,12 @@ class Fuzzed:
         self.clock = FakeClock(NOW, auto_advance=True)
         self.store = Store()
         self.store.arrange([settings.name])
-        self.instruments = ExporterMetrics()
-        self.instruments.add_upstream(**labels)
+        self.metrics = FamilyRegistry()
+        polling_metrics = PollingMetrics(self.metrics)
+        polling_metrics.add_upstream(**labels)
         self.settings = settings
         client = UpstreamClient.from_settings(
-            settings, clock=self.clock, observe=self.instruments.request_observer(**labels)
+            settings, clock=self.clock, observe=polling_metrics.request_observer(**labels)
         )
         self.coordinator = Coordinator(
             settings,
@@ -192,7 +194,7 @@ class Fuzzed:
             histograms=PollHistograms(**labels, per_stream=True),
             schedule=Schedule(settings.interval, random.Random(1)),
             store=self.store,
-            instruments=self.instruments,
+            metrics=polling_metrics,
             clock=self.clock,
         )
 

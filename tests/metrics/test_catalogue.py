@@ -28,6 +28,7 @@ from exporter.model import (
     UpstreamState,
 )
 from exporter.polling.histograms import PollHistograms
+from exporter.polling.self_metrics import PollingMetrics
 from tests.metrics.made import stream, view
 from tests.real.tools import tool
 
@@ -111,12 +112,13 @@ def full_state() -> StreamState:
 def full_answer() -> bytes:
     """An answer with every family that something feeds."""
     labels = {"platform": "livepeer", "upstream": "studio"}
-    instruments = ExporterMetrics()
-    instruments.add_upstream(**labels)
-    instruments.request_observer(**labels)("GET /x", "200", 0.1)
-    instruments.field_dropped(**labels, field="a", times=1)
-    instruments.poll_finished(**labels, seconds=1.0, reason=Reason.TLS)
-    instruments.reloaded(success=True, at=1.0)
+    metrics = ExporterMetrics()
+    polling_metrics = PollingMetrics(metrics.upstreams)
+    polling_metrics.add_upstream(**labels)
+    polling_metrics.request_observer(**labels)("GET /x", "200", 0.1)
+    polling_metrics.count_dropped_field(**labels, field="a", times=1)
+    polling_metrics.count_poll(**labels, seconds=1.0, reason=Reason.TLS)
+    metrics.set_reload_result(success=True, at=1.0)
     histograms = PollHistograms(**labels, per_stream=False)
     histograms.observe([full_state()])
     full: UpstreamState = view(
@@ -136,7 +138,7 @@ def full_answer() -> bytes:
         passthrough=PassthroughMetrics(prefix="wave_", families=(), dropped=0, stale_at=math.inf),
     )
     failing = view(upstream="other", up=False, last_error_reason=Reason.TLS)
-    return Exposition(lambda: (full, failing), instruments).render()
+    return Exposition(lambda: (full, failing), metrics).render()
 
 
 def promtool_check(text: bytes) -> str:

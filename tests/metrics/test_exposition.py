@@ -19,6 +19,7 @@ from exporter.model import (
     StreamReport,
     StreamState,
 )
+from exporter.polling.self_metrics import PollingMetrics
 from tests.metrics.made import ALL, rendered, samples_of, stream, view
 
 LABELS = 'platform="livepeer",upstream="studio",stream="main"'
@@ -228,10 +229,10 @@ def test_sampled_histograms_that_become_equal_are_kept_once() -> None:
 
 @pytest.fixture
 def exposition() -> Iterator[Exposition]:
-    instruments = ExporterMetrics()
-    instruments.add_upstream("livepeer", "studio")
+    metrics = ExporterMetrics()
+    PollingMetrics(metrics.upstreams).add_upstream("livepeer", "studio")
     views = (view(stream(viewers=1), up=True),)
-    return Exposition(lambda: views, instruments)  # type: ignore[return-value]
+    return Exposition(lambda: views, metrics)  # type: ignore[return-value]
 
 
 def families(text: bytes) -> set[str]:

@@ -14,6 +14,7 @@ from exporter.metrics.exposition import Exposition
 from exporter.metrics.rendering.gzip_stream import GzipStream
 from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.model import Reason, UpstreamState
+from exporter.polling.self_metrics import PollingMetrics
 from tests.metrics.made import ALL, stream, view
 
 PIECES = st.lists(st.binary(max_size=2000), max_size=5)
@@ -47,10 +48,11 @@ class Served:
     """An exposition whose views the test changes."""
 
     def __init__(self) -> None:
-        self.instruments = ExporterMetrics()
-        self.instruments.add_upstream("livepeer", "studio")
+        metrics = ExporterMetrics()
+        self.polling_metrics = PollingMetrics(metrics.upstreams)
+        self.polling_metrics.add_upstream("livepeer", "studio")
         self.views: tuple[UpstreamState, ...] = (view(stream(viewers=1), up=True),)
-        self.exposition = Exposition(lambda: self.views, self.instruments)
+        self.exposition = Exposition(lambda: self.views, metrics)
 
     def packed(self, parts: frozenset[str] = ALL) -> list[str]:
         """The lines, but for those of the process, which differ from one moment to the next."""
@@ -88,7 +90,7 @@ def test_new_views_are_seen_at_once(served: Served) -> None:
 
 def test_what_is_counted_goes_on_while_the_views_stay(served: Served) -> None:
     before = served.packed()
-    served.instruments.stream_failed("livepeer", "studio", reason=Reason.TIMEOUT)
+    served.polling_metrics.count_stream_failure("livepeer", "studio", reason=Reason.TIMEOUT)
     after = served.packed()
     assert after == served.plain()
     assert after != before

@@ -10,7 +10,7 @@ import structlog.testing
 from exporter.config.upstream import StreamSettings, UpstreamSettings
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
-from exporter.metrics.self_metrics import ExporterMetrics
+from exporter.metrics.self_metrics import FamilyRegistry
 from exporter.model import (
     Analytics,
     Listing,
@@ -25,6 +25,7 @@ from exporter.platforms.base import Platform
 from exporter.polling.coordinator import Coordinator
 from exporter.polling.histograms import PollHistograms
 from exporter.polling.schedule import Schedule
+from exporter.polling.self_metrics import PollingMetrics
 from exporter.polling.stream_labels import hashed
 from exporter.polling.tracker import Tracker
 from exporter.store import Store
@@ -80,10 +81,11 @@ class Stage:
         self.clock = FakeClock()
         self.store = Store()
         self.store.arrange(["u"])
-        self.instruments = ExporterMetrics()
-        self.instruments.add_upstream("scripted", "u")
+        self.metrics = FamilyRegistry()
+        polling_metrics = PollingMetrics(self.metrics)
+        polling_metrics.add_upstream("scripted", "u")
         self.client = UpstreamClient.from_settings(
-            settings, clock=self.clock, observe=self.instruments.request_observer("scripted", "u")
+            settings, clock=self.clock, observe=polling_metrics.request_observer("scripted", "u")
         )
         self.platform = Scripted(settings, self.client, self.clock)
         self.coordinator = Coordinator(
@@ -94,7 +96,7 @@ class Stage:
             histograms=PollHistograms(platform="scripted", upstream="u"),
             schedule=Schedule(settings.interval, random.Random(1)),
             store=self.store,
-            instruments=self.instruments,
+            metrics=polling_metrics,
             clock=self.clock,
         )
 
@@ -108,7 +110,7 @@ class Stage:
         return view
 
     def counted(self, line: str) -> bool:
-        return line in self.instruments.upstreams().decode()
+        return line in self.metrics.render().decode()
 
 
 def news(*ids: str, **keys: Any) -> PollResult:

@@ -12,12 +12,12 @@ import pytest
 import structlog.testing
 import trustme
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 
 from exporter.alerting.notifier import Notifier, resolve
 from exporter.alerting.payload import AlertPayload
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.config.alerting import AlertmanagerSettings
+from exporter.metrics.self_metrics import FamilyRegistry
 from tests.fakes import FakeClock
 from tests.sidecar.alertmanagers import PATH, StandIn, notice, settings, stand_in, turns
 
@@ -39,7 +39,7 @@ class Name:
 class Dispatching:
     def __init__(self, name: Name) -> None:
         self.clock = FakeClock()
-        self.registry = CollectorRegistry()
+        self.registry = FamilyRegistry()
         self.dispatcher = Notifier(
             clock=self.clock,
             instruments=SidecarMetrics(self.registry),

@@ -12,11 +12,11 @@ import pytest
 import structlog.testing
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry
 
 from exporter.alerting.evaluator import Alert, AlertKey, Phase
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.alerting.state_file import FILE_NAME, VERSION, AlertStateFile, default_state_file, restored
+from exporter.metrics.self_metrics import FamilyRegistry
 from tests.fakes import FakeClock
 from tests.sidecar.alertmanagers import turns
 
@@ -45,7 +45,7 @@ def alert(stream: str = "main", phase: Phase = Phase.PENDING, **more: Any) -> Al
 class Remembering:
     def __init__(self, path: Path, *known: Alert) -> None:
         self.clock = FakeClock()
-        self.registry = CollectorRegistry()
+        self.registry = FamilyRegistry()
         self.alerts = list(known)
         self.memory = AlertStateFile(
             path, lambda: self.alerts, clock=self.clock, instruments=SidecarMetrics(self.registry)

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import structlog.testing
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 
 from exporter.alerting.alertmanager import Alertmanager, label
 from exporter.alerting.notification_queue import BATCH, NotificationQueue
 from exporter.alerting.self_metrics import SidecarMetrics
+from exporter.metrics.self_metrics import FamilyRegistry
 from tests.fakes import FakeClock
 from tests.sidecar.alertmanagers import StandIn, is_firing, notice, settings, stand_in, turns, unix
 
@@ -24,7 +24,7 @@ class Sending:
     """A running sender, and what it counts."""
 
     def __init__(self, url: str, clock: FakeClock, capacity: int = 10_000, **more: Any) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = FamilyRegistry()
         self.clock = clock
         self._instruments = SidecarMetrics(self.registry)
         self.sender = NotificationQueue(

@@ -8,12 +8,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry
-
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.alerting.sidecar import Sidecar
 from exporter.config.alerting import AlertingSettings
 from exporter.http.client import UpstreamClient
+from exporter.metrics.self_metrics import FamilyRegistry
 from exporter.model import StreamState
 from exporter.store import Store
 from tests.fakes import FakeClock
@@ -31,7 +30,7 @@ class Watching:
     ) -> None:
         self.clock = clock
         self.alertmanager = alertmanager
-        self.registry = CollectorRegistry()
+        self.registry = FamilyRegistry()
         self.store = Store()
         self.store.arrange(["studio"])
         self.sidecar = Sidecar(

@@ -336,7 +336,7 @@ def test_half_a_second_is_left_for_the_way_back() -> None:
 
 async def test_the_background_notices_nothing(exporter: Exporter, origin: Origin) -> None:
     served = exporter.service.store.get("origin")
-    counted = exporter.service.instruments.upstreams()
+    counted = exporter.service.metrics.render_upstreams()
     published: list[object] = []
     exporter.service.store.subscribe(published.append)
     for names in (["main"], [], ["main", "side"]):
@@ -346,7 +346,7 @@ async def test_the_background_notices_nothing(exporter: Exporter, origin: Origin
     origin.is_broken = True
     await probe(exporter)
     assert exporter.service.store.get("origin") is served
-    assert exporter.service.instruments.upstreams() == counted
+    assert exporter.service.metrics.render_upstreams() == counted
     assert published == []
 
 
