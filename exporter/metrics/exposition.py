@@ -19,7 +19,7 @@ from exporter.metrics.families.sampled_families import SAMPLED_FAMILIES
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
 from exporter.metrics.families.stream_family import StreamFamily
 from exporter.metrics.families.upstream_families import PASSTHROUGH_SERIES_DROPPED, UPSTREAM_FAMILIES
-from exporter.metrics.passthrough import PassthroughTexts
+from exporter.metrics.passthrough import PassthroughRenderer
 from exporter.metrics.rendering.columns import Numbers, RowLabels
 from exporter.metrics.rendering.gzip_stream import GzipStream, Packed
 from exporter.metrics.rendering.histogram_renderer import render_histogram
@@ -44,7 +44,7 @@ class LabelTexts(KeptTexts):
 
     def __init__(self) -> None:
         super().__init__()
-        self.passthrough = PassthroughTexts()
+        self.passthrough = PassthroughRenderer()
         self.streams = RenderCache()
 
 
@@ -120,7 +120,7 @@ def render_upstreams(rendering: Rendering, views: Sequence[UpstreamState], texts
     keys = [(view.platform, view.upstream) for view in views]
     table = Seen(rendering).table("upstreams", texts.of("upstreams", UPSTREAM_LABELS, keys), views)
     _render_families(rendering, UPSTREAM_FAMILIES, [table], texts)
-    dropped = texts.passthrough.merged(views).dropped
+    dropped = texts.passthrough.merge(views).dropped
     counts = Numbers.of([dropped[v.platform, v.upstream] if v.passthrough is not None else None for v in table.items])
     if counts is not None:
         rendering.add_lines(PASSTHROUGH_SERIES_DROPPED, [counts.lines(PASSTHROUGH_SERIES_DROPPED.name, table.labels)])
@@ -140,7 +140,7 @@ def render_streams(rendering: Rendering, views: Sequence[UpstreamState], texts: 
     _render_analytics(rendering, views, [part for part, _ in slices], texts)
     for sampled in SAMPLED_FAMILIES:
         render_histogram(rendering, sampled, views, texts)
-    for block in texts.passthrough.merged(views).blocks:
+    for block in texts.passthrough.merge(views).blocks:
         rendering.add_block(*block)
 
 

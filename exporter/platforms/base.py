@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 from exporter.config.upstream import StreamSettings, UpstreamSettings
 from exporter.http.client import Requests, UpstreamClient
-from exporter.model import PollResult
+from exporter.http.errors import UpstreamError
+from exporter.model import PassthroughMetrics, PassthroughText, PollResult, Reason
 from exporter.runtime.clock import Clock
 from exporter.sharding import ALL_STREAMS, ShardFilter
 
 SettingsT = TypeVar("SettingsT", bound=UpstreamSettings)
+
+
+class PassthroughParser(Protocol):
+    """Parses pass-through metrics; runs in a thread."""
+
+    def __call__(self, exported: PassthroughText, /) -> PassthroughMetrics:
+        """Parse the text. Raises ``ValueError`` with a message that quotes nothing of it."""
 
 
 class Platform(ABC, Generic[SettingsT]):
@@ -33,6 +42,9 @@ class Platform(ABC, Generic[SettingsT]):
     requests_per_minute_limit: ClassVar[int | None] = None
     """The platform's published limit of its lowest tier, for ``--config.check``."""
 
+    passthrough_parser: PassthroughParser | None = None
+    """Set by the coordinator: a platform itself knows nothing about Prometheus."""
+
     def __init__(
         self, settings: SettingsT, client: UpstreamClient, clock: Clock, shard_filter: ShardFilter = ALL_STREAMS
     ) -> None:
@@ -45,6 +57,14 @@ class Platform(ABC, Generic[SettingsT]):
     def configured_streams(self) -> tuple[StreamSettings, ...]:
         """The streams configured now, of all shards; a platform that reads them from a file may change them."""
         return self.settings.configured_streams()
+
+    async def parse_passthrough(self, endpoint: str, exported: PassthroughText) -> PassthroughMetrics:
+        """Parse the metrics that an endpoint exports, while the event loop is free. Raises ``UpstreamError``."""
+        assert self.passthrough_parser is not None
+        try:
+            return await asyncio.to_thread(self.passthrough_parser, exported)
+        except ValueError as error:
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: {error}") from None
 
     @abstractmethod
     async def poll(self, requests: Requests) -> PollResult:

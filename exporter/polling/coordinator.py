@@ -17,6 +17,7 @@ from exporter.config.upstream import UpstreamSettings
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.metrics.families.exclusion import excluded
+from exporter.metrics.passthrough import parse_passthrough
 from exporter.model import (
     DEPARTURE_FIELDS,
     Analytics,
@@ -59,6 +60,7 @@ class Coordinator:
     ) -> None:
         self.settings = settings
         self.platform = platform
+        platform.passthrough_parser = parse_passthrough
         self.client = client
         self.tracker = tracker
         self._histograms = histograms

@@ -13,7 +13,7 @@ from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, Lab
 from exporter.metrics.families.sampled_families import SAMPLED_FAMILIES, SampledFamily
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
 from exporter.metrics.families.upstream_families import PASSTHROUGH_SERIES_DROPPED, UPSTREAM_FAMILIES
-from exporter.metrics.passthrough import PassthroughTexts
+from exporter.metrics.passthrough import PassthroughRenderer
 from exporter.metrics.text_format import bound, heading, label_text, number
 from exporter.model import PlatformMetric, SampledHistogram, UpstreamState
 
@@ -28,7 +28,7 @@ class Plain:
     text: str = ""
     series: int = 0
     duplicates: int = 0
-    passthrough: PassthroughTexts = field(default_factory=PassthroughTexts)
+    passthrough: PassthroughRenderer = field(default_factory=PassthroughRenderer)
 
     def add(self, name: str, kind: str, help_: str, lines: Sequence[str]) -> None:
         if lines:
@@ -112,7 +112,7 @@ def plain(views: Sequence[UpstreamState], *, upstreams: bool = True) -> Plain:
     _analytics(made, views, streams)
     for sampled in SAMPLED_FAMILIES:
         made.histogram(sampled, views)
-    for block in made.passthrough.merged(views).blocks:
+    for block in made.passthrough.merge(views).blocks:
         made.add(*block)
     return made
 
@@ -121,7 +121,7 @@ def _upstreams(made: Plain, views: Sequence[UpstreamState]) -> None:
     rows = made.rows(UPSTREAM_LABELS, (((view.platform, view.upstream), view, view.excluded) for view in views))
     for family in UPSTREAM_FAMILIES:
         made.family(family, rows)
-    dropped = made.passthrough.merged(views).dropped
+    dropped = made.passthrough.merge(views).dropped
     made.add(
         PASSTHROUGH_SERIES_DROPPED.name,
         PASSTHROUGH_SERIES_DROPPED.kind,

@@ -253,10 +253,10 @@ async def test_the_ids_of_figures_are_hidden_as_those_of_streams() -> None:
 async def test_what_is_served_besides_streams_leaves_when_it_is_stale_although_polls_fail() -> None:
     stage = Stage()
     end = stage.clock.now() + 35
-    foreign = PassthroughMetrics(prefix="p_", families=(), dropped=0, stale_at=end)
-    view = await stage.poll(news("a", analytics=(figures("x", end),), passthrough=foreign))
-    assert (len(view.analytics), view.passthrough) == (1, foreign)
+    passthrough = PassthroughMetrics(prefix="p_", families=(), dropped=0, stale_at=end)
+    view = await stage.poll(news("a", analytics=(figures("x", end),), passthrough=passthrough))
+    assert (len(view.analytics), view.passthrough) == (1, passthrough)
     view = await stage.poll(DOWN, DOWN)
-    assert (len(view.analytics), view.passthrough) == (1, foreign)
+    assert (len(view.analytics), view.passthrough) == (1, passthrough)
     view = await stage.poll(DOWN)
     assert (view.analytics, view.passthrough) == ((), None)
