@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from exporter.alerting.conditions import Series
-from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, ViewFamily
+from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, ModelFamily
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
 from exporter.metrics.families.upstream_families import UPSTREAM_FAMILIES
 from exporter.model import StreamState, UpstreamState
@@ -29,7 +29,7 @@ class Subject:
 
 Reader = Callable[[Subject], Iterable[tuple[Extra, float]]]
 
-_FAMILIES: Mapping[str, ViewFamily[Any]] = {
+_FAMILIES: Mapping[str, ModelFamily[Any]] = {
     **{family.name: family for family in STREAM_FAMILIES},
     **{family.name: family for family in UPSTREAM_FAMILIES},
 }

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from aiohttp import hdrs, web
 from isal import igzip
 
-from exporter.metrics.rendering.gzip_stream import LEVEL
+from exporter.metrics.gzip_stream import LEVEL
 from exporter.model import UpstreamState
 from exporter.web.negotiation import accepts_gzip
 from exporter.web.server.slow_clients import AT_ONCE_BYTES, hand_over

@@ -9,9 +9,7 @@ import msgspec
 from aiohttp import web
 from multidict import MultiMapping
 
-from exporter.metrics.exposition import LabelTexts, render_streams, render_upstreams
-from exporter.metrics.rendering.row_renderer import render_rows
-from exporter.metrics.rendering.text_assembly import Rendering
+from exporter.metrics.exposition import is_quick_to_render, render_upstream
 from exporter.model import UpstreamState
 from exporter.polling.on_demand import OnDemandPolls, UnknownUpstreamError
 from exporter.web.metrics_handler import encode, send, takes_gzip
@@ -20,9 +18,6 @@ PATH = "/probe"
 SCRAPE_TIMEOUT = "X-Prometheus-Scrape-Timeout-Seconds"
 OFFSET_SECONDS = 0.5
 """Of what Prometheus waits: left for rendering and for the way back."""
-
-FEW = 20
-"""So many streams and figures are rendered in the event loop, in less time than the way to a thread and back takes."""
 
 _SHOWN_CHARACTERS = 64
 
@@ -49,7 +44,7 @@ class ProbeHandler:
         except UnknownUpstreamError:
             return web.Response(status=404, text=f"unknown upstream {_shown(upstream)}\n")
         compressed = takes_gzip(request)
-        if _is_small(view):
+        if is_quick_to_render(view):
             body = self._rendered(view, stream, compressed)
         else:
             body = await asyncio.to_thread(self._rendered, view, stream, compressed)
@@ -67,15 +62,9 @@ class ProbeHandler:
             return None
         # Polls that somebody asks for are no measure of how often a stream began again, nor of how its values spread.
         uncounted = tuple(msgspec.structs.replace(state, restarts=None) for state in states)
-        if view.passthrough is None and len(uncounted) + len(analytics) <= FEW:
-            return encode(render_rows(view, uncounted, analytics), compressed=compressed)
-        rendering, texts = Rendering(), LabelTexts()
-        render_upstreams(rendering, [view], texts)
-        # What the platform exports of its own is told apart by names that it alone knows.
-        foreign = view.passthrough if stream is None else None
-        shown = msgspec.structs.replace(view, streams=uncounted, sampled=(), analytics=analytics, passthrough=foreign)
-        render_streams(rendering, [shown], texts)
-        return encode(rendering.text, compressed=compressed)
+        # Only the platform knows which of its pass-through metrics belong to which stream.
+        text = render_upstream(view, uncounted, analytics, passthrough=stream is None)
+        return encode(text, compressed=compressed)
 
 
 def target(query: MultiMapping[str]) -> tuple[str, str | None]:
@@ -99,10 +88,6 @@ def time_limit(header: str | None) -> float | None:
     if not 0 < seconds < math.inf:
         raise BadProbeError(f"{SCRAPE_TIMEOUT} is not a number of seconds")
     return max(seconds - OFFSET_SECONDS, seconds / 2)
-
-
-def _is_small(view: UpstreamState) -> bool:
-    return len(view.streams) + len(view.analytics) <= FEW and view.passthrough is None
 
 
 def _shown(name: str) -> str:

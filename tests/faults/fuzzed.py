@@ -26,8 +26,8 @@ from exporter.store import Store
 from tests.fakes import FakeClock
 from tests.faults.mutations import encoded
 from tests.http.raw_server import http, read_request, serving
-from tests.metrics.made import rendered
-from tests.metrics.plain import plain
+from tests.metrics.model_builders import rendered
+from tests.metrics.reference_renderer import render_plainly
 from tests.platforms.scripted import fixture
 
 NOW = 1_726_000_150.0
@@ -245,7 +245,7 @@ def exposed(*views: UpstreamState) -> str:
     """What is served of views, which has to be readable, and the same as made in the plain way."""
     rendering = rendered(*views)
     text = rendering.text.decode()
-    reference = plain(views)
+    reference = render_plainly(views)
     assert text == reference.text
     assert (rendering.series, rendering.duplicates) == (reference.series, reference.duplicates)
     series, names = set(), set()

@@ -11,7 +11,7 @@ import pytest
 from exporter.metrics.exposition import Exposition
 from exporter.metrics.families import FAMILIES
 from exporter.metrics.families.analytics_families import ANALYTICS_FAMILIES, PLATFORM_METRIC
-from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, Family, Kind, Part, ViewFamily
+from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, Family, Kind, ModelFamily, Part
 from exporter.metrics.families.sampled_families import SAMPLED_FAMILIES
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
 from exporter.metrics.self_metrics import ExporterMetrics
@@ -29,12 +29,12 @@ from exporter.model import (
 )
 from exporter.polling.histograms import PollHistograms
 from exporter.polling.self_metrics import PollingMetrics
-from tests.metrics.made import stream, view
+from tests.metrics.model_builders import stream, view
 from tests.real.tools import tool
 
 COMMITTED = Path(__file__).parent / "families.txt"
 
-OF_STREAMS: tuple[ViewFamily[Any], ...] = (*STREAM_FAMILIES, *ANALYTICS_FAMILIES, PLATFORM_METRIC)
+OF_STREAMS: tuple[ModelFamily[Any], ...] = (*STREAM_FAMILIES, *ANALYTICS_FAMILIES, PLATFORM_METRIC)
 NOT_IN_A_FAMILY = {"id"}
 """Fields of a sample that are not exposed by themselves."""
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.metrics.exposition import Exposition, LabelTexts
+from exporter.metrics.exposition import Exposition, ExpositionCache
 from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.model import (
     NO_REPORT,
@@ -20,7 +20,7 @@ from exporter.model import (
     StreamState,
 )
 from exporter.polling.self_metrics import PollingMetrics
-from tests.metrics.made import ALL, rendered, samples_of, stream, view
+from tests.metrics.model_builders import ALL, rendered, samples_of, stream, view
 
 LABELS = 'platform="livepeer",upstream="studio",stream="main"'
 
@@ -274,19 +274,19 @@ def test_it_counts_its_own_series(exposition: Exposition) -> None:
 
 
 def test_label_text_is_made_once_and_forgotten_when_most_of_it_is_not_used() -> None:
-    texts = LabelTexts()
+    cache = ExpositionCache()
     keys = [("x",), ("y",), ("z",)]
-    first = texts.of("streams", ("a",), keys)
+    first = cache.label_texts("streams", ("a",), keys)
     assert first == [b'a="x"} ', b'a="y"} ', b'a="z"} ']
-    again = texts.of("streams", ("a",), keys[:2])
+    again = cache.label_texts("streams", ("a",), keys[:2])
     assert all(one is other for one, other in zip(again, first, strict=False))
-    assert texts.of("streams", ("a",), keys[:1])[0] is first[0]
-    anew = texts.of("streams", ("a",), keys[1:])
+    assert cache.label_texts("streams", ("a",), keys[:1])[0] is first[0]
+    anew = cache.label_texts("streams", ("a",), keys[1:])
     assert anew == first[1:]
     assert anew[0] is not first[1]
 
 
 def test_another_rendering_uses_the_same_label_text() -> None:
-    texts = LabelTexts()
+    cache = ExpositionCache()
     views = view(stream(viewers=1, health_grade="Good"))
-    assert rendered(views, texts=texts).text == rendered(views, texts=texts).text
+    assert rendered(views, cache=cache).text == rendered(views, cache=cache).text

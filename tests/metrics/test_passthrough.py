@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.metrics.exposition import LabelTexts
+from exporter.metrics.exposition import ExpositionCache
 from exporter.metrics.passthrough import DEFAULT_HELP, parse_passthrough
 from exporter.model import PassthroughFamily, PassthroughMetrics, PassthroughSample, PassthroughText, UpstreamState
-from tests.metrics.made import rendered, stream, view
+from tests.metrics.model_builders import rendered, stream, view
 from tests.real.tools import tool
 
 DROPPED = "stream_upstream_foreign_series_dropped"
@@ -139,13 +139,13 @@ def test_the_prefix_is_the_upstream_s_own() -> None:
 
 
 def test_text_is_made_once_for_as_long_as_the_metrics_stay() -> None:
-    metrics, texts = exported(gauge("a", 1)), LabelTexts()
-    (first,) = texts.passthrough.merge([upstream(metrics)]).blocks
-    (again,) = texts.passthrough.merge([upstream(metrics)]).blocks
+    metrics, cache = exported(gauge("a", 1)), ExpositionCache()
+    (first,) = cache.passthrough.merge([upstream(metrics)]).blocks
+    (again,) = cache.passthrough.merge([upstream(metrics)]).blocks
     assert again is first
-    (other,) = texts.passthrough.merge([upstream(exported(gauge("a", 2)))]).blocks
+    (other,) = cache.passthrough.merge([upstream(exported(gauge("a", 2)))]).blocks
     assert other.lines == [f"wave_a{{{OURS}}} 2\n"]
-    assert texts.passthrough.merge([]).blocks == []
+    assert cache.passthrough.merge([]).blocks == []
 
 
 def test_long_texts_are_cut() -> None:

@@ -13,7 +13,7 @@ from exporter.config.alerting import AlertingSettings
 from exporter.metrics.self_metrics import FamilyRegistry
 from exporter.model import HealthReason, Reason
 from tests.fakes import FakeClock
-from tests.metrics.made import stream, view
+from tests.metrics.model_builders import stream, view
 from tests.sidecar.alertmanagers import stand_in, turns, unix
 from tests.sidecar.watching import HEALTHY, INTERVAL, UNHEALTHY, Watching, process, watching
 

@@ -16,7 +16,7 @@ from exporter.metrics.self_metrics import FamilyRegistry
 from exporter.model import StreamState
 from exporter.store import Store
 from tests.fakes import FakeClock
-from tests.metrics.made import stream, view
+from tests.metrics.model_builders import stream, view
 from tests.sidecar.alertmanagers import StandIn, is_firing, stand_in, turns
 
 INTERVAL = 15.0

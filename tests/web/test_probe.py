@@ -13,14 +13,15 @@ from multidict import MultiDict
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.http.client import Requests
+from exporter.metrics.exposition import MAX_ROWS
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
 from exporter.metrics.families.upstream_families import UPSTREAM_FAMILIES
 from exporter.model import Reason
 from exporter.polling.coordinator import Coordinator
 from exporter.polling.histograms import PollHistograms
 from exporter.polling.on_demand import NoHistograms, OnDemandPolls, UnknownUpstreamError
-from exporter.web.probe_handler import FEW, BadProbeError, target, time_limit
-from tests.metrics import made
+from exporter.web.probe_handler import BadProbeError, target, time_limit
+from tests.metrics import model_builders
 from tests.platforms.studio import KEY as STUDIO_KEY
 from tests.real.prometheus import check_metrics
 from tests.service.exporting import Exporter, exporting, serving
@@ -184,7 +185,7 @@ async def test_one_stream_of_the_upstream(exporter: Exporter) -> None:
 
 async def test_many_streams_are_answered_like_few(exporter: Exporter, origin: Origin) -> None:
     few = (await probe(exporter))[1]
-    origin.names += [f"more-{index}" for index in range(FEW)]
+    origin.names += [f"more-{index}" for index in range(MAX_ROWS)]
     text = (await probe(exporter))[1]
     assert value(text, "stream_live", "live/more-7") == 1
     assert series(text).keys() >= series(few).keys()
@@ -355,7 +356,7 @@ def test_probes_sample_nothing() -> None:
         histograms = kind(platform="livepeer", upstream="studio")
         list(
             histograms.observe_in_steps(
-                iter([made.stream(ingest_bitrate_bytes_per_second=1.0, health_score_ratio=0.5)])
+                iter([model_builders.stream(ingest_bitrate_bytes_per_second=1.0, health_score_ratio=0.5)])
             )
         )
         assert bool(histograms.snapshot()) is samples

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from exporter.model import UpstreamState
 from exporter.web.metrics_handler import CONTENT_TYPE, PARTS, MetricsHandler, Renders, wanted_parts
-from tests.metrics.made import view
+from tests.metrics.model_builders import view
 
 BODY = b"# TYPE a gauge\na 1\n"
 Render = Callable[[frozenset[str]], bytes]

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 from exporter.metrics.families.analytics_families import ANALYTICS_FAMILIES, PLATFORM_METRIC
-from exporter.metrics.families.family import Family, ViewFamily
+from exporter.metrics.families.family import Family, ModelFamily
 from exporter.metrics.families.sampled_families import SAMPLED_FAMILIES
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
 
@@ -29,7 +29,7 @@ def said(names: Iterable[str], feeds: frozenset[str]) -> frozenset[str]:
     """Those of these families that there would be on a platform that feeds these fields."""
     names = frozenset(names)
     families = (family for family in _FAMILIES if family.name in names)
-    return frozenset(f.name for f in families if not isinstance(f, ViewFamily) or f.is_fed(feeds))
+    return frozenset(f.name for f in families if not isinstance(f, ModelFamily) or f.is_fed(feeds))
 
 
 def near_misses(pattern: str) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from exporter.metrics.rendering.struct_columns import columns
+from exporter.metrics.rendering.columns import read_columns
 from exporter.model import StreamReport
 from exporter.platforms.slim_report import slim_report
 
@@ -22,7 +22,7 @@ NAMES = frozenset({"id", "viewers", "name", "jitter_seconds", "health_conditions
     ids=["of one kind", "none", "a single one", "most have few fields", "most have all fields", "as many of each"],
 )
 def test_columns_hold_what_the_attributes_say(samples: Sequence[StreamReport]) -> None:
-    found = columns(samples, NAMES)
+    found = read_columns(samples, NAMES)
     assert {name: list(column) for name, column in found.items()} == {
         name: [getattr(sample, name) for sample in samples] for name in NAMES
     }

@@ -15,8 +15,8 @@ from exporter.metrics.families.exclusion import EXCLUDABLE
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
 from exporter.metrics.rendering.row_renderer import render_rows
 from exporter.model import Analytics, HealthReason, PlatformMetric, Reason, Rendition, UpstreamState
-from tests.metrics.made import rendered, stream, view
-from tests.metrics.plain import plain
+from tests.metrics.model_builders import rendered, stream, view
+from tests.metrics.reference_renderer import render_plainly
 from tests.metrics.test_exposition_reading import VIEWS
 
 FULL = view(
@@ -106,4 +106,4 @@ def test_of_all_streams_those_that_are_wanted() -> None:
 def test_byte_for_byte_as_in_the_plain_way(views: tuple[UpstreamState, ...], excluded: frozenset[str]) -> None:
     for one in views:
         shown = bare(one, excluded=excluded)
-        assert render_rows(shown, shown.streams, shown.analytics).decode() == plain([shown]).text
+        assert render_rows(shown, shown.streams, shown.analytics).decode() == render_plainly([shown]).text

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.metrics.exposition import Exposition
-from exporter.metrics.rendering.gzip_stream import GzipStream
+from exporter.metrics.gzip_stream import GzipStream
 from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.model import Reason, UpstreamState
 from exporter.polling.self_metrics import PollingMetrics
-from tests.metrics.made import ALL, stream, view
+from tests.metrics.model_builders import ALL, stream, view
 
 PIECES = st.lists(st.binary(max_size=2000), max_size=5)
 
@@ -33,15 +33,15 @@ def unpacked(pieces: Sequence[bytes]) -> bytes:
 def test_any_text_comes_back_and_what_is_kept_can_be_gone_on_from_twice(
     first: list[bytes], one: list[bytes], other: list[bytes]
 ) -> None:
-    packer = GzipStream()
+    stream_ = GzipStream()
     for text in first:
-        packer.write(text)
-    beginning = packer.so_far()
+        stream_.write(text)
+    beginning = stream_.end_prefix()
     for rest in (one, other):
-        packer = GzipStream(beginning)
+        stream_ = GzipStream(beginning)
         for text in rest:
-            packer.write(text)
-        assert unpacked(packer.finished()) == b"".join(first + rest)
+            stream_.write(text)
+        assert unpacked(stream_.finish()) == b"".join(first + rest)
 
 
 class Served:
@@ -106,8 +106,8 @@ def test_no_view_is_kept_alive() -> None:
     served = Served()
     served.packed()
     lost = served.views[0]
-    kept = served.exposition._kept
-    assert kept.views.are_still(*served.views)
+    kept = served.exposition._gzip_cache
+    assert kept.upstreams.are_still(*served.views)
     served.views = (view(up=False),)
     del lost
-    assert kept.views._views[0]() is None
+    assert kept.upstreams._views[0]() is None
