@@ -1,4 +1,4 @@
-"""Fields are read of whole structs, of one kind or of several."""
+"""Columns read from structs of one kind or of several."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMES = frozenset({"id", "viewers", "name", "jitter_seconds", "health_conditions
     [SLIM, [], [ALL_STREAMS], [*SLIM, ALL_STREAMS], [ALL_STREAMS, ALL_STREAMS, SLIM[0]], [SLIM[0], ALL_STREAMS]],
     ids=["of one kind", "none", "a single one", "most have few fields", "most have all fields", "as many of each"],
 )
-def test_columns_hold_what_the_attributes_say(samples: Sequence[StreamReport]) -> None:
+def test_columns_equal_the_attributes(samples: Sequence[StreamReport]) -> None:
     found = read_columns(samples, NAMES)
     assert {name: list(column) for name, column in found.items()} == {
         name: [getattr(sample, name) for sample in samples] for name in NAMES

@@ -235,7 +235,7 @@ VIEWS = st.lists(st.tuples(ANY_TEXT, ANY_TEXT), max_size=2, unique=True).flatmap
 @pytest.mark.no_cover
 @settings(deadline=None, max_examples=150)
 @given(VIEWS)
-def test_equal_sample_for_sample_to_prometheus_client(views: tuple[UpstreamState, ...]) -> None:
+def test_samples_equal_those_of_prometheus_client(views: tuple[UpstreamState, ...]) -> None:
     registry = CollectorRegistry()
     registry.register(Reference(views))
     expected = generate_latest(registry).decode()
@@ -255,13 +255,13 @@ LESS = st.tuples(VIEWS, st.tuples(*[st.frozensets(st.sampled_from(EXCLUDABLE), m
 @pytest.mark.no_cover
 @settings(deadline=None, max_examples=300)
 @given(VIEWS | LESS)
-def test_byte_for_byte_as_in_the_plain_way(views: tuple[UpstreamState, ...]) -> None:
+def test_text_equals_the_reference(views: tuple[UpstreamState, ...]) -> None:
     rendering, reference = rendered(*views), render_plainly(views)
     assert rendering.text.decode() == reference.text
     assert (rendering.series, rendering.duplicates) == (reference.series, reference.duplicates)
 
 
-def the_same_bytes_as_in_the_plain_way() -> None:
+def check_text_equals_the_reference() -> None:
     """Streams come, change and go while the label texts of the ones before are still there."""
     cache = ExpositionCache()
 
@@ -274,5 +274,5 @@ def the_same_bytes_as_in_the_plain_way() -> None:
 
 
 @pytest.mark.no_cover
-def test_the_same_bytes_with_texts_that_are_kept() -> None:
-    the_same_bytes_as_in_the_plain_way()
+def test_text_from_a_cache_equals_the_reference() -> None:
+    check_text_equals_the_reference()

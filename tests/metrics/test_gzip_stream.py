@@ -1,4 +1,4 @@
-"""The compressed answer: one gzip member, part of which is kept while the views stay."""
+"""The compressed answer: one gzip member whose prefix is kept while the states stay."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ def unpacked(pieces: Sequence[bytes]) -> bytes:
 
 
 @given(PIECES, PIECES, PIECES)
-def test_any_text_comes_back_and_what_is_kept_can_be_gone_on_from_twice(
-    first: list[bytes], one: list[bytes], other: list[bytes]
-) -> None:
+def test_prefix_can_be_continued_twice(first: list[bytes], one: list[bytes], other: list[bytes]) -> None:
     stream_ = GzipStream()
     for text in first:
         stream_.write(text)
@@ -74,12 +72,12 @@ def served() -> Served:
 @pytest.mark.parametrize(
     "parts", [ALL, frozenset({"streams"}), frozenset({"upstreams"}), frozenset({"exporter"}), ALL - {"exporter"}]
 )
-def test_it_says_the_same_as_the_plain_text_again_and_again(served: Served, parts: frozenset[str]) -> None:
+def test_compressed_text_equals_the_plain_text_every_time(served: Served, parts: frozenset[str]) -> None:
     for _ in range(3):
         assert served.packed(parts) == served.plain(parts)
 
 
-def test_new_views_are_seen_at_once(served: Served) -> None:
+def test_new_states_are_rendered_at_once(served: Served) -> None:
     served.packed()
     served.views = (view(stream(viewers=2), stream("second"), up=True),)
     assert served.packed() == served.plain()
@@ -88,7 +86,7 @@ def test_new_views_are_seen_at_once(served: Served) -> None:
     assert served.packed() == served.plain()
 
 
-def test_what_is_counted_goes_on_while_the_views_stay(served: Served) -> None:
+def test_counters_change_while_the_states_stay(served: Served) -> None:
     before = served.packed()
     served.polling_metrics.count_stream_failure("livepeer", "studio", reason=Reason.TIMEOUT)
     after = served.packed()
@@ -96,13 +94,13 @@ def test_what_is_counted_goes_on_while_the_views_stay(served: Served) -> None:
     assert after != before
 
 
-def test_what_comes_of_the_views_is_compressed_once(served: Served) -> None:
+def test_text_of_the_states_is_compressed_once(served: Served) -> None:
     first, second = served.exposition.packed(), served.exposition.packed()
     assert second[0] is first[0]
     assert b"stream_viewers" in gzip.decompress(b"".join(second))
 
 
-def test_no_view_is_kept_alive() -> None:
+def test_gzip_cache_keeps_no_state_alive() -> None:
     served = Served()
     served.packed()
     lost = served.views[0]

@@ -61,7 +61,7 @@ def gauge(name: str, *values: float, **labels: str) -> PassthroughFamily:
 # -- what comes out ----------------------------------------------------------------------------------------------------
 
 
-def test_an_export_comes_out_with_prefix_and_labels_and_nothing_else_changed() -> None:
+def test_export_gets_prefix_and_labels_and_is_otherwise_unchanged() -> None:
     text = """\
 # HELP streaming_viewers Viewers\\nnow, a \\\\ too.
 # TYPE streaming_viewers gauge
@@ -116,14 +116,14 @@ wave_streaming_untyped{{{OURS},le="x"}} 1
     )
 
 
-def test_labels_whose_names_are_ours_are_moved() -> None:
+def test_labels_with_our_names_are_renamed() -> None:
     labels = {"platform": "p", "upstream": "u", "exported_upstream": "v", "le": "1", "quantile": "0.5", "empty": ""}
     (line,) = passed(exported(gauge("a", 1, **labels))).splitlines()[2:]
     moved = 'exported_exported_upstream="u",exported_le="1",exported_platform="p",exported_quantile="0.5"'
     assert line == f'wave_a{{{OURS},{moved},exported_upstream="v"}} 1'
 
 
-def test_one_block_for_a_family_of_several_upstreams() -> None:
+def test_family_of_several_upstreams_is_one_block() -> None:
     first = exported(gauge("a", 1), gauge("b", 2))
     second = exported(gauge("b", 3), gauge("a", 4))
     assert passed(first, second) == (
@@ -134,11 +134,11 @@ def test_one_block_for_a_family_of_several_upstreams() -> None:
     )
 
 
-def test_the_prefix_is_the_upstream_s_own() -> None:
+def test_prefix_is_per_upstream() -> None:
     assert "\nother_a{" in passed(exported(gauge("a", 1), prefix="other_"))
 
 
-def test_text_is_made_once_for_as_long_as_the_metrics_stay() -> None:
+def test_text_is_rendered_once_while_the_metrics_stay() -> None:
     metrics, cache = exported(gauge("a", 1)), ExpositionCache()
     (first,) = cache.passthrough.merge([upstream(metrics)]).blocks
     (again,) = cache.passthrough.merge([upstream(metrics)]).blocks
@@ -148,7 +148,7 @@ def test_text_is_made_once_for_as_long_as_the_metrics_stay() -> None:
     assert cache.passthrough.merge([]).blocks == []
 
 
-def test_long_texts_are_cut() -> None:
+def test_long_texts_are_truncated() -> None:
     family = PassthroughFamily("a", "gauge", "h" * 5000, (PassthroughSample("a", (("l", "v" * 5000),), 1),))
     help_, _, line = passed(exported(family)).splitlines()
     assert len(help_) < 1100
@@ -158,7 +158,7 @@ def test_long_texts_are_cut() -> None:
 # -- what is left out --------------------------------------------------------------------------------------------------
 
 
-def test_what_is_left_out_is_counted_for_each_upstream_with_an_export() -> None:
+def test_dropped_series_are_counted_per_upstream_with_an_export() -> None:
     views = (
         upstream(exported(gauge("a", 1), dropped=7)),
         upstream(exported(PassthroughFamily("a", "counter", "", (PassthroughSample("a", (), 1),))), "wave2"),
@@ -168,7 +168,7 @@ def test_what_is_left_out_is_counted_for_each_upstream_with_an_export() -> None:
     assert dropped(upstream(None)) == {}
 
 
-def test_of_a_name_with_two_types_the_first_one_stays() -> None:
+def test_name_with_two_types_keeps_the_first() -> None:
     counter = PassthroughFamily(
         "a", "counter", "", (PassthroughSample("a", (), 5), PassthroughSample("a", (("x", "y"),), 5))
     )
@@ -180,7 +180,7 @@ def test_of_a_name_with_two_types_the_first_one_stays() -> None:
 
 @pytest.mark.parametrize("order", [1, -1])
 @pytest.mark.parametrize("ending", ["bucket", "sum", "count"])
-def test_no_family_has_the_name_of_another_one_s_samples(order: int, ending: str) -> None:
+def test_family_named_like_samples_of_another_is_dropped(order: int, ending: str) -> None:
     """Readers of the format would take one for the other, or refuse the whole answer."""
     histogram = parse('# TYPE a histogram\na_bucket{le="+Inf"} 1\na_sum 1\na_count 1\n').families[0]
     both = exported(*[histogram, gauge(f"a_{ending}", 1)][::order])
@@ -210,7 +210,7 @@ def test_no_family_has_the_name_of_another_one_s_samples(order: int, ending: str
         PassthroughFamily("a", "summary", "", (PassthroughSample("a_sum", (("quantile", "0.5"),), 1),)),
     ],
 )
-def test_what_no_reader_could_use_is_left_out(family: PassthroughFamily) -> None:
+def test_unreadable_series_are_dropped(family: PassthroughFamily) -> None:
     metrics = exported(family, gauge("good", 1))
     assert passed(metrics).count("\n") == 3
     assert dropped(upstream(metrics)) == {"wave": 1}
@@ -219,13 +219,13 @@ def test_what_no_reader_could_use_is_left_out(family: PassthroughFamily) -> None
 @pytest.mark.parametrize(
     ("prefix", "name"), [("s", "tream_live"), ("p", "rocess_x"), ("python", "_info"), ("stream", "_x")]
 )
-def test_a_short_prefix_does_not_make_a_name_of_ours(prefix: str, name: str) -> None:
+def test_name_that_becomes_one_of_ours_is_dropped(prefix: str, name: str) -> None:
     metrics = exported(gauge(name, 1), prefix=prefix)
     assert passed(metrics) == ""
     assert dropped(upstream(metrics)) == {"wave": 1}
 
 
-def test_series_that_are_the_same_come_once() -> None:
+def test_duplicate_series_keep_the_first() -> None:
     samples = (
         PassthroughSample("a", (("x", "1"), ("y", "2")), 1),
         PassthroughSample("a", (("y", "2"), ("x", "1")), 2),
@@ -264,7 +264,7 @@ def histogram(parts: Iterable[tuple[str, str, float]], **labels: str) -> tuple[P
         [*GOOD[:3], ("_count", "", 3.0)],
     ],
 )
-def test_a_histogram_is_whole_or_left_out(parts: list[tuple[str, str, float]]) -> None:
+def test_incomplete_histogram_is_dropped(parts: list[tuple[str, str, float]]) -> None:
     samples = histogram(parts, stream="bad") + histogram(GOOD, stream="good")
     metrics = exported(PassthroughFamily("h", "histogram", "", samples))
     lines = passed(metrics).splitlines()[2:]
@@ -273,7 +273,7 @@ def test_a_histogram_is_whole_or_left_out(parts: list[tuple[str, str, float]]) -
     assert dropped(upstream(metrics)) == {"wave": len(parts)}
 
 
-def test_bounds_that_are_the_same_number_come_once() -> None:
+def test_equal_bounds_keep_the_first() -> None:
     metrics = exported(PassthroughFamily("h", "histogram", "", histogram([("_bucket", "1.0", 5.0), *GOOD])))
     assert passed(metrics) == ""
     metrics = exported(PassthroughFamily("h", "histogram", "", histogram([*GOOD, ("_bucket", "1.00", 5.0)])))
@@ -336,7 +336,7 @@ def check(text: str) -> None:
 
 @settings(deadline=None, max_examples=150)
 @given(st.lists(METRICS, min_size=1, max_size=2))
-def test_whatever_is_in_the_model_what_comes_out_can_be_read(metrics: list[PassthroughMetrics]) -> None:
+def test_any_metrics_render_to_readable_text(metrics: list[PassthroughMetrics]) -> None:
     views = [upstream(item, f"wave{index}") for index, item in enumerate(metrics)]
     text = rendered(*views).text.decode()
     check(text)
@@ -365,7 +365,7 @@ def exports() -> st.SearchStrategy[str]:
 
 @settings(deadline=None, max_examples=300)
 @given(exports() | st.text())
-def test_whatever_the_platform_exports_the_answer_can_be_read(text: str) -> None:
+def test_any_export_renders_to_readable_text(text: str) -> None:
     try:
         metrics = parse(text, max_series=8)
     except ValueError:
@@ -374,7 +374,7 @@ def test_whatever_the_platform_exports_the_answer_can_be_read(text: str) -> None
 
 
 @pytest.mark.real
-def test_promtool_reads_what_comes_out() -> None:
+def test_promtool_reads_the_rendered_text() -> None:
     text = """\
 # TYPE wait histogram
 wait_bucket{le="1"} 1

@@ -1,4 +1,4 @@
-"""What scrapes need of streams is made once for each poll, out of what was there before."""
+"""Streams are rendered once per poll, reusing the text of the poll before."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.model import Identity, StreamState, UpstreamState
 from tests.metrics.model_builders import rendered, stream, view
 from tests.metrics.reference_renderer import render_plainly
-from tests.metrics.test_exposition_reading import the_same_bytes_as_in_the_plain_way
+from tests.metrics.test_exposition_reading import check_text_equals_the_reference
 
 
 @pytest.fixture(autouse=True)
@@ -42,12 +42,12 @@ def _replaced(state: StreamState, upstream: str) -> StreamState:
 
 
 @pytest.mark.no_cover
-def test_the_same_bytes_chunk_by_chunk() -> None:
+def test_text_of_small_chunks_equals_the_reference() -> None:
     """Chunks are so small that each has some of the streams that come and go."""
-    the_same_bytes_as_in_the_plain_way()
+    check_text_equals_the_reference()
 
 
-def test_streams_that_come_and_go_between_polls() -> None:
+def test_streams_that_come_and_go_are_rendered() -> None:
     cache = ExpositionCache()
     for names in ("abcdefg", "bcdefgh", "h", "", "habcdefgijk"):
         for number, viewers in ((1, 5), (2, None)):
@@ -59,7 +59,7 @@ def test_streams_that_come_and_go_between_polls() -> None:
 VALUES = st.one_of(st.none(), st.floats(0.0, 9.0), st.sampled_from([math.nan, math.inf]))
 
 
-def test_values_that_come_and_go_between_polls() -> None:
+def test_values_that_come_and_go_are_rendered() -> None:
     @given(st.lists(st.lists(VALUES, max_size=7), min_size=2, max_size=4))
     @example([[1.0, None], [1.0, None, 2.0]])
     @example([[1.0, None, 2.0], [1.0, None]])
@@ -73,7 +73,7 @@ def test_values_that_come_and_go_between_polls() -> None:
     of_polls()
 
 
-def test_of_many_upstreams_the_small_ones_are_together_and_the_others_alone() -> None:
+def test_small_upstreams_share_a_block_and_large_ones_do_not() -> None:
     views = [of("a", "1"), of("b", "1"), of("c", "1", "2", "3", "4"), of("d"), of("e", "1", "2"), of("f", "1")]
     found = RenderCache().blocks(views)
     assert [len(block.chunks) for block in found] == [1, 2, 1, 1]
@@ -81,7 +81,7 @@ def test_of_many_upstreams_the_small_ones_are_together_and_the_others_alone() ->
     assert rendered(*views).text.decode() == render_plainly(views).text
 
 
-def test_what_did_not_change_is_not_prepared_again() -> None:
+def test_unchanged_upstream_keeps_its_block() -> None:
     known = RenderCache()
     first, second = of("one", "a", "b", "c"), of("two", "a", "b", "c")
     before = known.blocks([first, second])
@@ -91,7 +91,7 @@ def test_what_did_not_change_is_not_prepared_again() -> None:
     assert after[1] is not before[1]
 
 
-def test_label_texts_are_made_once() -> None:
+def test_label_texts_are_reused() -> None:
     known = RenderCache()
     facts = {"health_grade": "Good", "health_conditions": {"bitrate": True}}
     (before,) = known.blocks([of("one", "a", "b", "c", **facts)])
@@ -106,7 +106,7 @@ def test_label_texts_are_made_once() -> None:
     assert {id(text) for text in moved.chunks[0].closed} == {id(text) for text in old.closed}
 
 
-def test_what_many_say_is_kept_once() -> None:
+def test_equal_values_are_kept_once() -> None:
     facts = {"health_conditions": {"bitrate": True}, "health_grade": "Good"}
     ((part,),) = [block.chunks for block in RenderCache().blocks([of("one", "a", "b", "c", **facts)])]
     for family in ("stream_health_condition", "stream_health_grade"):
@@ -114,7 +114,7 @@ def test_what_many_say_is_kept_once() -> None:
         assert len({id(key) for key in part.label_texts[family].columns[0]}) == 1
 
 
-def test_a_series_that_stands_in_two_upstreams_is_rendered_once() -> None:
+def test_series_of_two_upstreams_is_rendered_once() -> None:
     views = (of("one", "a", "b", "c"), view(*of("one", "b", "c", "d").streams, upstream="two"))
     rendering, reference = rendered(*views), render_plainly(views)
     assert rendering.text.decode() == reference.text
@@ -122,14 +122,14 @@ def test_a_series_that_stands_in_two_upstreams_is_rendered_once() -> None:
 
 
 @pytest.mark.parametrize("names", [["a", "b", "c", "a"], ["a", "b", "c", "c", "b", "a", "d"], ["a"] * 7])
-def test_a_slice_of_which_nothing_is_left_is_nothing(names: list[str]) -> None:
+def test_chunk_of_duplicates_only_is_empty(names: list[str]) -> None:
     views = (of("one", *names, health_conditions={"bitrate": True}, viewers=3),)
     rendering, reference = rendered(*views), render_plainly(views)
     assert rendering.text.decode() == reference.text
     assert rendering.duplicates == reference.duplicates > 0
 
 
-def test_an_upstream_that_is_published_is_prepared_before_it_is_asked_for() -> None:
+def test_published_upstream_is_prepared_before_the_scrape() -> None:
     large, little = of("one", "a", "b", "c"), of("two", "a")
     exposition = Exposition(lambda: (large, little), ExporterMetrics())
     for each in (large, little):
@@ -140,14 +140,14 @@ def test_an_upstream_that_is_published_is_prepared_before_it_is_asked_for() -> N
     assert exposition._cache.streams._known[("one",)] is known[("one",)]
 
 
-def test_threads_wait_for_each_other() -> None:
+def test_threads_share_one_rendering() -> None:
     known, views = RenderCache(), [of("one", *map(str, range(300)))]
     with ThreadPoolExecutor(4) as threads:
         found = list(threads.map(lambda _: known.blocks(views), range(8)))
     assert len({id(block) for blocks in found for block in blocks}) == 1
 
 
-def test_nothing_is_kept_alive() -> None:
+def test_render_cache_keeps_no_state_alive() -> None:
     known = RenderCache()
     lost = of("one", "a", "b", "c", health_conditions={"bitrate": True})
     known.blocks([lost])

@@ -1,4 +1,4 @@
-"""The families of an upstream: what its view says, and what the exporter counts about asking it."""
+"""The families of an upstream: those read from its state, and those that ``exporter.polling.self_metrics`` counts."""
 
 from __future__ import annotations
 
