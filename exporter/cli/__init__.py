@@ -23,22 +23,28 @@ from exporter.cli import session as session_command
 from exporter.cli.check import check, open_keys
 from exporter.cli.estimate import ASSUMED_STREAMS, estimate, table
 from exporter.cli.process import ignore_hangups, serve
-from exporter.config.loading import ConfigError, load
+from exporter.cli.settings import load_settings
+from exporter.config.loading import ConfigError
 from exporter.config.root import Settings
 from exporter.metrics.families.reference import reference
 from exporter.runtime.logging import FORMATS, LEVELS, configure
 from exporter.service import Service
 from exporter.sharding import SINGLE, parse_shard
-from exporter.web.app import DEFAULT_TELEMETRY_PATH, WebOptions, check_telemetry_path, make_app
-from exporter.web.security import DEFAULT_MAX_REQUESTS, Security
-from exporter.web.server.listening import (
+from exporter.web.app import make_app
+from exporter.web.options import (
     DEFAULT_LISTEN_ADDRESS,
+    DEFAULT_MAX_REQUESTS,
+    DEFAULT_TELEMETRY_PATH,
     ListenError,
+    Origin,
+    WebOptions,
     bind,
+    check_telemetry_path,
+    external_origin,
     parse_listen_address,
     reachable_address,
 )
-from exporter.web.service_discovery import Origin, external_origin
+from exporter.web.security import Security
 
 log = structlog.get_logger()
 
@@ -93,7 +99,7 @@ def _run(arguments: list[str]) -> int:
     configure(options.log_level, options.log_format)
 
     def load_file() -> Settings:
-        return load(options.config_file, os.environ)
+        return load_settings(options.config_file, os.environ)
 
     def secure() -> Security:
         return Security(options.web_config_file, max_requests=options.max_requests)
@@ -216,7 +222,7 @@ def _metrics(arguments: list[str]) -> int:
         print(reference(), end="")
         return 0
     try:
-        settings = load(options.config_file, os.environ)
+        settings = load_settings(options.config_file, os.environ)
     except ConfigError as error:
         print(*error.errors, sep="\n", file=sys.stderr)
         return 1

@@ -12,20 +12,21 @@ from typing import Any
 
 import msgspec
 
-from exporter.alerting.alertmanager import Alertmanager, label
-from exporter.alerting.notifier import resolve
+from exporter.alerting.alertmanager import Alertmanager, host_and_port
+from exporter.alerting.notifier import resolve_addresses
 from exporter.alerting.payload import AlertFormatter
 from exporter.alerting.rules.active_rules import rules_in_force
-from exporter.alerting.sidecar import HORIZONS, RESEND_SECONDS
+from exporter.alerting.sidecar import HORIZON_INTERVALS, RESEND_SECONDS
+from exporter.cli.settings import load_settings
 from exporter.config.alerting import AlertingSettings, AlertmanagerSettings
 from exporter.config.auth import AuthSettings, TlsSettings
-from exporter.config.loading import ConfigError, load
+from exporter.config.loading import ConfigError
 from exporter.config.secrets import Secret
 from exporter.config.upstream import http_url
 from exporter.http.auth import auth_from_settings
 from exporter.http.client import UpstreamClient
 from exporter.http.errors import UpstreamError
-from exporter.platforms.parsing import Fields, Record
+from exporter.platforms.parsing import DropCounter, Record
 from exporter.runtime.clock import Clock
 
 DEFAULT_URL = "http://127.0.0.1:10071"
@@ -90,7 +91,7 @@ async def _ask(url: str, auth: AuthSettings, tls: TlsSettings) -> dict[str, Any]
         answer = await client.requests(TIMEOUT_SECONDS).get(_ENDPOINT)
     finally:
         await client.close()
-    data = Record.of(answer.data, Fields()).record("data")
+    data = Record.from_response(answer.data, DropCounter()).record("data")
     return data.raw if data is not None else {}
 
 
@@ -123,7 +124,7 @@ def _printable(text: str) -> str:
 
 def _test(options: argparse.Namespace) -> int:
     try:
-        alerting = load(options.config_file, os.environ).alerting
+        alerting = load_settings(options.config_file, os.environ).alerting
     except ConfigError as error:
         print(*error.errors, sep="\n", file=sys.stderr)
         return 1
@@ -139,14 +140,14 @@ def _test(options: argparse.Namespace) -> int:
 async def _send(alerting: AlertingSettings, name: str) -> dict[str, tuple[str, bool]]:
     """What each address answered, in words, and whether it took the alert."""
     clock = Clock()
-    wording = AlertFormatter(rules_in_force(alerting), alerting.external_labels)
-    notice = wording.test(name, clock.now(), HORIZONS * RESEND_SECONDS)
+    formatter = AlertFormatter(rules_in_force(alerting), alerting.external_labels)
+    payload = formatter.test_payload(name, clock.now(), HORIZON_INTERVALS * RESEND_SECONDS)
     answers: dict[str, tuple[str, bool]] = {}
 
     async def tell(settings: AlertmanagerSettings, address: str | None) -> None:
         alertmanager = Alertmanager(settings, clock, address=address)
         try:
-            status = await alertmanager.post([notice.wire(clock.now(), "")])
+            status = await alertmanager.post([payload.to_json(clock.now(), "")])
         except UpstreamError as error:
             answers[alertmanager.label] = f"failed ({error.reason.value}): {error}", False
         else:
@@ -158,7 +159,7 @@ async def _send(alerting: AlertingSettings, name: str) -> dict[str, tuple[str, b
         try:
             addresses = await _addresses(settings)
         except OSError:
-            answers[label(settings.url)] = "failed: the name can't be resolved", False
+            answers[host_and_port(settings.url)] = "failed: the name can't be resolved", False
             return
         await asyncio.gather(*(tell(settings, address) for address in addresses))
 
@@ -169,7 +170,7 @@ async def _send(alerting: AlertingSettings, name: str) -> dict[str, tuple[str, b
 async def _addresses(settings: AlertmanagerSettings) -> list[str | None]:
     if not settings.resolve_dns:
         return [None]
-    return [*await resolve(settings)]
+    return [*await resolve_addresses(settings)]
 
 
 # -- flags -------------------------------------------------------------------------------------------------------------

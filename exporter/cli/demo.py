@@ -13,17 +13,18 @@ import yaml
 from aiohttp import web
 
 from exporter.cli.process import serve
-from exporter.config.loading import load
+from exporter.cli.settings import load_settings
 from exporter.config.root import Settings
 from exporter.runtime.clock import Clock
 from exporter.service import Service
-from exporter.simulator.app import make_simulator
 from exporter.simulator.context import Context
+from exporter.simulator.exporter_config import upstreams_config
 from exporter.simulator.fleet import Fleet
-from exporter.simulator.streams import PLATFORMS, Stream
-from exporter.web.app import WebOptions, make_app
+from exporter.simulator.simulated_streams import PLATFORMS, Stream
+from exporter.simulator.simulator_app import make_simulator
+from exporter.web.app import make_app
+from exporter.web.options import WebOptions, bind, format_address
 from exporter.web.security import Security
-from exporter.web.server.listening import bind, format_address
 
 DEFAULT_LISTEN_ADDRESS: Final = "127.0.0.1:10071"
 INTERVAL: Final = "5s"
@@ -57,7 +58,7 @@ async def run(
     plan.output_directory.mkdir(parents=True, exist_ok=True)
     configuration_file = plan.output_directory / "config.yaml"
     prometheus_file = plan.output_directory / "prometheus.yml"
-    world = Context(fleet, clock)
+    context = Context(fleet, clock)
     # The exporter has no password for its own port: it is given another one to poll.
     inner = [] if security.is_open and ssl_context is None else bind([("127.0.0.1", 0)])
     polled = f"http://{_own_address(inner[0])}" if inner else base_url
@@ -67,21 +68,21 @@ async def run(
 
     def load_file() -> Settings:
         # The demo is the same everywhere: the environment has no say.
-        return load(configuration_file, {})
+        return load_settings(configuration_file, {})
 
     service = Service(load_file(), load=load_file)
     app = make_app(service, options=web_options, security=security)
-    app.add_subapp("/simulator", make_simulator(world))
+    app.add_subapp("/simulator", make_simulator(context))
     print(announcement(fleet, clock.now(), base_url, web_options.telemetry_path, plan.output_directory), flush=True)
-    async with _simulating(world, inner):
+    async with _simulating(context, inner):
         await serve(service, app, sockets, ssl_context)
 
 
 @asynccontextmanager
-async def _simulating(world: Context, sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
+async def _simulating(context: Context, sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
     """The simulator alone, on these sockets."""
     app = web.Application()
-    app.add_subapp("/simulator", make_simulator(world))
+    app.add_subapp("/simulator", make_simulator(context))
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     for bound in sockets:
@@ -94,9 +95,9 @@ async def _simulating(world: Context, sockets: Sequence[socket.socket]) -> Async
 
 def exporter_configuration(fleet: Fleet, simulator_url: str) -> dict[str, Any]:
     """The exporter's own configuration, for a fleet whose simulator stands at ``simulator_url``."""
-    largest = max(len(fleet.of(platform)) for platform in PLATFORMS)
+    largest = max(len(fleet.streams(platform)) for platform in PLATFORMS)
     defaults = {"interval": INTERVAL, "max_concurrent_requests": min(10 + largest // _POLLED_IN_TURN, 100)}
-    return {"defaults": defaults, **fleet.configuration(simulator_url)}
+    return {"defaults": defaults, **upstreams_config(fleet, simulator_url)}
 
 
 def prometheus_configuration(address: str, telemetry_path: str, scheme: str = "http") -> dict[str, Any]:
@@ -118,7 +119,7 @@ def announcement(fleet: Fleet, now: float, base_url: str, telemetry_path: str, d
     order = {"platform": stream.platform, "stream": stream.name, "fault": "unhealthy", "for": "2m"}
     fault = msgspec.json.encode(order).decode()
     return f"""\
-{fleet.size} simulated streams on {sum(1 for p in PLATFORMS if fleet.of(p))} platforms, polled every {INTERVAL}.
+{fleet.size} simulated streams on {sum(1 for p in PLATFORMS if fleet.streams(p))} platforms, polled every {INTERVAL}.
 
 Open
   {base_url}/
@@ -136,8 +137,8 @@ Ctrl-C ends it."""
 
 def _steady_stream(fleet: Fleet, now: float) -> Stream:
     """One that is on the air and stays there for a while, so that a fault can be seen on it."""
-    streams = [stream for platform in PLATFORMS for stream in fleet.of(platform)]
-    steady = (s for s in streams if fleet.live(s, now) and fleet.live(s, now + _STEADY_SECONDS))
+    streams = [stream for platform in PLATFORMS for stream in fleet.streams(platform)]
+    steady = (s for s in streams if fleet.is_live(s, now) and fleet.is_live(s, now + _STEADY_SECONDS))
     return next(steady, streams[0])
 
 

@@ -16,7 +16,6 @@ from typing import Any, get_args, get_origin, get_type_hints
 from exporter.config.root import Settings
 from exporter.config.upstream import UpstreamSettings
 from exporter.metrics.exposition import Exposition
-from exporter.metrics.families.exclusion import excluded
 from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.model import (
     HealthReason,
@@ -163,7 +162,7 @@ def _exposition(settings: UpstreamSettings, streams: Sequence[str], *, per_strea
         last_success_timestamp_seconds=_NOW,
         clock_skew_seconds=0.0,
         sampled=histograms.snapshot(),
-        excluded=excluded(settings.exclude_families),
+        excluded=settings.excluded_families,
     )
     return Exposition(lambda: (view,), metrics)
 

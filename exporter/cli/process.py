@@ -21,9 +21,8 @@ from exporter.runtime.garbage_collection import freeze_startup_objects
 from exporter.runtime.memory_tuning import trim_periodically, tune_allocator
 from exporter.runtime.tracebacks import describe
 from exporter.service import Service
-from exporter.web.server.accepting import throttle_accept_errors
-from exporter.web.server.bad_requests import Runner
-from exporter.web.server.listening import address_of
+from exporter.web.options import address_of
+from exporter.web.server import Runner, throttle_accept_errors
 
 log = structlog.get_logger()
 

@@ -21,8 +21,9 @@ from exporter.alerting.rule_files import (
 )
 from exporter.alerting.rules import Owner
 from exporter.alerting.rules.active_rules import rules_in_force
+from exporter.cli.settings import load_settings
 from exporter.config.alerting import AlertingSettings
-from exporter.config.loading import ConfigError, load
+from exporter.config.loading import ConfigError
 
 _EVALUATORS: Mapping[str, Collection[Owner]] = {
     "prometheus": (Owner.PROMETHEUS,),
@@ -43,7 +44,9 @@ def run(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
     _add_flags(parser)
     options = parser.parse_args(arguments)
     try:
-        alerting = load(options.config_file, os.environ).alerting if options.config_file else AlertingSettings()
+        alerting = (
+            load_settings(options.config_file, os.environ).alerting if options.config_file else AlertingSettings()
+        )
     except ConfigError as error:
         for line in error.errors:
             print(line, file=sys.stderr)

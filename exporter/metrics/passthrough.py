@@ -16,7 +16,8 @@ from typing import NamedTuple
 from prometheus_client import Metric
 from prometheus_client.parser import text_fd_to_metric_families
 
-from exporter.metrics.text_format import OWN_PREFIXES, bound, label_text, number
+from exporter.config.types import OWN_METRIC_PREFIXES
+from exporter.metrics.text_format import bound, label_text, number
 from exporter.model import PassthroughFamily, PassthroughMetrics, PassthroughSample, PassthroughText, UpstreamState
 
 DEFAULT_HELP = "From the platform's own export, which does not say what it is."
@@ -157,7 +158,7 @@ def _render_blocks(metrics: PassthroughMetrics, upstream: tuple[str, str]) -> tu
     dropped = metrics.dropped
     for family in metrics.families:
         name = metrics.prefix + family.name
-        is_usable = family.kind in _ENDINGS and _NAME.fullmatch(name) and not name.startswith(OWN_PREFIXES)
+        is_usable = family.kind in _ENDINGS and _NAME.fullmatch(name) and not name.startswith(OWN_METRIC_PREFIXES)
         lines = list(_FamilyLines(family, name, upstream).render()) if is_usable and name not in blocks else []
         dropped += len(family.samples) - len(lines)
         if lines:

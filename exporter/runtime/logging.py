@@ -16,13 +16,12 @@ from typing import Any, Final, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from exporter.config.secrets import redactor
+from exporter.runtime.redaction import HIDDEN, redactor
 
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 """The values of ``--log.level``."""
 FORMATS: Final = ("logfmt", "json")
 """The values of ``--log.format``."""
-HIDDEN: Final = "<secret>"
 
 _TELLING_KEY = re.compile(r"token|passw|secret|authorization|api_?key|credential|cookie", re.IGNORECASE)
 _FIRST_KEYS = ("ts", "level", "msg")

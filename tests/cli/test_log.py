@@ -9,8 +9,8 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.config.secrets import redactor
 from exporter.runtime.logging import configure, render_logfmt
+from exporter.runtime.redaction import redactor
 
 CANARY = "canary-4711-of-the-log"
 

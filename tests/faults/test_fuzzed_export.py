@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from exporter.metrics.passthrough import parse_passthrough
 from exporter.model import PassthroughMetrics, PassthroughText
-from tests.faults.fuzzed import EXPORT, exposed
+from tests.faults.fuzz_targets import EXPORT, exposed
 from tests.faults.test_fuzzed_platforms import QUICK
-from tests.metrics.model_builders import view
+from tests.metrics.generated_views import view
 from tests.real.prometheus import promtool
 
 EXAMPLES, EXAMPLES_OF_THE_LONG_RUN = 150, 20_000

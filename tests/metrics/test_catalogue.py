@@ -29,7 +29,7 @@ from exporter.model import (
 )
 from exporter.polling.histograms import PollHistograms
 from exporter.polling.self_metrics import PollingMetrics
-from tests.metrics.model_builders import stream, view
+from tests.metrics.generated_views import stream, view
 from tests.real.tools import tool
 
 COMMITTED = Path(__file__).parent / "families.txt"

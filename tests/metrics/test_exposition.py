@@ -20,7 +20,7 @@ from exporter.model import (
     StreamState,
 )
 from exporter.polling.self_metrics import PollingMetrics
-from tests.metrics.model_builders import ALL, rendered, samples_of, stream, view
+from tests.metrics.generated_views import ALL, rendered, samples_of, stream, view
 
 LABELS = 'platform="livepeer",upstream="studio",stream="main"'
 

@@ -38,7 +38,7 @@ from exporter.model import (
     StreamState,
     UpstreamState,
 )
-from tests.metrics.model_builders import rendered
+from tests.metrics.generated_views import rendered
 from tests.metrics.reference_renderer import render_plainly
 
 Series = tuple[str, tuple[tuple[str, str], ...]]

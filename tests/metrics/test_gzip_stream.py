@@ -15,7 +15,7 @@ from exporter.metrics.gzip_stream import GzipStream
 from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.model import Reason, UpstreamState
 from exporter.polling.self_metrics import PollingMetrics
-from tests.metrics.model_builders import ALL, stream, view
+from tests.metrics.generated_views import ALL, stream, view
 
 PIECES = st.lists(st.binary(max_size=2000), max_size=5)
 

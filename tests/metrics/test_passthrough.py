@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter.metrics.exposition import ExpositionCache
 from exporter.metrics.passthrough import DEFAULT_HELP, parse_passthrough
 from exporter.model import PassthroughFamily, PassthroughMetrics, PassthroughSample, PassthroughText, UpstreamState
-from tests.metrics.model_builders import rendered, stream, view
+from tests.metrics.generated_views import rendered, stream, view
 from tests.real.tools import tool
 
 DROPPED = "stream_upstream_foreign_series_dropped"

@@ -15,7 +15,7 @@ from exporter.metrics.rendering import render_cache
 from exporter.metrics.rendering.render_cache import RenderCache
 from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.model import Identity, StreamState, UpstreamState
-from tests.metrics.model_builders import rendered, stream, view
+from tests.metrics.generated_views import rendered, stream, view
 from tests.metrics.reference_renderer import render_plainly
 from tests.metrics.test_exposition_reading import check_text_equals_the_reference
 

@@ -15,7 +15,7 @@ from exporter.metrics.families.exclusion import EXCLUDABLE
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
 from exporter.metrics.rendering.row_renderer import render_rows
 from exporter.model import Analytics, HealthReason, PlatformMetric, Reason, Rendition, UpstreamState
-from tests.metrics.model_builders import rendered, stream, view
+from tests.metrics.generated_views import rendered, stream, view
 from tests.metrics.reference_renderer import render_plainly
 from tests.metrics.test_exposition_reading import VIEWS
 

@@ -10,14 +10,14 @@ import pytest
 import yaml
 from aiohttp.test_utils import TestServer
 
-from exporter.config.loading import load
+from exporter.cli.settings import load_settings
 from exporter.service import Service
-from exporter.simulator.app import make_app as make_simulator
-from exporter.simulator.configuration import PASSWORD, TOKEN, USERNAME
+from exporter.simulator.context import PASSWORD, TOKEN, USERNAME
 from exporter.simulator.fleet import Fleet
-from exporter.simulator.streams import Platform, Stream
-from tests.fakes import FakeClock
-from tests.sidecar.alertmanagers import stand_in, turns
+from exporter.simulator.simulated_streams import Platform, Stream
+from exporter.simulator.simulator_app import make_app as make_simulator
+from tests.fake_clock import FakeClock
+from tests.sidecar.fake_alertmanager import fake_alertmanager, run_event_loop
 
 HOUR = 3600.0
 STEP_SECONDS = 30.0
@@ -29,7 +29,7 @@ def configuration(fleet: Fleet, began: float, url: str, alertmanager: str) -> di
     """Each platform as it is discovered; what stays on the air is expected, and what ends as planned is allowed to."""
 
     def stays(stream: Stream) -> bool:
-        return all(fleet.live(stream, began + minute * 60.0) for minute in range(-1, 62))
+        return all(fleet.is_live(stream, began + minute * 60.0) for minute in range(-1, 62))
 
     def expectation(stream: Stream) -> dict[str, Any]:
         said: dict[str, Any] = {"expected_bitrate": f"{stream.megabits:g}Mbps"}
@@ -38,7 +38,7 @@ def configuration(fleet: Fleet, began: float, url: str, alertmanager: str) -> di
         return said
 
     def chosen(platform: Platform) -> list[Stream]:
-        return [stream for stream in fleet.of(platform) if stream.index % EVERY == 0 and stays(stream)]
+        return [stream for stream in fleet.streams(platform) if stream.index % EVERY == 0 and stays(stream)]
 
     return {
         "upstreams": [
@@ -59,7 +59,8 @@ def configuration(fleet: Fleet, began: float, url: str, alertmanager: str) -> di
                 "interval": "30s",
                 "auth": {"username": USERNAME, "password": PASSWORD},
                 "streams": [
-                    {"application": s.application, "key": s.name, **expectation(s)} for s in fleet.of(Platform.STORM)
+                    {"application": s.application, "key": s.name, **expectation(s)}
+                    for s in fleet.streams(Platform.STORM)
                 ],
             },
             {
@@ -69,7 +70,7 @@ def configuration(fleet: Fleet, began: float, url: str, alertmanager: str) -> di
                 "interval": "120s",
                 "auth": {"bearer_token": TOKEN},
                 "ice_candidates": False,
-                "sessions": [{"id": s.id, "name": s.name, **expectation(s)} for s in fleet.of(Platform.WAVE)],
+                "sessions": [{"id": s.id, "name": s.name, **expectation(s)} for s in fleet.streams(Platform.WAVE)],
             },
         ],
         "alerting": {"alertmanagers": [{"url": alertmanager}]},
@@ -77,16 +78,16 @@ def configuration(fleet: Fleet, began: float, url: str, alertmanager: str) -> di
 
 
 @pytest.mark.no_cover
-async def test_an_hour_of_a_thousand_healthy_streams(tmp_path: Path) -> None:
+async def test_thousand_healthy_streams_fire_no_alert_for_an_hour(tmp_path: Path) -> None:
     """With the jitter of encoders and networks, with starts and planned ends: not one page, and nothing for tickets."""
     clock = FakeClock()
     fleet = Fleet(1000, seed=7, incidents=False)
-    async with TestServer(make_simulator(fleet, clock)) as server, stand_in() as alertmanager:
+    async with TestServer(make_simulator(fleet, clock)) as server, fake_alertmanager() as alertmanager:
         settings = configuration(fleet, clock.now(), str(server.make_url("")).rstrip("/"), alertmanager.url)
         settings["alerting"]["state_file"] = str(tmp_path / "alerts.json")
         file = tmp_path / "config.yaml"
         file.write_text(yaml.safe_dump(settings))
-        service = Service(load(file, {}), load=lambda: load(file, {}), clock=clock)
+        service = Service(load_settings(file, {}), load=lambda: load_settings(file, {}), clock=clock)
         await service.start()
         try:
             changes = await one_hour(service, clock, fleet)
@@ -106,7 +107,7 @@ async def one_hour(service: Service, clock: FakeClock, fleet: Fleet) -> int:
         async with asyncio.timeout(120):
             while not is_idle(service, clock.now()):  # noqa: ASYNC110 - polls end when real answers have come
                 await asyncio.sleep(0.005)
-        await turns(100)
+        await run_event_loop(100)
         now_live = {
             f"{state.identity.upstream} {state.identity.stream}"
             for view in service.store.views()

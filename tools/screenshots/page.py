@@ -19,18 +19,19 @@ from playwright.async_api import Browser, expect
 
 from exporter.runtime.logging import configure
 from exporter.simulator.fault_injection import FaultKind
-from exporter.simulator.streams import Platform
-from exporter.web.app import WebOptions, make_app
+from exporter.simulator.simulated_streams import Platform
+from exporter.web.app import make_app
 from exporter.web.history import POINTS, STEP_SECONDS
-from tests.dashboards.hurried import ORDERS, ManualRequest, living
-from tests.page.chromium import PHONE, WIDE, chromium, opened, titles
+from exporter.web.options import WebOptions
+from tests.dashboards.fast_forward import SCHEDULED_FAULTS, ScheduledFault, fast_forward_run
+from tests.page.browser import DESKTOP, PHONE, launch_chromium, open_page, stream_titles
 from tests.real.tools import tool
 from tools.screenshots.draw import PICTURES
 
 SECONDS: Final = (POINTS + 8) * STEP_SECONDS
 TROUBLE: Final = (
-    *(order for order in ORDERS if order.which is not None),
-    ManualRequest(Platform.WAVE, FaultKind.AUTH, 0.97, 2.0, None),
+    *(fault for fault in SCHEDULED_FAULTS if fault.which is not None),
+    ScheduledFault(Platform.WAVE, FaultKind.AUTH, 0.97, 2.0, None),
 )
 """Of single streams, and in the end of an upstream, which says what to do."""
 
@@ -46,8 +47,8 @@ class Shot:
 
 
 SHOTS: Sequence[Shot] = (
-    Shot("page", WIDE, dark=False),
-    Shot("page-stream", WIDE, dark=True, of_one=True),
+    Shot("page", DESKTOP, dark=False),
+    Shot("page-stream", DESKTOP, dark=True, of_one=True),
     Shot("page-phone", PHONE, dark=False),
     Shot("page-phone-stream", PHONE, dark=True, of_one=True),
 )
@@ -69,17 +70,17 @@ def main() -> int:
 
 async def take(shots: Sequence[Shot], directory: Path) -> None:
     """The pictures, into the folder of all pictures."""
-    async with serving(directory) as url, chromium() as browser:
+    async with serving(directory) as url, launch_chromium() as browser:
         for shot in shots:
             await one(shot, url, browser)
 
 
 async def one(shot: Shot, url: str, browser: Browser) -> None:
     """What is in the window, once its lines are drawn."""
-    async with opened(browser, f"{url}/", size=shot.size, dark=shot.dark) as page:
+    async with open_page(browser, f"{url}/", size=shot.size, dark=shot.dark) as page:
         await expect(page.locator(".rows path").first).to_be_visible()
         if shot.of_one:
-            await titles(page).first.click()
+            await stream_titles(page).first.click()
             await expect(page.get_by_role("img", name="Ingest bitrate")).to_be_visible()
         await page.screenshot(path=PICTURES / f"{shot.picture}.png")
 
@@ -87,17 +88,17 @@ async def one(shot: Shot, url: str, browser: Browser) -> None:
 @asynccontextmanager
 async def serving(directory: Path) -> AsyncIterator[str]:
     """The exporter's answers, on the clock that its history was made with."""
-    async with living(directory) as life:
+    async with fast_forward_run(directory) as run:
 
         async def date(_: web.BaseRequest, response: web.StreamResponse) -> None:
             # the page tells the exporter's time by it
-            response.headers["Date"] = formatdate(life.clock.now(), usegmt=True)
+            response.headers["Date"] = formatdate(run.clock.now(), usegmt=True)
 
         # it remembers the lines of what it lives through itself
-        app = make_app(life.service, options=WebOptions())
+        app = make_app(run.service, options=WebOptions())
         app.on_response_prepare.append(date)
         async with TestServer(app) as server:
-            await life.pass_by(SECONDS, orders=TROUBLE)
+            await run.run_for(SECONDS, faults=TROUBLE)
             yield str(server.make_url("")).rstrip("/")
 
 
