@@ -75,7 +75,7 @@ class Service:
         self.sidecar = Sidecar(
             store=self.store,
             clock=self.clock,
-            instruments=SidecarMetrics(self.metrics.exporter),
+            metrics=SidecarMetrics(self.metrics.exporter),
             sink_of=self._sink_of,
             generator_url=page_url,
             time_scale=alerting_time_scale,

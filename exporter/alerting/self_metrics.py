@@ -57,25 +57,25 @@ class SidecarMetrics:
             for metric in self._per_alertmanager():
                 metric.remove(address)
 
-    def queue_changed(self, address: str, by: int) -> None:
+    def change_queue_length(self, address: str, by: int) -> None:
         """Change the queue length by this number of alerts."""
         if by:
             self._queue_length.labels(address).inc(by)
 
-    def sent(self, address: str, alerts: int) -> None:
+    def count_sent(self, address: str, alerts: int) -> None:
         """Count alerts that an Alertmanager accepted."""
         self._sent.labels(address).inc(alerts)
 
-    def not_sent(self, address: str, alerts: int) -> None:
+    def count_errors(self, address: str, alerts: int) -> None:
         """Count the alerts of a failed request."""
         self._errors.labels(address).inc(alerts)
 
-    def dropped(self, address: str, alerts: int) -> None:
+    def count_dropped(self, address: str, alerts: int) -> None:
         """Count alerts that were given up."""
         if alerts:
             self._dropped.labels(address).inc(alerts)
 
-    def request_took(self, address: str, seconds: float) -> None:
+    def observe_latency(self, address: str, seconds: float) -> None:
         """Observe the duration of a request to an Alertmanager, whether it succeeded or not."""
         self._latency.labels(address).observe(seconds)
 
@@ -84,32 +84,32 @@ class SidecarMetrics:
 
     # -- alerts --------------------------------------------------------------------------------------------------------
 
-    def alerts(self, active: Iterable[tuple[str, str]]) -> None:
+    def set_alerts(self, active: Iterable[tuple[str, str]]) -> None:
         """Set the number of alerts by name and state; names and states that are gone become 0."""
         tally = Tally(active)
         self._counted |= tally.keys()
         for name, state in self._counted:
             self._alerts.labels(name, state).set(tally[name, state])
 
-    def memory_kept(self) -> None:
+    def start_write_failures(self) -> None:
         """Start to count write failures of the alert state file, from 0."""
         if self._write_failures is None:
             self._write_failures = self._registry.counter(families.ALERT_STATE_WRITE_FAILURES)
 
-    def memory_not_written(self) -> None:
+    def count_write_failure(self) -> None:
         """Count a failure to write the alert state file."""
-        self.memory_kept()
+        self.start_write_failures()
         assert self._write_failures is not None
         self._write_failures.inc()
 
     # -- events --------------------------------------------------------------------------------------------------------
 
-    def events_begin(self) -> None:
+    def start_events(self) -> None:
         """Start the series of all outcomes at 0."""
         for outcome in EventOutcome:
             self._events.labels(outcome.value)
 
-    def events(self, outcome: EventOutcome, number: int) -> None:
+    def count_events(self, outcome: EventOutcome, number: int) -> None:
         """Count events for WAVE by outcome."""
         if number:
             self._events.labels(outcome.value).inc(number)

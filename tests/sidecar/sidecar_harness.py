@@ -36,7 +36,7 @@ class SidecarHarness:
         self.sidecar = Sidecar(
             store=self.store,
             clock=clock,
-            instruments=SidecarMetrics(self.registry),
+            metrics=SidecarMetrics(self.registry),
             sink_of=sink_of or (lambda _: None),
             generator_url="http://exporter:10071/",
             environ={},

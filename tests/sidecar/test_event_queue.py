@@ -36,7 +36,7 @@ class Sending:
         self.registry = FamilyRegistry()
         self.client = None if url is None else client(url, self.clock)
         self.events = AlertEventQueue(
-            "wave", self.sink, clock=self.clock, instruments=SidecarMetrics(self.registry), capacity=capacity
+            "wave", self.sink, clock=self.clock, metrics=SidecarMetrics(self.registry), capacity=capacity
         )
 
     def sink(self, upstream: str) -> AlertSink | None:

@@ -34,11 +34,11 @@ class QueueHarness:
     def __init__(self, url: str, clock: FakeClock, capacity: int = 10_000, **more: Any) -> None:
         self.registry = FamilyRegistry()
         self.clock = clock
-        self._instruments = SidecarMetrics(self.registry)
+        self._metrics = SidecarMetrics(self.registry)
         self.queue = NotificationQueue(
             self.alertmanager(url, **more),
             clock=clock,
-            instruments=self._instruments,
+            metrics=self._metrics,
             generator_url="http://exporter:10071/",
             max_backoff_seconds=RESEND,
             capacity=capacity,
@@ -46,7 +46,7 @@ class QueueHarness:
 
     def alertmanager(self, url: str, **more: Any) -> Alertmanager:
         def observe(seconds: float) -> None:
-            self._instruments.request_took(self.queue.label, seconds)
+            self._metrics.observe_latency(self.queue.label, seconds)
 
         return Alertmanager(settings_for(url, **more), self.clock, observe=observe)
 

@@ -49,7 +49,7 @@ class NotifierHarness:
         self.registry = FamilyRegistry()
         self.notifier = Notifier(
             clock=self.clock,
-            instruments=SidecarMetrics(self.registry),
+            metrics=SidecarMetrics(self.registry),
             current_payloads=lambda: CURRENT_PAYLOADS,
             resend_seconds=60.0,
             resolve=name.resolve,

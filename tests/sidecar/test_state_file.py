@@ -54,7 +54,7 @@ class StateFileHarness:
         self.registry = FamilyRegistry()
         self.alerts = list(known)
         self.state_file = AlertStateFile(
-            path, lambda: self.alerts, clock=self.clock, instruments=SidecarMetrics(self.registry)
+            path, lambda: self.alerts, clock=self.clock, metrics=SidecarMetrics(self.registry)
         )
 
     @property
