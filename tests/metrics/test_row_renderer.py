@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exporter.metrics.families import EXCLUDABLE
 from exporter.metrics.families.analytics_families import PLATFORM_METRIC
-from exporter.metrics.families.exclusion import EXCLUDABLE
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
 from exporter.metrics.rendering.row_renderer import render_rows
 from exporter.model import Analytics, HealthReason, PlatformMetric, Reason, Rendition, UpstreamState
