@@ -33,7 +33,7 @@ class NotificationQueue:
         alertmanager: Alertmanager,
         *,
         clock: Clock,
-        instruments: SidecarMetrics,
+        metrics: SidecarMetrics,
         generator_url: str,
         max_backoff_seconds: float,
         capacity: int = CAPACITY,
@@ -41,7 +41,7 @@ class NotificationQueue:
         self.label = alertmanager.label
         self._alertmanager = alertmanager
         self._clock = clock
-        self._instruments = instruments
+        self._metrics = metrics
         self._generator_url = generator_url
         self._max_backoff_seconds = max_backoff_seconds
         self._capacity = capacity
@@ -50,7 +50,7 @@ class NotificationQueue:
         self._failures = 0
         self._failure_reason: Reason | None = None
         self._is_overflowing = False
-        instruments.add_alertmanager(self.label, capacity)
+        metrics.add_alertmanager(self.label, capacity)
 
     @property
     def waiting(self) -> int:
@@ -65,9 +65,9 @@ class NotificationQueue:
         surplus = len(self._queue) - self._capacity
         for fingerprint in list(islice(self._queue, max(0, surplus))):
             del self._queue[fingerprint]
-        self._instruments.dropped(self.label, max(0, surplus))
+        self._metrics.count_dropped(self.label, max(0, surplus))
         self._log_overflow(surplus > 0)
-        self._instruments.queue_changed(self.label, len(self._queue) - before)
+        self._metrics.change_queue_length(self.label, len(self._queue) - before)
         if self._queue:
             self._filled.set()
 
@@ -94,14 +94,14 @@ class NotificationQueue:
         try:
             await self._alertmanager.post([payload.to_json(now, self._generator_url) for payload in batch])
         except UpstreamError as error:
-            self._instruments.not_sent(self.label, len(batch))
+            self._metrics.count_errors(self.label, len(batch))
             self._log_failure(error, batch)
             if not are_alerts_refused(error):
                 self._failures += 1
                 self._move_to_end(batch)
                 return False
         else:
-            self._instruments.sent(self.label, len(batch))
+            self._metrics.count_sent(self.label, len(batch))
             self._log_recovery()
         self._failures = 0
         self._remove(batch)
@@ -115,7 +115,7 @@ class NotificationQueue:
     async def close(self) -> None:
         """Close the connection and drop what is waiting; the queue must not be used afterwards."""
         await self._alertmanager.close()
-        self._instruments.remove_alertmanager(self.label, self._capacity, len(self._queue))
+        self._metrics.remove_alertmanager(self.label, self._capacity, len(self._queue))
         self._queue.clear()
 
     def _next_batch(self, now: float) -> list[AlertPayload]:
@@ -128,7 +128,7 @@ class NotificationQueue:
                 if payload.ends_at is not None and now > payload.ends_at + RESOLVED_KEPT_SECONDS
             ]
             self._remove(expired)
-            self._instruments.dropped(self.label, len(expired))
+            self._metrics.count_dropped(self.label, len(expired))
         return list(islice(self._queue.values(), MAX_BATCH_SIZE))
 
     def _remove(self, payloads: Iterable[AlertPayload]) -> None:
@@ -137,7 +137,7 @@ class NotificationQueue:
         for payload in payloads:
             if self._queue.get(payload.fingerprint) is payload:
                 del self._queue[payload.fingerprint]
-        self._instruments.queue_changed(self.label, len(self._queue) - before)
+        self._metrics.change_queue_length(self.label, len(self._queue) - before)
 
     def _move_to_end(self, payloads: Iterable[AlertPayload]) -> None:
         """Let the others go first, in case these are what makes the server fail."""

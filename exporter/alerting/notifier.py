@@ -36,14 +36,14 @@ class Notifier:
         self,
         *,
         clock: Clock,
-        instruments: SidecarMetrics,
+        metrics: SidecarMetrics,
         current_payloads: Callable[[], Sequence[AlertPayload]],
         resend_seconds: float,
         generator_url: str = "",
         resolve: ResolveAddresses = resolve_addresses,
     ) -> None:
         self._clock = clock
-        self._instruments = instruments
+        self._metrics = metrics
         self._current_payloads = current_payloads
         self._resend_seconds = resend_seconds
         self._generator_url = generator_url
@@ -94,10 +94,10 @@ class Notifier:
                 settings,
                 self._clock,
                 address=address,
-                observe=lambda seconds: self._instruments.request_took(label, seconds),
+                observe=lambda seconds: self._metrics.observe_latency(label, seconds),
             ),
             clock=self._clock,
-            instruments=self._instruments,
+            metrics=self._metrics,
             generator_url=self._generator_url,
             max_backoff_seconds=self._resend_seconds,
         )

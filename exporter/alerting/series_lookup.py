@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from exporter.alerting.rules.rule import Series
-from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, ViewFamily
+from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, ModelFamily
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
 from exporter.metrics.families.upstream_families import UPSTREAM_FAMILIES
 from exporter.model import StreamState, UpstreamState
@@ -30,7 +30,7 @@ class Subject:
 SeriesReader = Callable[[Subject], Iterable[tuple[ExtraLabels, float]]]
 """Returns the samples of a series for a subject."""
 
-_FAMILIES: Mapping[str, ViewFamily[Any]] = {
+_FAMILIES: Mapping[str, ModelFamily[Any]] = {
     **{family.name: family for family in STREAM_FAMILIES},
     **{family.name: family for family in UPSTREAM_FAMILIES},
 }

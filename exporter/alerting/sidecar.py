@@ -48,7 +48,7 @@ class Sidecar:
         *,
         store: Store,
         clock: Clock,
-        instruments: SidecarMetrics,
+        metrics: SidecarMetrics,
         sink_of: Callable[[str], AlertSink | None],
         generator_url: str = "",
         time_scale: float = 1.0,
@@ -58,7 +58,7 @@ class Sidecar:
         """``sink_of`` returns the alert sink of an upstream; ``time_scale`` divides every duration, for tests."""
         self._store = store
         self._clock = clock
-        self._instruments = instruments
+        self._metrics = metrics
         self._sink_of = sink_of
         self._time_scale = time_scale
         self._environ = os.environ if environ is None else environ
@@ -69,7 +69,7 @@ class Sidecar:
         self._evaluator = Evaluator(())
         self._notifier = Notifier(
             clock=clock,
-            instruments=instruments,
+            metrics=metrics,
             current_payloads=self._current_payloads,
             resend_seconds=self._resend_seconds,
             generator_url=generator_url,
@@ -138,7 +138,7 @@ class Sidecar:
         self._sent_phases.clear()
         self._new_states.clear()
         self._due_times.clear()
-        self._instruments.alerts(())
+        self._metrics.set_alerts(())
 
     def _start(self) -> None:
         self._started_at = self._clock.now()
@@ -168,7 +168,7 @@ class Sidecar:
         path = configured or default_state_file(self._environ)
         if path is None:
             return
-        state_file = AlertStateFile(path, self._all_alerts, clock=self._clock, instruments=self._instruments)
+        state_file = AlertStateFile(path, self._all_alerts, clock=self._clock, metrics=self._metrics)
         if not await asyncio.to_thread(state_file.lock):
             return
         if not self.active:
@@ -189,9 +189,7 @@ class Sidecar:
             await cancel_tasks([self._events_task])
             self._events = self._events_task = None
         if events.enabled and events.upstream is not None and self._events is None:
-            self._events = AlertEventQueue(
-                events.upstream, self._sink_of, clock=self._clock, instruments=self._instruments
-            )
+            self._events = AlertEventQueue(events.upstream, self._sink_of, clock=self._clock, metrics=self._metrics)
             self._events_task = asyncio.create_task(self._events.run(), name="alert events")
 
     # -- evaluation ----------------------------------------------------------------------------------------------------
@@ -275,7 +273,7 @@ class Sidecar:
                 self._events.add(alert, state)
         if changed:
             self._notifier.enqueue([self._payload(alert) for alert in changed])
-        self._instruments.alerts((alert.key.rule, alert.phase.value) for alert in self.alerts())
+        self._metrics.set_alerts((alert.key.rule, alert.phase.value) for alert in self.alerts())
         if self._state_file is not None:
             self._state_file.request_write()
 

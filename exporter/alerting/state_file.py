@@ -46,19 +46,19 @@ class AlertStateFile:
     """The state file, for as long as the sidecar uses it."""
 
     def __init__(
-        self, path: Path, alerts: Callable[[], Iterable[Alert]], *, clock: Clock, instruments: SidecarMetrics
+        self, path: Path, alerts: Callable[[], Iterable[Alert]], *, clock: Clock, metrics: SidecarMetrics
     ) -> None:
         """``alerts`` returns the alerts to write at that moment."""
         self.path = path
         self._alerts = alerts
         self._clock = clock
-        self._instruments = instruments
+        self._metrics = metrics
         self._write_requested = asyncio.Event()
         self._write_task: asyncio.Task[None] | None = None
         self._write_lock = threading.Lock()
         self._is_failing = False
         self._lock_descriptor: int | None = None
-        instruments.memory_kept()
+        metrics.start_write_failures()
 
     def lock(self) -> bool:
         """Lock the file for this process; return False, and log it, if another process has locked it."""
@@ -130,7 +130,7 @@ class AlertStateFile:
             self._log_write_failure(error)
         except Exception as error:
             log.error("alerts not remembered", state_file=str(self.path), error=describe(error))
-            self._instruments.memory_not_written()
+            self._metrics.count_write_failure()
         else:
             if self._is_failing:
                 log.info("alerts are remembered again", state_file=str(self.path))
@@ -161,7 +161,7 @@ class AlertStateFile:
         )
 
     def _log_write_failure(self, error: OSError) -> None:
-        self._instruments.memory_not_written()
+        self._metrics.count_write_failure()
         if not self._is_failing:
             log.error("alerts can't be remembered", state_file=str(self.path), error=error.strerror)
         self._is_failing = True

@@ -54,7 +54,7 @@ async def test_two_replicas_page_once(alertmanager: Alertmanager, tmp_path: Path
         def received() -> list[float]:
             """How many alerts each has sent since that one fires."""
             firing = [{a.key.rule for a in service.sidecar.alerts([Phase.FIRING])} for service in services]
-            sent = [float(_sent(service.instruments.exporter().decode())) for service in services]
+            sent = [float(_sent(service.metrics.render_exporter().decode())) for service in services]
             return [number if DOWN in rules else 0.0 for number, rules in zip(sent, firing, strict=True)]
 
         await wait_until(

@@ -8,11 +8,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry
-
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.alerting.sidecar import Sidecar
 from exporter.config.alerting import AlertingSettings
+from exporter.metrics.self_metrics import FamilyRegistry
 from exporter.model import StreamState
 from exporter.platforms.capabilities import AlertSink
 from exporter.store import Store
@@ -31,13 +30,13 @@ class SidecarHarness:
     ) -> None:
         self.clock = clock
         self.alertmanager = alertmanager
-        self.registry = CollectorRegistry()
+        self.registry = FamilyRegistry()
         self.store = Store()
         self.store.arrange(["studio"])
         self.sidecar = Sidecar(
             store=self.store,
             clock=clock,
-            instruments=SidecarMetrics(self.registry),
+            metrics=SidecarMetrics(self.registry),
             sink_of=sink_of or (lambda _: None),
             generator_url="http://exporter:10071/",
             environ={},

@@ -10,7 +10,6 @@ import pytest
 import structlog.testing
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from prometheus_client import CollectorRegistry
 
 from exporter.alerting.evaluator import Alert, AlertKey, Phase
 from exporter.alerting.event_queue import CAPACITY, AlertEventQueue
@@ -19,6 +18,7 @@ from exporter.config.auth import TlsSettings
 from exporter.config.secrets import Secret
 from exporter.http.auth import Bearer
 from exporter.http.client import UpstreamClient
+from exporter.metrics.self_metrics import FamilyRegistry
 from exporter.model import Identity, Status, StreamReport, StreamState, UpstreamState
 from exporter.platforms.capabilities import AlertSink
 from exporter.platforms.wave.alert_events import WaveAlertSink
@@ -33,10 +33,10 @@ from tests.sidecar.sidecar_harness import SidecarHarness
 class Sending:
     def __init__(self, url: str | None, capacity: int = CAPACITY) -> None:
         self.clock = FakeClock()
-        self.registry = CollectorRegistry()
+        self.registry = FamilyRegistry()
         self.client = None if url is None else client(url, self.clock)
         self.events = AlertEventQueue(
-            "wave", self.sink, clock=self.clock, instruments=SidecarMetrics(self.registry), capacity=capacity
+            "wave", self.sink, clock=self.clock, metrics=SidecarMetrics(self.registry), capacity=capacity
         )
 
     def sink(self, upstream: str) -> AlertSink | None:

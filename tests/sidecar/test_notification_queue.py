@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import structlog.testing
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 
 from exporter.alerting.alertmanager import Alertmanager, host_and_port
 from exporter.alerting.notification_queue import MAX_BATCH_SIZE, NotificationQueue
 from exporter.alerting.self_metrics import SidecarMetrics
+from exporter.metrics.self_metrics import FamilyRegistry
 from tests.fake_clock import FakeClock
 from tests.sidecar.fake_alertmanager import (
     FakeAlertmanager,
@@ -32,13 +32,13 @@ class QueueHarness:
     """A running queue, and what it counts."""
 
     def __init__(self, url: str, clock: FakeClock, capacity: int = 10_000, **more: Any) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = FamilyRegistry()
         self.clock = clock
-        self._instruments = SidecarMetrics(self.registry)
+        self._metrics = SidecarMetrics(self.registry)
         self.queue = NotificationQueue(
             self.alertmanager(url, **more),
             clock=clock,
-            instruments=self._instruments,
+            metrics=self._metrics,
             generator_url="http://exporter:10071/",
             max_backoff_seconds=RESEND,
             capacity=capacity,
@@ -46,7 +46,7 @@ class QueueHarness:
 
     def alertmanager(self, url: str, **more: Any) -> Alertmanager:
         def observe(seconds: float) -> None:
-            self._instruments.request_took(self.queue.label, seconds)
+            self._metrics.observe_latency(self.queue.label, seconds)
 
         return Alertmanager(settings_for(url, **more), self.clock, observe=observe)
 

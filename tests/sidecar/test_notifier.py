@@ -12,12 +12,12 @@ import pytest
 import structlog.testing
 import trustme
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 
 from exporter.alerting.notifier import Notifier, resolve_addresses
 from exporter.alerting.payload import AlertPayload
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.config.alerting import AlertmanagerSettings
+from exporter.metrics.self_metrics import FamilyRegistry
 from tests.fake_clock import FakeClock
 from tests.sidecar.fake_alertmanager import (
     PATH,
@@ -46,10 +46,10 @@ class FakeResolver:
 class NotifierHarness:
     def __init__(self, name: FakeResolver) -> None:
         self.clock = FakeClock()
-        self.registry = CollectorRegistry()
+        self.registry = FamilyRegistry()
         self.notifier = Notifier(
             clock=self.clock,
-            instruments=SidecarMetrics(self.registry),
+            metrics=SidecarMetrics(self.registry),
             current_payloads=lambda: CURRENT_PAYLOADS,
             resend_seconds=60.0,
             resolve=name.resolve,

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import structlog.testing
-from prometheus_client import CollectorRegistry
 
 from exporter.alerting.evaluator import Evaluator
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.config.alerting import AlertingSettings
+from exporter.metrics.self_metrics import FamilyRegistry
 from exporter.model import HealthReason, Reason
 from tests.fake_clock import FakeClock
 from tests.metrics.generated_views import stream, view
@@ -343,7 +343,7 @@ async def test_every_publish_is_evaluated_once(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_metrics_have_no_samples_while_the_sidecar_is_off() -> None:
-    registry = CollectorRegistry()
+    registry = FamilyRegistry()
     SidecarMetrics(registry)
     assert [sample for family in registry.collect() for sample in family.samples] == []
     assert not AlertingSettings().alertmanagers

@@ -12,11 +12,17 @@ import pytest
 import structlog.testing
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry
 
 from exporter.alerting.evaluator import Alert, AlertKey, Phase
 from exporter.alerting.self_metrics import SidecarMetrics
-from exporter.alerting.state_file import FILE_NAME, VERSION, AlertStateFile, default_state_file, restore_alerts
+from exporter.alerting.state_file import (
+    FILE_NAME,
+    VERSION,
+    AlertStateFile,
+    default_state_file,
+    restore_alerts,
+)
+from exporter.metrics.self_metrics import FamilyRegistry
 from tests.fake_clock import FakeClock
 from tests.sidecar.fake_alertmanager import run_event_loop
 
@@ -45,10 +51,10 @@ def alert(stream: str = "main", phase: Phase = Phase.PENDING, **more: Any) -> Al
 class StateFileHarness:
     def __init__(self, path: Path, *known: Alert) -> None:
         self.clock = FakeClock()
-        self.registry = CollectorRegistry()
+        self.registry = FamilyRegistry()
         self.alerts = list(known)
         self.state_file = AlertStateFile(
-            path, lambda: self.alerts, clock=self.clock, instruments=SidecarMetrics(self.registry)
+            path, lambda: self.alerts, clock=self.clock, metrics=SidecarMetrics(self.registry)
         )
 
     @property

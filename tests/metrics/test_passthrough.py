@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import subprocess
 from collections.abc import Iterable
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.http.errors import UpstreamError
-from exporter.metrics.exposition import LabelTexts
-from exporter.metrics.passthrough import DEFAULT_HELP
-from exporter.model import PassthroughFamily, PassthroughMetrics, PassthroughSample, UpstreamState
-from exporter.platforms.wave.prometheus_export import read_export
-from exporter.platforms.wave.wave_settings import PrometheusSettings
+from exporter.metrics.exposition import ExpositionCache
+from exporter.metrics.passthrough import DEFAULT_HELP, parse_passthrough
+from exporter.model import PassthroughFamily, PassthroughMetrics, PassthroughSample, PassthroughText, UpstreamState
 from tests.metrics.generated_views import rendered, stream, view
 from tests.real.tools import tool
 
 DROPPED = "stream_upstream_foreign_series_dropped"
+UNREADABLE = "not in the text format of Prometheus"
 OURS = 'platform="wave",upstream="wave"'
 
 
@@ -30,19 +28,17 @@ def exported(*families: PassthroughFamily, prefix: str = "wave_", dropped: int =
     return PassthroughMetrics(prefix=prefix, families=families, dropped=dropped, stale_at=math.inf)
 
 
-def read(text: str, **given_: Any) -> PassthroughMetrics:
-    """What WAVE's export in this text becomes."""
-    made = PrometheusSettings.model_validate({"enabled": True, "api_key": "export-key", **given_})
-    return read_export(text, made, stale_at=math.inf)
+def parse(text: str, *, max_series: int = 5000) -> PassthroughMetrics:
+    return parse_passthrough(PassthroughText(text=text, prefix="wave_", max_series=max_series, stale_at=math.inf))
 
 
-def upstream(foreign: PassthroughMetrics | None, name: str = "wave") -> UpstreamState:
-    return view(platform="wave", upstream=name, passthrough=foreign)
+def upstream(metrics: PassthroughMetrics | None, name: str = "wave") -> UpstreamState:
+    return view(platform="wave", upstream=name, passthrough=metrics)
 
 
-def passed(*foreign: PassthroughMetrics) -> str:
-    """The foreign part of the answer, of one upstream for each of these: wave, wave2, wave3."""
-    views = [upstream(item, "wave" if index == 0 else f"wave{index + 1}") for index, item in enumerate(foreign)]
+def passed(*metrics: PassthroughMetrics) -> str:
+    """The metrics part of the answer, of one upstream for each of these: wave, wave2, wave3."""
+    views = [upstream(item, "wave" if index == 0 else f"wave{index + 1}") for index, item in enumerate(metrics)]
     lines = rendered(*views).text.decode().splitlines(keepends=True)
     return "".join(line for line in lines if not re.match(r"(# (HELP|TYPE) )?stream_", line))
 
@@ -65,7 +61,7 @@ def gauge(name: str, *values: float, **labels: str) -> PassthroughFamily:
 # -- what comes out ----------------------------------------------------------------------------------------------------
 
 
-def test_an_export_comes_out_with_prefix_and_labels_and_nothing_else_changed() -> None:
+def test_export_gets_prefix_and_labels_and_is_otherwise_unchanged() -> None:
     text = """\
 # HELP streaming_viewers Viewers\\nnow, a \\\\ too.
 # TYPE streaming_viewers gauge
@@ -89,7 +85,7 @@ streaming_wait_seconds_count 3
 streaming_untyped{le="x"} 1
 """
     assert (
-        passed(read(text))
+        passed(parse(text))
         == f"""\
 # HELP wave_streaming_viewers Viewers\\nnow, a \\\\ too.
 # TYPE wave_streaming_viewers gauge
@@ -120,14 +116,14 @@ wave_streaming_untyped{{{OURS},le="x"}} 1
     )
 
 
-def test_labels_whose_names_are_ours_are_moved() -> None:
+def test_labels_with_our_names_are_renamed() -> None:
     labels = {"platform": "p", "upstream": "u", "exported_upstream": "v", "le": "1", "quantile": "0.5", "empty": ""}
     (line,) = passed(exported(gauge("a", 1, **labels))).splitlines()[2:]
     moved = 'exported_exported_upstream="u",exported_le="1",exported_platform="p",exported_quantile="0.5"'
     assert line == f'wave_a{{{OURS},{moved},exported_upstream="v"}} 1'
 
 
-def test_one_block_for_a_family_of_several_upstreams() -> None:
+def test_family_of_several_upstreams_is_one_block() -> None:
     first = exported(gauge("a", 1), gauge("b", 2))
     second = exported(gauge("b", 3), gauge("a", 4))
     assert passed(first, second) == (
@@ -138,21 +134,21 @@ def test_one_block_for_a_family_of_several_upstreams() -> None:
     )
 
 
-def test_the_prefix_is_the_upstream_s_own() -> None:
+def test_prefix_is_per_upstream() -> None:
     assert "\nother_a{" in passed(exported(gauge("a", 1), prefix="other_"))
 
 
-def test_text_is_made_once_for_as_long_as_the_metrics_stay() -> None:
-    foreign, texts = exported(gauge("a", 1)), LabelTexts()
-    (first,) = texts.passthrough.merged([upstream(foreign)]).blocks
-    (again,) = texts.passthrough.merged([upstream(foreign)]).blocks
+def test_text_is_rendered_once_while_the_metrics_stay() -> None:
+    metrics, cache = exported(gauge("a", 1)), ExpositionCache()
+    (first,) = cache.passthrough.merge([upstream(metrics)]).blocks
+    (again,) = cache.passthrough.merge([upstream(metrics)]).blocks
     assert again is first
-    (other,) = texts.passthrough.merged([upstream(exported(gauge("a", 2)))]).blocks
+    (other,) = cache.passthrough.merge([upstream(exported(gauge("a", 2)))]).blocks
     assert other.lines == [f"wave_a{{{OURS}}} 2\n"]
-    assert texts.passthrough.merged([]).blocks == []
+    assert cache.passthrough.merge([]).blocks == []
 
 
-def test_long_texts_are_cut() -> None:
+def test_long_texts_are_truncated() -> None:
     family = PassthroughFamily("a", "gauge", "h" * 5000, (PassthroughSample("a", (("l", "v" * 5000),), 1),))
     help_, _, line = passed(exported(family)).splitlines()
     assert len(help_) < 1100
@@ -162,7 +158,7 @@ def test_long_texts_are_cut() -> None:
 # -- what is left out --------------------------------------------------------------------------------------------------
 
 
-def test_what_is_left_out_is_counted_for_each_upstream_with_an_export() -> None:
+def test_dropped_series_are_counted_per_upstream_with_an_export() -> None:
     views = (
         upstream(exported(gauge("a", 1), dropped=7)),
         upstream(exported(PassthroughFamily("a", "counter", "", (PassthroughSample("a", (), 1),))), "wave2"),
@@ -172,21 +168,21 @@ def test_what_is_left_out_is_counted_for_each_upstream_with_an_export() -> None:
     assert dropped(upstream(None)) == {}
 
 
-def test_of_a_name_with_two_types_the_first_one_stays() -> None:
+def test_name_with_two_types_keeps_the_first() -> None:
     counter = PassthroughFamily(
         "a", "counter", "", (PassthroughSample("a", (), 5), PassthroughSample("a", (("x", "y"),), 5))
     )
-    for foreign in ([exported(gauge("a", 1)), exported(counter)], [exported(gauge("a", 1), counter)]):
-        text = passed(*foreign)
+    for metrics in ([exported(gauge("a", 1)), exported(counter)], [exported(gauge("a", 1), counter)]):
+        text = passed(*metrics)
         assert text.count("# TYPE") == 1
         assert text.endswith(f"# TYPE wave_a gauge\nwave_a{{{OURS}}} 1\n")
 
 
 @pytest.mark.parametrize("order", [1, -1])
 @pytest.mark.parametrize("ending", ["bucket", "sum", "count"])
-def test_no_family_has_the_name_of_another_one_s_samples(order: int, ending: str) -> None:
+def test_family_named_like_samples_of_another_is_dropped(order: int, ending: str) -> None:
     """Readers of the format would take one for the other, or refuse the whole answer."""
-    histogram = read('# TYPE a histogram\na_bucket{le="+Inf"} 1\na_sum 1\na_count 1\n').families[0]
+    histogram = parse('# TYPE a histogram\na_bucket{le="+Inf"} 1\na_sum 1\na_count 1\n').families[0]
     both = exported(*[histogram, gauge(f"a_{ending}", 1)][::order])
     assert passed(both).count("# TYPE") == 1
     assert dropped(upstream(both)) == {"wave": 1 if order == 1 else 3}
@@ -214,30 +210,30 @@ def test_no_family_has_the_name_of_another_one_s_samples(order: int, ending: str
         PassthroughFamily("a", "summary", "", (PassthroughSample("a_sum", (("quantile", "0.5"),), 1),)),
     ],
 )
-def test_what_no_reader_could_use_is_left_out(family: PassthroughFamily) -> None:
-    foreign = exported(family, gauge("good", 1))
-    assert passed(foreign).count("\n") == 3
-    assert dropped(upstream(foreign)) == {"wave": 1}
+def test_unreadable_series_are_dropped(family: PassthroughFamily) -> None:
+    metrics = exported(family, gauge("good", 1))
+    assert passed(metrics).count("\n") == 3
+    assert dropped(upstream(metrics)) == {"wave": 1}
 
 
 @pytest.mark.parametrize(
     ("prefix", "name"), [("s", "tream_live"), ("p", "rocess_x"), ("python", "_info"), ("stream", "_x")]
 )
-def test_a_short_prefix_does_not_make_a_name_of_ours(prefix: str, name: str) -> None:
-    foreign = exported(gauge(name, 1), prefix=prefix)
-    assert passed(foreign) == ""
-    assert dropped(upstream(foreign)) == {"wave": 1}
+def test_name_that_becomes_one_of_ours_is_dropped(prefix: str, name: str) -> None:
+    metrics = exported(gauge(name, 1), prefix=prefix)
+    assert passed(metrics) == ""
+    assert dropped(upstream(metrics)) == {"wave": 1}
 
 
-def test_series_that_are_the_same_come_once() -> None:
+def test_duplicate_series_keep_the_first() -> None:
     samples = (
         PassthroughSample("a", (("x", "1"), ("y", "2")), 1),
         PassthroughSample("a", (("y", "2"), ("x", "1")), 2),
         PassthroughSample("a", (("y", "2"), ("x", "1"), ("z", "")), 3),
     )
-    foreign = exported(PassthroughFamily("a", "gauge", "", samples))
-    assert passed(foreign).splitlines()[2:] == [f'wave_a{{{OURS},x="1",y="2"}} 1']
-    assert dropped(upstream(foreign)) == {"wave": 2}
+    metrics = exported(PassthroughFamily("a", "gauge", "", samples))
+    assert passed(metrics).splitlines()[2:] == [f'wave_a{{{OURS},x="1",y="2"}} 1']
+    assert dropped(upstream(metrics)) == {"wave": 2}
 
 
 GOOD = [("_bucket", "1", 1.0), ("_bucket", "+Inf", 2.0), ("_sum", "", 3.0), ("_count", "", 2.0)]
@@ -268,21 +264,21 @@ def histogram(parts: Iterable[tuple[str, str, float]], **labels: str) -> tuple[P
         [*GOOD[:3], ("_count", "", 3.0)],
     ],
 )
-def test_a_histogram_is_whole_or_left_out(parts: list[tuple[str, str, float]]) -> None:
+def test_incomplete_histogram_is_dropped(parts: list[tuple[str, str, float]]) -> None:
     samples = histogram(parts, stream="bad") + histogram(GOOD, stream="good")
-    foreign = exported(PassthroughFamily("h", "histogram", "", samples))
-    lines = passed(foreign).splitlines()[2:]
+    metrics = exported(PassthroughFamily("h", "histogram", "", samples))
+    lines = passed(metrics).splitlines()[2:]
     assert len(lines) == len(GOOD)
     assert all('stream="good"' in line for line in lines)
-    assert dropped(upstream(foreign)) == {"wave": len(parts)}
+    assert dropped(upstream(metrics)) == {"wave": len(parts)}
 
 
-def test_bounds_that_are_the_same_number_come_once() -> None:
-    foreign = exported(PassthroughFamily("h", "histogram", "", histogram([("_bucket", "1.0", 5.0), *GOOD])))
-    assert passed(foreign) == ""
-    foreign = exported(PassthroughFamily("h", "histogram", "", histogram([*GOOD, ("_bucket", "1.00", 5.0)])))
-    assert 'le="1.0"} 1.0' in passed(foreign)
-    assert dropped(upstream(foreign)) == {"wave": 1}
+def test_equal_bounds_keep_the_first() -> None:
+    metrics = exported(PassthroughFamily("h", "histogram", "", histogram([("_bucket", "1.0", 5.0), *GOOD])))
+    assert passed(metrics) == ""
+    metrics = exported(PassthroughFamily("h", "histogram", "", histogram([*GOOD, ("_bucket", "1.00", 5.0)])))
+    assert 'le="1.0"} 1.0' in passed(metrics)
+    assert dropped(upstream(metrics)) == {"wave": 1}
 
 
 # -- whatever comes ----------------------------------------------------------------------------------------------------
@@ -340,13 +336,13 @@ def check(text: str) -> None:
 
 @settings(deadline=None, max_examples=150)
 @given(st.lists(METRICS, min_size=1, max_size=2))
-def test_whatever_is_in_the_model_what_comes_out_can_be_read(foreign: list[PassthroughMetrics]) -> None:
-    views = [upstream(item, f"wave{index}") for index, item in enumerate(foreign)]
+def test_any_metrics_render_to_readable_text(metrics: list[PassthroughMetrics]) -> None:
+    views = [upstream(item, f"wave{index}") for index, item in enumerate(metrics)]
     text = rendered(*views).text.decode()
     check(text)
-    given_series = sum(len(family.samples) for item in foreign for family in item.families)
+    given_series = sum(len(family.samples) for item in metrics for family in item.families)
     lines = [line for line in text.split("\n") if line and not line.startswith(("#", "stream_"))]
-    left_out = sum(dropped_in(text).values()) - sum(item.dropped for item in foreign)
+    left_out = sum(dropped_in(text).values()) - sum(item.dropped for item in metrics)
     assert len(lines) + left_out == given_series
 
 
@@ -369,16 +365,16 @@ def exports() -> st.SearchStrategy[str]:
 
 @settings(deadline=None, max_examples=300)
 @given(exports() | st.text())
-def test_whatever_the_platform_exports_the_answer_can_be_read(text: str) -> None:
+def test_any_export_renders_to_readable_text(text: str) -> None:
     try:
-        foreign = read(text, max_series=8)
-    except UpstreamError:
+        metrics = parse(text, max_series=8)
+    except ValueError:
         return
-    check(rendered(upstream(foreign)).text.decode())
+    check(rendered(upstream(metrics)).text.decode())
 
 
 @pytest.mark.real
-def test_promtool_reads_what_comes_out() -> None:
+def test_promtool_reads_the_rendered_text() -> None:
     text = """\
 # TYPE wait histogram
 wait_bucket{le="1"} 1
@@ -397,8 +393,84 @@ delay_count 1
 errors 1
 untyped_one{le="9"} 1
 """
-    views = (upstream(read(text)), upstream(read(text), "wave2"), view(stream(viewers=3)))
+    views = (upstream(parse(text)), upstream(parse(text), "wave2"), view(stream(viewers=3)))
     done = subprocess.run(
         [tool("promtool"), "check", "metrics"], input=rendered(*views).text, capture_output=True, check=False
     )
     assert (done.returncode, (done.stdout + done.stderr).decode()) == (0, "")
+
+
+# -- parsing -----------------------------------------------------------------------------------------------------------
+
+
+def test_families_are_parsed_with_their_type_and_without_timestamps() -> None:
+    text = """\
+# HELP viewers Viewers\\nnow.
+# TYPE viewers gauge
+viewers{stream_id="a\\"b"} 3 1700000000000
+viewers 2.5
+# TYPE bytes_total counter
+bytes_total 7
+# TYPE errors counter
+errors{code="5"} 1
+no_type{x="1"} 1
+# TYPE h histogram
+h_bucket{le="1"} 1
+h_bucket{le="+Inf"} 2
+h_sum 3
+h_count 2
+no_type{x="2"} 2
+# TYPE empty gauge
+"""
+    assert parse(text).families == (
+        PassthroughFamily(
+            "viewers",
+            "gauge",
+            "Viewers\nnow.",
+            (PassthroughSample("viewers", (("stream_id", 'a"b'),), 3), PassthroughSample("viewers", (), 2.5)),
+        ),
+        PassthroughFamily("bytes_total", "counter", "", (PassthroughSample("bytes_total", (), 7),)),
+        PassthroughFamily("errors_total", "counter", "", (PassthroughSample("errors_total", (("code", "5"),), 1),)),
+        PassthroughFamily(
+            "no_type",
+            "untyped",
+            "",
+            (PassthroughSample("no_type", (("x", "1"),), 1), PassthroughSample("no_type", (("x", "2"),), 2)),
+        ),
+        PassthroughFamily(
+            "h",
+            "histogram",
+            "",
+            (
+                PassthroughSample("h_bucket", (("le", "1"),), 1),
+                PassthroughSample("h_bucket", (("le", "+Inf"),), 2),
+                PassthroughSample("h_sum", (), 3),
+                PassthroughSample("h_count", (), 2),
+            ),
+        ),
+    )
+
+
+def test_series_are_counted_before_they_are_parsed() -> None:
+    text = "# TYPE a gauge\n" + "".join(f'a{{n="{n}"}} {n}\n\n' for n in range(10)) + "# a comment\nnot { readable\n"
+    metrics = parse(text, max_series=4)
+    assert [sample.value for sample in metrics.families[0].samples] == [0, 1, 2, 3]
+    assert metrics.dropped == 7
+    with pytest.raises(ValueError, match=UNREADABLE):
+        parse(text, max_series=11)
+    assert parse("").families == ()
+
+
+@pytest.mark.parametrize("text", ["<!DOCTYPE html>\n<html></html>", '{"error": "x"}', "a{", "a b", "# TYPE a\n"])
+def test_error_for_unreadable_text_quotes_none_of_it(text: str) -> None:
+    with pytest.raises(ValueError) as error:
+        parse(text)
+    assert str(error.value) == UNREADABLE
+    assert error.value.__cause__ is None
+
+
+@given(st.text() | st.text('# TYPEHL{}="\\\n,x1 _le+Inf', max_size=200))
+@settings(max_examples=300)
+def test_any_text_is_parsed_or_is_a_value_error(text: str) -> None:
+    with contextlib.suppress(ValueError):
+        parse(text)

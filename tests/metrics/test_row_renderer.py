@@ -1,4 +1,4 @@
-"""The text of few streams, against the same made in the plain way."""
+"""The text of few streams, compared with that of the other renderers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exporter.metrics.families import EXCLUDABLE
 from exporter.metrics.families.analytics_families import PLATFORM_METRIC
-from exporter.metrics.families.exclusion import EXCLUDABLE
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
 from exporter.metrics.rendering.row_renderer import render_rows
 from exporter.model import Analytics, HealthReason, PlatformMetric, Reason, Rendition, UpstreamState
 from tests.metrics.generated_views import rendered, stream, view
-from tests.metrics.reference_renderer import plain
+from tests.metrics.reference_renderer import render_plainly
 from tests.metrics.test_exposition_reading import VIEWS
 
 FULL = view(
@@ -67,7 +67,7 @@ def bare(view: UpstreamState, **changes: Any) -> UpstreamState:
         {"analytics": ()},
     ],
 )
-def test_the_same_bytes_as_in_bulk(changes: dict[str, Any]) -> None:
+def test_rows_equal_columns(changes: dict[str, Any]) -> None:
     shown = bare(FULL, **changes)
     expected = rendered(shown).text
     assert render_rows(shown, shown.streams, shown.analytics) == expected
@@ -75,7 +75,7 @@ def test_the_same_bytes_as_in_bulk(changes: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("streams", [1, 2], ids=["kept", "too many to be kept"])
-def test_other_numbers_stand_in_a_text_that_stays(streams: int) -> None:
+def test_kept_text_takes_other_numbers(streams: int) -> None:
     first, *others = FULL.streams[:streams]
     for said in (
         {"viewers": 13, "ingest_bitrate_bytes_per_second": 7.5},
@@ -90,7 +90,7 @@ def test_other_numbers_stand_in_a_text_that_stays(streams: int) -> None:
         assert render_rows(shown, shown.streams, shown.analytics) == rendered(shown).text
 
 
-def test_of_all_streams_those_that_are_wanted() -> None:
+def test_only_the_given_streams_are_rendered() -> None:
     text = render_rows(FULL, FULL.streams[1:], ()).decode()
     assert 'stream="other"' in text
     assert 'stream="main"' not in text
@@ -103,7 +103,7 @@ def test_of_all_streams_those_that_are_wanted() -> None:
 @pytest.mark.no_cover
 @settings(deadline=None, max_examples=200)
 @given(VIEWS, st.frozensets(st.sampled_from(EXCLUDABLE), max_size=30))
-def test_byte_for_byte_as_in_the_plain_way(views: tuple[UpstreamState, ...], excluded: frozenset[str]) -> None:
+def test_rows_equal_the_reference(views: tuple[UpstreamState, ...], excluded: frozenset[str]) -> None:
     for one in views:
         shown = bare(one, excluded=excluded)
-        assert render_rows(shown, shown.streams, shown.analytics).decode() == plain([shown]).text
+        assert render_rows(shown, shown.streams, shown.analytics).decode() == render_plainly([shown]).text

@@ -1,4 +1,4 @@
-"""The compressed answer: one gzip member, part of which is kept while the views stay."""
+"""The compressed answer: one gzip member whose prefix is kept while the states stay."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.metrics.exposition import Exposition
-from exporter.metrics.rendering.gzip_stream import GzipStream
+from exporter.metrics.gzip_stream import GzipStream
 from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.model import Reason, UpstreamState
+from exporter.polling.self_metrics import PollingMetrics
 from tests.metrics.generated_views import ALL, stream, view
 
 PIECES = st.lists(st.binary(max_size=2000), max_size=5)
@@ -29,28 +30,27 @@ def unpacked(pieces: Sequence[bytes]) -> bytes:
 
 
 @given(PIECES, PIECES, PIECES)
-def test_any_text_comes_back_and_what_is_kept_can_be_gone_on_from_twice(
-    first: list[bytes], one: list[bytes], other: list[bytes]
-) -> None:
-    packer = GzipStream()
+def test_prefix_can_be_continued_twice(first: list[bytes], one: list[bytes], other: list[bytes]) -> None:
+    stream_ = GzipStream()
     for text in first:
-        packer.write(text)
-    beginning = packer.so_far()
+        stream_.write(text)
+    beginning = stream_.end_prefix()
     for rest in (one, other):
-        packer = GzipStream(beginning)
+        stream_ = GzipStream(beginning)
         for text in rest:
-            packer.write(text)
-        assert unpacked(packer.finished()) == b"".join(first + rest)
+            stream_.write(text)
+        assert unpacked(stream_.finish()) == b"".join(first + rest)
 
 
 class Served:
     """An exposition whose views the test changes."""
 
     def __init__(self) -> None:
-        self.instruments = ExporterMetrics()
-        self.instruments.add_upstream("livepeer", "studio")
+        metrics = ExporterMetrics()
+        self.polling_metrics = PollingMetrics(metrics.upstreams)
+        self.polling_metrics.add_upstream("livepeer", "studio")
         self.views: tuple[UpstreamState, ...] = (view(stream(viewers=1), up=True),)
-        self.exposition = Exposition(lambda: self.views, self.instruments)
+        self.exposition = Exposition(lambda: self.views, metrics)
 
     def packed(self, parts: frozenset[str] = ALL) -> list[str]:
         """The lines, but for those of the process, which differ from one moment to the next."""
@@ -72,12 +72,12 @@ def served() -> Served:
 @pytest.mark.parametrize(
     "parts", [ALL, frozenset({"streams"}), frozenset({"upstreams"}), frozenset({"exporter"}), ALL - {"exporter"}]
 )
-def test_it_says_the_same_as_the_plain_text_again_and_again(served: Served, parts: frozenset[str]) -> None:
+def test_compressed_text_equals_the_plain_text_every_time(served: Served, parts: frozenset[str]) -> None:
     for _ in range(3):
         assert served.packed(parts) == served.plain(parts)
 
 
-def test_new_views_are_seen_at_once(served: Served) -> None:
+def test_new_states_are_rendered_at_once(served: Served) -> None:
     served.packed()
     served.views = (view(stream(viewers=2), stream("second"), up=True),)
     assert served.packed() == served.plain()
@@ -86,26 +86,26 @@ def test_new_views_are_seen_at_once(served: Served) -> None:
     assert served.packed() == served.plain()
 
 
-def test_what_is_counted_goes_on_while_the_views_stay(served: Served) -> None:
+def test_counters_change_while_the_states_stay(served: Served) -> None:
     before = served.packed()
-    served.instruments.stream_failed("livepeer", "studio", reason=Reason.TIMEOUT)
+    served.polling_metrics.count_stream_failure("livepeer", "studio", reason=Reason.TIMEOUT)
     after = served.packed()
     assert after == served.plain()
     assert after != before
 
 
-def test_what_comes_of_the_views_is_compressed_once(served: Served) -> None:
+def test_text_of_the_states_is_compressed_once(served: Served) -> None:
     first, second = served.exposition.packed(), served.exposition.packed()
     assert second[0] is first[0]
     assert b"stream_viewers" in gzip.decompress(b"".join(second))
 
 
-def test_no_view_is_kept_alive() -> None:
+def test_gzip_cache_keeps_no_state_alive() -> None:
     served = Served()
     served.packed()
     lost = served.views[0]
-    kept = served.exposition._kept
-    assert kept.views.are_still(*served.views)
+    kept = served.exposition._gzip_cache
+    assert kept.upstreams.are_still(*served.views)
     served.views = (view(up=False),)
     del lost
-    assert kept.views._views[0]() is None
+    assert kept.upstreams._views[0]() is None

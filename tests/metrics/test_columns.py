@@ -1,4 +1,4 @@
-"""DropCounter are read of whole structs, of one kind or of several."""
+"""Columns read from structs of one kind or of several."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from exporter.metrics.rendering.struct_columns import columns
+from exporter.metrics.rendering.columns import read_columns
 from exporter.model import StreamReport
 from exporter.platforms.slim_report import slim_report
 
@@ -21,8 +21,8 @@ NAMES = frozenset({"id", "viewers", "name", "jitter_seconds", "health_conditions
     [SLIM, [], [ALL_STREAMS], [*SLIM, ALL_STREAMS], [ALL_STREAMS, ALL_STREAMS, SLIM[0]], [SLIM[0], ALL_STREAMS]],
     ids=["of one kind", "none", "a single one", "most have few fields", "most have all fields", "as many of each"],
 )
-def test_columns_hold_what_the_attributes_say(samples: Sequence[StreamReport]) -> None:
-    found = columns(samples, NAMES)
+def test_columns_equal_the_attributes(samples: Sequence[StreamReport]) -> None:
+    found = read_columns(samples, NAMES)
     assert {name: list(column) for name, column in found.items()} == {
         name: [getattr(sample, name) for sample in samples] for name in NAMES
     }
