@@ -11,8 +11,7 @@ from pydantic import ValidationError
 from exporter.http.client import UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.model import Listing, PollResult, Reason, Rendition, Status, StreamReport
-from exporter.platforms.livepeer import PLATFORM, Livepeer
-from exporter.platforms.livepeer.livepeer_settings import LivepeerSettings
+from exporter.platforms.livepeer import PLATFORM, Livepeer, LivepeerSettings
 from exporter.platforms.livepeer.stream_objects import Report
 from exporter.polling.tracker import Tracker
 from tests.fake_clock import FakeClock
@@ -626,8 +625,8 @@ class TestDetails:
         upstream = polled(health_details="60s")
         requests = upstream.client.requests(10.0)
         requests.deadline = clock.monotonic()
-        book = upstream.platform._details
-        await book.applied(requests, [LISTED_MAIN], None)
+        details = upstream.platform._details
+        await details.add_details(requests, [LISTED_MAIN], None)
         assert not [path for path in studio.paths() if path.endswith("/health")]
         assert (await upstream.stream()).transcode_realtime_ratio == 3.4, "it was not put off by an interval"
 

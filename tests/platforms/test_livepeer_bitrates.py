@@ -7,8 +7,7 @@ import pytest
 
 from exporter.http.client import UpstreamClient
 from exporter.model import StreamReport
-from exporter.platforms.livepeer import Livepeer
-from exporter.platforms.livepeer.livepeer_settings import LivepeerSettings
+from exporter.platforms.livepeer import Livepeer, LivepeerSettings
 from exporter.platforms.livepeer.stream_objects import Report
 from exporter.platforms.rates import RateBook
 from tests.fake_clock import FakeClock

@@ -21,11 +21,15 @@ from exporter.config.upstream import AuthSettings
 from exporter.http.client import UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.model import Listing, PollResult, Reason, Status, StreamReport
-from exporter.platforms.node_media_server import PLATFORM
-from exporter.platforms.node_media_server.flv_codecs import audio_codec, video_codec
+from exporter.platforms.node_media_server import PLATFORM, NodeMediaServerSettings
 from exporter.platforms.node_media_server.nms_login import TOKEN_LIFE_SECONDS, token_life
-from exporter.platforms.node_media_server.nms_settings import NodeMediaServerSettings
-from exporter.platforms.node_media_server.nms_streams import Report, read_version_2, read_version_4
+from exporter.platforms.node_media_server.nms_streams import (
+    Report,
+    audio_codec,
+    parse_version_2,
+    parse_version_4,
+    video_codec,
+)
 from exporter.platforms.parsing import DropCounter
 from tests.fake_clock import FakeClock
 
@@ -154,7 +158,7 @@ async def polled(api: Api, auth: AuthSettings) -> AsyncIterator[Upstream]:
 
 
 def test_a_publisher_of_version_2() -> None:
-    (report,) = read_version_2(fixture("2.7.4-streams.json"), DropCounter())
+    (report,) = parse_version_2(fixture("2.7.4-streams.json"), DropCounter())
     assert report == Report(
         id="live/test",
         application="live",
@@ -177,7 +181,7 @@ def test_a_publisher_of_version_2() -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "read"), [("2.7.4-streams.json", read_version_2), ("4.4.3-streams.json", read_version_4)]
+    ("file", "read"), [("2.7.4-streams.json", parse_version_2), ("4.4.3-streams.json", parse_version_4)]
 )
 def test_texts_that_come_again_are_in_memory_once(
     file: str, read: Callable[[Any, DropCounter], Iterator[StreamReport]]
@@ -189,7 +193,7 @@ def test_texts_that_come_again_are_in_memory_once(
 
 
 def test_viewers_without_a_publisher_in_version_2() -> None:
-    (report,) = read_version_2({"live": {"test": {"publisher": None, "subscribers": [{}]}}}, DropCounter())
+    (report,) = parse_version_2({"live": {"test": {"publisher": None, "subscribers": [{}]}}}, DropCounter())
     assert report == Report(
         id="live/test", application="live", kind="stream", status=Status.IDLE, live=False, viewers=1
     )
@@ -197,7 +201,7 @@ def test_viewers_without_a_publisher_in_version_2() -> None:
 
 def test_a_publisher_of_version_2_that_has_announced_nothing_yet() -> None:
     publisher = {"clientId": "A", "bytes": 0, "audio": None, "video": None}
-    (report,) = read_version_2({"live": {"test": {"publisher": publisher}}}, DropCounter())
+    (report,) = parse_version_2({"live": {"test": {"publisher": publisher}}}, DropCounter())
     assert (report.live, report.video_codec, report.frames_per_second) == (True, "", None)
     assert report.viewers is None
 
@@ -206,12 +210,12 @@ def test_bad_records_of_version_2_leave_the_good_ones() -> None:
     drops = DropCounter()
     good: dict[str, Any] = {"publisher": None, "subscribers": []}
     answer = {"text": "?", "live": {"good": good, "bad": 5, "better": good}}
-    assert [report.id for report in read_version_2(answer, drops)] == ["live/good", "live/better"]
+    assert [report.id for report in parse_version_2(answer, drops)] == ["live/good", "live/better"]
     assert drops.counts == {"stream": 2}
 
 
 def test_a_publisher_of_version_4() -> None:
-    (report,) = read_version_4(fixture("4.4.3-streams.json"), DropCounter())
+    (report,) = parse_version_4(fixture("4.4.3-streams.json"), DropCounter())
     assert report == Report(
         id="live/test",
         application="live",
@@ -237,7 +241,7 @@ def test_a_publisher_of_version_4() -> None:
 
 
 def test_a_stream_of_version_4_whose_publisher_left() -> None:
-    (report,) = read_version_4(fixture("4.4.3-streams-publisher-gone.json"), DropCounter())
+    (report,) = parse_version_4(fixture("4.4.3-streams-publisher-gone.json"), DropCounter())
     assert (report.status, report.live, report.viewers, report.session) == (Status.IDLE, False, 1, "")
     rates = report.ingest_bitrate_bytes_per_second, report.egress_bitrate_bytes_per_second
     assert (report.ingest_bytes, *rates) == (None, None, None)
@@ -250,7 +254,7 @@ def entry(**changes: Any) -> dict[str, Any]:
 
 def of_version_4(*entries: Any, drops: DropCounter | None = None) -> list[StreamReport]:
     answer = {"success": True, "data": {"streams": list(entries)}}
-    return list(read_version_4(answer, drops or DropCounter()))
+    return list(parse_version_4(answer, drops or DropCounter()))
 
 
 def test_a_publisher_whose_place_is_held_is_not_live() -> None:
