@@ -25,13 +25,15 @@ from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.metrics.families import exporter_families as own
 from exporter.metrics.families import upstream_families as polling
 from exporter.metrics.families.family import Family
-from exporter.metrics.request_counts import RequestCounts, UpstreamRequests
 from exporter.metrics.text_format import label_value
 from exporter.model import Reason
 from exporter.sharding import SINGLE, Shard
 
 RequestObserver = Callable[[str, str, float], None]
 """Endpoint (method and path template), HTTP status or the reason of the failure, seconds."""
+
+_RequestMetrics = dict[tuple[str, str], tuple[Counter, Histogram]]
+"""Label children by endpoint and code; cached because there are hundreds of requests per second."""
 
 _POLLING: Final[Sequence[Family]] = polling.POLLING_FAMILIES
 
@@ -43,14 +45,15 @@ class ExporterMetrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._exporter = CollectorRegistry()
         self._upstreams = CollectorRegistry()
-        self._known: dict[tuple[str, str], UpstreamRequests] = {}
+        self._known: dict[tuple[str, str], _RequestMetrics] = {}
         self._polls = self._counter(polling.POLLS)
         self._poll_failures = self._counter(polling.POLL_FAILURES)
         self._stream_failures = self._counter(polling.STREAM_FAILURES)
         self._fields_dropped = self._counter(polling.FIELDS_DROPPED)
         self._poller_restarts = self._counter(polling.POLLER_RESTARTS)
         self._poll_duration = self._histogram(polling.POLL_DURATION)
-        self._upstreams.register(RequestCounts(self._known))
+        self._requests = self._counter(polling.REQUESTS)
+        self._request_duration = self._histogram(polling.REQUEST_DURATION)
         self._reload_successful = self._gauge(own.RELOAD_SUCCESSFUL)
         self._reload_success_timestamp = self._gauge(own.RELOAD_SUCCESS_TIMESTAMP)
         self._shard_ordinal = self._gauge(own.SHARD_ORDINAL)
@@ -75,7 +78,7 @@ class ExporterMetrics:
 
     def add_upstream(self, platform: str, upstream: str) -> None:
         """Begin the upstream's series at 0, so that their first increase can be seen."""
-        self._known.setdefault((platform, upstream), UpstreamRequests())
+        self._known.setdefault((platform, upstream), {})
         for metric in (self._polls, self._poller_restarts, self._poll_duration):
             metric.labels(platform, upstream)
         for reason in Reason:
@@ -96,6 +99,8 @@ class ExporterMetrics:
             self._fields_dropped,
             self._poller_restarts,
             self._poll_duration,
+            self._requests,
+            self._request_duration,
         )
 
     # -- what happens --------------------------------------------------------------------------------------------------
@@ -120,12 +125,20 @@ class ExporterMetrics:
             self._fields_dropped.labels(platform, upstream, label_value(field)).inc(times)
 
     def request_observer(self, platform: str, upstream: str) -> RequestObserver:
-        """What an upstream's client calls after every request."""
+        """Return the function that an upstream's client calls after every request."""
 
         def observe(endpoint: str, code: str, seconds: float) -> None:
-            requests = self._known.get((platform, upstream))
-            if requests is not None:
-                requests.add(endpoint, code, seconds)
+            metrics = self._known.get((platform, upstream))
+            if metrics is None:
+                return
+            if (endpoint, code) not in metrics:
+                metrics[endpoint, code] = (
+                    self._requests.labels(platform, upstream, endpoint, code),
+                    self._request_duration.labels(platform, upstream, endpoint),
+                )
+            requests, durations = metrics[endpoint, code]
+            requests.inc()
+            durations.observe(seconds)
 
         return observe
 

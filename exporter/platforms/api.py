@@ -22,7 +22,7 @@ from exporter.config.types import (
 )
 from exporter.config.upstream import HttpUrl, UpstreamSettings
 from exporter.config.validation import refuse
-from exporter.http.auth import Auth, Basic, Header, Login, NoAuth
+from exporter.http.auth import Auth, Basic, Header, Login, NoAuth, SendRequest
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.http.manual_request import ManualRequest
@@ -130,6 +130,7 @@ __all__ = [
     "Rendition",
     "Requests",
     "ResponseFormat",
+    "SendRequest",
     "SessionAction",
     "SessionCommand",
     "SessionCommands",

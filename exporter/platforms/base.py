@@ -14,7 +14,7 @@ from exporter.config.streams import StreamSettings
 from exporter.config.upstream import UpstreamSettings
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
-from exporter.http.response import Answer as Response
+from exporter.http.response import Response
 from exporter.model import Analytics, Listing, PassthroughMetrics, PollResult, Reason, StreamReport
 from exporter.platforms.capabilities import AlertSink, SessionCommands
 from exporter.platforms.parsing import DropCounter, Record, decode_lines, decode_xml

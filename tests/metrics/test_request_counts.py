@@ -1,50 +1,10 @@
-"""Counted requests: the same text as prometheus_client's own counter and histogram of them."""
+"""Counted requests of upstreams that come and go."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 
-from exporter.metrics.families.upstream_families import REQUEST_DURATION, REQUESTS
-from exporter.metrics.request_counts import RequestCounts, UpstreamRequests
 from exporter.metrics.self_metrics import ExporterMetrics
-
-ENDPOINTS = ("GET /a", "GET /b/{id}")
-SECONDS = st.one_of(st.sampled_from(REQUEST_DURATION.bounds), st.floats(0.0, 1e6))
-OBSERVED = st.tuples(
-    st.sampled_from(["one", "two"]), st.sampled_from(ENDPOINTS), st.sampled_from(["200", "503", "timeout"]), SECONDS
-)
-
-
-def lines(registry: CollectorRegistry) -> tuple[list[str], set[str]]:
-    """The headings in their order, and the samples."""
-    text = generate_latest(registry).decode().splitlines()
-    return [line for line in text if line.startswith("#")], {line for line in text if not line.startswith("#")}
-
-
-@given(st.lists(OBSERVED, min_size=1, max_size=30))
-def test_same_text(observed: list[tuple[str, str, str, float]]) -> None:
-    disable_created_metrics()  # type: ignore[no-untyped-call]
-    reference, ours = CollectorRegistry(), CollectorRegistry()
-    requests = Counter(REQUESTS.name, REQUESTS.help, REQUESTS.labels, registry=reference)
-    durations = Histogram(
-        REQUEST_DURATION.name,
-        REQUEST_DURATION.help,
-        REQUEST_DURATION.labels,
-        registry=reference,
-        buckets=REQUEST_DURATION.bounds,
-    )
-    upstreams: defaultdict[tuple[str, str], UpstreamRequests] = defaultdict(UpstreamRequests)
-    ours.register(RequestCounts(upstreams))
-    for upstream, endpoint, code, seconds in observed:
-        requests.labels("storm", upstream, endpoint, code).inc()
-        durations.labels("storm", upstream, endpoint).observe(seconds)
-        upstreams["storm", upstream].add(endpoint, code, seconds)
-    assert lines(ours) == lines(reference)
 
 
 @pytest.mark.parametrize("gone", [True, False])

@@ -634,7 +634,7 @@ class TestDetails:
     ) -> None:
         upstream = polled(health_details="60s")
         requests = upstream.client.requests(10.0)
-        requests.deadline = clock.monotonic()
+        clock.advance(10.0)
         details = upstream.platform._details
         await details.add_details(requests, [LISTED_MAIN], None)
         assert not [path for path in studio.paths() if path.endswith("/health")]

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from exporter.platforms.api import DropCounter, Login, Reason, Record, Requests, UpstreamError
+from exporter.platforms.api import DropCounter, Login, Reason, Record, SendRequest, UpstreamError
 
 ENDPOINT = "POST /api/v1/login"
 LOCKED = 429
@@ -23,40 +23,40 @@ TOKEN_LIFE_SECONDS = 24 * 3600.0
 
 
 class NodeMediaServerLogin(Login):
-    """Five refused logins lock the user for 15 minutes, for people at the same address too, so they are far apart."""
+    """Logs in rarely, because five refused logins lock the user for 15 minutes, for people at the same address too."""
 
     max_logins_per_minute = 2
     refused_wait_seconds = 300.0
     longest_refused_wait_seconds = 900.0
 
-    async def login(self, requests: Requests) -> tuple[str, float]:
+    async def login(self, send: SendRequest) -> tuple[str, float]:
         """Return a new token and its life in seconds."""
         try:
-            token = await self._request_token(requests, self.password.get())
+            token = await self._request_token(send, self.password.get())
         except UpstreamError as error:
             if error.status == LOCKED and error.retry_after is None:
                 raise UpstreamError(Reason.AUTH, f"{ENDPOINT}: status {LOCKED}, too many wrong passwords") from None
             raise
         return token, token_life(token)
 
-    async def _request_token(self, requests: Requests, secret: str) -> str:
+    async def _request_token(self, send: SendRequest, secret: str) -> str:
         """Send the password itself only to servers that have no challenge (all but 4.2.7 to 4.2.x)."""
-        challenge = await self._request_challenge(requests)
+        challenge = await self._request_challenge(send)
         if challenge:
             signature = hmac.new(secret.encode(), challenge.encode(), hashlib.sha256).hexdigest()
             body = {"username": self.username, "challenge": challenge, "response": signature}
         else:
             body = {"username": self.username, "password": secret}
-        response = await requests.post(ENDPOINT, body=body, auth=False)
+        response = await send(ENDPOINT, body=body)
         token = _data_text(response.data, "token")
         if not token or not token.isascii() or not token.isprintable():
             raise UpstreamError(Reason.BAD_RESPONSE, f"{ENDPOINT}: no token in the answer")
         return token
 
-    async def _request_challenge(self, requests: Requests) -> str:
+    async def _request_challenge(self, send: SendRequest) -> str:
         """Return the challenge to sign; empty where the server has none, and answers 400 without the password."""
         try:
-            response = await requests.post(ENDPOINT, body={"username": self.username}, auth=False)
+            response = await send(ENDPOINT, body={"username": self.username})
         except UpstreamError as error:
             if error.status == 400:
                 return ""

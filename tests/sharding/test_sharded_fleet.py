@@ -94,7 +94,7 @@ async def reload_keeps_the_shard(
     assert of_streams(await polled(exporter)) == of_streams(before)
 
 
-async def test_together_they_serve_what_one_does(fleet_configuration: dict[str, Any], tmp_path: Path) -> None:
+async def test_shards_together_serve_what_one_process_does(fleet_configuration: dict[str, Any], tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         exporters = await started(stack, tmp_path, fleet_configuration, SINGLE, *SHARDS)
         whole, *parts = [metrics for _, metrics in exporters]
@@ -120,7 +120,7 @@ async def test_together_they_serve_what_one_does(fleet_configuration: dict[str, 
     assert by_all == dict.fromkeys(lists | {"studio GET /session/{id}"}, COUNT)
 
 
-async def test_an_upstream_whose_streams_are_elsewhere_is_left_alone(
+async def test_upstream_without_owned_streams_is_not_polled(
     fleet_configuration: dict[str, Any], tmp_path: Path
 ) -> None:
     (edge,) = (upstream for upstream in fleet_configuration["upstreams"] if upstream["name"] == "edge")

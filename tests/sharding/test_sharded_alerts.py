@@ -10,7 +10,7 @@ import pytest
 from exporter.alerting.evaluator import Phase
 from tests.real.alert_environment import running_exporter, running_webhook, wait_until
 from tests.real.alertmanager import Alertmanager
-from tests.sidecar.sidecar_harness import watching
+from tests.sidecar.sidecar_harness import sidecar_harness
 
 DOWN = "StreamUpstreamDown"
 SCALE = 100.0
@@ -20,13 +20,13 @@ receivers: [{{name: pager, webhook_configs: [{{url: "{url}/pager", send_resolved
 """
 
 
-async def test_what_was_told_of_an_upstream_ends_when_another_shard_polls_it() -> None:
-    async with watching() as running:
+async def test_alert_is_resolved_when_another_shard_polls_its_upstream() -> None:
+    async with sidecar_harness() as running:
         await running.pass_time(300, up=False)
-        await running.settled()
+        await running.wait_until_sent()
         assert running.is_firing(DOWN)
         await running.publish(up=None, not_owned=True)
-        await running.settled()
+        await running.wait_until_sent()
         assert not running.is_firing(DOWN)
 
 

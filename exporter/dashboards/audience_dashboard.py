@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from exporter.dashboards.dashboard import AUDIENCE, Dashboard, Row, link_to_stream
-from exporter.dashboards.limits import Limits
-from exporter.dashboards.panels import Look, Panel, Query, graph, stat
-from exporter.dashboards.queries import IDENTITY, largest, streams, upstreams
-from exporter.dashboards.tables import Column, table
-from exporter.dashboards.variables import of_streams
+from exporter.dashboards.panels import Column, FieldOptions, Panel, Query, graph, stat, table
+from exporter.dashboards.selections import IDENTITY, largest, stream_variables, streams, upstreams
+from exporter.dashboards.thresholds import RuleThresholds
 
-_VIEWERS = streams.now("stream_viewers")
+_VIEWERS = streams.current("stream_viewers")
 _TOP = 10
 _MINUTES_PER_HOUR = 60
 _NO_ANALYTICS = "No analytics: WAVE has them, for streams that the configuration names"
 
 
-def audience(limits: Limits) -> Dashboard:
+def audience_dashboard(thresholds: RuleThresholds) -> Dashboard:
     """The dashboard of the viewers."""
     return Dashboard(
         uid=AUDIENCE,
         title="Streams / Audience",
         description="Viewers and peaks, time watched, errors that viewers meet, and the analytics of platforms.",
-        variables=of_streams(),
+        variables=stream_variables(),
         since="now-6h",
         rows=[
             Row("", _figures()),
-            Row("Viewers", [*_viewers(limits), _table()]),
+            Row("Viewers", [*_viewers(thresholds), _table()]),
             Row("Delivery", _delivery()),
             Row("Analytics of the platforms", _analytics()),
         ],
@@ -40,12 +38,12 @@ def _watched(expression: str) -> str:
 def _figures() -> list[Panel]:
     total = f"sum({_VIEWERS})"
     return [
-        stat("Viewers", "Viewers of all streams now.", Query(total), Look(unit="short"), width=4, graph=False),
+        stat("Viewers", "Viewers of all streams now.", Query(total), FieldOptions(unit="short"), width=4, graph=False),
         stat(
             "Peak",
             "The most viewers at once in the chosen time, of all streams together.",
             Query(f"max_over_time(({total})[$__range:])"),
-            Look(unit="short"),
+            FieldOptions(unit="short"),
             width=4,
             instant=True,
         ),
@@ -53,7 +51,7 @@ def _figures() -> list[Panel]:
             "Hours watched",
             "In the chosen time: viewers added up minute by minute.",
             Query(_watched(total)),
-            Look(unit="short"),
+            FieldOptions(unit="short"),
             width=4,
             instant=True,
         ),
@@ -61,7 +59,7 @@ def _figures() -> list[Panel]:
             "Watched streams",
             "Streams with at least one viewer.",
             Query(f"sum({_VIEWERS} > bool 0)"),
-            Look(unit="short", decimals=0),
+            FieldOptions(unit="short", decimals=0),
             width=4,
             graph=False,
         ),
@@ -69,7 +67,7 @@ def _figures() -> list[Panel]:
             "Largest stream",
             "Viewers of the stream that most watch.",
             Query(f"max({_VIEWERS})"),
-            Look(unit="short"),
+            FieldOptions(unit="short"),
             width=4,
             graph=False,
         ),
@@ -77,67 +75,67 @@ def _figures() -> list[Panel]:
             "Egress per viewer",
             "Media sent, divided by the viewers of the streams whose platform tells both.",
             Query(
-                f"8 * sum({streams.now('stream_egress_bitrate_bytes_per_second')})\n"
-                f"/ sum({_VIEWERS} and {streams.now('stream_egress_bitrate_bytes_per_second')})"
+                f"8 * sum({streams.current('stream_egress_bitrate_bytes_per_second')})\n"
+                f"/ sum({_VIEWERS} and {streams.current('stream_egress_bitrate_bytes_per_second')})"
             ),
-            Look(unit="bps"),
+            FieldOptions(unit="bps"),
             width=4,
             graph=False,
         ),
     ]
 
 
-def _viewers(limits: Limits) -> list[Panel]:
-    mean = f"avg_over_time({streams.series('stream_viewers')}[$__range] @ end())"
+def _viewers(thresholds: RuleThresholds) -> list[Panel]:
+    mean = f"avg_over_time({streams.selector('stream_viewers')}[$__range] @ end())"
     return [
         graph(
             "Viewers by platform",
             "Viewers, where the platform tells.",
             [Query(f"sum by (platform) ({_VIEWERS})", "{{platform}}")],
-            Look(unit="short", minimum=0),
+            FieldOptions(unit="short", minimum=0),
             stacked=True,
             height=10,
         ),
         graph(
             "Viewers of the largest streams",
             f"The {_TOP} streams that had the most viewers on average. A live stream that loses "
-            f"{limits['StreamViewersDropped']:.0%} of them within ten minutes fires StreamViewersDropped.",
+            f"{thresholds['StreamViewersDropped']:.0%} of them within ten minutes fires StreamViewersDropped.",
             [Query(largest(_TOP, _VIEWERS, f"max without (instance, pod) ({mean})"), "{{stream}} ({{upstream}})")],
-            Look(unit="short", minimum=0),
+            FieldOptions(unit="short", minimum=0),
             height=10,
         ),
     ]
 
 
 def _table() -> Panel:
-    viewers = streams.series("stream_viewers")
+    viewers = streams.selector("stream_viewers")
     return table(
         "Audience of each stream",
         "Peak: the most viewers at once, in the chosen time as this exporter saw it, and as the platform says.",
         [
-            Column(name="Stream", label="stream", look=Look(unit="none", links=link_to_stream())),
+            Column(name="Stream", label="stream", field=FieldOptions(unit="none", links=link_to_stream())),
             Column(name="Upstream", label="upstream"),
             Column(name="Platform", label="platform"),
-            Column(name="Viewers", expression=streams.each("stream_viewers"), look=Look(unit="short")),
+            Column(name="Viewers", expression=streams.max_by("stream_viewers"), field=FieldOptions(unit="short")),
             Column(
                 name="Peak",
                 expression=f"max by ({IDENTITY}) (max_over_time({viewers}[$__range]))",
-                look=Look(unit="short"),
+                field=FieldOptions(unit="short"),
             ),
             Column(
                 name="Peak (platform)",
-                expression=streams.each("stream_viewers_peak"),
-                look=Look(unit="short"),
+                expression=streams.max_by("stream_viewers_peak"),
+                field=FieldOptions(unit="short"),
             ),
             Column(
                 name="Hours watched",
-                expression=_watched(streams.each("stream_viewers")),
-                look=Look(unit="short", decimals=1),
+                expression=_watched(streams.max_by("stream_viewers")),
+                field=FieldOptions(unit="short", decimals=1),
             ),
             Column(
                 name="Views with errors",
-                expression=streams.each("stream_viewer_error_ratio"),
-                look=Look(unit="percentunit", decimals=1),
+                expression=streams.max_by("stream_viewer_error_ratio"),
+                field=FieldOptions(unit="percentunit", decimals=1),
             ),
         ],
         sort_by="Viewers",
@@ -151,8 +149,13 @@ def _delivery() -> list[Panel]:
         graph(
             "Egress by platform",
             "Media that the platforms send to viewers, where they tell.",
-            [Query(f"8 * sum by (platform) ({streams.now('stream_egress_bitrate_bytes_per_second')})", "{{platform}}")],
-            Look(unit="bps", minimum=0),
+            [
+                Query(
+                    f"8 * sum by (platform) ({streams.current('stream_egress_bitrate_bytes_per_second')})",
+                    "{{platform}}",
+                )
+            ],
+            FieldOptions(unit="bps", minimum=0),
             width=8,
             stacked=True,
         ),
@@ -163,14 +166,14 @@ def _delivery() -> list[Panel]:
                 Query(
                     largest(
                         _TOP,
-                        streams.now("stream_viewer_error_ratio"),
+                        streams.current("stream_viewer_error_ratio"),
                         "max without (instance, pod) "
-                        f"(avg_over_time({streams.series('stream_viewer_error_ratio')}[$__range] @ end()))",
+                        f"(avg_over_time({streams.selector('stream_viewer_error_ratio')}[$__range] @ end()))",
                     ),
                     "{{stream}}",
                 )
             ],
-            Look(unit="percentunit", minimum=0, soft_maximum=0.1),
+            FieldOptions(unit="percentunit", minimum=0, soft_maximum=0.1),
             width=8,
         ),
         graph(
@@ -178,12 +181,12 @@ def _delivery() -> list[Panel]:
             "Latencies of the streams, weighted by their viewers. WAVE.",
             [
                 Query(
-                    f"sum by (upstream) ({streams.now('stream_latency_seconds')} * {_VIEWERS})\n"
-                    f"/ (sum by (upstream) ({_VIEWERS} and {streams.now('stream_latency_seconds')}) > 0)",
+                    f"sum by (upstream) ({streams.current('stream_latency_seconds')} * {_VIEWERS})\n"
+                    f"/ (sum by (upstream) ({_VIEWERS} and {streams.current('stream_latency_seconds')}) > 0)",
                     "{{upstream}}",
                 )
             ],
-            Look(unit="s", minimum=0),
+            FieldOptions(unit="s", minimum=0),
             width=8,
         ),
     ]
@@ -201,8 +204,8 @@ def _analytics() -> list[Panel]:
                 *(
                     Column(
                         name=name,
-                        expression=streams.each(f"stream_analytics_{family}", by="upstream, stream, period"),
-                        look=Look(unit=unit, decimals=0),
+                        expression=streams.max_by(f"stream_analytics_{family}", by="upstream, stream, period"),
+                        field=FieldOptions(unit=unit, decimals=0),
                         width=width,
                     )
                     for name, family, unit, width in (
@@ -228,8 +231,8 @@ def _analytics() -> list[Panel]:
                 Column(name="Period", label="period", width=80),
                 Column(
                     name="Value",
-                    expression=upstreams.each("stream_platform_metric", by="upstream, stream, metric, period"),
-                    look=Look(unit="short"),
+                    expression=upstreams.max_by("stream_platform_metric", by="upstream, stream, metric, period"),
+                    field=FieldOptions(unit="short"),
                     width=100,
                 ),
             ],

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.alerting.evaluator import Evaluator, Phase
-from exporter.alerting.rule_files import Dialect, alerts_file, static_labels
+from exporter.alerting.rule_files import Dialect, alerts_file
 from exporter.alerting.rules import RULES_BY_NAME, Owner
 from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.config.alerting import AlertingSettings
 from exporter.model import Identity, Reason, Status, StreamReport, StreamState, UpstreamState
-from tests.alerting.promtool_runs import assert_tests_pass
+from tests.alerting.promtool import assert_tests_pass
 from tests.metrics.generated_views import rendered
 
 STEP = 15
@@ -78,36 +78,36 @@ def steps_of(segments: Sequence[tuple[Any, int]], count: int) -> list[Any]:
     return (steps + [steps[-1]] * count)[:count]
 
 
-def state(name: str, known: Facts, restarts: int) -> StreamState:
-    sample = StreamReport(
+def stream_state(name: str, facts_: Facts, restarts: int) -> StreamState:
+    report = StreamReport(
         id=name,
-        live=known["live"],
-        status=known["status"] or Status.UNKNOWN,
-        ingest_bitrate_bytes_per_second=known["bitrate"],
-        frames_per_second=known["frames"],
-        packet_loss_ratio=known["loss"],
-        round_trip_time_seconds=known["round_trip"],
-        jitter_seconds=known["jitter"],
-        latency_seconds=known["latency"],
-        target_latency_seconds=known["target_latency"],
-        transcode_realtime_ratio=known["transcode"],
-        health_conditions=known["conditions"],
-        multistream_targets=known["targets"],
+        live=facts_["live"],
+        status=facts_["status"] or Status.UNKNOWN,
+        ingest_bitrate_bytes_per_second=facts_["bitrate"],
+        frames_per_second=facts_["frames"],
+        packet_loss_ratio=facts_["loss"],
+        round_trip_time_seconds=facts_["round_trip"],
+        jitter_seconds=facts_["jitter"],
+        latency_seconds=facts_["latency"],
+        target_latency_seconds=facts_["target_latency"],
+        transcode_realtime_ratio=facts_["transcode"],
+        health_conditions=facts_["conditions"],
+        multistream_targets=facts_["targets"],
     )
     return StreamState(
         identity=Identity("livepeer", "studio", name),
-        report=sample,
-        status=known["status"],
-        live=known["live"],
-        expected=known["expected"],
+        report=report,
+        status=facts_["status"],
+        live=facts_["live"],
+        expected=facts_["expected"],
         restarts=restarts,
-        health_score_ratio=known["score"],
-        expected_ingest_bitrate_bytes_per_second=known["expected_bitrate"],
-        expected_frames_per_second=known["expected_frames"],
+        health_score_ratio=facts_["score"],
+        expected_ingest_bitrate_bytes_per_second=facts_["expected_bitrate"],
+        expected_frames_per_second=facts_["expected_frames"],
     )
 
 
-def views_of(
+def states_of(
     lives_of_streams: Sequence[Sequence[Segment]], upstream: Sequence[tuple[Reason | None, int]]
 ) -> Iterator[UpstreamState]:
     """While the upstream is down, streams stay as they are; where one is unknown it is not down.
@@ -124,11 +124,11 @@ def views_of(
         is_down = reason is not None and len(last) == len(steps) and all(s.status is not None for s in last)
         if not is_down:
             streams = []
-            for index, known in enumerate(steps):
-                if known[step] is not None:
-                    change = known[step]["restarts"]
+            for index, facts_ in enumerate(steps):
+                if facts_[step] is not None:
+                    change = facts_[step]["restarts"]
                     restarts[index] = {"same": restarts[index], "more": restarts[index] + 1, "reset": 0}[change]
-                    streams.append(state(STREAMS[index], known[step], restarts[index]))
+                    streams.append(stream_state(STREAMS[index], facts_[step], restarts[index]))
             last = tuple(streams)
         yield UpstreamState(
             platform="livepeer",
@@ -145,14 +145,14 @@ def views_of(
 Labels = tuple[tuple[str, str], ...]
 
 
-def series_of(views: Sequence[UpstreamState]) -> dict[Labels, list[float | None]]:
+def series_of(states: Sequence[UpstreamState]) -> dict[Labels, list[float | None]]:
     """Every series of the exposition, with its value at each step."""
     series: dict[Labels, list[float | None]] = {}
-    for step, view in enumerate(views):
-        for family in text_string_to_metric_families(rendered(view).text.decode()):
+    for step, state in enumerate(states):
+        for family in text_string_to_metric_families(rendered(state).text.decode()):
             for sample in family.samples:
                 labels = {"__name__": sample.name, "job": "stream-exporter", "instance": "a:1", **sample.labels}
-                series.setdefault(tuple(labels.items()), [None] * len(views))[step] = sample.value
+                series.setdefault(tuple(labels.items()), [None] * len(states))[step] = sample.value
     return series
 
 
@@ -190,7 +190,7 @@ def alerts_of(evaluator: Evaluator) -> list[dict[str, Any]]:
             "alertstate": alert.phase.value,
             "job": "stream-exporter",
         }
-        labels |= {"platform": alert.platform, "upstream": key.upstream} | static_labels(rule)
+        labels |= {"platform": alert.platform, "upstream": key.upstream} | rule.static_labels
         labels |= {"stream": key.stream} if key.stream else {}
         labels |= dict(zip(rule.labels, key.extra, strict=True))
         shown.append({"labels": selector(labels), "value": 1})
@@ -212,20 +212,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     phases=[Stage.explicit, Stage.reuse, Stage.generate],
 )
 @given(segments=st.tuples(lives, lives), upstream=upstreams)
-def test_the_same_timeline(segments: tuple[list[Segment], list[Segment]], upstream: list[Any], folder: Path) -> None:
-    views = list(views_of(segments, upstream))
+def test_random_timelines_give_the_same_alerts(
+    segments: tuple[list[Segment], list[Segment]], upstream: list[Any], folder: Path
+) -> None:
+    states = list(states_of(segments, upstream))
     evaluator = Evaluator(RULES)
     expected = []
-    for step, view in enumerate(views):
-        for _ in evaluator.evaluate(view, float(step * STEP)):
+    for step, state in enumerate(states):
+        for _ in evaluator.evaluate(state, float(step * STEP)):
             pass
         expected.append({"expr": "ALERTS", "eval_time": f"{step * STEP}s", "exp_samples": alerts_of(evaluator)})
-    note(f"{len(views)} steps, {sum(len(e['exp_samples']) for e in expected)} samples of ALERTS")
+    note(f"{len(states)} steps, {sum(len(e['exp_samples']) for e in expected)} samples of ALERTS")
     test = {
         "interval": f"{STEP}s",
         "input_series": [
             {"series": selector(dict(labels)), "values": promtool_values(values)}
-            for labels, values in series_of(views).items()
+            for labels, values in series_of(states).items()
         ],
         "promql_expr_test": expected,
     }

@@ -10,11 +10,11 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from exporter.alerting.annotations import description, description_template, runbook_url, shown, threshold_shown
+from exporter.alerting.annotations import description, description_template, format_threshold, format_value, runbook_url
 from exporter.alerting.rules import RULES_BY_NAME, Unit
 from exporter.alerting.rules.active_rules import ActiveRule, rules_in_force
 from exporter.config.alerting import AlertingSettings
-from tests.alerting.promtool_runs import assert_tests_pass
+from tests.alerting.promtool import assert_tests_pass
 
 ACTIVE = {active.rule.name: active for active in rules_in_force()}
 ONE_PER_UNIT = {
@@ -46,7 +46,7 @@ def quoted(text: str) -> str:
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(numbers=values)
 @example(numbers=EDGES)
-def test_prometheus_says_the_same(numbers: list[float], tmp_path: Path) -> None:
+def test_description_equals_that_of_prometheus(numbers: list[float], tmp_path: Path) -> None:
     rules, series, checks = [], [], []
     for name in ONE_PER_UNIT.values():
         expected: list[dict[str, Any]] = []
@@ -61,8 +61,8 @@ def test_prometheus_says_the_same(numbers: list[float], tmp_path: Path) -> None:
                     for r in reversed(reasons)
                     for i in "ab"
                 ]
-            said = description(ACTIVE[name], labels, number, reasons)
-            expected.append({"exp_labels": {"rule": name, **labels}, "exp_annotations": {"description": said}})
+            text = description(ACTIVE[name], labels, number, reasons)
+            expected.append({"exp_labels": {"rule": name, **labels}, "exp_annotations": {"description": text}})
         template = description_template(ACTIVE[name])
         rules.append({"alert": name, "expr": f'shown{{rule="{name}"}}', "annotations": {"description": template}})
         checks.append({"eval_time": "0s", "alertname": name, "exp_alerts": expected})
@@ -90,29 +90,29 @@ def test_prometheus_says_the_same(numbers: list[float], tmp_path: Path) -> None:
         (Unit.COUNT, 12345.0, "12345"),
     ],
 )
-def test_values_are_shown_for_people(unit: Unit, value: float, text: str) -> None:
-    assert shown(unit, value) == text
+def test_value_is_formatted_with_its_unit(unit: Unit, value: float, text: str) -> None:
+    assert format_value(unit, value) == text
 
 
-def test_thresholds_are_shown_as_they_are_compared() -> None:
-    assert threshold_shown(ACTIVE["StreamIngestStalled"]) == "1kbit/s"
-    assert threshold_shown(ACTIVE["StreamBitrateLow"]) == "75%"
-    assert threshold_shown(ACTIVE["StreamLatencyHigh"]) == "300%"
-    assert threshold_shown(ACTIVE["StreamFlapping"]) == "6"
-    assert threshold_shown(ACTIVE["StreamExpectedOffline"]) == ""
+def test_threshold_is_formatted_in_the_compared_unit() -> None:
+    assert format_threshold(ACTIVE["StreamIngestStalled"]) == "1kbit/s"
+    assert format_threshold(ACTIVE["StreamBitrateLow"]) == "75%"
+    assert format_threshold(ACTIVE["StreamLatencyHigh"]) == "300%"
+    assert format_threshold(ACTIVE["StreamFlapping"]) == "6"
+    assert format_threshold(ACTIVE["StreamExpectedOffline"]) == ""
 
 
-def test_a_label_that_is_missing_is_empty_as_in_prometheus() -> None:
-    said = description(ACTIVE["StreamMultistreamTargetDown"], {"stream": "s", "upstream": "u", "platform": "p"}, 0.0)
-    assert said == "s on u (p) is live, its target  is not connected."
+def test_missing_label_is_empty_as_in_prometheus() -> None:
+    text = description(ACTIVE["StreamMultistreamTargetDown"], {"stream": "s", "upstream": "u", "platform": "p"}, 0.0)
+    assert text == "s on u (p) is live, its target  is not connected."
 
 
-def test_a_label_is_cut_as_in_the_exposition() -> None:
-    said = description(ACTIVE["StreamError"], {"stream": "x" * 300, "upstream": "u", "platform": "p"}, 1.0)
-    assert "x" * 241 not in said
+def test_long_label_is_cut_as_in_the_exposition() -> None:
+    text = description(ACTIVE["StreamError"], {"stream": "x" * 300, "upstream": "u", "platform": "p"}, 1.0)
+    assert "x" * 241 not in text
 
 
-def test_a_selector_of_formats_and_quotes_survives_the_template(tmp_path: Path) -> None:
+def test_selector_with_formats_and_quotes_survives_the_template(tmp_path: Path) -> None:
     template = description_template(ACTIVE["StreamUnhealthy"], 'job=~"a%s|b\\\\.c"')
     rule = {"alert": "A", "expr": "shown", "annotations": {"description": template}}
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "g", "rules": [rule]}]}))
@@ -142,13 +142,13 @@ def test_a_selector_of_formats_and_quotes_survives_the_template(tmp_path: Path) 
     assert_tests_pass(tmp_path / "test.yaml")
 
 
-def test_the_runbook_may_stand_elsewhere() -> None:
+def test_runbook_url_uses_the_given_base() -> None:
     rule = RULES_BY_NAME["StreamUnhealthy"]
     assert runbook_url(rule).endswith("/docs/runbook.md#streamunhealthy")
     assert runbook_url(rule, "https://wiki/streams") == "https://wiki/streams#streamunhealthy"
 
 
-def test_own_thresholds_are_in_force() -> None:
+def test_configured_threshold_replaces_that_of_the_rule() -> None:
     settings_ = AlertingSettings.model_validate({"thresholds": {"StreamUnhealthy": {"value": 0.3, "for": "5m"}}})
     active: ActiveRule = next(a for a in rules_in_force(settings_) if a.rule.name == "StreamUnhealthy")
     assert (active.threshold, active.for_seconds) == (0.3, 300.0)

@@ -1,4 +1,4 @@
-"""A stand-in for Alertmanager where the real one can't be made to fail, and what the tests send to it."""
+"""A fake Alertmanager that can be made to fail, and the payloads that the tests send to it."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ PATH = "/api/v2/alerts"
 Behave = Callable[[list[dict[str, Any]], web.Request], Awaitable[web.Response]]
 
 
-async def take_all(_alerts: list[dict[str, Any]], _request: web.Request) -> web.Response:
+async def accept_all(_alerts: list[dict[str, Any]], _request: web.Request) -> web.Response:
     return web.Response()
 
 
-class StandIn:
-    """Remembers every request; ``behave`` decides what is answered."""
+class FakeAlertmanager:
+    """Records every request; ``behave`` makes the response."""
 
     def __init__(self) -> None:
         self.url = ""
-        self.behave: Behave = take_all
+        self.behave: Behave = accept_all
         self.batches: list[list[dict[str, Any]]] = []
         self.requests: list[web.Request] = []
-        self._came = asyncio.Condition()
+        self._request_received = asyncio.Condition()
 
     @property
     def alerts(self) -> list[dict[str, Any]]:
         return [alert for batch in self.batches for alert in batch]
 
-    def told(self, name: str) -> list[dict[str, Any]]:
-        """What was said of the alerts of this name."""
+    def received(self, name: str) -> list[dict[str, Any]]:
+        """The received states of the alerts with this name."""
         return [alert for alert in self.alerts if alert["labels"]["alertname"] == name]
 
     async def handle(self, request: web.Request) -> web.Response:
         alerts: list[dict[str, Any]] = await request.json()
         self.requests.append(request)
         self.batches.append(alerts)
-        async with self._came:
-            self._came.notify_all()
+        async with self._request_received:
+            self._request_received.notify_all()
         return await self.behave(alerts, request)
 
     async def until(self, holds: Callable[[], Any]) -> None:
-        """Wait until what has come is enough."""
-        async with asyncio.timeout(30), self._came:
-            await self._came.wait_for(lambda: bool(holds()))
+        """Wait until the received requests satisfy a condition."""
+        async with asyncio.timeout(30), self._request_received:
+            await self._request_received.wait_for(lambda: bool(holds()))
 
 
 @asynccontextmanager
-async def stand_in(path: str = PATH, **server: Any) -> AsyncIterator[StandIn]:
-    alertmanager = StandIn()
+async def fake_alertmanager(path: str = PATH, **server: Any) -> AsyncIterator[FakeAlertmanager]:
+    alertmanager = FakeAlertmanager()
     app = web.Application()
     app.router.add_post(path, alertmanager.handle)
     async with TestServer(app, **server) as running:
@@ -64,26 +64,26 @@ async def stand_in(path: str = PATH, **server: Any) -> AsyncIterator[StandIn]:
         yield alertmanager
 
 
-def settings(url: str, **more: Any) -> AlertmanagerSettings:
+def settings_for(url: str, **more: Any) -> AlertmanagerSettings:
     return AlertmanagerSettings.model_validate({"url": url, **more})
 
 
-def notice(
+def alert_payload(
     stream: str = "main", *, ends_at: float | None = None, starts_at: float = 1_726_000_000.0, **labels: str
 ) -> AlertPayload:
     own = {"alertname": "StreamUnhealthy", "upstream": "studio", "stream": stream, **labels}
     return AlertPayload(own, {"summary": "A stream is unhealthy."}, starts_at, ends_at, horizon_seconds=240.0)
 
 
-def unix(text: str) -> float:
+def parse_time(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
 def is_firing(alert: Mapping[str, Any], now: float) -> bool:
-    return unix(alert["endsAt"]) > now
+    return parse_time(alert["endsAt"]) > now
 
 
-async def turns(number: int = 50) -> None:
-    """Let everything go on that waits for nothing but its turn."""
-    for _ in range(number):
+async def run_event_loop(turns: int = 50) -> None:
+    """Run all tasks that are ready to run."""
+    for _ in range(turns):
         await asyncio.sleep(0)

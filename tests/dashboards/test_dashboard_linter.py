@@ -5,20 +5,20 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.dashboards import linter
-from tests.dashboards.grafana import Json, read_all
-from tests.dashboards.linter import RULES, Rule
+from tests.dashboards import grafana_linter as linter
+from tests.dashboards.dashboard_files import Json, read_dashboards
+from tests.dashboards.grafana_linter import RULES, Rule
 
-DASHBOARDS = {dashboard["title"]: dashboard for dashboard in read_all()}
+DASHBOARDS = {dashboard["title"]: dashboard for dashboard in read_dashboards()}
 
 
 @pytest.mark.parametrize("title", DASHBOARDS)
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_rule(rule: Rule, title: str) -> None:
+def test_dashboard_passes_the_linter_rule(rule: Rule, title: str) -> None:
     assert list(rule(DASHBOARDS[title])) == []
 
 
-def test_there_are_as_many_rules_as_the_linter_has() -> None:
+def test_all_linter_rules_are_implemented() -> None:
     assert len(set(RULES)) == 17
 
 
@@ -56,11 +56,11 @@ SPOILT: list[tuple[Rule, Callable[[Json], None]]] = [
 
 
 @pytest.mark.parametrize(("rule", "spoil"), SPOILT, ids=lambda value: getattr(value, "__name__", ""))
-def test_a_rule_finds_what_it_is_there_for(rule: Rule, spoil: Callable[[Json], None]) -> None:
+def test_linter_rule_finds_the_spoilt_dashboard(rule: Rule, spoil: Callable[[Json], None]) -> None:
     dashboard = copy.deepcopy(DASHBOARDS["Streams / Overview"])
     spoil(dashboard)
     assert list(rule(dashboard))
 
 
-def test_every_rule_has_such_a_case() -> None:
+def test_every_linter_rule_has_a_spoilt_dashboard() -> None:
     assert {rule for rule, _ in SPOILT} == set(RULES)

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from exporter.dashboards.limits import Limits, falling, rising
 from exporter.dashboards.panels import (
     DASHED,
-    Look,
+    FieldOptions,
     Panel,
     Query,
-    fixed,
+    fixed_color,
     graph,
     override,
-    override_matching,
+    override_pattern,
     timeline,
-    values_as,
+    value_mapping,
 )
-from exporter.dashboards.queries import one_stream
+from exporter.dashboards.selections import one_stream
+from exporter.dashboards.thresholds import RuleThresholds, falling, rising
 
-INGEST = f"8 * {one_stream.now('stream_ingest_bitrate_bytes_per_second')}"
-EXPECTED = f"8 * {one_stream.now('stream_expected_ingest_bitrate_bytes_per_second')}"
-_YES_NO = values_as({"0": ("no", "#4b5160"), "1": ("yes", "green")})
+INGEST = f"8 * {one_stream.current('stream_ingest_bitrate_bytes_per_second')}"
+EXPECTED = f"8 * {one_stream.current('stream_expected_ingest_bitrate_bytes_per_second')}"
+_YES_NO = value_mapping({"0": ("no", "#4b5160"), "1": ("yes", "green")})
 
 
-def bitrates(limits: Limits) -> list[Panel]:
+def bitrates(thresholds: RuleThresholds) -> list[Panel]:
     """What arrives, against what is expected, and what goes out."""
-    warning, critical = limits["StreamBitrateLow"], limits["StreamBitrateCritical"]
+    warning, critical = thresholds["StreamBitrateLow"], thresholds["StreamBitrateCritical"]
     return [
         graph(
             "Ingest against expected",
@@ -35,16 +35,16 @@ def bitrates(limits: Limits) -> list[Panel]:
                 Query(EXPECTED, "expected"),
                 Query(f"{warning:g} * {EXPECTED}", "low"),
                 Query(f"{critical:g} * {EXPECTED}", "critical"),
-                Query(f"8 * {one_stream.now('stream_max_bitrate_bytes_per_second')}", "the most allowed"),
+                Query(f"8 * {one_stream.current('stream_max_bitrate_bytes_per_second')}", "the most allowed"),
             ],
-            Look(
+            FieldOptions(
                 unit="bps",
                 minimum=0,
                 overrides=[
-                    override("expected", color=fixed("blue"), custom__lineStyle=DASHED, custom__fillOpacity=0),
-                    override("low", color=fixed("orange"), custom__lineStyle=DASHED, custom__fillOpacity=0),
-                    override("critical", color=fixed("red"), custom__lineStyle=DASHED, custom__fillOpacity=0),
-                    override("the most allowed", color=fixed("#6e7687"), custom__fillOpacity=0),
+                    override("expected", color=fixed_color("blue"), custom__lineStyle=DASHED, custom__fillOpacity=0),
+                    override("low", color=fixed_color("orange"), custom__lineStyle=DASHED, custom__fillOpacity=0),
+                    override("critical", color=fixed_color("red"), custom__lineStyle=DASHED, custom__fillOpacity=0),
+                    override("the most allowed", color=fixed_color("#6e7687"), custom__fillOpacity=0),
                 ],
             ),
         ),
@@ -53,19 +53,21 @@ def bitrates(limits: Limits) -> list[Panel]:
             "Media in, made by transcoding, and out to viewers; what the platform does not tell is left out.",
             [
                 Query(INGEST, "{{stream}} in"),
-                Query(f"8 * {one_stream.now('stream_transcode_bitrate_bytes_per_second')}", "{{stream}} transcoded"),
-                Query(f"8 * {one_stream.now('stream_egress_bitrate_bytes_per_second')}", "{{stream}} out"),
+                Query(
+                    f"8 * {one_stream.current('stream_transcode_bitrate_bytes_per_second')}", "{{stream}} transcoded"
+                ),
+                Query(f"8 * {one_stream.current('stream_egress_bitrate_bytes_per_second')}", "{{stream}} out"),
             ],
-            Look(unit="bps", minimum=0),
+            FieldOptions(unit="bps", minimum=0),
         ),
     ]
 
 
-def picture(limits: Limits) -> list[Panel]:
+def picture(thresholds: RuleThresholds) -> list[Panel]:
     """Frames, those that were dropped, and the size of the picture."""
-    now = one_stream.now("stream_video_frames_per_second")
-    expected = f"({one_stream.now('stream_expected_frames_per_second')} and {now})"
-    share = limits["StreamFrameRateLow"]
+    now = one_stream.current("stream_video_frames_per_second")
+    expected = f"({one_stream.current('stream_expected_frames_per_second')} and {now})"
+    share = thresholds["StreamFrameRateLow"]
     dropped, frames = (one_stream.increase(f"stream_{name}_total") for name in ("dropped_frames", "frames"))
     return [
         graph(
@@ -76,12 +78,12 @@ def picture(limits: Limits) -> list[Panel]:
                 Query(expected, "expected"),
                 Query(f"{share:g} * {expected}", "low"),
             ],
-            Look(
+            FieldOptions(
                 unit="none",
                 minimum=0,
                 overrides=[
-                    override("expected", color=fixed("blue"), custom__lineStyle=DASHED, custom__fillOpacity=0),
-                    override("low", color=fixed("orange"), custom__lineStyle=DASHED, custom__fillOpacity=0),
+                    override("expected", color=fixed_color("blue"), custom__lineStyle=DASHED, custom__fillOpacity=0),
+                    override("low", color=fixed_color("orange"), custom__lineStyle=DASHED, custom__fillOpacity=0),
                 ],
                 empty="This platform tells no frame rate",
             ),
@@ -93,10 +95,10 @@ def picture(limits: Limits) -> list[Panel]:
             "Dropped frames",
             "Share of the frames that were dropped. WAVE.",
             [Query(f"{dropped}\n/ ({frames} > 0)", "{{stream}}")],
-            Look(
+            FieldOptions(
                 unit="percentunit",
                 minimum=0,
-                steps=limits.dropped_frames,
+                steps=thresholds.dropped_frames,
                 empty="This platform counts no dropped frames",
             ),
             width=8,
@@ -105,8 +107,8 @@ def picture(limits: Limits) -> list[Panel]:
         graph(
             "Picture height",
             "Lines of the picture: it changes when an encoder adapts to its uplink.",
-            [Query(one_stream.now("stream_video_height_pixels"), "{{stream}}")],
-            Look(unit="none", decimals=0, minimum=0, empty="This platform tells no picture size"),
+            [Query(one_stream.current("stream_video_height_pixels"), "{{stream}}")],
+            FieldOptions(unit="none", decimals=0, minimum=0, empty="This platform tells no picture size"),
             width=8,
             height=7,
             axis="pixels",
@@ -121,48 +123,50 @@ def viewers() -> list[Panel]:
             "Viewers of the stream",
             "Viewers now, the most at once as the platform says, and connections of the platform itself.",
             [
-                Query(one_stream.now("stream_viewers"), "{{stream}} viewers"),
-                Query(one_stream.now("stream_viewers_peak"), "{{stream}} peak"),
-                Query(one_stream.now("stream_system_clients"), "{{stream}} system clients"),
+                Query(one_stream.current("stream_viewers"), "{{stream}} viewers"),
+                Query(one_stream.current("stream_viewers_peak"), "{{stream}} peak"),
+                Query(one_stream.current("stream_system_clients"), "{{stream}} system clients"),
             ],
-            Look(
+            FieldOptions(
                 unit="short",
                 decimals=0,
                 minimum=0,
                 soft_maximum=5,
-                overrides=[override_matching(" peak$", custom__lineStyle=DASHED, custom__fillOpacity=0)],
+                overrides=[override_pattern(" peak$", custom__lineStyle=DASHED, custom__fillOpacity=0)],
             ),
             height=7,
         ),
         graph(
             "Views with errors",
             "Share of the views that met an error. Livepeer.",
-            [Query(one_stream.now("stream_viewer_error_ratio"), "{{stream}}")],
-            Look(unit="percentunit", minimum=0, soft_maximum=0.1, empty="This platform counts no errors of viewers"),
+            [Query(one_stream.current("stream_viewer_error_ratio"), "{{stream}}")],
+            FieldOptions(
+                unit="percentunit", minimum=0, soft_maximum=0.1, empty="This platform counts no errors of viewers"
+            ),
             height=7,
         ),
     ]
 
 
-def network(limits: Limits) -> list[Panel]:
+def network(thresholds: RuleThresholds) -> list[Panel]:
     """How the media travel."""
-    target = one_stream.now("stream_target_latency_seconds")
-    times = limits["StreamLatencyHigh"]
+    target = one_stream.current("stream_target_latency_seconds")
+    times = thresholds["StreamLatencyHigh"]
     return [
         graph(
             "Latency against its target",
             f"From capture to viewer. Above {times:g} times the target StreamLatencyHigh fires. WAVE.",
             [
-                Query(one_stream.now("stream_latency_seconds"), "{{stream}}"),
+                Query(one_stream.current("stream_latency_seconds"), "{{stream}}"),
                 Query(target, "target"),
                 Query(f"{times:g} * {target}", "high"),
             ],
-            Look(
+            FieldOptions(
                 unit="s",
                 minimum=0,
                 overrides=[
-                    override("target", color=fixed("blue"), custom__lineStyle=DASHED, custom__fillOpacity=0),
-                    override("high", color=fixed("orange"), custom__lineStyle=DASHED, custom__fillOpacity=0),
+                    override("target", color=fixed_color("blue"), custom__lineStyle=DASHED, custom__fillOpacity=0),
+                    override("high", color=fixed_color("orange"), custom__lineStyle=DASHED, custom__fillOpacity=0),
                 ],
                 empty="This platform measures no latency",
             ),
@@ -170,39 +174,39 @@ def network(limits: Limits) -> list[Panel]:
         ),
         graph(
             "Packet loss",
-            f"Share of packets lost; {limits['StreamPacketLossHigh']:g} fires StreamPacketLossHigh, "
-            f"{limits['StreamPacketLossCritical']:g} StreamPacketLossCritical. WAVE.",
-            [Query(one_stream.now("stream_packet_loss_ratio"), "{{stream}}")],
-            Look(
+            f"Share of packets lost; {thresholds['StreamPacketLossHigh']:g} fires StreamPacketLossHigh, "
+            f"{thresholds['StreamPacketLossCritical']:g} StreamPacketLossCritical. WAVE.",
+            [Query(one_stream.current("stream_packet_loss_ratio"), "{{stream}}")],
+            FieldOptions(
                 unit="percentunit",
                 minimum=0,
                 soft_maximum=0.1,
-                steps=limits.packet_loss,
+                steps=thresholds.packet_loss,
                 empty="This platform measures no loss",
             ),
             width=6,
         ),
         graph(
             "Round trip",
-            f"To the publisher and back; above {limits['StreamRoundTripTimeHigh']:g} s StreamRoundTripTimeHigh fires. "
-            "WAVE.",
-            [Query(one_stream.now("stream_round_trip_time_seconds"), "{{stream}}")],
-            Look(
+            f"To the publisher and back; above {thresholds['StreamRoundTripTimeHigh']:g} s StreamRoundTripTimeHigh "
+            "fires. WAVE.",
+            [Query(one_stream.current("stream_round_trip_time_seconds"), "{{stream}}")],
+            FieldOptions(
                 unit="s",
                 minimum=0,
-                steps=rising(warning=limits["StreamRoundTripTimeHigh"]),
+                steps=rising(warning=thresholds["StreamRoundTripTimeHigh"]),
                 empty="This platform measures no round trip",
             ),
             width=6,
         ),
         graph(
             "Jitter",
-            f"Of the ingest; above {limits['StreamJitterHigh']:g} s StreamJitterHigh fires. WAVE.",
-            [Query(one_stream.now("stream_jitter_seconds"), "{{stream}}")],
-            Look(
+            f"Of the ingest; above {thresholds['StreamJitterHigh']:g} s StreamJitterHigh fires. WAVE.",
+            [Query(one_stream.current("stream_jitter_seconds"), "{{stream}}")],
+            FieldOptions(
                 unit="s",
                 minimum=0,
-                steps=rising(warning=limits["StreamJitterHigh"]),
+                steps=rising(warning=thresholds["StreamJitterHigh"]),
                 empty="This platform measures no jitter",
             ),
             width=6,
@@ -210,9 +214,9 @@ def network(limits: Limits) -> list[Panel]:
     ]
 
 
-def transcoding(limits: Limits) -> list[Panel]:
+def transcoding(thresholds: RuleThresholds) -> list[Panel]:
     """What the platform makes of the media."""
-    pace = limits["StreamTranscodeBelowRealtime"]
+    pace = thresholds["StreamTranscodeBelowRealtime"]
     source, made = (
         one_stream.increase(f"stream_{name}_segments_total", within="5m") for name in ("source", "transcoded")
     )
@@ -220,8 +224,8 @@ def transcoding(limits: Limits) -> list[Panel]:
         graph(
             "Pace of transcoding",
             f"Media seconds per second of time; StreamTranscodeBelowRealtime fires below {pace:g}. Livepeer.",
-            [Query(one_stream.now("stream_transcode_realtime_ratio"), "{{stream}}")],
-            Look(
+            [Query(one_stream.current("stream_transcode_realtime_ratio"), "{{stream}}")],
+            FieldOptions(
                 unit="percentunit",
                 minimum=0,
                 steps=falling(critical=pace),
@@ -233,23 +237,23 @@ def transcoding(limits: Limits) -> list[Panel]:
             "Segments in 5 minutes",
             "Received and transcoded. Livepeer counts them in steps of about 50 s.",
             [Query(source, "{{stream}} received"), Query(made, "{{stream}} transcoded")],
-            Look(unit="short", minimum=0, empty="This platform counts no segments"),
+            FieldOptions(unit="short", minimum=0, empty="This platform counts no segments"),
             width=6,
         ),
         graph(
             "Bitrates of the renditions",
             "What each rendition is meant to have. Livepeer.",
-            [Query(f"8 * {one_stream.now('stream_rendition_target_bitrate_bytes_per_second')}", "{{rendition}}")],
-            Look(unit="bps", minimum=0, empty="This platform tells no renditions"),
+            [Query(f"8 * {one_stream.current('stream_rendition_target_bitrate_bytes_per_second')}", "{{rendition}}")],
+            FieldOptions(unit="bps", minimum=0, empty="This platform tells no renditions"),
             width=6,
         ),
         timeline(
             "Multistream targets",
             "Whether the platform reaches each target that it forwards the stream to. Livepeer.",
-            [Query(one_stream.now("stream_multistream_target_connected"), "{{target}}")],
-            Look(
+            [Query(one_stream.current("stream_multistream_target_connected"), "{{target}}")],
+            FieldOptions(
                 unit="short",
-                mappings=[values_as({"0": ("not connected", "red"), "1": ("connected", "green")})],
+                mappings=[value_mapping({"0": ("not connected", "red"), "1": ("connected", "green")})],
                 empty="No targets",
             ),
             width=6,
@@ -264,10 +268,10 @@ def recording_and_connection() -> list[Panel]:
             "Recording and publishing",
             "Whether the stream is recorded, and whether the platform lets publishers in.",
             [
-                Query(one_stream.now("stream_recording"), "{{stream}} is recorded"),
-                Query(one_stream.now("stream_publish_allowed"), "{{stream}} may be published"),
+                Query(one_stream.current("stream_recording"), "{{stream}} is recorded"),
+                Query(one_stream.current("stream_publish_allowed"), "{{stream}} may be published"),
             ],
-            Look(unit="short", mappings=[_YES_NO], empty="This platform tells nothing of recording"),
+            FieldOptions(unit="short", mappings=[_YES_NO], empty="This platform tells nothing of recording"),
             width=8,
             height=6,
             shows_values=True,
@@ -275,10 +279,10 @@ def recording_and_connection() -> list[Panel]:
         timeline(
             "Status of the recording",
             "The platform's own word; an ended stream keeps it. Livepeer.",
-            [Query(one_stream.now("stream_recording_status"), "{{status}}")],
-            Look(
+            [Query(one_stream.current("stream_recording_status"), "{{status}}")],
+            FieldOptions(
                 unit="short",
-                mappings=[values_as({"1": ("current", "blue")})],
+                mappings=[value_mapping({"1": ("current", "blue")})],
                 empty="No recording",
             ),
             width=5,
@@ -287,8 +291,8 @@ def recording_and_connection() -> list[Panel]:
         graph(
             "ICE candidates",
             "Gathered so far, by type. WAVE, for sessions of WebRTC.",
-            [Query(one_stream.now("stream_ice_candidates"), "{{candidate_type}}")],
-            Look(unit="short", decimals=0, minimum=0, empty="No WebRTC"),
+            [Query(one_stream.current("stream_ice_candidates"), "{{candidate_type}}")],
+            FieldOptions(unit="short", decimals=0, minimum=0, empty="No WebRTC"),
             width=6,
             height=6,
             stacked=True,
@@ -296,10 +300,10 @@ def recording_and_connection() -> list[Panel]:
         timeline(
             "ICE gathering",
             "Whether all candidates are gathered. WAVE, for sessions of WebRTC.",
-            [Query(one_stream.now("stream_ice_gathering_complete"), "{{stream}}")],
-            Look(
+            [Query(one_stream.current("stream_ice_gathering_complete"), "{{stream}}")],
+            FieldOptions(
                 unit="short",
-                mappings=[values_as({"0": ("gathering", "blue"), "1": ("complete", "green")})],
+                mappings=[value_mapping({"0": ("gathering", "blue"), "1": ("complete", "green")})],
                 empty="No WebRTC",
             ),
             width=5,

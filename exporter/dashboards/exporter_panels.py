@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from exporter.dashboards.limits import Limits, rising
-from exporter.dashboards.panels import Look, Panel, Query, fixed, graph, override
-from exporter.dashboards.queries import exporter
+from exporter.dashboards.panels import FieldOptions, Panel, Query, fixed_color, graph, override
+from exporter.dashboards.selections import exporter
+from exporter.dashboards.thresholds import RuleThresholds, rising
 
 _BY_INSTANCE = "{{instance}}"
 _SIDECAR = "The sidecar is off"
@@ -18,56 +18,56 @@ def scrapes() -> list[Panel]:
         graph(
             "Duration of scrapes",
             "How long the exporter takes to answer Prometheus.",
-            [Query(exporter.series("scrape_duration_seconds"), _BY_INSTANCE)],
-            Look(unit="s", minimum=0),
+            [Query(exporter.selector("scrape_duration_seconds"), _BY_INSTANCE)],
+            FieldOptions(unit="s", minimum=0),
             width=6,
         ),
         graph(
             "Samples per scrape",
             "What one answer holds.",
-            [Query(exporter.series("scrape_samples_scraped"), _BY_INSTANCE)],
-            Look(unit="short", minimum=0),
+            [Query(exporter.selector("scrape_samples_scraped"), _BY_INSTANCE)],
+            FieldOptions(unit="short", minimum=0),
             width=6,
         ),
         graph(
             "Series and streams",
             "Series of upstreams and streams in the last answer, and the streams that are served.",
             [
-                Query(exporter.series("stream_exporter_series"), f"{_BY_INSTANCE} series"),
-                Query(exporter.series("stream_exporter_streams"), f"{_BY_INSTANCE} streams"),
+                Query(exporter.selector("stream_exporter_series"), f"{_BY_INSTANCE} series"),
+                Query(exporter.selector("stream_exporter_streams"), f"{_BY_INSTANCE} streams"),
             ],
-            Look(unit="short", minimum=0),
+            FieldOptions(unit="short", minimum=0),
             width=6,
         ),
         graph(
             "Duplicates left out",
             "Label sets that two objects have. Anything but 0 is a fault of the exporter.",
-            [Query(exporter.series("stream_exporter_duplicates_dropped"), _BY_INSTANCE)],
-            Look(unit="short", decimals=0, minimum=0, soft_maximum=1, steps=rising(critical=1)),
+            [Query(exporter.selector("stream_exporter_duplicates_dropped"), _BY_INSTANCE)],
+            FieldOptions(unit="short", decimals=0, minimum=0, soft_maximum=1, steps=rising(critical=1)),
             width=6,
         ),
     ]
 
 
-def notifications(limits: Limits) -> list[Panel]:
+def notifications(thresholds: RuleThresholds) -> list[Panel]:
     """The delivery of alerts, where the exporter sends them itself."""
     sent, errors = (exporter.rate(f"stream_exporter_notifications_{name}_total") for name in ("sent", "errors"))
     dropped = exporter.rate("stream_exporter_notifications_dropped_total")
 
     def alerts_in(state: str) -> str:
-        return exporter.now("stream_exporter_alerts", f'state="{state}"')
+        return exporter.current("stream_exporter_alerts", f'state="{state}"')
 
     return [
         graph(
             "Alerts sent",
             "Alerts per minute that were sent to each Alertmanager, could not be, or were dropped. At "
-            f"{limits['StreamAlertPushFailing']:g} failures in 15 minutes StreamAlertPushFailing fires.",
+            f"{thresholds['StreamAlertPushFailing']:g} failures in 15 minutes StreamAlertPushFailing fires.",
             [
                 Query(f"60 * {sent}", "{{alertmanager}} sent", min_step=_A_FEW_SENDS),
                 Query(f"60 * {errors}", "{{alertmanager}} errors", min_step=_A_FEW_SENDS),
                 Query(f"60 * {dropped}", "dropped", min_step=_A_FEW_SENDS),
             ],
-            Look(unit="cpm", minimum=0, empty=_SIDECAR),
+            FieldOptions(unit="cpm", minimum=0, empty=_SIDECAR),
             width=5,
             height=9,
         ),
@@ -75,10 +75,10 @@ def notifications(limits: Limits) -> list[Panel]:
             "Waiting to be sent",
             "Alerts in the queue, and how many it holds at most.",
             [
-                Query(exporter.now("stream_exporter_notifications_queue_length"), "{{alertmanager}} waiting"),
-                Query(exporter.now("stream_exporter_notifications_queue_capacity"), "{{alertmanager}} at most"),
+                Query(exporter.current("stream_exporter_notifications_queue_length"), "{{alertmanager}} waiting"),
+                Query(exporter.current("stream_exporter_notifications_queue_capacity"), "{{alertmanager}} at most"),
             ],
-            Look(unit="short", minimum=0, empty=_SIDECAR),
+            FieldOptions(unit="short", minimum=0, empty=_SIDECAR),
             width=5,
             height=9,
         ),
@@ -92,7 +92,7 @@ def notifications(limits: Limits) -> list[Panel]:
                     min_step=_A_FEW_SENDS,
                 )
             ],
-            Look(unit="s", minimum=0, empty=_SIDECAR),
+            FieldOptions(unit="s", minimum=0, empty=_SIDECAR),
             width=5,
             height=9,
         ),
@@ -103,12 +103,12 @@ def notifications(limits: Limits) -> list[Panel]:
                 Query(f"sum by (alertname) ({alerts_in('firing')}) > 0", "{{alertname}}"),
                 Query(f"sum({alerts_in('pending')})", "pending"),
             ],
-            Look(
+            FieldOptions(
                 unit="short",
                 decimals=0,
                 minimum=0,
                 empty=_SIDECAR,
-                overrides=[override("pending", color=fixed("#6e7687"))],
+                overrides=[override("pending", color=fixed_color("#6e7687"))],
             ),
             width=9,
             height=9,
@@ -119,37 +119,37 @@ def notifications(limits: Limits) -> list[Panel]:
 
 def process() -> list[Panel]:
     """The process, as the Prometheus client library sees it."""
-    cpu = exporter.series("process_cpu_seconds_total")
+    cpu = exporter.selector("process_cpu_seconds_total")
     return [
         graph(
             "CPU",
             "Share of one core.",
             [Query(f"rate({cpu}[$__rate_interval])", _BY_INSTANCE)],
-            Look(unit="percentunit", minimum=0),
+            FieldOptions(unit="percentunit", minimum=0),
             width=6,
             height=7,
         ),
         graph(
             "Memory",
             "Resident memory.",
-            [Query(exporter.series("process_resident_memory_bytes"), _BY_INSTANCE)],
-            Look(unit="bytes", minimum=0),
+            [Query(exporter.selector("process_resident_memory_bytes"), _BY_INSTANCE)],
+            FieldOptions(unit="bytes", minimum=0),
             width=6,
             height=7,
         ),
         graph(
             "Open files",
             "File descriptors in use, connections included, as a share of the most allowed.",
-            [Query(f"{exporter.series('process_open_fds')}\n/ {exporter.series('process_max_fds')}", _BY_INSTANCE)],
-            Look(unit="percentunit", minimum=0, steps=rising(warning=0.8)),
+            [Query(f"{exporter.selector('process_open_fds')}\n/ {exporter.selector('process_max_fds')}", _BY_INSTANCE)],
+            FieldOptions(unit="percentunit", minimum=0, steps=rising(warning=0.8)),
             width=6,
             height=7,
         ),
         graph(
             "Uptime",
             "Since the process began.",
-            [Query(f"time() - {exporter.series('process_start_time_seconds')}", _BY_INSTANCE)],
-            Look(unit="s", minimum=0),
+            [Query(f"time() - {exporter.selector('process_start_time_seconds')}", _BY_INSTANCE)],
+            FieldOptions(unit="s", minimum=0),
             width=6,
             height=7,
         ),

@@ -9,8 +9,19 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tests.dashboards.grafana import Json, Target, panels, targets, variables
-from tests.dashboards.promql_tree import is_rate_interval, kinds, named, parsed, selectors, walk
+from tests.dashboards.dashboard_files import (
+    Json,
+    Target,
+    is_rate_interval,
+    metric_name,
+    node_types,
+    panels,
+    parse,
+    selectors,
+    targets,
+    variables,
+    walk,
+)
 
 Rule = Callable[[Json], Iterator[str]]
 
@@ -61,7 +72,7 @@ def template_label_promql(dashboard: Json) -> Iterator[str]:
         if match is None:
             yield f"variable {name}: {variable['query']}"
         else:
-            parsed(match["selector"])
+            parse(match["selector"])
 
 
 def template_on_time_change_reload(dashboard: Json) -> Iterator[str]:
@@ -112,14 +123,14 @@ def target_promql(dashboard: Json) -> Iterator[str]:
     """Stricter: heatmaps too."""
     for target in targets(dashboard):
         try:
-            parsed(target.expression)
+            parse(target.expression)
         except ValueError as error:
             yield f"{target}: {error}"
 
 
 def target_rate_interval(dashboard: Json) -> Iterator[str]:
     for target in targets(dashboard):
-        for node, above in walk(parsed(target.expression)):
+        for node, above in walk(parse(target.expression)):
             if type(node).__name__ != "MatrixSelector":
                 continue
             parent: Any = above[-1] if above else None
@@ -141,7 +152,7 @@ def _selected(dashboard: Json, label: str, left_out: dict[str, str]) -> Iterator
     for target in targets(dashboard):
         for selector, _ in selectors(target.expression):
             found = [(str(m.op), m.value) for m in selector.matchers.matchers if m.name == label]
-            if named(selector) not in left_out and found != [("MatchOp.Re", f"${label}")]:
+            if metric_name(selector) not in left_out and found != [("MatchOp.Re", f"${label}")]:
                 yield f"{target}: {selector}"
 
 
@@ -149,12 +160,12 @@ def target_counter_agg(dashboard: Json) -> Iterator[str]:
     """Stricter: by the metric's name, whatever else the selector says."""
     for target in targets(dashboard):
         for selector, above in selectors(target.expression):
-            if named(selector).endswith("_total") and not _is_in_rate(above):
+            if metric_name(selector).endswith("_total") and not _is_in_rate(above):
                 yield f"{target}: {selector}"
 
 
 def _is_in_rate(above: tuple[Any, ...]) -> bool:
-    return kinds(above)[-2:] == ["Call", "MatrixSelector"] and above[-2].func.name in ("rate", "irate", "increase")
+    return node_types(above)[-2:] == ["Call", "MatrixSelector"] and above[-2].func.name in ("rate", "irate", "increase")
 
 
 def uneditable_dashboard(dashboard: Json) -> Iterator[str]:

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 from exporter.alerting.evaluator import Phase
 from exporter.alerting.rules import RULES_BY_NAME
 from exporter.service import Service
-from tests.dashboards.fast_forward import BEGIN, STEP_SECONDS, living
+from tests.dashboards.fast_forward import BEGIN, STEP_SECONDS, fast_forward_run
 from tests.real.child_process import Program, responds, running_server
 from tests.real.prometheus import Prometheus, promtool
 from tests.real.tools import tool
@@ -37,7 +37,7 @@ class History:
     end: float
 
     @property
-    def richest(self) -> dict[str, str]:
+    def best_known_streams(self) -> dict[str, str]:
         """{platform: the label of the expected stream that most is known of}."""
         counted = (
             'count by (platform, stream) ({stream=~".+"}) and on (platform, stream) stream_live == 1 '
@@ -60,12 +60,12 @@ def history(directory: Path, *, seconds: float, streams: int = 60, sidecar: bool
     blocks = directory / "blocks"
     made = promtool("tsdb", "create-blocks-from", "openmetrics", "--quiet", file, blocks)
     assert made.returncode == 0, made.stderr
-    with _reading(directory, blocks) as prometheus:
+    with _serve_blocks(directory, blocks) as prometheus:
         yield History(prometheus, BEGIN, BEGIN + seconds)
 
 
 @contextmanager
-def _reading(directory: Path, blocks: Path) -> Iterator[Prometheus]:
+def _serve_blocks(directory: Path, blocks: Path) -> Iterator[Prometheus]:
     configuration = directory / "reading.yml"
     configuration.write_text("{}")
 
@@ -87,24 +87,24 @@ def _reading(directory: Path, blocks: Path) -> Iterator[Prometheus]:
 
 async def _record(out: TextIO, directory: Path, seconds: float, streams: int, *, sidecar: bool) -> None:
     """Write what a Prometheus would scrape, whose job says ``alertmanager:9093`` for where the alerts go."""
-    async with living(directory, streams) as life:
+    async with fast_forward_run(directory, streams) as run:
 
         def scrape() -> None:
             began = time.perf_counter()
-            text = life.service.exposition.render().decode()
+            text = run.service.exposition.render().decode()
             if not sidecar:
                 text = _OF_SIDECAR.sub("", text)
-            scraped_at = life.clock.now()
-            text = text.replace(f'"{life.alertmanager.address}"', '"alertmanager:9093"')
-            _write(out, text, scraped_at, scrape_seconds=time.perf_counter() - began)
+            scraped_at = run.clock.now()
+            text = text.replace(f'"{run.alertmanager.address}"', '"alertmanager:9093"')
+            _write_scrape(out, text, scraped_at, scrape_seconds=time.perf_counter() - began)
             # the sidecar's evaluator stands in for that of Prometheus, which has no rules over a past that it did
             # not live through
-            _write_alerts(out, life.service, scraped_at)
+            _write_alerts(out, run.service, scraped_at)
 
-        await life.pass_by(seconds, each=scrape)
+        await run.run_for(seconds, each=scrape)
 
 
-def _write(out: TextIO, exposition: str, at: float, *, scrape_seconds: float) -> None:
+def _write_scrape(out: TextIO, exposition: str, at: float, *, scrape_seconds: float) -> None:
     """An answer, as Prometheus would keep it."""
     samples = 0
     for line in exposition.splitlines():

@@ -22,58 +22,58 @@ class Unsharded(Platform[LivepeerSettings]):
     name = "livepeer"
     settings_class = LivepeerSettings
 
-    def __init__(self, snapshot: PollResult, *arguments: Any) -> None:
+    def __init__(self, result: PollResult, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._snapshot = snapshot
+        self._result = result
 
     async def fetch(self, requests: Requests, drops: DropCounter) -> FetchResult:
-        return FetchResult(reports=self._snapshot.streams, list_pages=1)
+        return FetchResult(reports=self._result.streams, list_pages=1)
 
     @classmethod
     def requests_per_minute(cls, settings: LivepeerSettings) -> float:
         return 0.0
 
 
-def served(shard: Shard, snapshot: PollResult, **keys: Any) -> tuple[StreamState, ...]:
+def served(shard: Shard, result: PollResult, **keys: Any) -> tuple[StreamState, ...]:
     settings = LivepeerSettings.model_validate({"name": "studio", "auth": {"bearer_token": "canary"}} | keys)
     shard_filter = ShardFilter(shard, "studio", by_name=settings.stream_label == "name")
     clock = FakeClock(START)
     client = UpstreamClient.from_settings(settings, clock, lambda endpoint, code, seconds: None)
-    platform = Unsharded(snapshot, settings, client, clock, shard_filter)
+    platform = Unsharded(result, settings, client, clock, shard_filter)
     tracker = Tracker(settings, START, shard_filter=shard_filter)
     list(tracker.apply(asyncio.run(platform.poll(client.requests(10.0))), START))
     return tracker.states()
 
 
-def labels(shard: Shard, snapshot: PollResult, **keys: Any) -> list[str]:
-    return [state.identity.stream for state in served(shard, snapshot, **keys)]
+def labels(shard: Shard, result: PollResult, **keys: Any) -> list[str]:
+    return [state.identity.stream for state in served(shard, result, **keys)]
 
 
-def of(*samples: StreamReport) -> PollResult:
-    return PollResult(streams=samples, listing=Listing.COMPLETE)
+def poll_result(*reports: StreamReport) -> PollResult:
+    return PollResult(streams=reports, listing=Listing.COMPLETE)
 
 
 SHARDS = [Shard(ordinal, COUNT) for ordinal in range(COUNT)]
 
 
-def test_each_stream_once_with_the_label_that_a_single_process_gives() -> None:
+def test_each_stream_has_one_shard_and_the_label_of_a_single_process() -> None:
     # four of each name: those of one name meet, and are told apart
-    snapshot = of(*(StreamReport(id=f"id-{n:08}", name=f"camera-{n % 10}", live=True) for n in range(40)))
-    whole = labels(SINGLE, snapshot)
-    parts = [labels(shard, snapshot) for shard in SHARDS]
+    result = poll_result(*(StreamReport(id=f"id-{n:08}", name=f"camera-{n % 10}", live=True) for n in range(40)))
+    whole = labels(SINGLE, result)
+    parts = [labels(shard, result) for shard in SHARDS]
     assert len(set(whole)) == 40
     assert sorted(parts[0] + parts[1]) == sorted(whole)
     assert all(parts)
 
 
-def test_expected_streams_belong_to_one_shard() -> None:
+def test_expected_stream_belongs_to_one_shard() -> None:
     streams: list[dict[str, Any]] = [{"id": f"id-{n}", "name": f"stage-{n}", "expected": True} for n in range(20)]
-    parts = [served(shard, of(), streams=streams, discover=True) for shard in SHARDS]
+    parts = [served(shard, poll_result(), streams=streams, discover=True) for shard in SHARDS]
     assert sorted(state.identity.stream for part in parts for state in part) == sorted(s["name"] for s in streams)
     assert all(state.expected for part in parts for state in part)
     assert all(parts)
 
 
-def test_the_bound_is_of_each_shard() -> None:
-    snapshot = of(*(StreamReport(id=f"id-{n}", live=True) for n in range(100)))
-    assert [len(labels(shard, snapshot, max_streams=10)) for shard in SHARDS] == [10, 10]
+def test_max_streams_limits_each_shard() -> None:
+    result = poll_result(*(StreamReport(id=f"id-{n}", live=True) for n in range(100)))
+    assert [len(labels(shard, result, max_streams=10)) for shard in SHARDS] == [10, 10]

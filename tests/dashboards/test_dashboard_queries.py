@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.dashboards.dashboard_files import TIMES, Json, Target, fill_variables, read_dashboards, targets, variables
 from tests.dashboards.fast_forward import STEP_SECONDS
-from tests.dashboards.grafana import TIMES, Json, Target, filled_in, read_all, targets, variables
-from tests.dashboards.history import INSTANCE, JOB, History, history
+from tests.dashboards.prometheus_history import INSTANCE, JOB, History, history
 
 pytestmark = pytest.mark.real
 
 SECONDS = 15 * 60.0
-ALL = {dashboard["title"]: dashboard for dashboard in read_all()}
+ALL = {dashboard["title"]: dashboard for dashboard in read_dashboards()}
 STREAM = "Streams / Stream"
 RARE = (
     "stream_recording_status", "stream_multistream_target_connected", "stream_health_grade", "stream_health_reason",
@@ -41,7 +41,7 @@ def chosen(dashboard: Json, history: History) -> list[dict[str, str]]:
     everything = {name: variable.get("allValue", "") for name, variable in variables(dashboard).items()}
     if dashboard["title"] != STREAM:
         return [everything]
-    streams = set(history.richest.items())
+    streams = set(history.best_known_streams.items())
     for family in RARE:
         [first, *_] = history.prometheus.get("query", query=family, time=history.end)["result"]
         streams.add((first["metric"]["platform"], first["metric"]["stream"]))
@@ -52,7 +52,7 @@ def asked(target: Target, values: dict[str, str], history: History) -> list[Any]
     """The result, as the panel gets it."""
     step = 120 if target.json.get("interval") else STEP_SECONDS
     times = TIMES | {"__interval": f"{step:g}s", "__rate_interval": f"{max(60, step + STEP_SECONDS):g}s"}
-    query = filled_in(target.expression, times | values)
+    query = fill_variables(target.expression, times | values)
     if target.json["instant"]:
         result = history.prometheus.get("query", query=query, time=history.end)["result"]
     else:
@@ -65,7 +65,7 @@ def asked(target: Target, values: dict[str, str], history: History) -> list[Any]
 
 
 @pytest.mark.parametrize("title", ALL)
-def test_no_query_fails_and_none_is_empty(known: History, title: str) -> None:
+def test_every_query_has_a_result(known: History, title: str) -> None:
     found = {
         str(target): [asked(target, values, known) for values in chosen(ALL[title], known)]
         for target in targets(ALL[title])
@@ -79,7 +79,7 @@ def named_by(legend: str, labels: dict[str, str]) -> str:
 
 
 @pytest.mark.parametrize("title", ALL)
-def test_every_legend_names_what_is_there(known: History, title: str) -> None:
+def test_legends_are_unique_and_not_empty(known: History, title: str) -> None:
     """Two lines of one panel never have one name."""
     for values in chosen(ALL[title], known):
         names: dict[str, list[str]] = {}
@@ -99,7 +99,7 @@ SAME_NAMES = {"Health": "streams of several upstreams may have one name; the too
 
 
 @pytest.mark.parametrize("title", ALL)
-def test_the_variables_find_their_values(known: History, title: str) -> None:
+def test_variables_find_their_values(known: History, title: str) -> None:
     expected = {
         "job": [JOB],
         "instance": [INSTANCE],
@@ -112,7 +112,7 @@ def test_the_variables_find_their_values(known: History, title: str) -> None:
             continue
         match = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"])
         assert match is not None
-        parameters = {"match[]": filled_in(match[1], every), "start": known.begin, "end": known.end}
+        parameters = {"match[]": fill_variables(match[1], every), "start": known.begin, "end": known.end}
         values = known.prometheus.get(f"label/{match[2]}/values", **parameters)
         if name == "stream":
             assert len(values) > 30
@@ -121,19 +121,19 @@ def test_the_variables_find_their_values(known: History, title: str) -> None:
 
 
 @pytest.mark.parametrize("title", ALL)
-def test_the_annotations_find_what_happened(known: History, title: str) -> None:
+def test_annotations_find_events(known: History, title: str) -> None:
     for annotation in ALL[title]["annotations"]["list"]:
         if annotation.get("builtIn"):
             continue
         query = annotation["target"]["expr"]
         for values in [TIMES | dict.fromkeys(variables(ALL[title]), ".+")]:
             # a stream to which something happened is found by a pattern here
-            expression = filled_in(query, values).replace('stream=".+"', 'stream=~".+"')
+            expression = fill_variables(query, values).replace('stream=".+"', 'stream=~".+"')
             times = {"start": known.begin, "end": known.end, "step": STEP_SECONDS}
             assert known.prometheus.get("query_range", query=expression, **times)["result"], annotation["name"]
 
 
-def test_the_timeline_of_health_begins_with_the_worst(known: History) -> None:
+def test_health_timeline_begins_with_the_worst_stream(known: History) -> None:
     [dashboard] = [d for d in ALL.values() if d["uid"] == "stream-exporter-overview"]
     [target] = [target for target in targets(dashboard) if target.panel["type"] == "state-timeline"]
     answer = asked(target, dict.fromkeys(variables(dashboard), ".+"), known)
@@ -146,7 +146,7 @@ def test_the_timeline_of_health_begins_with_the_worst(known: History) -> None:
     assert lost[-1] == 0
 
 
-def test_every_stream_of_the_table_has_something_to_be_sorted_by(known: History) -> None:
+def test_every_stream_of_the_table_has_a_sort_value(known: History) -> None:
     """Rows without a value would stand before the least healthy."""
     [dashboard] = [d for d in ALL.values() if d["uid"] == "stream-exporter-overview"]
     [health] = [target for target in targets(dashboard) if "stream_health_score_ratio" in target.expression
@@ -175,7 +175,7 @@ def named_by_rules() -> set[tuple[str, str]]:
     return named
 
 
-def test_every_metric_and_label_that_a_rule_names_is_exposed(known: History) -> None:
+def test_every_metric_and_label_of_the_rules_is_exposed(known: History) -> None:
     named = named_by_rules()
     assert len({metric for metric, _ in named}) > 25
     for metric, label in sorted(named):

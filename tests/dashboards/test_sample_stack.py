@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
-from tests.dashboards.grafana import DASHBOARDS, read_all
+from tests.dashboards.dashboard_files import DASHBOARDS, read_dashboards
 from tests.real.prometheus import promtool
 from tests.real.tools import tool
 
@@ -36,7 +36,7 @@ def mounts(service: str) -> dict[str, Path]:
     return {target: (DEPLOY / source).resolve() for source, target, *_ in found if source.startswith(".")}
 
 
-def test_compose_is_valid_by_the_schema_of_its_specification() -> None:
+def test_compose_file_is_valid_by_its_schema() -> None:
     schema = files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json"
     jsonschema.validate(COMPOSE, json.loads(schema.read_text(encoding="utf-8")))
     with pytest.raises(jsonschema.ValidationError):
@@ -44,7 +44,7 @@ def test_compose_is_valid_by_the_schema_of_its_specification() -> None:
 
 
 @pytest.mark.parametrize("service", ["prometheus", "alertmanager", "grafana"])
-def test_what_is_mounted_is_there_and_only_read(service: str) -> None:
+def test_mounts_exist_and_are_read_only(service: str) -> None:
     assert mounts(service)
     for path in mounts(service).values():
         assert path.exists()
@@ -54,7 +54,7 @@ def test_what_is_mounted_is_there_and_only_read(service: str) -> None:
     assert all(volume.endswith(":ro") for volume in SERVICES[service]["volumes"] if volume.startswith("."))
 
 
-def test_nothing_listens_to_other_machines_and_images_have_versions() -> None:
+def test_ports_are_local_and_images_have_versions() -> None:
     for name, service in SERVICES.items():
         assert all(port.startswith("127.0.0.1:") for port in service["ports"]), name
         if "image" in service:
@@ -62,7 +62,7 @@ def test_nothing_listens_to_other_machines_and_images_have_versions() -> None:
             assert not service["image"].endswith(":latest")
 
 
-def test_each_finds_the_others() -> None:
+def test_addresses_of_the_services_match() -> None:
     [scrape] = PROMETHEUS["scrape_configs"]
     [alertmanagers] = PROMETHEUS["alerting"]["alertmanagers"]
     [alertmanager] = read(PROVISIONING / "datasources" / "alertmanager.yaml")["datasources"]
@@ -77,11 +77,11 @@ def test_each_finds_the_others() -> None:
     assert SERVICES["exporter"]["command"][2].endswith(":10071")
 
 
-def test_the_interval_of_the_data_source_is_that_of_the_scrapes() -> None:
+def test_data_source_interval_equals_the_scrape_interval() -> None:
     assert DATASOURCE["jsonData"]["timeInterval"] == PROMETHEUS["global"]["scrape_interval"]
 
 
-def test_grafana_is_given_the_dashboards() -> None:
+def test_grafana_gets_the_dashboards() -> None:
     [provider] = read(PROVISIONING / "dashboards" / "stream-exporter.yaml")["providers"]
     assert mounts("grafana")[provider["options"]["path"]] == DASHBOARDS
     home = Path(SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
@@ -89,11 +89,11 @@ def test_grafana_is_given_the_dashboards() -> None:
     assert home.name in {file.name for file in DASHBOARDS.iterdir()}
     # a variable of type datasource takes the default one of its kind
     assert DATASOURCE["isDefault"] is True
-    assert all(d["templating"]["list"][0]["query"] == DATASOURCE["type"] for d in read_all())
+    assert all(d["templating"]["list"][0]["query"] == DATASOURCE["type"] for d in read_dashboards())
 
 
 @pytest.mark.real
-def test_prometheus_takes_its_configuration_with_the_rules(tmp_path: Path) -> None:
+def test_prometheus_accepts_its_configuration_with_the_rules(tmp_path: Path) -> None:
     """At the places where the container has them."""
     paths = mounts("prometheus")
     shutil.copy(paths["/etc/prometheus/prometheus.yml"], tmp_path)
@@ -104,13 +104,13 @@ def test_prometheus_takes_its_configuration_with_the_rules(tmp_path: Path) -> No
 
 
 @pytest.mark.real
-def test_alertmanager_takes_its_configuration() -> None:
+def test_alertmanager_accepts_its_configuration() -> None:
     file = mounts("alertmanager")["/etc/alertmanager/alertmanager.yml"]
     done = subprocess.run([tool("amtool"), "check-config", file], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "SUCCESS" in done.stdout
 
 
-def test_alertmanager_inhibits_as_the_example_does() -> None:
+def test_alertmanager_inhibits_as_in_the_example() -> None:
     example = read(ROOT / "alerts" / "alertmanager.example.yaml")
     assert read(DEPLOY / "alertmanager" / "alertmanager.yml")["inhibit_rules"] == example["inhibit_rules"]

@@ -16,23 +16,23 @@ from prometheus_client import CollectorRegistry
 
 from exporter.alerting.evaluator import Alert, AlertKey, Phase
 from exporter.alerting.self_metrics import SidecarMetrics
-from exporter.alerting.state_file import FILE_NAME, VERSION, AlertStateFile, default_state_file, restored
+from exporter.alerting.state_file import FILE_NAME, VERSION, AlertStateFile, default_state_file, restore_alerts
 from tests.fake_clock import FakeClock
-from tests.sidecar.alertmanagers import turns
+from tests.sidecar.fake_alertmanager import run_event_loop
 
 NOW = FakeClock().now()
 STATE_FILES = Path(__file__).parent / "state_files"
 
-times = st.floats(0, NOW)
+unix_times = st.floats(0, NOW)
 texts = st.text(max_size=20).filter(lambda text: text.isprintable())
 keys = st.builds(AlertKey, texts, texts, texts, st.lists(texts, max_size=2).map(tuple))
 finite = st.floats(allow_nan=False, allow_infinity=False)
-common = {"key": keys, "platform": texts, "active_at": times, "value": finite}
+common = {"key": keys, "platform": texts, "active_at": unix_times, "value": finite}
 words = st.lists(texts, max_size=2).map(tuple)
 alerts = st.one_of(
     st.builds(Alert, phase=st.just(Phase.PENDING), fired_at=st.none(), resolved_at=st.none(), reasons=words, **common),
-    st.builds(Alert, phase=st.just(Phase.FIRING), fired_at=times, resolved_at=st.none(), issues=words, **common),
-    st.builds(Alert, phase=st.just(Phase.RESOLVED), fired_at=times, resolved_at=times, **common),
+    st.builds(Alert, phase=st.just(Phase.FIRING), fired_at=unix_times, resolved_at=st.none(), issues=words, **common),
+    st.builds(Alert, phase=st.just(Phase.RESOLVED), fired_at=unix_times, resolved_at=unix_times, **common),
 )
 
 
@@ -42,12 +42,12 @@ def alert(stream: str = "main", phase: Phase = Phase.PENDING, **more: Any) -> Al
     return Alert(AlertKey("StreamUnhealthy", "studio", stream), phase=phase, **facts)
 
 
-class Remembering:
+class StateFileHarness:
     def __init__(self, path: Path, *known: Alert) -> None:
         self.clock = FakeClock()
         self.registry = CollectorRegistry()
         self.alerts = list(known)
-        self.memory = AlertStateFile(
+        self.state_file = AlertStateFile(
             path, lambda: self.alerts, clock=self.clock, instruments=SidecarMetrics(self.registry)
         )
 
@@ -57,17 +57,17 @@ class Remembering:
 
 
 @asynccontextmanager
-async def remembering(path: Path, *known: Alert) -> AsyncIterator[Remembering]:
-    running = Remembering(path, *known)
-    assert running.memory.open()
-    running.memory.start()
+async def running_state_file(path: Path, *known: Alert) -> AsyncIterator[StateFileHarness]:
+    running = StateFileHarness(path, *known)
+    assert running.state_file.lock()
+    running.state_file.start()
     try:
         yield running
     finally:
-        await running.memory.close()
+        await running.state_file.close()
 
 
-async def until_paused(running: Remembering, writes: int) -> None:
+async def wait_for_writes(running: StateFileHarness, writes: int) -> None:
     """Until it pauses after that many writes: the disk may take its time after the content can be read."""
     async with asyncio.timeout(30):
         while len(running.clock.slept) < writes:  # noqa: ASYNC110 - a thread writes
@@ -75,27 +75,27 @@ async def until_paused(running: Remembering, writes: int) -> None:
 
 
 @given(st.lists(alerts, max_size=5))
-async def test_what_is_written_is_read_again(tmp_path_factory: pytest.TempPathFactory, known: list[Alert]) -> None:
+async def test_written_alerts_are_read_again(tmp_path_factory: pytest.TempPathFactory, known: list[Alert]) -> None:
     path = tmp_path_factory.mktemp("state") / "folder" / "alerts.json"
-    async with remembering(path, *known):
+    async with running_state_file(path, *known):
         pass
-    async with remembering(path) as running:
-        assert running.memory.load() == known
+    async with running_state_file(path) as running:
+        assert running.state_file.load() == known
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def assert_readable(content: bytes) -> None:
-    said = ""
+def assert_alerts_or_value_error(content: bytes) -> None:
+    message = ""
     try:
-        restored(content, NOW)
+        restore_alerts(content, NOW)
     except ValueError as error:
-        said = str(error)
-    assert said in ("", "it is no memory of alerts") or said.startswith("it is of version")
+        message = str(error)
+    assert message in ("", "it is no memory of alerts") or message.startswith("it is of version")
 
 
 @given(st.binary() | st.text().map(str.encode))
-def test_any_content_is_alerts_or_a_value_error(content: bytes) -> None:
-    assert_readable(content)
+def test_any_content_gives_alerts_or_a_value_error(content: bytes) -> None:
+    assert_alerts_or_value_error(content)
 
 
 json_values = st.recursive(
@@ -106,57 +106,57 @@ json_values = st.recursive(
 
 
 @given(st.fixed_dictionaries({"version": st.just(1), "written_at": st.floats() | json_values, "alerts": json_values}))
-def test_any_document_is_alerts_or_a_value_error(document: dict[str, Any]) -> None:
-    assert_readable(json.dumps(document).encode())
+def test_any_document_gives_alerts_or_a_value_error(document: dict[str, Any]) -> None:
+    assert_alerts_or_value_error(json.dumps(document).encode())
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ('{"version":1,"written_at":', "it is no memory of alerts"),
         ("", "it is no memory of alerts"),
         ('{"version":2,"more":"alerts"}', "it is of version 2, this exporter knows 1"),
     ],
 )
-async def test_a_broken_file_is_put_aside(tmp_path: Path, content: str, said: str) -> None:
+async def test_corrupt_file_is_moved_aside(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "alerts.json"
     path.write_text(content)
     with structlog.testing.capture_logs() as logs:
-        async with remembering(path) as running:
-            assert running.memory.load() == []
+        async with running_state_file(path) as running:
+            assert running.state_file.load() == []
             assert not path.exists()
     assert (tmp_path / "alerts.json.broken").read_text() == content
     (line,) = logs
-    assert (line["event"], line["error"]) == ("alerts of before can't be understood", said)
+    assert (line["event"], line["error"]) == ("alerts of before can't be understood", message)
     assert json.loads(path.read_text())["alerts"] == []
 
 
 @pytest.mark.parametrize("version", range(1, VERSION + 1))
-def test_a_file_of_each_version_that_there_ever_was_is_read(version: int) -> None:
+def test_file_of_every_version_is_read(version: int) -> None:
     """Committed as that version wrote it: whoever raises VERSION adds a file here, and goes on reading the others."""
-    known = restored((STATE_FILES / f"version-{version}.json").read_bytes(), NOW)
+    known = restore_alerts((STATE_FILES / f"version-{version}.json").read_bytes(), NOW)
     assert {found.phase for found in known} == set(Phase)
     (firing,) = [found for found in known if found.phase is Phase.FIRING]
     assert firing.key == AlertKey("StreamUnhealthy", "studio", "main-stage")
     assert (firing.active_at, firing.fired_at) == (NOW - 600, NOW - 480)
 
 
-async def test_a_file_that_cannot_be_read_is_left_alone(tmp_path: Path) -> None:
+async def test_unreadable_file_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "alerts.json"
     path.mkdir()
     with structlog.testing.capture_logs() as logs:
-        assert Remembering(path).memory.load() == []
+        assert StateFileHarness(path).state_file.load() == []
     assert logs[0]["event"] == "alerts of before can't be read"
 
 
-async def test_for_begins_again_after_a_long_absence(tmp_path: Path) -> None:
+async def test_pending_alerts_are_dropped_after_a_long_absence(tmp_path: Path) -> None:
     path = tmp_path / "alerts.json"
     pending, firing = alert(), alert("other", Phase.FIRING)
-    async with remembering(path, pending, firing):
+    async with running_state_file(path, pending, firing):
         pass
     content = path.read_bytes()
-    assert restored(content, NOW + 599) == [pending, firing]
-    assert restored(content, NOW + 601) == [firing]
+    assert restore_alerts(content, NOW + 599) == [pending, firing]
+    assert restore_alerts(content, NOW + 601) == [firing]
 
 
 @pytest.mark.parametrize(
@@ -168,47 +168,47 @@ async def test_for_begins_again_after_a_long_absence(tmp_path: Path) -> None:
         alert(phase=Phase.RESOLVED),
     ],
 )
-async def test_alerts_that_cannot_be_are_left_out(tmp_path: Path, unsound: Alert) -> None:
+async def test_alerts_with_impossible_times_are_left_out(tmp_path: Path, unsound: Alert) -> None:
     path = tmp_path / "alerts.json"
-    async with remembering(path, unsound, alert("sound")):
+    async with running_state_file(path, unsound, alert("sound")):
         pass
-    assert restored(path.read_bytes(), NOW) == [alert("sound")]
+    assert restore_alerts(path.read_bytes(), NOW) == [alert("sound")]
 
 
-async def test_it_writes_soon_but_not_often(tmp_path: Path) -> None:
+async def test_changes_are_written_soon_but_not_often(tmp_path: Path) -> None:
     path = tmp_path / "alerts.json"
-    async with remembering(path, alert("first")) as running:
-        running.memory.changed()
-        await until_paused(running, writes=1)
+    async with running_state_file(path, alert("first")) as running:
+        running.state_file.request_write()
+        await wait_for_writes(running, writes=1)
         assert "first" in path.read_text()
         running.alerts.append(alert("second"))
-        running.memory.changed()
-        await turns()
+        running.state_file.request_write()
+        await run_event_loop()
         assert "second" not in path.read_text()
         running.clock.advance(5)
-        await until_paused(running, writes=2)
+        await wait_for_writes(running, writes=2)
         assert "second" in path.read_text()
         running.alerts.append(alert("last"))
     assert "last" in path.read_text()
     assert set(os.listdir(tmp_path)) == {"alerts.json", "alerts.json.lock"}
 
 
-async def test_a_place_that_cannot_be_written_is_told_once(tmp_path: Path) -> None:
+async def test_failed_write_is_logged_once(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     path = folder / "alerts.json"
     with structlog.testing.capture_logs() as logs:
-        async with remembering(path, alert("first")) as running:
+        async with running_state_file(path, alert("first")) as running:
             assert running.failures == 0
             # no process may write a file where a folder stands, whoever it runs as
             (folder / ".alerts.json.new").mkdir()
             for attempt in (1, 2, 3):
-                running.memory.changed()
-                await until_paused(running, writes=attempt)
+                running.state_file.request_write()
+                await wait_for_writes(running, writes=attempt)
                 assert running.failures == attempt
                 running.clock.advance(5)
             (folder / ".alerts.json.new").rmdir()
-            running.memory.changed()
-            await until_paused(running, writes=4)
+            running.state_file.request_write()
+            await wait_for_writes(running, writes=4)
             assert "first" in path.read_text()
     assert [(line["log_level"], line["event"]) for line in logs] == [
         ("error", "alerts can't be remembered"),
@@ -216,32 +216,32 @@ async def test_a_place_that_cannot_be_written_is_told_once(tmp_path: Path) -> No
     ]
 
 
-async def test_a_place_that_can_never_be_costs_nothing_but_the_memory() -> None:
+async def test_impossible_path_only_loses_the_state_file() -> None:
     """Below a device there are no files. A full disk is tried on a process: tests/process/."""
-    running = Remembering(Path("/dev/full/alerts.json"), alert())
+    running = StateFileHarness(Path("/dev/full/alerts.json"), alert())
     with structlog.testing.capture_logs() as logs:
-        assert running.memory.open()
-        await running.memory.close()
+        assert running.state_file.lock()
+        await running.state_file.close()
     assert running.failures == 2
     assert [line["event"] for line in logs] == ["alerts can't be remembered"]
 
 
-async def test_what_cannot_be_written_down_is_told(tmp_path: Path) -> None:
-    async with remembering(tmp_path / "alerts.json", alert()) as running:
+async def test_unencodable_alert_is_logged(tmp_path: Path) -> None:
+    async with running_state_file(tmp_path / "alerts.json", alert()) as running:
         running.alerts = [object()]  # type: ignore[list-item]
         with structlog.testing.capture_logs() as logs:
-            await running.memory.close()
+            await running.state_file.close()
     assert logs[0]["event"] == "alerts not remembered"
     assert running.failures
 
 
-async def test_two_processes_do_not_share_it(tmp_path: Path) -> None:
+async def test_second_process_cannot_lock_the_file(tmp_path: Path) -> None:
     path = tmp_path / "alerts.json"
-    async with remembering(path):
+    async with running_state_file(path):
         with structlog.testing.capture_logs() as logs:
-            assert not Remembering(path).memory.open()
+            assert not StateFileHarness(path).state_file.lock()
         assert logs[0]["event"] == "another process uses this file of alerts, this one remembers none"
-    async with remembering(path):
+    async with running_state_file(path):
         pass
 
 
@@ -256,17 +256,17 @@ async def test_two_processes_do_not_share_it(tmp_path: Path) -> None:
         ({"HOME": ""}, None),
     ],
 )
-def test_where_it_is_when_nobody_says(environ: dict[str, str], expected: str | None) -> None:
+def test_default_path_comes_from_the_environment(environ: dict[str, str], expected: str | None) -> None:
     assert default_state_file(environ) == (None if expected is None else Path(expected))
 
 
-def test_a_crash_while_writing_leaves_the_old_content(tmp_path: Path) -> None:
+def test_crash_while_writing_leaves_the_old_content(tmp_path: Path) -> None:
     """The new file takes the old one's place as a whole: a reader sees the one or the other, never a part."""
     path = tmp_path / "alerts.json"
     path.write_text("old")
-    running = Remembering(path)
+    running = StateFileHarness(path)
     held = os.open(path, os.O_RDONLY)
-    running.memory._replace(b"new")
+    running.state_file._replace_file(b"new")
     assert os.read(held, 10) == b"old"
     os.close(held)
     assert path.read_bytes() == b"new"
