@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.serving import served
 from exporter.runtime.clock import Clock
-from exporter.runtime.garbage_collection import freeze_startup_objects
+from exporter.runtime.memory_tuning import freeze_startup_objects
 from exporter.simulator.app import make_app
 from exporter.simulator.fleet import Fleet
 

@@ -12,9 +12,8 @@ from typing import Any
 from bench.serving import served
 from exporter.config.loading import load
 from exporter.polling.coordinator import Coordinator
-from exporter.runtime.garbage_collection import freeze_startup_objects
 from exporter.runtime.logging import configure
-from exporter.runtime.memory_tuning import trim_periodically, tune_allocator
+from exporter.runtime.memory_tuning import freeze_startup_objects, trim_periodically, tune_allocator
 from exporter.service import Service
 from exporter.web.app import WebOptions, make_app
 

@@ -23,7 +23,7 @@ from exporter.polling.on_demand import NoHistograms, OnDemandPolls
 from exporter.polling.schedule import Schedule
 from exporter.polling.tracker import Tracker
 from exporter.runtime.clock import Clock
-from exporter.runtime.tracebacks import describe
+from exporter.runtime.logging import describe_exception
 from exporter.sharding import SINGLE, Shard, ShardFilter
 from exporter.store import Store
 
@@ -132,7 +132,7 @@ class Service:
                 built = await self._build_in_steps(changed, settings)
             except Exception as error:
                 self.instruments.reloaded(success=False, at=self.clock.now())
-                told = error.errors if isinstance(error, ConfigError) else [describe(error)]
+                told = error.errors if isinstance(error, ConfigError) else [describe_exception(error)]
                 log.error("configuration not reloaded", errors=told)
                 raise
             leaving = self._swap(built, settings)
@@ -266,7 +266,7 @@ class Service:
                 await coordinator.run()
             except Exception as error:
                 self.instruments.poller_restarted(settings.platform, settings.name)
-                log.error("poller died and is restarted", upstream=settings.name, error=describe(error))
+                log.error("poller died and is restarted", upstream=settings.name, error=describe_exception(error))
                 await self.clock.sleep(RESTART_DELAY_SECONDS)
 
     async def _tick(self) -> None:
@@ -280,7 +280,7 @@ class Service:
             try:
                 await coordinator.tick()
             except Exception as error:
-                log.error("states not refreshed", upstream=coordinator.settings.name, error=describe(error))
+                log.error("states not refreshed", upstream=coordinator.settings.name, error=describe_exception(error))
 
 
 def _tell(settings: Settings) -> None:

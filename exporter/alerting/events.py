@@ -18,7 +18,7 @@ from exporter.http.errors import UpstreamError
 from exporter.model import StreamState, UpstreamState
 from exporter.platforms.wave.event_api import LARGEST_BATCH, track_events
 from exporter.runtime.clock import Clock
-from exporter.runtime.tracebacks import describe
+from exporter.runtime.logging import describe_exception
 
 log = structlog.get_logger()
 
@@ -105,7 +105,7 @@ class EventSender:
             try:
                 delivered = await self.send()
             except Exception as error:
-                log.error("events not sent", error=describe(error))
+                log.error("events not sent", error=describe_exception(error))
                 delivered = False
             if not delivered:
                 self._failures += 1

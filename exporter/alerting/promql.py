@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable
 
+from exporter.alerting import DEFAULT_SELECTOR
 from exporter.alerting.conditions import Compare, Condition, Present, Series, Test, Threshold
 from exporter.alerting.rules.active_rules import ActiveRule
 from exporter.alerting.rules.rule import Rule, Scope
@@ -17,7 +18,6 @@ from exporter.config.types import format_duration, parse_duration
 from exporter.metrics.families.upstream_families import UPSTREAM_FAMILIES
 
 REPLICA_LABELS = ("instance", "pod")
-DEFAULT_SELECTOR = 'job="stream-exporter"'
 
 _OF_UPSTREAMS = frozenset(family.name for family in UPSTREAM_FAMILIES)
 _PLACES = re.compile(r"\{(?:(?P<duration>\d+(?:ms|s|m|h|d|w))|count:(?P<count>\d+)|(?P<name>[a-z_]+))\}")

@@ -25,7 +25,7 @@ from exporter.config.alerting import AlertingSettings
 from exporter.http.client import UpstreamClient
 from exporter.model import UpstreamState
 from exporter.runtime.clock import Clock
-from exporter.runtime.tracebacks import describe
+from exporter.runtime.logging import describe_exception
 from exporter.store import Store
 
 log = structlog.get_logger()
@@ -208,7 +208,7 @@ class Sidecar:
                 try:
                     await self._evaluate(view)
                 except Exception as error:
-                    log.error("alerts not evaluated", upstream=view.upstream, error=describe(error))
+                    log.error("alerts not evaluated", upstream=view.upstream, error=describe_exception(error))
             self._set_alarm()
 
     def _views_to_evaluate(self) -> list[UpstreamState]:
@@ -280,7 +280,7 @@ class Sidecar:
             try:
                 await self._resend()
             except Exception as error:
-                log.error("alerts not sent again", error=describe(error))
+                log.error("alerts not sent again", error=describe_exception(error))
             await self._clock.sleep(self._resend_seconds)
 
     async def _resend(self) -> None:

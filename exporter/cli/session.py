@@ -8,13 +8,10 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
-
-import msgspec
 
 from exporter.cli.session_text import failure, shown_answer
-from exporter.config.loading import ConfigError, load
+from exporter.cli.settings import load_settings
+from exporter.config.loading import ConfigError
 from exporter.config.secrets import redactor
 from exporter.config.upstream import UpstreamSettings
 from exporter.http.client import UpstreamClient
@@ -24,20 +21,13 @@ from exporter.model import Reason
 from exporter.platforms.livepeer.session_requests import SESSION as LIVEPEER_SESSION
 from exporter.platforms.registry import platforms
 from exporter.platforms.storm.stream_requests import STREAM as STORM_STREAM
-from exporter.platforms.wave.session_commands import DELETE, STATUSES, delete_session, end_session, update_session
+from exporter.platforms.wave.session_commands import DELETE, delete_session, end_session, update_session
 from exporter.platforms.wave.wave_sessions import SESSION as WAVE_SESSION
 from exporter.runtime.clock import Clock
 from exporter.runtime.logging import configure
 
 LIVEPEER_STREAM = "GET /stream/{id}"
 DONE, FAILED, USAGE = 0, 1, 2
-_EPILOG = """\
-`show` works on livepeer (ID is a session's or a stream's), storm (ID is application/key) and wave, the others on wave
-alone. ID may also be the name that the configuration gives. What changes something is printed and asked about first;
-the platform's answer goes to standard output, everything else to standard error.
-
-Exit codes: 0 done, 1 refused or failed, 2 bad usage.
-"""
 
 
 class _UsageError(Exception):
@@ -60,10 +50,8 @@ class _Target:
         return next((stream.id for stream in self._streams if stream.name == given), given)
 
 
-def run(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
-    """Run the sub-command with its arguments; ``parser`` brings the program's name and style."""
-    _add_actions(parser)
-    options = parser.parse_args(arguments)
+def run(options: argparse.Namespace) -> int:
+    """Run the command and return the exit code."""
     configure("warn")
     try:
         target = _target(options)
@@ -77,7 +65,7 @@ def run(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
             _say(line)
         return FAILED
     except _UsageError as error:
-        _say(f"{parser.prog}: {error}")
+        _say(f"{options.parser.prog}: {error}")
         return USAGE
 
 
@@ -85,7 +73,7 @@ def run(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
 
 
 def _target(options: argparse.Namespace) -> _Target:
-    upstreams = {upstream.name: upstream for upstream in load(options.config_file, os.environ).upstreams}
+    upstreams = {upstream.name: upstream for upstream in load_settings(options.config_file, os.environ).upstreams}
     if options.upstream not in upstreams:
         raise _UsageError(
             f"no upstream {options.upstream!r} in {options.config_file}: there are {', '.join(upstreams)}"
@@ -200,65 +188,3 @@ def _say(line: str) -> None:
 
 def _uncounted(_endpoint: str, _code: str, _seconds: float) -> None:
     """Requests by hand are counted nowhere."""
-
-
-# -- the command line --------------------------------------------------------------------------------------------------
-
-
-def _add_actions(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = _EPILOG
-    actions = parser.add_subparsers(
-        dest="action", required=True, metavar="ACTION", parser_class=argparse.ArgumentParser
-    )
-    for name, help_ in (
-        ("show", "print what the platform says of it"),
-        ("update", "change its settings (PATCH)"),
-        ("end", "end the broadcast (PATCH with status ended); the session stays"),
-        ("delete", "delete a session that is not live (DELETE)"),
-    ):
-        action = actions.add_parser(name, help=help_, description=help_, allow_abbrev=False)
-        _add_common_flags(action)
-        if name != "show":
-            action.add_argument("--yes", action="store_true", help="send without asking")
-        if name == "update":
-            _add_settings_flags(action)
-
-
-def _add_common_flags(action: argparse.ArgumentParser) -> None:
-    action.add_argument("id", metavar="ID", help="the platform's id, or the name in the configuration")
-    action.add_argument("--upstream", required=True, metavar="NAME", help="the upstream, by its name")
-    action.add_argument(
-        "--config.file",
-        dest="config_file",
-        type=Path,
-        default=Path("config.yaml"),
-        metavar="FILE",
-        help="the configuration (default: config.yaml in the current directory)",
-    )
-
-
-def _add_settings_flags(action: argparse.ArgumentParser) -> None:
-    action.add_argument("--status", choices=STATUSES, help="the status to have")
-    for flag, what in (
-        ("--metadata", "metadata"),
-        ("--quality", "quality, as targetLatency=200"),
-        ("--custom-property", "the custom properties"),
-    ):
-        action.add_argument(
-            flag,
-            type=_pair,
-            action="append",
-            default=[],
-            metavar="KEY=VALUE",
-            help=f"an entry of {what}; VALUE is JSON where it can be, else text; may be given several times",
-        )
-
-
-def _pair(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not key or not equals or not text.isprintable():
-        raise argparse.ArgumentTypeError(f"{text!r}: allowed: KEY=VALUE")
-    try:
-        return key, msgspec.json.decode(value)
-    except msgspec.DecodeError:
-        return key, value

@@ -1,0 +1,5 @@
+"""Loading the settings for every command."""
+
+from exporter.config.loading import load as load_settings
+
+__all__ = ["load_settings"]
