@@ -15,7 +15,8 @@ from exporter.polling.coordinator import Coordinator
 from exporter.runtime.logging import configure
 from exporter.runtime.memory_tuning import freeze_startup_objects, trim_periodically, tune_allocator
 from exporter.service import Service
-from exporter.web.app import WebOptions, make_app
+from exporter.web.app import make_app
+from exporter.web.options import WebOptions
 
 LONG_SECONDS = 0.005
 

@@ -15,7 +15,7 @@ from typing import Final
 
 import yaml
 
-from exporter.web.server.listening import DEFAULT_LISTEN_ADDRESS, parse_listen_address
+from exporter.web.options import DEFAULT_LISTEN_ADDRESS, parse_listen_address
 
 TIMEOUT_SECONDS: Final = 4.0
 _COMMAND_LINE: Final = Path("/proc/1/cmdline")

@@ -170,8 +170,7 @@ async def serve(
     from aiohttp import web
 
     from exporter.runtime.memory_tuning import freeze_startup_objects, trim_periodically, tune_allocator
-    from exporter.web.server.accepting import throttle_accept_errors
-    from exporter.web.server.bad_requests import Runner
+    from exporter.web.server import Runner, throttle_accept_errors
 
     tune_allocator()
     stopping = asyncio.Event()

@@ -1,61 +1,57 @@
-"""``/metrics``: rendering and compression in worker threads, so that the event loop goes on polling."""
+"""``/metrics``: render and compress in worker threads, so that the event loop can go on polling."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, Protocol
+from functools import lru_cache
+from typing import Final
 
 from aiohttp import hdrs, web
 from isal import igzip
 
 from exporter.metrics.rendering.gzip_stream import LEVEL
 from exporter.model import UpstreamState
-from exporter.web.negotiation import accepts_gzip
-from exporter.web.server.slow_clients import AT_ONCE_BYTES, hand_over
+from exporter.web.protocols import Renderer
+from exporter.web.server import SINGLE_WRITE_BYTES, send_response
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-"""Sent whatever is asked for: every Prometheus reads it, and version 3 fails a scrape without it."""
+"""Sent whatever the client accepts: every Prometheus reads it, and version 3 fails a scrape without it."""
 PARTS: Final = ("exporter", "upstreams", "streams")
-"""What ``collect[]`` may name."""
+"""Allowed values of ``collect[]``."""
 
 _CHUNK_BYTES = 1 << 20
 _WORKERS = 2
 
 Parts = frozenset[str]
 Body = Sequence[bytes]
-"""An answer in pieces: one of many megabytes is never copied into one."""
-
-
-class Renders(Protocol):
-    """What makes the answers, on a worker thread."""
-
-    def prepare(self, view: UpstreamState) -> None:
-        """Do beforehand what the answers need of a view."""
-
-    def pieces(self, parts: Parts) -> Body:
-        """The text of these parts."""
-
-    def packed(self, parts: Parts) -> Body:
-        """The same compressed by gzip."""
+"""A body in pieces: a body of many megabytes is never copied into one."""
 
 
 class UnknownPartError(ValueError):
-    """``collect[]`` named something else than ``PARTS``."""
+    """A value of ``collect[]`` that is not in ``PARTS``."""
 
 
 class MetricsHandler:
-    """Answers scrapes; equal ones that are under way at the same time share one rendering."""
+    """Answer scrapes. Identical concurrent scrapes share one rendering."""
 
-    def __init__(self, exposition: Renders) -> None:
+    def __init__(self, exposition: Renderer) -> None:
         self._exposition = exposition
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="scrape")
-        self._under_way: dict[tuple[Parts, bool], asyncio.Future[Body]] = {}
+        self._renderings: dict[tuple[Parts, bool], asyncio.Future[Body]] = {}
         self._closed = False
 
+    def add_routes(self, app: web.Application, path: str) -> None:
+        """Serve ``path``, and close when the application is cleaned up."""
+        app.router.add_get(path, self.handle)
+        app.on_cleanup.append(self._on_cleanup)
+
+    async def _on_cleanup(self, _app: web.Application) -> None:
+        self.close()
+
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """GET and HEAD; 400 for a ``collect[]`` that names nothing."""
+        """Handle GET and HEAD; 400 for an unknown ``collect[]``."""
         try:
             parts = wanted_parts(request.query.getall("collect[]", []))
         except UnknownPartError as error:
@@ -65,63 +61,91 @@ class MetricsHandler:
         return await send(request, body, compressed=compressed)
 
     async def body(self, parts: Parts, *, compressed: bool) -> Body:
-        """The exposition of these parts, as it goes over the wire."""
+        """Return the encoded exposition of these parts."""
         key = (parts, compressed)
-        rendering = self._under_way.get(key)
+        rendering = self._renderings.get(key)
         if rendering is None:
-            make = self._exposition.packed if compressed else self._exposition.pieces
-            rendering = asyncio.get_running_loop().run_in_executor(self._workers, make, parts)
-            self._under_way[key] = rendering
-            rendering.add_done_callback(lambda _: self._under_way.pop(key))
-        # One client that goes away must not take the rendering from the others.
+            render = self._exposition.packed if compressed else self._exposition.pieces
+            rendering = asyncio.get_running_loop().run_in_executor(self._workers, render, parts)
+            self._renderings[key] = rendering
+            rendering.add_done_callback(lambda _: self._renderings.pop(key))
+        # A client that disconnects must not cancel the rendering for the others.
         return await asyncio.shield(rendering)
 
     def prepare(self, view: UpstreamState) -> None:
-        """Have done what the next scrape needs of a view that was just published."""
+        """Prepare a state that was just published for the next scrape, in a worker thread."""
         if not self._closed:
             self._workers.submit(self._exposition.prepare, view)
 
     def close(self) -> None:
-        """Take no more scrapes; what is being rendered is left to end by itself."""
+        """Accept no more scrapes; renderings in progress are left to finish."""
         self._closed = True
         self._workers.shutdown(wait=False, cancel_futures=True)
 
 
-def wanted_parts(named: list[str]) -> Parts:
-    """The parts that ``collect[]`` names, all without one."""
-    for name in named:
+def wanted_parts(names: list[str]) -> Parts:
+    """Return the parts that ``collect[]`` names, or all of them without it. Raises ``UnknownPartError``."""
+    for name in names:
         if name not in PARTS:
             raise UnknownPartError(f"unknown collect[] {name[:64]!a}, allowed: {', '.join(PARTS)}")
-    return frozenset(named or PARTS)
+    return frozenset(names or PARTS)
 
 
 def takes_gzip(request: web.Request) -> bool:
-    """Whether the client wants the exposition compressed."""
+    """Return whether the client accepts gzip."""
     return accepts_gzip(",".join(request.headers.getall(hdrs.ACCEPT_ENCODING, [])))
 
 
+@lru_cache(maxsize=64)
+def accepts_gzip(header: str) -> bool:
+    """Return whether this ``Accept-Encoding`` (RFC 9110, 12.5.3) accepts gzip; its own weight overrides that of ``*``.
+
+    Cached, because the few clients that scrape send the same header each time.
+    """
+    weights: dict[str, float] = {}
+    for item in header.split(","):
+        coding, _, parameters = item.partition(";")
+        weights[coding.strip().lower()] = _parse_weight(parameters)
+    for coding in ("gzip", "x-gzip", "*"):
+        if coding in weights:
+            return weights[coding] > 0
+    return False
+
+
+def _parse_weight(parameters: str) -> float:
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "q":
+            try:
+                return float(value.strip())
+            except ValueError:
+                # Treat an unreadable weight as a refusal: the plain body is always right.
+                return 0.0
+    return 1.0
+
+
 def encode(body: bytes, *, compressed: bool) -> bytes:
-    """A text as it goes over the wire; compressing takes a thread's time."""
+    """Compress the body if the client accepts it; large bodies belong in a worker thread."""
     return igzip.compress(body, LEVEL, mtime=0) if compressed else body
 
 
 async def send(request: web.Request, body: Body, *, compressed: bool) -> web.StreamResponse:
-    """Answer with an exposition that is encoded already; a small one is handed over by who called the handler."""
+    """Send an encoded exposition. A small one is returned as a response that is yet to be sent."""
     size = sum(map(len, body))
     headers = {hdrs.CONTENT_TYPE: CONTENT_TYPE, hdrs.VARY: hdrs.ACCEPT_ENCODING, hdrs.CONTENT_LENGTH: str(size)}
     if compressed:
         headers[hdrs.CONTENT_ENCODING] = "gzip"
-    if size <= AT_ONCE_BYTES:
+    if size <= SINGLE_WRITE_BYTES:
         return web.Response(body=b"".join(body), headers=headers)
     response = web.StreamResponse(headers=headers)
-    await hand_over(request, response, () if request.method == hdrs.METH_HEAD else _chunks(body))
+    await send_response(request, response, () if request.method == hdrs.METH_HEAD else _chunks(body))
     return response
 
 
 def _chunks(body: Body) -> Iterator[bytes | memoryview]:
-    """The body in pieces of no more than a megabyte, and few.
+    """Split or join the pieces into chunks of at most a megabyte.
 
-    More than that at once would hold the event loop while it is handed to the kernel, and so would each of many.
+    Handing a larger chunk to the kernel would block the event loop, and so would many small ones.
     """
     gathered: list[bytes] = []
     size = 0

@@ -13,10 +13,11 @@ from exporter.metrics.exposition import LabelTexts, render_streams, render_upstr
 from exporter.metrics.rendering.row_renderer import render_rows
 from exporter.metrics.rendering.text_assembly import Rendering
 from exporter.model import UpstreamState
-from exporter.polling.on_demand import OnDemandPolls, UnknownUpstreamError
+from exporter.polling.on_demand import UnknownUpstreamError
 from exporter.web.metrics_handler import encode, send, takes_gzip
+from exporter.web.options import PROBE_PATH
+from exporter.web.protocols import Prober
 
-PATH = "/probe"
 SCRAPE_TIMEOUT = "X-Prometheus-Scrape-Timeout-Seconds"
 OFFSET_SECONDS = 0.5
 """Of what Prometheus waits: left for rendering and for the way back."""
@@ -34,7 +35,7 @@ class BadProbeError(ValueError):
 class ProbeHandler:
     """Answers probes. Names from the query are looked up in the configuration, and go no further."""
 
-    def __init__(self, probes: OnDemandPolls) -> None:
+    def __init__(self, probes: Prober) -> None:
         self._probes = probes
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -84,7 +85,7 @@ def target(query: MultiMapping[str]) -> tuple[str, str | None]:
     if len(upstreams) > 1 or len(streams) > 1:
         raise BadProbeError("upstream and stream may be given once each")
     if not upstreams or not upstreams[0]:
-        raise BadProbeError(f"the parameter upstream is missing: {PATH}?upstream=NAME")
+        raise BadProbeError(f"the parameter upstream is missing: {PROBE_PATH}?upstream=NAME")
     return upstreams[0], streams[0] if streams else None
 
 

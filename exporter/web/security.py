@@ -1,4 +1,4 @@
-"""Who gets in, and with which headers answers leave: what ``--web.config.file`` says, read again when it changes."""
+"""Authentication, request limits and response headers, as ``--web.config.file`` sets them; reread when it changes."""
 
 from __future__ import annotations
 
@@ -14,62 +14,101 @@ from aiohttp import hdrs, web
 
 from exporter.config.loading import ConfigError
 from exporter.runtime.clock import Clock
-from exporter.web.concurrency_limit import ConcurrencyLimit, TokenBucket
-from exporter.web.server.slow_clients import hand_over
+from exporter.web.options import DEFAULT_MAX_REQUESTS
+from exporter.web.server import send_response
 from exporter.web.toolkit.tls import CurrentContext
-from exporter.web.toolkit.users import BusyError, Passwords
+from exporter.web.toolkit.users import PasswordChecker, TooManyChecksError
 from exporter.web.toolkit.web_config import FileStates, WebConfig, file_states, read_web_config
 
 log = structlog.get_logger()
 
-HEALTH: Final = frozenset({"/-/healthy", "/-/ready"})
-"""Answered under load too: what asks them restarts what does not answer."""
-DEFAULT_MAX_REQUESTS: Final = 40
+HEALTH_PATHS: Final = frozenset({"/-/healthy", "/-/ready"})
+"""Answered under load too, because orchestrators restart what does not answer them."""
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _CHALLENGE = 'Basic realm="stream-exporter", charset="UTF-8"'
-_SWITCHED = "tls_server_config: TLS can't be switched on or off without a restart"
+_NEEDS_RESTART = "tls_server_config: TLS can't be switched on or off without a restart"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class WatchedConfig:
-    """The web configuration as it is in force. A bad new one changes nothing, and is logged once."""
+    """The web configuration in force. A bad new version changes nothing, and is logged once."""
 
     def __init__(self, file: Path | None = None) -> None:
-        """Raises ``ConfigError`` when the file is bad; without a file nothing is protected."""
+        """Read the file. Raises ``ConfigError`` if it is bad; without a file nothing is protected."""
         self._file = file
-        self._seen: FileStates = {}
+        self._file_states: FileStates = {}
         self._config = WebConfig()
         if file is not None:
             reading = read_web_config(file)
             if reading.config is None:
                 raise ConfigError(list(reading.errors))
-            self._config, self._seen = reading.config, reading.files
+            self._config, self._file_states = reading.config, reading.files
 
     def current(self) -> WebConfig:
-        """What holds now; costs a look at each file, and a reading when one has changed."""
-        if self._file is not None and file_states(self._seen) != self._seen:
-            self._read_again(self._file)
+        """Return the configuration in force. Costs a ``stat`` of each file, and a reading if one has changed."""
+        if self._file is not None and file_states(self._file_states) != self._file_states:
+            self._reload(self._file)
         return self._config
 
-    def _read_again(self, file: Path) -> None:
+    def _reload(self, file: Path) -> None:
         reading = read_web_config(file)
-        self._seen = reading.files
-        new, errors = reading.config, reading.errors
-        if new is not None and (new.tls_server_config.context is None) != (
+        self._file_states = reading.files
+        config, errors = reading.config, reading.errors
+        if config is not None and (config.tls_server_config.context is None) != (
             self._config.tls_server_config.context is None
         ):
-            new, errors = None, (f"{file}: {_SWITCHED}",)
-        if new is None:
+            config, errors = None, (f"{file}: {_NEEDS_RESTART}",)
+        if config is None:
             log.error("web configuration not reloaded", errors=list(errors))
             return
-        self._config = new
+        self._config = config
         log.info("web configuration reloaded")
 
 
+class ConcurrencyLimit:
+    """Limit the number of concurrent requests; 0 means no limit."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._running = 0
+
+    def enter(self) -> bool:
+        """Return whether one more may run; if so, ``leave`` must follow."""
+        if self._limit and self._running >= self._limit:
+            return False
+        self._running += 1
+        return True
+
+    def leave(self) -> None:
+        """Count one as finished."""
+        self._running -= 1
+
+
+class TokenBucket:
+    """Allow one request per ``interval`` seconds in the long run, and ``burst`` requests at once."""
+
+    def __init__(self, interval: float, burst: int, clock: Clock) -> None:
+        self.interval = interval
+        self.burst = burst
+        self._clock = clock
+        self._tokens = float(burst)
+        self._filled_at = clock.monotonic()
+
+    def take(self) -> float:
+        """Take a token and return 0, or return the seconds until there is one."""
+        now = self._clock.monotonic()
+        self._tokens = min(self.burst, self._tokens + (now - self._filled_at) / self.interval)
+        self._filled_at = now
+        if self._tokens < 1.0:
+            return (1.0 - self._tokens) * self.interval
+        self._tokens -= 1.0
+        return 0.0
+
+
 class Security:
-    """Stands before every handler of an application."""
+    """Middleware in front of an application's handlers."""
 
     def __init__(
         self,
@@ -77,31 +116,31 @@ class Security:
         *,
         max_requests: int = DEFAULT_MAX_REQUESTS,
         clock: Clock | None = None,
-        passwords: Passwords | None = None,
+        passwords: PasswordChecker | None = None,
     ) -> None:
-        """``max_requests``: answered at one time, 0 for any number. Raises ``ConfigError``."""
+        """``max_requests``: maximum number of concurrent requests, 0 for no limit. Raises ``ConfigError``."""
         self._watched = WatchedConfig(file)
         self._clock = clock or Clock()
-        self._passwords = passwords or Passwords()
-        self._at_once = ConcurrencyLimit(max_requests)
+        self._passwords = passwords or PasswordChecker()
+        self._concurrency = ConcurrencyLimit(max_requests)
         self._bucket: TokenBucket | None = None
 
     @property
     def is_open(self) -> bool:
-        """Whether anybody who reaches the port gets in."""
+        """Whether anyone who reaches the port has access."""
         config = self._watched.current()
         return not config.basic_auth_users and not config.tls_server_config.verifies_clients
 
     def ssl_context(self) -> ssl.SSLContext | None:
-        """What the server listens with; None: without TLS."""
+        """Return the context to listen with, or None without TLS."""
         if self._watched.current().tls_server_config.context is None:
             return None
-        return CurrentContext.of(self._context)
+        return CurrentContext.create(self._current_context)
 
     def protect(self, app: web.Application, headers: Mapping[str, str] = _NO_HEADERS) -> None:
-        """Stand before the application's handlers, those of mounted applications too.
+        """Protect the application's handlers, and those of mounted applications.
 
-        ``headers``: of every answer, where the configuration has no others.
+        ``headers``: set on every response, unless the configuration sets them.
         """
 
         async def set_headers(_request: web.Request, response: web.StreamResponse) -> None:
@@ -114,7 +153,7 @@ class Security:
         app.on_response_prepare.append(set_headers)
         app.on_cleanup.append(self._close)
 
-    def _context(self) -> ssl.SSLContext:
+    def _current_context(self) -> ssl.SSLContext:
         context = self._watched.current().tls_server_config.context
         assert context is not None
         return context
@@ -122,29 +161,29 @@ class Security:
     @web.middleware
     async def _middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         config = self._watched.current()
-        is_health = request.path in HEALTH
-        wait = 0.0 if is_health else self._rate(config)
+        is_health = request.path in HEALTH_PATHS
+        wait = 0.0 if is_health else self._rate_limit_wait(config)
         if wait:
-            return _later(429, "too many requests", wait)
+            return _retry_later(429, "too many requests", wait)
         if config.basic_auth_users:
-            refusal = await self._refusal(request, config)
+            refusal = await self._check_password(request, config)
             if refusal is not None:
                 return refusal
-        # What is mounted is the demo's simulator, which the exporter itself asks.
+        # The only mounted application is the demo's simulator, which the exporter itself polls.
         if is_health or len(request.match_info.apps) > 1:
             return await handler(request)
-        if not self._at_once.enter():
-            return _later(503, "too many requests at one time", 1.0)
+        if not self._concurrency.enter():
+            return _retry_later(503, "too many requests at one time", 1.0)
         try:
             response = await handler(request)
-            # Sending belongs to it: who asks for much and takes nothing would otherwise cost memory without a limit.
-            await hand_over(request, response)
+            # Sending counts too: clients that request much and read nothing would otherwise use unlimited memory.
+            await send_response(request, response)
             return response
         finally:
-            self._at_once.leave()
+            self._concurrency.leave()
 
-    def _rate(self, config: WebConfig) -> float:
-        """Seconds until a request may come; 0: now."""
+    def _rate_limit_wait(self, config: WebConfig) -> float:
+        """Return the seconds until a request is allowed; 0 means now."""
         limit = config.rate_limit
         if limit.interval <= 0:
             self._bucket = None
@@ -153,18 +192,19 @@ class Security:
             self._bucket = TokenBucket(limit.interval, limit.burst, self._clock)
         return self._bucket.take()
 
-    async def _refusal(self, request: web.Request, config: WebConfig) -> web.Response | None:
+    async def _check_password(self, request: web.Request, config: WebConfig) -> web.Response | None:
+        """Return None for a user with the right password, otherwise the response that refuses the request."""
         authorization = request.headers.get(hdrs.AUTHORIZATION, "")
         try:
-            if await self._passwords.are_right(authorization, config.basic_auth_users):
+            if await self._passwords.is_authorized(authorization, config.basic_auth_users):
                 return None
-        except BusyError:
-            return _later(503, "too many passwords to check", 1.0)
+        except TooManyChecksError:
+            return _retry_later(503, "too many passwords to check", 1.0)
         return web.Response(status=401, text="unauthorized\n", headers={hdrs.WWW_AUTHENTICATE: _CHALLENGE})
 
     async def _close(self, _app: web.Application) -> None:
         self._passwords.close()
 
 
-def _later(status: int, text: str, seconds: float) -> web.Response:
+def _retry_later(status: int, text: str, seconds: float) -> web.Response:
     return web.Response(status=status, text=f"{text}\n", headers={hdrs.RETRY_AFTER: str(math.ceil(seconds))})

@@ -1,4 +1,4 @@
-"""Upstreams and streams as ``/api/v1/streams`` and ``/api/v1/stream`` show them."""
+"""The JSON forms of upstreams, streams and alerts, and what to do about a failing upstream."""
 
 from __future__ import annotations
 
@@ -7,17 +7,44 @@ from typing import Any, Final
 
 import msgspec
 
+from exporter.alerting.evaluator import Alert
+from exporter.alerting.payload import AlertFormatter, rfc3339
 from exporter.config.upstream import UpstreamSettings
 from exporter.metrics.text_format import label_value
-from exporter.model import StreamState, UpstreamState
-from exporter.web.remediation import ADVICE
+from exporter.model import Reason, StreamState, UpstreamState
 
 LISTED_ISSUES: Final = 3
 LISTED_ISSUE_LENGTH: Final = 200
+"""Maximum number of a stream's issues in a list, and of characters of each."""
+
+REMEDIATION: Final[dict[Reason, str]] = {
+    Reason.TIMEOUT: "The platform did not answer in time. Is its host overloaded, or the way to it slow? "
+    "If it is only slow, raise `timeout` of this upstream.",
+    Reason.CONNECT: "No connection came about. Check that the server runs, that name and port in `url` are right, "
+    "and that no firewall stands between it and the exporter.",
+    Reason.TLS: "The connection could not be secured. Has the certificate run out, or is it for another name? "
+    "For a certificate authority of your own, set `tls.ca_file`.",
+    Reason.AUTH: "The platform refused the credentials. Check the token or password file of this upstream: has the key "
+    "run out or been replaced? A changed file is read at the next poll, without a restart.",
+    Reason.FORBIDDEN: "The credentials are known, but may not read this. Give the key's account the right to read "
+    "streams on the platform.",
+    Reason.NOT_FOUND: "The platform answers, but there is nothing at this address. Check `url` (and `base_path`), and "
+    "the ids that are configured.",
+    Reason.RATE_LIMITED: "The platform asks for fewer requests, and the exporter waits as long as it says. "
+    "Raise `interval`, and see whether something else uses the same key.",
+    Reason.SERVER_ERROR: "The platform itself is in trouble (an answer of class 500). Look at its status page or its "
+    "log; the exporter goes on trying.",
+    Reason.BAD_RESPONSE: "The answer was not what the platform's API gives. Does a proxy or a maintenance page answer "
+    "in its place? Has the server been updated?",
+    Reason.TOO_LARGE: "The answer was larger than allowed. Raise `max_body_bytes`, or watch fewer streams "
+    "(`include`, `exclude`).",
+    Reason.INTERNAL: "The exporter stumbled over itself. Its log names the place; please report it.",
+}
+"""What to do about a failing upstream, by the reason of its last error. Configuration keys are in backquotes."""
 
 
 class UpstreamEntry(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """One upstream, as it is listed."""
+    """An upstream in a list."""
 
     upstream: str
     platform: str
@@ -39,7 +66,7 @@ class UpstreamEntry(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 
 class StreamEntry(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """One stream, as it is listed: what a row of the page needs."""
+    """A stream in a list: what a row of the page needs."""
 
     upstream: str
     stream: str
@@ -61,40 +88,40 @@ class StreamEntry(msgspec.Struct, omit_defaults=True, kw_only=True):
     latency_seconds: float | None = None
 
 
-def upstream_entry(settings: UpstreamSettings, view: UpstreamState | None) -> UpstreamEntry:
-    """An upstream as it is listed; without a view nothing is known but its configuration."""
-    if view is None:
+def upstream_entry(upstream: UpstreamSettings, state: UpstreamState | None) -> UpstreamEntry:
+    """Return an upstream's entry in a list; without a state, only its configuration is known."""
+    if state is None:
         return UpstreamEntry(
-            upstream=settings.name, platform=settings.platform, host=settings.host, streams=0, streams_live=0
+            upstream=upstream.name, platform=upstream.platform, host=upstream.host, streams=0, streams_live=0
         )
     return UpstreamEntry(
-        upstream=view.upstream,
-        platform=view.platform,
-        host=view.host,
-        version=valid_text(view.version),
-        up=view.up,
-        streams=len(view.streams),
-        streams_live=sum(1 for state in view.streams if state.live),
-        streams_dropped=view.streams_dropped,
-        poll_interval_seconds=view.poll_interval_seconds,
-        last_success_timestamp_seconds=view.last_success_timestamp_seconds,
-        last_poll_timestamp_seconds=view.last_poll_at,
-        next_poll_timestamp_seconds=view.next_poll_at,
-        rate_limit_remaining=view.rate_limit_remaining,
-        clock_skew_seconds=view.clock_skew_seconds,
-        last_error=valid_text(view.last_error),
-        last_error_reason=view.last_error_reason or "",
-        advice=ADVICE[view.last_error_reason] if view.last_error_reason else "",
+        upstream=state.upstream,
+        platform=state.platform,
+        host=state.host,
+        version=valid_text(state.version),
+        up=state.up,
+        streams=len(state.streams),
+        streams_live=sum(1 for stream in state.streams if stream.live),
+        streams_dropped=state.streams_dropped,
+        poll_interval_seconds=state.poll_interval_seconds,
+        last_success_timestamp_seconds=state.last_success_timestamp_seconds,
+        last_poll_timestamp_seconds=state.last_poll_at,
+        next_poll_timestamp_seconds=state.next_poll_at,
+        rate_limit_remaining=state.rate_limit_remaining,
+        clock_skew_seconds=state.clock_skew_seconds,
+        last_error=valid_text(state.last_error),
+        last_error_reason=state.last_error_reason or "",
+        advice=REMEDIATION[state.last_error_reason] if state.last_error_reason else "",
     )
 
 
 def stream_entry(state: StreamState) -> StreamEntry:
-    """A stream as it is listed; its issues are cut, so that no platform can make the list long."""
+    """Return a stream's entry in a list. Its issues are truncated, so that no platform can make the list long."""
     report = state.report
     issues = report.issues or ()
     return StreamEntry(
         upstream=state.identity.upstream,
-        stream=label_of(state),
+        stream=stream_label(state),
         name=valid_text(report.name),
         protocol=valid_text(report.protocol),
         status=state.status or "",
@@ -115,34 +142,50 @@ def stream_entry(state: StreamState) -> StreamEntry:
 
 
 def stream_facts(state: StreamState) -> dict[str, Any]:
-    """All that is known of a stream, under the names of the model."""
+    """Return all known facts of a stream, under their names in the model."""
     facts = (
         msgspec.structs.asdict(state.report) | msgspec.structs.asdict(state) | msgspec.structs.asdict(state.identity)
     )
     facts["sampled_timestamp_seconds"] = facts.pop("reported_at")
     for inner in ("id", "identity", "report"):
         del facts[inner]
-    facts["stream"] = label_of(state)
-    return {name: _valid(fact) for name, fact in facts.items() if fact is not None and fact not in ("", (), {})}
+    facts["stream"] = stream_label(state)
+    return {name: _valid_fact(fact) for name, fact in facts.items() if fact is not None and fact not in ("", (), {})}
 
 
-def label_of(state: StreamState) -> str:
-    """The label ``stream``, as metrics and alerts have it."""
+def alert_entry(alert: Alert, formatter: AlertFormatter) -> dict[str, Any]:
+    """Return an alert with Prometheus' keys and ``firedAt``; ``keepFiringSince`` if its condition has become false."""
+    entry: dict[str, Any] = {
+        "labels": formatter.labels(alert),
+        "annotations": formatter.annotations(alert),
+        "state": alert.phase.value,
+        "activeAt": rfc3339(alert.active_at),
+        "value": f"{alert.value:e}",
+    }
+    if alert.fired_at is not None:
+        entry["firedAt"] = rfc3339(alert.fired_at)
+    if alert.keep_since is not None:
+        entry["keepFiringSince"] = rfc3339(alert.keep_since)
+    return entry
+
+
+def stream_label(state: StreamState) -> str:
+    """Return the value of the label ``stream``, as in metrics and alerts."""
     return label_value(state.identity.stream)
 
 
 def valid_text(text: str) -> str:
-    """Lone surrogates, which no JSON in UTF-8 carries, become U+FFFD."""
+    """Replace lone surrogates, which JSON in UTF-8 can't contain, with U+FFFD."""
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _valid(fact: Any) -> Any:
+def _valid_fact(fact: Any) -> Any:
     if isinstance(fact, str):
         return valid_text(fact)
     if isinstance(fact, tuple):
-        return tuple(map(_valid, fact))
+        return tuple(map(_valid_fact, fact))
     if isinstance(fact, msgspec.Struct):
-        return _valid(msgspec.structs.asdict(fact))
+        return _valid_fact(msgspec.structs.asdict(fact))
     if isinstance(fact, Mapping):
-        return {valid_text(name): _valid(value) for name, value in fact.items()}
+        return {valid_text(name): _valid_fact(value) for name, value in fact.items()}
     return fact

@@ -13,7 +13,7 @@ import yaml
 from exporter.cli.demo import announcement, exporter_configuration
 from exporter.config.loading import load
 from exporter.simulator.fleet import Fleet
-from exporter.web.server.listening import bind
+from exporter.web.options import bind
 from tests.processes import GENEROUS_SECONDS, Exporter
 from tests.real.prometheus import Prometheus, check_metrics, promtool
 from tests.real.running import wait_until

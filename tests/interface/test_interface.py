@@ -11,7 +11,7 @@ import msgspec
 from aiohttp.test_utils import make_mocked_request
 
 from exporter.model import StreamReport, StreamState
-from exporter.web.alerts_api import AlertsApi
+from exporter.web.json_api import AlertsApi
 from exporter.web.serializers import stream_facts
 from tests.interface.listed import ANSWERS, CONFIGURATION, FLAGS, changes, configuration_keys, flags, json_keys
 from tests.page.serving import serving

@@ -13,7 +13,8 @@ from aiohttp.test_utils import TestServer
 from exporter.config.loading import load
 from exporter.runtime.clock import Clock
 from exporter.service import Service
-from exporter.web.app import WebOptions, make_app
+from exporter.web.app import make_app
+from exporter.web.options import WebOptions
 from exporter.web.security import Security
 from tests.fakes import FakeClock
 

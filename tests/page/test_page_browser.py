@@ -15,7 +15,7 @@ from playwright.async_api import Browser, Page, expect
 
 from exporter.model import HealthReason, Reason, Status, StreamReport, StreamState
 from exporter.runtime.clock import Clock
-from exporter.web.app import WebOptions
+from exporter.web.options import WebOptions
 from tests.page.chromium import PHONE, WIDE, accessibility, chromium, opened, rows, titles
 from tests.page.serving import Served, serving
 from tests.page.views import stream, view

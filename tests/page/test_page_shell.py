@@ -5,7 +5,7 @@ import pytest
 from exporter.config.loading import load
 from exporter.config.upstream import UpstreamSettings
 from exporter.model import Identity, StreamReport, StreamState, UpstreamState
-from exporter.web.app import check_telemetry_path
+from exporter.web.options import check_telemetry_path
 from exporter.web.ui.page import render, root_from, static_files
 
 HOSTILE = "<script>alert('x')</script>\" $version &amp;"

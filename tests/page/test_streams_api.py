@@ -11,9 +11,8 @@ import pytest
 from exporter.config.loading import load
 from exporter.model import HealthReason, PlatformMetric, Reason, Rendition, Status, StreamReport, StreamState
 from exporter.web.history import POINTS
-from exporter.web.remediation import ADVICE
-from exporter.web.serializers import stream_entry, stream_facts, upstream_entry
-from exporter.web.streams_api import MAX_HISTORIES
+from exporter.web.json_api import MAX_HISTORIES
+from exporter.web.serializers import REMEDIATION, stream_entry, stream_facts, upstream_entry
 from tests.page.serving import Served, serving
 from tests.page.views import stream, view
 
@@ -280,5 +279,5 @@ async def test_an_upstream_that_fails_says_what_to_do(served: Served) -> None:
 
 
 def test_there_is_advice_for_every_reason() -> None:
-    assert ADVICE.keys() == set(Reason)
-    assert all(advice.count("`") % 2 == 0 and advice[-1] in ".?" for advice in ADVICE.values())
+    assert REMEDIATION.keys() == set(Reason)
+    assert all(advice.count("`") % 2 == 0 and advice[-1] in ".?" for advice in REMEDIATION.values())

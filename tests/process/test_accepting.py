@@ -6,7 +6,7 @@ import errno
 import pytest
 import structlog.testing
 
-from exporter.web.server.accepting import throttle_accept_errors
+from exporter.web.server import throttle_accept_errors
 
 
 async def test_what_else_goes_wrong_is_told_as_always(caplog: pytest.LogCaptureFixture) -> None:

@@ -34,9 +34,9 @@ WITH_SHORT_TIMES = """
 import sys
 from exporter import cli
 from exporter.alerting import state_file as memory
-from exporter.web.server import bad_requests as requests
+from exporter.web import server
 memory.WRITE_SECONDS = 0.2
-requests.REQUEST_WITHIN_SECONDS = 3.0
+server.REQUEST_TIMEOUT_SECONDS = 3.0
 sys.exit(cli.main())
 """
 

@@ -32,7 +32,8 @@ from exporter.simulator.conditions import Condition
 from exporter.simulator.configuration import PASSWORD, TOKEN, USERNAME
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.streams import Platform, Stream
-from exporter.web.app import WebOptions, make_app
+from exporter.web.app import make_app
+from exporter.web.options import WebOptions
 from tests.real.alertmanager import Alertmanager
 from tests.real.prometheus import Prometheus
 from tests.real.running import ask

@@ -18,7 +18,8 @@ from exporter.config.loading import load
 from exporter.runtime.clock import Clock
 from exporter.service import Service
 from exporter.sharding import SINGLE, Shard
-from exporter.web.app import WebOptions, make_app
+from exporter.web.app import make_app
+from exporter.web.options import WebOptions
 
 Labels = tuple[tuple[str, str], ...]
 DEADLINE_SECONDS = 120.0

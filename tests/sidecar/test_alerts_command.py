@@ -17,7 +17,7 @@ from aiohttp.test_utils import TestServer
 
 from exporter.cli import main
 from exporter.cli.alerts import table
-from exporter.web.alerts_api import PATH, AlertsApi
+from exporter.web.json_api import ALERTS_PATH, AlertsApi
 from tests.fakes import FakeClock
 from tests.sidecar.alertmanagers import StandIn, stand_in
 from tests.sidecar.watching import UNHEALTHY, Watching, watching
@@ -38,7 +38,7 @@ async def served(running: Watching, user: tuple[str, str] | None = None) -> Asyn
         return response
 
     app = web.Application(middlewares=[guard])
-    app.router.add_get(PATH, AlertsApi(running.sidecar).handle)
+    app.router.add_get(ALERTS_PATH, AlertsApi(running.sidecar).handle)
     async with TestServer(app) as server:
         yield str(server.make_url("")).rstrip("/")
 

@@ -12,7 +12,8 @@ from aiohttp import web
 from exporter import __version__
 from exporter.config.loading import load
 from exporter.service import Service
-from exporter.web.app import WebOptions, check_telemetry_path, make_app
+from exporter.web.app import make_app
+from exporter.web.options import WebOptions, check_telemetry_path
 
 CANARY = "canary-4242-of-the-web"
 CONFIG = f"""

@@ -12,10 +12,11 @@ from aiohttp import web
 
 from exporter.config.loading import load
 from exporter.service import Service
-from exporter.web.app import WebOptions, make_app
+from exporter.web import server as web_server
+from exporter.web.app import make_app
+from exporter.web.options import WebOptions
 from exporter.web.security import Security
-from exporter.web.server import bad_requests as requests
-from exporter.web.server.bad_requests import Runner
+from exporter.web.server import Runner
 from tests.web.securing import basic, hashed, write_web_config
 
 CANARY = "canary-of-an-attack"
@@ -262,7 +263,7 @@ async def test_a_page_that_is_shown_elsewhere_or_answers_to_another_site_is_not_
 
 @pytest.fixture
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requests, "REQUEST_WITHIN_SECONDS", 0.5)
+    monkeypatch.setattr(web_server, "REQUEST_TIMEOUT_SECONDS", 0.5)
 
 
 @pytest.mark.usefixtures("impatience")

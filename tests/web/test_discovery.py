@@ -9,9 +9,10 @@ import trustme
 
 from exporter.config.loading import load
 from exporter.service import Service
-from exporter.web.app import WebOptions, make_app
+from exporter.web.app import make_app
+from exporter.web.options import Origin, WebOptions, external_origin
 from exporter.web.security import Security
-from exporter.web.service_discovery import Origin, external_origin, target_groups
+from exporter.web.service_discovery import target_groups
 from tests.web.securing import client_context, listening, write_certificate, write_web_config
 
 CONFIGURATION = """

@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from exporter.web.server.listening import ListenError, address_of, bind, format_address, parse_listen_address
+from exporter.web.options import ListenError, address_of, bind, format_address, parse_listen_address
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.web.negotiation import accepts_gzip
+from exporter.web.metrics_handler import accepts_gzip
 
 
 @pytest.mark.parametrize(

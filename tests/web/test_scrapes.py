@@ -11,7 +11,8 @@ import pytest
 from aiohttp import web
 
 from exporter.model import UpstreamState
-from exporter.web.metrics_handler import CONTENT_TYPE, PARTS, MetricsHandler, Renders, wanted_parts
+from exporter.web.metrics_handler import CONTENT_TYPE, PARTS, MetricsHandler, wanted_parts
+from exporter.web.protocols import Renderer
 from tests.metrics.made import view
 
 BODY = b"# TYPE a gauge\na 1\n"
@@ -31,10 +32,10 @@ class Made:
 
 
 @asynccontextmanager
-async def serving(render: Render | Renders) -> AsyncIterator[int]:
+async def serving(render: Render | Renderer) -> AsyncIterator[int]:
     scrapes = MetricsHandler(Made(render) if callable(render) else render)
     app = web.Application()
-    app.router.add_get("/metrics", scrapes.handle)
+    scrapes.add_routes(app, "/metrics")
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -43,7 +44,6 @@ async def serving(render: Render | Renders) -> AsyncIterator[int]:
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
-        scrapes.close()
 
 
 def client(port: int) -> AbstractAsyncContextManager[aiohttp.ClientSession]:

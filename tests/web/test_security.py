@@ -17,10 +17,10 @@ from exporter.service import Service
 from exporter.simulator.app import make_simulator
 from exporter.simulator.context import Context
 from exporter.simulator.fleet import Fleet
-from exporter.web.app import WebOptions, make_app
-from exporter.web.concurrency_limit import TokenBucket
-from exporter.web.security import Security, WatchedConfig
-from exporter.web.toolkit.users import WAITING, Passwords
+from exporter.web.app import make_app
+from exporter.web.options import WebOptions
+from exporter.web.security import Security, TokenBucket, WatchedConfig
+from exporter.web.toolkit.users import MAX_WAITING, PasswordChecker
 from tests.fakes import FakeClock
 from tests.web.securing import BODY, basic, hashed, listening, secured, status, write_certificate, write_web_config
 
@@ -94,7 +94,7 @@ class Everything(dict[str, str]):
 
 async def test_a_wrong_password_makes_nobody_wait(tmp_path: Path) -> None:
     check = HeldCheck()
-    security = Security(write_web_config(tmp_path, {"basic_auth_users": USERS}), passwords=Passwords(check))
+    security = Security(write_web_config(tmp_path, {"basic_auth_users": USERS}), passwords=PasswordChecker(check))
     async with secured(security) as url:
         assert await status(url, headers=ALICE) == 200
         guess = asyncio.create_task(status(url, headers=WRONG))
@@ -108,7 +108,7 @@ async def test_a_wrong_password_makes_nobody_wait(tmp_path: Path) -> None:
 
 async def test_guesses_that_pile_up_are_sent_away(tmp_path: Path) -> None:
     check = HeldCheck()
-    security = Security(write_web_config(tmp_path, {"basic_auth_users": USERS}), passwords=Passwords(check))
+    security = Security(write_web_config(tmp_path, {"basic_auth_users": USERS}), passwords=PasswordChecker(check))
     async with secured(security) as url:
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(url, connector=connector) as session:
@@ -117,11 +117,11 @@ async def test_guesses_that_pile_up_are_sent_away(tmp_path: Path) -> None:
                 async with session.get("/", headers=WRONG) as answer:
                     return answer.status
 
-            guesses = [asyncio.create_task(guess()) for _ in range(WAITING + 1)]
+            guesses = [asyncio.create_task(guess()) for _ in range(MAX_WAITING + 1)]
             done, waiting = await asyncio.wait(guesses, return_when=asyncio.FIRST_COMPLETED)
             assert [task.result() for task in done] == [503]
             check.let_go.set()
-            assert await asyncio.gather(*waiting) == [401] * WAITING
+            assert await asyncio.gather(*waiting) == [401] * MAX_WAITING
 
 
 async def test_so_many_requests_at_one_time_and_health_beside_them() -> None:

@@ -13,10 +13,9 @@ import pytest
 from aiohttp import web
 
 from exporter.model import UpstreamState
+from exporter.web import server as web_server
 from exporter.web.metrics_handler import MetricsHandler
 from exporter.web.security import Security
-from exporter.web.server import slow_clients as sending
-from exporter.web.server.slow_clients import AT_ONCE_BYTES
 
 PIECE = b"#" * (1 << 20)
 PIECES = 64
@@ -45,14 +44,14 @@ async def serving() -> AsyncIterator[web.AppRunner]:
         return web.Response(body=body)
 
     async def page(_request: web.Request) -> web.Response:
-        return web.Response(body=body[:AT_ONCE_BYTES])
+        return web.Response(body=body[: web_server.SINGLE_WRITE_BYTES])
 
     async def small(_request: web.Request) -> web.Response:
         return web.Response(text="small\n")
 
     app = web.Application()
     Security(max_requests=1).protect(app)
-    app.router.add_get("/metrics", scrapes.handle)
+    scrapes.add_routes(app, "/metrics")
     app.router.add_get("/json", whole)
     app.router.add_get("/page", page)
     app.router.add_get("/small", small)
@@ -63,7 +62,6 @@ async def serving() -> AsyncIterator[web.AppRunner]:
         yield runner
     finally:
         await runner.cleanup()
-        scrapes.close()
 
 
 def ask(port: int, path: str, times: int = 1) -> socket.socket:
@@ -85,7 +83,7 @@ async def until(holds: Callable[[], bool]) -> None:
 async def test_who_takes_nothing_is_cut_off_and_holds_a_place_only_so_long(
     path: str, times: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(sending, "SEND_WITHIN_SECONDS", 1.0)
+    monkeypatch.setattr(web_server, "SEND_TIMEOUT_SECONDS", 1.0)
     async with serving() as runner, aiohttp.ClientSession() as session:
         port = runner.addresses[0][1]
         server = runner.server

@@ -20,8 +20,9 @@ from playwright.async_api import Browser, expect
 from exporter.runtime.logging import configure
 from exporter.simulator.fault_injection import FaultKind
 from exporter.simulator.streams import Platform
-from exporter.web.app import WebOptions, make_app
+from exporter.web.app import make_app
 from exporter.web.history import POINTS, STEP_SECONDS
+from exporter.web.options import WebOptions
 from tests.dashboards.hurried import ORDERS, ManualRequest, living
 from tests.page.chromium import PHONE, WIDE, chromium, opened, titles
 from tests.real.tools import tool

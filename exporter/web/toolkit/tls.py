@@ -1,4 +1,4 @@
-"""TLS of the exporter's own server, in exporter-toolkit's words, on Python's ``ssl``."""
+"""TLS of the exporter's own server: exporter-toolkit's settings on Python's ``ssl``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VERSIONS = {
     "TLS12": ssl.TLSVersion.TLSv1_2,
     "TLS13": ssl.TLSVersion.TLSv1_3,
 }
-"""As the least version: what is below 1.2 is not spoken (RFC 8996), so that a lower one allows no more than 1.2."""
+"""Values of ``min_version``. Versions below 1.2 are not supported (RFC 8996), so lower values mean 1.2."""
 _TOO_OLD = ("TLS10", "TLS11")
 CLIENT_AUTH = {
     "NoClientCert": ssl.CERT_NONE,
@@ -24,7 +24,7 @@ CLIENT_AUTH = {
     "VerifyClientCertIfGiven": ssl.CERT_OPTIONAL,
     "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
 }
-"""To ask for a certificate and look at it no further lets in whom no question lets in."""
+"""Requesting a certificate without verifying it protects nothing, so it is not requested at all."""
 CIPHERS = {
     "TLS_AES_128_GCM_SHA256": "",
     "TLS_AES_256_GCM_SHA384": "",
@@ -40,13 +40,13 @@ CIPHERS = {
     "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
     "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
 }
-"""Go's names and OpenSSL's; those of TLS 1.3 have none here, since neither Go nor Python lets one choose among them."""
+"""Go's names and OpenSSL's. Those of TLS 1.3 have none, because neither Go nor Python can select among them."""
 CURVES = {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1", "X25519": "X25519"}
 _WITH_REQUIRED_CERTIFICATE = "client_auth_type: RequireAndVerifyClientCert beside it"
 
 
 class TlsError(ValueError):
-    """Settings that make no server. The texts hold nothing of keys and certificates."""
+    """Unusable settings. The message contains nothing from keys and certificates."""
 
     def __init__(self, key: str, found: str, allowed: str) -> None:
         super().__init__(f"{key}: found {found}, allowed {allowed}")
@@ -56,7 +56,7 @@ class TlsError(ValueError):
 
 
 class TlsParts(NamedTuple):
-    """What a server's context is made of; a ``Path`` is a file with the PEM text that stands for."""
+    """Settings of a server's context. A certificate or key is PEM text, or the ``Path`` of a file that contains it."""
 
     cert: Path | str | None
     key: Path | str | None
@@ -67,12 +67,12 @@ class TlsParts(NamedTuple):
     max_version: str = "TLS13"
     ciphers: tuple[str, ...] = ()
     curves: tuple[str, ...] = ()
-    """Python can hold a server to one curve: the first."""
+    """Only the first is used, because Python can restrict a server to one curve only."""
     prefers_own_ciphers: bool = True
 
 
 def server_context(parts: TlsParts) -> ssl.SSLContext:
-    """The context for new connections. Raises ``TlsError``."""
+    """Return a context for new connections. Raises ``TlsError``."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _set_versions(context, parts)
     _set_ciphers(context, parts)
@@ -82,32 +82,32 @@ def server_context(parts: TlsParts) -> ssl.SSLContext:
 
 
 class CurrentContext(ssl.SSLContext):
-    """Given to the event loop once: wraps each new connection with the context that is in force then.
+    """Wraps each new connection with the context in force at that moment.
 
-    So a new certificate, and every other setting, counts from the next connection on; those that are open stay.
+    A new certificate or any other changed setting thus applies from the next connection on; open connections stay.
     """
 
     _current: Callable[[], ssl.SSLContext]
 
     @classmethod
-    def of(cls, current: Callable[[], ssl.SSLContext]) -> CurrentContext:
-        """``current`` is asked at every connection: it must be quick."""
+    def create(cls, current: Callable[[], ssl.SSLContext]) -> CurrentContext:
+        """``current`` is called for every connection, so it must be fast."""
         context = cls(ssl.PROTOCOL_TLS_SERVER)
         context._current = current
         return context
 
     def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
-        """Called by the event loop's TLS for each connection."""
+        """Wrap a connection; called by the event loop."""
         return self._current().wrap_bio(*args, **kwargs)
 
 
 def _set_versions(context: ssl.SSLContext, parts: TlsParts) -> None:
     if parts.max_version in _TOO_OLD:
         raise TlsError("max_version", parts.max_version, "TLS12 or TLS13")
-    least, most = VERSIONS[parts.min_version], VERSIONS[parts.max_version]
-    if least > most:
+    lowest, highest = VERSIONS[parts.min_version], VERSIONS[parts.max_version]
+    if lowest > highest:
         raise TlsError("max_version", parts.max_version, f"no less than min_version, {parts.min_version}")
-    context.minimum_version, context.maximum_version = least, most
+    context.minimum_version, context.maximum_version = lowest, highest
 
 
 def _set_ciphers(context: ssl.SSLContext, parts: TlsParts) -> None:
@@ -119,7 +119,7 @@ def _set_ciphers(context: ssl.SSLContext, parts: TlsParts) -> None:
     if names:
         context.set_ciphers(":".join(names))
     elif parts.ciphers:
-        # Only suites of TLS 1.3 are named: nothing is left to agree on below it.
+        # With suites of TLS 1.3 only, no lower version can be negotiated.
         if parts.max_version != "TLS13":
             raise TlsError("cipher_suites", "suites of TLS 1.3 alone", "some of TLS 1.2 too, or max_version: TLS13")
         context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -130,10 +130,10 @@ def _load_own_certificate(context: ssl.SSLContext, parts: TlsParts) -> None:
         raise TlsError("cert_file", "nothing", "cert_file or cert, wherever TLS is configured")
     if parts.key is None:
         raise TlsError("key_file", "nothing", "key_file or key, wherever TLS is configured")
-    cert, key = _pem(parts.cert, "cert"), _pem(parts.key, "key")
+    cert, key = _read_pem(parts.cert, "cert"), _read_pem(parts.key, "key")
     try:
-        with _as_file(cert) as cert_file, _as_file(key) as key_file:
-            context.load_cert_chain(cert_file, key_file, password=_no_password)
+        with _memory_file(cert) as cert_file, _memory_file(key) as key_file:
+            context.load_cert_chain(cert_file, key_file, password=_refuse_passphrase)
     except (ssl.SSLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", None)
         found = "a certificate of another key" if reason == "KEY_VALUES_MISMATCH" else "what OpenSSL can't use"
@@ -141,8 +141,8 @@ def _load_own_certificate(context: ssl.SSLContext, parts: TlsParts) -> None:
         raise TlsError(place, found, "a certificate in PEM and its key, without a passphrase") from None
 
 
-def _no_password() -> str:
-    # Without this OpenSSL would ask for it on the terminal.
+def _refuse_passphrase() -> str:
+    # Without this callback, OpenSSL would prompt on the terminal.
     raise ValueError("a key with a passphrase")
 
 
@@ -157,11 +157,11 @@ def _set_client_auth(context: ssl.SSLContext, parts: TlsParts) -> None:
     if parts.client_allowed_sans is not None:
         if parts.client_auth != "RequireAndVerifyClientCert":
             raise TlsError("client_allowed_sans", f"client_auth_type: {parts.client_auth}", _WITH_REQUIRED_CERTIFICATE)
-        context.sslobject_class = _only_named(frozenset(parts.client_allowed_sans))
+        context.sslobject_class = _connection_class(frozenset(parts.client_allowed_sans))
 
 
 def _load_client_ca(context: ssl.SSLContext, given: Path | str) -> None:
-    pem = _pem(given, "client_ca")
+    pem = _read_pem(given, "client_ca")
     try:
         context.load_verify_locations(cadata=pem.decode("ascii", "replace"))
     except (ssl.SSLError, ValueError):
@@ -169,8 +169,8 @@ def _load_client_ca(context: ssl.SSLContext, given: Path | str) -> None:
         raise TlsError(place, "no certificate", "certificates in PEM") from None
 
 
-def _only_named(allowed: frozenset[str]) -> type[ssl.SSLObject]:
-    """A connection whose handshake fails when the client's certificate has none of these names."""
+def _connection_class(allowed: frozenset[str]) -> type[ssl.SSLObject]:
+    """Return a connection class whose handshake fails unless the client's certificate has one of these names."""
 
     class NamedClients(ssl.SSLObject):
         def do_handshake(self) -> None:
@@ -186,7 +186,7 @@ def _subject_names(certificate: Any) -> Iterator[str]:
         yield str(ipaddress.ip_address(name.strip())) if kind == "IP Address" else name
 
 
-def _pem(given: Path | str, key: str) -> bytes:
+def _read_pem(given: Path | str, key: str) -> bytes:
     if isinstance(given, str):
         return given.encode()
     try:
@@ -196,8 +196,8 @@ def _pem(given: Path | str, key: str) -> bytes:
 
 
 @contextmanager
-def _as_file(content: bytes) -> Iterator[str]:
-    """A path for what only reads paths; the content, which may be a key, stays in memory."""
+def _memory_file(content: bytes) -> Iterator[str]:
+    """Give the content a path for APIs that only read paths. It may be a key, so it stays in memory."""
     descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
     try:
         with open(descriptor, "wb", closefd=False) as file:

@@ -1,4 +1,4 @@
-"""Users with passwords: Basic authentication (RFC 7617) against bcrypt hashes, which the event loop never waits for."""
+"""Basic authentication (RFC 7617) against bcrypt hashes, checked in a worker thread."""
 
 from __future__ import annotations
 
@@ -14,89 +14,89 @@ from typing import Final
 
 import bcrypt
 
-CACHED: Final = 100
-WAITING: Final = 64
-"""Checks that may wait for their turn; beyond, those who guess would keep those who know waiting for ever."""
+CACHE_SIZE: Final = 100
+MAX_WAITING: Final = 64
+"""Maximum number of waiting checks: without it, clients that guess passwords would block those that know one."""
 _MAX_PASSWORD_BYTES = 72
-"""What bcrypt looks at; this library refuses longer passwords, others cut them."""
-_NO_ONE = "$2b${cost:02}$" + "abcdefghijklmnopqrstu." + "nobodyhasthispasswordatall12345"
-"""The hash that the passwords of unknown users are checked against."""
+"""Number of bytes that bcrypt uses; this library refuses longer passwords, others truncate them."""
+_DUMMY_HASH = "$2b${cost:02}$" + "abcdefghijklmnopqrstu." + "nobodyhasthispasswordatall12345"
+"""Template of the hash that passwords of unknown users are checked against."""
 _DEFAULT_COST = 10
 
 Check = Callable[[bytes, bytes], bool]
-"""Whether a password has a hash; slow on purpose."""
+"""Return whether a password matches a hash; slow on purpose."""
 
 
-class BusyError(Exception):
-    """Too many passwords wait to be checked."""
+class TooManyChecksError(Exception):
+    """Too many passwords are waiting to be checked."""
 
 
-class Remembered:
-    """The newest of what was right; asked and told from several threads."""
+class DigestCache:
+    """The most recently used digests of right passwords. Thread-safe."""
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._known: OrderedDict[bytes, None] = OrderedDict()
+        self._digests: OrderedDict[bytes, None] = OrderedDict()
         self._lock = threading.Lock()
 
     def __contains__(self, digest: bytes) -> bool:
         with self._lock:
-            if digest not in self._known:
+            if digest not in self._digests:
                 return False
-            self._known.move_to_end(digest)
+            self._digests.move_to_end(digest)
             return True
 
     def add(self, digest: bytes) -> None:
-        """Remember it, in place of what was not asked for longest."""
+        """Add a digest, in place of the least recently used one."""
         with self._lock:
-            self._known[digest] = None
-            if len(self._known) > self._size:
-                self._known.popitem(last=False)
+            self._digests[digest] = None
+            if len(self._digests) > self._size:
+                self._digests.popitem(last=False)
 
 
-class Passwords:
-    """Checks passwords one at a time on a thread of its own, and remembers those that were right.
+class PasswordChecker:
+    """Check passwords one at a time in a thread, and cache those that were right.
 
-    Wrong ones are never remembered: whoever guesses can't push out what is.
+    Wrong ones are never cached, so that guesses can't evict right ones.
     """
 
     def __init__(self, check: Check = bcrypt.checkpw) -> None:
         self._check = check
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="password")
-        self._right = Remembered(CACHED)
+        self._cache = DigestCache(CACHE_SIZE)
         self._waiting = 0
 
-    async def are_right(self, authorization: str, users: Mapping[str, str]) -> bool:
-        """Whether this ``Authorization`` header names one of the users (name to hash) with the right password.
+    async def is_authorized(self, authorization: str, users: Mapping[str, str]) -> bool:
+        """Return whether this ``Authorization`` header has the name and password of one of ``users`` (name to hash).
 
-        An unknown name takes as long as a known one. Raises ``BusyError``.
+        An unknown name takes as long as a known one. Raises ``TooManyChecksError``.
         """
-        given = credentials(authorization)
-        if given is None:
+        found = credentials(authorization)
+        if found is None:
             return False
-        name, password = given
-        known = users.get(name)
-        digest = None if known is None else _digest(name, password, known)
-        if digest is not None and digest in self._right:
+        name, password = found
+        hash_ = users.get(name)
+        digest = None if hash_ is None else _digest(name, password, hash_)
+        if digest is not None and digest in self._cache:
             return True
-        if self._waiting >= WAITING:
-            raise BusyError
+        if self._waiting >= MAX_WAITING:
+            raise TooManyChecksError
         self._waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(
-                self._worker, self._matches, digest, password, known or _hash_of_no_one(users)
+                self._worker, self._matches, digest, password, hash_ or _dummy_hash(users)
             )
         finally:
             self._waiting -= 1
 
     def close(self) -> None:
-        """Check no more."""
+        """Stop checking."""
         self._worker.shutdown(wait=False, cancel_futures=True)
 
     def _matches(self, digest: bytes | None, password: bytes, hash_: str) -> bool:
-        """``digest``: what to remember of a user's password; None: the name is nobody's."""
-        # Of several requests that come with the same password at once, the first pays for all.
-        if digest is not None and digest in self._right:
+        """``digest``: what to cache if the password is right; None for an unknown name."""
+        # Several requests with the same password may have arrived at once: only the first is checked.
+        if digest is not None and digest in self._cache:
             return True
         try:
             right = self._check(password[:_MAX_PASSWORD_BYTES], hash_.encode())
@@ -104,12 +104,12 @@ class Passwords:
             right = False
         if not right or digest is None:
             return False
-        self._right.add(digest)
+        self._cache.add(digest)
         return True
 
 
 def credentials(authorization: str) -> tuple[str, bytes] | None:
-    """Name and password of an ``Authorization`` header; None when it holds none."""
+    """Return the name and password of an ``Authorization`` header, or None."""
     scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() != "basic":
         return None
@@ -121,11 +121,11 @@ def credentials(authorization: str) -> tuple[str, bytes] | None:
 
 
 def _digest(name: str, password: bytes, hash_: str) -> bytes:
-    """What is remembered in place of the password; a changed hash makes another."""
+    """Return what is cached instead of the password; it changes with the hash."""
     parts = (name.encode(), hashlib.sha256(password).digest(), hash_.encode())
     return hashlib.sha256(b"\0".join(parts)).digest()
 
 
-def _hash_of_no_one(users: Mapping[str, str]) -> str:
-    """As costly as the costliest of the users' own."""
-    return _NO_ONE.format(cost=max((int(hash_[4:6]) for hash_ in users.values()), default=_DEFAULT_COST))
+def _dummy_hash(users: Mapping[str, str]) -> str:
+    """Return a hash that costs as much as the most expensive of the users' own."""
+    return _DUMMY_HASH.format(cost=max((int(hash_[4:6]) for hash_ in users.values()), default=_DEFAULT_COST))

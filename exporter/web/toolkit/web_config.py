@@ -1,6 +1,6 @@
-"""The file of ``--web.config.file``: TLS, users, headers, a rate limit.
+"""The web configuration file (``--web.config.file``): TLS, users, headers, rate limit.
 
-The format is exporter-toolkit's (docs/web-configuration.md there), which all exporters of the Prometheus project share.
+The format is that of exporter-toolkit (its docs/web-configuration.md), as in all exporters of the Prometheus project.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ _HEADERS: dict[str, tuple[str, ...]] = {
     "X-XSS-Protection": (),
     "Content-Security-Policy": (),
 }
-"""The headers that may be set, and the values that are allowed where not any is."""
+"""The headers that may be set, with their allowed values; () allows any value."""
 _FILES = ("cert_file", "key_file", "client_ca_file")
 
 
-def _text(value: Any) -> str:
+def _check_text(value: Any) -> str:
     if not isinstance(value, str):
         raise refuse("text", found="a value that is not text")
     return value
 
 
-def _go_duration(value: Any) -> float:
-    """Seconds of a duration as Go writes it: ``500ms``, ``1.5s``, ``1h30m``, ``0``."""
+def _parse_go_duration(value: Any) -> float:
+    """Parse a duration in Go's notation to seconds: ``500ms``, ``1.5s``, ``1h30m``, ``0``."""
     text = str(value) if type(value) is int and value == 0 else value
     if text == "0":
         return 0.0
@@ -56,13 +56,13 @@ def _go_duration(value: Any) -> float:
     return sum(float(part[1]) * _GO_UNITS[part[2]] for part in parts)
 
 
-def _hash(value: Any) -> str:
+def _check_hash(value: Any) -> str:
     if not isinstance(value, str) or not _HASH.fullmatch(value):
         raise refuse("a bcrypt hash, as htpasswd -nBC 10 prints it", found="something else")
     return value
 
 
-def _headers(value: Any) -> dict[str, str]:
+def _check_headers(value: Any) -> dict[str, str]:
     if not isinstance(value, dict):
         raise refuse("a mapping of header to value")
     errors: dict[Place, PydanticCustomError] = {}
@@ -85,7 +85,7 @@ def _header_error(name: str, content: Any) -> PydanticCustomError | None:
     return None
 
 
-def _among(known: Any) -> BeforeValidator:
+def _one_of(known: Any) -> BeforeValidator:
     def check(value: Any) -> str:
         if not isinstance(value, str) or value not in known:
             raise refuse(f"one of {', '.join(known)}")
@@ -94,7 +94,7 @@ def _among(known: Any) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def _client_auth(value: Any) -> str:
+def _check_client_auth(value: Any) -> str:
     if value not in CLIENT_AUTH:
         raise refuse(
             f"one of {', '.join(CLIENT_AUTH)} (a certificate that is demanded and not verified would prove nothing)"
@@ -102,8 +102,8 @@ def _client_auth(value: Any) -> str:
     return str(value)
 
 
-Content = Annotated[str, BeforeValidator(_text), Described("text")]
-"""Text of several lines, which may be a key: never shown."""
+Content = Annotated[str, BeforeValidator(_check_text), Described("text")]
+"""Text that may be a key, so it is never shown."""
 
 
 class TlsServer(Section):
@@ -115,36 +115,36 @@ class TlsServer(Section):
     cert_file: ConfigPath | None = None
     key_file: ConfigPath | None = None
     client_ca_file: ConfigPath | None = None
-    client_auth_type: Annotated[str, BeforeValidator(_client_auth)] | None = None
+    client_auth_type: Annotated[str, BeforeValidator(_check_client_auth)] | None = None
     client_allowed_sans: tuple[Content, ...] | None = None
-    min_version: Annotated[str, _among(VERSIONS)] = "TLS12"
-    max_version: Annotated[str, _among(VERSIONS)] = "TLS13"
-    cipher_suites: tuple[Annotated[str, _among(CIPHERS)], ...] = ()
-    curve_preferences: tuple[Annotated[str, _among(CURVES)], ...] = ()
+    min_version: Annotated[str, _one_of(VERSIONS)] = "TLS12"
+    max_version: Annotated[str, _one_of(VERSIONS)] = "TLS13"
+    cipher_suites: tuple[Annotated[str, _one_of(CIPHERS)], ...] = ()
+    curve_preferences: tuple[Annotated[str, _one_of(CURVES)], ...] = ()
     prefer_server_cipher_suites: Flag = True
 
     _context: ssl.SSLContext | None = PrivateAttr(default=None)
 
     @property
     def context(self) -> ssl.SSLContext | None:
-        """What new connections are wrapped with; None: without TLS."""
+        """The context for new connections; None without TLS."""
         return self._context
 
     @property
     def verifies_clients(self) -> bool:
-        """Whether nobody gets in without a certificate."""
+        """Whether clients need a valid certificate."""
         return self._context is not None and self._context.verify_mode is ssl.CERT_REQUIRED
 
     @model_validator(mode="before")
     @classmethod
-    def _blank_is_unset(cls, data: Any) -> Any:
+    def _drop_empty_values(cls, data: Any) -> Any:
         return {key: value for key, value in data.items() if value != ""} if isinstance(data, dict) else data
 
     @model_validator(mode="after")
-    def _made(self) -> TlsServer:
+    def _build_context(self) -> TlsServer:
         if self._is_enabled:
             try:
-                self._context = server_context(self._parts())
+                self._context = server_context(self._tls_parts())
             except TlsError as error:
                 raise refuse_all("tls", {(error.key,): refuse(error.allowed, found=error.found)}) from None
         return self
@@ -154,7 +154,7 @@ class TlsServer(Section):
         given = (self.cert, self.key, self.client_ca, self.cert_file, self.key_file, self.client_ca_file)
         return any(given) or self.client_auth_type is not None
 
-    def _parts(self) -> TlsParts:
+    def _tls_parts(self) -> TlsParts:
         return TlsParts(
             cert=self.cert_file or self.cert,
             key=self.key_file or self.key,
@@ -170,20 +170,20 @@ class TlsServer(Section):
 
 
 class HttpServer(Section):
-    """`http_server_config`. HTTP/2 is not spoken, whatever `http2` says."""
+    """`http_server_config`. HTTP/2 is not supported, whatever the value of `http2`."""
 
     http2: Flag = True
-    headers: Annotated[dict[str, str], BeforeValidator(_headers)] = Field(default_factory=dict)
+    headers: Annotated[dict[str, str], BeforeValidator(_check_headers)] = Field(default_factory=dict)
 
 
 class RateLimitSettings(Section):
     """`rate_limit`: one request per `interval`, `burst` of them at once."""
 
-    interval: Annotated[float, BeforeValidator(_go_duration), Described("duration")] = 0.0
+    interval: Annotated[float, BeforeValidator(_parse_go_duration), Described("duration")] = 0.0
     burst: Count = 0
 
     @model_validator(mode="after")
-    def _lets_something_through(self) -> RateLimitSettings:
+    def _check_burst(self) -> RateLimitSettings:
         if self.interval > 0 and self.burst < 1:
             raise refuse_all("rate_limit", {("burst",): refuse("1 or more, where there is an interval")})
         return self
@@ -194,28 +194,28 @@ class WebConfig(Section):
 
     tls_server_config: TlsServer = Field(default_factory=TlsServer)
     http_server_config: HttpServer = Field(default_factory=HttpServer)
-    basic_auth_users: dict[str, Annotated[str, BeforeValidator(_hash)]] = Field(default_factory=dict)
+    basic_auth_users: dict[str, Annotated[str, BeforeValidator(_check_hash)]] = Field(default_factory=dict)
     rate_limit: RateLimitSettings = Field(default_factory=RateLimitSettings)
 
 
 FileStates = Mapping[Path, tuple[int, ...] | None]
-"""What tells a file from a changed one; None: it is not there."""
+"""Identity and modification of each file, for detecting changes; None if the file does not exist."""
 
 
 @dataclass(frozen=True)
-class Reading:
-    """One reading of the file."""
+class ReadResult:
+    """Result of reading the file."""
 
     config: WebConfig | None
-    """None: it is not usable."""
+    """None if it is not usable."""
     errors: tuple[str, ...]
-    """``FILE:LINE:COL: path.to.key: found X, allowed Y`` each; no line holds a secret."""
+    """Each as ``FILE:LINE:COL: path.to.key: found X, allowed Y``, without secrets."""
     files: FileStates
-    """The file and those that it names, as they were just before: when one has changed it is worth reading again."""
+    """States of the file and the files it names, taken before reading: if one changes, the file must be read again."""
 
 
-def read_web_config(path: Path) -> Reading:
-    """Read the file and those that it names; never raises."""
+def read_web_config(path: Path) -> ReadResult:
+    """Read the file and the files it names. Never raises."""
     files = file_states((path,))
     try:
         with path.open("rb") as file:
@@ -223,14 +223,14 @@ def read_web_config(path: Path) -> Reading:
         document = read(text)
     except (OSError, ValueError) as error:
         cause = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        return Reading(None, (f"{path}: found no file to read ({cause}), allowed a YAML file",), files)
+        return ReadResult(None, (f"{path}: found no file to read ({cause}), allowed a YAML file",), files)
     except DocumentError as error:
         line, column = error.place
-        return Reading(None, (f"{path}:{line}:{column}: configuration: {error}",), files)
+        return ReadResult(None, (f"{path}:{line}:{column}: configuration: {error}",), files)
     if document.data is None:
         document.data = {}
     if not isinstance(document.data, dict):
-        return Reading(None, (f"{path}:1:1: configuration: found no mapping, allowed a mapping",), files)
+        return ReadResult(None, (f"{path}:1:1: configuration: found no mapping, allowed a mapping",), files)
     files = {**files, **file_states(_named_files(document.data, path.parent))}
     reporter = Reporter(str(path), document, EnvironmentLayer(), WebConfig)
     findings = reporter.repeated_keys()
@@ -241,15 +241,15 @@ def read_web_config(path: Path) -> Reading:
     except ValidationError as error:
         findings += reporter.findings(error.errors(include_url=False, include_input=False))
     errors = tuple(finding.line for finding in sorted(findings))
-    return Reading(None if errors else config, errors, files)
+    return ReadResult(None if errors else config, errors, files)
 
 
 def file_states(files: Iterable[Path]) -> FileStates:
-    """The states of these files now."""
-    return {file: _state(file) for file in files}
+    """Return the current states of these files."""
+    return {file: _file_state(file) for file in files}
 
 
-def _state(file: Path) -> tuple[int, ...] | None:
+def _file_state(file: Path) -> tuple[int, ...] | None:
     try:
         status = file.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""The page for the person on call: a shell that its scripts fill, and a plain table where scripts are off."""
+"""The page for the person on call: a shell that its scripts fill, and a plain table for browsers without scripts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aiohttp import web
 from exporter import __version__
 from exporter.config.upstream import UpstreamSettings
 from exporter.model import UpstreamState
-from exporter.service import Service
+from exporter.web.protocols import ServedState
 
 _STATIC = files("exporter.web.ui") / "static"
 _PAGE = Template((_STATIC / "page.html").read_text(encoding="utf-8"))
@@ -25,13 +25,13 @@ _TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/sv
 class Page:
     """The page and its static files."""
 
-    def __init__(self, service: Service, *, telemetry_path: str) -> None:
-        self._service = service
+    def __init__(self, served: ServedState, *, telemetry_path: str) -> None:
+        self._served = served
         self._telemetry_path = telemetry_path
         self._static = static_files()
 
     def add_routes(self, app: web.Application) -> None:
-        """Take the page's places; the root only where the metrics do not stand there."""
+        """Add the page's routes; the root only if the metrics are not there."""
         if self._telemetry_path != "/":
             app.router.add_get("/", self.page)
         app.router.add_get("/streams", self.page)
@@ -39,14 +39,14 @@ class Page:
         app.router.add_get("/static/{name}", self.static)
 
     async def page(self, request: web.Request) -> web.Response:
-        """The same for the list and every stream: the scripts see in the address what is meant."""
-        service = self._service
-        upstreams = [(upstream, service.store.get(upstream.name)) for upstream in service.settings.upstreams]
+        """Return the page. It is the same for the list and every stream; the scripts choose the view by the URL."""
+        served = self._served
+        upstreams = [(upstream, served.store.get(upstream.name)) for upstream in served.settings.upstreams]
         html = render(upstreams, telemetry_path=self._telemetry_path, root=root_from(request.rel_url.raw_path))
         return web.Response(text=html, content_type="text/html")
 
     async def static(self, request: web.Request) -> web.Response:
-        """A file of the page."""
+        """Return one of the page's files."""
         found = self._static.get(request.match_info["name"])
         if found is None:
             raise web.HTTPNotFound
@@ -55,7 +55,7 @@ class Page:
 
 
 def static_files() -> dict[str, tuple[str, bytes]]:
-    """All that the page loads: name → (content type, content)."""
+    """Return the files that the page loads: name → (content type, content)."""
     return {
         file.name: (_TYPES[suffix], file.read_bytes())
         for file in _STATIC.iterdir()
@@ -65,46 +65,46 @@ def static_files() -> dict[str, tuple[str, bytes]]:
 
 
 def root_from(path: str) -> str:
-    """The way from a page at this path to the exporter's root; relative, so that a proxy may add a prefix."""
+    """Return the exporter's root, relative to a page at this path, so that a proxy may add a prefix."""
     return "../" * (path.count("/") - 1) or "./"
 
 
 def render(
     upstreams: Iterable[tuple[UpstreamSettings, UpstreamState | None]], *, telemetry_path: str, root: str = "./"
 ) -> str:
-    """The page as HTML, over each upstream and what is served for it (None before its first completed poll).
+    """Return the page as HTML, with each upstream and its state (None before its first completed poll).
 
-    Everything that comes from a platform or the configuration is escaped.
+    All text from platforms and the configuration is escaped.
     """
-    rows = "\n".join(_row(settings, view) for settings, view in upstreams)
+    rows = "\n".join(_table_row(upstream, state) for upstream, state in upstreams)
     home = "streams" if telemetry_path == "/" else ""
     metrics = escape(telemetry_path.removeprefix("/"))
-    # Each module names the next: asked for one after the other they would come late.
+    # Modules import each other: without preloading they would be fetched one after the other.
     preloads = "\n".join(f'<link rel="modulepreload" href="{root}static/{name}">' for name in _MODULES)
     return _PAGE.substitute(
         version=escape(__version__), metrics=metrics, rows=rows, root=root, home=home, preloads=preloads
     )
 
 
-def _row(settings: UpstreamSettings, view: UpstreamState | None) -> str:
-    cells = [escape(settings.name), escape(settings.platform), escape(settings.host), *_facts(view)]
+def _table_row(upstream: UpstreamSettings, state: UpstreamState | None) -> str:
+    cells = [escape(upstream.name), escape(upstream.platform), escape(upstream.host), *_state_cells(state)]
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
-def _facts(view: UpstreamState | None) -> list[str]:
-    if view is None or view.up is None:
+def _state_cells(state: UpstreamState | None) -> list[str]:
+    if state is None or state.up is None:
         return ["not polled yet", "", "", "", ""]
-    state = "up" if view.up else "down"
+    word = "up" if state.up else "down"
     return [
-        f'<span class="{state}">{state}</span>',
-        str(len(view.streams)),
-        str(sum(1 for stream in view.streams if stream.live)),
-        _moment(view.last_success_timestamp_seconds),
-        escape(view.last_error),
+        f'<span class="{word}">{word}</span>',
+        str(len(state.streams)),
+        str(sum(1 for stream in state.streams if stream.live)),
+        _format_time(state.last_success_timestamp_seconds),
+        escape(state.last_error),
     ]
 
 
-def _moment(timestamp: float | None) -> str:
+def _format_time(timestamp: float | None) -> str:
     if timestamp is None:
         return "never"
     return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

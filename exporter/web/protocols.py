@@ -1,0 +1,95 @@
+"""What the web layer needs from the running exporter. ``exporter.service.Service`` has all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from exporter.alerting.evaluator import Alert
+from exporter.alerting.payload import AlertFormatter
+from exporter.config.root import Settings
+from exporter.model import UpstreamState
+from exporter.runtime.clock import Clock
+from exporter.store import Store
+
+
+class Renderer(Protocol):
+    """Render ``/metrics``, in a worker thread. ``parts`` are those of ``metrics_handler.PARTS``."""
+
+    def prepare(self, view: UpstreamState) -> None:
+        """Compute in advance what the next scrape needs of a published state."""
+
+    def pieces(self, parts: frozenset[str]) -> Sequence[bytes]:
+        """Return the text in pieces: a body of many megabytes is never copied into one."""
+
+    def packed(self, parts: frozenset[str]) -> Sequence[bytes]:
+        """Return the text compressed with gzip."""
+
+
+class Prober(Protocol):
+    """Poll an upstream for ``/probe``."""
+
+    async def view(self, upstream: str, seconds: float | None = None) -> UpstreamState:
+        """Return the result of a poll made now, within ``seconds``. Raises ``UnknownUpstreamError``."""
+
+
+class AlertSource(Protocol):
+    """The sidecar's alerts."""
+
+    @property
+    def active(self) -> bool:
+        """Whether the sidecar is running."""
+
+    @property
+    def wording(self) -> AlertFormatter:
+        """The formatter of the alerts' labels and annotations."""
+
+    def alerts(self) -> list[Alert]:
+        """Return the pending and firing alerts."""
+
+
+class ServedState(Protocol):
+    """What is configured now, and the states that are served."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force; a reload replaces the object."""
+
+    @property
+    def store(self) -> Store:
+        """The state of each upstream."""
+
+    @property
+    def clock(self) -> Clock:
+        """The exporter's clock."""
+
+
+class Lifecycle(Protocol):
+    """Health, readiness and reloading."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the polling loop is running."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether every upstream has been polled, or has had time to be."""
+
+    async def reload(self) -> None:
+        """Read the configuration again. Raises ``ConfigError`` if it is bad, and changes nothing."""
+
+
+class RunningExporter(ServedState, Lifecycle, Protocol):
+    """Everything that ``make_app`` needs."""
+
+    @property
+    def exposition(self) -> Renderer:
+        """The renderer of ``/metrics``."""
+
+    @property
+    def probes(self) -> Prober:
+        """The polls made for ``/probe``."""
+
+    @property
+    def sidecar(self) -> AlertSource:
+        """The alerting sidecar."""

@@ -1,1 +1,0 @@
-"""Connections: accepting, bad requests, slow clients."""
