@@ -49,7 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     run.add_flags(parser)
     commands = parser.add_subparsers(
-        title="commands", metavar="COMMAND", dest="command", parser_class=argparse.ArgumentParser
+        title="commands", metavar="[COMMAND]", dest="command", parser_class=argparse.ArgumentParser
     )
     for command in (demo, alerts, dashboards, metrics, rules, session_flags):
         command.add_parser(commands)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -92,6 +91,8 @@ def _rule_name(name: str) -> str:
 
 
 def _show(options: argparse.Namespace) -> None:
+    import asyncio
+
     import msgspec
 
     from exporter.config.auth import AuthSettings, TlsSettings
@@ -167,6 +168,8 @@ def _printable(text: str) -> str:
 
 
 def _test(options: argparse.Namespace) -> int:
+    import asyncio
+
     alerting = load_or_fail(options.config_file).alerting
     if not alerting.alertmanagers:
         raise CommandError("there is nobody to tell: alerting.alertmanagers is empty")
@@ -178,6 +181,8 @@ def _test(options: argparse.Namespace) -> int:
 
 async def _send_test(alerting: AlertingSettings, name: str) -> dict[str, tuple[str, bool]]:
     """Return what each address answered, in words, and whether it accepted the alert."""
+    import asyncio
+
     from exporter.alerting.alertmanager import Alertmanager, label
     from exporter.alerting.payload import AlertFormatter
     from exporter.alerting.rules.active_rules import rules_in_force

@@ -115,6 +115,6 @@ def flatten(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict
     }
 
 
-def escape_control_characters(_logger: WrappedLogger, _method: str, line: str) -> str:
+def escape_control_characters(_logger: WrappedLogger, _method: str, line: Any) -> str:
     """Write as ``\\uXXXX`` what would end the line or control a terminal; JSON readers get the character back."""
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", line)

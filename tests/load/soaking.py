@@ -33,8 +33,9 @@ STREAMS_AT_ONCE: Final = 20
 TELLING_ITS_TASKS: Final = """
 import asyncio, sys
 from exporter import cli
+from exporter.cli import run
 
-serve = cli.serve
+serve = run.serve
 
 async def tell():
     while True:
@@ -48,7 +49,7 @@ async def served(*arguments):
     finally:
         telling.cancel()
 
-cli.serve = served
+run.serve = served
 sys.exit(cli.main())
 """
 """The exporter, which says besides how many tasks its event loop has."""
