@@ -5,13 +5,6 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 
-# Pages that are made from the code, as MODULE:FILE; `python -m MODULE` prints the page.
-GENERATED := \
-	exporter.config.reference:docs/configuration.md \
-	exporter.metrics.families:docs/metrics.md \
-	exporter.alerting:docs/runbook.md \
-	tools.prometheus_rule:deploy/kubernetes/prometheusrule.yaml
-
 .PHONY: help venv tools demo test fuzz lint format generate reliability bench soak lock image-test release-check screenshots clean
 .DEFAULT_GOAL := help
 
@@ -53,11 +46,7 @@ format: $(READY) ## ruff's formatting and its safe fixes
 	@$(BIN)/ruff format .
 
 generate: $(READY) ## the pages that are made from the code
-	@set -e; for pair in $(GENERATED); do \
-	  module=$${pair%%:*}; file=$${pair#*:}; \
-	  $(BIN)/python -m $$module > $$file.new || { rm -f $$file.new; exit 1; }; \
-	  mv $$file.new $$file; echo $$file; \
-	done
+	@$(BIN)/python -m tools.generate
 	@$(BIN)/stream-exporter dashboards --output-dir dashboards
 	@$(BIN)/stream-exporter rules --output-dir alerts
 	@$(BIN)/python -m tests.alerting.rule_cases alerts/tests

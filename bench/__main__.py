@@ -8,12 +8,12 @@ import inspect
 import time
 
 PARTS = {
-    "exposition": "exposition",
-    "http": "http",
-    "polling": "polling",
-    "probe": "probe",
-    "memory": "memory",
-    "loop": "loop",
+    "exposition": "exposition_cpu",
+    "http": "http_scrapes",
+    "polling": "polling_cpu",
+    "probe": "probe_cpu",
+    "memory": "memory_per_stream",
+    "loop": "event_loop",
     "end-to-end": "end_to_end",
     "alerting": "alert_latency",
 }

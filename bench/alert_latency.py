@@ -19,11 +19,20 @@ from typing import Any
 
 import yaml
 
-from bench.measuring import Figures, table
+from bench.case_runner import Figures, print_table
 from exporter.cli import main as command_line
 from exporter.runtime.logging import configure
-from exporter.simulator.streams import Platform, Stream
-from tests.real.alert_environment import JOB, Simulated, Webhook, exporting, receiving, simulating, storm, until
+from exporter.simulator.simulated_streams import Platform, Stream
+from tests.real.alert_environment import (
+    JOB,
+    SimulatorClient,
+    Webhook,
+    running_exporter,
+    running_simulator,
+    running_webhook,
+    storm_upstream,
+    wait_until,
+)
 from tests.real.alertmanager import Alertmanager, running_alertmanager
 from tests.real.prometheus import Prometheus, running_prometheus
 
@@ -50,7 +59,7 @@ def main(rounds: int = ROUNDS) -> None:
         )
         for way, seconds in ways.items()
     )
-    table(("", "median, s", "longest, s", "goal of the median, s"), rows)
+    print_table(("", "median, s", "longest, s", "goal of the median, s"), rows)
 
 
 def measured(rounds: int, prometheus_seconds: float | None = None) -> Figures:
@@ -70,19 +79,19 @@ async def _all(
     alertmanager: Alertmanager, prometheus: Prometheus | None, spread: float, directory: Path, rounds: int
 ) -> list[float]:
     """Each fault at another moment between two polls, scrapes and evaluations, each on another stream."""
-    async with simulating(seed=3, streams=4 * rounds) as simulated, receiving() as webhook:
-        streams = simulated.steady(Platform.STORM, rounds)
+    async with running_simulator(seed=3, streams=4 * rounds) as simulated, running_webhook() as webhook:
+        streams = simulated.steady_streams(Platform.STORM, rounds)
         alerting: dict[str, Any] = {"thresholds": {"StreamUnhealthy": {"for": "0s"}}}
         if prometheus is None:
             alerting |= {"alertmanagers": [{"url": alertmanager.url}], "state_file": str(directory / "alerts.json")}
         configuration = {
             "defaults": {"interval": f"{POLL_SECONDS:g}s"},
-            "upstreams": [storm("edge", simulated.url, streams)],
+            "upstreams": [storm_upstream("edge", simulated.url, streams)],
             "alerting": alerting,
         }
         with alertmanager.configured(_direct(webhook)):
-            async with exporting(directory, configuration, time_scale=1.0) as (service, address):
-                await until(lambda: service.ready, "everything is polled", str)
+            async with running_exporter(directory, configuration, time_scale=1.0) as (service, address):
+                await wait_until(lambda: service.ready, "everything is polled", str)
                 async with _evaluating(prometheus, alertmanager, directory, address):
                     faults = (
                         _one(simulated, webhook, stream, spread * number / rounds + random.uniform(0.0, POLL_SECONDS))
@@ -112,17 +121,17 @@ async def _evaluating(
         await asyncio.to_thread(prometheus.wait_for, f'stream_live{{job="{JOB}"}}')
         evaluating = prometheus.evaluating(*files, alertmanagers=[alertmanager.address])
         await asyncio.to_thread(stack.enter_context, evaluating)
-        await until(lambda: alertmanager.alerts('alertname="StreamWatchdog"'), "Prometheus has sent an alert", str)
+        await wait_until(lambda: alertmanager.alerts('alertname="StreamWatchdog"'), "Prometheus has sent an alert", str)
         yield
 
 
-async def _one(simulated: Simulated, webhook: Webhook, stream: Stream, after: float) -> float:
+async def _one(simulated: SimulatorClient, webhook: Webhook, stream: Stream, after: float) -> float:
     await asyncio.sleep(after)
     began = time.monotonic()
-    await simulated.order("storm", "unhealthy", stream.name)
+    await simulated.inject_fault("storm", "unhealthy", stream.name)
     async with asyncio.timeout(GENEROUS_SECONDS):
         while True:
-            for at, _, alert in webhook.told:
+            for at, _, alert in webhook.received:
                 if alert["labels"].get("stream") == stream.id and alert["labels"]["alertname"] == "StreamUnhealthy":
                     return at - began
             await asyncio.sleep(0.01)
@@ -133,7 +142,3 @@ def _direct(webhook: Webhook) -> str:
 route: {{receiver: all, group_by: ["..."], group_wait: 0s, group_interval: 1s}}
 receivers: [{{name: all, webhook_configs: [{{url: "{webhook.url}/all"}}]}}]
 """
-
-
-if __name__ == "__main__":
-    main()

@@ -11,10 +11,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench import nginx
-from bench.configured import GENEROUS_SECONDS, listed, single, wait_for, write
-from bench.measuring import Figures, table
-from bench.serving import Server, running
+from bench.case_runner import Figures, print_table
+from bench.nginx_upstream import (
+    GENEROUS_SECONDS,
+    find_nginx,
+    list_config,
+    running_nginx,
+    single_config,
+    wait_for_streams,
+    write_config,
+)
+from bench.server_process import Server, running_server
 from tests.real.prometheus import Prometheus, running_prometheus
 
 SIZES = (1_000, 10_000, 50_000)
@@ -35,7 +42,7 @@ def main(sizes: Sequence[int] = SIZES, rounds: int = ROUNDS, static: bool = Fals
     that move take Prometheus longer to store.
     """
     print(f"## End to end: polls and scrapes every {INTERVAL_SECONDS} s, {rounds} intervals\n")
-    program = nginx.find()
+    program = find_nginx()
     if program is None:
         print("nginx is missing: make tools\n")
         return
@@ -49,12 +56,12 @@ def _rows(program: Path, sizes: Sequence[int], rounds: int, static: bool) -> Ite
             # of the simulated ones a few are always off the air
             yield (
                 f"{streams:,} from {'static ' if is_static else ''}lists",
-                _measured(program, file, int(streams * 0.9), rounds),
+                _measure(program, file, int(streams * 0.9), rounds),
             )
-    with tempfile.TemporaryDirectory() as directory, nginx.serving(program, Path(directory), 1) as (url, _):
+    with tempfile.TemporaryDirectory() as directory, running_nginx(program, Path(directory), 1) as (url, _):
         each = SINGLE // SINGLE_UPSTREAMS
-        file = write(directory, single(url, SINGLE_UPSTREAMS, each, interval=f"{INTERVAL_SECONDS}s"))
-        yield f"{SINGLE:,} by single GETs", _measured(program, file, SINGLE, rounds)
+        file = write_config(directory, single_config(url, SINGLE_UPSTREAMS, each, interval=f"{INTERVAL_SECONDS}s"))
+        yield f"{SINGLE:,} by single GETs", _measure(program, file, SINGLE, rounds)
 
 
 @contextmanager
@@ -62,26 +69,29 @@ def _lists(program: Path, streams: int, static: bool) -> Iterator[str]:
     """The configuration for so many streams: simulated ones of two platforms with lists, or those of nginx."""
     if static:
         each = streams // STATIC_UPSTREAMS
-        with tempfile.TemporaryDirectory() as directory, nginx.serving(program, Path(directory), each) as (url, _):
-            yield write(directory, listed(url, STATIC_UPSTREAMS, interval=f"{INTERVAL_SECONDS}s"))
+        with tempfile.TemporaryDirectory() as directory, running_nginx(program, Path(directory), each) as (url, _):
+            yield write_config(directory, list_config(url, STATIC_UPSTREAMS, interval=f"{INTERVAL_SECONDS}s"))
         return
-    with tempfile.TemporaryDirectory() as directory, running("simulator", streams=streams * 3 // 2) as simulator:
-        configuration: dict[str, Any] = {
-            "defaults": {"max_streams": 1_000_000, "interval": f"{INTERVAL_SECONDS}s"},
-            "upstreams": simulator.ask("upstreams"),
-        }
-        yield write(directory, configuration)
-
-
-def _measured(program: Path, file: str, streams: int, rounds: int) -> Figures:
     with (
         tempfile.TemporaryDirectory() as directory,
-        nginx.serving(program, Path(directory), 1) as (static, _),
-        running_prometheus(Path(directory)) as prometheus,
-        running("watched_exporter", file=file) as server,
+        running_server("simulator_server", streams=streams * 3 // 2) as simulator,
     ):
-        before = server.ask("resident")
-        wait_for(server, streams)
+        configuration: dict[str, Any] = {
+            "defaults": {"max_streams": 1_000_000, "interval": f"{INTERVAL_SECONDS}s"},
+            "upstreams": simulator.call("upstreams"),
+        }
+        yield write_config(directory, configuration)
+
+
+def _measure(program: Path, file: str, streams: int, rounds: int) -> Figures:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        running_nginx(program, Path(directory), 1) as (static, _),
+        running_prometheus(Path(directory)) as prometheus,
+        running_server("instrumented_exporter", file=file) as server,
+    ):
+        before = server.call("resident")
+        wait_for_streams(server, streams)
         body = _body(server)
         Path(directory, "metrics.gz").write_bytes(body)
         interval = f"{INTERVAL_SECONDS}s"
@@ -93,18 +103,18 @@ def _measured(program: Path, file: str, streams: int, rounds: int) -> Figures:
             for job in ("exporter", "static"):
                 prometheus.wait_for(f'up{{job="{job}"}} == 1', GENEROUS_SECONDS)
             time.sleep(SETTLING_SECONDS)
-            server.ask("forget")
-            began, began_cpu = time.monotonic(), server.ask("cpu")
+            server.call("forget")
+            began, began_cpu = time.monotonic(), server.call("cpu")
             time.sleep(rounds * INTERVAL_SECONDS)
-            share = (server.ask("cpu") - began_cpu) / (time.monotonic() - began)
-            late = server.ask("lateness")
+            share = (server.call("cpu") - began_cpu) / (time.monotonic() - began)
+            late = server.call("lateness")
             seconds = rounds * INTERVAL_SECONDS
             return {
                 "share": share,
-                "grown": (server.ask("resident") - before) / server.ask("streams"),
+                "grown": (server.call("resident") - before) / server.call("streams"),
                 **{f"late {q:g}": _quantile(late, q) for q in (0.5, 0.99, 1.0)},
                 "late polls": len(late),
-                "due polls": rounds * server.ask("upstreams"),
+                "due polls": rounds * server.call("upstreams"),
                 **{f"{job} {q:g}": _scrape(prometheus, job, q, seconds) for job in ("exporter", "static")
                    for q in (0.5, 0.99)},
             }  # fmt: skip
@@ -129,7 +139,7 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
 
 
 def _report(rows: Iterable[tuple[str, Figures]]) -> None:
-    table(
+    print_table(
         ("streams", "CPU share", "kB per stream", "polls", "late ms: p50", "p99", "max", "scrape s: p50", "p99",
          "static file: p50", "p99", "ratio of p50"),
         (

@@ -9,22 +9,21 @@ from typing import Any
 
 import structlog
 
+from exporter.alerting.affected_rules import excluded_family_warnings
 from exporter.alerting.sidecar import Sidecar
 from exporter.config.loading import ConfigError
 from exporter.config.root import Settings
 from exporter.config.upstream import UpstreamSettings
-from exporter.http.client import UpstreamClient
 from exporter.metrics.exposition import Exposition
 from exporter.metrics.self_metrics import ExporterMetrics
+from exporter.platforms.capabilities import AlertSink
 from exporter.platforms.registry import platforms
+from exporter.polling.building import build_coordinator
 from exporter.polling.coordinator import Coordinator
-from exporter.polling.histograms import PollHistograms
-from exporter.polling.on_demand import NoHistograms, OnDemandPolls
-from exporter.polling.schedule import Schedule
-from exporter.polling.tracker import Tracker
+from exporter.polling.on_demand import OnDemandPolls
 from exporter.runtime.clock import Clock
 from exporter.runtime.logging import describe_exception
-from exporter.sharding import SINGLE, Shard, ShardFilter
+from exporter.sharding import SINGLE, Shard
 from exporter.store import Store
 
 log = structlog.get_logger()
@@ -74,7 +73,7 @@ class Service:
             store=self.store,
             clock=self.clock,
             instruments=self.instruments.sidecar,
-            client_of=self._client_of,
+            sink_of=self._sink_of,
             generator_url=page_url,
             time_scale=alerting_time_scale,
         )
@@ -183,29 +182,17 @@ class Service:
         per_stream: bool = False,
         beside: Coordinator | None = None,
     ) -> Coordinator:
-        labels = {"platform": settings.platform, "upstream": settings.name}
-        observe = instruments.request_observer(**labels)
-        client = UpstreamClient.from_settings(settings, clock=self.clock, observe=observe)
-        if beside is not None:
-            client.share(beside.client)
-        hash_key = settings.stream_hash_key.get() if settings.stream_hash_key else None
-        shard_filter = ShardFilter(self.shard, settings.name, settings.stream_label)
-        return Coordinator(
+        return build_coordinator(
             settings,
-            platform=platforms()[settings.platform](settings, client, self.clock, shard_filter),
-            client=client,
-            tracker=Tracker(
-                settings,
-                self._started_at,
-                hash_key=hash_key,
-                labels_of=beside.tracker.labels if beside else None,
-                shard_filter=shard_filter,
-            ),
-            histograms=(NoHistograms if beside else PollHistograms)(**labels, per_stream=per_stream),
-            schedule=Schedule(settings.interval, self._random),
+            platforms()[settings.platform],
             store=store,
             instruments=instruments,
             clock=self.clock,
+            started_at=self._started_at,
+            shard=self.shard,
+            per_stream=per_stream,
+            random_=self._random,
+            beside=beside,
         )
 
     def _swap(
@@ -252,9 +239,9 @@ class Service:
     async def _apply_alerting(self) -> None:
         await self.sidecar.apply(self.settings.alerting, [upstream.name for upstream in self.settings.upstreams])
 
-    def _client_of(self, upstream: str) -> UpstreamClient | None:
+    def _sink_of(self, upstream: str) -> AlertSink | None:
         coordinator = self._coordinators.get(upstream)
-        return coordinator.client if coordinator else None
+        return coordinator.platform.alert_sink() if coordinator else None
 
     # -- what runs -----------------------------------------------------------------------------------------------------
 
@@ -284,7 +271,7 @@ class Service:
 
 
 def _tell(settings: Settings) -> None:
-    for warning in settings.warnings:
+    for warning in (*settings.warnings, *excluded_family_warnings(settings)):
         log.warning("configuration", warning=warning)
 
 

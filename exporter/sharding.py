@@ -8,25 +8,17 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Final, Protocol
-
-from exporter.config.streams import StreamSettings
+from typing import Final
 
 MOST_SHARDS: Final = 1000
 AUTO: Final = "auto"
 _WEIGHTS: Final = struct.Struct("<8Q")
 """One hash weighs eight shards."""
-_KEPT: Final = 200_000
-"""Answers that are remembered: a hash for every stream in every poll would be felt."""
-
-
-class Choice(Protocol):
-    """Says of a stream, by its id and the platform's name for it, whether it is polled here."""
-
-    def __call__(self, stream_id: str, name: str = "", /) -> bool: ...
+_MAX_KNOWN: Final = 200_000
+"""Size limit of the cache of decisions: a hash of every stream in every poll would cost too much."""
 
 
 @dataclass(frozen=True)
@@ -77,52 +69,43 @@ def owner(upstream: str, name: str, count: int) -> int:
 
 
 class ShardFilter:
-    """The streams of one upstream that one shard has."""
+    """Decides which streams of one upstream this process polls."""
 
-    def __init__(self, shard: Shard = SINGLE, upstream: str = "", stream_label: str = "name") -> None:
-        """``stream_label``: what streams without a configured name are called by, as the settings have it."""
+    def __init__(self, shard: Shard = SINGLE, upstream: str = "", *, by_name: bool = True) -> None:
+        """``by_name``: the platform's name for a discovered stream decides, where it has one, else its id."""
         self._shard = shard
         self._upstream = upstream
-        self._by_name = stream_label == "name"
+        self._by_name = by_name
+        self._configured: Mapping[str, str] = {}
         self._known: dict[str, bool] = {}
-        self.is_whole = shard.count == 1
-        self.is_primary = self._has(upstream)
-        """Whether what belongs to no stream, such as the figures of an account, is asked for here."""
+        self.is_all = shard.count == 1
+        """Whether this process polls every stream."""
+        self.is_primary = self._owns_key(upstream)
+        """Whether this process requests what belongs to no single stream, such as the figures of an account."""
 
-    def has_configured(self, stream: StreamSettings) -> bool:
-        """Whether a stream that the configuration names is polled here."""
-        return self.is_whole or self._has(stream.name or stream.id)
+    def configure(self, keys: Mapping[str, str]) -> None:
+        """Set the configured streams: their configured names by id, or the id itself where there is no name."""
+        self._configured = keys
 
-    def has_found(self, stream_id: str, name: str = "") -> bool:
-        """Whether a stream of the platform's list is polled here; ``name`` is the platform's own for it."""
-        return self.is_whole or self._has(name if self._by_name and name else stream_id)
-
-    def choice(self, configured: Iterable[StreamSettings]) -> Choice:
-        """Whether any stream is polled here, where these are configured."""
-        if self.is_whole:
-            return _all
-        own = {stream.id: self.has_configured(stream) for stream in configured}
-
-        def chosen(stream_id: str, name: str = "") -> bool:
-            known = own.get(stream_id)
-            return self.has_found(stream_id, name) if known is None else known
-
-        return chosen
-
-    def _has(self, name: str) -> bool:
-        if self.is_whole:
+    def owns(self, stream_id: str, name: str = "") -> bool:
+        """Return whether this process polls the stream; ``name`` is the platform's name for it."""
+        if self.is_all:
             return True
-        known = self._known.get(name)
+        key = self._configured.get(stream_id)
+        if key is None:
+            key = name if self._by_name and name else stream_id
+        return self._owns_key(key)
+
+    def _owns_key(self, key: str) -> bool:
+        if self.is_all:
+            return True
+        known = self._known.get(key)
         if known is None:
-            if len(self._known) >= _KEPT:
+            if len(self._known) >= _MAX_KNOWN:
                 self._known.clear()
-            known = owner(self._upstream, name, self._shard.count) == self._shard.ordinal
-            self._known[name] = known
+            known = owner(self._upstream, key, self._shard.count) == self._shard.ordinal
+            self._known[key] = known
         return known
-
-
-def _all(_stream_id: str, _name: str = "", /) -> bool:
-    return True
 
 
 ALL_STREAMS: Final = ShardFilter()

@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 import structlog
 
-from exporter.config.secrets import redactor
+from exporter.runtime.redaction import redactor
 from tests.real.alertmanager import Alertmanager, running_alertmanager
 from tests.real.media import NodeMediaServer, running_nms2, running_nms4
 from tests.real.prometheus import Prometheus, running_prometheus

@@ -1,4 +1,4 @@
-"""``python -m tools.prometheus_rule`` prints the alert rules as a PrometheusRule of the Prometheus operator."""
+"""The alert rules as a PrometheusRule of the Prometheus operator."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ spec:
 
 
 def manifest() -> str:
-    """All rules of the rule files, recordings first."""
+    """Return the manifest with all rules of the rule files, recordings first."""
     dialect = Dialect()
     files = (recordings_file(dialect), alerts_file(rules_in_force(), dialect))
     return _HEAD + "".join(indent(_groups(file), "  ") for file in files)
@@ -29,7 +29,3 @@ def manifest() -> str:
 def _groups(file: str) -> str:
     """The text below ``groups:``."""
     return file.partition("\ngroups:\n")[2]
-
-
-if __name__ == "__main__":
-    print(manifest(), end="")

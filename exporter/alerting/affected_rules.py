@@ -1,4 +1,4 @@
-"""What becomes of the rules when families are left out: Prometheus can't evaluate what it does not get."""
+"""Rules that Prometheus can't evaluate because their metric families are excluded."""
 
 from __future__ import annotations
 
@@ -10,11 +10,29 @@ from exporter.alerting.rules.active_rules import ActiveRule, rules_in_force
 from exporter.alerting.rules.rule import Owner
 from exporter.alerting.rules.slo_rules import SLO_RULES
 from exporter.config.alerting import AlertingSettings
+from exporter.config.root import Settings
+from exporter.metrics.families.exclusion import provided_families
 from exporter.metrics.families.sampled_families import HEALTH_SCORE
+from exporter.platforms.registry import platforms
+
+
+def excluded_family_warnings(settings: Settings) -> Iterator[str]:
+    """Yield a warning for each upstream whose excluded families are read by rules."""
+    for upstream in settings.upstreams:
+        platform = platforms().get(upstream.platform)
+        if platform is None:
+            # settings made in code, for tests
+            continue
+        families = provided_families(upstream.excluded_families, platform.feeds)
+        rules = list(rules_that_read(families, settings.alerting)) if families else []
+        if rules:
+            yield f"upstream {upstream.name}: exclude_families leaves out what these rules of Prometheus read: " + (
+                ", ".join(rules)
+            )
 
 
 def rules_that_read(families: Collection[str], alerting: AlertingSettings) -> Iterator[str]:
-    """The alerts that Prometheus makes of these families. The sidecar reads the model, where nothing is left out."""
+    """Yield the alerts that Prometheus derives from these families. The sidecar reads the model, which has them all."""
     owners = (Owner.PROMETHEUS,) if alerting.alertmanagers else (Owner.PROMETHEUS, Owner.BOTH)
     promql = PromQL()
     for active in rules_in_force(alerting, owners=owners):
@@ -24,6 +42,6 @@ def rules_that_read(families: Collection[str], alerting: AlertingSettings) -> It
 
 def _reads(active: ActiveRule, promql: PromQL, family: str) -> bool:
     if active.rule in SLO_RULES and family == HEALTH_SCORE.name:
-        # by way of recording rules
+        # through recording rules
         return True
     return re.search(rf"\b{family}(_bucket|_count|_sum)?\b", promql.expression(active)) is not None

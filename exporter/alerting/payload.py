@@ -12,8 +12,8 @@ from exporter.alerting.evaluator import Alert, Phase
 from exporter.alerting.rule_files import static_labels
 from exporter.alerting.rules.active_rules import ActiveRule
 from exporter.alerting.rules.rule import Scope
-from exporter.config.secrets import redactor
 from exporter.metrics.text_format import label_value
+from exporter.runtime.redaction import redactor
 
 WATCHDOG = "StreamSidecarWatchdog"
 SOURCE = "sidecar"

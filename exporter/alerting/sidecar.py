@@ -1,4 +1,4 @@
-"""The alerting sidecar: evaluates every view that is published, and tells Alertmanager and WAVE of what changes.
+"""The alerting sidecar: evaluates every published view and sends changes to Alertmanager and a platform's alert sink.
 
 All of it runs in tasks of its own: no poll and no scrape waits for it.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 
 from exporter.alerting.evaluator import Alert, AlertKey, Evaluator, Phase
-from exporter.alerting.events import EventSender
+from exporter.alerting.event_queue import AlertEventQueue
 from exporter.alerting.notifier import Notifier, Resolve, resolve
 from exporter.alerting.payload import AlertFormatter, AlertPayload
 from exporter.alerting.rules import Owner
@@ -22,8 +22,8 @@ from exporter.alerting.rules.active_rules import ActiveRule, rules_in_force
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.alerting.state_file import AlertStateFile, default_state_file
 from exporter.config.alerting import AlertingSettings
-from exporter.http.client import UpstreamClient
 from exporter.model import UpstreamState
+from exporter.platforms.capabilities import AlertSink
 from exporter.runtime.clock import Clock
 from exporter.runtime.logging import describe_exception
 from exporter.store import Store
@@ -49,17 +49,17 @@ class Sidecar:
         store: Store,
         clock: Clock,
         instruments: SidecarMetrics,
-        client_of: Callable[[str], UpstreamClient | None],
+        sink_of: Callable[[str], AlertSink | None],
         generator_url: str = "",
         time_scale: float = 1.0,
         environ: Mapping[str, str] | None = None,
         resolve: Resolve = resolve,
     ) -> None:
-        """``client_of``: an upstream's client, by its name; ``time_scale`` divides every duration, for tests."""
+        """``sink_of`` returns the alert sink of an upstream; ``time_scale`` divides every duration, for tests."""
         self._store = store
         self._clock = clock
         self._instruments = instruments
-        self._client_of = client_of
+        self._sink_of = sink_of
         self._time_scale = time_scale
         self._environ = os.environ if environ is None else environ
         self._resend_seconds = RESEND_SECONDS / time_scale
@@ -75,7 +75,7 @@ class Sidecar:
             generator_url=generator_url,
             resolve=resolve,
         )
-        self._events: EventSender | None = None
+        self._events: AlertEventQueue | None = None
         self._memory: AlertStateFile | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._events_task: asyncio.Task[None] | None = None
@@ -189,9 +189,10 @@ class Sidecar:
             await _cancel([self._events_task])
             self._events = self._events_task = None
         if events.enabled and events.upstream is not None and self._events is None:
-            name = events.upstream
-            self._events = EventSender(lambda: self._client_of(name), clock=self._clock, instruments=self._instruments)
-            self._events_task = asyncio.create_task(self._events.run(), name="events for wave")
+            self._events = AlertEventQueue(
+                events.upstream, self._sink_of, clock=self._clock, instruments=self._instruments
+            )
+            self._events_task = asyncio.create_task(self._events.run(), name="alert events")
 
     # -- evaluation ----------------------------------------------------------------------------------------------------
 
@@ -267,7 +268,7 @@ class Sidecar:
                 state=alert.phase.value,
             )
             if self._events is not None and alert.key.stream:
-                self._events.changed(alert, view)
+                self._events.add(alert, view)
         if changed:
             self._dispatcher.offer([self._notice(alert) for alert in changed])
         self._instruments.alerts((alert.key.rule, alert.phase.value) for alert in self.alerts())

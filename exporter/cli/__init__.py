@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from exporter import __version__
-from exporter.cli import alerts, dashboards, demo, metrics, rules, run, session_flags
-from exporter.cli.command import PROGRAM, CommandError
+from exporter.cli import alerts, dashboards, demo, metrics, rules, run, session_command
+from exporter.cli.command import PROGRAM, CommandError, CommandParser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,10 +48,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     run.add_flags(parser)
-    commands = parser.add_subparsers(
-        title="commands", metavar="[COMMAND]", dest="command", parser_class=argparse.ArgumentParser
-    )
-    for command in (demo, alerts, dashboards, metrics, rules, session_flags):
+    commands = parser.add_subparsers(title="commands", metavar="[COMMAND]", dest="command", parser_class=CommandParser)
+    for command in (demo, alerts, dashboards, metrics, rules, session_command):
         command.add_parser(commands)
     return parser
 

@@ -118,7 +118,7 @@ async def _ask(url: str, auth: AuthSettings, tls: TlsSettings) -> dict[str, Any]
     """Return the ``data`` of the response. Raises ``UpstreamError``."""
     from exporter.http.auth import auth_from_settings
     from exporter.http.client import UpstreamClient
-    from exporter.platforms.parsing import Fields, Record
+    from exporter.platforms.parsing import DropCounter, Record
     from exporter.runtime.clock import Clock
 
     client = UpstreamClient(
@@ -136,7 +136,7 @@ async def _ask(url: str, auth: AuthSettings, tls: TlsSettings) -> dict[str, Any]
         answer = await client.requests(_TIMEOUT_SECONDS).get(_ENDPOINT)
     finally:
         await client.close()
-    data = Record.of(answer.data, Fields()).record("data")
+    data = Record.from_response(answer.data, DropCounter()).record("data")
     return data.raw if data is not None else {}
 
 

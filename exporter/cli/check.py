@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from exporter.alerting.affected_rules import excluded_family_warnings
 from exporter.config.loading import ConfigError
 from exporter.config.root import Settings
 from exporter.config.upstream import UpstreamSettings
@@ -24,7 +25,7 @@ def check(file: Path, load: Callable[[], Settings]) -> int:
     for upstream in settings.upstreams:
         for line in _cost(upstream):
             print(line)
-    for warning in settings.warnings:
+    for warning in (*settings.warnings, *excluded_family_warnings(settings)):
         print(f"warning: {warning}")
     return 0
 

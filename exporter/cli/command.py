@@ -10,7 +10,7 @@ import argparse
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from exporter.web.options import (
     DEFAULT_MAX_REQUESTS,
@@ -30,7 +30,7 @@ DEFAULT_CONFIG_FILE: Final = Path("config.yaml")
 LOG_LEVELS: Final = ("debug", "info", "warn", "error")
 LOG_FORMATS: Final = ("logfmt", "json")
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - its only name
+Commands: TypeAlias = "argparse._SubParsersAction[CommandParser]"  # noqa: SLF001 - its only name
 
 
 class CommandError(Exception):
@@ -41,6 +41,23 @@ class CommandError(Exception):
         self.lines = lines
 
 
+class CommandParser(argparse.ArgumentParser):
+    """The parser of a command. Flags that come from slow imports are added when the command is used."""
+
+    add_late_flags: Callable[[argparse.ArgumentParser], None] | None = None
+
+    def complete(self) -> None:
+        """Add the flags that are still missing."""
+        add_flags, self.add_late_flags = self.add_late_flags, None
+        if add_flags is not None:
+            add_flags(self)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Complete the parser, and parse."""
+        self.complete()
+        return super().parse_known_args(args, namespace)
+
+
 def add_command(
     commands: Commands,
     name: str,
@@ -49,7 +66,7 @@ def add_command(
     summary: str,
     description: str,
     epilog: str | None = None,
-) -> argparse.ArgumentParser:
+) -> CommandParser:
     """Add a command and return its parser. ``run`` is given the parsed options and returns the exit code."""
     parser = commands.add_parser(
         name,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from exporter.config.root import Settings
     from exporter.simulator.context import Context
     from exporter.simulator.fleet import Fleet
-    from exporter.simulator.streams import Stream
+    from exporter.simulator.simulated_streams import Stream
     from exporter.web.security import Security
 
 _LISTEN_ADDRESS: Final = "127.0.0.1:10071"
@@ -86,9 +86,9 @@ async def _serve_demo(options: argparse.Namespace, sockets: Sequence[socket.sock
     from exporter.cli.settings import load_settings
     from exporter.runtime.clock import Clock
     from exporter.service import Service
-    from exporter.simulator.app import make_simulator
     from exporter.simulator.context import Context
     from exporter.simulator.fleet import Fleet
+    from exporter.simulator.simulator_app import make_simulator
     from exporter.web.app import make_app
 
     ssl_context = security.ssl_context()
@@ -99,7 +99,7 @@ async def _serve_demo(options: argparse.Namespace, sockets: Sequence[socket.sock
     fleet = Fleet(options.streams, seed=options.seed, speed=options.speed)
     directory: Path = options.output_dir
     configuration_file = directory / "config.yaml"
-    world = Context(fleet, clock)
+    context = Context(fleet, clock)
     # The exporter has no password for its own port: it is given another one to poll.
     inner = [] if security.is_open and ssl_context is None else bind([("127.0.0.1", 0)])
     polled = f"http://{_own_address(inner[0])}" if inner else base_url
@@ -113,21 +113,21 @@ async def _serve_demo(options: argparse.Namespace, sockets: Sequence[socket.sock
 
     service = Service(load_file(), load=load_file)
     app = make_app(service, options=web_options(options), security=security)
-    app.add_subapp("/simulator", make_simulator(world))
+    app.add_subapp("/simulator", make_simulator(context))
     print(announcement(fleet, clock.now(), base_url, options.telemetry_path, directory), flush=True)
-    async with _simulating(world, inner):
+    async with _simulating(context, inner):
         await serve(service, app, sockets, ssl_context)
 
 
 @asynccontextmanager
-async def _simulating(world: Context, sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
+async def _simulating(context: Context, sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
     """Serve the simulator alone on these sockets."""
     from aiohttp import web
 
-    from exporter.simulator.app import make_simulator
+    from exporter.simulator.simulator_app import make_simulator
 
     app = web.Application()
-    app.add_subapp("/simulator", make_simulator(world))
+    app.add_subapp("/simulator", make_simulator(context))
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     for bound in sockets:
@@ -140,11 +140,12 @@ async def _simulating(world: Context, sockets: Sequence[socket.socket]) -> Async
 
 def exporter_configuration(fleet: Fleet, simulator_url: str) -> dict[str, Any]:
     """The exporter's own configuration, for a fleet whose simulator stands at ``simulator_url``."""
-    from exporter.simulator.streams import PLATFORMS
+    from exporter.simulator.exporter_config import upstreams_config
+    from exporter.simulator.simulated_streams import PLATFORMS
 
-    largest = max(len(fleet.of(platform)) for platform in PLATFORMS)
+    largest = max(len(fleet.streams(platform)) for platform in PLATFORMS)
     defaults = {"interval": _INTERVAL, "max_concurrent_requests": min(10 + largest // _POLLED_IN_TURN, 100)}
-    return {"defaults": defaults, **fleet.configuration(simulator_url)}
+    return {"defaults": defaults, **upstreams_config(fleet, simulator_url)}
 
 
 def prometheus_configuration(address: str, telemetry_path: str, scheme: str = "http") -> dict[str, Any]:
@@ -162,13 +163,13 @@ def prometheus_configuration(address: str, telemetry_path: str, scheme: str = "h
 
 def announcement(fleet: Fleet, now: float, base_url: str, telemetry_path: str, directory: Path) -> str:
     """Return what to open, what to run beside it, and how to break something."""
-    from exporter.simulator.streams import PLATFORMS
+    from exporter.simulator.simulated_streams import PLATFORMS
 
     stream = _steady_stream(fleet, now)
     order = {"platform": stream.platform, "stream": stream.name, "fault": "unhealthy", "for": "2m"}
     fault = json.dumps(order, ensure_ascii=False, separators=(",", ":"))
     return f"""\
-{fleet.size} simulated streams on {sum(1 for p in PLATFORMS if fleet.of(p))} platforms, polled every {_INTERVAL}.
+{fleet.size} simulated streams on {sum(1 for p in PLATFORMS if fleet.streams(p))} platforms, polled every {_INTERVAL}.
 
 Open
   {base_url}/
@@ -186,10 +187,10 @@ Ctrl-C ends it."""
 
 def _steady_stream(fleet: Fleet, now: float) -> Stream:
     """One that is on the air and stays there for a while, so that a fault can be seen on it."""
-    from exporter.simulator.streams import PLATFORMS
+    from exporter.simulator.simulated_streams import PLATFORMS
 
-    streams = [stream for platform in PLATFORMS for stream in fleet.of(platform)]
-    steady = (s for s in streams if fleet.live(s, now) and fleet.live(s, now + _STEADY_SECONDS))
+    streams = [stream for platform in PLATFORMS for stream in fleet.streams(platform)]
+    steady = (s for s in streams if fleet.is_live(s, now) and fleet.is_live(s, now + _STEADY_SECONDS))
     return next(steady, streams[0])
 
 

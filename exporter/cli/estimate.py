@@ -16,7 +16,6 @@ from typing import Any, get_args, get_origin, get_type_hints
 from exporter.config.root import Settings
 from exporter.config.upstream import UpstreamSettings
 from exporter.metrics.exposition import Exposition
-from exporter.metrics.families.exclusion import excluded
 from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.model import (
     HealthReason,
@@ -30,9 +29,6 @@ from exporter.model import (
 )
 from exporter.platforms.registry import platforms
 from exporter.polling.histograms import PollHistograms
-
-ASSUMED_STREAMS = 100
-"""Of an upstream that finds its streams by itself."""
 
 _RENDERED_AT_MOST = 500
 """Streams that are made up for one upstream; what more there are counts as many times over."""
@@ -56,7 +52,7 @@ class Estimate:
     compressed: int
 
 
-def estimate(settings: Settings, streams: int = ASSUMED_STREAMS) -> list[Estimate]:
+def estimate(settings: Settings, streams: int) -> list[Estimate]:
     """One line for each upstream, one for the exporter's own families, one for the sum.
 
     ``streams``: how many an upstream is taken to find by itself.
@@ -161,7 +157,7 @@ def _exposition(settings: UpstreamSettings, streams: Sequence[str], *, per_strea
         last_success_timestamp_seconds=_NOW,
         clock_skew_seconds=0.0,
         sampled=histograms.snapshot(),
-        excluded=excluded(settings.exclude_families),
+        excluded=settings.excluded_families,
     )
     return Exposition(lambda: (view,), instruments)
 

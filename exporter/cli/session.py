@@ -1,4 +1,7 @@
-"""``stream-exporter session``: looks at one session of a platform, or changes it, by hand."""
+"""``stream-exporter session``: shows or changes one session or stream of an upstream, by hand.
+
+What can be done, and with which requests, is asked of the platforms (``Platform.session_commands``).
+"""
 
 from __future__ import annotations
 
@@ -7,44 +10,63 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
 
+import msgspec
+
+from exporter.cli.command import add_config_file
 from exporter.cli.session_text import failure, shown_answer
 from exporter.cli.settings import load_settings
 from exporter.config.loading import ConfigError
-from exporter.config.secrets import redactor
 from exporter.config.upstream import UpstreamSettings
 from exporter.http.client import UpstreamClient
 from exporter.http.errors import UpstreamError
-from exporter.http.prepared_request import ManualRequest
+from exporter.http.manual_request import ManualRequest
 from exporter.model import Reason
-from exporter.platforms.livepeer.session_requests import SESSION as LIVEPEER_SESSION
+from exporter.platforms.capabilities import (
+    CommandOption,
+    InvalidCommandError,
+    SessionAction,
+    SessionCommand,
+    SessionCommands,
+)
 from exporter.platforms.registry import platforms
-from exporter.platforms.storm.stream_requests import STREAM as STORM_STREAM
-from exporter.platforms.wave.session_commands import DELETE, delete_session, end_session, update_session
-from exporter.platforms.wave.wave_sessions import SESSION as WAVE_SESSION
 from exporter.runtime.clock import Clock
 from exporter.runtime.logging import configure
+from exporter.runtime.redaction import redactor
 
-LIVEPEER_STREAM = "GET /stream/{id}"
 DONE, FAILED, USAGE = 0, 1, 2
+HELP_WIDTH = 119
+_HELP = {
+    SessionAction.SHOW: "print what the platform says of it",
+    SessionAction.UPDATE: "change its settings",
+    SessionAction.END: "end the broadcast",
+    SessionAction.DELETE: "delete it",
+}
+_EXIT_CODES = "Exit codes: 0 done, 1 refused or failed, 2 bad usage."
+
+Supported = Mapping[str, SessionCommands]
+"""The session commands of each platform that has any, by platform."""
 
 
 class _UsageError(Exception):
-    """What was asked for can't be meant; the text says why."""
+    """The arguments make no sense; the message says why."""
 
 
 class _Target:
-    """The upstream that was named, and how to ask it; nothing is opened before the first request."""
+    """The upstream given by ``--upstream`` and its client; nothing is opened before the first request."""
 
     def __init__(self, settings: UpstreamSettings) -> None:
         self.settings = settings
-        self.client = UpstreamClient.from_settings(settings, Clock(), _uncounted)
-        # a platform may have credentials of its own kind, and sessions besides those of the configuration
+        self.client = UpstreamClient.from_settings(settings, Clock(), _ignore_request)
+        # a platform may have its own kind of credentials, and sessions besides those of the configuration
         self._streams = platforms()[settings.platform](settings, self.client, self.client.clock).configured_streams()
 
     def identity(self, given: str) -> str:
-        """The platform's id of what was named by it, or by the name that the configuration gives."""
+        """Return the platform's id of what was given by that id, or by its name in the configuration."""
         if given in {stream.id for stream in self._streams}:
             return given
         return next((stream.id for stream in self._streams if stream.name == given), given)
@@ -55,18 +77,22 @@ def run(options: argparse.Namespace) -> int:
     configure("warn")
     try:
         target = _target(options)
-        orders = _orders(options, target)
-        for order in orders:
-            if order.changes_something and not _is_agreed(order, target, said_yes=options.yes):
+        requests = _requests(options, target, _supported())
+        for request in requests:
+            if request.changes_something and not _is_agreed(request, target, said_yes=options.yes):
                 return FAILED
-        return asyncio.run(_send(orders, target))
+        return asyncio.run(_send(requests, target))
     except ConfigError as error:
         for line in error.errors:
             _say(line)
         return FAILED
-    except _UsageError as error:
+    except (_UsageError, InvalidCommandError) as error:
         _say(f"{options.parser.prog}: {error}")
         return USAGE
+
+
+def _supported() -> Supported:
+    return {name: commands for name, platform in platforms().items() if (commands := platform.session_commands())}
 
 
 # -- what to send ------------------------------------------------------------------------------------------------------
@@ -81,66 +107,51 @@ def _target(options: argparse.Namespace) -> _Target:
     return _Target(upstreams[options.upstream])
 
 
-def _orders(options: argparse.Namespace, target: _Target) -> Sequence[ManualRequest]:
-    """The requests to send in turn, until one finds what it is about."""
-    by_platform, settings = _BY_ACTION[options.action], target.settings
-    if settings.platform not in by_platform:
-        known = ", ".join(by_platform)
-        raise _UsageError(f"{options.action} works on {known} alone, and {settings.name} is of {settings.platform}")
-    orders = by_platform[settings.platform](target.identity(options.id), options)
+def _requests(options: argparse.Namespace, target: _Target, supported: Supported) -> Sequence[ManualRequest]:
+    """Return the requests to send in turn, until one finds the session or stream."""
+    action, settings = SessionAction(options.action), target.settings
+    commands = _commands(supported, action)
+    if settings.platform not in commands:
+        known = ", ".join(commands)
+        raise _UsageError(f"{action} works on {known} alone, and {settings.name} is of {settings.platform}")
+    command = commands[settings.platform]
+    values = {option.name: _value(option, options) for option in _options(commands)}
+    own = {option.flag for option in command.options}
+    for option in _options(commands):
+        if values[option.name] and option.flag not in own:
+            raise _UsageError(f"{option.flag} does not work on {settings.platform}")
+    requests = command.requests(target.identity(options.id), values)
     try:
-        for order in orders:
-            order.url(target.client)
+        for request in requests:
+            request.url(target.client)
     except UpstreamError:
         raise _UsageError(f"{options.id!r} is no id") from None
-    return orders
+    return requests
 
 
-def _show_livepeer(id_: str, _: argparse.Namespace) -> Sequence[ManualRequest]:
-    return ManualRequest(LIVEPEER_SESSION, {"id": id_}), ManualRequest(LIVEPEER_STREAM, {"id": id_})
+def _commands(supported: Supported, action: SessionAction) -> dict[str, SessionCommand]:
+    """Return the command of each platform that has the action."""
+    return {name: known.commands[action] for name, known in supported.items() if action in known.commands}
 
 
-def _show_storm(id_: str, _: argparse.Namespace) -> Sequence[ManualRequest]:
-    application, _slash, key = id_.partition("/")
-    if not application or not key:
-        raise _UsageError(f"{id_!r}: a stream of storm is named as application/key")
-    return (ManualRequest(STORM_STREAM, {"app": application, "key": key}),)
+def _options(commands: Mapping[str, SessionCommand]) -> list[CommandOption]:
+    """Return the options of all these commands, each flag once."""
+    return list({option.flag: option for command in commands.values() for option in command.options}.values())
 
 
-def _update(id_: str, options: argparse.Namespace) -> Sequence[ManualRequest]:
-    order = update_session(
-        id_,
-        status=options.status,
-        metadata=dict(options.metadata),
-        quality=dict(options.quality),
-        custom_properties=dict(options.custom_property),
-    )
-    if not order.body:
-        raise _UsageError("nothing to update: give --status, --metadata, --quality or --custom-property")
-    return (order,)
-
-
-_Orders = Callable[[str, argparse.Namespace], Sequence[ManualRequest]]
-_BY_ACTION: Mapping[str, Mapping[str, _Orders]] = {
-    "show": {
-        "livepeer": _show_livepeer,
-        "storm": _show_storm,
-        "wave": lambda id_, _: (ManualRequest(WAVE_SESSION, {"id": id_}),),
-    },
-    "update": {"wave": _update},
-    "end": {"wave": lambda id_, _: (end_session(id_),)},
-    "delete": {"wave": lambda id_, _: (delete_session(id_),)},
-}
+def _value(option: CommandOption, options: argparse.Namespace) -> Any:
+    value = getattr(options, option.name)
+    return value if option.choices else dict(value)
 
 
 # -- sending it --------------------------------------------------------------------------------------------------------
 
 
-def _is_agreed(order: ManualRequest, target: _Target, *, said_yes: bool) -> bool:
+def _is_agreed(request: ManualRequest, target: _Target, *, said_yes: bool) -> bool:
     """Show the request, and ask whether to send it."""
-    _say(_announced(order, target))
-    if order.endpoint == DELETE:
-        _say("A session that is live is not deleted: the platform refuses it until the session has ended.")
+    _say(_announced(request, target))
+    if request.notice:
+        _say(request.notice)
     if said_yes:
         return True
     if not sys.stdin.isatty():
@@ -152,39 +163,118 @@ def _is_agreed(order: ManualRequest, target: _Target, *, said_yes: bool) -> bool
     return False
 
 
-async def _send(orders: Sequence[ManualRequest], target: _Target) -> int:
-    requests = target.client.requests(target.settings.timeout)
+async def _send(requests: Sequence[ManualRequest], target: _Target) -> int:
+    sender = target.client.requests(target.settings.timeout)
     try:
-        for order, others in zip(orders, range(len(orders) - 1, -1, -1), strict=True):
-            if not order.changes_something:
-                _say(_announced(order, target))
+        for request, left in zip(requests, range(len(requests) - 1, -1, -1), strict=True):
+            if not request.changes_something:
+                _say(_announced(request, target))
             try:
-                answer = await order.send(requests)
+                answer = await request.send(sender)
             except UpstreamError as error:
-                if error.reason is Reason.NOT_FOUND and others:
+                if error.reason is Reason.NOT_FOUND and left:
                     continue
-                for line in failure(error, order):
+                for line in failure(error, request):
                     _say(line)
                 return FAILED
             if answer.data is None:
                 _say(f"done (status {answer.status})")
             else:
-                print(shown_answer(answer.data, order))
+                print(shown_answer(answer.data, request))
             break
     finally:
         await target.client.close()
     return DONE
 
 
-def _announced(order: ManualRequest, target: _Target) -> str:
-    body = "" if order.body is None else "\n" + json.dumps(order.body, ensure_ascii=True)
-    return f"{order.method} {order.url(target.client)}{body}"
+def _announced(request: ManualRequest, target: _Target) -> str:
+    body = "" if request.body is None else "\n" + json.dumps(request.body, ensure_ascii=True)
+    return f"{request.method} {request.url(target.client)}{body}"
 
 
 def _say(line: str) -> None:
-    """To standard error, without secrets."""
+    """Print to standard error, without secrets."""
     print(redactor.scrub(line), file=sys.stderr)
 
 
-def _uncounted(_endpoint: str, _code: str, _seconds: float) -> None:
-    """Requests by hand are counted nowhere."""
+def _ignore_request(_endpoint: str, _code: str, _seconds: float) -> None:
+    """Do not count a request made by hand."""
+
+
+# -- the command line --------------------------------------------------------------------------------------------------
+
+
+def add_actions(parser: argparse.ArgumentParser) -> None:
+    """Add the actions that some platform has."""
+    supported = _supported()
+    parser.epilog = _epilog(supported)
+    actions = parser.add_subparsers(
+        dest="action", required=True, metavar="ACTION", parser_class=argparse.ArgumentParser
+    )
+    for action in SessionAction:
+        commands = _commands(supported, action)
+        help_ = next((command.help for command in commands.values() if command.help), _HELP[action])
+        subparser = actions.add_parser(action.value, help=help_, description=help_, allow_abbrev=False)
+        _add_common_flags(subparser)
+        if action is not SessionAction.SHOW:
+            subparser.add_argument("--yes", action="store_true", help="send without asking")
+        for option in _options(commands):
+            _add_option(subparser, option)
+
+
+def _epilog(supported: Supported) -> str:
+    """Say which actions work on which platforms, and what becomes of the requests."""
+    groups = groupby(SessionAction, key=lambda action: _platform_list(action, supported))
+    works = [_works_on(list(actions), platform_list) for platform_list, actions in groups if platform_list]
+    text = (
+        f"{'; '.join(works)}. ID may also be the name that the configuration gives. What changes something "
+        "is printed and asked about first; the platform's answer goes to standard output, everything else to standard "
+        "error."
+    )
+    return f"{textwrap.fill(text, HELP_WIDTH)}\n\n{_EXIT_CODES}\n"
+
+
+def _works_on(actions: Sequence[SessionAction], platform_list: str) -> str:
+    verb = "works" if len(actions) == 1 else "work"
+    return f"{_join([f'`{action}`' for action in actions])} {verb} on {platform_list}"
+
+
+def _platform_list(action: SessionAction, supported: Supported) -> str:
+    ids = {name: supported[name].id_help for name in _commands(supported, action)}
+    return _join([f"{name} (ID is {id_})" if id_ else name for name, id_ in ids.items()])
+
+
+def _join(words: Sequence[str]) -> str:
+    """Join as in a sentence: "a, b and c"."""
+    return " and ".join([*([", ".join(words[:-1])] if words[:-1] else []), *words[-1:]])
+
+
+def _add_common_flags(subparser: argparse.ArgumentParser) -> None:
+    subparser.add_argument("id", metavar="ID", help="the platform's id, or the name in the configuration")
+    subparser.add_argument("--upstream", required=True, metavar="NAME", help="the upstream, by its name")
+    add_config_file(subparser)
+
+
+def _add_option(subparser: argparse.ArgumentParser, option: CommandOption) -> None:
+    if option.choices:
+        subparser.add_argument(option.flag, dest=option.name, choices=option.choices, help=option.help)
+        return
+    subparser.add_argument(
+        option.flag,
+        dest=option.name,
+        type=_pair,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"{option.help}; VALUE is JSON where it can be, else text; may be given several times",
+    )
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not key or not equals or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{text!r}: allowed: KEY=VALUE")
+    try:
+        return key, msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        return key, value

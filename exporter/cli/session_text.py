@@ -1,4 +1,4 @@
-"""What the sub-command ``session`` says: answers without their secrets, and failures in plain words."""
+"""The output of ``stream-exporter session``: answers without their secrets, and failures in plain words."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from exporter.config.secrets import HIDDEN, Redactor, redactor
 from exporter.http.errors import UpstreamError
-from exporter.http.prepared_request import ManualRequest
+from exporter.http.manual_request import ManualRequest
 from exporter.model import Reason
-from exporter.platforms.wave.session_commands import DELETE
+from exporter.runtime.redaction import HIDDEN, Redactor, redactor
 
 MAX_WORDS = 500
 _TELLING_KEY = re.compile(
     r"stream_?key|token|passw|secret|authorization|api_?key|credential|ingest_?url|^pull$", re.IGNORECASE
 )
-"""Livepeer's ``pull`` holds a URL and headers to fetch from."""
-_DETAIL = ("field", "issue", "expected", "message")
+"""``pull`` holds a URL and headers to fetch from."""
 _MEANINGS = {
     Reason.TIMEOUT: "the platform did not answer in time",
     Reason.CONNECT: "the platform can't be reached",
@@ -35,10 +33,10 @@ _MEANINGS = {
 _LEFT_OPEN = frozenset({Reason.TIMEOUT, Reason.CONNECT})
 
 
-def shown_answer(data: Any, order: ManualRequest) -> str:
-    """The answer as JSON for people. Keys and tokens in it are hidden, but for what was asked with."""
+def shown_answer(data: Any, request: ManualRequest) -> str:
+    """Return the answer as indented JSON. Keys and tokens in it are hidden, except those given in the request."""
     hidden = Redactor()
-    known = frozenset(map(str, order.path.values()))
+    known = frozenset(map(str, request.path.values()))
     for text in _secret_texts(data):
         if text not in known:
             hidden.add(text)
@@ -46,19 +44,19 @@ def shown_answer(data: Any, order: ManualRequest) -> str:
     return redactor.scrub(hidden.scrub(shown))
 
 
-def failure(error: UpstreamError, order: ManualRequest) -> list[str]:
-    """Why it failed, one line each: what it means, what happened, what the platform says."""
-    lines = [_meaning(error, order), str(error)]
+def failure(error: UpstreamError, request: ManualRequest) -> list[str]:
+    """Return why it failed, one line each: what it means, what happened, what the platform says."""
+    lines = [_meaning(error, request), str(error)]
     words = platform_words(error.refusal)
     if words:
         lines.append(f"the platform says: {words}")
-    if order.changes_something and error.status is None and error.reason in _LEFT_OPEN:
+    if request.changes_something and error.status is None and error.reason in _LEFT_OPEN:
         lines.append("it may have been done all the same: look with `session show`")
     return [redactor.scrub(line) for line in lines]
 
 
 def platform_words(body: bytes) -> str:
-    """The message in a refusal, in whichever of the platforms' shapes; empty without one."""
+    """Return the message in a refusal, in any of the usual shapes; empty if there is none."""
     try:
         texts = list(dict.fromkeys(_messages(json.loads(body))))
     except (ValueError, RecursionError):
@@ -67,12 +65,10 @@ def platform_words(body: bytes) -> str:
     return "".join(character if character.isprintable() else "?" for character in text)[:MAX_WORDS]
 
 
-def _meaning(error: UpstreamError, order: ManualRequest) -> str:
+def _meaning(error: UpstreamError, request: ManualRequest) -> str:
     if error.status is None or error.reason is not Reason.BAD_RESPONSE or not 400 <= error.status < 500:
         return _MEANINGS[error.reason]
-    if order.endpoint == DELETE:
-        return "the platform refuses to delete it; while it is live, end it first: session end"
-    return "the platform refuses the request"
+    return request.refusal_meaning
 
 
 def _messages(data: Any) -> Iterator[str]:

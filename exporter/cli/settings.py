@@ -1,5 +1,34 @@
-"""Loading the settings for every command."""
+"""Loading the configuration with the platforms, rules and metric families of this installation."""
 
-from exporter.config.loading import load as load_settings
+from __future__ import annotations
 
-__all__ = ["load_settings"]
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from exporter.alerting.rules import RULES
+from exporter.config.loading import load
+from exporter.config.root import Settings
+from exporter.config.validation import ConfigSchema, RuleLimits
+from exporter.metrics.families.exclusion import EXCLUDABLE
+from exporter.metrics.families.sampled_families import HEALTH_SCORE
+from exporter.platforms.registry import registry
+
+
+def load_settings(path: Path, environ: Mapping[str, str]) -> Settings:
+    """Return the settings in the file, overridden by the environment. Raises ``ConfigError`` with every error."""
+    return load(path, environ, config_schema())
+
+
+@cache
+def config_schema() -> ConfigSchema:
+    """Return what a configuration of this installation may refer to."""
+    platforms, warnings = registry()
+    return ConfigSchema(
+        platforms={name: platform.settings_class for name, platform in platforms.items()},
+        rules={rule.name: RuleLimits(rule.threshold, rule.threshold_max, bool(rule.for_seconds)) for rule in RULES},
+        families=EXCLUDABLE,
+        health_histogram=HEALTH_SCORE.name,
+        health_bounds=HEALTH_SCORE.bounds,
+        warnings=warnings,
+    )

@@ -1,4 +1,4 @@
-"""The settings of alerting: thresholds, and the sidecar that sends alerts by itself."""
+"""Settings of alerting: thresholds, and the sidecar that sends alerts itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from exporter.alerting.rules import RULES_BY_NAME
 from exporter.config.auth import BEARER, LOGIN, NONE, AuthSettings, TlsSettings
 from exporter.config.secrets import Secret
 from exporter.config.section import Section
@@ -27,18 +26,18 @@ from exporter.config.types import (
     read_number,
 )
 from exporter.config.upstream import HttpUrl
-from exporter.config.validation import Place, refuse, refuse_all
-from exporter.metrics.families.sampled_families import HEALTH_SCORE
+from exporter.config.validation import Place, RuleLimits, load_context, refuse, refuse_all
 
 
-def _of_a_rule(name: str) -> str:
-    if name not in RULES_BY_NAME:
-        near = difflib.get_close_matches(name, RULES_BY_NAME, n=1)
+def _check_rule_name(name: str) -> str:
+    schema = load_context().schema
+    if schema is not None and name not in schema.rules:
+        near = difflib.get_close_matches(name, schema.rules, n=1)
         raise refuse("the name of a rule, such as " + (near[0] if near else "StreamUnhealthy"))
     return name
 
 
-AlertName = Annotated[Text, AfterValidator(_of_a_rule), Described("name of a rule")]
+AlertName = Annotated[Text, AfterValidator(_check_rule_name), Described("name of a rule")]
 LabelName = Annotated[Text, Matching("(?!__|alertname$)[a-zA-Z_][a-zA-Z0-9_]*", "a label's name, not alertname")]
 _OWN_HEADERS = "host|content-length|content-type|content-encoding|transfer-encoding|connection|authorization"
 HeaderName = Annotated[
@@ -48,7 +47,7 @@ HeaderName = Annotated[
 
 
 class Threshold(Section):
-    """What one rule goes by, instead of its own figures."""
+    """Values that replace the defaults of one rule."""
 
     value: Number | None = Field(default=None, description="The limit, in the base unit of the rule's metric.")
     for_: Annotated[Duration, Between(0, 30 * 86_400, format_duration)] | None = Field(
@@ -56,13 +55,13 @@ class Threshold(Section):
     )
 
     @model_validator(mode="after")
-    def _says_something(self) -> Threshold:
+    def _require_a_value(self) -> Threshold:
         if self.value is None and self.for_ is None:
             raise refuse("value, for, or both", found="neither")
         return self
 
 
-def _bare_number(value: Any) -> Any:
+def _wrap_number(value: Any) -> Any:
     if isinstance(value, dict | Threshold):
         return value
     try:
@@ -88,7 +87,7 @@ class AlertmanagerSettings(Section):
 
     @field_validator("auth")
     @classmethod
-    def _usable_auth(cls, auth: AuthSettings) -> AuthSettings:
+    def _check_auth_kind(cls, auth: AuthSettings) -> AuthSettings:
         if auth.kind not in cls.auth_kinds:
             raise refuse("nothing, bearer_token, or username with password", found="api_key")
         return auth
@@ -101,42 +100,50 @@ class WaveEvents(Section):
     enabled: Flag = Field(default=False, description="Write them.")
 
     @model_validator(mode="after")
-    def _knows_where(self) -> WaveEvents:
+    def _require_upstream(self) -> WaveEvents:
         if self.enabled and self.upstream is None:
             raise refuse_all("wave_events", {("upstream",): refuse("the name of a wave upstream", found="nothing")})
         return self
 
 
-Thresholds = dict[AlertName, Annotated[Threshold, BeforeValidator(_bare_number), Described("number, or a mapping")]]
+Thresholds = dict[AlertName, Annotated[Threshold, BeforeValidator(_wrap_number), Described("number, or a mapping")]]
 
 
-def _fitting(thresholds: dict[str, Threshold]) -> dict[str, Threshold]:
-    """Only what the rules can go by: a typing error would silently leave a rule as it was."""
+def _check_thresholds(thresholds: dict[str, Threshold]) -> dict[str, Threshold]:
+    """Refuse values that a rule has no use for: the rule would silently keep its default."""
+    schema = load_context().schema
     errors: dict[Place, PydanticCustomError] = {}
-    for name, threshold in thresholds.items():
-        rule = RULES_BY_NAME[name]
-        if threshold.value is not None and rule.threshold is None:
-            errors[name,] = refuse("only `for`: this rule has no threshold", found=f"{threshold.value:g}")
-        elif threshold.value is not None and not 0 < threshold.value <= rule.threshold_max:
-            upper = "" if math.isinf(rule.threshold_max) else f", at most {rule.threshold_max:g}"
-            errors[name,] = refuse(f"a number above 0{upper}", found=f"{threshold.value:g}")
-        if threshold.for_ is not None and not rule.for_seconds:
-            errors[name, "for"] = refuse("only `value`: this rule looks back over a window instead")
+    if schema is not None:
+        for name, threshold in thresholds.items():
+            errors |= _threshold_errors(name, threshold, schema.rules[name])
     if errors:
         raise refuse_all("thresholds", errors)
     return thresholds
 
 
-def _is_bound(goal: float) -> float:
-    if goal not in HEALTH_SCORE.bounds:
-        raise refuse(f"a bound of {HEALTH_SCORE.name}: {', '.join(map(str, HEALTH_SCORE.bounds))}")
+def _threshold_errors(name: str, threshold: Threshold, rule: RuleLimits) -> dict[Place, PydanticCustomError]:
+    errors: dict[Place, PydanticCustomError] = {}
+    if threshold.value is not None and rule.threshold is None:
+        errors[name,] = refuse("only `for`: this rule has no threshold", found=f"{threshold.value:g}")
+    elif threshold.value is not None and not 0 < threshold.value <= rule.threshold_max:
+        upper = "" if math.isinf(rule.threshold_max) else f", at most {rule.threshold_max:g}"
+        errors[name,] = refuse(f"a number above 0{upper}", found=f"{threshold.value:g}")
+    if threshold.for_ is not None and not rule.has_for:
+        errors[name, "for"] = refuse("only `value`: this rule looks back over a window instead")
+    return errors
+
+
+def _check_goal(goal: float) -> float:
+    schema = load_context().schema
+    if schema is not None and goal not in schema.health_bounds:
+        raise refuse(f"a bound of {schema.health_histogram}: {', '.join(map(str, schema.health_bounds))}")
     return goal
 
 
 class HealthSlo(Section):
     """The goal for the health of an upstream's streams that the burn-rate rules watch."""
 
-    goal: Annotated[Number, AfterValidator(_is_bound)] = Field(
+    goal: Annotated[Number, AfterValidator(_check_goal)] = Field(
         default=0.8, description="An observation of health is good above this; it must be a bound of the histogram."
     )
     objective: Annotated[Number, Between(0.5, 0.9999)] = Field(
@@ -152,14 +159,14 @@ class HealthSlo(Section):
         return round(1 - self.objective, 9)
 
 
-def _short_values(labels: dict[str, str]) -> dict[str, str]:
+def _sort_labels(labels: dict[str, str]) -> dict[str, str]:
     return dict(sorted(labels.items()))
 
 
 class AlertingSettings(Section):
     """Thresholds of the rules, and where the sidecar sends alerts."""
 
-    thresholds: Annotated[Thresholds, AfterValidator(_fitting)] = Field(
+    thresholds: Annotated[Thresholds, AfterValidator(_check_thresholds)] = Field(
         default_factory=dict,
         description="By the name of a rule: a number in the base unit of its metric, or the mapping below.",
     )
@@ -169,7 +176,7 @@ class AlertingSettings(Section):
     alertmanagers: tuple[AlertmanagerSettings, ...] = Field(
         default=(), description="Where the sidecar sends alerts; without one there is no sidecar."
     )
-    external_labels: Annotated[dict[LabelName, Text], AfterValidator(_short_values)] = Field(
+    external_labels: Annotated[dict[LabelName, Text], AfterValidator(_sort_labels)] = Field(
         default_factory=dict, description="Labels that every alert of the sidecar gets."
     )
     state_file: ConfigPath | None = Field(

@@ -11,14 +11,14 @@ from pydantic_core import PydanticCustomError
 from exporter.config.secrets import Secret, SecretError
 from exporter.config.section import Section
 from exporter.config.types import ConfigPath, Described, Flag, Text
-from exporter.config.validation import Place, refuse, validate_besides
+from exporter.config.validation import Place, refuse, validate_with_errors
 
 NONE, BEARER, API_KEY, LOGIN = "none", "bearer", "api_key", "login"
 _TOKEN = re.compile(r"[\x21-\x7e]+")
-"""What a header can carry as one word."""
+"""Characters that a header can carry as one word."""
 
 
-def _header_word(secret: Secret | None) -> Secret | None:
+def _check_header_token(secret: Secret | None) -> Secret | None:
     try:
         fits = secret is None or _TOKEN.fullmatch(secret.get()) is not None
     except SecretError:
@@ -33,10 +33,10 @@ class AuthSettings(Section):
 
     username: Text | None = Field(default=None, description="The user's name, with a password.")
     password: Secret | None = Field(default=None, description="The user's password.")
-    bearer_token: Annotated[Secret | None, AfterValidator(_header_word)] = Field(
+    bearer_token: Annotated[Secret | None, AfterValidator(_check_header_token)] = Field(
         default=None, description="A token, sent as `Authorization: Bearer`."
     )
-    api_key: Annotated[Secret | None, AfterValidator(_header_word)] = Field(
+    api_key: Annotated[Secret | None, AfterValidator(_check_header_token)] = Field(
         default=None, description="A key, sent in the platform's own header."
     )
 
@@ -56,8 +56,8 @@ class AuthSettings(Section):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _one_kind(cls, data: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-        """Judged by the keys that are there, so that it is reported beside whatever is wrong with their values."""
+    def _check_one_kind(cls, data: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        """Check which keys are given, so that this is reported together with errors in their values."""
         known = cls.known_keys()
         given = (
             {known.get(key) for key, value in data.items() if value is not None} if isinstance(data, dict) else set()
@@ -70,10 +70,10 @@ class AuthSettings(Section):
         elif len(kinds[0]) == 1:
             (missing,) = {"username", "password"} - given
             errors[missing,] = refuse("both username and password", found="nothing")
-        return validate_besides("auth", lambda: validate(data), errors)
+        return validate_with_errors("auth", lambda: validate(data), errors)
 
 
-def _readable(path: Any) -> Any:
+def _check_readable(path: Any) -> Any:
     try:
         with path.open("rb"):
             return path
@@ -85,7 +85,7 @@ def _readable(path: Any) -> Any:
 class TlsSettings(Section):
     """How the server's certificate is checked."""
 
-    ca_file: Annotated[ConfigPath, AfterValidator(_readable), Described("path")] | None = Field(
+    ca_file: Annotated[ConfigPath, AfterValidator(_check_readable), Described("path")] | None = Field(
         default=None, description="Certificates (PEM) to trust instead of the system's."
     )
     insecure_skip_verify: Flag = Field(default=False, description="Trust any certificate: for tests alone.")

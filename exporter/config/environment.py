@@ -1,4 +1,7 @@
-"""The environment as a layer over the file: ``STREAM_EXPORTER_DEFAULTS__INTERVAL=30s`` is ``defaults.interval``."""
+"""The environment as a layer over the file: ``STREAM_EXPORTER_DEFAULTS__INTERVAL=30s`` is ``defaults.interval``.
+
+docs/adr/0001-environment-layer.md explains why this is not done by pydantic-settings.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from exporter.config import schema
+from exporter.config import introspection
 from exporter.config.yaml_document import DocumentError, Path, read
 
 PREFIX = "STREAM_EXPORTER_"
@@ -18,53 +21,53 @@ _SERVICE_LINK = re.compile(
     r"STREAM_EXPORTER_([A-Z0-9_]+_)?"
     r"(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
-"""What Kubernetes sets in each pod beside a Service named stream-exporter: no configuration."""
+"""Variables that Kubernetes sets in every pod for a Service named stream-exporter; they are not configuration."""
 
 
 @dataclass
 class EnvironmentLayer:
-    """What the variables say, and which one says it."""
+    """The values of the variables, and the variable of each."""
 
     data: dict[str, Any] = field(default_factory=dict)
     variables: dict[Path, str] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
 
 
-def layer(environ: Mapping[str, str], root: Any, referenced: Collection[str]) -> EnvironmentLayer:
-    """The layer for settings of class ``root``.
+def environment_layer(environ: Mapping[str, str], root: Any, referenced: Collection[str]) -> EnvironmentLayer:
+    """Return the layer for settings of class ``root``.
 
-    Values are text; one that begins with ``[`` or ``{`` is YAML, ``null`` takes the file's value away, an empty one
-    counts as not set. ``referenced``: variables that the file names in an ``…_env`` key.
+    Values are text, or YAML if they begin with ``[`` or ``{``. ``null`` removes the file's value, and an empty
+    variable counts as not set. ``referenced``: variables that the file names in ``…_env`` keys.
     """
     result = EnvironmentLayer()
     for variable in sorted(environ):
         is_ours = variable.startswith(PREFIX) and variable not in referenced
         if is_ours and not _SERVICE_LINK.fullmatch(variable):
             try:
-                path = _path(variable, root)
+                path = _parse_name(variable, root)
                 if environ[variable]:
-                    _put(result, path, variable, _value(environ[variable]))
+                    _set_value(result, path, variable, _parse_value(environ[variable]))
             except DocumentError as error:
                 result.errors.append(f"{variable}: {error}")
     return result
 
 
-def _path(variable: str, root: Any) -> tuple[str, ...]:
+def _parse_name(variable: str, root: Any) -> tuple[str, ...]:
     path: tuple[str, ...] = ()
     annotation = root
     for part in variable.removeprefix(PREFIX).split(_NESTED):
-        known = schema.keys(annotation)
-        # names of labels and rules keep their case, keys have none in a variable
+        known = introspection.known_keys(annotation)
+        # names of labels and rules keep their case; keys are written in capitals
         key = part.lower() if known is not None else part
-        below = schema.at(annotation, [key])
+        below = introspection.annotation_at(annotation, [key])
         if below is None or not key:
-            raise _unknown(key, annotation, list(known or ()), path)
+            raise _unknown_key(key, annotation, list(known or ()), path)
         path, annotation = (*path, key), below
     return path
 
 
-def _unknown(key: str, annotation: Any, known: list[str], path: tuple[str, ...]) -> DocumentError:
-    if schema.at(annotation, [0]) is not None:
+def _unknown_key(key: str, annotation: Any, known: list[str], path: tuple[str, ...]) -> DocumentError:
+    if introspection.annotation_at(annotation, [0]) is not None:
         return DocumentError((1, 1), f"a place inside the list {'.'.join(path)}", "the whole list as YAML")
     close = difflib.get_close_matches(key, known, 1)
     variable = PREFIX + _NESTED.join((*path, close[0] if close else "")).upper()
@@ -72,13 +75,13 @@ def _unknown(key: str, annotation: Any, known: list[str], path: tuple[str, ...])
     return DocumentError((1, 1), "a variable for an unknown key", allowed)
 
 
-def _value(text: str) -> Any:
+def _parse_value(text: str) -> Any:
     if text == "null":
         return None
     return read(text).data if text[0] in "[{" else text
 
 
-def _put(result: EnvironmentLayer, path: tuple[str, ...], variable: str, value: Any) -> None:
+def _set_value(result: EnvironmentLayer, path: tuple[str, ...], variable: str, value: Any) -> None:
     target = result.data
     for key in path[:-1]:
         target = target.setdefault(key, {})

@@ -1,4 +1,4 @@
-"""Errors of a configuration as lines that say where, what was found and what is allowed, and show no secret."""
+"""Errors of a configuration as lines: the place, what was found and what is allowed. No line contains a secret."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from exporter.config import schema
+from exporter.config import introspection
 from exporter.config.environment import EnvironmentLayer
-from exporter.config.secrets import Secret, redactor
+from exporter.config.secrets import Secret
 from exporter.config.validation import REFUSED
 from exporter.config.yaml_document import Document, Path
+from exporter.runtime.redaction import redactor
 
 _HIDDEN_UNDER = frozenset({"auth", "url", "headers"})
 _SECRET_WORDS = re.compile(r"passw|token|secret|api_?key|hash_key|credential", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"://[^/]*@")
 _STREAM_LISTS, _STREAM_IDS = frozenset({"streams", "sessions"}), frozenset({"id", "key"})
-"""On some platforms whoever knows a stream's id can publish it."""
+"""On some platforms, anyone who knows a stream's id can publish to it."""
 _NOT_SHOWN = "a value that is not shown"
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _HARMLESS_KEY = re.compile(r"[a-z_]{1,40}")
 _MAX_SHOWN = 60
 
-_FOLLOWS = "default_factory_not_called"
-"""The type of an error that only follows from another one."""
-_ABOUT_KEY = "[key]"
-"""What pydantic adds to the place of a key that is not allowed."""
+_CONSEQUENCE = "default_factory_not_called"
+"""Type of an error that only follows from another one."""
+_KEY_MARK = "[key]"
+"""Last part of the location of an error about a key."""
 _WRONG_TYPE = re.compile(r"missing|literal_error|.*_(type|parsing|parsing_size|from_float)")
 _MESSAGE_START = re.compile(
     r"^(Value error, |Assertion failed, |Input should be |\w+ should have |String should match )"
@@ -57,62 +58,64 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Spot:
-    """What is known about the place of an error."""
+    """The place of an error, and what is known about it."""
 
     path: Path
     value: Any
     annotation: Any
-    around: Any
-    """The type of what the place is in."""
+    parent: Any
+    """Type of the mapping or list that contains the place."""
     about_key: bool
 
 
 class Reporter:
-    """Turns errors into findings, with the texts that the settings were read from at hand."""
+    """Turns validation errors into findings with places in the file or environment."""
 
     def __init__(self, file: str, document: Document, environment: EnvironmentLayer, root: type) -> None:
         self._file = file
         self._document = document
         self._environment = environment
         self._root = root
-        self._data = _merged(document.data, environment.data)
+        self._data = _merge_layers(document.data, environment.data)
 
     def findings(self, errors: Iterable[ErrorDetails]) -> list[Finding]:
-        """A finding for each error; those about one value are joined, as pydantic reports each member of a union."""
+        """Return a finding for each value with errors: pydantic reports one error for each type of a union."""
         joined: dict[tuple[Path, bool, str], dict[str, None]] = {}
         for error in errors:
-            if error["type"] == _FOLLOWS:
+            if error["type"] == _CONSEQUENCE:
                 continue
-            spot = self._spot(error["loc"])
-            found, allowed = _explain(error, spot)
+            spot = self._find_spot(error["loc"])
+            found, allowed = _describe_error(error, spot)
             about_key = spot.about_key or error["type"] == "extra_forbidden"
             joined.setdefault((spot.path, about_key, found), {})[allowed] = None
         return [
-            self._finding(path, found, " or ".join(allowed), about_key=about_key)
+            self._make_finding(path, found, " or ".join(allowed), about_key=about_key)
             for (path, about_key, found), allowed in joined.items()
         ]
 
     def repeated_keys(self) -> list[Finding]:
-        """A finding for each key that stands twice in its mapping."""
+        """Return a finding for each repeated key of a mapping."""
         return [
             Finding(
                 in_environment=False,
                 place=place,
-                line=_line(f"{self._file}:{place[0]}:{place[1]}", path, "a repeated key", "each key once"),
+                line=_format_line(f"{self._file}:{place[0]}:{place[1]}", path, "a repeated key", "each key once"),
             )
             for path, place in self._document.repeated
         ]
 
-    def _finding(self, path: Path, found: str, allowed: str, *, about_key: bool) -> Finding:
+    def _make_finding(self, path: Path, found: str, allowed: str, *, about_key: bool) -> Finding:
         variable, place = self._locate(path, about_key=about_key)
         source = variable or f"{self._file}:{place[0]}:{place[1]}"
-        return Finding(in_environment=variable is not None, place=place, line=_line(source, path, found, allowed))
+        return Finding(
+            in_environment=variable is not None, place=place, line=_format_line(source, path, found, allowed)
+        )
 
     def _locate(self, path: Path, *, about_key: bool) -> tuple[str | None, tuple[int, int]]:
         """The variable or the line and column of the value, or of the nearest thing around it."""
         for length in range(len(path), 0, -1):
             part = path[:length]
-            if not isinstance(_get(self._environment.data, part), _Missing):
+            if not isinstance(_value_at(self._environment.data, part), _Missing):
                 for upto in range(length, 0, -1):
                     if part[:upto] in self._environment.variables:
                         return self._environment.variables[part[:upto]], (0, 0)
@@ -121,32 +124,32 @@ class Reporter:
                 return None, places[part]
         return None, self._document.values.get((), (1, 1))
 
-    def _spot(self, location: tuple[str | int, ...]) -> _Spot:
+    def _find_spot(self, location: tuple[str | int, ...]) -> _Spot:
         """Follow an error's location; what pydantic adds to it for members of unions is no part of the path."""
         path: Path = ()
-        value, annotation, around = self._data, self._root, None
+        value, annotation, parent = self._data, self._root, None
         for part in location:
-            if part == _ABOUT_KEY:
-                return _Spot(path, path[-1], annotation, around, about_key=True)
-            below = schema.step(annotation, part)
-            if isinstance(part, str) and part.startswith(schema.TAG_PREFIX):
+            if part == _KEY_MARK:
+                return _Spot(path, path[-1], annotation, parent, about_key=True)
+            below = introspection.annotation_below(annotation, part)
+            if isinstance(part, str) and part.startswith(introspection.TAG_PREFIX):
                 annotation = below
                 continue
-            spelled = _spelled(part, value)
-            child = _get(value, (spelled,))
+            written = _written_key(part, value)
+            child = _value_at(value, (written,))
             if isinstance(child, _Missing) and below is None and not isinstance(value, _Missing):
                 continue
-            path, value, annotation, around = (*path, spelled), child, below, annotation
-        return _Spot(path, value, annotation, around, about_key=False)
+            path, value, annotation, parent = (*path, written), child, below, annotation
+        return _Spot(path, value, annotation, parent, about_key=False)
 
 
-def _merged(weak: Any, strong: Any) -> Any:
+def _merge_layers(weak: Any, strong: Any) -> Any:
     if not isinstance(weak, dict) or not isinstance(strong, dict):
         return strong
-    return weak | {key: _merged(weak[key], value) if key in weak else value for key, value in strong.items()}
+    return weak | {key: _merge_layers(weak[key], value) if key in weak else value for key, value in strong.items()}
 
 
-def _get(data: Any, path: Path) -> Any:
+def _value_at(data: Any, path: Path) -> Any:
     part: Any
     for part in path:
         try:
@@ -156,14 +159,14 @@ def _get(data: Any, path: Path) -> Any:
     return data
 
 
-def _spelled(part: str | int, value: Any) -> str | int:
-    """The key as it is written: a secret has three spellings."""
+def _written_key(part: str | int, value: Any) -> str | int:
+    """Return the key as it is written: a secret has three spellings."""
     if isinstance(part, int) or not isinstance(value, dict):
         return part
-    return next((key for key in schema.spellings(part) if key in value), part)
+    return next((key for key in introspection.spellings(part) if key in value), part)
 
 
-def _line(source: str, path: Path, found: str, allowed: str) -> str:
+def _format_line(source: str, path: Path, found: str, allowed: str) -> str:
     line = redactor.scrub(f"{source}: {show_path(path)}: found {found}, allowed {allowed}")
     return "".join(char if char.isprintable() else "�" for char in line)
 
@@ -180,31 +183,31 @@ def show_path(path: Path) -> str:
     return shown or "configuration"
 
 
-def _explain(error: ErrorDetails, spot: _Spot) -> tuple[str, str]:
+def _describe_error(error: ErrorDetails, spot: _Spot) -> tuple[str, str]:
     """What was found and what is allowed."""
     context: Mapping[str, Any] = error.get("ctx") or {}
     kind = error["type"]
     if kind == "extra_forbidden":
-        return "an unknown key", _known_keys(spot)
+        return "an unknown key", _describe_keys(spot)
     if kind == REFUSED:
         return context.get("found") or describe(spot.value, spot), context["allowed"]
     if kind == "value_error" and isinstance(spot.value, dict):
-        return "settings that do not fit together", _message(error)
+        return "settings that do not fit together", _trimmed_message(error)
     if _WRONG_TYPE.fullmatch(kind):
-        return describe(spot.value, spot), schema.phrase(spot.annotation)
-    return describe(spot.value, spot), _message(error)
+        return describe(spot.value, spot), introspection.phrase_type(spot.annotation)
+    return describe(spot.value, spot), _trimmed_message(error)
 
 
-def _message(error: ErrorDetails) -> str:
+def _trimmed_message(error: ErrorDetails) -> str:
     return _MESSAGE_END.sub("", _MESSAGE_START.sub("", error["msg"]))
 
 
-def _known_keys(spot: _Spot) -> str:
-    known = sorted(schema.keys(spot.around) or ())
+def _describe_keys(spot: _Spot) -> str:
+    known = sorted(introspection.known_keys(spot.parent) or ())
     close = difflib.get_close_matches(str(spot.path[-1]), known, 1)
     if close:
         return f"{close[0]} (did you mean that?)"
-    return schema.any_of(known)
+    return introspection.join_or(known)
 
 
 def describe(value: Any, spot: _Spot) -> str:
@@ -215,7 +218,7 @@ def describe(value: Any, spot: _Spot) -> str:
         return "a mapping" if isinstance(value, dict) else "a list"
     if _is_hidden(value, spot):
         return _NOT_SHOWN
-    if schema.words(spot.annotation).startswith(("mapping", "list of")):
+    if introspection.describe_type(spot.annotation).startswith(("mapping", "list of")):
         return "text" if isinstance(value, str) else "a single value"
     shown = json.dumps(value, ensure_ascii=False)
     return shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}…"
@@ -224,7 +227,7 @@ def describe(value: Any, spot: _Spot) -> str:
 def _is_hidden(value: Any, spot: _Spot) -> bool:
     parts = [part for part in spot.path if isinstance(part, str)]
     return (
-        Secret in schema.members(spot.annotation)
+        Secret in introspection.union_members(spot.annotation)
         or not _HIDDEN_UNDER.isdisjoint(parts)
         or any(_SECRET_WORDS.search(part) for part in parts)
         or (not _STREAM_LISTS.isdisjoint(parts) and parts[-1] in _STREAM_IDS)

@@ -9,12 +9,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from exporter.config.environment import layer
+from exporter.config.environment import environment_layer
 from exporter.config.errors import Reporter
 from exporter.config.root import Settings, settings_class
-from exporter.config.secrets import redactor
-from exporter.config.validation import LoadContext, within
+from exporter.config.validation import ConfigSchema, LoadContext, using_load_context
 from exporter.config.yaml_document import Document, DocumentError, read
+from exporter.runtime.redaction import redactor
 
 _MAX_BYTES = 64 * 2**20
 _VARIABLE_KEY = "_env"
@@ -29,17 +29,22 @@ class ConfigError(Exception):
         """``FILE:LINE:COL: path.to.key: found X, allowed Y`` each; a variable's name instead of the place in a file."""
 
 
-def load(path: Path, environ: Mapping[str, str]) -> Settings:
-    """The settings in the file, overridden by the environment. Raises ``ConfigError`` with all that is wrong."""
-    document = _document(path)
-    root = settings_class()
-    environment = layer(environ, root, set(_referenced(document.data)))
+def load(path: Path, environ: Mapping[str, str], schema: ConfigSchema) -> Settings:
+    """Return the settings in the file, overridden by the environment. Raises ``ConfigError`` with every error."""
+    document = _read_document(path)
+    root = settings_class(schema)
+    environment = environment_layer(environ, root, set(_referenced_variables(document.data)))
     reporter = Reporter(str(path), document, environment, root)
     findings = reporter.repeated_keys()
-    layers = (environment.data, document.data)
-    around = LoadContext(path.parent, environ, layers=layers, is_open=bool(path.stat().st_mode & stat.S_IROTH))
+    context = LoadContext(
+        path.parent,
+        environ,
+        schema,
+        layers=(environment.data, document.data),
+        is_open=bool(path.stat().st_mode & stat.S_IROTH),
+    )
     try:
-        with within(around):
+        with using_load_context(context):
             settings = root()  # the values come from the layers
     except ValidationError as error:
         findings += reporter.findings(error.errors(include_url=False, include_input=False))
@@ -48,24 +53,24 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
     return settings
 
 
-def _document(path: Path) -> Document:
+def _read_document(path: Path) -> Document:
     try:
-        text = _text(path)
+        text = _read_text(path)
         document = read(text)
-        _demand_mapping(document.data)
+        _require_mapping(document.data)
     except DocumentError as error:
         line, column = error.place
         raise ConfigError([redactor.scrub(f"{path}:{line}:{column}: configuration: {error}")]) from None
     return document
 
 
-def _demand_mapping(data: Any) -> None:
+def _require_mapping(data: Any) -> None:
     if not isinstance(data, dict):
         kind = "nothing" if data is None else "a list" if isinstance(data, list) else "one value"
         raise DocumentError((1, 1), kind, "a mapping with the key upstreams")
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
@@ -80,13 +85,13 @@ def _text(path: Path) -> str:
         raise DocumentError((line, column), "a byte that is not UTF-8", "UTF-8 text") from None
 
 
-def _referenced(data: Any) -> Iterator[str]:
-    """The variables that an ``…_env`` key names: they may begin as ours do."""
+def _referenced_variables(data: Any) -> Iterator[str]:
+    """Yield the variables that ``…_env`` keys name; their names may start with our prefix."""
     if isinstance(data, dict):
         for key, value in data.items():
             if key.endswith(_VARIABLE_KEY) and isinstance(value, str):
                 yield value
-            yield from _referenced(value)
+            yield from _referenced_variables(value)
     elif isinstance(data, list):
         for item in data:
-            yield from _referenced(item)
+            yield from _referenced_variables(item)

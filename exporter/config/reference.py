@@ -1,16 +1,15 @@
-"""``docs/configuration.md``, made from the settings' classes: ``python -m exporter.config.reference`` prints it."""
+"""``docs/configuration.md``, generated from the settings classes."""
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
-from exporter.config import reference_text, schema
+from exporter.config import introspection
 from exporter.config.alerting import AlertingSettings, AlertmanagerSettings, HealthSlo, Threshold, WaveEvents
 from exporter.config.auth import API_KEY, BEARER, LOGIN, NONE, AuthSettings, TlsSettings
 from exporter.config.root import HistogramSettings, Settings
@@ -19,7 +18,6 @@ from exporter.config.section import Section
 from exporter.config.streams import LiveHours, StreamSettings
 from exporter.config.types import Between, Computed, Matching, format_duration
 from exporter.config.upstream import SharedSettings, UpstreamSettings
-from exporter.platforms.registry import platforms
 
 Model = type[BaseModel]
 
@@ -33,22 +31,92 @@ _AUTH_WORDS = {
 }
 _HEAD = "| key | type | default | meaning |\n|---|---|---|---|\n"
 
+_INTRODUCTION = """\
+# Configuration
 
-def page() -> str:
-    """The whole page."""
+<!-- Made from the settings' classes by `make generate`; edit exporter/config/ and exporter/platforms/ instead. -->
+
+`stream-exporter --config.file=config.yaml` reads one YAML file; [config.example.yaml](../config.example.yaml) shows
+every key. `stream-exporter --config.check` checks it and says what it costs in requests. `GET /config` shows what is in
+effect, without secrets.
+
+## How it is read
+
+- **Every error is reported at once**, each as `FILE:LINE:COL: path.to.key: found X, allowed Y`. Unknown and repeated
+  keys are errors. What stands under `auth`, `url` and `headers`, and any other secret, is never shown.
+- **YAML** is read by the rules of YAML 1.2: `14:00` and `no` are text where text is wanted; `true`, `yes` and `on`
+  are all true where a truth value is wanted. A number where text is wanted needs quotes. `null` counts as if the key
+  were not there. Anchors, aliases and `<<` work; tags do not.
+- **Durations** are written as in Prometheus: `500ms`, `15s`, `1m30s`, `7d`; units `ms s m h d w y`. **Sizes**:
+  `512kB`, `10MB`, `16MiB`, or a number of bytes. **Bitrates** are in bits per second: `800kbps`, `2.5Mbps`.
+- **Paths** that are relative begin at the folder of the configuration file.
+- **A value in `defaults`** beats a platform's own default; an upstream's own value beats both. A mapping such as
+  `tls` is taken as a whole.
+- **Reload** by SIGHUP or, with `--web.enable-lifecycle`, `POST /-/reload`. All is checked first; a bad file changes
+  nothing. An upstream whose settings did not change goes on as it is.
+
+### Secrets
+
+A secret `X` is given in one of three ways:
+
+| key | meaning |
+|---|---|
+| `X_file` | a file that holds it, without one newline at its end; read again when it changes, without a reload |
+| `X_env` | the name of an environment variable that holds it |
+| `X` | the secret itself |
+
+A file that is missing or empty is an error; one that every user of the machine may read is a warning, and so is
+such a configuration file with a secret in it. Systemd
+credentials and secrets that Kubernetes mounts are files.
+
+### Environment
+
+A variable overrides the file: `STREAM_EXPORTER_` and the path of the key in capitals, with `__` between its parts.
+`STREAM_EXPORTER_DEFAULTS__INTERVAL=30s` is `defaults.interval`. It reaches keys of mappings; items of lists have no
+such path, but a whole list can be given as YAML (`STREAM_EXPORTER_UPSTREAMS='[{name: …}]'`). Names of rules and
+labels keep their case (`STREAM_EXPORTER_ALERTING__THRESHOLDS__StreamUnhealthy=0.5`). An empty variable counts as not
+set, `null` takes the file's value away, and an unknown `STREAM_EXPORTER_` variable is an error. Variables that
+Kubernetes sets for a Service of this name, and those that an `…_env` key names, are left alone.
+"""
+
+_AUTH = """\
+One of: nothing, `username` with a password, a bearer token, an API key. What a platform can't use is refused: see
+there.
+"""
+
+_HOURS = """\
+One item of a list under `expected`. Hours that end before they begin pass midnight and belong to the day on which
+they began.
+"""
+
+_STREAMS = """\
+What may be said of each stream (or session) that an upstream names, besides what identifies it on its platform.
+"""
+
+_UPSTREAMS = """\
+A list with at least one item. Each has the keys below, those of `defaults`, and those of its platform.
+"""
+
+_THRESHOLDS = """\
+By the name of a rule: a number in the base unit of its metric, or this mapping.
+"""
+
+
+def page(platforms: Mapping[str, type[UpstreamSettings]]) -> str:
+    """Return the whole page. ``platforms``: settings classes by platform name."""
     parts = [
-        reference_text.INTRODUCTION,
+        _INTRODUCTION,
         _section("## The file", Settings),
         _section("## `defaults`", SharedSettings),
-        _section("## `upstreams`", UpstreamSettings, reference_text.UPSTREAMS, without=SharedSettings),
-        _section("### `auth`", AuthSettings, reference_text.AUTH),
+        _section("## `upstreams`", UpstreamSettings, _UPSTREAMS, without=SharedSettings),
+        _section("### `auth`", AuthSettings, _AUTH),
         _section("### `tls`", TlsSettings),
-        _section("### `streams`", StreamSettings, reference_text.STREAMS),
-        _section("### `expected`", LiveHours, reference_text.HOURS),
-        *(part for name in platforms() for part in _platform(name)),
+        _section("### `streams`", StreamSettings, _STREAMS),
+        _section("### `expected`", LiveHours, _HOURS),
+        *(part for name, model in platforms.items() for part in _platform_sections(name, model)),
         _section("## `histograms`", HistogramSettings),
         _section("## `alerting`", AlertingSettings),
-        _section("### `alerting.thresholds`", Threshold, reference_text.THRESHOLDS),
+        _section("### `alerting.thresholds`", Threshold, _THRESHOLDS),
         _section("### `alerting.health_slo`", HealthSlo),
         _section("### `alerting.alertmanagers`", AlertmanagerSettings),
         _section("### `alerting.wave_events`", WaveEvents),
@@ -61,17 +129,18 @@ def undescribed(model: Model) -> Iterator[str]:
     for name, info in model.model_fields.items():
         if not _description(model, name):
             yield f"{model.__name__}.{name}"
-        for below in _sections(schema.annotation_of(info)):
+        for below in _sections(introspection.annotation_of(info)):
             yield from undescribed(below)
 
 
-def _platform(name: str) -> Iterator[str]:
-    model = platforms()[name].settings_class
+def _platform_sections(name: str, model: type[UpstreamSettings]) -> Iterator[str]:
     kinds = [words for kind, words in _AUTH_WORDS.items() if kind in model.auth_kinds]
-    text = f"`interval` defaults to {format_duration(model.default_interval)}. `auth` is {schema.any_of(kinds)}.\n"
+    text = (
+        f"`interval` defaults to {format_duration(model.default_interval)}. `auth` is {introspection.join_or(kinds)}.\n"
+    )
     yield _section(f"## Platform `{name}`", model, text, without=UpstreamSettings)
     for info in model.model_fields.values():
-        for below in _sections(schema.annotation_of(info)):
+        for below in _sections(introspection.annotation_of(info)):
             if below not in _COMMON:
                 base = StreamSettings if issubclass(below, StreamSettings) else None
                 key = info.alias or next(key for key, field in model.model_fields.items() if field is info)
@@ -92,12 +161,12 @@ def _is_same(model: Model, base: Model | None, name: str) -> bool:
 
 def _row(model: Model, name: str) -> str:
     info = model.model_fields[name]
-    annotation = schema.annotation_of(info)
+    annotation = introspection.annotation_of(info)
     key = f"`{info.alias or name}`"
     if issubclass(model, Section) and name in model.secret_fields:
         key += "".join(f", `{name}{suffix}`" for suffix in SOURCE_SUFFIXES)
     bounds = [item.words for item in _metadata(annotation) if isinstance(item, Between | Matching)]
-    kind = ", ".join([schema.words(annotation), *bounds])
+    kind = ", ".join([introspection.describe_type(annotation), *bounds])
     cells = (key, kind, _default(info, annotation), _sentence(_description(model, name)))
     return "|" + "".join(f" {cell.replace('|', chr(92) + '|')} |" for cell in cells) + "\n"
 
@@ -127,7 +196,7 @@ def _metadata(annotation: Any) -> Iterator[Any]:
 
 
 def _sections(annotation: Any) -> Iterator[type[Section]]:
-    for member in schema.members(annotation):
+    for member in introspection.union_members(annotation):
         if isinstance(member, type) and issubclass(member, Section):
             yield member
         else:
@@ -144,7 +213,3 @@ def _description(model: Model, name: str) -> str:
 def _sentence(text: str) -> str:
     text = text.strip()
     return text[:1].upper() + text[1:] + ("" if not text or text.endswith((".", "!")) else ".")
-
-
-if __name__ == "__main__":
-    sys.stdout.write(page())

@@ -1,4 +1,4 @@
-"""The whole configuration."""
+"""The settings of the whole configuration."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pydantic import (
     PrivateAttr,
     SerializeAsAny,
     Tag,
+    ValidationError,
     ValidatorFunctionWrapHandler,
     create_model,
     model_validator,
@@ -23,17 +24,13 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from exporter.alerting.affected_rules import rules_that_read
 from exporter.config.alerting import AlertingSettings
-from exporter.config.inheritance import handed_down, mapping
-from exporter.config.schema import TAG_PREFIX, any_of
-from exporter.config.secrets import HIDDEN
+from exporter.config.introspection import TAG_PREFIX, join_or
 from exporter.config.section import Section
 from exporter.config.types import Flag
 from exporter.config.upstream import Defaults, SharedSettings, StreamSettings, UpstreamSettings
-from exporter.config.validation import Place, load_context, refuse, refuse_all, validate_besides
-from exporter.metrics.families.exclusion import excluded, said
-from exporter.platforms.registry import registry
+from exporter.config.validation import ConfigSchema, Place, load_context, refuse, refuse_all, validate_with_errors
+from exporter.runtime.redaction import HIDDEN
 
 
 class HistogramSettings(Section):
@@ -45,29 +42,29 @@ class HistogramSettings(Section):
 
 
 class _LayerSource(PydanticBaseSettingsSource):
-    """One of the mappings that the settings are made from, as the load that is going on has read it."""
+    """One of the layers that the settings are made from, as the current load has read it."""
 
     def __init__(self, settings_cls: type[BaseSettings], layer: Mapping[str, Any]) -> None:
         super().__init__(settings_cls)
         self._layer = layer
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - the interface's
-        """The layer's value of one field."""
+        """Return the layer's value of one field."""
         return self._layer.get(field_name), field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        """The whole layer, unknown keys included: they are errors."""
+        """Return the whole layer, including unknown keys, which are errors."""
         return dict(self._layer)
 
 
-def _not_empty(upstreams: tuple[Any, ...]) -> tuple[Any, ...]:
+def _require_upstreams(upstreams: tuple[Any, ...]) -> tuple[Any, ...]:
     if not upstreams:
         raise refuse("at least one upstream", found="an empty list")
     return upstreams
 
 
 class Settings(BaseSettings):
-    """All settings, every default resolved."""
+    """All settings, with every default resolved."""
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -75,7 +72,7 @@ class Settings(BaseSettings):
     histograms: HistogramSettings = Field(
         default_factory=HistogramSettings, description="What the histograms of sampled values tell apart."
     )
-    upstreams: Annotated[tuple[SerializeAsAny[UpstreamSettings], ...], AfterValidator(_not_empty)] = Field(
+    upstreams: Annotated[tuple[SerializeAsAny[UpstreamSettings], ...], AfterValidator(_require_upstreams)] = Field(
         description="The servers and accounts to watch."
     )
     alerting: AlertingSettings = Field(
@@ -86,16 +83,17 @@ class Settings(BaseSettings):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is allowed and yet worth a word."""
+        """Warnings about a valid configuration."""
         return self._warnings
 
     def model_post_init(self, context: Any, /) -> None:
-        """Keep what reading had to say."""
+        """Keep the warnings of the load."""
         super().model_post_init(context)
-        self._warnings = (*registry().warnings, *load_context().warnings, *_unread(self))
+        load = load_context()
+        self._warnings = (*(load.schema.warnings if load.schema else ()), *load.warnings)
 
     def redacted_yaml(self) -> str:
-        """Everything as it is in effect, without a secret and, under ``stream_label: hash``, without stream ids."""
+        """Return the effective settings without secrets and, under ``stream_label: hash``, without stream ids."""
         dumped = _without_nulls(self.model_dump(mode="json", by_alias=True))
         for upstream, shown in zip(self.upstreams, dumped["upstreams"], strict=True):
             if upstream.stream_label == "hash":
@@ -115,32 +113,45 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The layers of the load that is going on, strongest first; the library's own sources drop unknown keys."""
+        """Use the layers of the current load, strongest first; the library's own sources drop unknown keys."""
         del env_settings, dotenv_settings, file_secret_settings
         layers = (_LayerSource(settings_cls, layer) for layer in load_context().layers)
         return (init_settings, *layers)
 
     @model_validator(mode="wrap")
     @classmethod
-    def _checked_as_a_whole(cls, data: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-        """Hand the defaults down, and report what concerns several parts together with the errors of each."""
+    def _validate_as_a_whole(cls, data: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        """Apply the defaults, and report errors that concern several parts together with the errors of each."""
         data = {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}
-        return validate_besides(cls.__name__, lambda: validate(handed_down(data)), dict(_cross_errors(data)))
+        return validate_with_errors(cls.__name__, lambda: validate(_apply_defaults(data)), dict(_cross_errors(data)))
 
 
-def _unread(settings: Settings) -> Iterator[str]:
-    """A word on the rules that go without a family that they read."""
-    known = registry().platforms
-    for upstream in settings.upstreams:
-        if upstream.platform not in known:
-            # settings that were made by hand, of no platform
-            continue
-        without = said(excluded(upstream.exclude_families), known[upstream.platform].feeds)
-        rules = list(rules_that_read(without, settings.alerting)) if without else []
-        if rules:
-            yield f"upstream {upstream.name}: exclude_families leaves out what these rules of Prometheus read: " + (
-                ", ".join(rules)
-            )
+def _apply_defaults(data: dict[str, Any]) -> dict[str, Any]:
+    """Copy each valid value of ``defaults`` into every upstream that does not set it.
+
+    Invalid values are not copied, so that they are reported only once.
+    """
+    written = _as_mapping(data.get("defaults"))
+    known = SharedSettings.known_keys()
+    try:
+        Defaults.model_validate(written)
+        bad: set[Any] = set()
+    except ValidationError as error:
+        bad = {line["loc"][0] for line in error.errors() if line["loc"]}
+    good = {
+        key: value for key, value in written.items() if key in known and known[key] not in bad and value is not None
+    }
+    upstreams = data.get("upstreams")
+    if not good or not isinstance(upstreams, list):
+        return data
+    return {**data, "upstreams": [_with_defaults(upstream, good, known) for upstream in upstreams]}
+
+
+def _with_defaults(upstream: Any, good: Mapping[str, Any], known: Mapping[str, str]) -> Any:
+    if not isinstance(upstream, dict):
+        return upstream
+    own = {known.get(key) for key, value in upstream.items() if value is not None}
+    return upstream | {key: value for key, value in good.items() if known[key] not in own}
 
 
 def _without_nulls(dumped: Any) -> Any:
@@ -150,49 +161,62 @@ def _without_nulls(dumped: Any) -> Any:
 
 
 def _cross_errors(data: Mapping[str, Any]) -> Iterator[tuple[Place, PydanticCustomError]]:
-    """What two parts say against each other, read from what is written: it is found beside all other errors."""
-    upstreams = [item if isinstance(item, dict) else {} for item in _list(data.get("upstreams"))]
+    """Yield contradictions between parts, from the data as written, so that they are reported with all other errors."""
+    upstreams = [item if isinstance(item, dict) else {} for item in _as_list(data.get("upstreams"))]
     names: list[Any] = []
     for index, upstream in enumerate(upstreams):
         name = upstream.get("name")
         if isinstance(name, str) and name in names:
             yield ("upstreams", index, "name"), refuse("a name that no other upstream has")
         names.append(name)
-    events = mapping(mapping(data.get("alerting")).get("wave_events")).get("upstream")
-    if isinstance(events, str) and events not in [
-        item.get("name") for item in upstreams if item.get("platform") == "wave"
-    ]:
-        yield ("alerting", "wave_events", "upstream"), refuse("the name of an upstream of platform wave")
+    target = _as_mapping(_as_mapping(data.get("alerting")).get("wave_events")).get("upstream")
+    platforms = _event_platforms()
+    targets = [item.get("name") for item in upstreams if item.get("platform") in platforms]
+    if platforms and isinstance(target, str) and target not in targets:
+        allowed = f"the name of an upstream of platform {join_or(platforms)}"
+        yield ("alerting", "wave_events", "upstream"), refuse(allowed)
 
 
-def _list(value: Any) -> list[Any]:
+def _event_platforms() -> list[str]:
+    """Return the platforms that accept alerts as events; empty without a schema."""
+    schema = load_context().schema
+    models = schema.platforms if schema else {}
+    return [
+        name for name, model in models.items() if issubclass(model, UpstreamSettings) and model.accepts_alert_events
+    ]
+
+
+def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
+def _as_mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
 @cache
-def settings_class() -> type[Settings]:
-    """``Settings`` with the union of the settings of every platform that is installed."""
-    platforms = registry().platforms
-    choices = {name: platform.settings_class for name, platform in platforms.items()}
+def settings_class(schema: ConfigSchema) -> type[Settings]:
+    """Return ``Settings`` with upstreams of the schema's platforms."""
+    choices = schema.platforms
     tagged: Any = Union[tuple(Annotated[model, Tag(TAG_PREFIX + name)] for name, model in choices.items())]  # noqa: UP007
-    item = Annotated[tagged, Discriminator(_platform_of), BeforeValidator(_known_platform(tuple(choices)))]
+    item = Annotated[tagged, Discriminator(_platform_tag), BeforeValidator(_checking_platform(tuple(choices)))]
     field = Settings.model_fields["upstreams"]
-    upstreams = Annotated[tuple[item, ...], AfterValidator(_not_empty)]
+    upstreams = Annotated[tuple[item, ...], AfterValidator(_require_upstreams)]
     return create_model("Settings", __base__=Settings, upstreams=(upstreams, Field(description=field.description)))
 
 
-def _platform_of(upstream: Any) -> str:
+def _platform_tag(upstream: Any) -> str:
     return TAG_PREFIX + str(upstream["platform"] if isinstance(upstream, dict) else upstream.platform)
 
 
-def _known_platform(names: tuple[str, ...]) -> Callable[[Any], Any]:
+def _checking_platform(names: tuple[str, ...]) -> Callable[[Any], Any]:
     def check(upstream: Any) -> Any:
         if isinstance(upstream, UpstreamSettings):
             return upstream
         if not isinstance(upstream, dict):
             raise refuse("a mapping")
         if upstream.get("platform") not in names:
-            raise refuse_all("upstream", {("platform",): refuse(any_of(names))})
+            raise refuse_all("upstream", {("platform",): refuse(join_or(names))})
         return upstream
 
     return check

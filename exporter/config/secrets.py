@@ -1,85 +1,31 @@
-"""Secrets: where they come from, and that they are shown nowhere."""
+"""Secrets: read from files, variables or the configuration itself, and never shown."""
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import re
 import stat
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, quote_plus
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from exporter.config.validation import load_context, refuse, resolve
+from exporter.runtime.redaction import HIDDEN, redactor
 
-HIDDEN = "<secret>"
 SOURCE_SUFFIXES = ("_file", "_env")
 """A secret ``X`` is given as ``X``, ``X_file`` or ``X_env``."""
 
 _MAX_BYTES = 65_536
-_MIN_SCRUBBED = 4
-"""Shorter texts stand in too many words to be taken for a secret."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class SecretError(Exception):
     """A secret that can't be had. The message names its file or variable, never its content."""
-
-
-class Redactor:
-    """The secrets that were read, to keep them out of every text that leaves the process. Safe from several threads."""
-
-    def __init__(self) -> None:
-        self._forms: dict[str, set[str]] = {}
-        """By the text that was added, what it becomes."""
-        self._pattern: re.Pattern[str] | None = None
-        self._lock = threading.Lock()
-
-    def add(self, text: str) -> None:
-        """Hide this text from now on, and what it becomes in URLs, headers and JSON."""
-        if len(text) < _MIN_SCRUBBED:
-            return
-        with self._lock:
-            if text not in self._forms:
-                self._forms[text] = _forms(text)
-                self._compile()
-
-    def forget(self, text: str) -> None:
-        """A secret that is good for nothing any more need not be looked for: tokens are new every few minutes."""
-        with self._lock:
-            if self._forms.pop(text, None) is not None:
-                self._compile()
-
-    def _compile(self) -> None:
-        longest_first = sorted({form for forms in self._forms.values() for form in forms}, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
-        # re keeps the last 512 patterns that it compiled, each with all the secrets
-        re.purge()
-
-    def scrub(self, text: str) -> str:
-        """The text with ``<secret>`` in place of every secret known."""
-        pattern = self._pattern
-        return pattern.sub(HIDDEN, text) if pattern else text
-
-
-def _forms(text: str) -> set[str]:
-    encoded = text.encode("utf-8", "surrogatepass")
-    plain = base64.b64encode(encoded).decode()
-    urlsafe = base64.urlsafe_b64encode(encoded).decode()
-    quoted = {quote(encoded), quote(encoded, safe=""), quote_plus(encoded)}
-    return {text, json.dumps(text)[1:-1], plain, plain.rstrip("="), urlsafe, urlsafe.rstrip("="), *quoted}
-
-
-redactor = Redactor()
-"""The one of the process: the log scrubs every line with it."""
 
 
 class Secret:
@@ -126,9 +72,9 @@ class Secret:
     def get(self) -> str:
         """The text now. Raises ``SecretError``."""
         if self._path is not None:
-            return self._from_file(self._path)
+            return self._get_from_file(self._path)
         if self._variable is not None:
-            return self._from_variable(self._variable)
+            return self._get_from_variable(self._variable)
         return self._text or ""
 
     @property
@@ -143,23 +89,23 @@ class Secret:
             return "_file", str(self._path)
         return ("", HIDDEN) if self._variable is None else ("_env", self._variable)
 
-    def _from_file(self, path: Path) -> str:
+    def _get_from_file(self, path: Path) -> str:
         try:
             status = path.stat()
             seen = (status.st_mtime_ns, status.st_ino, status.st_size, status.st_dev)
             if seen != self._seen:
-                self._read = _checked(_read(path, status), f"the secrets file {path}")
+                self._read = _check_content(_read_file(path, status), f"the secrets file {path}")
                 self._seen = seen
         except (OSError, ValueError) as error:
             self._seen = None
-            raise SecretError(f"the secrets file {path} can't be read: {_cause(error)}") from None
+            raise SecretError(f"the secrets file {path} can't be read: {_describe_cause(error)}") from None
         return self._read
 
-    def _from_variable(self, variable: str) -> str:
+    def _get_from_variable(self, variable: str) -> str:
         value = (self._environ or {}).get(variable)
         if value is None:
             raise SecretError(f"the environment variable {variable} is not set")
-        return _checked(value, f"the environment variable {variable}")
+        return _check_content(value, f"the environment variable {variable}")
 
     def _identity(self) -> tuple[object, ...]:
         current = self._environ.get(self._variable) if self._environ is not None and self._variable else None
@@ -179,11 +125,11 @@ class Secret:
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(
-            _validate, serialization=core_schema.plain_serializer_function_ser_schema(lambda _: HIDDEN)
+            _validate_secret, serialization=core_schema.plain_serializer_function_ser_schema(lambda _: HIDDEN)
         )
 
 
-def _read(path: Path, status: os.stat_result) -> str:
+def _read_file(path: Path, status: os.stat_result) -> str:
     if not stat.S_ISREG(status.st_mode):
         raise ValueError("it is no regular file")
     if status.st_size > _MAX_BYTES:
@@ -195,11 +141,11 @@ def _read(path: Path, status: os.stat_result) -> str:
     return text.removesuffix("\n").removesuffix("\r")
 
 
-def _cause(error: OSError | ValueError) -> str:
+def _describe_cause(error: OSError | ValueError) -> str:
     return (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
 
 
-def _checked(text: str, where: str) -> str:
+def _check_content(text: str, where: str) -> str:
     if not text:
         raise SecretError(f"{where} is empty")
     if _CONTROL.search(text):
@@ -218,7 +164,7 @@ class SecretSource:
     """The keys, where more than one is given."""
 
 
-def _validate(given: Any) -> Secret:
+def _validate_secret(given: Any) -> Secret:
     if isinstance(given, Secret):
         return given
     source = given if isinstance(given, SecretSource) else SecretSource(value=given)
@@ -226,30 +172,30 @@ def _validate(given: Any) -> Secret:
         raise refuse(f"one of {', '.join(source.several)}", found="more than one of them")
     if not isinstance(source.value, str):
         raise refuse("text (a number is put in quotes)", found="a value that is not text")
-    read = {"": _inline, "_file": _file, "_env": _variable}[source.suffix]
+    read = {"": _inline_secret, "_file": _file_secret, "_env": _variable_secret}[source.suffix]
     try:
         return read(source.value)
     except SecretError as error:
         raise refuse("a secret of one line that can be read", found=str(error)) from None
 
 
-def _inline(text: str) -> Secret:
-    around = load_context()
-    if around.is_open and _stands_in(around.layers[-1], text):
-        around.warnings["a secret stands in the configuration file, which every user of the machine can read"] = None
-    return Secret.inline(_checked(text, "the text"))
+def _inline_secret(text: str) -> Secret:
+    context = load_context()
+    if context.is_open and _contains(context.layers[-1], text):
+        context.warnings["a secret stands in the configuration file, which every user of the machine can read"] = None
+    return Secret.inline(_check_content(text, "the text"))
 
 
-def _stands_in(data: Any, text: str) -> bool:
-    """Whether a document holds this value; else the environment gave it."""
+def _contains(data: Any, text: str) -> bool:
+    """Whether the document contains this value; otherwise it came from the environment."""
     if isinstance(data, Mapping):
-        return any(_stands_in(value, text) for value in data.values())
+        return any(_contains(value, text) for value in data.values())
     if isinstance(data, list):
-        return any(_stands_in(value, text) for value in data)
+        return any(_contains(value, text) for value in data)
     return bool(data == text)
 
 
-def _file(text: str) -> Secret:
+def _file_secret(text: str) -> Secret:
     if not text.isprintable():
         raise refuse("the path of a file", found="text with control characters")
     path = resolve(text)
@@ -260,7 +206,7 @@ def _file(text: str) -> Secret:
     return secret
 
 
-def _variable(name: str) -> Secret:
+def _variable_secret(name: str) -> Secret:
     # a name that is none, or that is not set, may be the secret itself at the wrong key: it is not shown
     if not _VARIABLE.fullmatch(name):
         raise refuse("the name of an environment variable", found="text that is no such name")

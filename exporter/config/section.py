@@ -8,9 +8,6 @@ from typing import Any, ClassVar, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from exporter.config.secrets import SOURCE_SUFFIXES, Secret, SecretSource
-from exporter.config.validation import refuse
-
-__all__ = ["Section", "is_secret", "refuse"]
 
 
 class Section(BaseModel):
@@ -26,7 +23,7 @@ class Section(BaseModel):
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        cls.secret_fields = frozenset(name for name, info in cls.model_fields.items() if is_secret(info.annotation))
+        cls.secret_fields = frozenset(name for name, info in cls.model_fields.items() if _is_secret(info.annotation))
 
     @classmethod
     def known_keys(cls) -> dict[str, str]:
@@ -40,8 +37,8 @@ class Section(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _normalise(cls, data: Any) -> Any:
-        """Leave out nulls and bring the spellings of each secret together."""
+    def _join_secret_keys(cls, data: Any) -> Any:
+        """Drop nulls, and join the three keys of each secret into one."""
         if not isinstance(data, dict):
             return data
         known = cls.known_keys()
@@ -49,12 +46,12 @@ class Section(BaseModel):
         for name in cls.secret_fields:
             sources = {suffix: data.pop(name + suffix) for suffix in ("", *SOURCE_SUFFIXES) if name + suffix in data}
             if sources:
-                data[name] = _one_secret(name, sources)
+                data[name] = _secret_source(name, sources)
         return data
 
     @model_serializer(mode="wrap")
-    def _spell_secrets(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """As a dump for people: of a secret, its file or variable; of an inline one, nothing."""
+    def _dump_secret_sources(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Dump a secret as its file or variable, under that key; an inline secret is hidden."""
         dumped: dict[str, Any] = {}
         for key, value in serialise(self).items():
             secret = getattr(self, key) if key in self.secret_fields else None
@@ -63,12 +60,12 @@ class Section(BaseModel):
         return dumped
 
 
-def is_secret(annotation: Any) -> bool:
+def _is_secret(annotation: Any) -> bool:
     """Whether a field of this type holds one secret, perhaps none."""
     return annotation is Secret or (get_origin(annotation) in (Union, UnionType) and Secret in get_args(annotation))
 
 
-def _one_secret(name: str, sources: dict[str, Any]) -> SecretSource | Secret:
+def _secret_source(name: str, sources: dict[str, Any]) -> SecretSource | Secret:
     if len(sources) > 1:
         return SecretSource(several=tuple(name + suffix for suffix in sources))
     ((suffix, value),) = sources.items()

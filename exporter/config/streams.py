@@ -1,4 +1,4 @@
-"""What may be said of one stream: its name, and when it should be live."""
+"""Settings of one stream: its name, and when it should be live."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, PlainSerializer, Tag, field_validator
 
-from exporter.config.secrets import HIDDEN
 from exporter.config.section import Section
 from exporter.config.types import (
     Between,
@@ -25,13 +24,14 @@ from exporter.config.types import (
     read_flag,
 )
 from exporter.config.validation import refuse
+from exporter.runtime.redaction import HIDDEN
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _TIME = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
 _MIDNIGHT = datetime.time(0)
 
 
-def _days(value: Any) -> frozenset[int]:
+def _read_days(value: Any) -> frozenset[int]:
     allowed = f"a list of days of {', '.join(DAYS)}"
     if not isinstance(value, list | tuple):
         raise refuse(allowed)
@@ -41,18 +41,18 @@ def _days(value: Any) -> frozenset[int]:
     return frozenset(map(DAYS.index, value))
 
 
-def _time(value: Any) -> datetime.time:
+def _read_time(value: Any) -> datetime.time:
     match = _TIME.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise refuse('a time from "00:00" to "23:59"')
     return datetime.time(int(match[1]), int(match[2]))
 
 
-def _end(value: Any) -> datetime.time:
-    return _MIDNIGHT if value == "24:00" else _time(value)
+def _read_end(value: Any) -> datetime.time:
+    return _MIDNIGHT if value == "24:00" else _read_time(value)
 
 
-def _timezone(value: str) -> str:
+def _check_timezone(value: str) -> str:
     try:
         ZoneInfo(value)
     except (OSError, ValueError, LookupError):
@@ -60,11 +60,11 @@ def _timezone(value: str) -> str:
     return value
 
 
-def _clock_face(time: datetime.time) -> str:
+def _format_time(time: datetime.time) -> str:
     return f"{time:%H:%M}"
 
 
-_Time = Annotated[datetime.time, PlainSerializer(_clock_face), Described("time")]
+_Time = Annotated[datetime.time, PlainSerializer(_format_time), Described("time")]
 
 
 class LiveHours(Section):
@@ -72,51 +72,51 @@ class LiveHours(Section):
 
     days: Annotated[
         frozenset[int],
-        BeforeValidator(_days),
+        BeforeValidator(_read_days),
         PlainSerializer(lambda days: [DAYS[day] for day in sorted(days)]),
         Described("list of days: " + ", ".join(DAYS)),
     ] = Field(description="The days on which the hours begin.")
-    from_: Annotated[_Time, BeforeValidator(_time)] = Field(
+    from_: Annotated[_Time, BeforeValidator(_read_time)] = Field(
         alias="from", description="When they begin, from `00:00` to `23:59`."
     )
-    to: Annotated[_Time, BeforeValidator(_end)] = Field(
+    to: Annotated[_Time, BeforeValidator(_read_end)] = Field(
         description="When they end, on the next day when that is before `from`; `24:00` is midnight."
     )
-    timezone: Annotated[Text, AfterValidator(_timezone), Described("time zone")] = Field(
+    timezone: Annotated[Text, AfterValidator(_check_timezone), Described("time zone")] = Field(
         default="UTC", description="The time zone of both, by its name in the IANA database."
     )
 
     @field_validator("to", mode="wrap")
     @classmethod
-    def _some_time(cls, value: Any, read: Any, info: Any) -> datetime.time:
+    def _check_end(cls, value: Any, read: Any, info: Any) -> datetime.time:
         to: datetime.time = read(value)
         if to == info.data.get("from_") and value != "24:00":
             raise refuse("another time than `from`")
         return to
 
 
-def _always(value: Any) -> bool:
+def _read_always(value: Any) -> bool:
     try:
         return read_flag(value)
     except ValueError:
         raise refuse("true, false, or a list of hours") from None
 
 
-def _some(hours: tuple[LiveHours, ...]) -> tuple[LiveHours, ...]:
+def _require_hours(hours: tuple[LiveHours, ...]) -> tuple[LiveHours, ...]:
     if not hours:
         raise refuse("hours, or false for a stream that should never be live", found="an empty list")
     return hours
 
 
-def _kind_of_expectation(value: Any) -> str:
+def _expectation_tag(value: Any) -> str:
     return EXPECTED_HOURS if isinstance(value, list | tuple) else EXPECTED_ALWAYS
 
 
 EXPECTED_HOURS, EXPECTED_ALWAYS = "\0hours", "\0always"
 Expected = Annotated[
-    Annotated[tuple[LiveHours, ...], AfterValidator(_some), Tag(EXPECTED_HOURS)]
-    | Annotated[bool, BeforeValidator(_always), Tag(EXPECTED_ALWAYS)],
-    Discriminator(_kind_of_expectation),
+    Annotated[tuple[LiveHours, ...], AfterValidator(_require_hours), Tag(EXPECTED_HOURS)]
+    | Annotated[bool, BeforeValidator(_read_always), Tag(EXPECTED_ALWAYS)],
+    Discriminator(_expectation_tag),
     Described("true or false, or a list of hours"),
 ]
 
@@ -155,3 +155,15 @@ class StreamSettings(Section):
     end_ok: Flag = Field(
         default=False, description="Nobody is called when the platform says that it ended, although it is expected."
     )
+
+
+class ApplicationStream(StreamSettings):
+    """A stream that is identified by the application it is published to and its key."""
+
+    application: Text = Field(description="The application that the stream is published to.")
+    key: Text = Field(description="The stream key.")
+
+    @property
+    def id(self) -> str:
+        """The identity, ``application/key``."""
+        return f"{self.application}/{self.key}"

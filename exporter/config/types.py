@@ -1,4 +1,4 @@
-"""The types of the configuration's values, each with the words that say what is allowed."""
+"""Types of configuration values, each with a description of what is allowed: durations, sizes, bitrates, text, …"""
 
 from __future__ import annotations
 
@@ -7,26 +7,91 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, GetCoreSchemaHandler, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, GetCoreSchemaHandler, PlainSerializer
 from pydantic_core import CoreSchema, core_schema
 
-from exporter.config.quantities import (
-    format_bitrate,
-    format_duration,
-    format_size,
-    parse_bitrate,
-    parse_duration,
-    parse_size,
-)
 from exporter.config.validation import refuse, resolve
 
-__all__ = [
-    "Between", "Bitrate", "ByteSize", "Computed", "ConfigPath", "Count", "Described", "Duration", "Flag",
-    "Matching", "Number", "OffOrDuration", "Text", "format_bitrate", "format_duration", "format_size",
-    "parse_bitrate", "parse_duration", "parse_size", "read_flag", "read_number",
-]  # fmt: skip
+_DURATION_UNITS = {
+    "y": 365 * 86_400_000,
+    "w": 7 * 86_400_000,
+    "d": 86_400_000,
+    "h": 3_600_000,
+    "m": 60_000,
+    "s": 1_000,
+    "ms": 1,
+}
+"""Milliseconds by unit, in the order in which Prometheus wants them."""
+_DURATION = re.compile("".join(rf"(?:([0-9]{{1,12}}){unit})?" for unit in _DURATION_UNITS))
+_WHOLE_ONLY = ("y", "w", "d")
+"""Units that are written only where nothing is left over: 90m is 1h30m, but 36h is not 1d12h."""
+
+_SIZE_UNITS = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)(B|kB|KB|MB|GB|KiB|MiB|GiB)?")
+
+_BITRATE_UNITS = {"bps": 1, "kbps": 10**3, "Kbps": 10**3, "Mbps": 10**6, "Gbps": 10**9}
+_BITRATE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)(bps|[kKMG]bps)")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a duration as in Prometheus: ``500ms``, ``15s``, ``1h30m``, ``7d``, ``0``. Raises ``ValueError``."""
+    match = _DURATION.fullmatch(text)
+    if text == "0":
+        return 0.0
+    if not text or match is None:
+        raise ValueError("not a duration")
+    milliseconds = sum(int(n) * factor for n, factor in zip(match.groups(), _DURATION_UNITS.values(), strict=True) if n)
+    return milliseconds / 1000
+
+
+def format_duration(seconds: float) -> str:
+    """The duration as Prometheus writes it, to the millisecond."""
+    left = round(seconds * 1000)
+    if left == 0:
+        return "0s"
+    parts = []
+    for unit, factor in _DURATION_UNITS.items():
+        if unit in _WHOLE_ONLY and left % factor:
+            continue
+        count, left = divmod(left, factor)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts)
+
+
+def parse_size(text: str) -> int:
+    """Bytes of ``16MiB``, ``10MB``, ``512kB`` or a plain number. Raises ``ValueError``."""
+    match = _SIZE.fullmatch(text)
+    if match is None or ("." in match[1] and not match[2]):
+        raise ValueError("not a size")
+    return round(float(match[1]) * _SIZE_UNITS[match[2] or "B"])
+
+
+def format_size(size: float) -> str:
+    """The size in the largest unit that needs no fraction."""
+    for unit in ("GiB", "MiB", "KiB", "GB", "MB", "kB"):
+        if size and size % _SIZE_UNITS[unit] == 0:
+            return f"{int(size) // _SIZE_UNITS[unit]}{unit}"
+    return f"{int(size)}B"
+
+
+def parse_bitrate(text: str) -> float:
+    """Bytes per second of ``4Mbps``, ``2.5Mbps``, ``800kbps``, ``64000bps`` (bits). Raises ``ValueError``."""
+    match = _BITRATE.fullmatch(text)
+    if match is None:
+        raise ValueError("not a bitrate")
+    return float(match[1]) * _BITRATE_UNITS[match[2]] / 8
+
+
+def format_bitrate(rate: float) -> str:
+    """Bytes per second, written in bits."""
+    bits = rate * 8
+    for unit in ("Gbps", "Mbps", "kbps"):
+        if bits >= _BITRATE_UNITS[unit]:
+            return f"{bits / _BITRATE_UNITS[unit]:.6g}{unit}"
+    return f"{bits:.6g}bps"
 
 
 @dataclass(frozen=True)
@@ -81,7 +146,7 @@ class Matching:
         return value
 
 
-def _reader(parse: Callable[[str], float], words: str) -> BeforeValidator:
+def _reading_with(parse: Callable[[str], float], words: str) -> BeforeValidator:
     def read(value: Any) -> float:
         # a plain 0 needs no unit; other numbers would leave the unit to be guessed
         text = "0" if type(value) is int and value == 0 else value
@@ -93,7 +158,7 @@ def _reader(parse: Callable[[str], float], words: str) -> BeforeValidator:
     return BeforeValidator(read)
 
 
-def _size(value: Any) -> int:
+def _read_size(value: Any) -> int:
     return parse_size(str(value) if type(value) is int else value)
 
 
@@ -107,7 +172,7 @@ def read_number(value: Any) -> float:
     return number
 
 
-def _count(value: Any) -> int:
+def _read_count(value: Any) -> int:
     number = read_number(value)
     if number != int(number):
         raise ValueError
@@ -125,7 +190,7 @@ def read_flag(value: Any) -> bool:
     return known
 
 
-def _off_or_duration(value: Any) -> float | None:
+def _read_off_or_duration(value: Any) -> float | None:
     if value is False or value == "false":
         return None
     try:
@@ -134,7 +199,7 @@ def _off_or_duration(value: Any) -> float | None:
         raise refuse("false (off) or " + _DURATION_WORDS) from None
 
 
-def _text(value: Any) -> str:
+def _read_text(value: Any) -> str:
     if not isinstance(value, str):
         raise refuse("text (a number is put in quotes)" if isinstance(value, int | float) else "text")
     if not value or len(value) > _MAX_TEXT or not value.isprintable():
@@ -142,34 +207,48 @@ def _text(value: Any) -> str:
     return value
 
 
-def _path(value: Any) -> Path:
-    return value if isinstance(value, Path) else resolve(_text(value))
+def _read_path(value: Any) -> Path:
+    return value if isinstance(value, Path) else resolve(_read_text(value))
 
 
+def _check_metric_prefix(prefix: str) -> str:
+    if prefix.startswith(OWN_METRIC_PREFIXES):
+        raise refuse(f"a prefix that does not begin with {' or '.join(OWN_METRIC_PREFIXES)}")
+    return prefix
+
+
+OWN_METRIC_PREFIXES: Final = ("stream_", "process_", "python_")
+"""Prefixes of the exporter's own metrics; pass-through metrics can't have them."""
 _MAX_TEXT = 1024
 _DURATION_WORDS = "a duration such as 500ms, 15s or 1m30s"
 _SIZE_WORDS = "a size such as 512kB, 10MB or 16MiB"
 _BITRATE_WORDS = "a bitrate such as 800kbps, 2.5Mbps or 64000bps"
 
 Duration = Annotated[
-    float, _reader(parse_duration, _DURATION_WORDS), PlainSerializer(format_duration), Described("duration")
+    float, _reading_with(parse_duration, _DURATION_WORDS), PlainSerializer(format_duration), Described("duration")
 ]
 """Seconds; written as in Prometheus."""
 OffOrDuration = Annotated[
     float | None,
-    BeforeValidator(_off_or_duration),
+    BeforeValidator(_read_off_or_duration),
     PlainSerializer(lambda value: False if value is None else format_duration(value)),
     Described("duration, or false (off)"),
 ]
 """Seconds, None for ``false``."""
-ByteSize = Annotated[int, _reader(_size, _SIZE_WORDS), PlainSerializer(format_size), Described("size")]
+ByteSize = Annotated[int, _reading_with(_read_size, _SIZE_WORDS), PlainSerializer(format_size), Described("size")]
 Bitrate = Annotated[
-    float, _reader(parse_bitrate, _BITRATE_WORDS), PlainSerializer(format_bitrate), Described("bitrate")
+    float, _reading_with(parse_bitrate, _BITRATE_WORDS), PlainSerializer(format_bitrate), Described("bitrate")
 ]
 """BYTES per second; written in bits per second."""
-Count = Annotated[int, _reader(_count, "a whole number"), Described("whole number")]
-Number = Annotated[float, _reader(read_number, "a number"), Described("number")]
+Count = Annotated[int, _reading_with(_read_count, "a whole number"), Described("whole number")]
+Number = Annotated[float, _reading_with(read_number, "a number"), Described("number")]
 Flag = Annotated[bool, BeforeValidator(read_flag), Described("true or false")]
-Text = Annotated[str, BeforeValidator(_text), Described("text")]
-ConfigPath = Annotated[Path, BeforeValidator(_path), PlainSerializer(str), Described("path")]
+Text = Annotated[str, BeforeValidator(_read_text), Described("text")]
+ConfigPath = Annotated[Path, BeforeValidator(_read_path), PlainSerializer(str), Described("path")]
 """A file; a relative path begins at the configuration file."""
+MetricPrefix = Annotated[
+    Text,
+    Matching("[a-zA-Z_:][a-zA-Z0-9_:]*", "the beginning of a metric name"),
+    AfterValidator(_check_metric_prefix),
+]
+"""Prefix of the names of pass-through metrics."""

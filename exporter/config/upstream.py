@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from exporter.config.auth import API_KEY, BEARER, LOGIN, NONE, AuthSettings, TlsSettings
@@ -24,8 +27,7 @@ from exporter.config.types import (
     format_duration,
     format_size,
 )
-from exporter.config.validation import Place, refuse, refuse_all
-from exporter.metrics.families.exclusion import excluded, near_misses
+from exporter.config.validation import Place, load_context, refuse, refuse_all
 
 __all__ = [
     "AuthSettings", "LiveHours", "SharedSettings", "StreamSettings", "TlsSettings", "UpstreamSettings", "http_url",
@@ -34,6 +36,7 @@ __all__ = [
 DEFAULT_INTERVAL = 15.0
 _MAX_TIMEOUT, _TIMEOUT_SHARE = 10.0, 0.8
 _STALE_INTERVALS = 3
+_MAX_SUGGESTIONS = 3
 _DAY = 86_400.0
 
 
@@ -56,23 +59,37 @@ def http_url(text: str) -> str:
 HttpUrl = Annotated[Text, AfterValidator(http_url), Described("URL (http or https)")]
 
 
-def _timeout(data: dict[str, Any]) -> float:
+def _default_timeout(data: dict[str, Any]) -> float:
     return float(min(_MAX_TIMEOUT, _TIMEOUT_SHARE * data["interval"]))
 
 
-def _stale_after(data: dict[str, Any]) -> float:
+def _default_stale_after(data: dict[str, Any]) -> float:
     return float(_STALE_INTERVALS * data["interval"])
 
 
-def _of_families(pattern: str) -> str:
-    if not excluded([pattern]):
-        near = near_misses(pattern)
+def _matching_families(patterns: Iterable[str], families: Iterable[str]) -> frozenset[str]:
+    """Return the names that at least one of these globs matches."""
+    patterns = tuple(patterns)
+    return frozenset(name for name in families if any(fnmatchcase(name, pattern) for pattern in patterns))
+
+
+def _similar_families(pattern: str, families: Sequence[str]) -> list[str]:
+    """Return names that a pattern without a match may have been meant for."""
+    bare = pattern.strip("*")
+    containing = [name for name in families if bare and bare.removesuffix("s") in name]
+    return (difflib.get_close_matches(bare, families, n=_MAX_SUGGESTIONS) or containing)[:_MAX_SUGGESTIONS]
+
+
+def _check_family_pattern(pattern: str) -> str:
+    schema = load_context().schema
+    if schema is not None and not _matching_families([pattern], schema.families):
+        near = _similar_families(pattern, schema.families)
         such_as = f", such as {', '.join(near)}" if near else ""
         raise refuse(f"a glob that matches families of streams, not of upstreams{such_as}")
     return pattern
 
 
-FamilyPattern = Annotated[Text, AfterValidator(_of_families)]
+FamilyPattern = Annotated[Text, AfterValidator(_check_family_pattern)]
 
 
 class SharedSettings(Section):
@@ -85,9 +102,11 @@ class SharedSettings(Section):
     )
     timeout: Annotated[
         Duration, Between(0.1, _DAY, format_duration), Computed("the smaller of 10s and 0.8 × `interval`")
-    ] = Field(default_factory=_timeout, description="The time that one whole poll may take; not above `interval`.")
+    ] = Field(
+        default_factory=_default_timeout, description="The time that one whole poll may take; not above `interval`."
+    )
     stale_after: Annotated[Duration, Between(0.5, 30 * _DAY, format_duration), Computed("3 × `interval`")] = Field(
-        default_factory=_stale_after,
+        default_factory=_default_stale_after,
         description="How long what was seen last is served when nothing newer comes; not below `interval` + `timeout`.",
     )
     ended_ttl: Annotated[Duration, Between(0, 30 * _DAY, format_duration)] = Field(
@@ -136,6 +155,8 @@ class UpstreamSettings(SharedSettings):
 
     auth_kinds: ClassVar[frozenset[str]] = frozenset({NONE, BEARER, API_KEY, LOGIN})
     """The kinds of ``auth`` that the platform can use."""
+    accepts_alert_events: ClassVar[bool] = False
+    """Whether alerts can be written to the upstream as events (``alerting.wave_events``)."""
 
     name: Annotated[Text, Matching("[a-zA-Z0-9_.-]{1,64}", "1 to 64 of letters, digits, _ . and -")] = Field(
         description="The value of the label `upstream`; no two upstreams share one."
@@ -143,6 +164,23 @@ class UpstreamSettings(SharedSettings):
     platform: str = Field(description="The name of its platform: one of those below.")
     url: HttpUrl = Field(description="The base URL of its API.")
     auth: AuthSettings = Field(default_factory=AuthSettings, description="How requests prove who they are.")
+
+    _excluded_families: frozenset[str] = PrivateAttr(default=frozenset())
+
+    @property
+    def excluded_families(self) -> frozenset[str]:
+        """Names of the metric families that ``exclude_families`` leaves out.
+
+        In settings made in code, the patterns themselves are the names: only a load knows which families exist.
+        """
+        return self._excluded_families
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Resolve the patterns of ``exclude_families``."""
+        super().model_post_init(context)
+        schema = load_context().schema
+        families = self.exclude_families if schema is None else schema.families
+        self._excluded_families = _matching_families(self.exclude_families, families)
 
     def configured_streams(self) -> tuple[StreamSettings, ...]:
         """The streams that the configuration names, sessions among them."""
@@ -155,14 +193,14 @@ class UpstreamSettings(SharedSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _own_interval(cls, data: Any) -> Any:
+    def _set_own_interval(cls, data: Any) -> Any:
         if isinstance(data, dict) and data.get("interval") is None:
             return {**data, "interval": format_duration(cls.default_interval)}
         return data
 
     @field_validator("timeout")
     @classmethod
-    def _within_interval(cls, timeout: float, info: ValidationInfo) -> float:
+    def _check_timeout(cls, timeout: float, info: ValidationInfo) -> float:
         interval = info.data.get("interval", timeout)
         if timeout > interval:
             raise refuse(f"at most the interval, {format_duration(interval)}", found=format_duration(timeout))
@@ -170,7 +208,7 @@ class UpstreamSettings(SharedSettings):
 
     @field_validator("stale_after")
     @classmethod
-    def _outlives_a_poll(cls, stale_after: float, info: ValidationInfo) -> float:
+    def _check_stale_after(cls, stale_after: float, info: ValidationInfo) -> float:
         least = info.data.get("interval", 0.0) + info.data.get("timeout", 0.0)
         if stale_after < least:
             allowed = f"at least interval + timeout, {format_duration(least)}"
@@ -179,7 +217,7 @@ class UpstreamSettings(SharedSettings):
 
     @field_validator("auth")
     @classmethod
-    def _usable_auth(cls, auth: AuthSettings) -> AuthSettings:
+    def _check_auth_kind(cls, auth: AuthSettings) -> AuthSettings:
         if auth.kind not in cls.auth_kinds:
             words = {NONE: "nothing", BEARER: "bearer_token", API_KEY: "api_key", LOGIN: "username with password"}
             usable = " or ".join(words[kind] for kind in words if kind in cls.auth_kinds)
@@ -188,34 +226,36 @@ class UpstreamSettings(SharedSettings):
 
     @field_validator("stream_hash_key")
     @classmethod
-    def _key_for_hashes(cls, key: Secret | None, info: ValidationInfo) -> Secret | None:
+    def _require_hash_key(cls, key: Secret | None, info: ValidationInfo) -> Secret | None:
         if key is None and info.data.get("stream_label") == "hash":
             raise refuse("stream_hash_key_file or stream_hash_key_env, for stream_label: hash", found="nothing")
         return key
 
     @field_validator("*")
     @classmethod
-    def _streams_once(cls, value: Any, info: ValidationInfo) -> Any:
-        """No stream twice, in whichever lists of streams the platform has."""
-        streams = _streams(value)
+    def _check_streams_differ(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse a stream that is configured twice, in any of the platform's lists of streams."""
+        streams = _as_streams(value)
         if streams:
-            seen = {mark for other in info.data.values() for stream in _streams(other) for mark in _marks(stream)}
+            seen = {
+                mark for other in info.data.values() for stream in _as_streams(other) for mark in _unique_keys(stream)
+            }
             errors: dict[Place, PydanticCustomError] = {}
             for index, stream in enumerate(value):
-                for kind, _ in sorted(seen & _marks(stream)):
+                for kind, _ in sorted(seen & _unique_keys(stream)):
                     errors[index,] = refuse(f"each {kind} once in an upstream", found=f"the {kind} of another stream")
-                seen |= _marks(stream)
+                seen |= _unique_keys(stream)
             if errors:
                 raise refuse_all("streams", errors)
         return value
 
 
-def _streams(value: Any) -> tuple[StreamSettings, ...]:
+def _as_streams(value: Any) -> tuple[StreamSettings, ...]:
     if isinstance(value, tuple) and all(isinstance(item, StreamSettings) for item in value):
         return value
     return ()
 
 
-def _marks(stream: StreamSettings) -> set[tuple[str, str]]:
-    """What no other stream of the upstream may have."""
+def _unique_keys(stream: StreamSettings) -> set[tuple[str, str]]:
+    """Return what no other stream of the upstream may have."""
     return {("id", stream.id)} | ({("name", stream.name)} if stream.name else set())

@@ -1,4 +1,4 @@
-"""How a value of the configuration is read: its surroundings, and how it is refused."""
+"""What validation of a configuration needs to know, and the errors that it raises."""
 
 from __future__ import annotations
 
@@ -10,25 +10,54 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 Place = tuple[str | int, ...]
 T = TypeVar("T")
 
 REFUSED = "refused"
-"""The type of the errors that this package makes; their context says what was found and what is allowed."""
+"""Type of the errors that this package raises; their context says what was found and what is allowed."""
+
+
+@dataclass(frozen=True)
+class RuleLimits:
+    """What the configuration may change about an alert rule."""
+
+    threshold: float | None
+    """Default threshold; None if the rule has no threshold."""
+    threshold_max: float
+    has_for: bool
+    """Whether the rule has a ``for`` time; otherwise it looks back over a window."""
+
+
+@dataclass(frozen=True, eq=False)
+class ConfigSchema:
+    """Everything that names in a configuration may refer to. Compared by identity."""
+
+    platforms: Mapping[str, type[BaseModel]]
+    """Settings classes (subclasses of ``UpstreamSettings``) by platform name."""
+    rules: Mapping[str, RuleLimits]
+    families: tuple[str, ...]
+    """Metric families that ``exclude_families`` can leave out."""
+    health_histogram: str
+    health_bounds: tuple[float, ...]
+    """Name and bucket bounds of the health score histogram; ``alerting.health_slo.goal`` is one of the bounds."""
+    warnings: tuple[str, ...] = ()
+    """Warnings to add to those of the configuration, for example about a platform that can't be used."""
 
 
 @dataclass(frozen=True)
 class LoadContext:
-    """What reading a configuration needs besides its text. Models made without a file get those of the process."""
+    """What validation needs besides the values themselves. Settings made in code get the default context."""
 
     folder: Path = Path()
-    """Relative paths begin here: the folder of the configuration file."""
+    """Folder of the configuration file; relative paths start here."""
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    schema: ConfigSchema | None = None
+    """None for settings made in code: names of rules and families are then not checked."""
     warnings: dict[str, None] = field(default_factory=dict)
-    """What is allowed and yet worth a word: each once, in order."""
+    """Warnings found during validation, without duplicates and in order."""
     layers: tuple[Mapping[str, Any], ...] = ()
     """The mappings that the settings are made from, strongest first; the last is the file's."""
     is_open: bool = False
@@ -39,22 +68,27 @@ _load_context: ContextVar[LoadContext | None] = ContextVar("load_context", defau
 
 
 def load_context() -> LoadContext:
-    """Those of the load that is going on."""
+    """Return the context of the current load."""
     return _load_context.get() or LoadContext()
 
 
 @contextmanager
-def within(current: LoadContext) -> Iterator[None]:
-    """Read with these surroundings: the constructor of pydantic-settings has no way to hand a context through."""
-    token = _load_context.set(current)
+def using_load_context(context: LoadContext) -> Iterator[None]:
+    """Validate in this context. A context variable, because the constructor of pydantic-settings takes no context."""
+    token = _load_context.set(context)
     try:
         yield
     finally:
         _load_context.reset(token)
 
 
+def resolve(path: str) -> Path:
+    """Return the path relative to the configuration file; ``~`` is not expanded."""
+    return load_context().folder / path
+
+
 def refuse(allowed: str, *, found: str | None = None) -> PydanticCustomError:
-    """The error for a value that is not allowed. ``found`` replaces the value in the report; neither holds a secret."""
+    """Return the error for a value that is not allowed. ``found`` replaces the value; neither may contain a secret."""
     context: dict[str, Any] = {"allowed": allowed}
     if found is not None:
         context["found"] = found
@@ -62,39 +96,34 @@ def refuse(allowed: str, *, found: str | None = None) -> PydanticCustomError:
 
 
 def refuse_all(title: str, errors: Mapping[Place, PydanticCustomError]) -> ValidationError:
-    """Several refusals at once, by their place below the model that raises this."""
-    return ValidationError.from_exception_data(title, _lines(errors), hide_input=True)
+    """Return several refusals as one error, by their place below the model that raises it."""
+    return ValidationError.from_exception_data(title, _error_lines(errors), hide_input=True)
 
 
-def validate_besides(title: str, validate: Callable[[], T], errors: Mapping[Place, PydanticCustomError]) -> T:
-    """What ``validate`` returns; its errors and ``errors`` are reported together."""
+def validate_with_errors(title: str, validate: Callable[[], T], errors: Mapping[Place, PydanticCustomError]) -> T:
+    """Return the result of ``validate``, or raise its errors together with ``errors``."""
     try:
         result = validate()
     except ValidationError as error:
         lines = [
             InitErrorDetails(
-                # the types of pydantic's own errors want their contexts back in full; ours take any
-                type=PydanticCustomError(_literal(line["type"]), _literal(line["msg"]), line.get("ctx")),
+                # pydantic's own error types need their complete context; a custom error takes any
+                type=PydanticCustomError(_as_literal(line["type"]), _as_literal(line["msg"]), line.get("ctx")),
                 loc=line["loc"],
                 input=None,
             )
             for line in error.errors(include_url=False, include_input=False)
         ]
-        raise ValidationError.from_exception_data(title, [*lines, *_lines(errors)], hide_input=True) from None
+        raise ValidationError.from_exception_data(title, [*lines, *_error_lines(errors)], hide_input=True) from None
     if errors:
         raise refuse_all(title, errors)
     return result
 
 
-def _lines(errors: Mapping[Place, PydanticCustomError]) -> list[InitErrorDetails]:
+def _error_lines(errors: Mapping[Place, PydanticCustomError]) -> list[InitErrorDetails]:
     return [InitErrorDetails(type=error, loc=place, input=None) for place, error in errors.items()]
 
 
-def _literal(text: str) -> Any:
-    """A text where pydantic's types ask for a literal one."""
+def _as_literal(text: str) -> Any:
+    """Return text where pydantic's types require a string literal."""
     return text
-
-
-def resolve(path: str) -> Path:
-    """A path as written, relative to the configuration file; ``~`` is not expanded."""
-    return load_context().folder / path

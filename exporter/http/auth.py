@@ -14,10 +14,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from exporter.config.auth import API_KEY, BEARER, LOGIN, AuthSettings
-from exporter.config.secrets import Secret, SecretError, redactor
+from exporter.config.secrets import Secret, SecretError
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason
 from exporter.runtime.clock import Clock
+from exporter.runtime.redaction import redactor
 
 if TYPE_CHECKING:
     from exporter.http.client import Requests

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from exporter.config.secrets import redactor
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason
+from exporter.runtime.redaction import redactor
 
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}")
 _STATUS_REASONS = {

@@ -12,7 +12,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from exporter.metrics.text_format import OWN_PREFIXES, bound, label_text, number
+from exporter.config.types import OWN_METRIC_PREFIXES
+from exporter.metrics.text_format import bound, label_text, number
 from exporter.model import PassthroughFamily, PassthroughMetrics, PassthroughSample, UpstreamState
 
 DEFAULT_HELP = "From the platform's own export, which does not say what it is."
@@ -99,7 +100,7 @@ def _blocks(foreign: PassthroughMetrics, upstream: tuple[str, str]) -> tuple[lis
     dropped = foreign.dropped
     for family in foreign.families:
         name = foreign.prefix + family.name
-        is_usable = family.kind in _ENDINGS and _NAME.fullmatch(name) and not name.startswith(OWN_PREFIXES)
+        is_usable = family.kind in _ENDINGS and _NAME.fullmatch(name) and not name.startswith(OWN_METRIC_PREFIXES)
         lines = list(_Lines(family, name, upstream).all()) if is_usable and name not in blocks else []
         dropped += len(family.samples) - len(lines)
         if lines:

@@ -13,8 +13,6 @@ from typing import Final
 import orjson
 from prometheus_client.utils import floatToGoString
 
-OWN_PREFIXES: Final = ("stream_", "process_", "python_")
-"""What the names of the exporter's own metrics begin with."""
 MAX_LABEL_CHARACTERS: Final = 256
 _KEPT_CHARACTERS: Final = 240
 _HASH_DIGITS: Final = 8

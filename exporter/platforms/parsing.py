@@ -1,4 +1,4 @@
-"""Reading one JSON object of a platform, field by field: the one place where a value is believed or dropped.
+"""Parsing helpers: reading the records of a response field by field, from JSON, XML or lines of text.
 
 A field that is missing or null is None and nothing else. A value of the wrong type, out of range or not finite is None
 too, and counted under the platform's name for it; it never fails the rest of its record.
@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from sys import float_info, intern
 from typing import Any
+from xml.parsers import expat
 
 from exporter.http.errors import UpstreamError
+from exporter.http.response import http_date
 from exporter.model import Reason
 
 MAX_TEXT = 1024
+"""Maximum length of a text, in characters."""
 MAX_COUNT = 2**63 - 1
 LARGEST = float_info.max
 """The largest number that a float can be."""
@@ -25,69 +28,93 @@ YEAR_2000 = 946_684_800.0
 YEAR_2100 = 4_102_444_800.0
 RATIO_SLACK = 1e-6
 """How far a ratio may lie outside 0 to 1 by rounding; it is then taken as the bound."""
+MAX_XML_DEPTH = 64
+"""Maximum number of XML elements inside each other."""
+XML_SLICE_CHARACTERS = 65_536
+"""XML is parsed in slices of this length, so that other threads get a turn in between."""
+
+# units: the factor to the model's base unit (bytes per second, seconds, ratio)
+BITS_PER_SECOND = 0.125
+KILOBITS_PER_SECOND = 125.0
+MEGABITS_PER_SECOND = 125_000.0
+BYTES_PER_SECOND = 1.0
+KILOBYTES_PER_SECOND = 1000.0
+SECONDS = 1.0
+MILLISECONDS = 0.001
+MICROSECONDS = 0.000001
+NANOSECONDS = 0.000000001
+PERCENT = 0.01
+
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,300}(\.[0-9]{1,300})?([eE][+-]?[0-9]{1,4})?\s*")
+_FLAGS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False, "on": True, "off": False}
+_XML_ENCODINGS = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1"})
 
 
-class Fields:
-    """Counts, over one poll, the fields that were left out because their value was bad."""
+class DropCounter:
+    """Counts, over one poll, the fields that were dropped because their value was bad."""
 
-    __slots__ = ("dropped",)
+    __slots__ = ("counts",)
 
     def __init__(self) -> None:
-        self.dropped: dict[str, int] = {}
-        """How many times, by the platform's name of the field; dotted for nested ones."""
+        self.counts: dict[str, int] = {}
+        """By the platform's name of the field; dotted for nested ones."""
 
     def drop(self, name: str) -> None:
-        """Count one more."""
-        self.dropped[name] = self.dropped.get(name, 0) + 1
+        """Count a dropped field."""
+        self.counts[name] = self.counts.get(name, 0) + 1
 
 
 class Record:
-    """One JSON object."""
+    """One object of a response: a JSON object, an XML element, or lines of text.
 
-    __slots__ = ("_fields", "_prefix", "raw")
+    XML and text have no types: their numbers and flags are texts, and an element that stands once is no list.
+    """
 
-    def __init__(self, raw: dict[str, Any], fields: Fields, prefix: str = "") -> None:
+    __slots__ = ("_drops", "_prefix", "is_text", "raw")
+
+    def __init__(self, raw: dict[str, Any], drops: DropCounter, prefix: str = "", *, is_text: bool = False) -> None:
+        """``prefix``: counted before the names of dropped fields; ``is_text``: all values are texts, as in XML."""
         self.raw = raw
-        self._fields = fields
+        self.is_text = is_text
+        self._drops = drops
         self._prefix = prefix
 
     @classmethod
-    def of(cls, raw: object, fields: Fields) -> Record:
-        """The object that an answer consists of. Raises ``UpstreamError`` when it is none."""
-        if not isinstance(raw, dict):
-            raise UpstreamError(Reason.BAD_RESPONSE, f"a JSON object was expected, found {_kind(raw)}")
-        return cls(raw, fields)
+    def from_response(cls, data: object, drops: DropCounter) -> Record:
+        """Return the object that a response is. Raises ``UpstreamError`` (``bad_response``) when it is not one."""
+        if not isinstance(data, dict):
+            raise UpstreamError(Reason.BAD_RESPONSE, f"a JSON object was expected, found {_kind(data)}")
+        return cls(data, drops)
 
-    def within(self, raw: dict[str, Any]) -> Record:
-        """Another object whose fields count as being in the same place as this one's."""
-        return Record(raw, self._fields, self._prefix)
+    def sibling(self, raw: dict[str, Any]) -> Record:
+        """Return another object whose fields count as being in the same place as this one's."""
+        return Record(raw, self._drops, self._prefix, is_text=self.is_text)
 
     def __contains__(self, name: str) -> bool:
-        """Whether the field is there and not null."""
+        """Whether the field is there and not null. An empty XML element is there."""
         return self.raw.get(name) is not None
 
     # -- numbers -----------------------------------------------------------------------------------------------------
 
     def number(
-        self,
-        name: str,
-        *,
-        scale: float = 1.0,
-        low: float = -LARGEST,
-        high: float = LARGEST,
-        text_ok: bool = False,
+        self, name: str, *, unit: float = 1.0, low: float = -LARGEST, high: float = LARGEST, text_ok: bool = False
     ) -> float | None:
-        """A finite number, times ``scale``; ``low`` and ``high`` bound the result, both included."""
+        """Return a finite number in the model's base unit; ``low`` and ``high`` bound the result, both included.
+
+        ``unit``: the factor to the base unit, such as ``KILOBITS_PER_SECOND``. ``text_ok``: accept a text.
+        """
         value = self.raw.get(name)
         if value is None:
             return None
-        if text_ok and isinstance(value, str) and _NUMBER.fullmatch(value):
-            value = float(value)
-        # of JSON there are no subclasses but bool, which is no number
+        if isinstance(value, str) and (text_ok or self.is_text):
+            if self.is_text and not value:
+                return None
+            if _NUMBER.fullmatch(value):
+                value = float(value)
+        # JSON gives no subclasses of these but bool, which is not a number
         if type(value) is float or type(value) is int:
             try:
-                result = value * scale
+                result = value * unit
             except OverflowError:
                 # a whole number beyond the range of a float
                 result = math.nan
@@ -97,20 +124,25 @@ class Record:
         self._drop(name)
         return None
 
-    def total(self, name: str, scale: float = 1.0) -> float | None:
-        """A running total: a finite number of 0 or more, times ``scale``."""
-        return self.number(name, scale=scale, low=0.0)
+    def total(self, name: str, unit: float = 1.0) -> float | None:
+        """Return a running total: a finite number of 0 or more."""
+        return self.number(name, unit=unit, low=0.0)
 
-    def ratio(self, name: str, scale: float = 1.0) -> float | None:
-        """A number from 0 to 1, after ``scale``."""
-        result = self.number(name, scale=scale, low=-RATIO_SLACK, high=1.0 + RATIO_SLACK)
+    def ratio(self, name: str, unit: float = 1.0) -> float | None:
+        """Return a number from 0 to 1, after conversion from ``unit``."""
+        result = self.number(name, unit=unit, low=-RATIO_SLACK, high=1.0 + RATIO_SLACK)
         return None if result is None else _clamped(result)
 
     def count(self, name: str) -> int | None:
-        """A whole number of 0 or more."""
+        """Return a whole number of 0 or more."""
         value = self.raw.get(name)
         if value is None:
             return None
+        if self.is_text and isinstance(value, str):
+            if not value:
+                return None
+            if value.isascii() and value.isdigit() and len(value) <= len(str(MAX_COUNT)):
+                value = int(value)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if type(value) is not int or not 0 <= value <= MAX_COUNT:
@@ -121,17 +153,21 @@ class Record:
     # -- words -------------------------------------------------------------------------------------------------------
 
     def flag(self, name: str) -> bool | None:
-        """True or false; no other value stands for them."""
+        """Return true or false; in XML and text also words such as ``yes`` and ``0``."""
         value = self.raw.get(name)
         if value is None or isinstance(value, bool):
             return value
+        if self.is_text and isinstance(value, str):
+            known = _FLAGS.get(value.lower())
+            if known is not None or not value:
+                return known
         self._drop(name)
         return None
 
     def text(self, name: str, *, unique: bool = False) -> str:
-        """A text, empty when missing. Control characters stay; one of more than 1024 characters is dropped.
+        """Return a text, empty when missing. Control characters stay; one of more than 1024 characters is dropped.
 
-        ``unique``: no other stream has the same, and nothing will keep it.
+        ``unique``: no other stream has the same text, and nothing will keep it.
         """
         value = self.raw.get(name)
         if value is None:
@@ -143,16 +179,13 @@ class Record:
         return value if unique else intern(value)
 
     def word(self, name: str) -> str:
-        """A text in lower case, which many streams have in common."""
+        """Return a text in lower case that many streams have in common."""
         return intern(self.text(name, unique=True).lower())
 
     def texts(self, name: str) -> tuple[str, ...] | None:
-        """A list of texts; those that are none, or too long, are left out of it."""
-        value = self.raw.get(name)
+        """Return a list of texts; items that are not texts, or too long, are left out of it."""
+        value = self._as_list(name)
         if value is None:
-            return None
-        if not isinstance(value, list):
-            self._drop(name)
             return None
         texts = tuple(item for item in value if isinstance(item, str) and len(item) <= MAX_TEXT)
         for _ in range(len(value) - len(texts)):
@@ -161,61 +194,178 @@ class Record:
 
     # -- times -------------------------------------------------------------------------------------------------------
 
+    def time_seconds(self, name: str) -> float | None:
+        """Return unix seconds between the years 2000 and 2100; 0 means never."""
+        return self._unix_time(name, SECONDS)
+
     def time_ms(self, name: str) -> float | None:
-        """Unix seconds, from unix milliseconds between the years 2000 and 2100; 0 stands for never."""
-        value = self.raw.get(name)
-        if value is None or (value == 0 and not isinstance(value, bool)):
-            return None
-        return self.number(name, scale=0.001, low=YEAR_2000, high=YEAR_2100)
+        """Return unix seconds, from unix milliseconds between the years 2000 and 2100; 0 means never."""
+        return self._unix_time(name, MILLISECONDS)
 
     def time_iso(self, name: str) -> float | None:
-        """Unix seconds, from ISO 8601 between the years 2000 and 2100; UTC where it names no zone. Empty: none."""
+        """Return unix seconds, from ISO 8601 between the years 2000 and 2100; UTC where it names no zone."""
+        return self._written_time(name, _iso_seconds)
+
+    def time_http(self, name: str) -> float | None:
+        """Return unix seconds, from a date as HTTP and e-mail write it (RFC 1123), between the years 2000 and 2100."""
+        return self._written_time(name, http_date)
+
+    def time_since(self, name: str, now: float, unit: float = SECONDS) -> float | None:
+        """Return unix seconds, from the time that has passed. ``now``: unix seconds on the platform's clock."""
+        passed = self.number(name, unit=unit, low=0.0, high=now - YEAR_2000)
+        return None if passed is None else now - passed
+
+    def _unix_time(self, name: str, unit: float) -> float | None:
+        value = self.raw.get(name)
+        if value is None or (value == 0 and not isinstance(value, bool)) or (self.is_text and value == "0"):
+            return None
+        return self.number(name, unit=unit, low=YEAR_2000, high=YEAR_2100)
+
+    def _written_time(self, name: str, parse: Any) -> float | None:
         value = self.raw.get(name)
         if value is None or value == "":
             return None
-        seconds = _iso_seconds(value) if isinstance(value, str) else None
+        seconds: float | None = parse(value) if isinstance(value, str) else None
         if seconds is None or not YEAR_2000 <= seconds <= YEAR_2100:
             self._drop(name)
             return None
         return seconds
 
-    # -- what is nested ----------------------------------------------------------------------------------------------
+    # -- nested objects ----------------------------------------------------------------------------------------------
+
+    def required_record(self, name: str) -> Record:
+        """Return the object under ``name``. Raises ``UpstreamError`` (``bad_response``) where there is none."""
+        found = self.record(name)
+        if found is None:
+            raise UpstreamError(Reason.BAD_RESPONSE, f"no {self._prefix}{name} in the response")
+        return found
+
+    def required_records(self, name: str) -> list[Record]:
+        """Return the objects of the list under ``name``. Raises ``UpstreamError`` (``bad_response``) without a list."""
+        if self._as_list(name) is None and not self.is_text:
+            raise UpstreamError(Reason.BAD_RESPONSE, f"no list {self._prefix}{name} in the response")
+        return self.records(name)
 
     def record(self, name: str) -> Record | None:
-        """The object under ``name``; its own fields are counted as ``name.field``."""
+        """Return the object under ``name``; its own fields are counted as ``name.field``."""
         value = self.raw.get(name)
-        if value is None:
+        if value is None or (self.is_text and value == ""):
             return None
         if not isinstance(value, dict):
             self._drop(name)
             return None
-        return Record(value, self._fields, f"{self._prefix}{name}.")
+        return Record(value, self._drops, f"{self._prefix}{name}.", is_text=self.is_text)
 
     def records(self, name: str) -> list[Record]:
-        """The objects of the list under ``name``; what is no object is left out."""
-        value = self.raw.get(name)
-        if value is None:
-            return []
-        if not isinstance(value, list):
-            self._drop(name)
-            return []
-        return list(self._records(name, value))
+        """Return the objects of the list under ``name``; items that are not objects are left out."""
+        value = self._as_list(name)
+        return [] if value is None else list(self._records(name, value))
 
     def _records(self, name: str, items: list[Any]) -> Iterator[Record]:
         prefix = f"{self._prefix}{name}."
         for item in items:
             if isinstance(item, dict):
-                yield Record(item, self._fields, prefix)
+                yield Record(item, self._drops, prefix, is_text=self.is_text)
             else:
                 self._drop(name)
 
+    def _as_list(self, name: str) -> list[Any] | None:
+        value = self.raw.get(name)
+        if value is None or isinstance(value, list):
+            return value
+        if self.is_text:
+            return [] if value == "" else [value]
+        self._drop(name)
+        return None
+
     def _drop(self, name: str) -> None:
-        self._fields.drop(self._prefix + name)
+        self._drops.drop(self._prefix + name)
+
+
+# -- XML and text ------------------------------------------------------------------------------------------------------
+
+
+def decode_xml(text: str, endpoint: str) -> dict[str, Any]:
+    """Return an XML document as data for ``Record``, with the root element's name as its only key.
+
+    An element without children and attributes is its text, any other a dict of its children by name; children of the
+    same name are a list. Attributes are ``@name``, text beside children is ``#text``. Raises ``UpstreamError``
+    (``bad_response``) for what is not XML, and for documents with a DOCTYPE, entities, or an encoding other than UTF-8,
+    ASCII and Latin-1.
+    """
+    tree = _XmlTree(endpoint)
+    parser = expat.ParserCreate("utf-8")
+    parser.buffer_text = True
+    parser.StartElementHandler = tree.start
+    parser.EndElementHandler = tree.end
+    parser.CharacterDataHandler = tree.characters
+    parser.StartDoctypeDeclHandler = tree.refuse_doctype
+    parser.XmlDeclHandler = tree.declaration
+    try:
+        for start in range(0, len(text), XML_SLICE_CHARACTERS):
+            parser.Parse(text[start : start + XML_SLICE_CHARACTERS].encode("utf-8", "replace"), False)
+        parser.Parse(b"", True)
+    except expat.ExpatError:
+        raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: not XML") from None
+    return tree.content
+
+
+class _XmlTree:
+    """Builds the data of a document from the parser's events."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.content: dict[str, Any] = {}
+        self._endpoint = endpoint
+        self._open: list[tuple[str, dict[str, Any], list[str]]] = []
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        if len(self._open) == MAX_XML_DEPTH:
+            raise UpstreamError(
+                Reason.BAD_RESPONSE, f"{self._endpoint}: XML nested deeper than {MAX_XML_DEPTH} elements"
+            )
+        self._open.append((name, {f"@{key}": value for key, value in attributes.items()}, []))
+
+    def end(self, _name: str) -> None:
+        name, content, texts = self._open.pop()
+        text = "".join(texts).strip()
+        if content and text:
+            content["#text"] = text
+        parent = self._open[-1][1] if self._open else self.content
+        value = content or text
+        if name not in parent:
+            parent[name] = value
+        elif isinstance(parent[name], list):
+            parent[name].append(value)
+        else:
+            parent[name] = [parent[name], value]
+
+    def characters(self, text: str) -> None:
+        self._open[-1][2].append(text)
+
+    def declaration(self, _version: str, encoding: str | None, _standalone: int) -> None:
+        if encoding is not None and encoding.lower() not in _XML_ENCODINGS:
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{self._endpoint}: XML in an encoding that is not read")
+
+    def refuse_doctype(self, *_: object) -> None:
+        raise UpstreamError(Reason.BAD_RESPONSE, f"{self._endpoint}: XML with a DOCTYPE is not read")
+
+
+def decode_lines(lines: Iterable[str], separator: str = ":") -> dict[str, Any]:
+    """Return lines such as ``name: value`` as data for ``Record``; lines without the separator are left out."""
+    data: dict[str, Any] = {}
+    for line in lines:
+        name, found, value = line.partition(separator)
+        if found:
+            data.setdefault(name.strip(), value.strip())
+    return data
+
+
+# -- values ------------------------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1024)
 def _clamped(ratio: float) -> float:
-    """Between 0 and 1. Many streams have the same, such as 97 %: one number does for them."""
+    """Return the ratio between 0 and 1. Many streams share one, such as 97 %, so one number does for them."""
     return min(1.0, max(0.0, ratio))
 
 

@@ -19,6 +19,12 @@ from exporter.platforms.base import Platform
 GROUP = "stream_exporter.upstreams"
 
 
+_FRAMEWORK = frozenset(
+    {"api", "base", "cached_fetch", "capabilities", "parsing", "rates", "registry", "slim_report", "testing"}
+)
+"""Modules of the package that are no platforms; they need not be imported to look for one."""
+
+
 class _UnusableError(Exception):
     """What an entry point names is no platform; the message is ours."""
 
@@ -43,7 +49,7 @@ def platforms() -> Mapping[str, type[Platform[Any]]]:
 
 def shipped() -> list[type[Platform[Any]]]:
     """The ``PLATFORM`` of each module of this package that has one."""
-    names = sorted(module.name for module in pkgutil.iter_modules(exporter.platforms.__path__))
+    names = sorted({module.name for module in pkgutil.iter_modules(exporter.platforms.__path__)} - _FRAMEWORK)
     modules = [importlib.import_module(f"{exporter.platforms.__name__}.{name}") for name in names]
     return [module.PLATFORM for module in modules if hasattr(module, "PLATFORM")]
 

@@ -16,7 +16,6 @@ import structlog
 from exporter.config.upstream import UpstreamSettings
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
-from exporter.metrics.families.exclusion import excluded
 from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.model import (
     DEPARTURE_FIELDS,
@@ -70,7 +69,6 @@ class Coordinator:
         self.polled = asyncio.Event()
         """Set once a poll has been completed, well or badly."""
         self._feeds = platform.feeds | DEPARTURE_FIELDS
-        self._excluded = excluded(settings.exclude_families)
         self._busy = False
         self._not_owned = False
         self._up: bool | None = None
@@ -268,7 +266,7 @@ class Coordinator:
                 if self._passthrough is not None and now < self._passthrough.stale_at
                 else None,
                 not_owned=self._not_owned,
-                excluded=self._excluded,
+                excluded=self.settings.excluded_families,
             )
         )
 

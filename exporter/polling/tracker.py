@@ -72,7 +72,6 @@ class Tracker:
         self._hashing = settings.stream_label == "hash"
         self._stale_after = settings.stale_after
         self._shard_filter = shard_filter
-        self._is_ours = shard_filter.choice(())
         self._streams: tuple[StreamSettings, ...] = ()
         self._configured: dict[str, StreamSettings] = {}
         self.labels = LabelBook(settings.name, settings.stream_label, hash_key, labels_of.known if labels_of else None)
@@ -90,8 +89,7 @@ class Tracker:
         if streams == self._streams:
             return
         self._streams = streams
-        self._is_ours = self._shard_filter.choice(streams)
-        self._configured = {stream.id: stream for stream in streams if self._shard_filter.has_configured(stream)}
+        self._configured = {stream.id: stream for stream in streams if self._shard_filter.owns(stream.id)}
         self.labels.configure({stream.id: stream.name for stream in self._configured.values() if stream.name})
         for stream_id, tracked in self._tracked.items():
             tracked.settings = self._configured.get(stream_id)
@@ -146,9 +144,7 @@ class Tracker:
     # -- who is in -----------------------------------------------------------------------------------------------
 
     def _kept(self, reports: Sequence[StreamReport]) -> list[StreamReport]:
-        """The reports of this part that include, exclude and ``max_streams`` let through."""
-        if not self._shard_filter.is_whole:
-            reports = [report for report in reports if self._is_ours(report.id, report.name)]
+        """Return the reports that include, exclude and ``max_streams`` let through."""
         if len(self._wanted) > 2 * len(reports) + WANTED_KEPT:
             self._wanted.clear()
         wanted = list(reports)

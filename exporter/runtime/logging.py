@@ -14,14 +14,12 @@ import sys
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from exporter.config.secrets import redactor
-
-HIDDEN: Final = "<secret>"
+from exporter.runtime.redaction import HIDDEN, redactor
 
 _TELLING_KEY = re.compile(r"token|passw|secret|authorization|api_?key|credential|cookie", re.IGNORECASE)
 _FIRST_KEYS = ("ts", "level", "msg")

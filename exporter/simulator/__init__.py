@@ -1,10 +1,10 @@
-"""The platforms' own APIs over a fleet of living streams: for the demo, the tests and the bench.
+"""Simulated platform APIs over a fleet of streams, for the demo, the tests and the benchmarks.
 
-Stands apart: of the exporter it knows nothing but the clock.
+Of the exporter, this package imports only the clock.
 """
 
-from exporter.simulator.app import make_app
 from exporter.simulator.context import Options
 from exporter.simulator.fleet import Fleet
+from exporter.simulator.simulator_app import make_app
 
 __all__ = ["Fleet", "Options", "make_app"]

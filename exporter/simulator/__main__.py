@@ -7,9 +7,9 @@ import argparse
 from aiohttp import web
 
 from exporter.runtime.clock import Clock
-from exporter.simulator.app import make_app
 from exporter.simulator.context import Options
 from exporter.simulator.fleet import Fleet
+from exporter.simulator.simulator_app import make_app
 
 
 def main(arguments: list[str] | None = None) -> None:

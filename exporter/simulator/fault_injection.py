@@ -1,6 +1,6 @@
-"""Faults by command: what is wrong with which stream or platform, from when to when.
+"""Injected faults of streams and platforms, with their start and end.
 
-A fault that is cleared keeps its past: what it took from a byte counter never comes back.
+A cleared fault stays in the log because its effect on byte counters is permanent.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from exporter.simulator.streams import Platform
+from exporter.simulator.simulated_streams import Platform
 
 
 class FaultKind(StrEnum):
-    """What can be ordered."""
+    """Kind of an injected fault."""
 
     UNHEALTHY = "unhealthy"
     STALL = "stall"
@@ -45,87 +45,89 @@ UPSTREAM_FAULTS = frozenset(FaultKind) - STREAM_FAULTS
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault. Times are unix seconds; ``end`` is infinite until somebody clears it."""
+    """One fault. Times are Unix seconds; ``end`` is infinite if the fault lasts until it is cleared."""
 
     number: int
     platform: Platform
     index: int | None
-    """The stream's place in the fleet; None: the platform's whole API."""
+    """The stream's position in the fleet; None for the platform's whole API."""
     kind: FaultKind
     start: float
     end: float
 
-    def active(self, now: float) -> bool:
-        """Whether it acts at ``now``."""
+    def is_active(self, now: float) -> bool:
+        """Whether the fault is active at ``now``."""
         return self.start <= now < self.end
 
 
-class FaultBook:
-    """Every fault that was ever ordered, in the order of the orders."""
+class FaultLog:
+    """All injected faults, oldest first."""
 
     def __init__(self) -> None:
         self._faults: dict[int, Fault] = {}
-        self._of_stream: dict[int, tuple[Fault, ...]] = {}
+        self._stream_faults: dict[int, tuple[Fault, ...]] = {}
         self._upstream: dict[int, Fault] = {}
-        self._ordered = 0
-        self.touched: list[int | None] = []
-        """The ``index`` of each order's and each end's fault: whoever remembers work knows by it what is outdated."""
+        self._injected = 0
+        self.changed_indexes: list[int | None] = []
+        """Stream index of each injected and each ended fault; caches use it to see what is outdated."""
 
     @property
-    def changes(self) -> int:
-        """How many orders and ends there were."""
-        return len(self.touched)
+    def change_count(self) -> int:
+        """Number of injected and ended faults."""
+        return len(self.changed_indexes)
 
-    def order(
+    def inject(
         self, platform: Platform, index: int | None, kind: FaultKind, now: float, seconds: float = math.inf
     ) -> Fault:
-        """Begin a fault now, for so many seconds (default: until it is cleared)."""
-        self._ordered += 1
-        self.touched.append(index)
-        fault = Fault(self._ordered, platform, index, kind, now, now + seconds)
+        """Start a fault now, for ``seconds`` (by default until it is cleared)."""
+        self._injected += 1
+        self.changed_indexes.append(index)
+        fault = Fault(self._injected, platform, index, kind, now, now + seconds)
         self._faults[fault.number] = fault
         if index is None:
             self._upstream = {number: old for number, old in self._upstream.items() if old.end > now}
             self._upstream[fault.number] = fault
         else:
-            self._of_stream[index] = (*self._of_stream.get(index, ()), fault)
+            self._stream_faults[index] = (*self._stream_faults.get(index, ()), fault)
         return fault
 
-    def of_stream(self, index: int) -> tuple[Fault, ...]:
-        """All faults of a stream, past ones too; a new tuple whenever something changed."""
-        return self._of_stream.get(index, ())
+    def stream_faults(self, index: int) -> tuple[Fault, ...]:
+        """Return all faults of a stream, past ones too; a new tuple whenever one changes."""
+        return self._stream_faults.get(index, ())
 
-    def of_upstream(self, platform: Platform, now: float) -> FaultKind | None:
-        """What is wrong with a platform's API now; the latest order wins."""
+    def upstream_fault(self, platform: Platform, now: float) -> FaultKind | None:
+        """Return the active fault of a platform's API; the latest one takes precedence."""
         latest = None
         for fault in self._upstream.values():
-            if fault.platform is platform and fault.active(now):
+            if fault.platform is platform and fault.is_active(now):
                 latest = fault.kind
         return latest
 
-    def active(self, now: float) -> Iterator[Fault]:
-        """What acts at ``now``, oldest order first."""
-        return (fault for fault in self._faults.values() if fault.active(now))
+    def active_faults(self, now: float) -> Iterator[Fault]:
+        """Yield the faults that are active at ``now``, oldest first."""
+        return (fault for fault in self._faults.values() if fault.is_active(now))
 
     def clear(self, now: float, platform: Platform | None = None, index: int | None = None) -> int:
-        """End what acts now (of one platform, of one stream); how many faults that were."""
+        """End the active faults (of one platform or stream) and return how many there were."""
         chosen = [
-            fault for fault in self.active(now) if platform in (None, fault.platform) and index in (None, fault.index)
+            fault
+            for fault in self.active_faults(now)
+            if platform in (None, fault.platform) and index in (None, fault.index)
         ]
         for fault in chosen:
             self.end(fault, now)
         return len(chosen)
 
     def end(self, fault: Fault, now: float) -> None:
-        """End one fault now, if it has not ended already."""
+        """End a fault now, unless it has already ended."""
         current = self._faults[fault.number]
         if current.end <= now:
             return
-        self.touched.append(fault.index)
+        self.changed_indexes.append(fault.index)
         ended = replace(current, end=now)
         self._faults[fault.number] = ended
         if ended.index is None:
             self._upstream.pop(ended.number, None)
         else:
-            of_stream = self._of_stream[ended.index]
-            self._of_stream[ended.index] = tuple(ended if old.number == ended.number else old for old in of_stream)
+            faults = self._stream_faults[ended.index]
+            self._stream_faults[ended.index] = tuple(ended if old.number == ended.number else old for old in faults)

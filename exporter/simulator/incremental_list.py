@@ -1,4 +1,4 @@
-"""One question about every stream of a list, asked again only of those whose answer may have changed since."""
+"""A value for every stream of a list, evaluated again only where it may have changed."""
 
 from __future__ import annotations
 
@@ -7,67 +7,67 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from exporter.simulator.fault_injection import FaultBook
-from exporter.simulator.streams import Stream
+from exporter.simulator.fault_injection import FaultLog
+from exporter.simulator.simulated_streams import Stream
 
 T = TypeVar("T")
 
 
 class IncrementalList(Generic[T]):
-    """The present answer of every stream, in the order of the streams."""
+    """The current value of every stream, in the order of the streams."""
 
     def __init__(
-        self, streams: Sequence[Stream], faults: FaultBook, ask: Callable[[Stream, float], tuple[T, float]]
+        self, streams: Sequence[Stream], faults: FaultLog, evaluate: Callable[[Stream, float], tuple[T, float]]
     ) -> None:
-        """``ask``: a stream's answer at a moment, and until when it holds if no fault of the stream changes."""
-        self.answers: list[T] = []
-        self.asked = 0
-        """How often a stream was asked, in all looks together."""
+        """``evaluate`` returns a stream's value and until when it is valid, unless a fault of the stream changes."""
+        self.values: list[T] = []
+        self.evaluations = 0
+        """Number of evaluations so far."""
         self._streams = streams
         self._faults = faults
-        self._ask = ask
-        self._since = math.inf
+        self._evaluate = evaluate
+        self._refreshed_at = math.inf
         self._changes = 0
-        self._until: list[float] = []
+        self._valid_until: list[float] = []
         self._due: list[tuple[float, int]] = []
-        """A heap of (until, place). What is not a stream's last ``until`` any more is passed over."""
+        """Heap of (valid until, place). Entries that differ from ``_valid_until`` are outdated and skipped."""
 
-    def look(self, now: float) -> set[int]:
-        """Bring ``answers`` up to ``now``; the places of those that were asked again."""
-        if now < self._since:
-            return self._look_round(now)
-        places = self._touched()
+    def refresh(self, now: float) -> set[int]:
+        """Update ``values`` to ``now`` and return the places that were evaluated again."""
+        if now < self._refreshed_at:
+            return self._rebuild(now)
+        places = self._changed_places()
         while self._due and self._due[0][0] <= now:
-            until, place = heapq.heappop(self._due)
-            if until == self._until[place]:
+            valid_until, place = heapq.heappop(self._due)
+            if valid_until == self._valid_until[place]:
                 places.add(place)
         if places:
-            self._since = now
+            self._refreshed_at = now
         for place in places:
-            self.answers[place], until = self._put(place, now)
-            heapq.heappush(self._due, (until, place))
+            self.values[place], valid_until = self._evaluate_at(place, now)
+            heapq.heappush(self._due, (valid_until, place))
         return places
 
-    def _look_round(self, now: float) -> set[int]:
-        """Ask everyone, as at first: time went back, and what held then is not known any more."""
-        self._since, self._changes = now, self._faults.changes
-        self._until = [0.0] * len(self._streams)
-        found = [self._put(place, now) for place in range(len(self._streams))]
-        self.answers = [answer for answer, _ in found]
-        self._due = [(until, place) for place, (_, until) in enumerate(found)]
+    def _rebuild(self, now: float) -> set[int]:
+        """Evaluate every stream: on the first call, and after the clock went back."""
+        self._refreshed_at, self._changes = now, self._faults.change_count
+        self._valid_until = [0.0] * len(self._streams)
+        results = [self._evaluate_at(place, now) for place in range(len(self._streams))]
+        self.values = [value for value, _ in results]
+        self._due = [(valid_until, place) for place, (_, valid_until) in enumerate(results)]
         heapq.heapify(self._due)
         return set(range(len(self._streams)))
 
-    def _put(self, place: int, now: float) -> tuple[T, float]:
-        self.asked += 1
-        answer, until = self._ask(self._streams[place], now)
-        self._until[place] = until
-        return answer, until
+    def _evaluate_at(self, place: int, now: float) -> tuple[T, float]:
+        self.evaluations += 1
+        value, valid_until = self._evaluate(self._streams[place], now)
+        self._valid_until[place] = valid_until
+        return value, valid_until
 
-    def _touched(self) -> set[int]:
-        """The places of the streams whose faults have changed."""
-        if self._changes == self._faults.changes:
+    def _changed_places(self) -> set[int]:
+        """Return the places of the streams whose faults have changed."""
+        if self._changes == self._faults.change_count:
             return set()
-        indexes = set(self._faults.touched[self._changes :])
-        self._changes = self._faults.changes
+        indexes = set(self._faults.changed_indexes[self._changes :])
+        self._changes = self._faults.change_count
         return {place for place, stream in enumerate(self._streams) if stream.index in indexes}

@@ -1,4 +1,4 @@
-"""Randomness without state: the same keys always give the same number, in any order and on any machine."""
+"""Stateless pseudorandom numbers: the same keys always give the same number, in any order and on any machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MASK = (1 << 64) - 1
 
 
 class Purpose(IntEnum):
-    """What a number is for, so that two uses of the same stream never share one."""
+    """Key for the use of a number, so that two uses for the same stream never share one."""
 
     ORDER = 1
     IDENTITY = 2
@@ -27,12 +27,12 @@ class Purpose(IntEnum):
     CANDIDATE = 11
 
 
-def roll(*keys: int, since: int = 0) -> int:
-    """64 evenly spread bits of the keys (the finaliser of splitmix64, once for each key).
+def random_bits(*keys: int, seed: int = 0) -> int:
+    """Hash the keys to 64 evenly distributed bits (the finalizer of splitmix64, once for each key).
 
-    ``since``: the roll of the keys before these, where it is known: ``roll(a, b) == roll(b, since=roll(a))``.
+    ``seed`` is the result for preceding keys: ``random_bits(a, b) == random_bits(b, seed=random_bits(a))``.
     """
-    state = since
+    state = seed
     for key in keys:
         state = (state + (key & _MASK) + 0x9E3779B97F4A7C15) & _MASK
         state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
@@ -41,26 +41,26 @@ def roll(*keys: int, since: int = 0) -> int:
     return state
 
 
-def unit(*keys: int, since: int = 0) -> float:
-    """A number from 0 up to, but not including, 1."""
-    return (roll(*keys, since=since) >> 11) * 2.0**-53
+def random_unit(*keys: int, seed: int = 0) -> float:
+    """Return a number from 0 up to, but not including, 1."""
+    return (random_bits(*keys, seed=seed) >> 11) * 2.0**-53
 
 
-def between(low: float, high: float, *keys: int, since: int = 0) -> float:
-    """A number from ``low`` up to ``high``."""
-    return low + (high - low) * unit(*keys, since=since)
+def random_between(low: float, high: float, *keys: int, seed: int = 0) -> float:
+    """Return a number between ``low`` and ``high``."""
+    return low + (high - low) * random_unit(*keys, seed=seed)
 
 
-def pick(options: Sequence[T], *keys: int, since: int = 0) -> T:
-    """One of ``options``, each as likely as it is often in there."""
-    return options[roll(*keys, since=since) % len(options)]
+def random_choice(options: Sequence[T], *keys: int, seed: int = 0) -> T:
+    """Return one of ``options``; repeat an option to make it more likely."""
+    return options[random_bits(*keys, seed=seed) % len(options)]
 
 
-def letters(count: int, alphabet: str, *keys: int, since: int = 0) -> str:
-    """A word of ``count`` characters of ``alphabet`` (of at most 40 characters)."""
+def random_letters(count: int, alphabet: str, *keys: int, seed: int = 0) -> str:
+    """Return a word of ``count`` characters from ``alphabet`` (at most 40 characters)."""
     word = ""
     while len(word) < count:
-        bits = roll(*keys, len(word), since=since)
+        bits = random_bits(*keys, len(word), seed=seed)
         for _ in range(min(12, count - len(word))):
             bits, place = divmod(bits, len(alphabet))
             word += alphabet[place]

@@ -1,8 +1,8 @@
-"""When a stream is on the air, and how it is doing meanwhile: spans of conditions, cut by what was ordered.
+"""When a stream is on the air and in which condition: spans of conditions, overlaid by injected faults.
 
-Time here is seconds since the natural start of a cycle's publish; ``fleet.py`` knows the wall clock. A cycle is a gap
-off the air and then one publish. What happens in a publish repeats after ``PUBLISHES_BEFORE_REPEAT`` cycles, which lets
-an all-time total be told without adding up every publish there ever was.
+Times are seconds since the natural start of a cycle's ingest session; ``fleet.py`` converts them to wall time. A cycle
+is a gap off the air followed by one ingest session. Incidents repeat after ``SESSIONS_BEFORE_REPEAT`` cycles, so an
+all-time total does not need the sum over every session.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from exporter.simulator.conditions import Condition
 from exporter.simulator.fault_injection import Fault, FaultKind
-from exporter.simulator.prng import Purpose, between, roll, unit
-from exporter.simulator.streams import Stream
+from exporter.simulator.prng import Purpose, random_between, random_bits, random_unit
+from exporter.simulator.simulated_streams import Stream
+from exporter.simulator.stream_conditions import Condition
 
 PERIOD_SECONDS = 4 * 3600.0
-"""The fleet's beat: each stream has one place in it where it may be off the air."""
-PUBLISHES_BEFORE_REPEAT = 4
+"""Period of the fleet: within it, each stream has its own time at which it may be off the air."""
+SESSIONS_BEFORE_REPEAT = 4
 OFF_AIR_SHARE = 0.03
-"""At most this share of the fleet is off the air at once: the promise is 5 %."""
+"""Maximum share of the fleet that is off the air at once; documented as 5 %."""
 
 START_SECONDS = 60.0
 _INCIDENT_CHANCE = 0.7
@@ -29,7 +29,7 @@ _STALL_CHANCE = 0.5
 FLAP_SECONDS = 60.0
 FLAP_OFF_SECONDS = 20.0
 
-_OVERLAYS = {
+_FAULT_CONDITIONS = {
     FaultKind.END: Condition.OFF_AIR,
     FaultKind.UNHEALTHY: Condition.UNHEALTHY,
     FaultKind.STALL: Condition.STALLED,
@@ -39,109 +39,108 @@ _OVERLAYS = {
 
 
 class Span(NamedTuple):
-    """A time in one condition."""
+    """A time span in one condition."""
 
     start: float
     end: float
     condition: Condition
 
 
-def off_air_share(streams: int) -> float:
-    """Which share of a period each stream may be off the air, so that 95 % of the fleet never are at once.
+def max_off_air_share(streams: int) -> float:
+    """Return the share of a period that each stream may be off the air, so that 95 % of the fleet is always live.
 
-    Below 20 streams a single one would be more than 5 %: there a publish follows the former without a gap.
+    With fewer than 20 streams a single one would be more than 5 %, so sessions follow each other without a gap.
     """
     return min(OFF_AIR_SHARE, (streams * 5 // 100) / streams)
 
 
-def gap(stream: Stream, slot: int, share: float, speed: float) -> float:
-    """How many seconds the cycles whose number modulo ``PUBLISHES_BEFORE_REPEAT`` is ``slot`` begin off the air."""
-    # A hair less than the share, so that rounding never lets one gap begin before another has ended.
-    return 0.999 * share * (PERIOD_SECONDS / speed) * between(0.5, 1.0, Purpose.GAP, slot, since=stream.root)
+def gap_seconds(stream: Stream, slot: int, share: float, speed: float) -> float:
+    """Return how long cycles with ``number % SESSIONS_BEFORE_REPEAT == slot`` are off the air at their start."""
+    # Slightly less than the share, so that rounding never makes two gaps overlap.
+    return 0.999 * share * (PERIOD_SECONDS / speed) * random_between(0.5, 1.0, Purpose.GAP, slot, seed=stream.seed)
 
 
-def pattern(stream: Stream, slot: int, end: float, speed: float, *, incidents: bool = True) -> tuple[Span, ...]:
-    """The natural course of the publishes of ``slot``: from 0 to ``end``, without holes."""
+def natural_spans(stream: Stream, slot: int, end: float, speed: float, *, incidents: bool = True) -> tuple[Span, ...]:
+    """Return the spans of the slot's sessions without faults: from 0 to ``end``, without holes."""
     spans = [Span(0.0, START_SECONDS / speed, Condition.START)]
-    # Troubles come in order, after the start, and are over before any gap: none has to be cut.
-    for trouble in _incidents(stream, slot, speed) if incidents else ():
-        if spans[-1].end < trouble.start:
-            spans.append(Span(spans[-1].end, trouble.start, Condition.STEADY))
-        spans.append(trouble)
+    # Incidents come in order, after the start, and end before any gap, so none has to be cut.
+    for incident in _incident_spans(stream, slot, speed) if incidents else ():
+        if spans[-1].end < incident.start:
+            spans.append(Span(spans[-1].end, incident.start, Condition.STEADY))
+        spans.append(incident)
     spans.append(Span(spans[-1].end, end, Condition.STEADY))
     return tuple(spans)
 
 
-def _incidents(stream: Stream, slot: int, speed: float) -> Iterator[Span]:
-    """The encoder struggles, perhaps stalls, and recovers: at most once in a period."""
-    of_slot = roll(Purpose.INCIDENT, slot, since=stream.root)
+def _incident_spans(stream: Stream, slot: int, speed: float) -> Iterator[Span]:
+    """Yield spans in which the encoder struggles, perhaps stalls, and recovers: at most once per period."""
+    slot_seed = random_bits(Purpose.INCIDENT, slot, seed=stream.seed)
     for number in range(stream.cycles):
-        root = roll(number, since=of_slot)
-        if unit(0, since=root) >= _INCIDENT_CHANCE:
+        incident_seed = random_bits(number, seed=slot_seed)
+        if random_unit(0, seed=incident_seed) >= _INCIDENT_CHANCE:
             continue
-        at = PERIOD_SECONDS * (number + between(0.02, 0.9, 1, since=root))
-        parts = [(Condition.STRUGGLING, between(60.0, 300.0, 2, since=root))]
-        if unit(3, since=root) < _STALL_CHANCE:
-            parts.append((Condition.STALLED, between(30.0, 180.0, 4, since=root)))
-        parts.append((Condition.RECOVERING, between(60.0, 120.0, 5, since=root)))
+        at = PERIOD_SECONDS * (number + random_between(0.02, 0.9, 1, seed=incident_seed))
+        parts = [(Condition.STRUGGLING, random_between(60.0, 300.0, 2, seed=incident_seed))]
+        if random_unit(3, seed=incident_seed) < _STALL_CHANCE:
+            parts.append((Condition.STALLED, random_between(30.0, 180.0, 4, seed=incident_seed)))
+        parts.append((Condition.RECOVERING, random_between(60.0, 120.0, 5, seed=incident_seed)))
         for condition, seconds in parts:
             yield Span(at / speed, (at + seconds) / speed, condition)
             at += seconds
 
 
-def overlay(spans: Iterable[Span], news: Iterable[Span]) -> list[Span]:
-    """``spans`` with ``news`` (in order) in the place of what is there; what is off the air stays so, the ends stay."""
+def overlay_spans(spans: Iterable[Span], overlays: Iterable[Span]) -> list[Span]:
+    """Replace parts of ``spans`` by ``overlays`` (in order), except where off the air; both ends stay the same."""
     result = []
-    waiting = deque(news)
+    waiting = deque(overlays)
     for span in spans:
         at = span.start
         while span.condition is not Condition.OFF_AIR and waiting and waiting[0].start < span.end:
-            new = waiting[0]
-            start, end = max(new.start, at), min(new.end, span.end)
+            overlay = waiting[0]
+            start, end = max(overlay.start, at), min(overlay.end, span.end)
             if start < end:
-                result += [
-                    part for part in (Span(at, start, span.condition), Span(start, end, new.condition)) if _some(part)
-                ]
+                parts = (Span(at, start, span.condition), Span(start, end, overlay.condition))
+                result += [part for part in parts if _has_length(part)]
                 at = end
-            if new.end > span.end:
+            if overlay.end > span.end:
                 break
             waiting.popleft()
         rest = Span(at, span.end, span.condition)
-        if _some(rest):
+        if _has_length(rest):
             result.append(rest)
     return result
 
 
-def _some(span: Span) -> bool:
+def _has_length(span: Span) -> bool:
     return span.start < span.end
 
 
-def publishes(natural: Sequence[Span], natural_start: float, faults: Iterable[Fault]) -> list[tuple[Span, ...]]:
-    """The publishes that a cycle really has: its ``natural`` one, cut by the faults of the stream.
+def split_sessions(natural: Sequence[Span], natural_start: float, faults: Iterable[Fault]) -> list[tuple[Span, ...]]:
+    """Return the spans of each ingest session in a cycle: the ``natural`` one, cut by the stream's faults.
 
-    Each is its spans, in order and without holes. None at all: the stream was ended for the whole cycle.
+    The spans are in order and without holes. The list is empty if the stream was ended for the whole cycle.
     """
     spans = list(natural)
     for fault in faults:
-        spans = overlay(spans, _spans_of(fault, natural_start, spans[-1].end))
-    found: list[list[Span]] = []
-    off = True
+        spans = overlay_spans(spans, _fault_spans(fault, natural_start, spans[-1].end))
+    sessions: list[list[Span]] = []
+    off_air = True
     for span in spans:
         if span.condition is not Condition.OFF_AIR:
-            if off:
-                found.append([])
-            found[-1].append(span)
-        off = span.condition is Condition.OFF_AIR
-    return [tuple(publish) for publish in found]
+            if off_air:
+                sessions.append([])
+            sessions[-1].append(span)
+        off_air = span.condition is Condition.OFF_AIR
+    return [tuple(session) for session in sessions]
 
 
-def _spans_of(fault: Fault, natural_start: float, last: float) -> Iterator[Span]:
+def _fault_spans(fault: Fault, natural_start: float, last: float) -> Iterator[Span]:
     start, end = fault.start - natural_start, min(fault.end - natural_start, last)
     if fault.kind is FaultKind.FLAP:
-        # Counted from the order, so that the rhythm goes on from cycle to cycle.
+        # Counted from the injection, so that the rhythm continues from cycle to cycle.
         turn = max(0, int(-start // FLAP_SECONDS))
         while (off := start + turn * FLAP_SECONDS) < end:
             yield Span(off, min(off + FLAP_OFF_SECONDS, end), Condition.OFF_AIR)
             turn += 1
     elif start < end:
-        yield Span(start, end, _OVERLAYS[fault.kind])
+        yield Span(start, end, _FAULT_CONDITIONS[fault.kind])

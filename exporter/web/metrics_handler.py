@@ -72,10 +72,10 @@ class MetricsHandler:
         # A client that disconnects must not cancel the rendering for the others.
         return await asyncio.shield(rendering)
 
-    def prepare(self, view: UpstreamState) -> None:
+    def prepare(self, state: UpstreamState) -> None:
         """Prepare a state that was just published for the next scrape, in a worker thread."""
         if not self._closed:
-            self._workers.submit(self._exposition.prepare, view)
+            self._workers.submit(self._exposition.prepare, state)
 
     def close(self) -> None:
         """Accept no more scrapes; renderings in progress are left to finish."""

@@ -1,4 +1,4 @@
-"""``/probe``: polls one upstream now and answers with its families alone."""
+"""``/probe``: poll one upstream now and return only its metrics."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from exporter.web.metrics_handler import encode, send, takes_gzip
 from exporter.web.options import PROBE_PATH
 from exporter.web.protocols import Prober
 
-SCRAPE_TIMEOUT = "X-Prometheus-Scrape-Timeout-Seconds"
+SCRAPE_TIMEOUT_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
 OFFSET_SECONDS = 0.5
-"""Of what Prometheus waits: left for rendering and for the way back."""
+"""Part of the scrape timeout that is left for rendering and sending the response."""
 
 FEW = 20
 """So many streams and figures are rendered in the event loop, in less time than the way to a thread and back takes."""
@@ -29,20 +29,20 @@ _SHOWN_CHARACTERS = 64
 
 
 class BadProbeError(ValueError):
-    """A request that names no target, or one in two ways; the text is shown."""
+    """A request with a missing, repeated or malformed parameter. The message is shown."""
 
 
 class ProbeHandler:
-    """Answers probes. Names from the query are looked up in the configuration, and go no further."""
+    """Answer probes. Names in the query are only looked up in the configuration."""
 
     def __init__(self, probes: Prober) -> None:
         self._probes = probes
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """GET and HEAD: 200 whether the poll succeeds or not, 400 for a bad request, 404 for an unknown name."""
+        """Handle GET and HEAD: 200 whether the poll succeeds or not, 400 for a bad request, 404 for an unknown name."""
         try:
-            upstream, stream = target(request.query)
-            seconds = time_limit(request.headers.get(SCRAPE_TIMEOUT))
+            upstream, stream = parse_target(request.query)
+            seconds = parse_time_limit(request.headers.get(SCRAPE_TIMEOUT_HEADER))
         except BadProbeError as error:
             return web.Response(status=400, text=f"{error}\n")
         try:
@@ -79,8 +79,8 @@ class ProbeHandler:
         return encode(rendering.text, compressed=compressed)
 
 
-def target(query: MultiMapping[str]) -> tuple[str, str | None]:
-    """The upstream that is named, and the label of the one stream of it that is wanted. Raises ``BadProbeError``."""
+def parse_target(query: MultiMapping[str]) -> tuple[str, str | None]:
+    """Return the names of the upstream and, if given, of one of its streams. Raises ``BadProbeError``."""
     upstreams, streams = query.getall("upstream", []), query.getall("stream", [])
     if len(upstreams) > 1 or len(streams) > 1:
         raise BadProbeError("upstream and stream may be given once each")
@@ -89,8 +89,8 @@ def target(query: MultiMapping[str]) -> tuple[str, str | None]:
     return upstreams[0], streams[0] if streams else None
 
 
-def time_limit(header: str | None) -> float | None:
-    """Seconds that a poll may take by the header of the scrape; None without one. Raises ``BadProbeError``."""
+def parse_time_limit(header: str | None) -> float | None:
+    """Return the seconds that a poll may take, or None without the scrape's header. Raises ``BadProbeError``."""
     if header is None:
         return None
     try:
@@ -98,7 +98,7 @@ def time_limit(header: str | None) -> float | None:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise BadProbeError(f"{SCRAPE_TIMEOUT} is not a number of seconds")
+        raise BadProbeError(f"{SCRAPE_TIMEOUT_HEADER} is not a number of seconds")
     return max(seconds - OFFSET_SECONDS, seconds / 2)
 
 

@@ -16,20 +16,20 @@ from exporter.store import Store
 class Renderer(Protocol):
     """Render ``/metrics``, in a worker thread. ``parts`` are those of ``metrics_handler.PARTS``."""
 
-    def prepare(self, view: UpstreamState) -> None:
+    def prepare(self, state: UpstreamState, /) -> None:
         """Compute in advance what the next scrape needs of a published state."""
 
-    def pieces(self, parts: frozenset[str]) -> Sequence[bytes]:
+    def pieces(self, parts: frozenset[str], /) -> Sequence[bytes]:
         """Return the text in pieces: a body of many megabytes is never copied into one."""
 
-    def packed(self, parts: frozenset[str]) -> Sequence[bytes]:
+    def packed(self, parts: frozenset[str], /) -> Sequence[bytes]:
         """Return the text compressed with gzip."""
 
 
 class Prober(Protocol):
     """Poll an upstream for ``/probe``."""
 
-    async def view(self, upstream: str, seconds: float | None = None) -> UpstreamState:
+    async def view(self, upstream: str, seconds: float | None, /) -> UpstreamState:
         """Return the result of a poll made now, within ``seconds``. Raises ``UnknownUpstreamError``."""
 
 

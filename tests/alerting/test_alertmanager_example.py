@@ -11,7 +11,7 @@ from exporter.alerting.rule_files import static_labels
 from exporter.alerting.rules import RULES, RULES_BY_NAME, Rule, Scope, Severity
 from tests.alerting.promtool_runs import ALERTS, run
 from tests.real.alertmanager import Alertmanager
-from tests.real.running import ask, wait_until
+from tests.real.child_process import request_json, wait_until
 
 EXAMPLE = ALERTS / "alertmanager.example.yaml"
 RECEIVERS = {Severity.CRITICAL: "pager", Severity.WARNING: "tickets", Severity.INFO: "nobody"}
@@ -110,7 +110,9 @@ def test_what_inhibits_what(sources: list[str], targets: list[str], job: str, ex
     """Each case has its own job: the Alertmanager remembers the alerts of the others."""
     own = f"inhibition-{job}"
     elsewhere = alert(targets[-1], upstream="other", job="elsewhere" if job == "exporter" else own)
-    ask(f"{example.url}/api/v2/alerts", body=[*(alert(name, job=own) for name in (*sources, *targets)), elsewhere])
+    request_json(
+        f"{example.url}/api/v2/alerts", body=[*(alert(name, job=own) for name in (*sources, *targets)), elsewhere]
+    )
 
     def inhibited(one: dict[str, Any]) -> bool | None:
         found = example.alerts(*(f'{name}="{value}"' for name, value in one["labels"].items()))

@@ -12,7 +12,7 @@ from exporter.alerting.rules import RULES_BY_NAME, Owner
 from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.alerting.series_lookup import Subject, reader
 from exporter.model import HealthReason, Reason, Status, StreamState, UpstreamState
-from tests.metrics.made import stream, view
+from tests.metrics.generated_views import stream, view
 
 OFFLINE = AlertKey("StreamExpectedOffline", "studio", "main")
 DOWN = AlertKey("StreamUpstreamDown", "studio")

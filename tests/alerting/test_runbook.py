@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,11 +17,6 @@ ACTIVE = {active.rule.name: active for active in rules_in_force()}
 
 def test_the_page_is_up_to_date() -> None:
     assert PAGE.read_text() == page(), "run: make generate"
-
-
-def test_the_module_prints_the_page() -> None:
-    done = subprocess.run([sys.executable, "-m", "exporter.alerting"], capture_output=True, text=True, check=True)
-    assert done.stdout == page()
 
 
 def test_there_is_prose_on_every_rule_and_on_no_other() -> None:

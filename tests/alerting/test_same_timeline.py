@@ -24,7 +24,7 @@ from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.config.alerting import AlertingSettings
 from exporter.model import Identity, Reason, Status, StreamReport, StreamState, UpstreamState
 from tests.alerting.promtool_runs import assert_tests_pass
-from tests.metrics.made import rendered
+from tests.metrics.generated_views import rendered
 
 STEP = 15
 SCALE = 4.0

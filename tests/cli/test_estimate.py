@@ -5,7 +5,7 @@ import pytest
 
 from exporter.cli import main
 from exporter.cli.estimate import estimate, finds_streams, size
-from exporter.config.loading import load
+from exporter.cli.settings import load_settings
 
 CONFIGURATION = """
 histograms: {per_stream: PER_STREAM}
@@ -41,7 +41,7 @@ def test_each_upstream_has_its_line_and_the_sum_is_theirs(capsys: pytest.Capture
 
 def test_what_is_left_out_is_not_counted() -> None:
     def of_studio() -> int:
-        return estimate(load(Path("config.yaml"), {}), 20)[1].series
+        return estimate(load_settings(Path("config.yaml"), {}), 20)[1].series
 
     whole = of_studio()
     with Path("config.yaml").open("a") as file:
@@ -50,7 +50,7 @@ def test_what_is_left_out_is_not_counted() -> None:
 
 
 def test_more_streams_than_are_made_up_count_in_proportion() -> None:
-    settings = load(Path("config.yaml"), {})
+    settings = load_settings(Path("config.yaml"), {})
     few, many = (estimate(settings, streams)[1] for streams in (400, 4000))
     assert few.name == many.name == "studio"
     fixed = estimate(settings, 1)[1].series
@@ -60,14 +60,14 @@ def test_more_streams_than_are_made_up_count_in_proportion() -> None:
 
 
 def test_histograms_of_every_stream_show() -> None:
-    shared = estimate(load(Path("config.yaml"), {}), 50)[0]
+    shared = estimate(load_settings(Path("config.yaml"), {}), 50)[0]
     Path("config.yaml").write_text(CONFIGURATION.replace("PER_STREAM", "true"))
-    single = estimate(load(Path("config.yaml"), {}), 50)[0]
+    single = estimate(load_settings(Path("config.yaml"), {}), 50)[0]
     assert single.series - shared.series >= 49 * 12
 
 
 def test_who_finds_streams() -> None:
-    settings = load(Path("config.yaml"), {})
+    settings = load_settings(Path("config.yaml"), {})
     assert [finds_streams(upstream) for upstream in settings.upstreams] == [True, True, False, False, True]
 
 

@@ -10,8 +10,8 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.config.secrets import redactor
 from exporter.runtime.logging import configure
+from exporter.runtime.redaction import redactor
 
 CANARY = "canary-4711-of-the-log"
 

@@ -12,7 +12,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.processes import GENEROUS_SECONDS, Exporter, exporter
+from tests.exporter_process import GENEROUS_SECONDS, Exporter, exporter
 
 CANARY = "canary-0815-of-the-configuration"
 CONFIG = f"""

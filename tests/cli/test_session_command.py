@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,15 @@ from hypothesis import strategies as st
 from exporter.cli import main
 from exporter.cli.session_text import failure, platform_words, shown_answer
 from exporter.http.errors import UpstreamError
-from exporter.http.prepared_request import ManualRequest
+from exporter.http.manual_request import ManualRequest
 from exporter.model import Reason
+from exporter.platforms.capabilities import CommandOption, SessionAction, SessionCommand, SessionCommands
+from exporter.platforms.registry import platforms
 from exporter.platforms.wave.session_commands import delete_session, end_session
 from exporter.simulator import Fleet, make_app
-from exporter.simulator.configuration import PASSWORD, TOKEN, USERNAME
-from exporter.simulator.streams import Platform, Stream
-from tests.fakes import FakeClock
+from exporter.simulator.context import PASSWORD, TOKEN, USERNAME
+from exporter.simulator.simulated_streams import Platform, Stream
+from tests.fake_clock import FakeClock
 
 Output = pytest.CaptureFixture[str]
 
@@ -74,7 +76,7 @@ class Simulated:
         Path("config.yaml").write_text(yaml.safe_dump(configuration))
 
     def live(self, platform: Platform) -> Stream:
-        return next(stream for stream in self.fleet.of(platform) if self.fleet.live(stream, self.now))
+        return next(stream for stream in self.fleet.streams(platform) if self.fleet.is_live(stream, self.now))
 
 
 async def broken(request: web.Request) -> web.Response:
@@ -256,6 +258,43 @@ def test_usage_that_the_parser_sees(arguments: list[str], capsys: Output) -> Non
         main(["session", *arguments])
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("usage: stream-exporter session")
+
+
+@pytest.fixture
+def storm_with_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give Storm an update with an option of its own."""
+
+    def requests(stream_id: str, options: Mapping[str, Any]) -> tuple[ManualRequest]:
+        return (ManualRequest("PATCH /titles/{id}", {"id": stream_id}, options["title"], notice="Viewers see it."),)
+
+    update = SessionCommand(requests, options=(CommandOption("--title", "a title"),))
+    commands = SessionCommands({SessionAction.UPDATE: update}, id_help="application/key")
+    monkeypatch.setattr(platforms()["storm"], "session_commands", classmethod(lambda _: commands))
+
+
+@pytest.mark.usefixtures("storm_with_update")
+def test_any_platform_can_bring_commands_and_options(
+    simulated: Simulated, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered(monkeypatch, "n\n")
+    assert main(["session", "update", "--upstream", "edge", "x", "--title", "en=Final"]) == 1
+    request, body, notice, *_ = capsys.readouterr().err.splitlines()
+    assert request.endswith("/titles/x")
+    assert (body, notice) == ('{"en": "Final"}', "Viewers see it.")
+    assert main(["session", "update", "--upstream", "edge", "x", "--status", "live"]) == 2
+    assert "--status does not work on storm" in capsys.readouterr().err
+    assert main(["session", "update", "--upstream", "wave", "keynote", "--title", "en=Final"]) == 2
+    assert "--title does not work on wave" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("storm_with_update")
+def test_the_help_names_the_platforms_of_each_action(capsys: Output) -> None:
+    with pytest.raises(SystemExit):
+        main(["session", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "`show` works on livepeer (ID is a session's or a stream's) and wave;" in text
+    assert "`update` works on storm (ID is application/key) and wave;" in text
+    assert "`end` and `delete` work on wave." in text
 
 
 def test_a_bad_configuration(tmp_path: Path, capsys: Output) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.config.loading import ConfigError, load
+from exporter.cli.settings import load_settings
+from exporter.config.loading import ConfigError
 
 BAD = sorted((Path(__file__).parent / "bad").glob("*.yaml"))
 CANARIES = ("s3cr3t", "t0ken")
@@ -35,7 +36,7 @@ def errors_of(file: Path, folder: Path) -> list[str]:
     copy = Path(shutil.copy(file, folder / "config.yaml"))
     environ = dict(line.split("=", 1) for line in marked(file, "# env: "))
     with pytest.raises(ConfigError) as caught:
-        load(copy, environ)
+        load_settings(copy, environ)
     assert str(caught.value) == "\n".join(caught.value.errors)
     return [line.replace(str(copy), "FILE").replace(str(folder), "DIR") for line in caught.value.errors]
 

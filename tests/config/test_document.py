@@ -79,6 +79,23 @@ def test_repeated_keys_are_found_everywhere_and_the_first_counts() -> None:
     assert sorted(found.repeated) == [(("<<",), (5, 1)), (("a",), (3, 1)), (("b", "c"), (2, 11))]
 
 
+@pytest.mark.parametrize("opening", ["[", "{a: ", "- ", "? ", "a:\n"])
+def test_deep_nesting_is_refused_before_it_overflows_the_stack(opening: str) -> None:
+    text = "".join(" " * depth + opening for depth in range(2_000)) if "\n" in opening else opening * 5_000
+    with pytest.raises(DocumentError, match=r"more than 32 levels|nesting depth"):
+        read(text)
+
+
+def test_an_anchor_may_be_defined_again() -> None:
+    assert read("a: &x 1\nb: *x\nc: &x 2\nd: *x\n").data == {"a": 1, "b": 1, "c": 2, "d": 2}
+
+
+@pytest.mark.parametrize("text", ["a: &a [*a]", "a: &a {b: *a}", "a: &a {<<: *a}", "&a [[[*a, *a]]]"])
+def test_an_alias_within_its_own_anchor_is_refused(text: str) -> None:
+    with pytest.raises(DocumentError):
+        read(text)
+
+
 def test_nothing_is_nothing() -> None:
     assert read("").data is None
     assert read("# only words").data is None
@@ -91,7 +108,7 @@ def test_a_long_text_is_refused_before_it_is_read(monkeypatch: pytest.MonkeyPatc
 
 
 def test_without_libyaml_the_same_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(document, "_LOADER", yaml.SafeLoader)
+    monkeypatch.setattr(document, "_LOADER", document._core_loader(yaml.SafeLoader))
     assert read("a: [1, 'x', 14:00]").data == {"a": [1, "x", "14:00"]}
     with pytest.raises(DocumentError) as caught:
         read("a: b: c")

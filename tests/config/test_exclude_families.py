@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from exporter.alerting.affected_rules import rules_that_read
+from exporter.alerting.affected_rules import excluded_family_warnings, rules_that_read
 from exporter.alerting.rules import RULES_BY_NAME
+from exporter.cli.settings import load_settings
 from exporter.config.alerting import AlertingSettings
-from exporter.config.loading import load
+from exporter.config.loading import ConfigError
 from exporter.config.root import Settings
-from exporter.metrics.families.exclusion import EXCLUDABLE, excluded, near_misses
+from exporter.config.upstream import UpstreamSettings
+from exporter.metrics.families.exclusion import EXCLUDABLE
 
 ALERTMANAGERS = AlertingSettings.model_validate({"alertmanagers": [{"url": "http://127.0.0.1:9"}]})
 
@@ -20,15 +22,32 @@ def loaded(folder: Path, text: str) -> Settings:
     file = folder / "config.yaml"
     file.write_text(text)
     file.chmod(0o600)
-    return load(file, {})
+    return load_settings(file, {})
 
 
-def test_patterns_are_globs_on_the_names_of_stream_families() -> None:
-    assert excluded(["stream_rendition*"]) == {"stream_renditions", "stream_rendition_target_bitrate_bytes_per_second"}
-    assert excluded(["stream_viewers", "stream_viewers"]) == {"stream_viewers"}
-    assert excluded(["*"]) == set(EXCLUDABLE)
-    assert excluded(["STREAM_VIEWERS", "viewers", "stream_upstream_up", "stream_exporter_streams"]) == set()
-    assert excluded([]) == set()
+def warnings_about(settings: Settings) -> list[str]:
+    return list(excluded_family_warnings(settings))
+
+
+def excluded(folder: Path, *patterns: str) -> frozenset[str]:
+    written = f"{{name: a, platform: livepeer, exclude_families: [{', '.join(map(repr, patterns))}]}}"
+    return loaded(folder, f"upstreams: [{written}]").upstreams[0].excluded_families
+
+
+def test_patterns_are_globs_on_the_names_of_stream_families(tmp_path: Path) -> None:
+    assert excluded(tmp_path, "stream_rendition*") == {
+        "stream_renditions",
+        "stream_rendition_target_bitrate_bytes_per_second",
+    }
+    assert excluded(tmp_path, "stream_viewers", "stream_viewers") == {"stream_viewers"}
+    assert excluded(tmp_path, "*") == set(EXCLUDABLE)
+    assert excluded(tmp_path) == set()
+
+
+@pytest.mark.parametrize("pattern", ["STREAM_VIEWERS", "viewers", "stream_upstream_up", "stream_exporter_streams"])
+def test_a_pattern_without_a_stream_family_is_refused(pattern: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="allowed a glob that matches families of streams, not of upstreams"):
+        excluded(tmp_path, "stream_viewers", pattern)
 
 
 @pytest.mark.parametrize(
@@ -39,9 +58,17 @@ def test_patterns_are_globs_on_the_names_of_stream_families() -> None:
         ("stream_live*e", "stream_live"),
     ],
 )
-def test_near_misses(pattern: str, meant: str) -> None:
-    assert excluded([pattern]) == set()
-    assert meant in near_misses(pattern)
+def test_a_pattern_without_a_match_gets_suggestions(pattern: str, meant: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"such as (.*, )?{meant}(,|$)"):
+        excluded(tmp_path, pattern)
+
+
+def test_in_settings_made_in_code_a_pattern_is_a_name() -> None:
+    made = UpstreamSettings.model_validate(
+        {"name": "a", "platform": "p", "url": "http://a", "exclude_families": ["stream_viewers", "stream_live*"]}
+    )
+    assert made.excluded_families >= {"stream_viewers"}
+    assert made.excluded_families.isdisjoint(set(EXCLUDABLE) - {"stream_viewers"})
 
 
 def test_globally_and_per_upstream(tmp_path: Path) -> None:
@@ -56,17 +83,16 @@ def test_globally_and_per_upstream(tmp_path: Path) -> None:
         """,
     )
     assert [u.exclude_families for u in settings.upstreams] == [("stream_viewers_peak",), ("stream_issues",), ()]
-    assert settings.warnings == ()
+    assert [u.excluded_families for u in settings.upstreams] == [{"stream_viewers_peak"}, {"stream_issues"}, set()]
+    assert warnings_about(settings) == []
 
 
 def test_a_warning_names_the_rules_that_read_it(tmp_path: Path) -> None:
-    (warning,) = loaded(
-        tmp_path,
-        """
+    text = """
         upstreams:
           - {name: a, platform: node_media_server, url: "http://127.0.0.1:9", exclude_families: [stream_restarts_total]}
-        """,
-    ).warnings
+        """
+    (warning,) = warnings_about(loaded(tmp_path, text))
     assert warning.startswith("upstream a: exclude_families leaves out what these rules of Prometheus read: Stream")
     assert set(warning.partition("read: ")[2].split(", ")) == set(
         rules_that_read({"stream_restarts_total"}, AlertingSettings())
@@ -78,8 +104,8 @@ def test_no_word_on_what_the_platform_never_says(tmp_path: Path) -> None:
         defaults: {exclude_families: [stream_health_condition]}
         upstreams: [{name: a, platform: PLATFORM, url: "http://127.0.0.1:9", auth: {bearer_token: canary-token}}]
     """
-    assert len(loaded(tmp_path, text.replace("PLATFORM", "livepeer")).warnings) == 1
-    assert loaded(tmp_path, text.replace("PLATFORM", "storm")).warnings == ()
+    assert len(warnings_about(loaded(tmp_path, text.replace("PLATFORM", "livepeer")))) == 1
+    assert warnings_about(loaded(tmp_path, text.replace("PLATFORM", "storm"))) == []
 
 
 def test_the_sidecar_reads_the_model() -> None:

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from exporter.config.loading import ConfigError, load
+from exporter.cli.settings import load_settings
+from exporter.config.loading import ConfigError
 from exporter.config.root import Settings
 from exporter.config.secrets import Secret
 from exporter.config.upstream import AuthSettings, LiveHours, UpstreamSettings
@@ -25,7 +26,7 @@ def loaded(tmp_path: Path) -> Loader:
     def load_text(text: str, environ: Mapping[str, str] | None = None) -> Settings:
         path = tmp_path / "config.yaml"
         path.write_text(text)
-        return load(path, environ or {})
+        return load_settings(path, environ or {})
 
     return load_text
 
@@ -159,14 +160,14 @@ def test_a_secret_in_a_configuration_that_everybody_may_read_is_a_warning(tmp_pa
     text = "upstreams: [{name: a, platform: livepeer, auth: {bearer_token: some-token}}, {name: b, platform: livepeer}]"
     file.write_text(f"{text}\n")
     file.chmod(0o644)
-    [warning] = load(file, {}).warnings
+    [warning] = load_settings(file, {}).warnings
     assert warning == "a secret stands in the configuration file, which every user of the machine can read"
     file.chmod(0o640)
-    assert load(file, {}).warnings == ()
+    assert load_settings(file, {}).warnings == ()
     file.write_text("upstreams: [{name: a, platform: livepeer}]")
     file.chmod(0o644)
     given = {"STREAM_EXPORTER_DEFAULTS__STREAM_HASH_KEY": "some-key-of-some-length"}
-    assert load(file, given).warnings == ()
+    assert load_settings(file, given).warnings == ()
 
 
 def test_expected_hours(loaded: Loader) -> None:
@@ -294,28 +295,28 @@ def test_what_is_in_effect_is_shown_without_secrets(loaded: Loader, tmp_path: Pa
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        load(tmp_path / "nowhere.yaml", {})
+        load_settings(tmp_path / "nowhere.yaml", {})
     assert caught.value.errors == [
         f"{tmp_path}/nowhere.yaml: found no file to read (No such file or directory), allowed a YAML file"
     ]
     with pytest.raises(ConfigError, match="Is a directory"):
-        load(tmp_path, {})
+        load_settings(tmp_path, {})
     with pytest.raises(ConfigError, match="no path"):
-        load(Path("\0"), {})
+        load_settings(Path("\0"), {})
 
 
 def test_a_file_that_is_not_utf_8(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_bytes(b"upstreams:\n  - \xff")
     with pytest.raises(ConfigError) as caught:
-        load(path, {})
+        load_settings(path, {})
     assert caught.value.errors == [f"{path}:2:5: configuration: found a byte that is not UTF-8, allowed UTF-8 text"]
 
 
 def test_a_byte_order_mark_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(MINIMAL, encoding="utf-8-sig")
-    assert upstream(load(path, {})).name == "studio"
+    assert upstream(load_settings(path, {})).name == "studio"
 
 
 def test_the_place_of_the_configuration_does_not_outlive_the_load(loaded: Loader, tmp_path: Path) -> None:
@@ -398,7 +399,7 @@ def test_any_configuration_is_loaded_or_refused(value: Any, variables: dict[str,
     path.write_text(yaml.safe_dump(value))
     os.utime(path)
     try:
-        load(path, variables).redacted_yaml()
+        load_settings(path, variables).redacted_yaml()
     except ConfigError as error:
         wrong = [line for line in error.errors if "\n" in line or ": found " not in line]
     else:
@@ -412,7 +413,7 @@ def test_any_bytes_are_loaded_or_refused(content: bytes, tmp_path: Path) -> None
     path = tmp_path / "config.yaml"
     path.write_bytes(content)
     with pytest.raises(ConfigError):
-        load(path, {})
+        load_settings(path, {})
 
 
 def test_settings_made_in_code_are_checked_too() -> None:

@@ -8,13 +8,13 @@ from typing import Annotated, ClassVar, Literal
 import pytest
 from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
-from exporter.config.loading import ConfigError, load
-from exporter.config.root import settings_class
+from exporter.cli.settings import config_schema, load_settings
+from exporter.config.loading import ConfigError
 from exporter.config.upstream import UpstreamSettings
 from exporter.http.client import Requests
-from exporter.model import PollResult
 from exporter.platforms import registry
-from exporter.platforms.base import Platform
+from exporter.platforms.base import FetchResult, Platform
+from exporter.platforms.parsing import DropCounter
 
 GROUP = registry.GROUP
 
@@ -49,8 +49,8 @@ class Media(Platform[MediaSettings]):
     name = "media"
     settings_class = MediaSettings
 
-    async def poll(self, requests: Requests) -> PollResult:
-        return PollResult()
+    async def fetch(self, requests: Requests, drops: DropCounter) -> FetchResult:
+        return FetchResult()
 
     @classmethod
     def requests_per_minute(cls, settings: MediaSettings) -> float:
@@ -113,17 +113,17 @@ def with_media(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     points = [point("media", f"{__name__}:Media"), point("broken", "no_such_module:Platform")]
     monkeypatch.setattr(registry, "entry_points", lambda group: points if group == GROUP else [])
     registry.registry.cache_clear()
-    settings_class.cache_clear()
+    config_schema.cache_clear()
     yield
     registry.registry.cache_clear()
-    settings_class.cache_clear()
+    config_schema.cache_clear()
 
 
 @pytest.mark.usefixtures("with_media")
 def test_the_settings_of_another_package_are_part_of_the_configuration(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("upstreams: [{name: a, platform: media, url: http://a}, {name: b, platform: livepeer}]")
-    settings = load(path, {})
+    settings = load_settings(path, {})
     assert isinstance(settings.upstreams[0], MediaSettings)
     assert (settings.upstreams[0].interval, settings.upstreams[1].interval) == (60.0, 30.0)
     assert [warning.partition(": ")[2] for warning in settings.warnings] == ["ModuleNotFoundError"]
@@ -140,7 +140,7 @@ def test_errors_of_pydantics_own_types_read_like_ours(tmp_path: Path) -> None:
 """
     )
     with pytest.raises(ConfigError) as caught:
-        load(path, {})
+        load_settings(path, {})
     assert [line.removeprefix(f"{path}:") for line in caught.value.errors] == [
         "2:56: upstreams[0].retries: found -1, allowed greater than or equal to 0",
         "2:68: upstreams[0].codes[0]: found \"A1\", allowed pattern '^[a-z]+$'",

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.config.secrets import HIDDEN, Redactor, Secret, SecretError, redactor
+from exporter.config.secrets import Secret, SecretError
+from exporter.runtime.redaction import HIDDEN, Redactor, redactor
 
 
 def test_a_secret_shows_itself_nowhere(tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ from typing import Any, TextIO
 from exporter.alerting.evaluator import Phase
 from exporter.alerting.rules import RULES_BY_NAME
 from exporter.service import Service
-from tests.dashboards.hurried import BEGIN, STEP_SECONDS, living
+from tests.dashboards.fast_forward import BEGIN, STEP_SECONDS, living
+from tests.real.child_process import Program, responds, running_server
 from tests.real.prometheus import Prometheus, promtool
-from tests.real.running import Program, answers, serving
 from tests.real.tools import tool
 
 JOB, INSTANCE = "stream-exporter", "exporter:10071"
@@ -81,7 +81,7 @@ def _reading(directory: Path, blocks: Path) -> Iterator[Prometheus]:
         }
         return Program([tool("prometheus"), *(f"--{name}={value}" for name, value in options.items())], directory)
 
-    with serving(start, lambda port: answers(f"http://127.0.0.1:{port}/-/ready")) as (program, port):
+    with running_server(start, lambda port: responds(f"http://127.0.0.1:{port}/-/ready")) as (program, port):
         yield Prometheus(program, port, directory)
 
 

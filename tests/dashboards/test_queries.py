@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.dashboards.fast_forward import STEP_SECONDS
 from tests.dashboards.grafana import TIMES, Json, Target, filled_in, read_all, targets, variables
 from tests.dashboards.history import INSTANCE, JOB, History, history
-from tests.dashboards.hurried import STEP_SECONDS
 
 pytestmark = pytest.mark.real
 

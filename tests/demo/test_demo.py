@@ -11,12 +11,12 @@ import pytest
 import yaml
 
 from exporter.cli.demo import announcement, exporter_configuration
-from exporter.config.loading import load
+from exporter.cli.settings import load_settings
 from exporter.simulator.fleet import Fleet
 from exporter.web.options import bind
-from tests.processes import GENEROUS_SECONDS, Exporter
+from tests.exporter_process import GENEROUS_SECONDS, Exporter
+from tests.real.child_process import wait_until
 from tests.real.prometheus import Prometheus, check_metrics, promtool
-from tests.real.running import wait_until
 
 PLATFORMS = {"livepeer", "storm", "wave"}
 
@@ -109,9 +109,9 @@ def test_the_stream_of_the_example_is_on_the_air_and_stays() -> None:
     for now in range(1_790_000_000, 1_790_086_400, 1800):
         text = announcement(fleet, now, "http://127.0.0.1:1", "/metrics", Path("out"))
         fault = json.loads(text.partition("-d '")[2].partition("'")[0])
-        stream = fleet.find(fault["platform"], fault["stream"])
+        stream = fleet.find_stream(fault["platform"], fault["stream"])
         assert stream is not None
-        assert fleet.live(stream, now + 120)
+        assert fleet.is_live(stream, now + 120)
 
 
 @pytest.mark.parametrize("streams", [1, 2, 3, 60, 5000])
@@ -119,7 +119,7 @@ def test_a_fleet_of_any_size_makes_a_configuration_that_is_valid(streams: int, t
     fleet = Fleet(streams)
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(exporter_configuration(fleet, "http://127.0.0.1:1/simulator")))
-    settings = load(file, {})
+    settings = load_settings(file, {})
     assert len(settings.upstreams) == min(streams, 3)
     for upstream in settings.upstreams:
         assert upstream.interval == 5

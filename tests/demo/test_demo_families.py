@@ -13,7 +13,7 @@ from exporter.metrics.families.family import Family
 from exporter.metrics.families.sampled_families import SAMPLED_FAMILIES
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
 from exporter.metrics.families.upstream_families import PASSTHROUGH_SERIES_DROPPED, UPSTREAM_FAMILIES
-from tests.processes import GENEROUS_SECONDS, Exporter
+from tests.exporter_process import GENEROUS_SECONDS, Exporter
 
 ABSENT = {
     # of a healthy minute

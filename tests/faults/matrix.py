@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from exporter.model import Reason
-from tests.faults import breaking
-from tests.faults.breaking import Break, every_stream, everywhere, instead, one_stream
+from tests.faults import response_faults
+from tests.faults.response_faults import Break, every_stream, everywhere, instead, one_stream
 
 PLATFORMS: Final = ("livepeer", "storm", "wave", "node_media_server")
 HEALTHY: Final = "healthy"
@@ -74,49 +74,53 @@ _ALL = frozenset(PLATFORMS)
 
 FAULTS: Final = (
     Fault(REFUSED, "nobody listens on the port", down(Reason.CONNECT)),
-    Fault("reset", "the connection is reset", down(Reason.CONNECT), breaking.reset),
-    Fault("black-hole", "the request is read, nothing is said", down(Reason.TIMEOUT), breaking.black_hole),
+    Fault("reset", "the connection is reset", down(Reason.CONNECT), response_faults.reset),
+    Fault("black-hole", "the request is read, nothing is said", down(Reason.TIMEOUT), response_faults.black_hole),
     Fault(DNS, "the host's name is gone", down(Reason.CONNECT), never_good=_ALL),
     Fault(TLS, "the certificate is of another authority", down(Reason.TLS)),
-    Fault("slow-bytes", "five bytes a second", down(Reason.TIMEOUT), breaking.slow_bytes),
-    Fault("half-a-body", "the connection ends in the middle", down(Reason.BAD_RESPONSE), breaking.half_a_body),
-    Fault("chunked-lies", "a chunk is longer than it says", down(Reason.BAD_RESPONSE), breaking.chunked_lies),
-    Fault("gzip-bomb", "100 MiB, packed into 100 kB", down(Reason.TOO_LARGE), breaking.gzip_bomb),
-    Fault("100-megabytes", "a body of 100 MiB", down(Reason.TOO_LARGE), breaking.a_hundred_megabytes),
-    Fault("endless-list", "a list that never ends", down(Reason.TOO_LARGE), breaking.endless_list),
-    Fault("html", "a maintenance page, with 200", down(Reason.BAD_RESPONSE), instead(breaking.html)),
-    Fault("invalid-utf8", "bytes that are no UTF-8", down(Reason.BAD_RESPONSE), instead(breaking.invalid_utf8)),
-    Fault("deep-json", "200,000 lists in each other", down(Reason.BAD_RESPONSE), instead(breaking.deep_json)),
-    Fault("nan", "NaN and Infinity in place of numbers", down(Reason.BAD_RESPONSE), everywhere(breaking.no_number)),
+    Fault("slow-bytes", "five bytes a second", down(Reason.TIMEOUT), response_faults.slow_bytes),
+    Fault("half-a-body", "the connection ends in the middle", down(Reason.BAD_RESPONSE), response_faults.half_a_body),
+    Fault("chunked-lies", "a chunk is longer than it says", down(Reason.BAD_RESPONSE), response_faults.chunked_lies),
+    Fault("gzip-bomb", "100 MiB, packed into 100 kB", down(Reason.TOO_LARGE), response_faults.gzip_bomb),
+    Fault("100-megabytes", "a body of 100 MiB", down(Reason.TOO_LARGE), response_faults.a_hundred_megabytes),
+    Fault("endless-list", "a list that never ends", down(Reason.TOO_LARGE), response_faults.endless_list),
+    Fault("html", "a maintenance page, with 200", down(Reason.BAD_RESPONSE), instead(response_faults.html)),
+    Fault("invalid-utf8", "bytes that are no UTF-8", down(Reason.BAD_RESPONSE), instead(response_faults.invalid_utf8)),
+    Fault("deep-json", "200,000 lists in each other", down(Reason.BAD_RESPONSE), instead(response_faults.deep_json)),
+    Fault(
+        "nan", "NaN and Infinity in place of numbers", down(Reason.BAD_RESPONSE), everywhere(response_faults.no_number)
+    ),
     Fault(
         "huge-numbers",
         "one stream's numbers are beyond every float",
         UP,
-        one_stream(breaking.huge),
+        one_stream(response_faults.huge),
         # its sign of life is a number too
         {"livepeer": Outcome(streams=UNKNOWN)},
     ),
-    Fault("duplicate-ids", "one stream's id comes twice", UP, one_stream(breaking.twice), {"wave": _ONE_SESSION}),
-    Fault("long-ids", "an id of 10 kB", UP, one_stream(breaking.long_id)),
+    Fault(
+        "duplicate-ids", "one stream's id comes twice", UP, one_stream(response_faults.twice), {"wave": _ONE_SESSION}
+    ),
+    Fault("long-ids", "an id of 10 kB", UP, one_stream(response_faults.long_id)),
     Fault(
         "control-characters",
         "every control character in a name",
         Outcome(streams=BESIDE),
-        one_stream(breaking.control_characters),
+        one_stream(response_faults.control_characters),
         {"wave": UP},
     ),
     Fault(
         "renamed-fields",
         "all fields of one stream have other names",
         Outcome(streams=ABSENT),
-        one_stream(breaking.renamed),
+        one_stream(response_faults.renamed),
         {"wave": Outcome(streams=UNKNOWN)},
     ),
     Fault(
         "nulls",
         "all fields of one stream are null",
         Outcome(streams=UNKNOWN),
-        one_stream(breaking.nulls),
+        one_stream(response_faults.nulls),
         # null has a meaning of its own here: never seen, no publisher
         {"livepeer": Outcome(streams=OFF), "node_media_server": Outcome(streams=OFF)},
     ),
@@ -124,14 +128,14 @@ FAULTS: Final = (
         "renamed-everywhere",
         "all fields of all streams have other names",
         down(Reason.BAD_RESPONSE),
-        every_stream(breaking.renamed),
+        every_stream(response_faults.renamed),
         {"wave": Outcome(streams=ALL_UNKNOWN)},
     ),
     Fault(
         "endless-pages",
         "further pages without end, slowly",
         down(Reason.TIMEOUT),
-        breaking.endless_pages,
+        response_faults.endless_pages,
         {"wave": _CANDIDATES, **_NO_PAGES},
         never_good=frozenset({"wave"}),
     ),
@@ -139,7 +143,7 @@ FAULTS: Final = (
         "paging-loop",
         "the same page again and again",
         down(Reason.BAD_RESPONSE),
-        breaking.same_page,
+        response_faults.same_page,
         {"wave": _CANDIDATES, **_NO_PAGES},
         never_good=frozenset({"wave"}),
     ),
@@ -149,9 +153,9 @@ FAULTS: Final = (
         "429-storm",
         "429 for everything",
         down(Reason.RATE_LIMITED),
-        instead(breaking.refusal(429, **{"Retry-After": "1"})),
+        instead(response_faults.refusal(429, **{"Retry-After": "1"})),
     ),
-    Fault("5xx", "500 for everything", down(Reason.SERVER_ERROR), instead(breaking.refusal(500))),
-    Fault("5xx-flapping", "every other answer is 502, 503 or 504", UP, breaking.flapping),
-    Fault("redirect", "redirects to elsewhere", down(Reason.BAD_RESPONSE), instead(breaking.redirect)),
+    Fault("5xx", "500 for everything", down(Reason.SERVER_ERROR), instead(response_faults.refusal(500))),
+    Fault("5xx-flapping", "every other answer is 502, 503 or 504", UP, response_faults.flapping),
+    Fault("redirect", "redirects to elsewhere", down(Reason.BAD_RESPONSE), instead(response_faults.redirect)),
 )

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from tests.faults.matrix import FAULTS, PLATFORMS
-from tests.faults.running import Run, run_matrix
+from tests.faults.matrix_run import Run, run_matrix
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- fault matrix: written by make reliability -->\n", "<!-- end of the fault matrix -->\n"

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.faults.good import basic
 from tests.faults.matrix import HEALTHY, PLATFORMS
+from tests.faults.matrix_run import Run, outcome_of, run_matrix
+from tests.faults.recorded_answers import basic
 from tests.faults.reliability import committed, table
-from tests.faults.running import Run, outcome_of, run_matrix
 from tests.real.prometheus import check_metrics
 
 INTERVAL_SECONDS = 4.0

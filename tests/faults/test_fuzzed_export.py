@@ -18,9 +18,9 @@ from exporter.http.errors import UpstreamError
 from exporter.model import PassthroughMetrics, Reason
 from exporter.platforms.wave.prometheus_export import read_export
 from exporter.platforms.wave.wave_settings import PrometheusSettings
-from tests.faults.fuzzed import EXPORT, exposed
+from tests.faults.fuzz_targets import EXPORT, exposed
 from tests.faults.test_fuzzed_platforms import QUICK
-from tests.metrics.made import view
+from tests.metrics.generated_views import view
 from tests.real.prometheus import promtool
 
 EXAMPLES, EXAMPLES_OF_THE_LONG_RUN = 150, 20_000

@@ -17,8 +17,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from exporter.model import Reason, UpstreamState
-from tests.faults.fuzzed import TARGETS, Fuzzed, Target, exposed, fuzzed
-from tests.faults.mutations import ANYTHING, EDITS, broken, encoded
+from tests.faults.fuzz_targets import TARGETS, Fuzzed, Target, exposed, fuzzed
+from tests.faults.json_mutations import ANYTHING, EDITS, broken, encoded
 from tests.real.prometheus import check_metrics
 
 EXAMPLES, EXAMPLES_OF_THE_LONG_RUN = 40, 1000

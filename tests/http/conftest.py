@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.http.loop_time import POLL_SECONDS, LoopTime
+from tests.http.loop_clock import POLL_SECONDS, LoopTime
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.config.secrets import HIDDEN, Secret, redactor
+from exporter.config.secrets import Secret
 from exporter.config.upstream import AuthSettings
 from exporter.http.auth import (
     TOKENS_HIDDEN,
@@ -27,7 +27,8 @@ from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason
 from exporter.runtime.clock import Clock
-from tests.fakes import FakeClock
+from exporter.runtime.redaction import HIDDEN, redactor
+from tests.fake_clock import FakeClock
 from tests.http.raw_server import Request, Server, answering, client_of, http
 
 LONG = 60.0

@@ -17,7 +17,7 @@ from exporter.http.client import UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.http.retry import DRAIN_SHARE
 from exporter.model import Reason
-from tests.http.loop_time import POLL_SECONDS, LoopTime
+from tests.http.loop_clock import POLL_SECONDS, LoopTime
 from tests.http.raw_server import Observed, answering, client_of, http, read_request, serving
 
 LONG, SHORT = POLL_SECONDS, 0.3

@@ -10,8 +10,8 @@ import pytest
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason
-from tests.fakes import FakeClock
-from tests.http.loop_time import POLL_SECONDS, LoopTime
+from tests.fake_clock import FakeClock
+from tests.http.loop_clock import POLL_SECONDS, LoopTime
 from tests.http.raw_server import Observed, Server, answering, client_of, http, read_request, serving
 
 LONG = 60.0

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from exporter.http.cutoff import CutOff, Watched
-from tests.http.loop_time import LoopTime
+from tests.http.loop_clock import LoopTime
 
 LONG = 60.0
 Limit = Callable[[Coroutine[Any, Any, str], float], Coroutine[Any, Any, str]]

@@ -6,7 +6,7 @@ import pytest
 
 from exporter.platforms.cached_fetch import CachedFetch
 from exporter.runtime.clock import Clock
-from tests.fakes import FakeClock
+from tests.fake_clock import FakeClock
 
 
 def test_asked_at_its_interval_and_stale_after_three() -> None:

@@ -14,7 +14,9 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 
 from exporter.cli import make_parser
-from exporter.config import schema
+from exporter.cli.command import CommandParser
+from exporter.cli.settings import config_schema
+from exporter.config import introspection
 from exporter.config.root import settings_class
 from exporter.platforms.registry import platforms
 
@@ -27,11 +29,11 @@ def configuration_keys() -> Iterator[str]:
     own = {platform.settings_class: name for name, platform in platforms().items()}
 
     def below(annotation: Any, path: str) -> Iterator[str]:
-        for member in schema.members(annotation):
+        for member in introspection.union_members(annotation):
             origin, arguments = get_origin(member), get_args(member)
             if isinstance(member, type) and issubclass(member, BaseModel):
                 place = f"{path.removesuffix('[]')}[{own[member]}]" if member in own else path
-                for key, type_ in (schema.keys(member) or {}).items():
+                for key, type_ in (introspection.known_keys(member) or {}).items():
                     found = f"{place}.{key}".removeprefix(".")
                     yield found
                     yield from below(type_, found)
@@ -40,7 +42,7 @@ def configuration_keys() -> Iterator[str]:
             elif origin is dict:
                 yield from below(arguments[1], f"{path}.*")
 
-    yield from below(settings_class(), "")
+    yield from below(settings_class(config_schema()), "")
 
 
 def flags() -> Iterator[str]:
@@ -52,6 +54,8 @@ def _flags_of(parser: argparse.ArgumentParser, command: str) -> Iterator[str]:
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for name, inner in action.choices.items():
+                if isinstance(inner, CommandParser):
+                    inner.complete()
                 if command:
                     yield f"{command} {name}"
                 yield from _flags_of(inner, f"{command} {name}".strip())

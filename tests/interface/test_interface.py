@@ -14,9 +14,9 @@ from exporter.model import StreamReport, StreamState
 from exporter.web.json_api import AlertsApi
 from exporter.web.serializers import stream_facts
 from tests.interface.listed import ANSWERS, CONFIGURATION, FLAGS, changes, configuration_keys, flags, json_keys
-from tests.page.serving import serving
-from tests.page.views import stream, view
-from tests.sidecar.watching import UNHEALTHY, watching
+from tests.page.served_app import serve_app
+from tests.page.states import stream_state, upstream_state
+from tests.sidecar.sidecar_harness import UNHEALTHY, watching
 
 
 def test_no_key_of_the_configuration_goes_away_unnoticed() -> None:
@@ -30,8 +30,8 @@ def test_no_command_or_flag_goes_away_unnoticed() -> None:
 async def test_no_key_of_an_answer_goes_away_unnoticed(tmp_path: Path) -> None:
     """Those of /api/v1/streams are tests/page/keys.txt."""
     found = {f"/api/v1/alerts {key}" for key in await alert_keys()}
-    async with serving(tmp_path) as served:
-        served.service.store.publish(view([stream("one", live=True)]))
+    async with serve_app(tmp_path) as served:
+        served.service.store.publish(upstream_state([stream_state("one", live=True)]))
         for path in ("/api/v1/stream?upstream=edge&stream=one", f"/api/v1/history?stream={quote('edge/one')}"):
             keys = json_keys(await served.get(path))
             found |= {f"{path.partition('?')[0]} {key}" for key in keys if not key.startswith("stream.")}
@@ -43,7 +43,7 @@ def facts() -> Iterable[str]:
     """The keys of a stream of which everything is known."""
     everything: dict[str, Any] = dict.fromkeys(StreamReport.__struct_fields__, "a")
     known: dict[str, Any] = dict.fromkeys(set(StreamState.__struct_fields__) - {"identity", "report"}, 1)
-    return stream_facts(stream("one", report=StreamReport(**everything), **known))
+    return stream_facts(stream_state("one", report=StreamReport(**everything), **known))
 
 
 async def alert_keys() -> Iterator[str]:

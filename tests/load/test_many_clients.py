@@ -21,10 +21,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.load.watching import Watch
-from tests.process.surroundings import load_context
-from tests.processes import GENEROUS_SECONDS, Exporter
-from tests.real.running import wait_until
+from tests.exporter_process import GENEROUS_SECONDS, Exporter
+from tests.load.exporter_watch import Watch
+from tests.process.process_environment import running_environment
+from tests.real.child_process import wait_until
 
 STREAMS = 10_000
 INTERVAL_SECONDS = 5.0
@@ -32,7 +32,7 @@ AT_ONCE = 40
 """The default of --web.max-requests."""
 FLOOD = 400
 SAMPLE = json.loads(
-    (Path(__file__).parents[1] / "platforms" / "fixtures" / "node_media_server" / "2.7.4-streams.json").read_text()
+    (Path(__file__).parents[1] / "platforms" / "responses" / "node_media_server" / "2.7.4-streams.json").read_text()
 )
 
 
@@ -44,7 +44,7 @@ def fleet() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def watch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watch]:
     directory = tmp_path_factory.mktemp("many")
-    with load_context(fleet()) as (platform, _):
+    with running_environment(fleet()) as (platform, _):
         upstream = {"name": "origin", "platform": "node_media_server", "url": platform.url}
         defaults = {"interval": f"{INTERVAL_SECONDS:g}s"}
         (directory / "config.yaml").write_text(yaml.safe_dump({"defaults": defaults, "upstreams": [upstream]}))

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.load.soaking import SAMPLE_SECONDS, UNWANTED, soaking
-from tests.load.watching import UPSTREAMS
-from tests.real.running import wait_until
+from tests.load.exporter_watch import UPSTREAMS
+from tests.load.soak_run import SAMPLE_SECONDS, UNWANTED, running_soak
+from tests.real.child_process import wait_until
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "1800"))
 STREAMS = int(os.environ.get("SOAK_STREAMS", "2000"))
@@ -25,32 +25,32 @@ WARM_UP_SECONDS = min(600.0 if WITH_FAULTS else 60.0, SECONDS / 6)
 """With faults until each has been: what an error needs once, as any first answer, is no leak."""
 QUIET_SECONDS = min(120.0, SECONDS / 6)
 """Without faults at the end."""
-TOLD_EVERY_SECONDS = 60.0
+REPORT_INTERVAL_SECONDS = 60.0
 
 
 @pytest.mark.soak
 def test_memory_descriptors_and_tasks_are_flat_and_no_poll_is_lost(tmp_path: Path) -> None:
-    with soaking(STREAMS, tmp_path, SEED) as (soak, faults):
+    with running_soak(STREAMS, tmp_path, SEED) as (soak, faults):
         print(f"{STREAMS} streams for {SECONDS:.0f} s, random faults: {WITH_FAULTS}", flush=True)
-        began = told = time.monotonic()
+        began = reported = time.monotonic()
         is_warm = False
         while (passed := time.monotonic() - began) < SECONDS:
             if WITH_FAULTS and passed < SECONDS - QUIET_SECONDS:
-                faults.order()
+                faults.inject()
             elif WITH_FAULTS:
                 faults.clear()
             time.sleep(SAMPLE_SECONDS)
-            soak.look()
+            soak.take_sample()
             if not is_warm and passed >= WARM_UP_SECONDS:
                 print("warm from here on:", soak.figures(), flush=True)
-                soak.forget()
+                soak.discard_warm_up()
                 is_warm = True
-            if time.monotonic() >= told + TOLD_EVERY_SECONDS:
-                told = time.monotonic()
-                print(soak.figures(), f"faults {sum(faults.ordered.values())}", flush=True)
+            if time.monotonic() >= reported + REPORT_INTERVAL_SECONDS:
+                reported = time.monotonic()
+                print(soak.figures(), f"faults {sum(faults.injected.values())}", flush=True)
         faults.clear()
         wait_until(soak.is_up, "all are well again", 300)
-        print("at the end:", soak.figures(), f"faults {faults.ordered}", flush=True)
+        print("at the end:", soak.figures(), f"faults {faults.injected}", flush=True)
         soak.watch.process.send(signal.SIGTERM)
         assert soak.watch.process.ended() == 0
         said = soak.watch.process.said
@@ -58,7 +58,7 @@ def test_memory_descriptors_and_tasks_are_flat_and_no_poll_is_lost(tmp_path: Pat
     print(f"{len(said.splitlines())} lines in the log, {len(unwanted)} unwanted", *unwanted[:20], sep="\n", flush=True)
     assert not unwanted
     for upstream in UPSTREAMS:
-        made, due = soak.made_of_due(upstream)
+        made, due = soak.polls_made_and_due(upstream)
         assert made >= (0.9 if WITH_FAULTS else 0.98) * due - 1, upstream
     assert soak.memory.last <= 1.05 * soak.memory.first
     # a pool of connections opens and closes some at any moment

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.load.watching import UPSTREAMS, watched_demo
+from tests.load.exporter_watch import UPSTREAMS, watched_demo
 
 INTERVAL_SECONDS = 5.0
 

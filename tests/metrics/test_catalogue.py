@@ -28,7 +28,7 @@ from exporter.model import (
     UpstreamState,
 )
 from exporter.polling.histograms import PollHistograms
-from tests.metrics.made import stream, view
+from tests.metrics.generated_views import stream, view
 from tests.real.tools import tool
 
 COMMITTED = Path(__file__).parent / "families.txt"

@@ -19,7 +19,7 @@ from exporter.model import (
     StreamReport,
     StreamState,
 )
-from tests.metrics.made import ALL, rendered, samples_of, stream, view
+from tests.metrics.generated_views import ALL, rendered, samples_of, stream, view
 
 LABELS = 'platform="livepeer",upstream="studio",stream="main"'
 

@@ -38,8 +38,8 @@ from exporter.model import (
     StreamState,
     UpstreamState,
 )
-from tests.metrics.made import rendered
-from tests.metrics.plain import plain
+from tests.metrics.generated_views import rendered
+from tests.metrics.reference_renderer import plain
 
 Series = tuple[str, tuple[tuple[str, str], ...]]
 

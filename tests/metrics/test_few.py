@@ -15,8 +15,8 @@ from exporter.metrics.families.exclusion import EXCLUDABLE
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
 from exporter.metrics.rendering.row_renderer import render_rows
 from exporter.model import Analytics, HealthReason, PlatformMetric, Reason, Rendition, UpstreamState
-from tests.metrics.made import rendered, stream, view
-from tests.metrics.plain import plain
+from tests.metrics.generated_views import rendered, stream, view
+from tests.metrics.reference_renderer import plain
 from tests.metrics.test_exposition_reading import VIEWS
 
 FULL = view(

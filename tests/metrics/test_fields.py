@@ -1,4 +1,4 @@
-"""Fields are read of whole structs, of one kind or of several."""
+"""DropCounter are read of whole structs, of one kind or of several."""
 
 from __future__ import annotations
 

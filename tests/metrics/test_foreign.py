@@ -19,7 +19,7 @@ from exporter.metrics.passthrough import DEFAULT_HELP
 from exporter.model import PassthroughFamily, PassthroughMetrics, PassthroughSample, UpstreamState
 from exporter.platforms.wave.prometheus_export import read_export
 from exporter.platforms.wave.wave_settings import PrometheusSettings
-from tests.metrics.made import rendered, stream, view
+from tests.metrics.generated_views import rendered, stream, view
 from tests.real.tools import tool
 
 DROPPED = "stream_upstream_foreign_series_dropped"

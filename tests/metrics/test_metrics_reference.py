@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
-import sys
 from pathlib import Path
 from typing import ClassVar
 
@@ -32,13 +30,6 @@ def row(text: str, family: str) -> list[str]:
 
 def test_the_page_is_up_to_date() -> None:
     assert PAGE.read_text() == reference(), "run: make generate"
-
-
-def test_the_module_prints_the_page() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "exporter.metrics.families"], capture_output=True, text=True, check=True
-    )
-    assert done.stdout == reference()
 
 
 def test_every_family_is_told() -> None:

@@ -14,7 +14,7 @@ from exporter.metrics.exposition import Exposition
 from exporter.metrics.rendering.gzip_stream import GzipStream
 from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.model import Reason, UpstreamState
-from tests.metrics.made import ALL, stream, view
+from tests.metrics.generated_views import ALL, stream, view
 
 PIECES = st.lists(st.binary(max_size=2000), max_size=5)
 

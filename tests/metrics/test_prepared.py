@@ -15,8 +15,8 @@ from exporter.metrics.rendering import render_cache as prepared
 from exporter.metrics.rendering.render_cache import RenderCache
 from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.model import Identity, StreamState, UpstreamState
-from tests.metrics.made import rendered, stream, view
-from tests.metrics.plain import plain
+from tests.metrics.generated_views import rendered, stream, view
+from tests.metrics.reference_renderer import plain
 from tests.metrics.test_exposition_reading import the_same_bytes_as_in_the_plain_way
 
 

@@ -7,7 +7,7 @@ import pytest
 from exporter.metrics.families.sampled_families import HEALTH_SCORE, INGEST_BITRATE, LATENCY
 from exporter.model import SampledHistogram, Status
 from exporter.polling.histograms import PollHistograms
-from tests.metrics.made import rendered, stream, view
+from tests.metrics.generated_views import rendered, stream, view
 
 
 def made(*, per_stream: bool = False) -> PollHistograms:

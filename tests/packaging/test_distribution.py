@@ -14,7 +14,7 @@ import pytest
 
 from exporter import __version__
 from exporter.web.ui.page import static_files
-from tests.processes import Exporter
+from tests.exporter_process import Exporter
 from tools.distribution import (
     CHECKOUT,
     LOCK,

@@ -12,11 +12,11 @@ import pytest
 import trustme
 
 from exporter.cli import healthcheck
-from tests.processes import exporter
-from tests.web.securing import hashed, write_certificate
+from tests.exporter_process import exporter
+from tests.web.secure_server import bcrypt_hash, write_certificate
 
 CONFIGURATION = "upstreams: [{name: origin, platform: node_media_server, url: 'http://127.0.0.1:1'}]\n"
-USERS = f"basic_auth_users: {{prometheus: '{hashed('a-password')}'}}\n"
+USERS = f"basic_auth_users: {{prometheus: '{bcrypt_hash('a-password')}'}}\n"
 TLS = "tls_server_config: {cert_file: server.pem, key_file: server.key}\n"
 
 

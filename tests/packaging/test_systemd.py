@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.config.loading import load
+from exporter.cli.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy" / "systemd" / "stream-exporter.service"
@@ -60,7 +60,7 @@ def test_a_credential_is_a_secrets_file_like_any_other(tmp_path: Path) -> None:
     configuration.write_text(
         f"upstreams: [{{name: a, platform: storm, url: 'http://h', discover: true, auth: {auth}}}]"
     )
-    settings = load(configuration, {})
+    settings = load_settings(configuration, {})
     password = settings.upstreams[0].auth.password
     assert password is not None
     assert password.get() == "a password"

@@ -16,9 +16,17 @@ from playwright.async_api import Browser, Page, expect
 from exporter.model import HealthReason, Reason, Status, StreamReport, StreamState
 from exporter.runtime.clock import Clock
 from exporter.web.options import WebOptions
-from tests.page.chromium import PHONE, WIDE, accessibility, chromium, opened, rows, titles
-from tests.page.serving import Served, serving
-from tests.page.views import stream, view
+from tests.page.browser import (
+    DESKTOP,
+    PHONE,
+    accessibility_violations,
+    launch_chromium,
+    open_page,
+    stream_rows,
+    stream_titles,
+)
+from tests.page.served_app import ServedApp, serve_app
+from tests.page.states import stream_state, upstream_state
 
 # one browser for all: it takes seconds to start
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
@@ -47,21 +55,23 @@ CUT_OFF = """() => {
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    async with serving(tmp_path, clock=Clock()) as running:
+async def served(tmp_path: Path) -> AsyncIterator[ServedApp]:
+    async with serve_app(tmp_path, clock=Clock()) as running:
         yield running
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as running:
+    async with launch_chromium() as running:
         yield running
 
 
 def live(label: str, bitrate: float = 500_000.0, score: float | None = 1.0, **facts: Any) -> StreamState:
-    told = {key: facts.pop(key) for key in ("issues", "viewers", "name", "healthy", "latency_seconds") if key in facts}
-    sample = StreamReport(id=label, ingest_bitrate_bytes_per_second=bitrate, frames_per_second=30.0, **told)
-    return stream(label, report=sample, status=Status.LIVE, live=True, health_score_ratio=score, **facts)
+    report_facts = {
+        key: facts.pop(key) for key in ("issues", "viewers", "name", "healthy", "latency_seconds") if key in facts
+    }
+    report = StreamReport(id=label, ingest_bitrate_bytes_per_second=bitrate, frames_per_second=30.0, **report_facts)
+    return stream_state(label, report=report, status=Status.LIVE, live=True, health_score_ratio=score, **facts)
 
 
 def fleet() -> list[StreamState]:
@@ -72,48 +82,48 @@ def fleet() -> list[StreamState]:
             "live/bravo", 125_000.0, 0.3, healthy=False, issues=("Keyframes are late",), health_reasons=low, viewers=3
         ),
         live("live/charlie", 1_250_000.0, 0.9, viewers=45, latency_seconds=2.5),
-        stream("live/delta", status=Status.IDLE, live=False, expected=True),
-        stream("live/echo", status=Status.ENDED, live=False),
+        stream_state("live/delta", status=Status.IDLE, live=False, expected=True),
+        stream_state("live/echo", status=Status.ENDED, live=False),
         live("live/foxtrot", 250_000.0, 0.8, health_reasons=(HealthReason.LOSS,)),
     ]
 
 
-def publish(served: Served, *streams: StreamState, **facts: Any) -> None:
+def publish(served: ServedApp, *streams: StreamState, **facts: Any) -> None:
     now = time.time()
     facts = {"poll_interval_seconds": 4.0, **facts}
     times = {"last_success_timestamp_seconds": now - 4, "last_poll_at": now - 4, "next_poll_at": now + 11}
-    served.service.store.publish(view(streams or fleet(), **(times | facts)))
+    served.service.store.publish(upstream_state(streams or fleet(), **(times | facts)))
 
 
 async def names(page: Page) -> list[str]:
-    return await titles(page).all_text_contents()
+    return await stream_titles(page).all_text_contents()
 
 
-async def test_it_shows_upstreams_and_streams_with_the_worst_first(served: Served, browser: Browser) -> None:
+async def test_page_lists_upstreams_and_the_worst_streams_first(served: ServedApp, browser: Browser) -> None:
     publish(served)
-    async with opened(browser, served.url) as page:
-        await expect(titles(page)).to_have_count(6)
+    async with open_page(browser, served.url) as page:
+        await expect(stream_titles(page)).to_have_count(6)
         assert await names(page) == [f"live/{n}" for n in ("bravo", "delta", "foxtrot", "charlie", "alpha", "echo")]
         states = await page.locator(".rows .badge").all_text_contents()
         assert states == ["▲ Unhealthy", "▲ Missing", "◆ Impaired", "● Live", "● Live", "○ Ended"]
-        bravo = rows(page).first
+        bravo = stream_rows(page).first
         for text in ("1 Mbit/s", "30 %", "unhealthy verdict, low bitrate", "Keyframes are late", "30 fps", "3"):
             await expect(bravo).to_contain_text(text)
-        await expect(rows(page).nth(4)).to_contain_text("250 ms")
+        await expect(stream_rows(page).nth(4)).to_contain_text("250 ms")
         edge = page.locator(".upstreams li").first
         for text in ("Up", "edge", "storm · 127.0.0.1:9", "4 of 6 streams live", "news ", "next poll in "):
             await expect(edge).to_contain_text(text)
         await expect(page.locator(".upstreams li").nth(1)).to_contain_text("Not polled yet")
         await expect(page).to_have_title("(3) stream-exporter")
-        await expect(rows(page).first.locator("path")).to_have_attribute("d", re.compile("M"))
+        await expect(stream_rows(page).first.locator("path")).to_have_attribute("d", re.compile("M"))
 
 
-async def test_it_follows_what_is_published(served: Served, browser: Browser) -> None:
+async def test_page_follows_published_states(served: ServedApp, browser: Browser) -> None:
     publish(served)
-    async with opened(browser, served.url) as page:
-        await expect(titles(page)).to_have_count(6)
+    async with open_page(browser, served.url) as page:
+        await expect(stream_titles(page)).to_have_count(6)
         publish(served, live("live/golf"), up=False, last_error="status 401", last_error_reason=Reason.AUTH)
-        await expect(titles(page)).to_have_count(1)
+        await expect(stream_titles(page)).to_have_count(1)
         await expect(page).to_have_title("stream-exporter")
         await expect(page.locator("#news")).to_have_text("0 streams have problems")
         edge = page.locator(".upstreams li").first
@@ -121,39 +131,41 @@ async def test_it_follows_what_is_published(served: Served, browser: Browser) ->
             await expect(edge).to_contain_text(text)
 
 
-async def test_search_filters_and_order(served: Served, browser: Browser) -> None:
+async def test_search_filters_and_order_select_rows(served: ServedApp, browser: Browser) -> None:
     publish(served)
     other = live("other/golf", 2e6)
-    served.service.store.publish(view([stream("other/golf", upstream="other", report=other.report)], upstream="other"))
-    async with opened(browser, served.url) as page:
-        await expect(titles(page)).to_have_count(7)
+    served.service.store.publish(
+        upstream_state([stream_state("other/golf", upstream="other", report=other.report)], upstream="other")
+    )
+    async with open_page(browser, served.url) as page:
+        await expect(stream_titles(page)).to_have_count(7)
         search = page.get_by_label("Search")
         await search.fill("KEYFRAMES live")
-        await expect(titles(page)).to_have_text(["live/bravo"])
+        await expect(stream_titles(page)).to_have_text(["live/bravo"])
         await search.fill("nothing is called so")
         await expect(page.get_by_text("No stream is like this.")).to_be_visible()
         await search.fill("")
         await page.get_by_role("button", name="Problems 3").click()
-        await expect(titles(page)).to_have_count(3)
+        await expect(stream_titles(page)).to_have_count(3)
         await page.get_by_role("button", name="All 7").click()
         await page.get_by_role("button", name="Bitrate").click()
-        await expect(titles(page).first).to_have_text("other/golf")
+        await expect(stream_titles(page).first).to_have_text("other/golf")
         assert (await names(page))[1:5] == ["live/charlie", "live/alpha", "live/foxtrot", "live/bravo"]
         await expect(page.get_by_role("columnheader", name="Bitrate")).to_have_attribute("aria-sort", "descending")
         await page.get_by_role("button", name="Bitrate").click()
-        await expect(titles(page).first).to_have_text("live/bravo")
+        await expect(stream_titles(page).first).to_have_text("live/bravo")
         # what is not known comes last either way
         assert (await names(page))[-2:] == ["live/delta", "live/echo"]
         await page.get_by_label("Upstream", exact=True).select_option("other")
-        await expect(titles(page)).to_have_text(["other/golf"])
+        await expect(stream_titles(page)).to_have_text(["other/golf"])
         await page.reload()
-        await expect(titles(page)).to_have_text(["other/golf"])
+        await expect(stream_titles(page)).to_have_text(["other/golf"])
         assert page.url.endswith("?only=other&sort=bitrate&reversed=")
 
 
-async def test_a_stream_has_a_view_of_its_own_and_the_way_back(served: Served, browser: Browser) -> None:
+async def test_stream_view_opens_and_returns_to_the_list(served: ServedApp, browser: Browser) -> None:
     publish(served)
-    async with opened(browser, served.url) as page:
+    async with open_page(browser, served.url) as page:
         await page.get_by_role("link", name="live/bravo").click()
         await expect(page.get_by_role("heading", name="live/bravo")).to_be_focused()
         assert page.url == f"{served.url}/streams/edge/live%2Fbravo"
@@ -161,7 +173,7 @@ async def test_a_stream_has_a_view_of_its_own_and_the_way_back(served: Served, b
             await expect(page.locator(".detail")).to_contain_text(text)
         await expect(page.locator(".selector")).to_have_text('{platform="storm", upstream="edge", stream="live/bravo"}')
         await expect(page.get_by_role("img", name="Ingest bitrate")).to_be_visible()
-        await expect(rows(page).first).to_be_hidden()
+        await expect(stream_rows(page).first).to_be_hidden()
         publish(served, live("live/bravo", 375_000.0))
         await expect(page.locator(".detail")).to_contain_text("3 Mbit/s")
         await expect(page.locator(".detail")).not_to_contain_text("Keyframes are late")
@@ -170,81 +182,81 @@ async def test_a_stream_has_a_view_of_its_own_and_the_way_back(served: Served, b
         await page.go_forward()
         await expect(page.get_by_role("heading", name="live/bravo")).to_be_visible()
         await page.get_by_role("link", name="stream-exporter").click()
-        await expect(titles(page)).to_have_count(1)
+        await expect(stream_titles(page)).to_have_count(1)
 
 
 @pytest.mark.parametrize("path", ["live%2Fbravo", "live/bravo"])
-async def test_a_link_from_elsewhere_leads_to_a_stream(path: str, served: Served, browser: Browser) -> None:
+async def test_external_link_opens_a_stream(path: str, served: ServedApp, browser: Browser) -> None:
     publish(served)
-    async with opened(browser, f"{served.url}/streams/edge/{path}") as page:
+    async with open_page(browser, f"{served.url}/streams/edge/{path}") as page:
         await expect(page.get_by_role("heading", name="live/bravo")).to_be_visible()
         await expect(page.locator(".detail")).to_contain_text("Keyframes are late")
         await page.get_by_role("link", name="All streams").click()
-        await expect(titles(page)).to_have_count(6)
+        await expect(stream_titles(page)).to_have_count(6)
         assert page.url == f"{served.url}/"
 
 
-async def test_a_stream_that_is_not_known_may_come(served: Served, browser: Browser) -> None:
+async def test_view_of_unknown_stream_fills_when_it_appears(served: ServedApp, browser: Browser) -> None:
     publish(served)
-    async with opened(browser, f"{served.url}/streams/edge/later") as page:
+    async with open_page(browser, f"{served.url}/streams/edge/later") as page:
         await expect(page.locator(".detail")).to_contain_text("No stream of this name is known on edge now.")
         publish(served, live("later"))
         await expect(page.locator(".detail .badge")).to_have_text("● Live")
 
 
-async def test_a_stream_whose_upstream_is_down(served: Served, browser: Browser) -> None:
-    lost = stream("live/delta", configured=True, expected=True)
+async def test_view_of_a_stream_names_its_failed_upstream(served: ServedApp, browser: Browser) -> None:
+    lost = stream_state("live/delta", configured=True, expected=True)
     publish(served, lost, up=False, last_error="no answer within 10 s", last_error_reason=Reason.TIMEOUT)
-    async with opened(browser, served.url) as page:
-        await expect(rows(page).first).to_contain_text("No news: upstream down")
-        await titles(page).first.click()
+    async with open_page(browser, served.url) as page:
+        await expect(stream_rows(page).first).to_contain_text("No news: upstream down")
+        await stream_titles(page).first.click()
         await expect(page.locator(".detail")).to_contain_text("Its upstream edge is down: no answer within 10 s.")
 
 
-async def test_nothing_of_a_hostile_name_is_markup(served: Served, browser: Browser) -> None:
+async def test_hostile_name_is_never_markup(served: ServedApp, browser: Browser) -> None:
     streams = [live(name, name=name, issues=(name,), healthy=False) for name in HOSTILE]
     publish(served, *streams, last_error=HOSTILE[0], last_error_reason=Reason.BAD_RESPONSE, host=HOSTILE[1])
-    async with opened(browser, served.url) as page:
-        await expect(titles(page)).to_have_count(len(HOSTILE))
+    async with open_page(browser, served.url) as page:
+        await expect(stream_titles(page)).to_have_count(len(HOSTILE))
         await expect(page.locator(".upstreams")).to_contain_text(HOSTILE[0])
         assert set(HOSTILE[:7]) <= set(await names(page))
         elements = "img, iframe, object, style, svg:not(.small-line), body script"
         assert await page.locator(elements).count() == 0
         for index in range(len(HOSTILE)):
             name = (await names(page))[index]
-            await titles(page).nth(index).click()
+            await stream_titles(page).nth(index).click()
             await expect(page.locator(".detail h2")).to_have_text(name)
             await expect(page.locator(".detail .lead")).to_contain_text("Unhealthy")
             assert await page.locator("img, iframe, object, style, body script").count() == 0
             await page.reload()
             await expect(page.locator(".detail .lead")).to_contain_text("Unhealthy")
             await page.get_by_role("link", name="All streams").click()
-            await expect(titles(page)).to_have_count(len(HOSTILE))
+            await expect(stream_titles(page)).to_have_count(len(HOSTILE))
         assert "owned" not in await page.title()
 
 
-async def test_only_the_rows_in_sight_are_in_the_document(served: Served, browser: Browser) -> None:
+async def test_only_visible_rows_are_in_the_document(served: ServedApp, browser: Browser) -> None:
     publish(served, *(live(f"live/stream-{number:04}") for number in range(5000)))
-    for size in (WIDE, PHONE):
-        async with opened(browser, served.url, size=size) as page:
-            await expect(titles(page).first).to_have_text("live/stream-0000")
-            assert await rows(page).count() < 60
+    for size in (DESKTOP, PHONE):
+        async with open_page(browser, served.url, size=size) as page:
+            await expect(stream_titles(page).first).to_have_text("live/stream-0000")
+            assert await stream_rows(page).count() < 60
             await expect(page.get_by_role("table")).to_have_attribute("aria-rowcount", "5001")
             await page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
-            await expect(titles(page).last).to_have_text("live/stream-4999")
-            await expect(titles(page).last).to_be_in_viewport()
-            assert await rows(page).count() < 60
-            await expect(rows(page).last).to_have_attribute("aria-rowindex", "5001")
-            await expect(rows(page).last.locator("path")).to_have_attribute("d", re.compile("M"))
+            await expect(stream_titles(page).last).to_have_text("live/stream-4999")
+            await expect(stream_titles(page).last).to_be_in_viewport()
+            assert await stream_rows(page).count() < 60
+            await expect(stream_rows(page).last).to_have_attribute("aria-rowindex", "5001")
+            await expect(stream_rows(page).last.locator("path")).to_have_attribute("d", re.compile("M"))
 
 
-async def test_the_keyboard_goes_everywhere(served: Served, browser: Browser) -> None:
+async def test_keyboard_reaches_every_row_and_view(served: ServedApp, browser: Browser) -> None:
     publish(served, *(live(f"live/stream-{number:04}") for number in range(500)))
-    async with opened(browser, served.url) as page:
-        await expect(titles(page).first).to_have_text("live/stream-0000")
+    async with open_page(browser, served.url) as page:
+        await expect(stream_titles(page).first).to_have_text("live/stream-0000")
         await page.keyboard.press("Tab")
         await expect(page.get_by_role("link", name="Skip to the streams")).to_be_focused()
-        await titles(page).first.focus()
+        await stream_titles(page).first.focus()
         for key, name in (
             ("ArrowDown", "live/stream-0001"),
             ("End", "live/stream-0499"),
@@ -261,45 +273,45 @@ async def test_the_keyboard_goes_everywhere(served: Served, browser: Browser) ->
         # the row that has the focus keeps it when it moves, is drawn again, or leaves the window
         await page.keyboard.press("Home")
         publish(served, *(live(f"live/stream-{number:04}", score=1 - number / 1000) for number in range(500)))
-        await expect(titles(page).first).to_have_text("live/stream-0499")
+        await expect(stream_titles(page).first).to_have_text("live/stream-0499")
         await expect(page.get_by_role("link", name="live/stream-0000")).to_be_focused()
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("heading", name="live/stream-0000")).to_be_focused()
 
 
-@pytest.mark.parametrize("size", [WIDE, PHONE, (820, 1000)])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE, (820, 1000)])
 @pytest.mark.parametrize("dark", [False, True])
-async def test_nothing_stands_in_anybody_s_way(
-    size: tuple[int, int], dark: bool, served: Served, browser: Browser, tmp_path: Path
+async def test_page_has_no_accessibility_violations(
+    size: tuple[int, int], dark: bool, served: ServedApp, browser: Browser, tmp_path: Path
 ) -> None:
     publish(served, up=False, last_error="status 401", last_error_reason=Reason.AUTH)
-    served.service.store.publish(view([], upstream="other"))
-    async with opened(browser, served.url, size=size, dark=dark) as page:
-        await expect(titles(page)).to_have_count(6)
-        assert await accessibility(page) == []
+    served.service.store.publish(upstream_state([], upstream="other"))
+    async with open_page(browser, served.url, size=size, dark=dark) as page:
+        await expect(stream_titles(page)).to_have_count(6)
+        assert await accessibility_violations(page) == []
         assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert await page.evaluate(CUT_OFF) == []
-        await titles(page).first.click()
+        await stream_titles(page).first.click()
         await expect(page.get_by_role("img", name="Ingest bitrate")).to_be_visible()
-        assert await accessibility(page) == []
+        assert await accessibility_violations(page) == []
         assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-async def test_it_stands_beside_metrics_at_the_root(tmp_path: Path, browser: Browser) -> None:
-    async with serving(tmp_path, clock=Clock(), options=WebOptions(telemetry_path="/")) as served:
+async def test_page_works_with_metrics_at_the_root(tmp_path: Path, browser: Browser) -> None:
+    async with serve_app(tmp_path, clock=Clock(), options=WebOptions(telemetry_path="/")) as served:
         publish(served)
-        async with opened(browser, f"{served.url}/streams") as page:
-            await titles(page).first.click()
+        async with open_page(browser, f"{served.url}/streams") as page:
+            await stream_titles(page).first.click()
             await expect(page.get_by_role("heading", name="live/bravo")).to_be_visible()
             await page.get_by_role("link", name="All streams").click()
-            await expect(titles(page)).to_have_count(6)
+            await expect(stream_titles(page)).to_have_count(6)
             assert page.url == f"{served.url}/streams"
 
 
-async def test_without_scripts_there_is_a_table(served: Served, browser: Browser) -> None:
+async def test_page_without_scripts_shows_a_table(served: ServedApp, browser: Browser) -> None:
     publish(served, last_error=HOSTILE[0], up=False)
     for path in ("/", f"/streams/edge/{quote('live/bravo', safe='')}"):
-        async with opened(browser, served.url + path, javascript=False) as page:
+        async with open_page(browser, served.url + path, javascript=False) as page:
             await expect(page.get_by_role("row").nth(1)).to_contain_text("edge")
             await expect(page.get_by_role("row").nth(1)).to_contain_text(HOSTILE[0])
             for name in ("Metrics", "Configuration", "Healthy", "Ready"):
@@ -308,19 +320,19 @@ async def test_without_scripts_there_is_a_table(served: Served, browser: Browser
                     assert answer.status in (200, 503)
 
 
-async def test_the_figures_read_as_video_people_read_them(served: Served, browser: Browser) -> None:
-    async with opened(browser, served.url) as page:
+async def test_figures_are_formatted_with_units(served: ServedApp, browser: Browser) -> None:
+    async with open_page(browser, served.url) as page:
         units = await page.evaluate(
             """async () => {
               const units = await import(new URL("static/units.js", location.href));
-              const { bitrate, bytes, percent, delay, frameRate, span, count } = units;
+              const { bitrate, bytes, percent, delay, frameRate, duration, count } = units;
               return {
                 bitrates: [0, 100, 80_000, 124_999, 125_000, 526_250, 1.5625e6, 16e6, 124_999_999].map(bitrate),
                 bytes: [0, 999, 1000, 2.49e9].map(bytes),
                 ratios: [0, 0.004, 0.055, 0.5, 0.996, 1].map(percent),
                 delays: [0, 0.0004, 0.25, 1, 2.1877, 61.26].map(delay),
                 rates: [25, 29.97, 59.9401].map(frameRate),
-                spans: [-3, 0, 59, 99, 101, 7200, 400_000].map(span),
+                durations: [-3, 0, 59, 99, 101, 7200, 400_000].map(duration),
                 counts: [0, 1234567].map(count),
               };
             }"""
@@ -342,6 +354,6 @@ async def test_the_figures_read_as_video_people_read_them(served: Served, browse
         "ratios": ["0 %", "0.4 %", "5.5 %", "50 %", "100 %", "100 %"],
         "delays": ["0 ms", "0 ms", "250 ms", "1 s", "2.19 s", "61.3 s"],
         "rates": ["25 fps", "29.97 fps", "59.94 fps"],
-        "spans": ["0 s", "0 s", "59 s", "99 s", "2 min", "2 h", "5 d"],
+        "durations": ["0 s", "0 s", "59 s", "99 s", "2 min", "2 h", "5 d"],
         "counts": ["0", "1,234,567"],
     }

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from exporter.model import StreamReport, StreamState
 from exporter.store import Store
 from exporter.web.history import POINTS, STEP_SECONDS, History
-from tests.fakes import FakeClock
-from tests.page.views import stream, view
+from tests.fake_clock import FakeClock
+from tests.page.states import stream_state, upstream_state
 
 
 class Recorded:
@@ -24,7 +24,7 @@ class Recorded:
         self.history = History(self.store, self.clock)
 
     def publish(self, *streams: StreamState, interval: float = STEP_SECONDS, upstream: str = "edge") -> None:
-        self.store.publish(view(streams, upstream=upstream, poll_interval_seconds=interval))
+        self.store.publish(upstream_state(streams, upstream=upstream, poll_interval_seconds=interval))
 
     def step(self, steps: int = 1) -> None:
         self.clock.advance(steps * STEP_SECONDS)
@@ -42,11 +42,11 @@ def recorded() -> Recorded:
 
 
 def one(bitrate: float | None, score: float | None = None, name: str = "one") -> StreamState:
-    sample = StreamReport(id=name, ingest_bitrate_bytes_per_second=bitrate)
-    return stream(name, report=sample, health_score_ratio=score)
+    report = StreamReport(id=name, ingest_bitrate_bytes_per_second=bitrate)
+    return stream_state(name, report=report, health_score_ratio=score)
 
 
-def test_each_step_has_its_last_word_and_the_present_one_comes_last(recorded: Recorded) -> None:
+def test_each_step_keeps_its_last_value_and_the_current_one_is_last(recorded: Recorded) -> None:
     for bitrate in (100.0, 200.0, 300.0):
         recorded.publish(one(1.0))
         recorded.publish(one(bitrate, 0.5))
@@ -58,7 +58,7 @@ def test_each_step_has_its_last_word_and_the_present_one_comes_last(recorded: Re
     assert points.health_score_ratio[-4:] == (0.5, 0.5, 0.5, 1.0)
 
 
-def test_it_holds_a_quarter_of_an_hour_and_no_more(recorded: Recorded) -> None:
+def test_history_covers_15_minutes(recorded: Recorded) -> None:
     for number in range(2 * POINTS):
         recorded.publish(one(float(number)))
         recorded.step()
@@ -69,13 +69,13 @@ def test_it_holds_a_quarter_of_an_hour_and_no_more(recorded: Recorded) -> None:
     assert recorded.bitrates() == [None] * (POINTS - 1) + [7.0]
 
 
-def test_a_word_holds_until_the_next_poll_is_due_and_no_longer(recorded: Recorded) -> None:
+def test_value_is_repeated_until_the_next_poll_is_due(recorded: Recorded) -> None:
     recorded.publish(one(5.0), interval=30.0)
     recorded.step(6)
     assert recorded.bitrates()[-8:] == [None, 5, 5, 5, None, None, None, None]
 
 
-def test_a_fact_that_is_no_longer_known_is_no_longer_drawn(recorded: Recorded) -> None:
+def test_unknown_value_is_a_gap(recorded: Recorded) -> None:
     recorded.publish(one(5.0, 0.5), interval=60.0)
     recorded.step()
     recorded.publish(one(None), interval=60.0)
@@ -83,7 +83,7 @@ def test_a_fact_that_is_no_longer_known_is_no_longer_drawn(recorded: Recorded) -
     assert recorded.bitrates()[-3:] == [5, None, None]
 
 
-def test_a_stream_is_forgotten_when_it_leaves_and_begins_anew_when_it_comes_back(recorded: Recorded) -> None:
+def test_stream_that_leaves_loses_its_history(recorded: Recorded) -> None:
     recorded.publish(one(1.0), one(2.0, name="two"))
     recorded.step()
     recorded.publish(one(3.0, name="two"))
@@ -96,7 +96,7 @@ def test_a_stream_is_forgotten_when_it_leaves_and_begins_anew_when_it_comes_back
     assert recorded.bitrates("three")[-3:] == [None, None, 6]
 
 
-def test_streams_of_an_upstream_that_is_gone_are_forgotten() -> None:
+def test_removed_upstream_loses_its_history() -> None:
     recorded = Recorded(("edge", "other"))
     recorded.publish(one(1.0))
     recorded.publish(one(1.0), upstream="other")
@@ -107,7 +107,7 @@ def test_streams_of_an_upstream_that_is_gone_are_forgotten() -> None:
     assert recorded.bitrates()[-2:] == [None, 2]
 
 
-def test_what_is_not_served_has_no_points(recorded: Recorded) -> None:
+def test_stream_that_is_not_served_has_no_points(recorded: Recorded) -> None:
     assert recorded.history.points("edge", "one") is None
     recorded.publish(one(1.0))
     assert recorded.history.points("edge", "two") is None
@@ -116,9 +116,7 @@ def test_what_is_not_served_has_no_points(recorded: Recorded) -> None:
 
 @pytest.mark.parametrize("bitrate", [math.nan, math.inf, -5.0, 1e300])
 @pytest.mark.parametrize("score", [math.nan, -0.1, 1.5])
-def test_no_figure_of_a_platform_keeps_a_view_from_being_published(
-    bitrate: float, score: float, recorded: Recorded
-) -> None:
+def test_absurd_value_does_not_prevent_publishing(bitrate: float, score: float, recorded: Recorded) -> None:
     recorded.publish(one(bitrate, score))
     points = recorded.history.points("edge", "one")
     assert points is not None
@@ -130,7 +128,7 @@ names = st.text(min_size=1, max_size=3)
 
 
 @given(polls=st.lists(st.tuples(st.integers(0, 5), st.dictionaries(names, st.floats(0, 1e6), max_size=4)), max_size=30))
-def test_whoever_comes_and_goes_each_ring_holds_its_own_stream(polls: list[tuple[int, dict[str, float]]]) -> None:
+def test_rings_stay_with_their_streams_when_streams_change(polls: list[tuple[int, dict[str, float]]]) -> None:
     recorded = Recorded()
     last: dict[str, float] = {}
     for steps, streams in polls:
@@ -141,7 +139,7 @@ def test_whoever_comes_and_goes_each_ring_holds_its_own_stream(polls: list[tuple
         assert recorded.bitrates(name)[-1] == pytest.approx(bitrate, abs=0.6)
 
 
-def test_a_stream_costs_300_bytes_and_less_than_half_a_kilobyte_when_it_is_looked_at(recorded: Recorded) -> None:
+def test_stream_costs_300_bytes_and_under_500_once_requested(recorded: Recorded) -> None:
     streams = [one(1e6, 0.9, name=f"application/stream-{number}") for number in range(2000)]
     recorded.publish(*streams)
     tracemalloc.start()

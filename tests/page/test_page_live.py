@@ -22,16 +22,17 @@ from yarl import URL
 from exporter.runtime.clock import Clock
 from exporter.simulator import Fleet
 from exporter.simulator import make_app as make_simulator
-from exporter.simulator.streams import PLATFORMS
+from exporter.simulator.exporter_config import upstreams_config
+from exporter.simulator.simulated_streams import PLATFORMS
 from exporter.web.security import Security
-from tests.page.chromium import PHONE, chromium, opened, rows, titles
-from tests.page.serving import serving
+from tests.exporter_process import GENEROUS_SECONDS, Exporter, exporter
+from tests.page.browser import PHONE, launch_chromium, open_page, stream_rows, stream_titles
+from tests.page.served_app import serve_app
+from tests.page.states import upstream_state
 from tests.page.test_page_browser import fleet as six_streams
-from tests.page.views import view
-from tests.processes import GENEROUS_SECONDS, Exporter, exporter
-from tests.real.running import free_port
-from tests.service.exporting import exporting
-from tests.web.securing import hashed, write_web_config
+from tests.real.child_process import free_port
+from tests.service.exporter_harness import exporting
+from tests.web.secure_server import bcrypt_hash, write_web_config
 
 pytestmark = pytest.mark.real
 
@@ -41,12 +42,12 @@ INTERVAL_SECONDS = 10.0
 MANY = 5000
 
 
-async def test_a_stream_turns_unhealthy_before_one_s_eyes_and_is_in_an_alert(tmp_path: Path) -> None:
+async def test_unhealthy_stream_and_its_alert_appear_on_the_open_page(tmp_path: Path) -> None:
     fleet = Fleet(9, seed=7, speed=STILL_WORLD)
     async with TestServer(make_simulator(fleet)) as simulator, aiohttp.ClientSession() as session:
         url = str(simulator.make_url("")).rstrip("/")
         configuration: dict[str, Any] = {
-            **fleet.configuration(url),
+            **upstreams_config(fleet, url),
             "defaults": {"interval": "1s", "max_concurrent_requests": 50},
             "alerting": {
                 "alertmanagers": [{"url": "http://127.0.0.1:9"}],
@@ -56,12 +57,14 @@ async def test_a_stream_turns_unhealthy_before_one_s_eyes_and_is_in_an_alert(tmp
         }
         async with (
             exporting(tmp_path, configuration) as running,
-            chromium() as browser,
-            opened(browser, running.url) as page,
+            launch_chromium() as browser,
+            open_page(browser, running.url) as page,
         ):
-            await expect(titles(page)).to_have_count(9)
-            name = await rows(page).filter(has_text="Live").filter(has_text="edge").first.locator("a").inner_text()
-            row = rows(page).filter(has=page.get_by_role("link", name=name, exact=True)).filter(has_text="edge")
+            await expect(stream_titles(page)).to_have_count(9)
+            name = (
+                await stream_rows(page).filter(has_text="Live").filter(has_text="edge").first.locator("a").inner_text()
+            )
+            row = stream_rows(page).filter(has=page.get_by_role("link", name=name, exact=True)).filter(has_text="edge")
             await expect(row.locator(".badge")).to_have_text("● Live")
             order = {"platform": "storm", "stream": name, "fault": "unhealthy", "for": "10m"}
             async with session.post(f"{url}/faults", json=order) as answer:
@@ -69,7 +72,7 @@ async def test_a_stream_turns_unhealthy_before_one_s_eyes_and_is_in_an_alert(tmp
             await expect(row.locator(".badge")).to_have_text("▲ Unhealthy")
             await expect(row).to_contain_text("unhealthy verdict")
             await expect(row.locator(".chip").first).to_have_text("StreamUnhealthy")
-            assert name in (await titles(page).all_text_contents())[:3]
+            assert name in (await stream_titles(page).all_text_contents())[:3]
             await page.get_by_role("button", name="Alerts").click()
             await row.get_by_role("link").click()
             await expect(page.locator(".alerts")).to_contain_text("StreamUnhealthy")
@@ -81,35 +84,35 @@ async def test_a_stream_turns_unhealthy_before_one_s_eyes_and_is_in_an_alert(tmp
             await expect(page.locator(".lead .badge")).to_have_text("● Live")
 
 
-async def test_it_survives_the_exporter_s_restart(tmp_path: Path) -> None:
+async def test_page_survives_a_restart_of_the_exporter(tmp_path: Path) -> None:
     port = free_port()
     arguments = ["demo", "--streams", "6", "--speed", str(STILL_WORLD), "--web.listen-address", f"127.0.0.1:{port}"]
-    async with chromium() as browser:
+    async with launch_chromium() as browser:
         with Exporter(arguments, tmp_path) as process:
             process.wait_for("Ctrl-C ends it")
-            async with opened(browser, f"http://127.0.0.1:{port}/") as page:
-                await expect(titles(page).first).to_be_visible()
-                seen = await titles(page).all_text_contents()
+            async with open_page(browser, f"http://127.0.0.1:{port}/") as page:
+                await expect(stream_titles(page).first).to_be_visible()
+                seen = await stream_titles(page).all_text_contents()
                 await expect(page.locator("#banner")).to_be_hidden()
                 process.send(signal.SIGKILL)
                 await expect(page.get_by_role("alert")).to_contain_text("The exporter has not answered since")
                 await expect(page.locator("#connection")).to_have_text("no connection")
-                assert await titles(page).all_text_contents() == seen
+                assert await stream_titles(page).all_text_contents() == seen
                 await asyncio.to_thread(process.ended)
                 with Exporter(arguments, tmp_path) as again:
                     again.wait_for("Ctrl-C ends it")
                     await expect(page.locator("#banner")).to_be_hidden()
                     await expect(page.locator("#connection")).to_contain_text("live, updated")
-                    await expect(titles(page).first).to_be_visible()
+                    await expect(stream_titles(page).first).to_be_visible()
 
 
-async def test_it_stands_behind_users(tmp_path: Path) -> None:
-    security = Security(write_web_config(tmp_path, {"basic_auth_users": {"alice": hashed("her own")}}))
-    async with serving(tmp_path, clock=Clock(), security=security) as served, chromium() as browser:
-        served.service.store.publish(view(six_streams()))
-        async with opened(browser, served.url, credentials={"username": "alice", "password": "her own"}) as page:
-            await expect(titles(page)).to_have_count(6)
-            await titles(page).first.click()
+async def test_page_works_with_basic_authentication(tmp_path: Path) -> None:
+    security = Security(write_web_config(tmp_path, {"basic_auth_users": {"alice": bcrypt_hash("her own")}}))
+    async with serve_app(tmp_path, clock=Clock(), security=security) as served, launch_chromium() as browser:
+        served.service.store.publish(upstream_state(six_streams()))
+        async with open_page(browser, served.url, credentials={"username": "alice", "password": "her own"}) as page:
+            await expect(stream_titles(page)).to_have_count(6)
+            await stream_titles(page).first.click()
             await expect(page.get_by_role("heading", name="live/bravo")).to_be_visible()
 
 
@@ -129,12 +132,12 @@ async def proxying(url: str, prefix: str) -> AsyncIterator[str]:
         yield str(server.make_url("")).rstrip("/") + prefix
 
 
-async def test_it_stands_below_what_a_proxy_puts_before_it(tmp_path: Path) -> None:
-    async with serving(tmp_path, clock=Clock()) as served, proxying(served.url, "/ops/streams-exporter") as url:
-        served.service.store.publish(view(six_streams()))
-        async with chromium() as browser, opened(browser, f"{url}/") as page:
-            await expect(titles(page)).to_have_count(6)
-            await titles(page).first.click()
+async def test_page_works_below_a_proxy_prefix(tmp_path: Path) -> None:
+    async with serve_app(tmp_path, clock=Clock()) as served, proxying(served.url, "/ops/streams-exporter") as url:
+        served.service.store.publish(upstream_state(six_streams()))
+        async with launch_chromium() as browser, open_page(browser, f"{url}/") as page:
+            await expect(stream_titles(page)).to_have_count(6)
+            await stream_titles(page).first.click()
             await expect(page.get_by_role("heading", name="live/bravo")).to_be_visible()
             assert page.url == f"{url}/streams/edge/live%2Fbravo"
             await page.reload()
@@ -165,7 +168,7 @@ def exporting_thousands(directory: Path) -> Iterator[str]:
     port = free_port()
     simulator = ["--streams", str(fleet.size), "--port", str(port)]
     # WAVE is asked session by session, which is another matter than a page
-    upstreams = [u for u in fleet.configuration(f"http://127.0.0.1:{port}")["upstreams"] if u["platform"] != "wave"]
+    upstreams = [u for u in upstreams_config(fleet, f"http://127.0.0.1:{port}")["upstreams"] if u["platform"] != "wave"]
     configuration = {"defaults": {"interval": f"{INTERVAL_SECONDS:g}s"}, "upstreams": upstreams}
     (directory / "config.yaml").write_text(yaml.safe_dump(configuration), encoding="utf-8")
     with Exporter(simulator, directory, program=("-m", "exporter.simulator")) as platforms:
@@ -187,25 +190,25 @@ async def known_streams(session: aiohttp.ClientSession) -> int:
         return len((await answer.json())["streams"])
 
 
-async def test_five_thousand_simulated_streams_in_a_page_and_polled_in_time(
+async def test_page_shows_5000_simulated_streams_polled_in_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # counting lines makes processes several times slower, and these are about time
     monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
     with exporting_thousands(tmp_path) as url:
-        async with aiohttp.ClientSession(url) as session, chromium() as browser:
+        async with aiohttp.ClientSession(url) as session, launch_chromium() as browser:
             async with asyncio.timeout(2 * GENEROUS_SECONDS):
                 while await known_streams(session) < MANY:  # noqa: ASYNC110 - to ask is the only way to know
                     await asyncio.sleep(0.2)
             before, began = await polls(session), time.monotonic()
-            async with opened(browser, f"{url}/", size=PHONE) as page:
-                await expect(titles(page).first).to_be_visible()
+            async with open_page(browser, f"{url}/", size=PHONE) as page:
+                await expect(stream_titles(page).first).to_be_visible()
                 usable = await page.evaluate("performance.now()") / 1000
                 known = int(await page.get_by_role("table").get_attribute("aria-rowcount") or 0) - 1
                 assert known >= MANY
                 frames = [await page.evaluate(SCROLL) for _ in range(3)]
-                assert int(await rows(page).last.get_attribute("aria-rowindex") or 0) > 0.95 * MANY
-                assert await rows(page).count() < 60
+                assert int(await stream_rows(page).last.get_attribute("aria-rowindex") or 0) > 0.95 * MANY
+                assert await stream_rows(page).count() < 60
                 await page.evaluate("scrollTo(0, 0)")
                 await page.get_by_label("Search").fill("studio")
                 await expect(page.get_by_role("heading", name="Streams (")).to_contain_text(" of ")

@@ -11,10 +11,10 @@ from aiohttp.test_utils import TestServer
 from exporter.model import Status, StreamReport
 from exporter.platforms.registry import platforms
 from exporter.simulator import Fleet, make_app
-from exporter.simulator.configuration import PASSWORD, TOKEN, USERNAME
-from exporter.simulator.streams import Platform, Stream
-from tests.fakes import FakeClock
-from tests.platforms.polled import polled
+from exporter.simulator.context import PASSWORD, TOKEN, USERNAME
+from exporter.simulator.simulated_streams import Platform, Stream
+from tests.fake_clock import FakeClock
+from tests.platforms.platform_harness import polled
 
 PAGES = Path(__file__).parents[2] / "docs/platforms"
 
@@ -47,7 +47,7 @@ async def polled_once(platform: Platform, base: str, **given: Any) -> tuple[list
     """
     fleet, clock = Fleet(30, seed=1), FakeClock()
     now = clock.now()
-    stream = next(s for s in fleet.of(platform) if fleet.live(s, now - 300) and fleet.live(s, now + 60))
+    stream = next(s for s in fleet.streams(platform) if fleet.is_live(s, now - 300) and fleet.is_live(s, now + 60))
     made = {name: value(stream) if callable(value) else value for name, value in given.items()}
     kind = platforms()[platform.value]
     asked: set[str] = set()

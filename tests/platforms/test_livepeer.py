@@ -15,8 +15,8 @@ from exporter.platforms.livepeer import PLATFORM, Livepeer
 from exporter.platforms.livepeer.livepeer_settings import LivepeerSettings
 from exporter.platforms.livepeer.stream_objects import Report
 from exporter.polling.tracker import Tracker
-from tests.fakes import FakeClock
-from tests.platforms.studio import KEY, Studio, fixture, running_studio
+from tests.fake_clock import FakeClock
+from tests.platforms.studio_server import KEY, Studio, fixture, running_studio
 
 NOW = 1_726_000_150.0
 MAIN = "de7818e7-610a-4057-8f6f-b785dc1e6f88"
@@ -658,7 +658,7 @@ class TestDetails:
     @pytest.mark.parametrize(
         "last", [None, [], [1726000120000], "x", [0, 2.0], [1726000120000, -1], [1726000120000, None]]
     )
-    async def test_a_pace_that_can_not_be_read(self, polled: Any, studio: Studio, last: Any) -> None:
+    async def test_a_pace_that_cannot_be_read(self, polled: Any, studio: Studio, last: Any) -> None:
         studio.health[MAIN]["metrics"]["TranscodeRealtimeRatio"] = [{"last": last}]
         assert (await polled(health_details="60s").stream()).transcode_realtime_ratio is None
 

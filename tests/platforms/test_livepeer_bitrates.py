@@ -8,11 +8,11 @@ import pytest
 from exporter.http.client import UpstreamClient
 from exporter.model import StreamReport
 from exporter.platforms.livepeer import Livepeer
-from exporter.platforms.livepeer.livepeer_rates import Bitrates
 from exporter.platforms.livepeer.livepeer_settings import LivepeerSettings
 from exporter.platforms.livepeer.stream_objects import Report
-from tests.fakes import FakeClock
-from tests.platforms.studio import KEY, Studio, running_studio
+from exporter.platforms.rates import RateBook
+from tests.fake_clock import FakeClock
+from tests.platforms.studio_server import KEY, Studio, running_studio
 
 STREAM = "de7818e7-610a-4057-8f6f-b785dc1e6f88"
 RATE, REPORTED = 500_000.0, 777_777.0
@@ -113,9 +113,9 @@ def sample(total: float | None, **facts: Any) -> StreamReport:
 
 def rates(polls: list[tuple[StreamReport | None, bool]]) -> list[float | None]:
     """The ingest rates of polls 30 s apart; None for a poll that had no word of the stream, and whether it failed."""
-    bitrates, found = Bitrates(), []
+    bitrates, found = RateBook(Livepeer.rates, POLL_SECONDS), []
     for number, (current, failed) in enumerate(polls):
-        rated = None if current is None else bitrates.applied(current, 30.0 * number)
+        rated = None if current is None else bitrates.apply(current, 30.0 * number)
         bitrates.end_poll({"a"} if failed else set())
         found.append(rated.ingest_bitrate_bytes_per_second if rated else None)
     return found
@@ -149,9 +149,9 @@ def test_without_a_total_the_reported_rate_stands() -> None:
 
 def test_a_zero_that_is_reported_before_the_first_total_is_unknown() -> None:
     """A publish begins with 0 everywhere; that is no stall until the total has stood still for long enough."""
-    bitrates = Bitrates()
+    bitrates = RateBook(Livepeer.rates, POLL_SECONDS)
     seen = []
     for at in (0.0, 30.0, 74.0, 76.0):
         sample = Report(id="a", session="s", live=True, ingest_bytes=0.0, ingest_bitrate_bytes_per_second=0.0)
-        seen.append(bitrates.applied(sample, at).ingest_bitrate_bytes_per_second)
+        seen.append(bitrates.apply(sample, at).ingest_bitrate_bytes_per_second)
     assert seen == [None, None, None, 0.0]

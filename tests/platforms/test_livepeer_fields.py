@@ -15,9 +15,9 @@ from exporter.platforms.livepeer import Livepeer
 from exporter.platforms.livepeer.health_details import read_details
 from exporter.platforms.livepeer.livepeer_settings import LivepeerSettings
 from exporter.platforms.livepeer.stream_objects import Report, read_session, read_stream
-from exporter.platforms.parsing import Fields, Record
-from tests.fakes import FakeClock
-from tests.platforms.studio import KEY, fixture, running_studio
+from exporter.platforms.parsing import DropCounter, Record
+from tests.fake_clock import FakeClock
+from tests.platforms.studio_server import KEY, fixture, running_studio
 
 FEEDS = {
     "id": {"id"},
@@ -67,8 +67,8 @@ def assert_plausible(sample: StreamReport) -> None:
 @given(name=st.sampled_from(sorted(FEEDS.keys() - {"id", "createdAt", "parentId", "recordingStatus"})), value=anything)
 def test_a_field_of_a_stream(name: str, value: Any) -> None:
     raw = fixture("streams-active")[0]
-    whole = read_stream(Record(raw, Fields())).report
-    read = read_stream(Record({**raw, name: value}, Fields())).report
+    whole = read_stream(Record(raw, DropCounter())).report
+    read = read_stream(Record({**raw, name: value}, DropCounter())).report
     assert_plausible(read)
     for field in set(StreamReport.__struct_fields__) - FEEDS[name]:
         assert getattr(read, field) == getattr(whole, field), field
@@ -77,8 +77,8 @@ def test_a_field_of_a_stream(name: str, value: Any) -> None:
 @given(name=st.sampled_from(sorted(FEEDS.keys() - {"isActive", "suspended"})), value=anything)
 def test_a_field_of_a_session(name: str, value: Any) -> None:
     raw = fixture("session-documented")
-    whole = read_session(Record(raw, Fields())).report
-    read = read_session(Record({**raw, name: value}, Fields())).report
+    whole = read_session(Record(raw, DropCounter())).report
+    read = read_session(Record({**raw, name: value}, DropCounter())).report
     assert_plausible(read)
     feeds = FEEDS[name] | ({"session"} if name == "id" else set())
     for field in set(StreamReport.__struct_fields__) - feeds:
@@ -88,16 +88,16 @@ def test_a_field_of_a_session(name: str, value: Any) -> None:
 @pytest.mark.parametrize("name", sorted(NUMBERS))
 @pytest.mark.parametrize("value", [-1, "12", True, [], {}, math.inf, -0.5, 10**400])
 def test_a_number_that_is_none_is_dropped_and_counted(name: str, value: Any) -> None:
-    fields = Fields()
-    read_session(Record({**fixture("session-documented"), name: value}, fields))
-    assert fields.dropped == {name: 1}
+    drops = DropCounter()
+    read_session(Record({**fixture("session-documented"), name: value}, drops))
+    assert drops.counts == {name: 1}
 
 
 def test_nothing_but_the_required_field() -> None:
-    fields = Fields()
-    sample = read_session(Record({"name": "bare"}, fields)).report
+    drops = DropCounter()
+    sample = read_session(Record({"name": "bare"}, drops)).report
     assert sample == Report(id="", name="bare", kind="session")
-    assert fields.dropped == {}
+    assert drops.counts == {}
 
 
 @pytest.mark.parametrize(
@@ -110,14 +110,14 @@ def test_nothing_but_the_required_field() -> None:
     ],
 )
 def test_nested_fields_are_counted_by_their_place(changes: dict[str, Any], dropped: dict[str, int]) -> None:
-    fields = Fields()
-    read_session(Record({**fixture("session-documented"), **changes}, fields))
-    assert fields.dropped == dropped
+    drops = DropCounter()
+    read_session(Record({**fixture("session-documented"), **changes}, drops))
+    assert drops.counts == dropped
 
 
 def test_a_rendition_counts_once() -> None:
     profiles = [{"name": "720p", "bitrate": 8}, {"name": "720p", "bitrate": 16}]
-    sample = read_stream(Record({"profiles": profiles}, Fields())).report
+    sample = read_stream(Record({"profiles": profiles}, DropCounter())).report
     assert [rendition.name for rendition in sample.renditions or ()] == ["720p"]
 
 
@@ -141,7 +141,7 @@ def put(value: Any, place: tuple[str | int, ...], new: Any) -> Any:
 
 @given(st.sampled_from(places(fixture("health"))), anything)
 def test_any_value_anywhere_in_the_details(place: tuple[str | int, ...], value: Any) -> None:
-    details = read_details(Record(put(fixture("health"), place, value), Fields()))
+    details = read_details(Record(put(fixture("health"), place, value), DropCounter()))
     assert all(type(status) is bool for status in (*details.conditions.values(), *details.targets.values()))
     ratio = details.transcode_realtime_ratio
     assert ratio is None or (math.isfinite(ratio) and ratio >= 0)

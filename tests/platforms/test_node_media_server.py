@@ -16,6 +16,7 @@ from aiohttp.test_utils import TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.config.streams import ApplicationStream
 from exporter.config.upstream import AuthSettings
 from exporter.http.client import UpstreamClient
 from exporter.http.errors import UpstreamError
@@ -23,12 +24,12 @@ from exporter.model import Listing, PollResult, Reason, Status, StreamReport
 from exporter.platforms.node_media_server import PLATFORM
 from exporter.platforms.node_media_server.flv_codecs import audio_codec, video_codec
 from exporter.platforms.node_media_server.nms_login import TOKEN_LIFE_SECONDS, token_life
-from exporter.platforms.node_media_server.nms_settings import NodeMediaServerSettings, NodeMediaServerStream
-from exporter.platforms.node_media_server.nms_streams import Reading, Report, read_version_2, read_version_4
-from exporter.platforms.parsing import Fields
-from tests.fakes import FakeClock
+from exporter.platforms.node_media_server.nms_settings import NodeMediaServerSettings
+from exporter.platforms.node_media_server.nms_streams import Report, read_version_2, read_version_4
+from exporter.platforms.parsing import DropCounter
+from tests.fake_clock import FakeClock
 
-FIXTURES = Path(__file__).parent / "fixtures" / "node_media_server"
+FIXTURES = Path(__file__).parent / "responses" / "node_media_server"
 USER, PASSWORD = "exporter", "a password of some length"
 TOKEN = "header.eyJpYXQiOjE3MDAwMDAwMDAsImV4cCI6MTcwMDAwMzYwMH0.signature"
 """Its claims: iat 1700000000, exp an hour later."""
@@ -153,8 +154,8 @@ async def polled(api: Api, auth: AuthSettings) -> AsyncIterator[Upstream]:
 
 
 def test_a_publisher_of_version_2() -> None:
-    (reading,) = read_version_2(fixture("2.7.4-streams.json"), Fields())
-    assert reading.report == Report(
+    (report,) = read_version_2(fixture("2.7.4-streams.json"), DropCounter())
+    assert report == Report(
         id="live/test",
         application="live",
         kind="stream",
@@ -172,44 +173,46 @@ def test_a_publisher_of_version_2() -> None:
         width_pixels=640,
         height_pixels=360,
     )
-    assert reading.ingest_rate is None
+    assert report.ingest_bitrate_bytes_per_second is None
 
 
 @pytest.mark.parametrize(
     ("file", "read"), [("2.7.4-streams.json", read_version_2), ("4.4.3-streams.json", read_version_4)]
 )
-def test_texts_that_come_again_are_in_memory_once(file: str, read: Callable[[Any, Fields], Iterator[Reading]]) -> None:
-    (one,), (again,) = read(fixture(file), Fields()), read(fixture(file), Fields())
+def test_texts_that_come_again_are_in_memory_once(
+    file: str, read: Callable[[Any, DropCounter], Iterator[StreamReport]]
+) -> None:
+    (one,), (again,) = read(fixture(file), DropCounter()), read(fixture(file), DropCounter())
     for field in ("id", "protocol", "session", "video_codec", "resolution"):
-        assert getattr(one.report, field)
-        assert getattr(one.report, field) is getattr(again.report, field)
+        assert getattr(one, field)
+        assert getattr(one, field) is getattr(again, field)
 
 
 def test_viewers_without_a_publisher_in_version_2() -> None:
-    (reading,) = read_version_2({"live": {"test": {"publisher": None, "subscribers": [{}]}}}, Fields())
-    assert reading.report == Report(
+    (report,) = read_version_2({"live": {"test": {"publisher": None, "subscribers": [{}]}}}, DropCounter())
+    assert report == Report(
         id="live/test", application="live", kind="stream", status=Status.IDLE, live=False, viewers=1
     )
 
 
 def test_a_publisher_of_version_2_that_has_announced_nothing_yet() -> None:
     publisher = {"clientId": "A", "bytes": 0, "audio": None, "video": None}
-    (reading,) = read_version_2({"live": {"test": {"publisher": publisher}}}, Fields())
-    assert (reading.report.live, reading.report.video_codec, reading.report.frames_per_second) == (True, "", None)
-    assert reading.report.viewers is None
+    (report,) = read_version_2({"live": {"test": {"publisher": publisher}}}, DropCounter())
+    assert (report.live, report.video_codec, report.frames_per_second) == (True, "", None)
+    assert report.viewers is None
 
 
 def test_bad_records_of_version_2_leave_the_good_ones() -> None:
-    fields = Fields()
+    drops = DropCounter()
     good: dict[str, Any] = {"publisher": None, "subscribers": []}
     answer = {"text": "?", "live": {"good": good, "bad": 5, "better": good}}
-    assert [r.report.id for r in read_version_2(answer, fields)] == ["live/good", "live/better"]
-    assert fields.dropped == {"stream": 2}
+    assert [report.id for report in read_version_2(answer, drops)] == ["live/good", "live/better"]
+    assert drops.counts == {"stream": 2}
 
 
 def test_a_publisher_of_version_4() -> None:
-    (reading,) = read_version_4(fixture("4.4.3-streams.json"), Fields())
-    assert reading.report == Report(
+    (report,) = read_version_4(fixture("4.4.3-streams.json"), DropCounter())
+    assert report == Report(
         id="live/test",
         application="live",
         kind="stream",
@@ -228,15 +231,16 @@ def test_a_publisher_of_version_4() -> None:
         width_pixels=640,
         height_pixels=360,
         recording=False,
+        ingest_bitrate_bytes_per_second=112595,
+        egress_bitrate_bytes_per_second=225999,
     )
-    assert (reading.ingest_rate, reading.egress_rate) == (112595, 225999)
 
 
 def test_a_stream_of_version_4_whose_publisher_left() -> None:
-    (reading,) = read_version_4(fixture("4.4.3-streams-publisher-gone.json"), Fields())
-    sample = reading.report
-    assert (sample.status, sample.live, sample.viewers, sample.session) == (Status.IDLE, False, 1, "")
-    assert (sample.ingest_bytes, reading.ingest_rate, reading.egress_rate) == (None, None, None)
+    (report,) = read_version_4(fixture("4.4.3-streams-publisher-gone.json"), DropCounter())
+    assert (report.status, report.live, report.viewers, report.session) == (Status.IDLE, False, 1, "")
+    rates = report.ingest_bitrate_bytes_per_second, report.egress_bitrate_bytes_per_second
+    assert (report.ingest_bytes, *rates) == (None, None, None)
 
 
 def entry(**changes: Any) -> dict[str, Any]:
@@ -244,9 +248,9 @@ def entry(**changes: Any) -> dict[str, Any]:
     return stream | changes
 
 
-def of_version_4(*entries: Any, fields: Fields | None = None) -> list[StreamReport]:
+def of_version_4(*entries: Any, drops: DropCounter | None = None) -> list[StreamReport]:
     answer = {"success": True, "data": {"streams": list(entries)}}
-    return [reading.report for reading in read_version_4(answer, fields or Fields())]
+    return list(read_version_4(answer, drops or DropCounter()))
 
 
 def test_a_publisher_whose_place_is_held_is_not_live() -> None:
@@ -277,9 +281,9 @@ def test_what_a_publisher_did_not_announce_is_missing() -> None:
 
 
 def test_entries_of_version_4_that_name_no_stream_are_counted() -> None:
-    fields = Fields()
-    assert [s.id for s in of_version_4(entry(app=None), entry(name=7), entry(), fields=fields)] == ["live/test"]
-    assert sum(fields.dropped.values()) >= 2
+    drops = DropCounter()
+    assert [s.id for s in of_version_4(entry(app=None), entry(name=7), entry(), drops=drops)] == ["live/test"]
+    assert sum(drops.counts.values()) >= 2
 
 
 # -- codecs ----------------------------------------------------------------------------------------------------------
@@ -513,7 +517,7 @@ async def test_a_stream_that_is_not_live_has_no_bitrate(version_4: Upstream) -> 
 
 def test_settings() -> None:
     settings = NodeMediaServerSettings(
-        name="origin", url="http://127.0.0.1:8000", streams=(NodeMediaServerStream(application="live", key="main"),)
+        name="origin", url="http://127.0.0.1:8000", streams=(ApplicationStream(application="live", key="main"),)
     )
     assert [stream.id for stream in settings.configured_streams()] == ["live/main"]
     assert PLATFORM.requests_per_minute(settings) == 4

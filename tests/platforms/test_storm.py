@@ -13,13 +13,13 @@ from pydantic import ValidationError
 
 from exporter.http.errors import UpstreamError
 from exporter.model import Listing, Reason, Status, StreamReport
-from exporter.platforms.parsing import Fields, Record
+from exporter.platforms.parsing import DropCounter, Record
 from exporter.platforms.storm import PLATFORM
 from exporter.platforms.storm.storm_settings import StormSettings
 from exporter.platforms.storm.storm_streams import Report, read_cluster_stream, read_stream
-from tests.fakes import FakeClock
-from tests.platforms.polled import Polled, polled
-from tests.platforms.scripted import Asked, Reply, ScriptedApi, fixture, scripted_api
+from tests.fake_clock import FakeClock
+from tests.platforms.platform_harness import Polled, polled
+from tests.platforms.scripted_api import Asked, Reply, ScriptedApi, fixture, scripted_api
 
 F1, F2 = {"application": "edge", "key": "f1"}, {"application": "edge", "key": "f2"}
 LIST, CLUSTER, BATCH = "GET /api/streams", "GET /api/cluster/streams", "POST /api/streams/batch"
@@ -133,14 +133,14 @@ async def test_a_stream_that_is_not_there_is_idle_and_no_failure(api: ScriptedAp
     ],
 )
 def test_states(state: str, status: Status, is_live: bool | None) -> None:
-    found = read_stream(Record({"application": "a", "streamKey": "k", "state": state}, Fields()))
+    found = read_stream(Record({"application": "a", "streamKey": "k", "state": state}, DropCounter()))
     assert found is not None
     assert (found.report.status, found.report.live) == (status, is_live)
 
 
 def test_no_data_is_no_score() -> None:
     raw = {"application": "a", "streamKey": "k", "healthScore": 0, "healthGrade": "No Data"}
-    found = read_stream(Record(raw, Fields()))
+    found = read_stream(Record(raw, DropCounter()))
     assert found is not None
     assert (found.report.health_score_ratio, found.report.health_grade) == (None, "No Data")
 
@@ -183,8 +183,8 @@ FIELDS = sorted(fixture("storm/stream.json")["data"])
 @given(name=st.sampled_from(FIELDS), value=json_values)
 def test_a_bad_field_costs_that_field_alone(name: str, value: Any) -> None:
     good = fixture("storm/stream.json")["data"]
-    whole = read_stream(Record(good, Fields()), application="edge", key="f1")
-    spoilt = read_stream(Record({**good, name: value}, Fields()), application="edge", key="f1")
+    whole = read_stream(Record(good, DropCounter()), application="edge", key="f1")
+    spoilt = read_stream(Record({**good, name: value}, DropCounter()), application="edge", key="f1")
     assert whole is not None
     assert spoilt is not None
     differing = {
@@ -218,7 +218,7 @@ TOUCHED = {
 @given(name=st.sampled_from(FIELDS), value=json_values)
 def test_a_bad_record_never_takes_its_neighbours_with_it(name: str, value: Any) -> None:
     good = fixture("storm/stream.json")["data"]
-    page = Record({"list": [{**good, name: value}, value, {**good, "streamKey": "f2"}]}, Fields())
+    page = Record({"list": [{**good, name: value}, value, {**good, "streamKey": "f2"}]}, DropCounter())
     found = [stream for record in page.records("list") if (stream := read_stream(record)) is not None]
     assert found[-1].report.id == "edge/f2"
 
@@ -226,10 +226,10 @@ def test_a_bad_record_never_takes_its_neighbours_with_it(name: str, value: Any) 
 @given(name=st.sampled_from(["streamKey", "sourceList"]), value=json_values)
 def test_no_cluster_item_raises(name: str, value: Any) -> None:
     item = fixture("storm/cluster-streams.json")["data"]["list"][0]
-    list(read_cluster_stream(Record({**item, name: value}, Fields())))
+    list(read_cluster_stream(Record({**item, name: value}, DropCounter())))
     list(
         read_cluster_stream(
-            Record({"streamKey": "k", "sourceList": [{**item["sourceList"][0], "state": value}]}, Fields())
+            Record({"streamKey": "k", "sourceList": [{**item["sourceList"][0], "state": value}]}, DropCounter())
         )
     )
 

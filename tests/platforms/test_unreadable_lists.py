@@ -17,9 +17,9 @@ from exporter.platforms.node_media_server import PLATFORM as NODE_MEDIA_SERVER
 from exporter.platforms.node_media_server.nms_settings import NodeMediaServerSettings
 from exporter.platforms.storm import PLATFORM as STORM
 from exporter.platforms.storm.storm_settings import StormSettings
-from tests.fakes import FakeClock
-from tests.platforms.polled import polled
-from tests.platforms.scripted import ScriptedApi, fixture, scripted_api
+from tests.fake_clock import FakeClock
+from tests.platforms.platform_harness import polled
+from tests.platforms.scripted_api import ScriptedApi, fixture, scripted_api
 
 
 @pytest.fixture

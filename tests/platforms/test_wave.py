@@ -19,15 +19,15 @@ from structlog.testing import capture_logs
 
 from exporter.http.errors import UpstreamError
 from exporter.model import Listing, PlatformMetric, Reason, Status, StreamReport
-from exporter.platforms.parsing import Fields, Record
+from exporter.platforms.parsing import DropCounter, Record
 from exporter.platforms.wave import PLATFORM
 from exporter.platforms.wave.metric_aliases import MEASURED, QUALITY
 from exporter.platforms.wave.request_budget import Pace, Turns
 from exporter.platforms.wave.wave_sessions import Report, read_session
 from exporter.platforms.wave.wave_settings import WaveSettings
-from tests.fakes import FakeClock
-from tests.platforms.polled import Polled, polled
-from tests.platforms.scripted import Asked, Reply, ScriptedApi, fixture, scripted_api
+from tests.fake_clock import FakeClock
+from tests.platforms.platform_harness import Polled, polled
+from tests.platforms.scripted_api import Asked, Reply, ScriptedApi, fixture, scripted_api
 
 ID = "sess_1234_abc123"
 SESSION = f"GET /streaming/sessions/{ID}"
@@ -56,9 +56,9 @@ def wave(api: ScriptedApi, clock: FakeClock | None = None, **given_: Any) -> Abs
 
 
 def read(session: dict[str, Any], *, numbers: bool = False) -> tuple[StreamReport, dict[str, int]]:
-    fields = Fields()
-    record = Record({"sessionId": ID, "status": "live", **session}, fields)
-    return read_session(record, ID, fields, numbers=numbers), fields.dropped
+    drops = DropCounter()
+    record = Record({"sessionId": ID, "status": "live", **session}, drops)
+    return read_session(record, ID, drops, numbers=numbers), drops.counts
 
 
 def measured(**metrics: Any) -> StreamReport:
@@ -118,12 +118,12 @@ async def test_a_session_that_is_not_there_is_idle_and_no_failure(api: ScriptedA
 
 
 def test_the_least_that_a_session_says() -> None:
-    fields = Fields()
-    sample = read_session(Record(fixture("wave/session-minimal.json"), fields), "sess_5678", fields, numbers=True)
+    drops = DropCounter()
+    sample = read_session(Record(fixture("wave/session-minimal.json"), drops), "sess_5678", drops, numbers=True)
     assert sample == Report(
         id="sess_5678", session="sess_5678", kind="session", protocol="srt", status=Status.IDLE, live=False
     )
-    assert fields.dropped == {}
+    assert drops.counts == {}
 
 
 @pytest.mark.parametrize(
@@ -144,8 +144,8 @@ def test_statuses(word: str | None, status: Status, is_live: bool | None) -> Non
 
 
 def test_a_session_that_ended_shows_what_lasts_and_not_what_was_measured_last() -> None:
-    fields = Fields()
-    sample = read_session(Record(fixture("wave/session-ended.json"), fields), "sess_9999", fields, numbers=True)
+    drops = DropCounter()
+    sample = read_session(Record(fixture("wave/session-ended.json"), drops), "sess_9999", drops, numbers=True)
     assert (sample.status, sample.viewers_peak, sample.ingest_bytes) == (Status.ENDED, 17, 900000.0)
     assert sample.start_timestamp_seconds is not None
     assert sample.end_timestamp_seconds == sample.start_timestamp_seconds + 1800
@@ -303,13 +303,13 @@ def test_a_resolution_in_other_words_is_none(resolution: str) -> None:
 
 @given(name=st.sampled_from(sorted(fixture("wave/session.json"))), value=json_values)
 def test_no_field_of_a_session_raises_or_spoils_another(name: str, value: Any) -> None:
-    fields = Fields()
+    drops = DropCounter()
     session = {**fixture("wave/session.json"), name: value}
     if name == "sessionId" and isinstance(value, str) and value not in ("", ID):
         with pytest.raises(UpstreamError):
-            read_session(Record(session, fields), ID, fields, numbers=False)
+            read_session(Record(session, drops), ID, drops, numbers=False)
         return
-    sample = read_session(Record(session, fields), ID, fields, numbers=False)
+    sample = read_session(Record(session, drops), ID, drops, numbers=False)
     names = StreamReport.__struct_fields__
     differing = {field for field in names if getattr(sample, field) != getattr(DOCUMENTED, field)}
     assert differing <= TOUCHED.get(name, set())

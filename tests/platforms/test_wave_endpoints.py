@@ -14,12 +14,12 @@ from aiohttp.test_utils import TestServer
 from exporter.http.client import Requests
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason, Status
-from exporter.platforms.wave.event_api import BATCH, track_event, track_events
-from exporter.platforms.wave.event_api import EVENT as EVENT_ENDPOINT
+from exporter.platforms.wave.alert_events import BATCH, track_event, track_events
+from exporter.platforms.wave.alert_events import EVENT as EVENT_ENDPOINT
 from exporter.platforms.wave.session_commands import delete_session, end_session, update_session
 from exporter.simulator import Fleet, Options
-from tests.fakes import FakeClock
-from tests.platforms.simulated import EXPORT, SimulatedWave, simulated_wave
+from tests.fake_clock import FakeClock
+from tests.platforms.wave_simulation import EXPORT, SimulatedWave, simulated_wave
 
 EVENT = {"eventType": "stream", "eventName": "stream.started", "sessionId": "sess_abc123", "platform": "web"}
 

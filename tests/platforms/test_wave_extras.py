@@ -26,9 +26,9 @@ from exporter.platforms.wave.prometheus_export import read_export
 from exporter.platforms.wave.request_budget import Pace, Spending
 from exporter.platforms.wave.unmapped_numbers import numbers_inside
 from exporter.platforms.wave.wave_settings import PrometheusSettings, WaveSettings
-from tests.fakes import FakeClock
-from tests.platforms.polled import Polled, polled
-from tests.platforms.scripted import Reply, ScriptedApi, scripted_api
+from tests.fake_clock import FakeClock
+from tests.platforms.platform_harness import Polled, polled
+from tests.platforms.scripted_api import Reply, ScriptedApi, scripted_api
 
 SESSION = "GET /streaming/sessions/s"
 FIGURES = "GET /analytics/stream/str_1"

@@ -21,14 +21,15 @@ from exporter.model import (
     StreamReport,
     UpstreamState,
 )
-from exporter.platforms.base import Platform
+from exporter.platforms.base import FetchResult, Platform
+from exporter.platforms.parsing import DropCounter
 from exporter.polling.coordinator import Coordinator
 from exporter.polling.histograms import PollHistograms
 from exporter.polling.schedule import Schedule
 from exporter.polling.stream_labels import hashed
 from exporter.polling.tracker import Tracker
 from exporter.store import Store
-from tests.fakes import FakeClock
+from tests.fake_clock import FakeClock
 
 
 class ScriptedStream(StreamSettings):
@@ -68,6 +69,9 @@ class Scripted(Platform[ScriptedSettings]):
             return PollResult()
         assert isinstance(answer, PollResult)
         return answer
+
+    async def fetch(self, requests: Requests, drops: DropCounter) -> FetchResult:
+        raise AssertionError("poll is scripted")
 
     @classmethod
     def requests_per_minute(cls, settings: ScriptedSettings) -> float:

@@ -18,9 +18,9 @@ import yaml
 from exporter.cli import make_parser
 from exporter.cli.demo import exporter_configuration
 from exporter.simulator.fleet import Fleet
-from tests.load.watching import UPSTREAMS, Watch
-from tests.processes import GENEROUS_SECONDS, Exporter
-from tests.real.running import Program, answers, serving, wait_until
+from tests.exporter_process import GENEROUS_SECONDS, Exporter
+from tests.load.exporter_watch import UPSTREAMS, Watch
+from tests.real.child_process import Program, responds, running_server, wait_until
 
 MAX_RESIDENT_BYTES = 62_000_000
 MAX_CPU_SECONDS = 1.0
@@ -46,8 +46,9 @@ sys.exit(main())
 
 
 def commands() -> list[list[str]]:
+    """All but ``session``, whose flags come from the platforms."""
     actions = [action for action in make_parser()._actions if action.dest == "command"]
-    return [[], *([name] for name in actions[0].choices or ())]
+    return [[], *([name] for name in actions[0].choices or () if name != "session")]
 
 
 @pytest.mark.parametrize("arguments", [["--version"], *([*command, "--help"] for command in commands())], ids=" ".join)
@@ -101,7 +102,7 @@ def simulator(directory: Path) -> Iterator[str]:
     def start(port: int) -> Program:
         return Program([*command, "--port", str(port)], directory, name="simulator")
 
-    with serving(start, lambda port: answers(f"http://127.0.0.1:{port}/faults")) as (_, port):
+    with running_server(start, lambda port: responds(f"http://127.0.0.1:{port}/faults")) as (_, port):
         yield f"http://127.0.0.1:{port}"
 
 
@@ -123,7 +124,8 @@ def test_the_first_poll_begins_within_the_cpu_budget(tmp_path: Path) -> None:
 
 
 def cpu_until_first_request(directory: Path) -> float:
-    asked, taken = threading.Event(), []
+    asked = threading.Event()
+    taken: list[float] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -132,7 +134,8 @@ def cpu_until_first_request(directory: Path) -> float:
             asked.set()
             self.send_error(503)
 
-        do_POST = do_GET
+        def do_POST(self) -> None:
+            self.do_GET()
 
         def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 - the base class's name
             """Say nothing."""

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from exporter.runtime.memory_tuning import GIVEN_BACK_EVERY_SECONDS, trim_periodically, tune_allocator
-from tests.fakes import FakeClock
-from tests.processes import Exporter
+from tests.exporter_process import Exporter
+from tests.fake_clock import FakeClock
 
 BLOCK_BYTES = 32 * 1024
 """Too large for Python's own heap, too small to be a mapping of its own."""

@@ -22,12 +22,12 @@ import pytest
 import yaml
 
 from exporter.alerting.state_file import restored
-from tests.process.surroundings import Alertmanager, Platform, load_context
-from tests.processes import GENEROUS_SECONDS, Exporter
-from tests.real.running import wait_until
+from tests.exporter_process import GENEROUS_SECONDS, Exporter
+from tests.process.process_environment import Alertmanager, Platform, running_environment
+from tests.real.child_process import wait_until
 
 STREAMS = json.loads(
-    (Path(__file__).parents[1] / "platforms" / "fixtures" / "node_media_server" / "2.7.4-streams.json").read_text()
+    (Path(__file__).parents[1] / "platforms" / "responses" / "node_media_server" / "2.7.4-streams.json").read_text()
 )
 DOWN = "StreamUpstreamDown"
 WITH_SHORT_TIMES = """
@@ -43,7 +43,7 @@ sys.exit(cli.main())
 
 @pytest.fixture(scope="module")
 def around() -> Iterator[tuple[Platform, Alertmanager]]:
-    with load_context(STREAMS) as both:
+    with running_environment(STREAMS) as both:
         yield both
 
 

@@ -24,25 +24,25 @@ from aiohttp.test_utils import TestServer
 
 from exporter.alerting.rules import RULES_BY_NAME, Owner
 from exporter.cli import main
-from exporter.config.loading import load
+from exporter.cli.settings import load_settings
 from exporter.config.types import format_duration, parse_duration
 from exporter.service import Service
-from exporter.simulator.app import make_app as make_simulator
-from exporter.simulator.conditions import Condition
-from exporter.simulator.configuration import PASSWORD, TOKEN, USERNAME
+from exporter.simulator.context import PASSWORD, TOKEN, USERNAME
 from exporter.simulator.fleet import Fleet
-from exporter.simulator.streams import Platform, Stream
+from exporter.simulator.simulated_streams import Platform, Stream
+from exporter.simulator.simulator_app import make_app as make_simulator
+from exporter.simulator.stream_conditions import Condition
 from exporter.web.app import make_app
 from exporter.web.options import WebOptions
 from tests.real.alertmanager import Alertmanager
+from tests.real.child_process import request_json
 from tests.real.prometheus import Prometheus
-from tests.real.running import ask
 
 SCALE = 60
 JOB = "stream-exporter"
 SAMPLE = Path(__file__).parents[2] / "alerts" / "alertmanager.example.yaml"
 GENEROUS_SECONDS = 60.0
-STEADY_WORLD = 0.001
+STEADY_SPEED = 0.001
 """The speed of the fleets' lives: what a stream does naturally, it does for the whole test."""
 
 Page = tuple[str, str, str]
@@ -55,20 +55,20 @@ class Webhook:
     """Receives notifications; ``told`` is in the order of their arrival."""
 
     url: str = ""
-    told: list[tuple[float, str, dict[str, Any]]] = field(default_factory=list)
+    received: list[tuple[float, str, dict[str, Any]]] = field(default_factory=list)
     """Monotonic seconds, the receiver's name, and the alert with its status."""
 
-    async def take(self, request: web.Request) -> web.Response:
+    async def receive(self, request: web.Request) -> web.Response:
         body = await request.json()
         now = time.monotonic()
-        self.told += [(now, request.match_info["receiver"], alert) for alert in body["alerts"]]
+        self.received += [(now, request.match_info["receiver"], alert) for alert in body["alerts"]]
         return web.Response()
 
     def labels(self, status: str, *receivers: str) -> list[dict[str, str]]:
         """The labels of what was told, each set once."""
         found = {
             tuple(sorted(alert["labels"].items())): alert["labels"]
-            for _, receiver, alert in self.told
+            for _, receiver, alert in self.received
             if alert["status"] == status and (not receivers or receiver in receivers)
         }
         return list(found.values())
@@ -76,42 +76,43 @@ class Webhook:
     def pages(self, status: str) -> set[Page]:
         """What people were told of the rules that both can evaluate."""
         return {
-            page(labels)
+            page_of(labels)
             for labels in self.labels(status, "pager", "tickets")
             if labels["alertname"] in RULES_BY_NAME and RULES_BY_NAME[labels["alertname"]].owner is Owner.BOTH
         }
 
     def history(self) -> str:
-        began = self.told[0][0] if self.told else 0.0
+        began = self.received[0][0] if self.received else 0.0
         lines = [
-            f"{at - began:6.2f} {receiver} {alert['status']} {alert['labels']}" for at, receiver, alert in self.told
+            f"{at - began:6.2f} {receiver} {alert['status']} {alert['labels']}" for at, receiver, alert in self.received
         ]
         return "\n".join(lines)
 
 
-def page(labels: Mapping[str, str]) -> Page:
+def page_of(labels: Mapping[str, str]) -> Page:
     return labels["alertname"], labels.get("upstream", ""), labels.get("stream", "")
 
 
 @dataclass
-class Simulated:
+class SimulatorClient:
     """A simulator, with streams that are steady by nature."""
 
     fleet: Fleet
     url: str
     session: aiohttp.ClientSession
 
-    def steady(self, platform: Platform, number: int) -> list[Stream]:
+    def steady_streams(self, platform: Platform, number: int) -> list[Stream]:
         now = time.time()
         found = [
             stream
-            for stream in self.fleet.of(platform)
-            if self.fleet.live(stream, now) and self.fleet.publish(stream, now).condition(now) is Condition.STEADY
+            for stream in self.fleet.streams(platform)
+            if self.fleet.is_live(stream, now)
+            and self.fleet.latest_ingest(stream, now).condition(now) is Condition.STEADY
         ]
         assert len(found) >= number
         return found[:number]
 
-    async def order(self, platform: str, fault: str, stream: str | None = None, **more: Any) -> None:
+    async def inject_fault(self, platform: str, fault: str, stream: str | None = None, **more: Any) -> None:
         body = {"platform": platform, "fault": fault, **({} if stream is None else {"stream": stream}), **more}
         async with self.session.post(f"{self.url}/faults", json=body) as answer:
             assert answer.status == 201, await answer.text()
@@ -122,30 +123,30 @@ class Simulated:
 
 
 @asynccontextmanager
-async def simulating(seed: int, streams: int = 60) -> AsyncIterator[Simulated]:
-    fleet = Fleet(streams, seed=seed, speed=STEADY_WORLD)
+async def running_simulator(seed: int, streams: int = 60) -> AsyncIterator[SimulatorClient]:
+    fleet = Fleet(streams, seed=seed, speed=STEADY_SPEED)
     async with TestServer(make_simulator(fleet)) as server, aiohttp.ClientSession() as session:
-        yield Simulated(fleet, str(server.make_url("")).rstrip("/"), session)
+        yield SimulatorClient(fleet, str(server.make_url("")).rstrip("/"), session)
 
 
 @asynccontextmanager
-async def receiving() -> AsyncIterator[Webhook]:
+async def running_webhook() -> AsyncIterator[Webhook]:
     webhook = Webhook()
     app = web.Application()
-    app.router.add_post("/{receiver}", webhook.take)
+    app.router.add_post("/{receiver}", webhook.receive)
     async with TestServer(app) as server:
         webhook.url = str(server.make_url("")).rstrip("/")
         yield webhook
 
 
 @asynccontextmanager
-async def exporting(
+async def running_exporter(
     directory: Path, configuration: Mapping[str, Any], *, time_scale: float = SCALE
 ) -> AsyncIterator[tuple[Service, str]]:
     """The exporter with this configuration, and its ``host:port``."""
     file = directory / "config.yaml"
     file.write_text(yaml.safe_dump(dict(configuration)), encoding="utf-8")
-    service = Service(load(file, {}), load=lambda: load(file, {}), alerting_time_scale=time_scale)
+    service = Service(load_settings(file, {}), load=lambda: load_settings(file, {}), alerting_time_scale=time_scale)
     async with TestServer(make_app(service, options=WebOptions())) as server:
         await service.start()
         try:
@@ -176,7 +177,7 @@ def _scaled(node: Any) -> Any:
 
 
 @asynccontextmanager
-async def evaluating(
+async def prometheus_evaluating(
     prometheus: Prometheus, alertmanager: Alertmanager, directory: Path, exporter: str, evaluator: str
 ) -> AsyncIterator[None]:
     """Prometheus scrapes the exporter and evaluates the rules of ``evaluator``, twice a second."""
@@ -196,18 +197,18 @@ async def evaluating(
         rules_and_alerts = prometheus.evaluating(*files, alertmanagers=[alertmanager.address])
         await asyncio.to_thread(stack.enter_context, rules_and_alerts)
         # it takes Prometheus some seconds to know its Alertmanagers; what fires before is told late
-        await until(lambda: alertmanager.alerts('alertname="StreamWatchdog"'), "Prometheus has sent an alert", str)
+        await wait_until(lambda: alertmanager.alerts('alertname="StreamWatchdog"'), "Prometheus has sent an alert", str)
         yield
 
 
-def foreign(alertmanager: Alertmanager, *alerts: Mapping[str, str]) -> None:
+def send_foreign_alerts(alertmanager: Alertmanager, *alerts: Mapping[str, str]) -> None:
     """Alerts of somebody else, as Prometheus would send them."""
     now = datetime.now(UTC)
     body = [{"labels": dict(labels), "endsAt": (now + timedelta(minutes=10)).isoformat()} for labels in alerts]
-    ask(f"{alertmanager.url}/api/v2/alerts", body=body)
+    request_json(f"{alertmanager.url}/api/v2/alerts", body=body)
 
 
-async def until(holds: Callable[[], Any], what: str, otherwise: Callable[[], str]) -> None:
+async def wait_until(holds: Callable[[], Any], what: str, otherwise: Callable[[], str]) -> None:
     """Wait for real programs, whose time nobody moves. ``holds`` may block: it has a thread of its own."""
     deadline = time.monotonic() + GENEROUS_SECONDS
     while not await asyncio.to_thread(holds):
@@ -216,7 +217,7 @@ async def until(holds: Callable[[], Any], what: str, otherwise: Callable[[], str
         await asyncio.sleep(0.05)
 
 
-def livepeer(name: str, url: str, streams: Iterable[Stream]) -> dict[str, Any]:
+def livepeer_upstream(name: str, url: str, streams: Iterable[Stream]) -> dict[str, Any]:
     """``url``: of the simulator."""
     return {
         "name": name,
@@ -230,7 +231,9 @@ def livepeer(name: str, url: str, streams: Iterable[Stream]) -> dict[str, Any]:
     }
 
 
-def storm(name: str, url: str, streams: Iterable[Stream], *, unexpected: Stream | None = None) -> dict[str, Any]:
+def storm_upstream(
+    name: str, url: str, streams: Iterable[Stream], *, unexpected: Stream | None = None
+) -> dict[str, Any]:
     return {
         "name": name,
         "platform": "storm",
@@ -249,7 +252,7 @@ def storm(name: str, url: str, streams: Iterable[Stream], *, unexpected: Stream 
     }
 
 
-def wave(name: str, url: str, streams: Iterable[Stream]) -> dict[str, Any]:
+def wave_upstream(name: str, url: str, streams: Iterable[Stream]) -> dict[str, Any]:
     return {
         "name": name,
         "platform": "wave",

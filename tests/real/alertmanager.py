@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from tests.real.running import Program, answers, ask, serving
+from tests.real.child_process import Program, request_json, responds, running_server
 from tests.real.tools import tool
 
 SILENT = """
@@ -35,12 +35,14 @@ class Alertmanager:
 
     def alerts(self, *matchers: str) -> list[dict[str, Any]]:
         """The alerts that it has, by matchers such as ``alertname="X"``; silenced and inhibited ones too."""
-        found: list[dict[str, Any]] = ask(f"{self.url}/api/v2/alerts?{urlencode({'filter': matchers}, doseq=True)}")
+        found: list[dict[str, Any]] = request_json(
+            f"{self.url}/api/v2/alerts?{urlencode({'filter': matchers}, doseq=True)}"
+        )
         return found
 
     def _load(self, text: str) -> None:
         self._configuration.write_text(text)
-        ask(f"{self.url}/-/reload", method="POST")
+        request_json(f"{self.url}/-/reload", method="POST")
 
 
 @contextmanager
@@ -59,5 +61,5 @@ def running_alertmanager(directory: Path) -> Iterator[Alertmanager]:
         }
         return Program([tool("alertmanager"), *(f"--{name}={value}" for name, value in options.items())], directory)
 
-    with serving(start, lambda port: answers(f"http://127.0.0.1:{port}/-/ready")) as (program, port):
+    with running_server(start, lambda port: responds(f"http://127.0.0.1:{port}/-/ready")) as (program, port):
         yield Alertmanager(program, port, configuration)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from tests.real.running import GENEROUS_SECONDS, Program, answers, free_port, serving
+from tests.real.child_process import GENEROUS_SECONDS, Program, free_port, responds, running_server
 from tests.real.tools import tool
 
 USERNAME = "admin"
@@ -126,7 +126,10 @@ def running_nms2(directory: Path) -> Iterator[NodeMediaServer]:
         command: list[str | Path] = [tool("node"), loader, tool("node-media-server-2"), json.dumps(configuration)]
         return Program(command, directory, name="node-media-server-2")
 
-    with serving(start, lambda port: answers(f"http://127.0.0.1:{port}/api/streams", status=401)) as (program, port):
+    with running_server(start, lambda port: responds(f"http://127.0.0.1:{port}/api/streams", status=401)) as (
+        program,
+        port,
+    ):
         yield NodeMediaServer(program, 2, port, rtmp_port)
 
 
@@ -150,5 +153,5 @@ def running_nms4(directory: Path) -> Iterator[NodeMediaServer]:
         command: list[str | Path] = [tool("node"), tool("node-media-server-4") / "bin" / "app.js", "-c", path]
         return Program(command, directory, name="node-media-server-4")
 
-    with serving(start, lambda port: answers(f"http://127.0.0.1:{port}/api/v1/health")) as (program, port):
+    with running_server(start, lambda port: responds(f"http://127.0.0.1:{port}/api/v1/health")) as (program, port):
         yield NodeMediaServer(program, 4, port, rtmp_port)

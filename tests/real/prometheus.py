@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from tests.real.running import GENEROUS_SECONDS, Program, answers, ask, serving, wait_until
+from tests.real.child_process import GENEROUS_SECONDS, Program, request_json, responds, running_server, wait_until
 from tests.real.tools import tool
 
 Sample = tuple[dict[str, str], float]
@@ -53,7 +53,7 @@ class Prometheus:
 
     def reload(self) -> None:
         write_configuration(self._directory, list(self._jobs.values()), self._rule_files, self._alertmanagers)
-        ask(f"{self.url}/-/reload", method="POST")
+        request_json(f"{self.url}/-/reload", method="POST")
 
     def query(self, expression: str) -> list[Sample]:
         """An instant query: (labels, value) of each series."""
@@ -68,7 +68,7 @@ class Prometheus:
 
     def get(self, path: str, **params: Any) -> Any:
         """The ``data`` of an answer below ``/api/v1``."""
-        return ask(f"{self.url}/api/v1/{path}?{urlencode(params, doseq=True)}")["data"]
+        return request_json(f"{self.url}/api/v1/{path}?{urlencode(params, doseq=True)}")["data"]
 
     def wait_for(self, expression: str, seconds: float = GENEROUS_SECONDS) -> list[Sample]:
         """The result of an expression, once it has one."""
@@ -102,7 +102,7 @@ def running_prometheus(directory: Path) -> Iterator[Prometheus]:
         flags = [f"--{name}={value}" for name, value in options.items()]
         return Program([tool("prometheus"), *flags, "--web.enable-lifecycle"], directory, name="prometheus")
 
-    with serving(start, lambda port: answers(f"http://127.0.0.1:{port}/-/ready")) as (program, port):
+    with running_server(start, lambda port: responds(f"http://127.0.0.1:{port}/-/ready")) as (program, port):
         yield Prometheus(program, port, directory)
 
 

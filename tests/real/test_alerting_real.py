@@ -12,22 +12,22 @@ from typing import Any
 import pytest
 
 from exporter.alerting.rules import RULES_BY_NAME, Owner
-from exporter.simulator.streams import Platform
+from exporter.simulator.simulated_streams import Platform
 from tests.real.alert_environment import (
     JOB,
     Page,
-    Simulated,
+    SimulatorClient,
     Webhook,
-    evaluating,
-    exporting,
-    foreign,
-    livepeer,
-    receiving,
+    livepeer_upstream,
+    prometheus_evaluating,
+    running_exporter,
+    running_simulator,
+    running_webhook,
     sample_configuration,
-    simulating,
-    storm,
-    until,
-    wave,
+    send_foreign_alerts,
+    storm_upstream,
+    wait_until,
+    wave_upstream,
 )
 from tests.real.alertmanager import Alertmanager, running_alertmanager
 from tests.real.prometheus import running_prometheus
@@ -48,18 +48,20 @@ async def test_every_fault_brings_its_page_and_no_other(
     async with AsyncExitStack() as stack:
         # of its own: what another test had told would not be told again
         alertmanager = stack.enter_context(running_alertmanager(tmp_path_factory.mktemp("alertmanager")))
-        simulated = await stack.enter_async_context(simulating(seed=1))
-        locked = await stack.enter_async_context(simulating(seed=2))
-        webhook = await stack.enter_async_context(receiving())
+        simulated = await stack.enter_async_context(running_simulator(seed=1))
+        locked = await stack.enter_async_context(running_simulator(seed=2))
+        webhook = await stack.enter_async_context(running_webhook())
         stack.enter_context(alertmanager.configured(sample_configuration(webhook)))
         play = Play(simulated, locked, webhook, alertmanager)
         configuration = {"defaults": DEFAULTS, "upstreams": play.upstreams(), "alerting": alerting(who, play, tmp_path)}
-        service, address = await stack.enter_async_context(exporting(tmp_path, configuration))
-        await until(lambda: service.ready, "everything is polled", str)
+        service, address = await stack.enter_async_context(running_exporter(tmp_path, configuration))
+        await wait_until(lambda: service.ready, "everything is polled", str)
         if who != "sidecar":
             evaluator = "all" if who == "prometheus" else "prometheus"
             prometheus = stack.enter_context(running_prometheus(tmp_path_factory.mktemp("prometheus")))
-            await stack.enter_async_context(evaluating(prometheus, alertmanager, tmp_path, address, evaluator))
+            await stack.enter_async_context(
+                prometheus_evaluating(prometheus, alertmanager, tmp_path, address, evaluator)
+            )
 
         await play.run()
 
@@ -105,12 +107,14 @@ def alerting(who: str, play: Play, directory: Path) -> dict[str, Any]:
 class Play:
     """Every fault at once, each on another stream or platform, and then none."""
 
-    def __init__(self, simulated: Simulated, locked: Simulated, webhook: Webhook, alertmanager: Alertmanager) -> None:
+    def __init__(
+        self, simulated: SimulatorClient, locked: SimulatorClient, webhook: Webhook, alertmanager: Alertmanager
+    ) -> None:
         self.simulated, self.locked, self.webhook, self.alertmanager = simulated, locked, webhook, alertmanager
-        self.storm = simulated.steady(Platform.STORM, 6)
-        self.livepeer = simulated.steady(Platform.LIVEPEER, 2)
-        self.wave = simulated.steady(Platform.WAVE, 2)
-        self.academy = locked.steady(Platform.LIVEPEER, 2)
+        self.storm = simulated.steady_streams(Platform.STORM, 6)
+        self.livepeer = simulated.steady_streams(Platform.LIVEPEER, 2)
+        self.wave = simulated.steady_streams(Platform.WAVE, 2)
+        self.academy = locked.steady_streams(Platform.LIVEPEER, 2)
         unhealthy, stalled, starving, offline, flapping, _ = self.storm
         self.flapping = flapping
         self.faults = {"unhealthy": unhealthy, "stall": stalled, "bitrate_low": starving, "end": offline}
@@ -128,10 +132,10 @@ class Play:
     def upstreams(self) -> list[dict[str, Any]]:
         url = self.simulated.url
         return [
-            storm("edge", url, self.storm, unexpected=self.flapping),
-            livepeer("studio", url, self.livepeer),
-            wave("wave", url, self.wave),
-            livepeer("academy", self.locked.url, self.academy),
+            storm_upstream("edge", url, self.storm, unexpected=self.flapping),
+            livepeer_upstream("studio", url, self.livepeer),
+            wave_upstream("wave", url, self.wave),
+            livepeer_upstream("academy", self.locked.url, self.academy),
         ]
 
     async def run(self) -> None:
@@ -139,16 +143,16 @@ class Play:
         foreign_names = {"DiskFull": "critical", "DiskSlow": "warning"}
         target = {**FOREIGN, "stream": self.faults["stall"].id}
         await asyncio.to_thread(
-            foreign,
+            send_foreign_alerts,
             self.alertmanager,
             *({**target, "alertname": name, "severity": severity} for name, severity in foreign_names.items()),
         )
         began = time.monotonic()
         async with self._flaps() as enough:
             await self._break_everything()
-            await until(lambda: self._flapping_told(), "flapping is told", self._state)
+            await wait_until(lambda: self._flapping_told(), "flapping is told", self._state)
             enough.set()
-            await until(lambda: webhook.pages("firing") >= self.expected, "every fault is told", self._state)
+            await wait_until(lambda: webhook.pages("firing") >= self.expected, "every fault is told", self._state)
             await asyncio.sleep(began + ALL_HOLD_SECONDS - time.monotonic())
         assert webhook.pages("firing") == self.expected, self._state()
         inhibited = await asyncio.to_thread(self._active)
@@ -157,19 +161,19 @@ class Play:
 
         await self.simulated.clear()
         await self.locked.clear()
-        await until(lambda: webhook.pages("resolved") >= self.expected, "every end is told", self._state)
-        await until(lambda: not self._active(), "nothing is active", self._state)
+        await wait_until(lambda: webhook.pages("resolved") >= self.expected, "every end is told", self._state)
+        await wait_until(lambda: not self._active(), "nothing is active", self._state)
         assert webhook.pages("firing") == self.expected, self._state()
-        told = {labels["alertname"]: labels["severity"] for labels in webhook.labels("firing", "tickets")}
-        assert foreign_names.items() <= told.items()
+        received = {labels["alertname"]: labels["severity"] for labels in webhook.labels("firing", "tickets")}
+        assert foreign_names.items() <= received.items()
         assert not foreign_names.keys() & {labels["alertname"] for labels in webhook.labels("resolved")}
 
     async def _break_everything(self) -> None:
         for fault, stream in self.faults.items():
-            await self.simulated.order("storm", fault, stream.name)
-        await self.simulated.order("livepeer", "slow_transcode", self.livepeer[0].name)
-        await self.simulated.order("wave", "down")
-        await self.locked.order("livepeer", "auth")
+            await self.simulated.inject_fault("storm", fault, stream.name)
+        await self.simulated.inject_fault("livepeer", "slow_transcode", self.livepeer[0].name)
+        await self.simulated.inject_fault("wave", "down")
+        await self.locked.inject_fault("livepeer", "auth")
 
     @asynccontextmanager
     async def _flaps(self) -> AsyncIterator[asyncio.Event]:
@@ -178,7 +182,7 @@ class Play:
 
         async def flap() -> None:
             while not enough.is_set():
-                await self.simulated.order("storm", "end", self.flapping.name, **{"for": 0.8})
+                await self.simulated.inject_fault("storm", "end", self.flapping.name, **{"for": 0.8})
                 await asyncio.sleep(1.6)
 
         task = asyncio.create_task(flap())

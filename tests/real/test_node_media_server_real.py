@@ -14,8 +14,8 @@ from exporter.model import Status, StreamReport
 from exporter.platforms.node_media_server import PLATFORM
 from exporter.platforms.node_media_server.nms_settings import NodeMediaServerSettings
 from exporter.runtime.clock import Clock
+from tests.real.child_process import GENEROUS_SECONDS
 from tests.real.media import PASSWORD, USERNAME, NodeMediaServer, Publisher
-from tests.real.running import GENEROUS_SECONDS
 
 # one loop and one login per server: version 4 takes ten login requests a minute from one address
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]

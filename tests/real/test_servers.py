@@ -6,9 +6,9 @@ import urllib.error
 import pytest
 
 from tests.real.alertmanager import Alertmanager
+from tests.real.child_process import Program, request_json, wait_until
 from tests.real.media import PASSWORD, USERNAME, NodeMediaServer
 from tests.real.prometheus import Prometheus, check_metrics, promtool
-from tests.real.running import Program, ask, wait_until
 
 pytestmark = pytest.mark.real
 
@@ -31,7 +31,7 @@ def test_prometheus_evaluates_rules_and_tells_alertmanager(
 
 def test_alertmanager_takes_another_configuration(alertmanager: Alertmanager) -> None:
     with alertmanager.configured("{route: {receiver: other}, receivers: [{name: other}]}"):
-        assert "other" in ask(f"{alertmanager.url}/api/v2/status")["config"]["original"]
+        assert "other" in request_json(f"{alertmanager.url}/api/v2/status")["config"]["original"]
 
 
 def test_promtool_judges_an_exposition() -> None:
@@ -42,9 +42,9 @@ def test_promtool_judges_an_exposition() -> None:
 def test_the_media_servers_ask_who_is_there(nms2: NodeMediaServer, nms4: NodeMediaServer) -> None:
     for url in (f"{nms2.url}/api/streams", f"{nms4.url}/api/v1/streams"):
         with pytest.raises(urllib.error.HTTPError, match="401") as refused:
-            ask(url)
+            request_json(url)
         refused.value.close()
-    answer = ask(f"{nms4.url}/api/v1/login", body={"username": USERNAME, "password": PASSWORD})
+    answer = request_json(f"{nms4.url}/api/v1/login", body={"username": USERNAME, "password": PASSWORD})
     assert answer["success"] is True
 
 

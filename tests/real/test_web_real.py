@@ -12,10 +12,10 @@ import pytest
 import trustme
 import yaml
 
-from tests.processes import Exporter
+from tests.exporter_process import Exporter
+from tests.real.child_process import wait_until
 from tests.real.prometheus import Prometheus, promtool
-from tests.real.running import wait_until
-from tests.web.securing import hashed, write_certificate, write_web_config
+from tests.web.secure_server import bcrypt_hash, write_certificate, write_web_config
 
 pytestmark = pytest.mark.real
 
@@ -58,7 +58,7 @@ def secrets(tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA) -> 
         directory,
         {
             "tls_server_config": {"cert_file": "server.pem", "key_file": "server.key", "min_version": "TLS13"},
-            "basic_auth_users": {"prometheus": hashed(PASSWORD, 10)},
+            "basic_auth_users": {"prometheus": bcrypt_hash(PASSWORD, 10)},
         },
     )
     return directory

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.processes import Exporter, exporter
+from tests.exporter_process import Exporter, exporter
 from tests.real.media import PASSWORD, USERNAME, NodeMediaServer, Publisher, running_nms2
 from tests.real.prometheus import Prometheus, check_metrics
 

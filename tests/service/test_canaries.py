@@ -15,7 +15,7 @@ from urllib.parse import quote
 import pytest
 import yaml
 
-from tests.processes import GENEROUS_SECONDS, Exporter, exporter
+from tests.exporter_process import GENEROUS_SECONDS, Exporter, exporter
 
 TOKEN, PASSWORD, API_KEY, HASH_KEY = "canary-token-1", "canary-password-2", "canary-apikey-3", "canary-hashkey-4"
 STREAM_KEY, USERINFO = "canary-streamkey-5", "canary-userinfo-6"

@@ -18,10 +18,10 @@ from aiohttp import web
 from exporter.model import Reason
 from exporter.platforms.livepeer import PLATFORM as LIVEPEER
 from exporter.runtime.clock import Clock
-from exporter.simulator.app import make_app
-from exporter.simulator.configuration import TOKEN
+from exporter.simulator.context import TOKEN
 from exporter.simulator.fleet import Fleet
-from tests.service.exporting import exporting, serving
+from exporter.simulator.simulator_app import make_app
+from tests.service.exporter_harness import exporting, serving
 
 Fault = Callable[[], Any]
 

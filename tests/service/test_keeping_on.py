@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import structlog.testing
 
-from exporter.config.loading import load
+from exporter.cli.settings import load_settings
 from exporter.polling.coordinator import Coordinator
 from exporter.runtime.logging import describe_exception
 from exporter.service import READY_AFTER_SECONDS, Service
-from tests.fakes import FakeClock
+from tests.fake_clock import FakeClock
 
 CONFIGURATION = """
 upstreams:
@@ -24,7 +24,7 @@ upstreams:
 def service(tmp_path: Path) -> Service:
     file = tmp_path / "config.yaml"
     file.write_text(CONFIGURATION)
-    return Service(load(file, {}), load=lambda: load(file, {}), clock=FakeClock())
+    return Service(load_settings(file, {}), load=lambda: load_settings(file, {}), clock=FakeClock())
 
 
 async def turns(clock: FakeClock, seconds: int) -> None:

@@ -15,10 +15,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.config.loading import ConfigError
 from exporter.runtime.clock import Clock
-from exporter.simulator.app import make_app
-from exporter.simulator.configuration import TOKEN
+from exporter.simulator.context import TOKEN
+from exporter.simulator.exporter_config import upstreams_config
 from exporter.simulator.fleet import Fleet
-from tests.service.exporting import Exporter, Labels, exporting, serving
+from exporter.simulator.simulator_app import make_app
+from tests.service.exporter_harness import Exporter, Labels, exporting, serving
 
 Samples = dict[tuple[str, Labels], float]
 
@@ -32,7 +33,7 @@ def counters(samples: Samples) -> Samples:
 
 
 def configured(url: str, streams: int = 6, **upstreams: dict[str, Any]) -> dict[str, Any]:
-    base = Fleet(streams).configuration(url)
+    base = upstreams_config(Fleet(streams), url)
     known = {upstream["name"]: upstream | upstreams.get(upstream["name"], {}) for upstream in base["upstreams"]}
     return {"defaults": {"interval": "1s"}, "upstreams": list(known.values())}
 

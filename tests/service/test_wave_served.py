@@ -8,18 +8,19 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from exporter.alerting.evaluator import Alert, AlertKey, Phase
 from exporter.runtime.clock import Clock
 from exporter.simulator import Fleet, make_app
-from exporter.simulator.configuration import API_KEY, TOKEN
-from exporter.simulator.streams import Platform
-from tests.service.exporting import Exporter, exporting, serving
+from exporter.simulator.context import API_KEY, TOKEN
+from exporter.simulator.simulated_streams import Platform
+from tests.service.exporter_harness import Exporter, exporting, serving
 
 
 @pytest.fixture
 async def exporter(tmp_path: Path) -> AsyncIterator[Exporter]:
     """Of two streams one is named as its session, the other has none; a second upstream has the export alone."""
     fleet = Fleet(30, seed=1)
-    first, second = fleet.of(Platform.WAVE)[:2]
+    first, second = fleet.streams(Platform.WAVE)[:2]
     async with serving(make_app(fleet, Clock())) as url:
         base = {"platform": "wave", "url": f"{url}/wave/api/v1", "auth": {"bearer_token": TOKEN}}
         export = {"enabled": True, "api_key": API_KEY}
@@ -29,7 +30,13 @@ async def exporter(tmp_path: Path) -> AsyncIterator[Exporter]:
             "analytics": {"streams": [{"id": first.playback_id, "name": "hall"}, second.id], "dashboards": True},
             "prometheus": export,
         }
-        configuration = {"upstreams": [base | wave, base | {"name": "second", "prometheus": export}]}
+        configuration = {
+            "upstreams": [base | wave, base | {"name": "second", "prometheus": export}],
+            "alerting": {
+                "wave_events": {"upstream": "wave", "enabled": True},
+                "state_file": str(tmp_path / "alerts.json"),
+            },
+        }
         async with exporting(tmp_path, configuration) as running:
             await running.reaches(1, "stream_upstream_up", upstream="wave")
             await running.reaches(1, "stream_upstream_up", upstream="second")
@@ -71,3 +78,10 @@ async def test_a_probe_has_it_and_one_of_a_stream_has_that_stream_s_figures_alon
     analysed = [line for line in one.splitlines() if line.startswith(("stream_analytics_", "stream_platform_metric"))]
     assert analysed
     assert all('stream="hall"' in line for line in analysed)
+
+
+async def test_alert_changes_are_sent_to_the_upstream_of_the_settings(exporter: Exporter) -> None:
+    queue = exporter.service.sidecar._events
+    assert queue is not None
+    queue.add(Alert(AlertKey("StreamStalled", "wave", "hall"), "wave", Phase.FIRING, active_at=1.0, value=1.0), None)
+    await exporter.reaches(1, "stream_exporter_wave_events_total", outcome="accepted")

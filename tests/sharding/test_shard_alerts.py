@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from exporter.alerting.evaluator import Phase
-from tests.real.alert_environment import exporting, receiving, until
+from tests.real.alert_environment import running_exporter, running_webhook, wait_until
 from tests.real.alertmanager import Alertmanager
-from tests.sidecar.watching import watching
+from tests.sidecar.sidecar_harness import watching
 
 DOWN = "StreamUpstreamDown"
 SCALE = 100.0
@@ -34,7 +34,7 @@ async def test_what_was_told_of_an_upstream_ends_when_another_shard_polls_it() -
 async def test_two_replicas_page_once(alertmanager: Alertmanager, tmp_path: Path) -> None:
     """Two sidecars tell a real Alertmanager of the same upstream that is down: their alerts have equal labels."""
     async with AsyncExitStack() as stack:
-        webhook = await stack.enter_async_context(receiving())
+        webhook = await stack.enter_async_context(running_webhook())
         stack.enter_context(alertmanager.configured(ROUTE.format(url=webhook.url)))
         services = []
         for replica in ("a", "b"):
@@ -48,19 +48,21 @@ async def test_two_replicas_page_once(alertmanager: Alertmanager, tmp_path: Path
                     "state_file": str(folder / "alerts.json"),
                 },
             }
-            service, _ = await stack.enter_async_context(exporting(folder, configuration, time_scale=SCALE))
+            service, _ = await stack.enter_async_context(running_exporter(folder, configuration, time_scale=SCALE))
             services.append(service)
 
-        def told() -> list[float]:
+        def received() -> list[float]:
             """How many alerts each has sent since that one fires."""
             firing = [{a.key.rule for a in service.sidecar.alerts([Phase.FIRING])} for service in services]
             sent = [float(_sent(service.instruments.exporter().decode())) for service in services]
             return [number if DOWN in rules else 0.0 for number, rules in zip(sent, firing, strict=True)]
 
-        await until(lambda: all(number >= 8 for number in told()), "both have told of it, again and again", str)
+        await wait_until(
+            lambda: all(number >= 8 for number in received()), "both have told of it, again and again", str
+        )
         matchers = (f'alertname="{DOWN}"', 'upstream="of-two"')
         assert len(alertmanager.alerts(*matchers)) == 1
-        alerts = [alert for _, _, alert in webhook.told if alert["labels"]["alertname"] == DOWN]
+        alerts = [alert for _, _, alert in webhook.received if alert["labels"]["alertname"] == DOWN]
         pages = [alert for alert in alerts if alert["status"] == "firing"]
         assert len(pages) == 1, pages
 

@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+from exporter.http.client import Requests, UpstreamClient
 from exporter.model import Listing, PollResult, StreamReport, StreamState
+from exporter.platforms.base import FetchResult, Platform
 from exporter.platforms.livepeer.livepeer_settings import LivepeerSettings
+from exporter.platforms.parsing import DropCounter
 from exporter.polling.tracker import Tracker
 from exporter.sharding import SINGLE, Shard, ShardFilter
+from tests.fake_clock import FakeClock
 
 START = 1_726_000_000.0
 COUNT = 2
 
 
+class Unsharded(Platform[LivepeerSettings]):
+    name = "livepeer"
+    settings_class = LivepeerSettings
+
+    def __init__(self, snapshot: PollResult, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._snapshot = snapshot
+
+    async def fetch(self, requests: Requests, drops: DropCounter) -> FetchResult:
+        return FetchResult(reports=self._snapshot.streams, list_pages=1)
+
+    @classmethod
+    def requests_per_minute(cls, settings: LivepeerSettings) -> float:
+        return 0.0
+
+
 def served(shard: Shard, snapshot: PollResult, **keys: Any) -> tuple[StreamState, ...]:
     settings = LivepeerSettings.model_validate({"name": "studio", "auth": {"bearer_token": "canary"}} | keys)
-    tracker = Tracker(settings, START, shard_filter=ShardFilter(shard, "studio", settings.stream_label))
-    list(tracker.apply(snapshot, START))
+    shard_filter = ShardFilter(shard, "studio", by_name=settings.stream_label == "name")
+    clock = FakeClock(START)
+    client = UpstreamClient.from_settings(settings, clock, lambda endpoint, code, seconds: None)
+    platform = Unsharded(snapshot, settings, client, clock, shard_filter)
+    tracker = Tracker(settings, START, shard_filter=shard_filter)
+    list(tracker.apply(asyncio.run(platform.poll(client.requests(10.0))), START))
     return tracker.states()
 
 

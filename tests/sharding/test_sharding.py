@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.cli import main
-from exporter.config.upstream import StreamSettings
 from exporter.sharding import Shard, ShardFilter, owner, parse_shard
 
 names = st.text(max_size=30)
@@ -17,18 +16,15 @@ counts = st.integers(1, 40)
 rules = st.sampled_from(["name", "id", "hash"])
 
 
-class WatchedStreams(StreamSettings):
-    id: str
-
-
 @given(names, names, names, rules, counts)
 def test_every_stream_has_exactly_one_shard(upstream: str, stream_id: str, name: str, rule: str, count: int) -> None:
-    portions = [ShardFilter(Shard(ordinal, count), upstream, rule) for ordinal in range(count)]
-    assert [shard_filter.has_found(stream_id, name) for shard_filter in portions].count(True) == 1
-    assert [shard_filter.is_primary for shard_filter in portions].count(True) == 1
-    configured = [WatchedStreams(id="a", name="first"), WatchedStreams(id="b")]
+    filters = [ShardFilter(Shard(ordinal, count), upstream, by_name=rule == "name") for ordinal in range(count)]
+    assert [shard_filter.owns(stream_id, name) for shard_filter in filters].count(True) == 1
+    assert [shard_filter.is_primary for shard_filter in filters].count(True) == 1
+    for shard_filter in filters:
+        shard_filter.configure({"a": "first", "b": "b"})
     for asked in ("a", "b", stream_id):
-        assert [shard_filter.choice(configured)(asked, name) for shard_filter in portions].count(True) == 1
+        assert [shard_filter.owns(asked, name) for shard_filter in filters].count(True) == 1
 
 
 @given(names, names, counts)
@@ -58,16 +54,17 @@ VERSION_1_OF_20 = [3, 10, 0, 12, 3, 8, 11, 8, 16, 19, 18, 9]
 
 @given(st.text(min_size=1, max_size=20), names, names, counts)
 def test_streams_that_would_have_one_label_meet(name: str, one: str, other: str, count: int) -> None:
-    configured = WatchedStreams(id="configured", name="x")
     for ordinal in range(count):
-        shard_filter = ShardFilter(Shard(ordinal, count), "studio", "name")
-        assert shard_filter.has_found(one, name) == shard_filter.has_found(other, name) == shard_filter.has_found(name)
-        assert shard_filter.has_configured(configured) == shard_filter.has_found("found", "x")
+        shard_filter = ShardFilter(Shard(ordinal, count), "studio")
+        assert shard_filter.owns(one, name) == shard_filter.owns(other, name) == shard_filter.owns(name)
+        owned = shard_filter.owns("found", "x")
+        shard_filter.configure({"configured": "x"})
+        assert shard_filter.owns("configured") == owned
 
 
 def test_the_name_says_nothing_where_labels_do_not_show_it() -> None:
-    shard_filter = ShardFilter(Shard(0, 2), "studio", "hash")
-    assert len({shard_filter.has_found("an-id", f"name {number}") for number in range(50)}) == 1
+    shard_filter = ShardFilter(Shard(0, 2), "studio", by_name=False)
+    assert len({shard_filter.owns("an-id", f"name {number}") for number in range(50)}) == 1
 
 
 @pytest.mark.parametrize(

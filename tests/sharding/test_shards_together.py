@@ -14,11 +14,11 @@ from aiohttp.test_utils import TestServer
 
 from exporter.cli.demo import exporter_configuration
 from exporter.sharding import SINGLE, Shard
-from exporter.simulator.app import make_app
-from exporter.simulator.configuration import TOKEN
+from exporter.simulator.context import TOKEN
 from exporter.simulator.fleet import Fleet
-from exporter.simulator.streams import Platform
-from tests.service.exporting import Exporter, Labels, exporting
+from exporter.simulator.simulated_streams import Platform
+from exporter.simulator.simulator_app import make_app
+from tests.service.exporter_harness import Exporter, Labels, exporting
 
 COUNT = 3
 SHARDS = [Shard(ordinal, COUNT) for ordinal in range(COUNT)]
@@ -76,7 +76,7 @@ async def fleet_configuration() -> AsyncIterator[dict[str, Any]]:
         (studio,) = (upstream for upstream in configuration["upstreams"] if upstream["name"] == "studio")
         named = {stream["id"] for stream in studio["streams"]}
         headers = {"Authorization": f"Bearer {TOKEN}"}
-        for stream in fleet.of(Platform.LIVEPEER):
+        for stream in fleet.streams(Platform.LIVEPEER):
             async with session.get(f"{studio['url']}/stream/{stream.id}/sessions", headers=headers) as answer:
                 sessions = await answer.json()
             if sessions and stream.id not in named:

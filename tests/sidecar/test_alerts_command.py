@@ -18,9 +18,9 @@ from aiohttp.test_utils import TestServer
 from exporter.cli import main
 from exporter.cli.alerts import table
 from exporter.web.json_api import ALERTS_PATH, AlertsApi
-from tests.fakes import FakeClock
+from tests.fake_clock import FakeClock
 from tests.sidecar.alertmanagers import StandIn, stand_in
-from tests.sidecar.watching import UNHEALTHY, Watching, watching
+from tests.sidecar.sidecar_harness import UNHEALTHY, Watching, watching
 
 THRESHOLDS = {"StreamUnhealthy": {"for": "0s"}}
 

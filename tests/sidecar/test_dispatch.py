@@ -18,7 +18,7 @@ from exporter.alerting.notifier import Notifier, resolve
 from exporter.alerting.payload import AlertPayload
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.config.alerting import AlertmanagerSettings
-from tests.fakes import FakeClock
+from tests.fake_clock import FakeClock
 from tests.sidecar.alertmanagers import PATH, StandIn, notice, settings, stand_in, turns
 
 EVERYTHING = [notice("everything")]

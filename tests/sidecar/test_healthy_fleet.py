@@ -10,13 +10,13 @@ import pytest
 import yaml
 from aiohttp.test_utils import TestServer
 
-from exporter.config.loading import load
+from exporter.cli.settings import load_settings
 from exporter.service import Service
-from exporter.simulator.app import make_app as make_simulator
-from exporter.simulator.configuration import PASSWORD, TOKEN, USERNAME
+from exporter.simulator.context import PASSWORD, TOKEN, USERNAME
 from exporter.simulator.fleet import Fleet
-from exporter.simulator.streams import Platform, Stream
-from tests.fakes import FakeClock
+from exporter.simulator.simulated_streams import Platform, Stream
+from exporter.simulator.simulator_app import make_app as make_simulator
+from tests.fake_clock import FakeClock
 from tests.sidecar.alertmanagers import stand_in, turns
 
 HOUR = 3600.0
@@ -29,7 +29,7 @@ def configuration(fleet: Fleet, began: float, url: str, alertmanager: str) -> di
     """Each platform as it is discovered; what stays on the air is expected, and what ends as planned is allowed to."""
 
     def stays(stream: Stream) -> bool:
-        return all(fleet.live(stream, began + minute * 60.0) for minute in range(-1, 62))
+        return all(fleet.is_live(stream, began + minute * 60.0) for minute in range(-1, 62))
 
     def expectation(stream: Stream) -> dict[str, Any]:
         said: dict[str, Any] = {"expected_bitrate": f"{stream.megabits:g}Mbps"}
@@ -38,7 +38,7 @@ def configuration(fleet: Fleet, began: float, url: str, alertmanager: str) -> di
         return said
 
     def chosen(platform: Platform) -> list[Stream]:
-        return [stream for stream in fleet.of(platform) if stream.index % EVERY == 0 and stays(stream)]
+        return [stream for stream in fleet.streams(platform) if stream.index % EVERY == 0 and stays(stream)]
 
     return {
         "upstreams": [
@@ -59,7 +59,8 @@ def configuration(fleet: Fleet, began: float, url: str, alertmanager: str) -> di
                 "interval": "30s",
                 "auth": {"username": USERNAME, "password": PASSWORD},
                 "streams": [
-                    {"application": s.application, "key": s.name, **expectation(s)} for s in fleet.of(Platform.STORM)
+                    {"application": s.application, "key": s.name, **expectation(s)}
+                    for s in fleet.streams(Platform.STORM)
                 ],
             },
             {
@@ -69,7 +70,7 @@ def configuration(fleet: Fleet, began: float, url: str, alertmanager: str) -> di
                 "interval": "120s",
                 "auth": {"bearer_token": TOKEN},
                 "ice_candidates": False,
-                "sessions": [{"id": s.id, "name": s.name, **expectation(s)} for s in fleet.of(Platform.WAVE)],
+                "sessions": [{"id": s.id, "name": s.name, **expectation(s)} for s in fleet.streams(Platform.WAVE)],
             },
         ],
         "alerting": {"alertmanagers": [{"url": alertmanager}]},
@@ -86,7 +87,7 @@ async def test_an_hour_of_a_thousand_healthy_streams(tmp_path: Path) -> None:
         settings["alerting"]["state_file"] = str(tmp_path / "alerts.json")
         file = tmp_path / "config.yaml"
         file.write_text(yaml.safe_dump(settings))
-        service = Service(load(file, {}), load=lambda: load(file, {}), clock=clock)
+        service = Service(load_settings(file, {}), load=lambda: load_settings(file, {}), clock=clock)
         await service.start()
         try:
             changes = await one_hour(service, clock, fleet)

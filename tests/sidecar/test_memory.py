@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from exporter.alerting.evaluator import Alert, AlertKey, Phase
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.alerting.state_file import FILE_NAME, VERSION, AlertStateFile, default_state_file, restored
-from tests.fakes import FakeClock
+from tests.fake_clock import FakeClock
 from tests.sidecar.alertmanagers import turns
 
 NOW = FakeClock().now()

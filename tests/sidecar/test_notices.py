@@ -11,7 +11,7 @@ from exporter.alerting.evaluator import Alert, AlertKey, Phase
 from exporter.alerting.payload import ISSUES_TOLD, AlertFormatter, rfc3339
 from exporter.alerting.rules import RULES, Scope
 from exporter.alerting.rules.active_rules import rules_in_force
-from exporter.config.secrets import redactor
+from exporter.runtime.redaction import redactor
 
 WORDING = AlertFormatter(rules_in_force(), {})
 ANY_TEXT = st.text(st.characters(codec=None), max_size=400)

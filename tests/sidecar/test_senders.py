@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from exporter.alerting.alertmanager import Alertmanager, label
 from exporter.alerting.notification_queue import BATCH, NotificationQueue
 from exporter.alerting.self_metrics import SidecarMetrics
-from tests.fakes import FakeClock
+from tests.fake_clock import FakeClock
 from tests.sidecar.alertmanagers import StandIn, is_firing, notice, settings, stand_in, turns, unix
 
 RESEND = 60.0

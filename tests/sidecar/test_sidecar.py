@@ -12,10 +12,10 @@ from exporter.alerting.evaluator import Evaluator
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.config.alerting import AlertingSettings
 from exporter.model import HealthReason, Reason
-from tests.fakes import FakeClock
-from tests.metrics.made import stream, view
+from tests.fake_clock import FakeClock
+from tests.metrics.generated_views import stream, view
 from tests.sidecar.alertmanagers import stand_in, turns, unix
-from tests.sidecar.watching import HEALTHY, INTERVAL, UNHEALTHY, Watching, process, watching
+from tests.sidecar.sidecar_harness import HEALTHY, INTERVAL, UNHEALTHY, Watching, process, watching
 
 NAME = "StreamUnhealthy"
 ONLY = {"StreamDegraded": 0.01}

@@ -12,10 +12,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from exporter.simulator import Fleet, Options, make_app
-from exporter.simulator.conditions import Condition
-from exporter.simulator.configuration import API_KEY, TOKEN
-from exporter.simulator.streams import Platform, Stream
-from tests.fakes import FakeClock
+from exporter.simulator.context import API_KEY, TOKEN
+from exporter.simulator.simulated_streams import Platform, Stream
+from exporter.simulator.stream_conditions import Condition
+from tests.fake_clock import FakeClock
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 EXPORT_KEY = {"X-API-Key": API_KEY}
@@ -47,12 +47,12 @@ class Simulator:
         """Moves the clock on until one of the streams is, and for a while stays, in the best of health; returns it."""
         for _ in range(1000):
             now = self.clock.now()
-            for stream in self.fleet.of(platform):
-                publish = self.fleet.publish(stream, now)
-                span = publish.span(now)
-                room = publish.course.natural_start + span.end - now
-                since = now - (publish.course.natural_start + span.start)
-                well = publish.live(now) and span.condition is Condition.STEADY and room > seconds and since > 300
+            for stream in self.fleet.streams(platform):
+                ingest = self.fleet.latest_ingest(stream, now)
+                span = ingest.span(now)
+                room = ingest.course.natural_start + span.end - now
+                since = now - (ingest.course.natural_start + span.start)
+                well = ingest.is_live(now) and span.condition is Condition.STEADY and room > seconds and since > 300
                 if well and all(getattr(stream, name) == value for name, value in wanted.items()):
                     return stream
             self.clock.advance(60)

@@ -15,9 +15,9 @@ from yarl import URL
 from exporter.runtime.clock import Clock
 from exporter.simulator import Fleet, make_app
 from exporter.simulator.__main__ import main
-from exporter.simulator.app import make_simulator
 from exporter.simulator.context import Context
-from exporter.simulator.streams import Platform
+from exporter.simulator.simulated_streams import Platform
+from exporter.simulator.simulator_app import make_simulator
 from tests.simulator.conftest import BEARER, EXPORT_KEY, Simulate, Simulator
 
 PATHS = [
@@ -80,7 +80,7 @@ async def test_ten_thousand_streams_are_listed_in_full() -> None:
             names |= {stream["streamKey"] for stream in data["list"]}
             more = data["hasNext"]
         assert page == 7
-        assert len(names) > 0.95 * len(fleet.of(Platform.STORM))
+        assert len(names) > 0.95 * len(fleet.streams(Platform.STORM))
 
 
 async def test_by_itself_it_serves_until_it_is_told_to_end() -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from exporter.simulator.control import OrderError, parse_seconds
-from exporter.simulator.fault_injection import FaultBook, FaultKind
-from exporter.simulator.serving import LATE_SECONDS
-from exporter.simulator.streams import PLATFORMS, Platform
+from exporter.simulator.fault_injection import FaultKind, FaultLog
+from exporter.simulator.platform_app import SLOW_RESPONSE_SECONDS
+from exporter.simulator.simulated_streams import PLATFORMS, Platform
+from exporter.simulator.simulator_app import InvalidFaultError, parse_seconds
 from tests.simulator.conftest import BEARER, Simulate, Simulator
 
 PATHS = {
@@ -32,13 +32,13 @@ def test_a_duration_is_read(text: object, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "90", "s", "1m x", "-5s", 0, -1, True, [], math.inf])
 def test_what_is_no_duration_is_refused(text: object) -> None:
-    with pytest.raises(OrderError, match="for: seconds above 0"):
+    with pytest.raises(InvalidFaultError, match="for: seconds above 0"):
         parse_seconds(text)
 
 
 async def test_faults_are_listed_while_they_act(simulate: Simulate) -> None:
     async with simulate() as simulator:
-        stream = simulator.fleet.of(Platform.STORM)[0]
+        stream = simulator.fleet.streams(Platform.STORM)[0]
         now = simulator.clock.now()
         order = {"platform": "storm", "stream": stream.name, "fault": "stall", "for": "1m"}
         made = await simulator.ask("/faults", method="POST", status=201, json=order)
@@ -61,7 +61,7 @@ async def test_faults_are_listed_while_they_act(simulate: Simulate) -> None:
 
 async def test_faults_are_cleared_by_platform_stream_or_all_at_once(simulate: Simulate) -> None:
     async with simulate() as simulator:
-        first, second = simulator.fleet.of(Platform.STORM)[:2]
+        first, second = simulator.fleet.streams(Platform.STORM)[:2]
         await simulator.fault(Platform.STORM, "stall", first)
         await simulator.fault(Platform.STORM, "stall", second)
         await simulator.fault(Platform.STORM, "down")
@@ -91,28 +91,28 @@ async def test_faults_are_cleared_by_platform_stream_or_all_at_once(simulate: Si
 async def test_an_order_that_means_nothing_is_refused(simulate: Simulate, order: Any, error: str) -> None:
     async with simulate(6) as simulator:
         assert error in (await simulator.ask("/faults", method="POST", status=400, json=order))["error"]
-        stream = simulator.fleet.of(Platform.STORM)[0]
+        stream = simulator.fleet.streams(Platform.STORM)[0]
         order = {"platform": "storm", "stream": stream.id, "fault": "down"}
         answer = await simulator.ask("/faults", method="POST", status=400, json=order)
         assert answer["error"].startswith("fault: with a stream one of unhealthy")
 
 
 def test_an_ended_fault_keeps_its_end() -> None:
-    book = FaultBook()
-    fault = book.order(Platform.WAVE, 2, FaultKind.STALL, 100.0)
-    book.end(fault, 110.0)
-    book.end(fault, 120.0)
-    assert [old.end for old in book.of_stream(2)] == [110.0]
-    assert list(book.active(111.0)) == []
+    log = FaultLog()
+    fault = log.inject(Platform.WAVE, 2, FaultKind.STALL, 100.0)
+    log.end(fault, 110.0)
+    log.end(fault, 120.0)
+    assert [old.end for old in log.stream_faults(2)] == [110.0]
+    assert list(log.active_faults(111.0)) == []
 
 
 def test_the_latest_order_for_an_api_wins() -> None:
-    book = FaultBook()
-    book.order(Platform.WAVE, None, FaultKind.DOWN, 100.0)
-    book.order(Platform.WAVE, None, FaultKind.HTML, 100.0, 10.0)
-    assert book.of_upstream(Platform.WAVE, 105.0) is FaultKind.HTML
-    assert book.of_upstream(Platform.WAVE, 110.0) is FaultKind.DOWN
-    assert book.of_upstream(Platform.STORM, 105.0) is None
+    log = FaultLog()
+    log.inject(Platform.WAVE, None, FaultKind.DOWN, 100.0)
+    log.inject(Platform.WAVE, None, FaultKind.HTML, 100.0, 10.0)
+    assert log.upstream_fault(Platform.WAVE, 105.0) is FaultKind.HTML
+    assert log.upstream_fault(Platform.WAVE, 110.0) is FaultKind.DOWN
+    assert log.upstream_fault(Platform.STORM, 105.0) is None
 
 
 async def test_a_fault_of_one_platform_leaves_the_others_alone(simulate: Simulate) -> None:
@@ -170,7 +170,7 @@ async def asked_late(simulator: Simulator, path: str) -> asyncio.Task[Any]:
     task = asyncio.create_task(simulator.ask(path))
     while not simulator.clock.slept:  # noqa: ASYNC110 - the clock tells nobody who sleeps on it
         await asyncio.sleep(0)
-    assert simulator.clock.slept == [LATE_SECONDS]
+    assert simulator.clock.slept == [SLOW_RESPONSE_SECONDS]
     return task
 
 
@@ -179,7 +179,7 @@ async def test_a_slow_platform_answers_late(simulate: Simulate) -> None:
         await simulator.fault(Platform.STORM, "slow")
         task = await asked_late(simulator, PATHS[Platform.STORM])
         assert not task.done()
-        simulator.clock.advance(LATE_SECONDS)
+        simulator.clock.advance(SLOW_RESPONSE_SECONDS)
         assert (await task)["data"]
 
 
@@ -198,21 +198,21 @@ async def test_a_flapping_stream_publishes_again_and_again(simulate: Simulate) -
         starts, off_air = set(), 0
         for _ in range(60):
             now = simulator.clock.now()
-            publish = simulator.fleet.publish(stream, now)
-            starts.add(publish.start)
-            off_air += not publish.live(now)
+            ingest = simulator.fleet.latest_ingest(stream, now)
+            starts.add(ingest.start)
+            off_air += not ingest.is_live(now)
             simulator.clock.advance(5)
         assert len(starts) == 6
         assert off_air == 5 * 4
         simulator.clock.advance(60)
-        assert simulator.fleet.live(stream, simulator.clock.now())
+        assert simulator.fleet.is_live(stream, simulator.clock.now())
 
 
 async def test_a_low_bitrate_is_a_quarter_of_it(simulate: Simulate) -> None:
     async with simulate() as simulator:
         stream = simulator.steady(Platform.STORM)
         await simulator.fault(Platform.STORM, "bitrate_low", stream)
-        rate = simulator.fleet.publish(stream, simulator.clock.now()).bitrate(simulator.clock.now())
+        rate = simulator.fleet.latest_ingest(stream, simulator.clock.now()).bitrate(simulator.clock.now())
         assert rate == pytest.approx(stream.bitrate / 4, rel=0.07)
 
 
@@ -222,7 +222,7 @@ async def test_what_is_ended_for_days_has_its_last_publish(simulate: Simulate) -
         await simulator.fault(Platform.STORM, "end", stream)
         ended = simulator.clock.now()
         simulator.clock.advance(10 * 86400)
-        publish = simulator.fleet.publish(stream, simulator.clock.now())
-        assert publish.end == pytest.approx(ended)
+        ingest = simulator.fleet.latest_ingest(stream, simulator.clock.now())
+        assert ingest.end == pytest.approx(ended)
         simulator.fleet.faults.clear(simulator.clock.now())
-        assert simulator.fleet.publish(stream, simulator.clock.now()).start >= ended
+        assert simulator.fleet.latest_ingest(stream, simulator.clock.now()).start >= ended

@@ -9,41 +9,42 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.simulator.conditions import Condition
+from exporter.simulator.exporter_config import upstreams_config
 from exporter.simulator.fault_injection import STREAM_FAULTS, FaultKind
 from exporter.simulator.fleet import Fleet
-from exporter.simulator.streams import PLATFORMS, Platform, Stream
-from exporter.simulator.totals import Publish, Totals
+from exporter.simulator.simulated_streams import PLATFORMS, Platform, Stream
+from exporter.simulator.stream_conditions import Condition
+from exporter.simulator.totals import IngestSession, Totals
 
 NOW = 1_726_000_000.0
 DAY = 86_400.0
 
 
 def everyone(fleet: Fleet) -> list[Stream]:
-    return [stream for platform in PLATFORMS for stream in fleet.of(platform)]
+    return [stream for platform in PLATFORMS for stream in fleet.streams(platform)]
 
 
 def seen(fleet: Fleet, stream: Stream, now: float) -> tuple[object, ...]:
-    publish = fleet.publish(stream, now)
-    total = fleet.all_time(stream, publish, now)
+    ingest = fleet.latest_ingest(stream, now)
+    total = fleet.all_time(stream, ingest, now)
     return (
-        publish.start,
-        publish.live(now),
-        publish.bitrate(now),
-        publish.viewers(now),
-        publish.peak_viewers(now),
+        ingest.start,
+        ingest.is_live(now),
+        ingest.bitrate(now),
+        ingest.viewers(now),
+        ingest.peak_viewers(now),
         total,
     )
 
 
 def all_time(fleet: Fleet, stream: Stream, now: float) -> Totals:
-    return fleet.all_time(stream, fleet.publish(stream, now), now)
+    return fleet.all_time(stream, fleet.latest_ingest(stream, now), now)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 60, 100, 1000])
 def test_the_fleet_is_dealt_to_the_platforms_in_turn(size: int) -> None:
     fleet = Fleet(size)
-    sizes = [len(fleet.of(platform)) for platform in PLATFORMS]
+    sizes = [len(fleet.streams(platform)) for platform in PLATFORMS]
     assert sum(sizes) == size
     assert max(sizes) - min(sizes) <= 1
     assert [stream.index for stream in sorted(everyone(fleet), key=lambda s: s.index)] == list(range(size))
@@ -53,22 +54,22 @@ def test_the_fleet_is_dealt_to_the_platforms_in_turn(size: int) -> None:
 def test_names_and_ids_are_unique_on_each_platform_and_look_like_a_broadcasters() -> None:
     fleet = Fleet(3000, seed=5)
     for platform in PLATFORMS:
-        streams = fleet.of(platform)
+        streams = fleet.streams(platform)
         assert len({stream.name for stream in streams}) == len({stream.id for stream in streams}) == len(streams)
-    assert "main-stage" in {stream.name for stream in fleet.of(Platform.STORM)}
-    assert len({stream.application for stream in fleet.of(Platform.STORM)}) == 4
-    assert {stream.protocol for stream in fleet.of(Platform.WAVE)} == {"webrtc", "srt", "rtmp"}
+    assert "main-stage" in {stream.name for stream in fleet.streams(Platform.STORM)}
+    assert len({stream.application for stream in fleet.streams(Platform.STORM)}) == 4
+    assert {stream.protocol for stream in fleet.streams(Platform.WAVE)} == {"webrtc", "srt", "rtmp"}
 
 
 def test_a_stream_is_found_by_name_id_and_playback_id() -> None:
     fleet = Fleet(30)
     for stream in everyone(fleet):
-        assert fleet.find(stream.platform, stream.name) is stream
-        assert fleet.find(stream.platform, stream.id) is stream
+        assert fleet.find_stream(stream.platform, stream.name) is stream
+        assert fleet.find_stream(stream.platform, stream.id) is stream
         if stream.playback_id:
-            assert fleet.find(stream.platform, stream.playback_id) is stream
-    assert fleet.find(Platform.STORM, fleet.of(Platform.WAVE)[0].id) is None
-    assert fleet.by_playback_id(Platform.WAVE, fleet.of(Platform.LIVEPEER)[0].playback_id) is None
+            assert fleet.find_stream(stream.platform, stream.playback_id) is stream
+    assert fleet.find_stream(Platform.STORM, fleet.streams(Platform.WAVE)[0].id) is None
+    assert fleet.by_playback_id(Platform.WAVE, fleet.streams(Platform.LIVEPEER)[0].playback_id) is None
 
 
 @pytest.mark.parametrize(("streams", "speed"), [(0, 1.0), (3, 0.0), (3, -1.0)])
@@ -91,10 +92,10 @@ def test_a_day_holds_the_whole_life_of_streams() -> None:
     conditions, starts, off_air = set(), set(), 0
     for stream in everyone(fleet):
         for step in range(0, int(DAY), 60):
-            publish = fleet.publish(stream, NOW + step)
-            starts.add((stream.index, publish.start))
-            conditions.add(publish.condition(NOW + step))
-            off_air += not publish.live(NOW + step)
+            ingest = fleet.latest_ingest(stream, NOW + step)
+            starts.add((stream.index, ingest.start))
+            conditions.add(ingest.condition(NOW + step))
+            off_air += not ingest.is_live(NOW + step)
     life = {Condition.START, Condition.STEADY, Condition.STRUGGLING, Condition.STALLED, Condition.RECOVERING}
     assert conditions == life
     assert len(starts) > 60 * 2
@@ -104,7 +105,7 @@ def test_a_day_holds_the_whole_life_of_streams() -> None:
 def test_viewers_come_and_go_with_the_day() -> None:
     fleet = Fleet(60)
     by_hour = [
-        sum(fleet.publish(s, NOW + h * 3600).viewers(NOW + h * 3600) for s in everyone(fleet)) for h in range(24)
+        sum(fleet.latest_ingest(s, NOW + h * 3600).viewers(NOW + h * 3600) for s in everyone(fleet)) for h in range(24)
     ]
     assert max(by_hour) > 3 * min(by_hour) > 0
 
@@ -132,23 +133,23 @@ def test_counters_never_fall_and_integrate_the_rate(
 ) -> None:
     fleet = Fleet(60, seed=seed, speed=speed)
     stream = fleet.by_index(index)
-    publish = fleet.publish(stream, NOW + start)
-    before, after = publish.amounts(publish.start), publish.amounts(publish.start)
-    now = publish.start
+    ingest = fleet.latest_ingest(stream, NOW + start)
+    before, after = ingest.totals(ingest.start), ingest.totals(ingest.start)
+    now = ingest.start
     for _ in range(20):
         now += step
-        before, after = after, publish.amounts(now)
+        before, after = after, ingest.totals(now)
         assert all(new >= old for new, old in zip(after, before, strict=True))
-    _integrates(publish, publish.start, min(publish.start + 20 * step, publish.end))
+    _integrates(ingest, ingest.start, min(ingest.start + 20 * step, ingest.end))
 
 
-def _integrates(publish: Publish, start: float, end: float) -> None:
+def _integrates(ingest: IngestSession, start: float, end: float) -> None:
     """Compares the closed form with a sum over small steps that know the spans."""
     edges = sorted(
         {
             start,
             end,
-            *(edge for span in publish.spans if start < (edge := publish.course.natural_start + span.start) < end),
+            *(edge for span in ingest.spans if start < (edge := ingest.course.natural_start + span.start) < end),
         }
     )
     bytes_, egress = 0.0, 0.0
@@ -157,11 +158,11 @@ def _integrates(publish: Publish, start: float, end: float) -> None:
         width = (high - low) / steps
         for number in range(steps):
             middle = low + (number + 0.5) * width
-            bytes_ += publish.bitrate(middle) * width
-            egress += publish.bitrate(middle) * publish.audience(middle) * width
-    measured = publish.amounts(end)
+            bytes_ += ingest.bitrate(middle) * width
+            egress += ingest.bitrate(middle) * ingest.audience(middle) * width
+    measured = ingest.totals(end)
     assert measured.bytes == pytest.approx(bytes_, rel=0.01, abs=1000)
-    assert measured.egress_bytes == pytest.approx(egress, rel=0.01, abs=1000 * (1 + publish.course.stream.audience))
+    assert measured.egress_bytes == pytest.approx(egress, rel=0.01, abs=1000 * (1 + ingest.course.stream.audience))
 
 
 @settings(deadline=None, max_examples=40)
@@ -192,7 +193,7 @@ def test_all_time_totals_never_fall_whatever_is_ordered_and_cleared(
             total = new
 
     for kind, wait, lasts, clear in orders:
-        fleet.faults.order(stream.platform, stream.index, kind, now, math.inf if lasts is None else lasts)
+        fleet.faults.inject(stream.platform, stream.index, kind, now, math.inf if lasts is None else lasts)
         assert all_time(fleet, stream, now) == total
         advance(wait)
         if clear:
@@ -204,14 +205,15 @@ def test_all_time_totals_never_fall_whatever_is_ordered_and_cleared(
 def test_speed_changes_life_and_leaves_rates_alone() -> None:
     slow, fast = Fleet(60, seed=2), Fleet(60, seed=2, speed=60)
     restarts = [
-        sum(len({f.publish(s, NOW + t).start for t in range(0, 3600, 10)}) for s in everyone(f)) for f in (slow, fast)
+        sum(len({f.latest_ingest(s, NOW + t).start for t in range(0, 3600, 10)}) for s in everyone(f))
+        for f in (slow, fast)
     ]
     assert restarts[1] > 5 * restarts[0]
     for stream, same in zip(everyone(slow), everyone(fast), strict=True):
         assert stream.bitrate == same.bitrate
-        publish = fast.publish(same, NOW)
-        if publish.live(NOW) and publish.condition(NOW) is Condition.STEADY:
-            assert publish.bitrate(NOW) == pytest.approx(stream.bitrate, rel=0.07)
+        ingest = fast.latest_ingest(same, NOW)
+        if ingest.is_live(NOW) and ingest.condition(NOW) is Condition.STEADY:
+            assert ingest.bitrate(NOW) == pytest.approx(stream.bitrate, rel=0.07)
 
 
 def test_who_is_on_the_air_is_remembered_rightly() -> None:
@@ -219,21 +221,21 @@ def test_who_is_on_the_air_is_remembered_rightly() -> None:
     moments = [NOW + step * 1.7 for step in range(300)]
     for now in [*moments, *reversed(moments)]:
         remembered = {stream.index for stream, _ in fleet.live_streams(Platform.STORM, now)}
-        assert remembered == {s.index for s in fleet.of(Platform.STORM) if fleet.live(s, now)}
+        assert remembered == {s.index for s in fleet.streams(Platform.STORM) if fleet.is_live(s, now)}
 
 
 @pytest.mark.no_cover
 def test_a_large_fleet_costs_the_same_for_each_stream() -> None:
     small, large = Fleet(30), Fleet(30_000)
     for fleet in (small, large):
-        publish = fleet.publish(fleet.by_index(7), NOW)
-        assert len(publish.spans) < 100
+        ingest = fleet.latest_ingest(fleet.by_index(7), NOW)
+        assert len(ingest.spans) < 100
     assert len(large.live_streams(Platform.WAVE, NOW)) >= 9_500
 
 
 def test_the_configuration_names_what_an_exporter_must_know() -> None:
     fleet = Fleet(60)
-    upstreams = fleet.configuration("http://127.0.0.1:1/simulator/")["upstreams"]
+    upstreams = upstreams_config(fleet, "http://127.0.0.1:1/simulator/")["upstreams"]
     assert [upstream["platform"] for upstream in upstreams] == ["livepeer", "storm", "wave"]
     livepeer, storm, wave = upstreams
     assert livepeer["url"] == "http://127.0.0.1:1/simulator/livepeer/api"
@@ -241,6 +243,6 @@ def test_the_configuration_names_what_an_exporter_must_know() -> None:
     assert all(fleet.by_id(Platform.LIVEPEER, stream["id"]) for stream in livepeer["streams"])
     assert storm["url"] + storm["base_path"] == "http://127.0.0.1:1/simulator/storm/api"
     assert all(fleet.by_id(Platform.STORM, f"{s['application']}/{s['key']}") for s in storm["streams"])
-    assert {session["id"] for session in wave["sessions"]} == {stream.id for stream in fleet.of(Platform.WAVE)}
+    assert {session["id"] for session in wave["sessions"]} == {stream.id for stream in fleet.streams(Platform.WAVE)}
     assert sum("expected" in session for session in wave["sessions"]) == 4
-    assert len(Fleet(2).configuration("http://127.0.0.1:1")["upstreams"]) == 2
+    assert len(upstreams_config(Fleet(2), "http://127.0.0.1:1")["upstreams"]) == 2

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from yarl import URL
 
-from exporter.simulator.conditions import Condition
-from exporter.simulator.streams import Platform, Stream
+from exporter.simulator.simulated_streams import Platform, Stream
+from exporter.simulator.stream_conditions import Condition
 from tests.simulator.conftest import BEARER, Simulate, Simulator
 
 API = "/livepeer/api"
 
 
 def is_live(simulator: Simulator, stream: Stream) -> bool:
-    return simulator.fleet.live(stream, simulator.clock.now())
+    return simulator.fleet.is_live(stream, simulator.clock.now())
 
 
 async def pages(simulator: Simulator, path: str) -> list[list[dict[str, Any]]]:
@@ -173,7 +173,7 @@ async def test_a_session_list_is_default_filled_and_has_no_link(simulate: Simula
 async def test_sessions_are_chosen_by_record(simulate: Simulate) -> None:
     async with simulate() as simulator:
         kinds = set()
-        for stream in simulator.fleet.of(Platform.LIVEPEER):
+        for stream in simulator.fleet.streams(Platform.LIVEPEER):
             everything = await simulator.ask(f"{API}/stream/{stream.id}/sessions?limit=1000")
             recorded = await simulator.ask(f"{API}/stream/{stream.id}/sessions?record=1&limit=1000")
             not_recorded = await simulator.ask(f"{API}/stream/{stream.id}/sessions?record=false&limit=1000")
@@ -205,12 +205,12 @@ async def test_viewers_have_a_row_each_playback_id_that_is_watched(simulate: Sim
         watched = {row["playbackId"]: row["viewCount"] for row in rows}
         assert all(watched.values())
         live = simulator.fleet.live_streams(Platform.LIVEPEER, simulator.clock.now())
-        assert 0 < len(watched) < len(simulator.fleet.of(Platform.LIVEPEER))
+        assert 0 < len(watched) < len(simulator.fleet.streams(Platform.LIVEPEER))
         assert watched == {s.playback_id: v for s, p in live if (v := p.viewers(simulator.clock.now()))}
         assert await simulator.ask(f"{API}/data/views/now") == [{"viewCount": sum(watched.values()), "errorRate": 0}]
         (alone,) = await simulator.ask(f"{API}/data/views/now?playbackId={rows[0]['playbackId']}")
         assert alone["viewCount"] == rows[0]["viewCount"]
-        unwatched = next(s for s in simulator.fleet.of(Platform.LIVEPEER) if s.playback_id not in watched)
+        unwatched = next(s for s in simulator.fleet.streams(Platform.LIVEPEER) if s.playback_id not in watched)
         assert await simulator.ask(f"{API}/data/views/now?streamId={unwatched.id}") == []
 
 
@@ -284,9 +284,9 @@ async def test_a_crashed_stream_is_called_active_until_the_cleanup(simulate: Sim
         crashed = None
         while crashed is None:
             clock.advance(10)
-            for stream in fleet.of(Platform.LIVEPEER):
-                publish = fleet.publish(stream, clock.now())
-                if publish.crashed and publish.end <= clock.now() < publish.end + 25:
+            for stream in fleet.streams(Platform.LIVEPEER):
+                ingest = fleet.latest_ingest(stream, clock.now())
+                if ingest.crashed and ingest.end <= clock.now() < ingest.end + 25:
                     crashed = stream
         record = await simulator.ask(f"{API}/stream/{crashed.id}")
         assert not is_live(simulator, crashed)
@@ -308,6 +308,7 @@ async def test_a_publish_that_stalls_from_its_start_never_had_a_rate(simulate: S
         await simulator.fault(Platform.LIVEPEER, "stall", stream)
         simulator.clock.advance(200)
         assert (
-            simulator.fleet.publish(stream, simulator.clock.now()).condition(simulator.clock.now()) is Condition.STALLED
+            simulator.fleet.latest_ingest(stream, simulator.clock.now()).condition(simulator.clock.now())
+            is Condition.STALLED
         )
         assert (await simulator.ask(f"{API}/stream/{stream.id}"))["ingestRate"] == 0

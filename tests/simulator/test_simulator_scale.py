@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from exporter.simulator.fault_injection import STREAM_FAULTS, FaultKind
 from exporter.simulator.fleet import Fleet
-from exporter.simulator.livepeer_listing import Listing
-from exporter.simulator.livepeer_records import broadcast_of
-from exporter.simulator.streams import Platform
+from exporter.simulator.simulated_livepeer import StreamList
+from exporter.simulator.simulated_livepeer_records import latest_broadcast
+from exporter.simulator.simulated_streams import Platform
 from tests.simulator.conftest import Simulate
 
 NOW = 1_726_000_000.0
@@ -24,42 +24,42 @@ async def test_the_pages_of_a_hundred_thousand_look_at_every_stream_once(simulat
     async with simulate(SIZE) as simulator:
         fleet = simulator.fleet
         first = (await simulator.ask("/storm/api/streams?rowsPerPage=100"))["data"]
-        looked = fleet.asked(Platform.STORM)
-        assert looked == SIZE // 3
+        evaluated = fleet.evaluations(Platform.STORM)
+        assert evaluated == SIZE // 3
         simulator.clock.advance(5)
         last = (await simulator.ask(f"/storm/api/streams?rowsPerPage=100&page={first['totalPages']}"))["data"]
         # In five seconds a few streams begin or end; only these are looked at again.
-        assert fleet.asked(Platform.STORM) - looked < 100
-        streams = fleet.of(Platform.STORM)
-        live = [stream.name for stream in streams[:200] if fleet.live(stream, simulator.clock.now() - 5)]
+        assert fleet.evaluations(Platform.STORM) - evaluated < 100
+        streams = fleet.streams(Platform.STORM)
+        live = [stream.name for stream in streams[:200] if fleet.is_live(stream, simulator.clock.now() - 5)]
         assert [record["streamKey"] for record in first["list"]] == live[:100]
-        live = [stream.name for stream in streams[-200:] if fleet.live(stream, simulator.clock.now())]
+        live = [stream.name for stream in streams[-200:] if fleet.is_live(stream, simulator.clock.now())]
         rest = last["totalItems"] % 100 or 100
         assert [record["streamKey"] for record in last["list"]] == live[-rest:]
         assert 0.95 * len(streams) < last["totalItems"] < len(streams)
         await simulator.ask("/storm/api/streams?page=7")
-        assert fleet.asked(Platform.STORM) - looked < 100
+        assert fleet.evaluations(Platform.STORM) - evaluated < 100
 
 
 def test_a_fault_has_only_its_own_stream_looked_at_again() -> None:
     fleet = Fleet(3000)
     live = fleet.live_streams(Platform.STORM, NOW)
-    looked = fleet.asked(Platform.STORM)
+    evaluated = fleet.evaluations(Platform.STORM)
     stream = live[0][0]
-    fleet.faults.order(Platform.STORM, stream.index, FaultKind.END, NOW)
-    fleet.faults.order(Platform.WAVE, None, FaultKind.DOWN, NOW)
+    fleet.faults.inject(Platform.STORM, stream.index, FaultKind.END, NOW)
+    fleet.faults.inject(Platform.WAVE, None, FaultKind.DOWN, NOW)
     assert stream not in [on_air for on_air, _ in fleet.live_streams(Platform.STORM, NOW)]
-    assert fleet.asked(Platform.STORM) == looked + 1
+    assert fleet.evaluations(Platform.STORM) == evaluated + 1
 
 
 def test_livepeers_list_asks_only_those_with_a_new_sign_of_life() -> None:
     fleet = Fleet(3000)
-    listing = Listing(fleet)
-    listing.at(NOW, only_active=True)
-    assert listing.looks.asked == 1000
-    listing.at(NOW + 1, only_active=True)
+    stream_list = StreamList(fleet)
+    stream_list.rows_at(NOW, only_active=True)
+    assert stream_list.entries.evaluations == 1000
+    stream_list.rows_at(NOW + 1, only_active=True)
     # One heartbeat in 30 s and one flush in 50 s each.
-    assert listing.looks.asked - 1000 == pytest.approx(1000 * (1 / 30 + 1 / 50), rel=0.5)
+    assert stream_list.entries.evaluations - 1000 == pytest.approx(1000 * (1 / 30 + 1 / 50), rel=0.5)
 
 
 @settings(deadline=None, max_examples=40)
@@ -78,16 +78,18 @@ def test_what_is_remembered_is_what_everyone_would_say(
     seed: int, speed: float, steps: list[tuple[float, tuple[int, FaultKind, bool] | None]]
 ) -> None:
     fleet = Fleet(90, seed=seed, speed=speed)
-    listing = Listing(fleet)
-    streams, now = fleet.of(Platform.LIVEPEER), NOW
+    stream_list = StreamList(fleet)
+    streams, now = fleet.streams(Platform.LIVEPEER), NOW
     for seconds, order in [(0.0, None), *steps]:
         now += seconds
         if order is not None:
             place, kind, for_ever = order
-            fleet.faults.order(Platform.LIVEPEER, streams[place].index, kind, now, math.inf if for_ever else 35.0)
-        everyone = [broadcast_of(fleet, stream, now) for stream in streams]
+            fleet.faults.inject(Platform.LIVEPEER, streams[place].index, kind, now, math.inf if for_ever else 35.0)
+        everyone = [latest_broadcast(fleet, stream, now) for stream in streams]
         everyone.sort(key=lambda broadcast: (-broadcast.last_seen, broadcast.stream.index))
-        assert [row.stream for row in listing.at(now, only_active=False)] == [b.stream for b in everyone]
-        assert [row.stream for row in listing.at(now, only_active=True)] == [b.stream for b in everyone if b.active]
+        assert [row.stream for row in stream_list.rows_at(now, only_active=False)] == [b.stream for b in everyone]
+        assert [row.stream for row in stream_list.rows_at(now, only_active=True)] == [
+            b.stream for b in everyone if b.active
+        ]
         on_air = [stream for stream, _ in fleet.live_streams(Platform.LIVEPEER, now)]
-        assert on_air == [stream for stream in streams if fleet.live(stream, now)]
+        assert on_air == [stream for stream in streams if fleet.is_live(stream, now)]

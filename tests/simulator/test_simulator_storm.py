@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from exporter.simulator import Options
-from exporter.simulator.configuration import API_KEY, PASSWORD, USERNAME
-from exporter.simulator.streams import Platform
+from exporter.simulator.context import API_KEY, PASSWORD, USERNAME
+from exporter.simulator.simulated_streams import Platform
 from tests.simulator.conftest import Simulate, Simulator
 
 API = "/storm/api"

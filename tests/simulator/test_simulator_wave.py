@@ -9,8 +9,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.simulator import Options
-from exporter.simulator.streams import Platform
-from exporter.simulator.wave_answers import unix
+from exporter.simulator.simulated_streams import Platform
+from exporter.simulator.wave_conventions import parse_iso
 from tests.simulator.conftest import BEARER, EXPORT_KEY, Simulate, Simulator
 
 API = "/wave/api/v1"
@@ -31,7 +31,7 @@ async def test_a_live_session_has_the_documented_fields(simulate: Simulate) -> N
         assert session["protocol"] in ("webrtc", "srt", "rtmp")
         assert "endedAt" not in session
         assert session["peakViewers"] >= session["viewers"]
-        assert session["duration"] == int(simulator.clock.now() - (unix(session["startedAt"]) or 0))
+        assert session["duration"] == int(simulator.clock.now() - (parse_iso(session["startedAt"]) or 0))
         metrics = session["metrics"]
         assert metrics["network"]["bitrateKbps"] == pytest.approx(stream.bitrate * 8 / 1000, rel=0.07)
         assert metrics["video"]["framesTotal"] > metrics["video"]["droppedFrames"] > 0
@@ -65,7 +65,7 @@ async def test_a_session_ends_and_is_idle_and_keeps_its_last_measurements(simula
         simulator.clock.advance(30)
         session = await simulator.ask(session_path(stream.id))
         assert session["status"] == "ended"
-        assert unix(session["endedAt"]) == pytest.approx(at, abs=0.01)
+        assert parse_iso(session["endedAt"]) == pytest.approx(at, abs=0.01)
         assert session["viewers"] == 0
         assert session["metrics"]["network"]["bitrateKbps"] > 0
         simulator.clock.advance(100)
@@ -78,7 +78,7 @@ async def test_a_session_ends_and_is_idle_and_keeps_its_last_measurements(simula
 
 async def test_no_key_no_answer_and_the_export_has_its_own(simulate: Simulate) -> None:
     async with simulate(3) as simulator:
-        stream = simulator.fleet.of(Platform.WAVE)[0]
+        stream = simulator.fleet.streams(Platform.WAVE)[0]
         answer = await simulator.ask(session_path(stream.id), status=401, headers=EXPORT_KEY)
         assert answer["error"]["code"] == "AUTHENTICATION_REQUIRED"
         await simulator.ask(EXPORT, status=401, headers=BEARER)
@@ -103,7 +103,7 @@ async def test_what_is_patched_is_what_is_read(simulate: Simulate) -> None:
         assert session["quality"]["maxBitrate"] == 1
         assert session["metadata"] == {"title": stream.name, "a": 1, "b": 2}
         assert session["customProperties"] == {"c": 3}
-        assert unix(session["updatedAt"]) == simulator.clock.now()
+        assert parse_iso(session["updatedAt"]) == simulator.clock.now()
 
 
 async def test_a_patched_status_holds_until_live_is_asked_for(simulate: Simulate) -> None:
@@ -137,7 +137,7 @@ async def test_a_session_off_the_air_can_be_called_live_until_it_is(simulate: Si
 @pytest.mark.parametrize("body", [{"status": "dancing"}, {"quality": 1}, {"metadata": []}])
 async def test_a_bad_patch_is_refused(simulate: Simulate, body: Any) -> None:
     async with simulate(3) as simulator:
-        stream = simulator.fleet.of(Platform.WAVE)[0]
+        stream = simulator.fleet.streams(Platform.WAVE)[0]
         answer = await simulator.ask(session_path(stream.id), method="PATCH", status=400, json=body)
         assert answer["error"]["code"] == "VALIDATION_ERROR"
         assert [detail["field"] for detail in answer["error"]["details"]] == list(body)
@@ -152,7 +152,7 @@ async def test_a_live_session_cannot_be_deleted_and_an_ended_one_can(simulate: S
         await patch(simulator, stream.id, status="ended")
         answer = await simulator.ask(session_path(stream.id), method="DELETE")
         assert answer["sessionId"] == stream.id
-        assert unix(answer["deletedAt"]) == simulator.clock.now()
+        assert parse_iso(answer["deletedAt"]) == simulator.clock.now()
         await simulator.ask(session_path(stream.id), status=404)
         await simulator.ask(session_path(stream.id), method="DELETE", status=404)
 
@@ -190,13 +190,13 @@ async def test_gathering_takes_its_time_and_is_for_webrtc_alone(simulate: Simula
         done = await simulator.ask(f"{session_path(stream.id)}/webrtc/candidates")
         assert done["isComplete"] is True
         assert len(done["candidates"]) > len(started["candidates"])
-        other = next(s for s in simulator.fleet.of(Platform.WAVE) if s.protocol != "webrtc")
+        other = next(s for s in simulator.fleet.streams(Platform.WAVE) if s.protocol != "webrtc")
         await simulator.ask(f"{session_path(other.id)}/webrtc/candidates", status=400)
 
 
 async def test_every_answer_says_what_is_left_of_the_limit(simulate: Simulate) -> None:
     async with simulate(3, options=Options(wave_rate_limit=60)) as simulator:
-        path = session_path(simulator.fleet.of(Platform.WAVE)[0].id)
+        path = session_path(simulator.fleet.streams(Platform.WAVE)[0].id)
         start = simulator.clock.now()
         for left in range(59, -1, -1):
             async with simulator.client.get(path, headers=BEARER) as answer:
@@ -238,7 +238,7 @@ async def test_analytics_of_a_stream(simulate: Simulate, period: str) -> None:
 async def test_analytics_that_do_not_exist(simulate: Simulate) -> None:
     async with simulate(3) as simulator:
         await simulator.ask(f"{API}/analytics/stream/nothing", status=404)
-        stream = simulator.fleet.of(Platform.WAVE)[0]
+        stream = simulator.fleet.streams(Platform.WAVE)[0]
         await simulator.ask(f"{API}/analytics/stream/{stream.id}?period=2h", status=400)
         await simulator.ask(f"{API}/analytics/dashboards?period=2h", status=400)
 

@@ -10,10 +10,10 @@ import pytest
 from aiohttp import web
 
 from exporter import __version__
-from exporter.config.loading import load
+from exporter.cli.settings import load_settings
 from exporter.service import Service
 from exporter.web.app import make_app
-from exporter.web.options import WebOptions, check_telemetry_path
+from exporter.web.options import WebOptions
 
 CANARY = "canary-4242-of-the-web"
 CONFIG = f"""
@@ -35,7 +35,7 @@ async def serving(
     file = directory / "config.yaml"
     if not file.exists():
         file.write_text(CONFIG)
-    service = Service(load(file, {}), load=lambda: load(file, {}))
+    service = Service(load_settings(file, {}), load=lambda: load_settings(file, {}))
     runner = web.AppRunner(make_app(service, options=options), access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -69,7 +69,7 @@ async def test_every_page_answers_get_and_head(tmp_path: Path, method: str) -> N
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/nowhere", "/metrics?collect[]=nothing"])
-async def test_every_answer_carries_the_security_headers(tmp_path: Path, path: str) -> None:
+async def test_every_response_has_the_security_headers(tmp_path: Path, path: str) -> None:
     async with serving(tmp_path) as (_, session), session.get(path) as answer:
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
         assert "unsafe" not in answer.headers["Content-Security-Policy"]
@@ -79,7 +79,7 @@ async def test_every_answer_carries_the_security_headers(tmp_path: Path, path: s
         assert CANARY not in await answer.text()
 
 
-async def test_what_is_not_there_and_what_is_not_allowed(tmp_path: Path) -> None:
+async def test_unknown_path_is_404_and_wrong_method_is_405(tmp_path: Path) -> None:
     async with serving(tmp_path) as (_, session):
         async with session.get("/nowhere") as answer:
             assert (answer.status, answer.content_type) == (404, "text/plain")
@@ -92,7 +92,7 @@ async def test_what_is_not_there_and_what_is_not_allowed(tmp_path: Path) -> None
             assert answer.headers["Allow"] == "POST,PUT"
 
 
-async def test_the_metrics_are_those_of_the_service(tmp_path: Path) -> None:
+async def test_metrics_are_those_of_the_service(tmp_path: Path) -> None:
     async with serving(tmp_path) as (_, session):
         await polled(session)
         async with session.get("/metrics") as answer:
@@ -105,7 +105,7 @@ async def test_the_metrics_are_those_of_the_service(tmp_path: Path) -> None:
         assert "stream_exporter_build_info{" not in text
 
 
-async def test_ready_waits_for_the_first_polls_and_healthy_for_the_pollers(tmp_path: Path) -> None:
+async def test_ready_needs_a_first_poll_and_healthy_the_polling_loop(tmp_path: Path) -> None:
     async with serving(tmp_path, started=False) as (service, session):
         async with session.get("/-/ready") as answer:
             assert answer.status == 503
@@ -117,7 +117,7 @@ async def test_ready_waits_for_the_first_polls_and_healthy_for_the_pollers(tmp_p
         await polled(session)
 
 
-async def test_the_configuration_is_shown_without_its_secrets(tmp_path: Path) -> None:
+async def test_config_page_has_no_secrets(tmp_path: Path) -> None:
     async with serving(tmp_path) as (_, session), session.get("/config") as answer:
         assert answer.content_type == "text/plain"
         text = await answer.text()
@@ -126,7 +126,7 @@ async def test_the_configuration_is_shown_without_its_secrets(tmp_path: Path) ->
         assert CANARY not in text
 
 
-async def test_the_page_names_each_upstream_and_links_the_rest(tmp_path: Path) -> None:
+async def test_page_lists_upstreams_and_links_other_pages(tmp_path: Path) -> None:
     async with serving(tmp_path, WebOptions(telemetry_path="/own/path")) as (_, session):
         async with session.get("/") as answer:
             before = await answer.text()
@@ -145,18 +145,18 @@ async def test_the_page_names_each_upstream_and_links_the_rest(tmp_path: Path) -
         assert "<td>never</td>" in after
 
 
-async def test_metrics_at_the_root_take_the_page_s_place(tmp_path: Path) -> None:
+async def test_metrics_at_the_root_replace_the_page(tmp_path: Path) -> None:
     async with serving(tmp_path, WebOptions(telemetry_path="/")) as (_, session), session.get("/") as answer:
         assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
 
 
-async def test_reload_over_http_is_off_unless_enabled(tmp_path: Path) -> None:
+async def test_reload_over_http_is_refused_by_default(tmp_path: Path) -> None:
     async with serving(tmp_path) as (_, session), session.post("/-/reload") as answer:
         assert answer.status == 403
         assert "--web.enable-lifecycle" in await answer.text()
 
 
-async def test_reload_over_http_brings_the_new_configuration_or_its_errors(tmp_path: Path) -> None:
+async def test_reload_over_http_applies_the_configuration_or_returns_its_errors(tmp_path: Path) -> None:
     async with serving(tmp_path, WebOptions(enable_lifecycle=True)) as (service, session):
         (tmp_path / "config.yaml").write_text(CONFIG.replace("name: edge", "name: renamed"))
         async with session.put("/-/reload") as answer:
@@ -169,8 +169,3 @@ async def test_reload_over_http_brings_the_new_configuration_or_its_errors(tmp_p
         assert "config.yaml:4:" in text
         assert CANARY not in text
         assert [upstream.name for upstream in service.settings.upstreams] == ["renamed"]
-
-
-@pytest.mark.parametrize("path", ["/", "/metrics", "/a/b.c_d~e-f"])
-def test_telemetry_paths(path: str) -> None:
-    assert check_telemetry_path(path) == path

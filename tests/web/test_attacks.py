@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from exporter.config.loading import load
+from exporter.cli.settings import load_settings
 from exporter.service import Service
 from exporter.web import server as web_server
 from exporter.web.app import make_app
 from exporter.web.options import WebOptions
 from exporter.web.security import Security
 from exporter.web.server import Runner
-from tests.web.securing import basic, hashed, write_web_config
+from tests.web.secure_server import basic_auth, bcrypt_hash, write_web_config
 
 CANARY = "canary-of-an-attack"
 CONFIG = f"""
@@ -27,7 +27,7 @@ upstreams:
     url: http://127.0.0.1:9
     auth: {{username: exporter, password: {CANARY}}}
 """
-ALICE = basic("alice", "alice's own")["Authorization"]
+ALICE = basic_auth("alice", "alice's own")["Authorization"]
 
 
 class Target:
@@ -77,10 +77,10 @@ class Target:
 async def target(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Target]:
     file = tmp_path / "config.yaml"
     file.write_text(CONFIG)
-    users = {"basic_auth_users": {"alice": hashed("alice's own")}}
+    users = {"basic_auth_users": {"alice": bcrypt_hash("alice's own")}}
     is_open = request.param == "open"
     security = Security(None if is_open else write_web_config(tmp_path, users))
-    service = Service(load(file, {}), load=lambda: load(file, {}))
+    service = Service(load_settings(file, {}), load=lambda: load_settings(file, {}))
     app = make_app(service, options=WebOptions(), security=security)
     runner = Runner(app, shutdown_timeout=1.0)
     await runner.setup()
@@ -113,7 +113,7 @@ TRAVERSALS = [
 ]
 
 
-async def test_no_path_leads_to_a_file(target: Target) -> None:
+async def test_path_traversal_reaches_no_file(target: Target) -> None:
     for path in TRAVERSALS:
         answer = await target.send(target.get(path, b"Connection: close"))
         status = int(answer[9:12])
@@ -135,7 +135,7 @@ ADDRESSES = [
 ]
 
 
-async def test_a_probe_goes_nowhere_but_to_what_is_configured(target: Target) -> None:
+async def test_probe_reaches_only_configured_upstreams(target: Target) -> None:
     for name in ADDRESSES:
         assert await target.statuses(target.get(f"/probe?upstream={name}", b"Connection: close")) == [404], name
     for query in ("upstream=edge&upstream=other", "target=http://127.0.0.1:9", "upstream=edge&stream=a&stream=b"):
@@ -145,7 +145,7 @@ async def test_a_probe_goes_nowhere_but_to_what_is_configured(target: Target) ->
 HOSTS = [b"evil.example", b"evil.example:1", b"localhost\x00.evil", b"<script>alert(1)</script>", b"a" * 5000, b""]
 
 
-async def test_no_answer_repeats_the_host(target: Target) -> None:
+async def test_host_header_is_not_repeated(target: Target) -> None:
     """But for /sd, whose targets are where it was asked; it refuses what is no host."""
     for host in HOSTS:
         for path in ("/", "/metrics", "/config", "/nowhere", "/api/v1/streams"):
@@ -189,19 +189,19 @@ SMUGGLED = b"GET /config HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\
     ],
     ids=repr,
 )
-async def test_nobody_reads_two_requests_out_of_one(target: Target, headers: list[bytes]) -> None:
+async def test_smuggled_request_is_not_answered(target: Target, headers: list[bytes]) -> None:
     """A proxy in front may read these in another way: they are refused, and what follows is not answered."""
     request = target.get("/-/reload", *headers, method=b"POST") + b"0\r\n\r\n" + SMUGGLED
     assert await target.statuses(request) == [400]
 
 
-async def test_a_bare_line_feed_ends_no_chunk(target: Target) -> None:
+async def test_bare_line_feed_does_not_end_a_chunk(target: Target) -> None:
     head = target.get("/-/reload", b"Transfer-Encoding: chunked", method=b"POST")
     statuses = await target.statuses(head + b"2\nab\n0\n\n" + SMUGGLED)
     assert 200 not in statuses
 
 
-async def test_so_much_of_a_head_and_no_more(target: Target) -> None:
+async def test_oversized_request_head_is_refused(target: Target) -> None:
     mega = b"a" * 1_000_000
     floods = [
         target.get(b"/" + mega),
@@ -220,7 +220,7 @@ async def test_so_much_of_a_head_and_no_more(target: Target) -> None:
         assert len(answer) < 10_000
 
 
-async def test_methods_and_targets_that_are_none_of_ours(target: Target) -> None:
+async def test_foreign_methods_and_targets_are_refused(target: Target) -> None:
     for method in (b"TRACE", b"DELETE", b"PROPFIND", b"BREW"):
         assert await target.statuses(target.get("/metrics", b"Connection: close", method=method)) in ([400], [405])
     connect = target.get("127.0.0.1:9", method=b"CONNECT")
@@ -232,7 +232,7 @@ async def test_methods_and_targets_that_are_none_of_ours(target: Target) -> None
     assert await target.first_line(upgrade) == b"HTTP/1.1 200 OK\r\n"
 
 
-async def test_what_is_refused_is_not_logged_and_not_quoted(target: Target, caplog: pytest.LogCaptureFixture) -> None:
+async def test_malformed_request_is_neither_logged_nor_quoted(target: Target, caplog: pytest.LogCaptureFixture) -> None:
     broken = b"GET / HTTP/1.1\r\nAuthorization " + CANARY.encode() + b"\r\n\r\n"
     assert CANARY.encode() not in await target.send(broken)
     await target.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
@@ -241,7 +241,7 @@ async def test_what_is_refused_is_not_logged_and_not_quoted(target: Target, capl
 
 
 @pytest.mark.parametrize("target", ["with users"], indirect=True)
-async def test_without_a_name_every_attack_meets_the_door(target: Target) -> None:
+async def test_unauthenticated_requests_are_401_everywhere(target: Target) -> None:
     target.header = b""
     for path in ("/", "/probe?upstream=edge", "/static/page.css", "/nowhere", "/%2e%2e/config"):
         assert await target.statuses(target.get(path, b"Connection: close")) == [401]
@@ -249,7 +249,7 @@ async def test_without_a_name_every_attack_meets_the_door(target: Target) -> Non
         assert await target.statuses(target.get("/metrics", header, b"Connection: close")) == [401]
 
 
-async def test_a_page_that_is_shown_elsewhere_or_answers_to_another_site_is_not_there(target: Target) -> None:
+async def test_page_cannot_be_framed_or_read_by_other_sites(target: Target) -> None:
     answer = await target.send(target.get("/", b"Origin: http://evil.example", b"Connection: close"))
     head = answer.partition(b"\r\n\r\n")[0].decode().lower()
     assert "access-control-allow-origin" not in head
@@ -268,7 +268,7 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("impatience")
 @pytest.mark.parametrize("beginning", [b"", b"GET", b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow: "])
-async def test_a_request_that_never_ends_is_cut_off_and_nobody_waits_for_it(beginning: bytes, target: Target) -> None:
+async def test_unfinished_request_is_disconnected_and_delays_no_other(beginning: bytes, target: Target) -> None:
     slow = [asyncio.create_task(target.send(beginning)) for _ in range(20)]
     assert await target.statuses(target.get("/-/healthy", b"Connection: close")) == [200]
     assert set(await asyncio.gather(*slow)) == {b""}

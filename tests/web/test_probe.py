@@ -19,11 +19,11 @@ from exporter.model import Reason
 from exporter.polling.coordinator import Coordinator
 from exporter.polling.histograms import PollHistograms
 from exporter.polling.on_demand import NoHistograms, OnDemandPolls, UnknownUpstreamError
-from exporter.web.probe_handler import FEW, BadProbeError, target, time_limit
-from tests.metrics import made
-from tests.platforms.studio import KEY as STUDIO_KEY
+from exporter.web.probe_handler import FEW, BadProbeError, parse_target, parse_time_limit
+from tests.metrics import generated_views
+from tests.platforms.studio_server import KEY as STUDIO_KEY
 from tests.real.prometheus import check_metrics
-from tests.service.exporting import Exporter, exporting, serving
+from tests.service.exporter_harness import Exporter, exporting, serving
 
 TIMEOUT_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
 T = TypeVar("T")
@@ -137,9 +137,7 @@ def value(text: str, name: str, stream: str = "") -> float | None:
 # -- what is answered --------------------------------------------------------------------------------------------------
 
 
-async def test_it_polls_now_and_answers_as_metrics_would_of_that_upstream_alone(
-    exporter: Exporter, origin: Origin
-) -> None:
+async def test_probe_polls_and_returns_the_upstream_s_families(exporter: Exporter, origin: Origin) -> None:
     origin.names.append("new")
     status, text = await probe(exporter)
     assert (status, origin.polls) == (200, 2)
@@ -152,7 +150,7 @@ async def test_it_polls_now_and_answers_as_metrics_would_of_that_upstream_alone(
     check_metrics(text)
 
 
-async def test_get_and_head_plain_and_compressed(exporter: Exporter) -> None:
+async def test_probe_answers_get_and_head_plain_and_compressed(exporter: Exporter) -> None:
     async with aiohttp.ClientSession(auto_decompress=False) as session:
         for encoding in ("identity", "gzip"):
             heads = []
@@ -172,7 +170,7 @@ async def test_get_and_head_plain_and_compressed(exporter: Exporter) -> None:
             assert heads[0] == heads[1]
 
 
-async def test_one_stream_of_the_upstream(exporter: Exporter) -> None:
+async def test_probe_of_one_stream_returns_only_that_stream(exporter: Exporter) -> None:
     status, text = await probe(exporter, "upstream=origin&stream=live/side")
     assert status == 200
     assert {sample.labels.get("stream") for f in text_string_to_metric_families(text) for sample in f.samples} == {
@@ -182,7 +180,7 @@ async def test_one_stream_of_the_upstream(exporter: Exporter) -> None:
     assert value(text, "stream_upstream_streams") == 2
 
 
-async def test_many_streams_are_answered_like_few(exporter: Exporter, origin: Origin) -> None:
+async def test_probe_of_many_streams_has_the_format_of_few(exporter: Exporter, origin: Origin) -> None:
     few = (await probe(exporter))[1]
     origin.names += [f"more-{index}" for index in range(FEW)]
     text = (await probe(exporter))[1]
@@ -209,7 +207,7 @@ BAD_TARGETS = (
 )
 
 
-async def test_bad_and_unknown_targets_are_told_so_before_anything_is_asked(exporter: Exporter, origin: Origin) -> None:
+async def test_bad_or_unknown_target_is_refused_without_a_poll(exporter: Exporter, origin: Origin) -> None:
     before = len(origin.asked)
     for query, status, said in BAD_TARGETS:
         answered, text = await probe(exporter, query)
@@ -218,7 +216,7 @@ async def test_bad_and_unknown_targets_are_told_so_before_anything_is_asked(expo
     assert len(origin.asked) == before
 
 
-async def test_an_unknown_stream_is_known_after_the_poll(exporter: Exporter) -> None:
+async def test_unknown_stream_is_404_after_the_poll(exporter: Exporter) -> None:
     for stream, said in (
         ("live/none", "stream 'live/none' of upstream origin\n"),
         ("x" * 999, f"'{'x' * 64}'"),
@@ -228,12 +226,12 @@ async def test_an_unknown_stream_is_known_after_the_poll(exporter: Exporter) -> 
         assert (status, said in text) == (404, True)
 
 
-async def test_what_a_query_holds_reaches_no_url(exporter: Exporter, origin: Origin) -> None:
+async def test_query_never_reaches_a_url(exporter: Exporter, origin: Origin) -> None:
     await probe(exporter, "upstream=origin&stream=..%2F..%2Fcanary&url=canary&target=canary")
     assert set(origin.asked) == {"/api/v1/health", "/api/v1/login", "/api/v1/streams"}
 
 
-async def test_a_failing_poll_is_an_answer_too(exporter: Exporter, origin: Origin) -> None:
+async def test_failed_poll_is_answered_with_up_0(exporter: Exporter, origin: Origin) -> None:
     origin.is_broken = True
     status, text = await probe(exporter)
     assert (status, value(text, "stream_upstream_up")) == (200, 0)
@@ -250,7 +248,7 @@ async def test_a_failing_poll_is_an_answer_too(exporter: Exporter, origin: Origi
 # -- time, and several at once -----------------------------------------------------------------------------------------
 
 
-async def test_probes_at_the_same_time_are_one_poll(exporter: Exporter, origin: Origin) -> None:
+async def test_concurrent_probes_share_a_poll(exporter: Exporter, origin: Origin) -> None:
     await probe(exporter)
     origin.let_go.clear()
     before = origin.polls
@@ -264,7 +262,7 @@ async def test_probes_at_the_same_time_are_one_poll(exporter: Exporter, origin: 
     assert origin.polls == before + 1
 
 
-async def test_it_ends_with_the_time_of_the_scrape_and_the_next_one_is_well(exporter: Exporter, origin: Origin) -> None:
+async def test_probe_ends_at_the_scrape_timeout_and_the_next_one_works(exporter: Exporter, origin: Origin) -> None:
     origin.let_go.clear()
     status, text = await probe(exporter, **{TIMEOUT_HEADER: "0.2"})
     assert (status, value(text, "stream_upstream_up")) == (200, 0)
@@ -273,7 +271,7 @@ async def test_it_ends_with_the_time_of_the_scrape_and_the_next_one_is_well(expo
     assert value((await probe(exporter))[1], "stream_upstream_up") == 1
 
 
-async def test_a_poll_that_keeps_to_no_deadline_is_cut_off(exporter: Exporter, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_poll_past_its_deadline_is_cancelled(exporter: Exporter, monkeypatch: pytest.MonkeyPatch) -> None:
     await probe(exporter)
     (beside,) = exporter.service.probes._targets.values()
 
@@ -288,9 +286,7 @@ async def test_a_poll_that_keeps_to_no_deadline_is_cut_off(exporter: Exporter, m
     assert (await exporter.service.probes.view("origin")).up
 
 
-async def test_who_has_less_time_than_the_poll_that_is_under_way_answers_for_itself(
-    exporter: Exporter, origin: Origin
-) -> None:
+async def test_probe_with_less_time_than_the_shared_poll_times_out_alone(exporter: Exporter, origin: Origin) -> None:
     patient = await origin.hold(probe(exporter))
     status, text = await probe(exporter, **{TIMEOUT_HEADER: "0.2"})
     assert (status, value(text, "stream_upstream_up")) == (200, 0)
@@ -301,7 +297,7 @@ async def test_who_has_less_time_than_the_poll_that_is_under_way_answers_for_its
     assert origin.polls == 2
 
 
-async def test_who_waits_for_a_poll_that_is_given_up_is_told_so_and_the_next_one_is_well(
+async def test_waiter_of_a_cancelled_poll_times_out_and_the_next_probe_works(
     exporter: Exporter, origin: Origin
 ) -> None:
     probes = exporter.service.probes
@@ -316,25 +312,25 @@ async def test_who_waits_for_a_poll_that_is_given_up_is_told_so_and_the_next_one
     assert (await probes.view("origin")).up
 
 
-async def test_a_scrape_time_that_is_none(exporter: Exporter) -> None:
+async def test_malformed_scrape_timeout_is_refused(exporter: Exporter) -> None:
     for given in ("soon", "nan", "inf", "-1", "0", ""):
         status, text = await probe(exporter, **{TIMEOUT_HEADER: given})
         assert (status, text) == (400, f"{TIMEOUT_HEADER} is not a number of seconds\n")
 
 
-def test_half_a_second_is_left_for_the_way_back() -> None:
-    assert time_limit(None) is None
-    assert time_limit("10") == 9.5
-    assert time_limit("0.6") == 0.3
-    assert target(MultiDict({"upstream": "a"})) == ("a", None)
+def test_scrape_timeout_leaves_half_a_second_for_the_response() -> None:
+    assert parse_time_limit(None) is None
+    assert parse_time_limit("10") == 9.5
+    assert parse_time_limit("0.6") == 0.3
+    assert parse_target(MultiDict({"upstream": "a"})) == ("a", None)
     with pytest.raises(BadProbeError):
-        target(MultiDict())
+        parse_target(MultiDict())
 
 
 # -- beside the background ---------------------------------------------------------------------------------------------
 
 
-async def test_the_background_notices_nothing(exporter: Exporter, origin: Origin) -> None:
+async def test_probe_does_not_affect_background_polls(exporter: Exporter, origin: Origin) -> None:
     served = exporter.service.store.get("origin")
     counted = exporter.service.instruments.upstreams()
     published: list[object] = []
@@ -350,18 +346,18 @@ async def test_the_background_notices_nothing(exporter: Exporter, origin: Origin
     assert published == []
 
 
-def test_probes_sample_nothing() -> None:
+def test_probe_feeds_no_histogram() -> None:
     for kind, samples in ((PollHistograms, True), (NoHistograms, False)):
         histograms = kind(platform="livepeer", upstream="studio")
         list(
             histograms.observe_in_steps(
-                iter([made.stream(ingest_bitrate_bytes_per_second=1.0, health_score_ratio=0.5)])
+                iter([generated_views.stream(ingest_bitrate_bytes_per_second=1.0, health_score_ratio=0.5)])
             )
         )
         assert bool(histograms.snapshot()) is samples
 
 
-async def test_the_login_and_the_request_limit_are_those_of_the_background(exporter: Exporter, origin: Origin) -> None:
+async def test_probe_shares_login_and_request_limit_with_background_polls(exporter: Exporter, origin: Origin) -> None:
     for _ in range(3):
         await probe(exporter)
     background = exporter.service.coordinator("origin")
@@ -373,7 +369,7 @@ async def test_the_login_and_the_request_limit_are_those_of_the_background(expor
     assert origin.asked.count("/api/v1/login") == 2  # one login is two requests: what is wanted, and the password
 
 
-async def test_labels_are_those_of_metrics_whatever_the_order(tmp_path: Path) -> None:
+async def test_probe_labels_equal_those_of_metrics_in_any_order(tmp_path: Path) -> None:
     rows = [{"id": f"{letter * 8}-0000", "name": "twin", "isActive": True, "lastSeen": 0} for letter in ("a", "b", "c")]
 
     async def answer(request: web.Request) -> web.Response:
@@ -402,7 +398,7 @@ async def test_labels_are_those_of_metrics_whatever_the_order(tmp_path: Path) ->
 # -- coming and going --------------------------------------------------------------------------------------------------
 
 
-async def test_a_reload_replaces_what_it_changes(exporter: Exporter, origin: Origin) -> None:
+async def test_reload_replaces_changed_probe_targets(exporter: Exporter, origin: Origin) -> None:
     await probe(exporter)
     kept = dict(exporter.service.probes._targets)
     await exporter.service.reload()
@@ -427,7 +423,7 @@ async def test_a_reload_replaces_what_it_changes(exporter: Exporter, origin: Ori
     assert list(exporter.service.probes._targets) == ["renamed"]
 
 
-async def test_the_end_waits_for_no_probe(exporter: Exporter, origin: Origin) -> None:
+async def test_shutdown_does_not_wait_for_a_probe(exporter: Exporter, origin: Origin) -> None:
     origin.let_go.clear()
     under_way = asyncio.create_task(probe(exporter))
     while not exporter.service.probes._targets:  # noqa: ASYNC110 - the server says when
@@ -438,7 +434,7 @@ async def test_the_end_waits_for_no_probe(exporter: Exporter, origin: Origin) ->
     assert (await probe(exporter))[0] == 404
 
 
-async def test_before_the_start_there_is_nothing_to_probe() -> None:
+async def test_probe_before_the_start_finds_no_upstream() -> None:
     def build(*_: Any) -> Coordinator:
         raise AssertionError
 
@@ -446,7 +442,7 @@ async def test_before_the_start_there_is_nothing_to_probe() -> None:
         await OnDemandPolls(lambda _: None, build).view("origin")
 
 
-async def test_an_error_of_our_own_is_a_failed_probe(exporter: Exporter, caplog: pytest.LogCaptureFixture) -> None:
+async def test_internal_error_is_a_failed_probe(exporter: Exporter, caplog: pytest.LogCaptureFixture) -> None:
     running = exporter.service.coordinator("origin")
     await probe(exporter)
     (beside,) = exporter.service.probes._targets.values()

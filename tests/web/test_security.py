@@ -11,49 +11,59 @@ import structlog
 import trustme
 from aiohttp import web
 
-from exporter.config.loading import ConfigError, load
+from exporter.cli.settings import load_settings
+from exporter.config.loading import ConfigError
 from exporter.runtime.clock import Clock
 from exporter.service import Service
-from exporter.simulator.app import make_simulator
 from exporter.simulator.context import Context
 from exporter.simulator.fleet import Fleet
+from exporter.simulator.simulator_app import make_simulator
 from exporter.web.app import make_app
 from exporter.web.options import WebOptions
 from exporter.web.security import Security, TokenBucket, WatchedConfig
 from exporter.web.toolkit.users import MAX_WAITING, PasswordChecker
-from tests.fakes import FakeClock
-from tests.web.securing import BODY, basic, hashed, listening, secured, status, write_certificate, write_web_config
+from tests.fake_clock import FakeClock
+from tests.web.secure_server import (
+    BODY,
+    basic_auth,
+    bcrypt_hash,
+    get_status,
+    serve_app,
+    serve_secured,
+    write_certificate,
+    write_web_config,
+)
 
-USERS = {"alice": hashed("alice's own")}
-ALICE, WRONG = basic("alice", "alice's own"), basic("alice", "wrong")
+USERS = {"alice": bcrypt_hash("alice's own")}
+ALICE, WRONG = basic_auth("alice", "alice's own"), basic_auth("alice", "wrong")
 
 
-class HeldCheck:
-    """bcrypt that stands still on wrong passwords until it is let go."""
+class BlockingCheck:
+    """bcrypt that blocks on wrong passwords until ``proceed`` is set."""
 
     def __init__(self) -> None:
-        self.begun, self.let_go = threading.Event(), threading.Event()
+        self.started, self.proceed = threading.Event(), threading.Event()
 
     def __call__(self, password: bytes, hash_: bytes) -> bool:
         right = bcrypt.checkpw(password, hash_)
         if not right:
-            self.begun.set()
-            assert self.let_go.wait(30)
+            self.started.set()
+            assert self.proceed.wait(30)
         return right
 
 
-async def test_without_a_file_everybody_gets_in() -> None:
+async def test_without_a_file_everyone_has_access() -> None:
     security = Security()
     assert security.is_open
     assert security.ssl_context() is None
-    async with secured(security) as url:
-        assert await status(url) == 200
+    async with serve_secured(security) as url:
+        assert await get_status(url) == 200
 
 
-async def test_users_get_in_and_others_are_asked_who_they_are(tmp_path: Path) -> None:
+async def test_users_have_access_and_others_get_a_challenge(tmp_path: Path) -> None:
     security = Security(write_web_config(tmp_path, {"basic_auth_users": USERS}))
     assert not security.is_open
-    async with secured(security) as url, aiohttp.ClientSession(url) as session:
+    async with serve_secured(security) as url, aiohttp.ClientSession(url) as session:
         async with session.get("/", headers=ALICE) as answer:
             assert (answer.status, await answer.text()) == (200, BODY)
         for headers in ({}, WRONG, {"Authorization": "Bearer x"}):
@@ -61,21 +71,21 @@ async def test_users_get_in_and_others_are_asked_who_they_are(tmp_path: Path) ->
                 assert (answer.status, await answer.text()) == (401, "unauthorized\n")
                 assert answer.headers["WWW-Authenticate"].startswith("Basic realm=")
         for path in ("/nowhere", "/-/healthy"):
-            assert await status(url + path) == 401
-        assert await status(f"{url}/nowhere", headers=ALICE) == 404
+            assert await get_status(url + path) == 401
+        assert await get_status(f"{url}/nowhere", headers=ALICE) == 404
 
 
-async def test_everything_that_the_exporter_answers_is_behind_it(tmp_path: Path) -> None:
+async def test_every_endpoint_needs_a_password(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("upstreams: [{name: a, platform: node_media_server, url: 'http://127.0.0.1:9'}]")
-    service = Service(load(file, {}), load=lambda: load(file, {}))
+    service = Service(load_settings(file, {}), load=lambda: load_settings(file, {}))
     security = Security(write_web_config(tmp_path, {"basic_auth_users": USERS}))
     app = make_app(service, options=WebOptions(enable_lifecycle=True), security=security)
     app.add_subapp("/simulator", make_simulator(Context(Fleet(3), Clock())))
     routes = {(route.method, route.resource.canonical) for route in app.router.routes() if route.resource}
     assert {("GET", "/metrics"), ("GET", "/probe"), ("GET", "/sd"), ("POST", "/-/reload")} <= routes
     assert ("GET", "/simulator/faults") in routes
-    async with listening(app, security) as url, aiohttp.ClientSession(url) as session:
+    async with serve_app(app, security) as url, aiohttp.ClientSession(url) as session:
         for method, path in routes:
             async with session.request(method, path.format_map(Everything())) as answer:
                 assert answer.status == 401, path
@@ -92,24 +102,24 @@ class Everything(dict[str, str]):
         return "x"
 
 
-async def test_a_wrong_password_makes_nobody_wait(tmp_path: Path) -> None:
-    check = HeldCheck()
+async def test_wrong_password_delays_no_known_user(tmp_path: Path) -> None:
+    check = BlockingCheck()
     security = Security(write_web_config(tmp_path, {"basic_auth_users": USERS}), passwords=PasswordChecker(check))
-    async with secured(security) as url:
-        assert await status(url, headers=ALICE) == 200
-        guess = asyncio.create_task(status(url, headers=WRONG))
-        assert await asyncio.to_thread(check.begun.wait, 30)
+    async with serve_secured(security) as url:
+        assert await get_status(url, headers=ALICE) == 200
+        guess = asyncio.create_task(get_status(url, headers=WRONG))
+        assert await asyncio.to_thread(check.started.wait, 30)
         for _ in range(3):
-            assert await status(url, headers=ALICE) == 200
+            assert await get_status(url, headers=ALICE) == 200
         assert not guess.done()
-        check.let_go.set()
+        check.proceed.set()
         assert await guess == 401
 
 
-async def test_guesses_that_pile_up_are_sent_away(tmp_path: Path) -> None:
-    check = HeldCheck()
+async def test_excess_password_checks_are_refused(tmp_path: Path) -> None:
+    check = BlockingCheck()
     security = Security(write_web_config(tmp_path, {"basic_auth_users": USERS}), passwords=PasswordChecker(check))
-    async with secured(security) as url:
+    async with serve_secured(security) as url:
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(url, connector=connector) as session:
 
@@ -120,16 +130,16 @@ async def test_guesses_that_pile_up_are_sent_away(tmp_path: Path) -> None:
             guesses = [asyncio.create_task(guess()) for _ in range(MAX_WAITING + 1)]
             done, waiting = await asyncio.wait(guesses, return_when=asyncio.FIRST_COMPLETED)
             assert [task.result() for task in done] == [503]
-            check.let_go.set()
+            check.proceed.set()
             assert await asyncio.gather(*waiting) == [401] * MAX_WAITING
 
 
-async def test_so_many_requests_at_one_time_and_health_beside_them() -> None:
-    entered, let_go = asyncio.Semaphore(0), asyncio.Event()
+async def test_concurrent_requests_are_limited_except_health() -> None:
+    entered, proceed = asyncio.Semaphore(0), asyncio.Event()
 
     async def slow(_request: web.Request) -> web.Response:
         entered.release()
-        await let_go.wait()
+        await proceed.wait()
         return web.Response()
 
     async def fast(_request: web.Request) -> web.Response:
@@ -143,52 +153,52 @@ async def test_so_many_requests_at_one_time_and_health_beside_them() -> None:
     app.router.add_get("/-/ready", fast)
     mounted.router.add_get("/fast", fast)
     app.add_subapp("/simulator", mounted)
-    async with listening(app, security) as url, aiohttp.ClientSession(url) as session:
-        running = [asyncio.create_task(status(f"{url}/slow")) for _ in range(2)]
+    async with serve_app(app, security) as url, aiohttp.ClientSession(url) as session:
+        running = [asyncio.create_task(get_status(f"{url}/slow")) for _ in range(2)]
         await entered.acquire()
         await entered.acquire()
         async with session.get("/slow") as answer:
             assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
-        assert await status(f"{url}/-/ready") == 200
-        assert await status(f"{url}/simulator/fast") == 200
-        let_go.set()
+        assert await get_status(f"{url}/-/ready") == 200
+        assert await get_status(f"{url}/simulator/fast") == 200
+        proceed.set()
         assert await asyncio.gather(*running) == [200, 200]
-        assert await status(f"{url}/slow") == 200
+        assert await get_status(f"{url}/slow") == 200
 
 
-async def test_no_limit_at_one_time() -> None:
-    async with secured(Security(max_requests=0)) as url:
-        assert await asyncio.gather(*(status(url) for _ in range(50))) == [200] * 50
+async def test_zero_means_no_concurrency_limit() -> None:
+    async with serve_secured(Security(max_requests=0)) as url:
+        assert await asyncio.gather(*(get_status(url) for _ in range(50))) == [200] * 50
 
 
-async def test_so_many_requests_in_a_time(tmp_path: Path) -> None:
+async def test_rate_limit_refuses_excess_requests(tmp_path: Path) -> None:
     clock = FakeClock()
     file = write_web_config(tmp_path, {"rate_limit": {"interval": "10s", "burst": 2}})
-    async with secured(Security(file, clock=clock)) as url, aiohttp.ClientSession(url) as session:
-        assert [await status(url) for _ in range(3)] == [200, 200, 429]
-        assert await status(f"{url}/-/healthy") == 200
+    async with serve_secured(Security(file, clock=clock)) as url, aiohttp.ClientSession(url) as session:
+        assert [await get_status(url) for _ in range(3)] == [200, 200, 429]
+        assert await get_status(f"{url}/-/healthy") == 200
         clock.advance(7.5)
         async with session.get("/") as answer:
             assert (answer.status, answer.headers["Retry-After"]) == (429, "3")
         clock.advance(2.5)
-        assert [await status(url) for _ in range(2)] == [200, 429]
+        assert [await get_status(url) for _ in range(2)] == [200, 429]
         write_web_config(tmp_path, {"rate_limit": {"interval": "10s", "burst": 1}})
-        assert [await status(url) for _ in range(2)] == [200, 429]
+        assert [await get_status(url) for _ in range(2)] == [200, 429]
         write_web_config(tmp_path, {})
-        assert [await status(url) for _ in range(5)] == [200] * 5
+        assert [await get_status(url) for _ in range(5)] == [200] * 5
 
 
-def test_a_bucket_holds_no_more_than_its_burst() -> None:
+def test_token_bucket_holds_at_most_its_burst() -> None:
     clock = FakeClock()
     bucket = TokenBucket(1.0, 3, clock)
     clock.advance(100)
     assert [bucket.take() for _ in range(4)] == [0.0, 0.0, 0.0, 1.0]
 
 
-async def test_headers_of_the_file_go_before_our_own(tmp_path: Path) -> None:
+async def test_configured_headers_override_our_own(tmp_path: Path) -> None:
     headers = {"X-Frame-Options": "sameorigin", "Strict-Transport-Security": "max-age=60", "X-XSS-Protection": ""}
     file = write_web_config(tmp_path, {"http_server_config": {"headers": headers}, "basic_auth_users": USERS})
-    async with secured(Security(file)) as url, aiohttp.ClientSession(url) as session:
+    async with serve_secured(Security(file)) as url, aiohttp.ClientSession(url) as session:
         for given in (ALICE, {}):
             async with session.get("/", headers=given) as answer:
                 assert answer.headers["X-Frame-Options"] == "sameorigin"
@@ -196,7 +206,7 @@ async def test_headers_of_the_file_go_before_our_own(tmp_path: Path) -> None:
                 assert "X-XSS-Protection" not in answer.headers
 
 
-def test_a_bad_file_is_no_start(tmp_path: Path) -> None:
+def test_bad_file_prevents_the_start(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as failure:
         Security(write_web_config(tmp_path, {"basic_auth_users": {"alice": "plain"}}))
     assert "basic_auth_users.alice" in failure.value.errors[0]
@@ -204,21 +214,21 @@ def test_a_bad_file_is_no_start(tmp_path: Path) -> None:
         Security(tmp_path / "none.yml")
 
 
-async def test_a_changed_file_counts_from_the_next_request_on_and_a_bad_one_never(tmp_path: Path) -> None:
+async def test_changed_file_applies_to_the_next_request_unless_it_is_bad(tmp_path: Path) -> None:
     file = write_web_config(tmp_path, {"basic_auth_users": USERS})
-    async with secured(Security(file)) as url:
-        assert await status(url, headers=ALICE) == 200
-        write_web_config(tmp_path, {"basic_auth_users": {"bob": hashed("bob's own")}})
-        assert await status(url, headers=ALICE) == 401
-        assert await status(url, headers=basic("bob", "bob's own")) == 200
+    async with serve_secured(Security(file)) as url:
+        assert await get_status(url, headers=ALICE) == 200
+        write_web_config(tmp_path, {"basic_auth_users": {"bob": bcrypt_hash("bob's own")}})
+        assert await get_status(url, headers=ALICE) == 401
+        assert await get_status(url, headers=basic_auth("bob", "bob's own")) == 200
         with structlog.testing.capture_logs() as logs:
             write_web_config(tmp_path, "basic_auth_users: {bob: canary-password}")
-            assert [await status(url, headers=basic("bob", "bob's own")) for _ in range(3)] == [200] * 3
-            assert await status(url) == 401
+            assert [await get_status(url, headers=basic_auth("bob", "bob's own")) for _ in range(3)] == [200] * 3
+            assert await get_status(url) == 401
             file.unlink()
-            assert await status(url) == 401
+            assert await get_status(url) == 401
             write_web_config(tmp_path, {"basic_auth_users": USERS})
-            assert await status(url, headers=ALICE) == 200
+            assert await get_status(url, headers=ALICE) == 200
     assert [entry["event"] for entry in logs] == [
         "web configuration not reloaded",
         "web configuration not reloaded",
@@ -227,7 +237,7 @@ async def test_a_changed_file_counts_from_the_next_request_on_and_a_bad_one_neve
     assert "canary" not in str(logs)
 
 
-def test_tls_is_not_switched_while_it_runs(tmp_path: Path) -> None:
+def test_tls_cannot_be_switched_by_a_reload(tmp_path: Path) -> None:
     authority = trustme.CA()
     write_certificate(tmp_path, authority)
     tls = {"tls_server_config": {"cert_file": "server.pem", "key_file": "server.key"}}
@@ -241,7 +251,7 @@ def test_tls_is_not_switched_while_it_runs(tmp_path: Path) -> None:
     assert logs[1]["event"] == "web configuration reloaded"
 
 
-def test_a_file_that_a_bad_one_names_is_watched_too(tmp_path: Path) -> None:
+def test_files_named_by_a_bad_file_are_watched(tmp_path: Path) -> None:
     """Certificate and key are seldom put in place at one moment."""
     authority = trustme.CA()
     write_certificate(tmp_path, authority)

@@ -27,7 +27,7 @@ from playwright.async_api import Page
 from exporter.runtime.logging import configure
 from tests.dashboards.grafana import DASHBOARDS
 from tests.dashboards.history import History, history
-from tests.page.chromium import GENEROUS_MILLISECONDS, chromium
+from tests.page.browser import TIMEOUT_MILLISECONDS, launch_chromium
 from tests.real.tools import tool
 from tools.provide import Command, MissingError, node_and_npm, npm_project, run
 
@@ -104,11 +104,11 @@ def build() -> Path:
 async def draw(shots: Sequence[Shot], known: History, page: Path) -> int:
     """The pictures; how many panels could not be drawn."""
     failed = 0
-    async with serving(page, known) as url, chromium() as browser:
+    async with serving(page, known) as url, launch_chromium() as browser:
         for shot in shots:
             opened = await browser.new_page(viewport={"width": WIDTH, "height": 1000})
             await opened.goto(f"{url}/?{urlencode(parameters(shot, known))}")
-            await opened.wait_for_selector("[data-done]", timeout=GENEROUS_MILLISECONDS)
+            await opened.wait_for_selector("[data-done]", timeout=TIMEOUT_MILLISECONDS)
             # the components draw what they got after that, and tell nobody when they are done
             await opened.wait_for_timeout(1000)
             file = PICTURES / f"dashboard-{shot.picture}.png"

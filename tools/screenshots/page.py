@@ -19,12 +19,12 @@ from playwright.async_api import Browser, expect
 
 from exporter.runtime.logging import configure
 from exporter.simulator.fault_injection import FaultKind
-from exporter.simulator.streams import Platform
+from exporter.simulator.simulated_streams import Platform
 from exporter.web.app import make_app
 from exporter.web.history import POINTS, STEP_SECONDS
 from exporter.web.options import WebOptions
-from tests.dashboards.hurried import ORDERS, ManualRequest, living
-from tests.page.chromium import PHONE, WIDE, chromium, opened, titles
+from tests.dashboards.fast_forward import ORDERS, ManualRequest, living
+from tests.page.browser import DESKTOP, PHONE, launch_chromium, open_page, stream_titles
 from tests.real.tools import tool
 from tools.screenshots.draw import PICTURES
 
@@ -47,8 +47,8 @@ class Shot:
 
 
 SHOTS: Sequence[Shot] = (
-    Shot("page", WIDE, dark=False),
-    Shot("page-stream", WIDE, dark=True, of_one=True),
+    Shot("page", DESKTOP, dark=False),
+    Shot("page-stream", DESKTOP, dark=True, of_one=True),
     Shot("page-phone", PHONE, dark=False),
     Shot("page-phone-stream", PHONE, dark=True, of_one=True),
 )
@@ -70,17 +70,17 @@ def main() -> int:
 
 async def take(shots: Sequence[Shot], directory: Path) -> None:
     """The pictures, into the folder of all pictures."""
-    async with serving(directory) as url, chromium() as browser:
+    async with serving(directory) as url, launch_chromium() as browser:
         for shot in shots:
             await one(shot, url, browser)
 
 
 async def one(shot: Shot, url: str, browser: Browser) -> None:
     """What is in the window, once its lines are drawn."""
-    async with opened(browser, f"{url}/", size=shot.size, dark=shot.dark) as page:
+    async with open_page(browser, f"{url}/", size=shot.size, dark=shot.dark) as page:
         await expect(page.locator(".rows path").first).to_be_visible()
         if shot.of_one:
-            await titles(page).first.click()
+            await stream_titles(page).first.click()
             await expect(page.get_by_role("img", name="Ingest bitrate")).to_be_visible()
         await page.screenshot(path=PICTURES / f"{shot.picture}.png")
 

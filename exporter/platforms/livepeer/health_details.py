@@ -15,7 +15,7 @@ from exporter.http.client import Requests
 from exporter.http.errors import UpstreamError
 from exporter.model import StreamReport
 from exporter.platforms.cached_fetch import CachedFetch
-from exporter.platforms.parsing import Fields, Record
+from exporter.platforms.parsing import DropCounter, Record
 from exporter.runtime.clock import Clock
 
 ENDPOINT = "GET /data/stream/{id}/health"
@@ -58,7 +58,7 @@ class DetailsBook:
         self._known: dict[str, CachedFetch[Details]] = {}
 
     async def applied(
-        self, requests: Requests, reports: Collection[StreamReport], fields: Fields
+        self, requests: Requests, reports: Collection[StreamReport], drops: DropCounter
     ) -> list[StreamReport]:
         """The reports with their details, after those that are due have been asked for.
 
@@ -73,7 +73,7 @@ class DetailsBook:
             stream_id, known = item
             if self._clock.monotonic() < requests.deadline:
                 known.asked()
-                known.store(await fetch_details(requests, stream_id, fields))
+                known.store(await fetch_details(requests, stream_id, drops))
 
         # a failure is no more than details that grow old
         await requests.map(ask, due)
@@ -85,7 +85,7 @@ class DetailsBook:
         return report if details is None else details.applied(report)
 
 
-async def fetch_details(requests: Requests, stream_id: str, fields: Fields) -> Details:
+async def fetch_details(requests: Requests, stream_id: str, drops: DropCounter) -> Details:
     """Ask for one stream's detailed health; ``NOTHING`` where the platform has none."""
     try:
         answer = await requests.get(ENDPOINT, id=stream_id)
@@ -93,7 +93,7 @@ async def fetch_details(requests: Requests, stream_id: str, fields: Fields) -> D
         if error.status in NO_DATA:
             return NOTHING
         raise
-    return read_details(Record.of(answer.data, fields))
+    return read_details(Record.from_response(answer.data, drops))
 
 
 def read_details(record: Record) -> Details:
@@ -138,7 +138,7 @@ def _realtime_ratio(record: Record) -> float | None:
         last = series.raw.get("last")
         if not isinstance(last, list) or len(last) != len(POINT):
             continue
-        point = series.within(dict(zip(POINT, last, strict=True)))
+        point = series.sibling(dict(zip(POINT, last, strict=True)))
         at, ratio = point.time_ms("at"), point.number("value", low=0)
         if at is not None and ratio is not None and (latest is None or at > latest[0]):
             latest = at, ratio

@@ -9,22 +9,22 @@ from typing import ClassVar
 from exporter.config.upstream import StreamSettings
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
-from exporter.model import Listing, PollResult, Reason, StreamReport
-from exporter.platforms.base import Platform
+from exporter.model import Reason, StreamReport
+from exporter.platforms.base import REPORTS_PER_STEP, FetchResult, Platform
+from exporter.platforms.capabilities import SessionCommands
 from exporter.platforms.livepeer.active_streams import (
-    STREAMS_PER_STEP,
     EndlessListError,
     StreamList,
     fetch_active_streams,
 )
 from exporter.platforms.livepeer.health_details import DetailsBook
 from exporter.platforms.livepeer.liveness import listed_stream, newest, watched_stream
-from exporter.platforms.livepeer.livepeer_rates import Bitrates
 from exporter.platforms.livepeer.livepeer_settings import LivepeerSettings
-from exporter.platforms.livepeer.session_requests import SessionReader, WatchedStreams
+from exporter.platforms.livepeer.session_requests import SESSION_COMMANDS, SessionReader, WatchedStreams
 from exporter.platforms.livepeer.stream_objects import FEEDS
 from exporter.platforms.livepeer.viewership import Viewership, fetch_viewership
-from exporter.platforms.parsing import Fields
+from exporter.platforms.parsing import DropCounter
+from exporter.platforms.rates import DerivedRate
 from exporter.runtime.clock import Clock
 from exporter.sharding import ALL_STREAMS, ShardFilter
 
@@ -35,13 +35,20 @@ class Livepeer(Platform[LivepeerSettings]):
     name: ClassVar[str] = "livepeer"
     settings_class = LivepeerSettings
     feeds: ClassVar[frozenset[str]] = FEEDS
+    # The platform writes totals every 50 s at most (its published collector): a rate takes several of these steps, and
+    # a total that stands still for one and a half is a stall.
+    rates: ClassVar[tuple[DerivedRate, ...]] = (
+        DerivedRate("ingest_bytes", "ingest_bitrate_bytes_per_second", window=120.0, stall=75.0, in_intervals=False),
+        DerivedRate(
+            "transcoded_bytes", "transcode_bitrate_bytes_per_second", window=120.0, stall=75.0, in_intervals=False
+        ),
+    )
 
     def __init__(
         self, settings: LivepeerSettings, client: UpstreamClient, clock: Clock, shard_filter: ShardFilter = ALL_STREAMS
     ) -> None:
         super().__init__(settings, client, clock, shard_filter)
         self._sessions = SessionReader(settings, shard_filter)
-        self._bitrates = Bitrates()
         self._details = DetailsBook(settings.health_details, clock) if settings.health_details else None
         self._listed: frozenset[str] = frozenset()
         """What the last list brought: when the next one fails, these are the streams that it fails for."""
@@ -50,38 +57,38 @@ class Livepeer(Platform[LivepeerSettings]):
         """The configured streams; a single session stands under its parent as soon as that is known."""
         return self._sessions.configured_streams()
 
-    async def poll(self, requests: Requests) -> PollResult:
-        """The list, the sessions of what is configured and the viewers at once; then details of what is live."""
+    async def fetch(self, requests: Requests, drops: DropCounter) -> FetchResult:
+        """Request the list, the configured sessions and the viewers at once; then the details of what is live."""
         if not self.settings.discovers and not self._sessions.items():
-            return PollResult(not_owned=True)
-        fields = Fields()
+            return FetchResult(not_owned=True)
         listed, watched, viewership = await asyncio.gather(
-            self._list(requests, fields), self._sessions.ask(requests, fields), self._viewership(requests, fields)
+            self._list(requests, drops), self._sessions.ask(requests, drops), self._viewership(requests, drops)
         )
         if isinstance(listed, EndlessListError):
             raise listed
+        # a session's stream decides which shard polls it, and may have become known just now
+        self.assign_shards(self.configured_streams())
         failures = self._failures(listed, watched)
         if not isinstance(listed, StreamList) and not watched.answered:
             # viewers alone say nothing of any stream
             raise listed if isinstance(listed, UpstreamError) else next(iter(watched.errors.values()))
         if listed is None and not self._sessions.items():
-            return PollResult(not_owned=True)
+            return FetchResult(not_owned=True)
+        read_at = self.clock.monotonic()
         platform_now = requests.now if requests.server_time is None else requests.server_time
-        found = _samples(listed if isinstance(listed, StreamList) else None, watched, failures, platform_now)
-        # whose a stream is depends on its session, too: it is known now, and nothing was asked for others' streams yet
-        is_ours = self.shard_filter.choice(self.configured_streams())
-        failures = {stream_id: reason for stream_id, reason in failures.items() if is_ours(stream_id)}
-        reports = await self._completed((report for report in found if is_ours(report.id, report.name)), viewership)
-        if isinstance(listed, StreamList):
-            self._listed = frozenset(report.id for report in reports) & listed.streams.keys()
-        self._bitrates.end_poll(failures)
+        streams = listed if isinstance(listed, StreamList) else None
+        found = _reports(streams, watched, failures, platform_now)
+        reports = await self._with_viewers(self.own_reports(found), viewership)
+        if streams is not None:
+            self._listed = frozenset(report.id for report in reports) & streams.streams.keys()
         if self._details is not None:
-            reports = await self._details.applied(requests, reports, fields)
-        return PollResult(
-            streams=tuple(reports),
-            listing=listed.listing if isinstance(listed, StreamList) else Listing.DIRECT,
+            reports = await self._details.applied(requests, reports, drops)
+        return FetchResult(
+            reports=reports,
+            list_pages=None if streams is None else streams.pages,
+            unreadable_rows=0 if streams is None else streams.unreadable_rows,
+            read_at=read_at,
             failures=failures,
-            dropped_fields=dict(fields.dropped),
         )
 
     @classmethod
@@ -95,31 +102,34 @@ class Livepeer(Platform[LivepeerSettings]):
         details = 60.0 / settings.health_details * configured if settings.health_details else 0.0
         return 60.0 / settings.interval * per_poll + details
 
-    async def _list(self, requests: Requests, fields: Fields) -> StreamList | UpstreamError | None:
+    @classmethod
+    def session_commands(cls) -> SessionCommands:
+        """Return the commands for sessions and streams."""
+        return SESSION_COMMANDS
+
+    async def _list(self, requests: Requests, drops: DropCounter) -> StreamList | UpstreamError | None:
         if not self.settings.discovers:
             return None
         try:
-            return await fetch_active_streams(requests, fields)
+            return await fetch_active_streams(requests, drops)
         except UpstreamError as error:
             return error
 
-    async def _viewership(self, requests: Requests, fields: Fields) -> Viewership | None:
+    async def _viewership(self, requests: Requests, drops: DropCounter) -> Viewership | None:
         if not self.settings.viewership:
             return None
         try:
-            return await fetch_viewership(requests, fields)
+            return await fetch_viewership(requests, drops)
         except UpstreamError:
             # viewers are an extra that some keys may not ask for: without them the poll is as good
             return None
 
-    async def _completed(self, found: Iterable[StreamReport], viewership: Viewership | None) -> list[StreamReport]:
-        """The reports with viewers and bitrates; the event loop gets its turn in between."""
+    async def _with_viewers(self, found: Iterable[StreamReport], viewership: Viewership | None) -> list[StreamReport]:
+        """Return the reports with their viewers; the event loop gets a turn in between."""
         reports = []
-        now = self.clock.monotonic()
         for report in found:
-            watched = report if viewership is None else viewership.applied(report)
-            reports.append(self._bitrates.applied(watched, now))
-            if len(reports) % STREAMS_PER_STEP == 0:
+            reports.append(report if viewership is None else viewership.applied(report))
+            if len(reports) % REPORTS_PER_STEP == 0:
                 await asyncio.sleep(0)
         return reports
 
@@ -130,7 +140,7 @@ class Livepeer(Platform[LivepeerSettings]):
         return failures
 
 
-def _samples(
+def _reports(
     listed: StreamList | None, watched: WatchedStreams, failures: Mapping[str, Reason], platform_now: float
 ) -> Iterator[StreamReport]:
     streams = listed.streams if listed else {}

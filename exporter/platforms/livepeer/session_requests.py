@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
 from exporter.config.upstream import StreamSettings
 from exporter.http.client import Requests
 from exporter.http.errors import UpstreamError
+from exporter.http.manual_request import ManualRequest
 from exporter.model import Reason
+from exporter.platforms.capabilities import SessionAction, SessionCommand, SessionCommands
 from exporter.platforms.livepeer.livepeer_settings import LivepeerSession, LivepeerSettings, LivepeerStream
 from exporter.platforms.livepeer.stream_objects import Reading, read_session
-from exporter.platforms.parsing import Fields, Record
+from exporter.platforms.parsing import DropCounter, Record
 from exporter.sharding import ALL_STREAMS, ShardFilter
 
 SESSIONS = "GET /stream/{id}/sessions"
 SESSION = "GET /session/{id}"
+STREAM = "GET /stream/{id}"
 NEWEST = "10"
 """How many sessions to ask for. They come last seen first, so the newest live one is among the first few."""
 
@@ -50,19 +54,19 @@ class SessionReader:
 
     def items(self) -> list[LivepeerStream | LivepeerSession]:
         """What is to be asked for here. The stream of a single session decides; until it is known, all shards ask."""
-        is_ours = self._shard_filter.choice(self.configured_streams())
-        streams = (stream for stream in self._settings.streams if is_ours(stream.id))
-        sessions = (s for s in self._settings.sessions if s.id not in self._parents or is_ours(self._parents[s.id]))
+        owns = self._shard_filter.owns
+        streams = (stream for stream in self._settings.streams if owns(stream.id))
+        sessions = (s for s in self._settings.sessions if s.id not in self._parents or owns(self._parents[s.id]))
         return [*streams, *sessions]
 
-    async def ask(self, requests: Requests, fields: Fields) -> WatchedStreams:
+    async def ask(self, requests: Requests, drops: DropCounter) -> WatchedStreams:
         """Ask for all of it, each on its own: what fails fails alone."""
 
         async def found(item: LivepeerStream | LivepeerSession) -> list[Reading]:
             try:
                 if isinstance(item, LivepeerSession):
-                    return [await self._session(requests, item.id, fields)]
-                return await self._sessions(requests, item.id, fields)
+                    return [await self._session(requests, item.id, drops)]
+                return await self._sessions(requests, item.id, drops)
             except UpstreamError as error:
                 if error.reason is Reason.NOT_FOUND:
                     return []
@@ -82,7 +86,7 @@ class SessionReader:
                 answered.pop(stream.id, None)
         return WatchedStreams(answered, errors)
 
-    async def _sessions(self, requests: Requests, stream_id: str, fields: Fields) -> list[Reading]:
+    async def _sessions(self, requests: Requests, stream_id: str, drops: DropCounter) -> list[Reading]:
         params = {"limit": NEWEST}
         if self._settings.record is not None:
             params["record"] = "1" if self._settings.record else "0"
@@ -91,13 +95,21 @@ class SessionReader:
             raise UpstreamError(Reason.BAD_RESPONSE, f"{SESSIONS}: not a list")
         rows = [row for row in answer.data if isinstance(row, dict)]
         for _ in range(len(answer.data) - len(rows)):
-            fields.drop("sessions")
-        return [read_session(Record(row, fields), stream=stream_id) for row in rows]
+            drops.drop("sessions")
+        return [read_session(Record(row, drops), stream=stream_id) for row in rows]
 
-    async def _session(self, requests: Requests, session_id: str, fields: Fields) -> Reading:
+    async def _session(self, requests: Requests, session_id: str, drops: DropCounter) -> Reading:
         answer = await requests.get(SESSION, id=session_id)
-        record = Record.of(answer.data, fields)
+        record = Record.from_response(answer.data, drops)
         reading = read_session(record, stream=self._parents.get(session_id, ""), session=session_id)
         if reading.report.id != session_id:
             self._parents[session_id] = reading.report.id
         return reading
+
+
+def _show(session_or_stream_id: str, _options: Mapping[str, Any]) -> tuple[ManualRequest, ...]:
+    path = {"id": session_or_stream_id}
+    return ManualRequest(SESSION, path), ManualRequest(STREAM, path)
+
+
+SESSION_COMMANDS = SessionCommands({SessionAction.SHOW: SessionCommand(_show)}, id_help="a session's or a stream's")

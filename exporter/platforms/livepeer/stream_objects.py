@@ -138,6 +138,6 @@ def _ladder(targets: tuple[tuple[str, float], ...]) -> tuple[Rendition, ...]:
 def _targets(record: Record, prefix: str) -> Iterator[tuple[str, float]]:
     for profile in record.records("profiles"):
         name = profile.text("name")
-        bitrate = profile.number("bitrate", scale=BYTES_PER_BIT, low=0)
+        bitrate = profile.number("bitrate", unit=BYTES_PER_BIT, low=0)
         if name and bitrate is not None:
             yield prefix + name, bitrate

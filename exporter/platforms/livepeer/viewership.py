@@ -9,7 +9,7 @@ import msgspec
 from exporter.http.client import Requests
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason, StreamReport
-from exporter.platforms.parsing import Fields, Record
+from exporter.platforms.parsing import DropCounter, Record
 
 ENDPOINT = "GET /data/views/now"
 ROW_LIMIT = 1000
@@ -39,14 +39,14 @@ class Viewership(msgspec.Struct, frozen=True):
         return report
 
 
-async def fetch_viewership(requests: Requests, fields: Fields) -> Viewership:
+async def fetch_viewership(requests: Requests, drops: DropCounter) -> Viewership:
     """Ask for the viewers of all playback ids at once. Raises ``UpstreamError``: 403 for keys that may not ask."""
     answer = await requests.get(ENDPOINT, params={"breakdownBy[]": "playbackId"})
     if not isinstance(answer.data, list):
         raise UpstreamError(Reason.BAD_RESPONSE, f"{ENDPOINT}: not a list")
     audiences: dict[str, Audience] = {}
     for raw in answer.data:
-        row = Record(raw if isinstance(raw, dict) else {}, fields)
+        row = Record(raw if isinstance(raw, dict) else {}, drops)
         audiences[row.text("playbackId")] = Audience(row.count("viewCount"), row.ratio("errorRate"))
     # a row that does not tell whose it is may be anybody's
     unknown = audiences.pop("", None)

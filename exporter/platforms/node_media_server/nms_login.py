@@ -17,7 +17,7 @@ from exporter.http.auth import Login
 from exporter.http.client import Requests
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason
-from exporter.platforms.parsing import Fields, Record
+from exporter.platforms.parsing import DropCounter, Record
 
 LOGIN = "POST /api/v1/login"
 LOCKED = 429
@@ -73,7 +73,7 @@ def token_life(token: str) -> float:
     try:
         payload = token.split(".")[1]
         claims = msgspec.json.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        record = Record.of(claims, Fields())
+        record = Record.from_response(claims, DropCounter())
     except (IndexError, binascii.Error, msgspec.DecodeError, UnicodeDecodeError, UpstreamError):
         return TOKEN_LIFE_SECONDS
     issued, expires = record.number("iat"), record.number("exp")
@@ -84,5 +84,5 @@ def token_life(token: str) -> float:
 
 def _data_text(answer: Any, name: str) -> str:
     """A text of the envelope's ``data``."""
-    data = Record.of(answer, Fields()).record("data")
+    data = Record.from_response(answer, DropCounter()).record("data")
     return data.text(name) if data else ""

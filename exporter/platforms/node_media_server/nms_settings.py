@@ -7,20 +7,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from exporter.config.auth import LOGIN, NONE
-from exporter.config.types import Text
-from exporter.config.upstream import StreamSettings, UpstreamSettings
-
-
-class NodeMediaServerStream(StreamSettings):
-    """What is expected of a stream; the server lists the streams itself."""
-
-    application: Text = Field(description="The application that the stream is published to.")
-    key: Text = Field(description="The stream key.")
-
-    @property
-    def id(self) -> str:
-        """The identity, ``application/key``."""
-        return f"{self.application}/{self.key}"
+from exporter.config.streams import ApplicationStream
+from exporter.config.upstream import UpstreamSettings
 
 
 class NodeMediaServerSettings(UpstreamSettings):
@@ -30,10 +18,10 @@ class NodeMediaServerSettings(UpstreamSettings):
     default_interval: ClassVar[float] = 15.0
     auth_kinds: ClassVar[frozenset[str]] = frozenset({NONE, LOGIN})
 
-    streams: tuple[NodeMediaServerStream, ...] = Field(
+    streams: tuple[ApplicationStream, ...] = Field(
         default=(), description="What is expected of streams; every stream that the server lists is watched anyway."
     )
 
-    def configured_streams(self) -> tuple[NodeMediaServerStream, ...]:
+    def configured_streams(self) -> tuple[ApplicationStream, ...]:
         """The streams that the configuration names."""
         return self.streams

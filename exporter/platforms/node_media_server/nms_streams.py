@@ -14,11 +14,11 @@ import msgspec
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason, Status, StreamReport
 from exporter.platforms.node_media_server.flv_codecs import audio_codec, video_codec
-from exporter.platforms.parsing import Fields, Record
+from exporter.platforms.parsing import DropCounter, Record
 from exporter.platforms.slim_report import slim_report
 
 KIND = "stream"
-UNREAD = frozenset({"stream", "name"})
+UNREADABLE = frozenset({"stream", "name"})
 """What is counted, in version 2 and 4, for an entry that can't be read at all."""
 _STATUSES = {"publishing": Status.LIVE, "reconnecting": Status.CONNECTING, "idle": Status.IDLE}
 """Version 4.3 and later. ``reconnecting``: the publisher is gone, for 30 s the server holds its place."""
@@ -34,31 +34,23 @@ FEEDS = frozenset(
 Report = slim_report(FEEDS)
 
 
-class Reading(msgspec.Struct, frozen=True):
-    """A stream as the server describes it, and the rates that only version 4.4 and later have (bytes per second)."""
-
-    report: StreamReport
-    ingest_rate: float | None = None
-    egress_rate: float | None = None
-
-
-def read_version_2(answer: Any, fields: Fields) -> Iterator[Reading]:
+def read_version_2(answer: Any, drops: DropCounter) -> Iterator[StreamReport]:
     """``{application: {key: {publisher, subscribers}}}``; what is no such object is counted and left out."""
-    for application, streams in _objects(Record.of(answer, fields), fields):
-        for key, record in _objects(streams, fields):
+    for application, streams in _objects(Record.from_response(answer, drops), drops):
+        for key, record in _objects(streams, drops):
             yield _read_version_2(application, key, record)
 
 
-def _objects(record: Record, fields: Fields) -> Iterator[tuple[str, Record]]:
+def _objects(record: Record, drops: DropCounter) -> Iterator[tuple[str, Record]]:
     for name, raw in record.raw.items():
         if isinstance(raw, dict):
-            yield name, record.within(raw)
+            yield name, record.sibling(raw)
         else:
             # not under its own name: that is a stream's, and may be a secret
-            fields.drop("stream")
+            drops.drop("stream")
 
 
-def _read_version_2(application: str, key: str, record: Record) -> Reading:
+def _read_version_2(application: str, key: str, record: Record) -> StreamReport:
     publisher = record.record("publisher")
     subscribers = record.records("subscribers") if "subscribers" in record else None
     watched = Report(
@@ -70,35 +62,33 @@ def _read_version_2(application: str, key: str, record: Record) -> Reading:
         viewers=None if subscribers is None else len(subscribers),
     )
     if publisher is None:
-        return Reading(watched)
+        return watched
     video, audio = publisher.record("video"), publisher.record("audio")
     width = video.count("width") if video else None
     height = video.count("height") if video else None
-    return Reading(
-        msgspec.structs.replace(
-            watched,
-            status=Status.LIVE,
-            live=True,
-            # whoever publishes to version 2 does so over RTMP, its own relays too
-            protocol="rtmp",
-            session=publisher.text("clientId"),
-            start_timestamp_seconds=publisher.time_iso("connectCreated"),
-            ingest_bytes=publisher.total("bytes"),
-            video_codec=video.word("codec") if video else "",
-            audio_codec=audio.word("codec") if audio else "",
-            frames_per_second=(video.number("fps", low=0.0) or None) if video else None,
-            **_picture(width, height),
-        )
+    return msgspec.structs.replace(
+        watched,
+        status=Status.LIVE,
+        live=True,
+        # whoever publishes to version 2 does so over RTMP, its own relays too
+        protocol="rtmp",
+        session=publisher.text("clientId"),
+        start_timestamp_seconds=publisher.time_iso("connectCreated"),
+        ingest_bytes=publisher.total("bytes"),
+        video_codec=video.word("codec") if video else "",
+        audio_codec=audio.word("codec") if audio else "",
+        frames_per_second=(video.number("fps", low=0.0) or None) if video else None,
+        **_picture(width, height),
     )
 
 
-def read_version_4(answer: Any, fields: Fields) -> Iterator[Reading]:
+def read_version_4(answer: Any, drops: DropCounter) -> Iterator[StreamReport]:
     """``{data: {streams: [...]}}``; an entry that does not say which stream it is about is counted and left out.
 
     Raises ``UpstreamError`` (``bad_response``) where there is no list, or none of its entries says so: that must not
     pass for a server without streams.
     """
-    data = Record.of(answer, fields).record("data")
+    data = Record.from_response(answer, drops).record("data")
     if data is None or not isinstance(data.raw.get("streams"), list):
         raise UpstreamError(Reason.BAD_RESPONSE, "no list of streams in the answer")
     read = 0
@@ -108,12 +98,12 @@ def read_version_4(answer: Any, fields: Fields) -> Iterator[Reading]:
             read += 1
             yield _read_version_4(application, name, record)
         else:
-            fields.drop("name")
+            drops.drop("name")
     if data.raw["streams"] and not read:
         raise UpstreamError(Reason.BAD_RESPONSE, "no entry of the list says which stream it is about")
 
 
-def _read_version_4(application: str, name: str, record: Record) -> Reading:
+def _read_version_4(application: str, name: str, record: Record) -> StreamReport:
     publisher = record.record("publisher")
     recording = record.flag("recording")
     subscribers = record.count("subscribers")
@@ -133,8 +123,14 @@ def _read_version_4(application: str, name: str, record: Record) -> Reading:
         **(_publish(publisher) if publisher else {}),
     )
     if not live:
-        return Reading(report)
-    return Reading(report, record.number("inBps", low=0.0), record.number("outBps", low=0.0))
+        return report
+    ingest, egress = record.number("inBps", low=0.0), record.number("outBps", low=0.0)
+    if report.ingest_bytes is None:
+        # the server's own figures start again at 0 whenever a viewer leaves: they only count beside the total
+        return report
+    return msgspec.structs.replace(
+        report, ingest_bitrate_bytes_per_second=ingest, egress_bitrate_bytes_per_second=egress
+    )
 
 
 def _publish(publisher: Record) -> dict[str, Any]:

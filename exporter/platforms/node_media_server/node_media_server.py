@@ -7,13 +7,13 @@ from typing import ClassVar
 from exporter.http.auth import Auth, Basic, NoAuth
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
-from exporter.model import Listing, PollResult, Reason
-from exporter.platforms.base import Platform
+from exporter.model import Reason, StreamReport
+from exporter.platforms.base import FetchResult, Platform
 from exporter.platforms.node_media_server.nms_login import NodeMediaServerLogin
-from exporter.platforms.node_media_server.nms_rates import Bitrates
 from exporter.platforms.node_media_server.nms_settings import NodeMediaServerSettings
-from exporter.platforms.node_media_server.nms_streams import FEEDS, UNREAD, Reading, read_version_2, read_version_4
-from exporter.platforms.parsing import Fields, Record
+from exporter.platforms.node_media_server.nms_streams import FEEDS, UNREADABLE, read_version_2, read_version_4
+from exporter.platforms.parsing import DropCounter, Record
+from exporter.platforms.rates import DerivedRate
 from exporter.runtime.clock import Clock
 from exporter.sharding import ALL_STREAMS, ShardFilter
 
@@ -32,6 +32,7 @@ class NodeMediaServerPlatform(Platform[NodeMediaServerSettings]):
     settings_class = NodeMediaServerSettings
     ids_are_keys: ClassVar[bool] = True
     feeds: ClassVar[frozenset[str]] = FEEDS
+    rates: ClassVar[tuple[DerivedRate, ...]] = (DerivedRate("ingest_bytes", "ingest_bitrate_bytes_per_second"),)
 
     def __init__(
         self,
@@ -41,44 +42,35 @@ class NodeMediaServerPlatform(Platform[NodeMediaServerSettings]):
         shard_filter: ShardFilter = ALL_STREAMS,
     ) -> None:
         super().__init__(settings, client, clock, shard_filter)
-        self._is_ours = shard_filter.choice(settings.configured_streams())
         self._generation: int | None = None
         self._version = ""
-        self._bitrates = Bitrates(settings.interval)
         self._auth_2: Auth = NoAuth()
         self._auth_4: Auth = NoAuth()
         if settings.auth.kind == "login":
             self._auth_2 = Basic(settings.auth)
             self._auth_4 = client.login(NodeMediaServerLogin, settings.auth)
 
-    async def poll(self, requests: Requests) -> PollResult:
-        """The list of all streams; which version answers is found out first, where it is not known."""
-        fields = Fields()
+    async def fetch(self, requests: Requests, drops: DropCounter) -> FetchResult:
+        """Request the list of all streams; first recognise the version that answers, where it is not known."""
         try:
             if self._generation is None:
                 await self._recognise(requests)
-            readings = await self._read(requests, fields)
+            reports = await self._read(requests, drops)
         except UpstreamError:
             self._generation = None
             raise
-        ours = [reading for reading in readings if self._is_ours(reading.report.id)]
-        return PollResult(
-            streams=self._bitrates.rated(ours, self.clock.monotonic()),
-            # an entry that was not read may be any stream: absence must not count at once
-            listing=Listing.PAGED if UNREAD & fields.dropped.keys() else Listing.COMPLETE,
-            dropped_fields=dict(fields.dropped),
-            version=self._version,
-        )
+        unreadable = sum(times for name, times in drops.counts.items() if name in UNREADABLE)
+        return FetchResult(reports=reports, list_pages=1, unreadable_rows=unreadable, version=self._version)
 
     @classmethod
     def requests_per_minute(cls, settings: NodeMediaServerSettings) -> float:
         """One list a poll; recognising the version and logging in are rare."""
         return 60.0 / settings.interval
 
-    async def _read(self, requests: Requests, fields: Fields) -> list[Reading]:
+    async def _read(self, requests: Requests, drops: DropCounter) -> list[StreamReport]:
         if self._generation == 4:
-            return list(read_version_4((await requests.get(STREAMS_4)).data, fields))
-        return list(read_version_2((await requests.get(STREAMS_2)).data, fields))
+            return list(read_version_4((await requests.get(STREAMS_4)).data, drops))
+        return list(read_version_2((await requests.get(STREAMS_2)).data, drops))
 
     async def _recognise(self, requests: Requests) -> None:
         """Version 4 says so on its health page, which is open; version 2 has its list of streams."""
@@ -89,7 +81,7 @@ class NodeMediaServerPlatform(Platform[NodeMediaServerSettings]):
                 raise
             await self._recognise_version_2(requests)
             return
-        data = Record.of(answer.data, Fields()).record("data")
+        data = Record.from_response(answer.data, DropCounter()).record("data")
         if data is None:
             raise UpstreamError(Reason.BAD_RESPONSE, f"{HEALTH_4}: not the answer of a node-media-server")
         self.client.auth = self._auth_4
@@ -101,7 +93,7 @@ class NodeMediaServerPlatform(Platform[NodeMediaServerSettings]):
         try:
             # it measures the processor's load for this answer, so it is asked only here
             answer = await requests.get(SERVER_2)
-            self._version = Record.of(answer.data, Fields()).text("version")
+            self._version = Record.from_response(answer.data, DropCounter()).text("version")
         except UpstreamError as error:
             if error.reason is Reason.NOT_FOUND:
                 text = f"neither {HEALTH_4} nor {SERVER_2} is there: is the url right, is the API switched on?"

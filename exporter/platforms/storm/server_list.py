@@ -12,8 +12,8 @@ import msgspec
 
 from exporter.http.client import Requests
 from exporter.http.errors import UpstreamError
-from exporter.model import Listing, Reason
-from exporter.platforms.parsing import Fields, Record
+from exporter.model import Reason
+from exporter.platforms.parsing import DropCounter, Record
 from exporter.platforms.storm.envelope import data_of
 from exporter.platforms.storm.storm_streams import FoundStream, read_cluster_stream, read_stream
 
@@ -33,34 +33,36 @@ class StreamList(msgspec.Struct, frozen=True):
     """The streams of a whole list."""
 
     streams: dict[str, FoundStream]
-    listing: Listing
+    pages: int
+    unreadable_rows: int
+    """Items that do not tell which stream they are about."""
 
 
-async def read_streams(requests: Requests, fields: Fields) -> StreamList:
+async def read_streams(requests: Requests, drops: DropCounter) -> StreamList:
     """The streams of this server."""
 
     def item(record: Record) -> Iterable[FoundStream] | None:
         found = read_stream(record)
         return None if found is None else (found,)
 
-    return await _read_list(requests, STREAMS, item, fields)
+    return await _read_list(requests, STREAMS, item, drops)
 
 
-async def read_cluster_streams(requests: Requests, fields: Fields) -> StreamList:
+async def read_cluster_streams(requests: Requests, drops: DropCounter) -> StreamList:
     """The streams of the cluster that this server manages."""
 
     def item(record: Record) -> Iterable[FoundStream] | None:
         return read_cluster_stream(record) if record.text("streamKey", unique=True) else None
 
-    return await _read_list(requests, CLUSTER_STREAMS, item, fields)
+    return await _read_list(requests, CLUSTER_STREAMS, item, drops)
 
 
-async def _read_list(requests: Requests, endpoint: str, read: ReadItem, fields: Fields) -> StreamList:
+async def _read_list(requests: Requests, endpoint: str, read: ReadItem, drops: DropCounter) -> StreamList:
     streams: dict[str, FoundStream] = {}
     pages: set[int] = set()
     read_items = unread = 0
     for number in range(1, MAX_PAGES + 1):
-        page = await _read_page(requests, endpoint, number, fields)
+        page = await _read_page(requests, endpoint, number, drops)
         records = page.records("list")
         # the figures of a repeated page may have moved on; its streams have not
         names = hash(tuple(f"{r.raw.get('application')}/{r.raw.get('streamKey')}" for r in records))
@@ -73,7 +75,7 @@ async def _read_list(requests: Requests, endpoint: str, read: ReadItem, fields: 
                 await asyncio.sleep(0)
             found = read(record)
             if found is None:
-                fields.drop("streamKey")
+                drops.drop("streamKey")
                 unread += 1
             else:
                 read_items += 1
@@ -82,12 +84,11 @@ async def _read_list(requests: Requests, endpoint: str, read: ReadItem, fields: 
             continue
         if unread and not read_items:
             raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: no item tells which stream it is about")
-        # an unread item may be any stream: absence must not count at once
-        return StreamList(streams, Listing.COMPLETE if number == 1 and not unread else Listing.PAGED)
+        return StreamList(streams, number, unread)
     raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: more than {MAX_PAGES} pages")
 
 
-async def _read_page(requests: Requests, endpoint: str, number: int, fields: Fields) -> Record:
+async def _read_page(requests: Requests, endpoint: str, number: int, drops: DropCounter) -> Record:
     try:
         answer = await requests.get(endpoint, params={"page": str(number), "rowsPerPage": str(ROWS_PER_PAGE)})
     except UpstreamError as error:
@@ -97,7 +98,7 @@ async def _read_page(requests: Requests, endpoint: str, number: int, fields: Fie
                 Reason.BAD_RESPONSE, f"{endpoint}: page {number} was announced and is not there"
             ) from None
         raise
-    page = data_of(answer, endpoint, fields)
+    page = data_of(answer, endpoint, drops)
     if "list" not in page:
         raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: no list in the answer")
     return page

@@ -7,9 +7,10 @@ from typing import ClassVar
 
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
-from exporter.model import Listing, PollResult, Reason
-from exporter.platforms.base import Platform
-from exporter.platforms.parsing import Fields
+from exporter.model import Reason
+from exporter.platforms.base import FetchResult, Platform
+from exporter.platforms.capabilities import SessionCommands
+from exporter.platforms.parsing import DropCounter
 from exporter.platforms.storm.envelope import NOT_OFFERED
 from exporter.platforms.storm.server_list import (
     CLUSTER_STREAMS,
@@ -21,7 +22,7 @@ from exporter.platforms.storm.server_list import (
 from exporter.platforms.storm.storm_login import TOKEN_LIFE_SECONDS, StormLogin
 from exporter.platforms.storm.storm_settings import StormSettings
 from exporter.platforms.storm.storm_streams import FEEDS
-from exporter.platforms.storm.stream_requests import BATCH_FROM, BATCH_SIZE, DirectReader
+from exporter.platforms.storm.stream_requests import BATCH_FROM, BATCH_SIZE, SESSION_COMMANDS, DirectReader
 from exporter.platforms.storm.substream_metadata import MetadataBook
 from exporter.runtime.clock import Clock
 from exporter.sharding import ALL_STREAMS, ShardFilter
@@ -29,7 +30,7 @@ from exporter.sharding import ALL_STREAMS, ShardFilter
 METADATA_REQUESTS_PER_WORKER = 3
 """How many substreams each concurrent worker may ask about in one poll."""
 
-ReadList = Callable[[Requests, Fields], Awaitable[StreamList]]
+ReadList = Callable[[Requests, DropCounter], Awaitable[StreamList]]
 _LISTS: tuple[ReadList, ...] = (read_streams, read_cluster_streams)
 
 
@@ -46,8 +47,7 @@ class StormPlatform(Platform[StormSettings]):
         self, settings: StormSettings, client: UpstreamClient, clock: Clock, shard_filter: ShardFilter = ALL_STREAMS
     ) -> None:
         super().__init__(settings, client, clock, shard_filter)
-        self._is_ours = shard_filter.choice(settings.streams)
-        self._own_streams = [stream for stream in settings.streams if shard_filter.has_configured(stream)]
+        self._own_streams = self.owned(settings.streams)
         self._lists = _LISTS if settings.discover else ()
         self._is_settled = not settings.discover
         self._direct = DirectReader()
@@ -55,28 +55,27 @@ class StormPlatform(Platform[StormSettings]):
         if settings.auth.kind == "login":
             client.auth = client.login(StormLogin, settings.auth)
 
-    async def poll(self, requests: Requests) -> PollResult:
+    async def fetch(self, requests: Requests, drops: DropCounter) -> FetchResult:
         """The list where there is one, the configured streams that it leaves out, and news about pictures."""
-        fields = Fields()
-        listed = await self._list(requests, fields)
+        listed = await self._list(requests, drops)
         if listed is None and not self._own_streams:
-            return PollResult(not_owned=True)
-        streams = {id_: found for id_, found in listed.streams.items() if self._is_ours(id_)} if listed else {}
+            return FetchResult(not_owned=True)
+        streams = {id_: found for id_, found in listed.streams.items() if self.shard_filter.owns(id_)} if listed else {}
         unlisted = [stream for stream in self._own_streams if stream.id not in streams]
         failures: dict[str, UpstreamError] = {}
-        for stream_id, answer in (await self._direct.ask(requests, unlisted, fields)).items():
+        for stream_id, answer in (await self._direct.ask(requests, unlisted, drops)).items():
             if isinstance(answer, UpstreamError):
                 failures[stream_id] = answer
             else:
                 streams[stream_id] = answer
         if failures and listed is None and not streams:
             raise next(iter(failures.values()))
-        reports = await self._metadata.enrich(requests, streams.values(), fields)
-        return PollResult(
-            streams=tuple(reports),
-            listing=listed.listing if listed else Listing.DIRECT,
+        reports = await self._metadata.enrich(requests, streams.values(), drops)
+        return FetchResult(
+            reports=reports,
+            list_pages=listed.pages if listed else None,
+            unreadable_rows=listed.unreadable_rows if listed else 0,
             failures={stream_id: error.reason for stream_id, error in failures.items()},
-            dropped_fields=dict(fields.dropped),
         )
 
     @classmethod
@@ -92,16 +91,21 @@ class StormPlatform(Platform[StormSettings]):
         logins = 60.0 / (0.8 * TOKEN_LIFE_SECONDS) if settings.auth.kind == "login" else 0.0
         return polls * per_poll + logins
 
-    async def _list(self, requests: Requests, fields: Fields) -> StreamList | None:
+    @classmethod
+    def session_commands(cls) -> SessionCommands:
+        """Return the commands for streams."""
+        return SESSION_COMMANDS
+
+    async def _list(self, requests: Requests, drops: DropCounter) -> StreamList | None:
         """The server's list; None where the configured streams are all there is.
 
         Which list it has is found out once: a server does not grow one while it runs.
         """
         if self._is_settled:
-            return await self._lists[0](requests, fields) if self._lists else None
+            return await self._lists[0](requests, drops) if self._lists else None
         for read in self._lists:
             try:
-                streams = await read(requests, fields)
+                streams = await read(requests, drops)
             except UpstreamError as error:
                 if error.status not in NOT_OFFERED:
                     raise

@@ -9,7 +9,7 @@ from exporter.http.auth import Login
 from exporter.http.client import Requests
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason
-from exporter.platforms.parsing import Fields
+from exporter.platforms.parsing import DropCounter
 from exporter.platforms.storm.envelope import data_of
 
 LOGIN = "POST /auth/login"
@@ -26,9 +26,9 @@ class StormLogin(Login):
         """A new token and its life in seconds."""
         credentials = {"username": self.username, "password": self.password.get()}
         answer = await requests.post(LOGIN, body=credentials, auth=False)
-        record = data_of(answer, LOGIN, Fields())
+        record = data_of(answer, LOGIN, DropCounter())
         token = record.text("accessToken")
         if not token or not token.isascii() or not token.isprintable():
             raise UpstreamError(Reason.BAD_RESPONSE, f"{LOGIN}: no access token in the answer")
-        life = record.number("remainingTime", scale=0.001, low=1.0, high=30 * 86400.0)
+        life = record.number("remainingTime", unit=0.001, low=1.0, high=30 * 86400.0)
         return token, life or TOKEN_LIFE_SECONDS

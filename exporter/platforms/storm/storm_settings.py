@@ -7,8 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from exporter.config.auth import API_KEY, BEARER, LOGIN, NONE
+from exporter.config.streams import ApplicationStream
 from exporter.config.types import Described, Matching, Text
-from exporter.config.upstream import StreamSettings, UpstreamSettings
+from exporter.config.upstream import UpstreamSettings
 from exporter.config.validation import refuse, refuse_all
 
 AUTO = "auto"
@@ -27,18 +28,6 @@ def _without_end(path: str) -> str:
     return path.rstrip("/")
 
 
-class StormStream(StreamSettings):
-    """A stream to watch, whether a list holds it or not."""
-
-    application: Text = Field(description="The application that the stream is published to.")
-    key: Text = Field(description="The stream key.")
-
-    @property
-    def id(self) -> str:
-        """The identity, ``application/key``: Storm's own ``id`` is not unique across applications."""
-        return f"{self.application}/{self.key}"
-
-
 class StormSettings(UpstreamSettings):
     """One Storm Streaming Server, or the manager of a cluster of them."""
 
@@ -55,9 +44,11 @@ class StormSettings(UpstreamSettings):
         default="auto",
         description="Watch every stream of the server's list. `auto`: where there is no list, the configured streams.",
     )
-    streams: tuple[StormStream, ...] = Field(default=(), description="Streams to watch, and what is expected of them.")
+    streams: tuple[ApplicationStream, ...] = Field(
+        default=(), description="Streams to watch, and what is expected of them."
+    )
 
-    def configured_streams(self) -> tuple[StormStream, ...]:
+    def configured_streams(self) -> tuple[ApplicationStream, ...]:
         """The streams that the configuration names."""
         return self.streams
 

@@ -77,7 +77,7 @@ def read_stream(record: Record, *, application: str = "", key: str = "") -> Foun
         return None
     status, live = _state(record)
     grade = record.text("healthGrade")
-    score = record.ratio("healthScore", scale=0.01)
+    score = record.ratio("healthScore", unit=0.01)
     substreams = record.records("subStreams") if "subStreams" in record else None
     report = Report(
         id=stream_id(application, key),

@@ -14,7 +14,7 @@ import msgspec
 from exporter.http.client import Requests
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason, StreamReport
-from exporter.platforms.parsing import Fields
+from exporter.platforms.parsing import DropCounter
 from exporter.platforms.storm.envelope import data_of
 from exporter.platforms.storm.storm_streams import FoundStream
 from exporter.runtime.clock import Clock
@@ -71,7 +71,9 @@ class MetadataBook:
         self._requests_per_poll = requests_per_poll
         self._publishes: dict[str, _Publish] = {}
 
-    async def enrich(self, requests: Requests, streams: Iterable[FoundStream], fields: Fields) -> list[StreamReport]:
+    async def enrich(
+        self, requests: Requests, streams: Iterable[FoundStream], drops: DropCounter
+    ) -> list[StreamReport]:
         """The reports with their metadata, as far as it is known; never fails for want of it."""
         streams = list(streams)
         # to look through thousands takes milliseconds: not at once with what came before, nor with what comes after
@@ -82,14 +84,14 @@ class MetadataBook:
         now = self._clock.monotonic()
         wanted = [stream for stream in streams if self._is_wanted(stream, now)][: self._requests_per_poll]
         if wanted:
-            await self._ask(requests, wanted, fields, now)
+            await self._ask(requests, wanted, drops, now)
         if are_many:
             await asyncio.sleep(0)
         return [self._enriched(stream.report) for stream in streams]
 
-    async def _ask(self, requests: Requests, streams: list[FoundStream], fields: Fields, now: float) -> None:
+    async def _ask(self, requests: Requests, streams: list[FoundStream], drops: DropCounter, now: float) -> None:
         async def ask(stream: FoundStream) -> SubstreamMetadata:
-            return await _read(requests, stream, fields)
+            return await _read(requests, stream, drops)
 
         for stream, result in await requests.map(ask, streams):
             publish = self._publishes.setdefault(stream.report.id, _Publish(stream.report.start_timestamp_seconds))
@@ -119,14 +121,14 @@ class MetadataBook:
         return publish.metadata.added_to(report)
 
 
-async def _read(requests: Requests, stream: FoundStream, fields: Fields) -> SubstreamMetadata:
+async def _read(requests: Requests, stream: FoundStream, drops: DropCounter) -> SubstreamMetadata:
     try:
         answer = await requests.get(METADATA, app=stream.report.application, key=stream.key, substream=stream.substream)
     except UpstreamError as error:
         if error.reason is Reason.NOT_FOUND:
             return SubstreamMetadata()
         raise
-    record = data_of(answer, METADATA, fields)
+    record = data_of(answer, METADATA, drops)
     width, height = record.count("width") or None, record.count("height") or None
     metadata = SubstreamMetadata(
         video_codec=record.text("videoCodec"),

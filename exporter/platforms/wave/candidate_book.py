@@ -10,7 +10,7 @@ from exporter.http.client import Requests
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason, StreamReport
 from exporter.platforms.cached_fetch import CachedFetch
-from exporter.platforms.parsing import Fields
+from exporter.platforms.parsing import DropCounter
 from exporter.platforms.wave.ice_candidates import IceCandidates, fetch_candidates
 from exporter.runtime.clock import Clock
 
@@ -39,7 +39,7 @@ class CandidateBook:
         self._gatherings: dict[str, _Gathering] = {}
 
     async def ask_due(
-        self, requests: Requests, reports: Sequence[StreamReport], budget: int | None, fields: Fields
+        self, requests: Requests, reports: Sequence[StreamReport], budget: int | None, drops: DropCounter
     ) -> dict[str, Reason]:
         """Ask for what is due, within ``budget`` sessions; returns the sessions whose own request failed, and why."""
         self._follow(reports)
@@ -48,7 +48,7 @@ class CandidateBook:
 
         async def ask(session_id: str) -> IceCandidates:
             self._gatherings[session_id].asked.asked()
-            return await fetch_candidates(requests, session_id, fields)
+            return await fetch_candidates(requests, session_id, drops)
 
         failures: dict[str, Reason] = {}
         for session_id, result in await requests.map(ask, due[:budget]):

@@ -16,7 +16,7 @@ import msgspec
 from exporter.http.client import Requests
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason
-from exporter.platforms.parsing import Fields, Record
+from exporter.platforms.parsing import DropCounter, Record
 
 CANDIDATES = "GET /streaming/sessions/{id}/webrtc/candidates"
 TYPES = ("host", "srflx", "prflx", "relay")
@@ -42,11 +42,11 @@ class _Reading:
         self.since = ""
         self._newest: float | None = None
 
-    def take(self, records: list[Record], fields: Fields) -> int:
+    def take(self, records: list[Record], drops: DropCounter) -> int:
         """Remember the candidates of a page; how many were new (nothing says whether ``since`` includes its time)."""
         before, newest_before = len(self.types), self._newest
         for record in records:
-            self.types.setdefault(_identity(record), _type(record, fields))
+            self.types.setdefault(_identity(record), _type(record, drops))
             self._note_time(record)
         if self._newest == newest_before:
             # no time to go on from: ask for a longer page instead
@@ -63,15 +63,15 @@ class _Reading:
         return {"limit": str(self.limit), **({"since": self.since} if self.since else {})}
 
 
-async def fetch_candidates(requests: Requests, session_id: str, fields: Fields) -> IceCandidates:
+async def fetch_candidates(requests: Requests, session_id: str, drops: DropCounter) -> IceCandidates:
     """All candidates of a session, by type. A page that brings nothing new while more is announced is an error."""
     reading = _Reading()
     for _ in range(MAX_PAGES):
         answer = await requests.get(CANDIDATES, params=reading.params(), id=session_id)
-        page = Record.of(answer.data, fields)
+        page = Record.from_response(answer.data, drops)
         if "candidates" not in page:
             raise UpstreamError(Reason.BAD_RESPONSE, f"{CANDIDATES}: no candidates in the answer")
-        new = reading.take(page.records("candidates"), fields)
+        new = reading.take(page.records("candidates"), drops)
         if not page.flag("hasMore"):
             found = list(reading.types.values())
             return IceCandidates({type_: found.count(type_) for type_ in TYPES}, page.flag("isComplete"))
@@ -84,11 +84,11 @@ def _identity(record: Record) -> str:
     return json.dumps(record.raw, sort_keys=True)
 
 
-def _type(record: Record, fields: Fields) -> str:
+def _type(record: Record, drops: DropCounter) -> str:
     """One of ``TYPES``, or nothing for a candidate that does not say, which is counted as a bad field."""
     line = _TYPE_IN_LINE.search(record.text("candidate"))
     for word in (record.text("type"), record.text("candidateType"), line[1] if line else ""):
         if word.lower() in TYPES:
             return word.lower()
-    fields.drop("candidates.type")
+    drops.drop("candidates.type")
     return ""

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from exporter.model import PlatformMetric
-from exporter.platforms.parsing import Fields, Record
+from exporter.platforms.parsing import DropCounter, Record
 from exporter.platforms.wave.metric_aliases import (
     MEASURED,
     NOT_MAPPED,
@@ -46,7 +46,7 @@ class Measurements(msgspec.Struct, frozen=True):
     numbers: tuple[PlatformMetric, ...]
 
 
-def read_measurements(session: Record, fields: Fields) -> Measurements:
+def read_measurements(session: Record, drops: DropCounter) -> Measurements:
     """The facts of one session's objects; bad values of known names are dropped and counted."""
     quality = list(_leaves(session, "quality"))
     measured = [leaf for name in ("metrics", "connection") for leaf in _leaves(session, name)]
@@ -55,7 +55,7 @@ def read_measurements(session: Record, fields: Fields) -> Measurements:
     for leaves, aliases in ((quality, QUALITY), (measured, MEASURED)):
         for field, (leaf, alias) in _chosen(leaves, aliases).items():
             used.add(leaf.path)
-            value = _value(leaf, alias, fields)
+            value = _value(leaf, alias, drops)
             if value is not None:
                 facts[field] = value
     _add_resolution(facts)
@@ -105,9 +105,9 @@ def _codec_field(scope: Scope) -> str:
     return {Scope.VIDEO: "video_codec", Scope.AUDIO: "audio_codec"}.get(scope, "")
 
 
-def _value(leaf: Leaf, alias: Alias, fields: Fields) -> float | int | str | None:
+def _value(leaf: Leaf, alias: Alias, drops: DropCounter) -> float | int | str | None:
     # counted under the known name: the platform's own path may hold anything
-    name, record = leaf.name, Record({leaf.name: leaf.value}, fields, f"{leaf.path[0]}.")
+    name, record = leaf.name, Record({leaf.name: leaf.value}, drops, f"{leaf.path[0]}.")
     if alias.kind is Kind.TEXT:
         return record.text(name) or None
     if alias.kind is Kind.COUNT:
@@ -115,8 +115,8 @@ def _value(leaf: Leaf, alias: Alias, fields: Fields) -> float | int | str | None
     if alias.kind is Kind.TOTAL:
         return record.total(name)
     if alias.kind is Kind.RATIO:
-        return record.ratio(name, scale=alias.scale)
-    return record.number(name, scale=alias.scale, low=0.0, high=alias.high)
+        return record.ratio(name, unit=alias.scale)
+    return record.number(name, unit=alias.scale, low=0.0, high=alias.high)
 
 
 def _add_resolution(facts: dict[str, float | int | str]) -> None:

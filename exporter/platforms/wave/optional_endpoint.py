@@ -12,13 +12,13 @@ from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason
 from exporter.platforms.cached_fetch import STALE_AFTER_INTERVALS, CachedFetch
-from exporter.platforms.parsing import Fields
+from exporter.platforms.parsing import DropCounter
 from exporter.runtime.clock import Clock
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
-Read = Callable[[Requests, Fields, float], Awaitable[T]]
+Read = Callable[[Requests, DropCounter, float], Awaitable[T]]
 """Asks, and reads the answer; the last argument: unix seconds from which on what is read now is stale."""
 
 
@@ -58,11 +58,11 @@ class Extra(Generic[T]):
         """The last answer, while it counts."""
         return self._known.value
 
-    async def ask(self, poll: Requests, fields: Fields) -> None:
+    async def ask(self, poll: Requests, drops: DropCounter) -> None:
         """Ask now, until the poll's deadline. Raises ``UpstreamError``."""
         self._known.asked()
         try:
-            value = await self._answer(poll, fields)
+            value = await self._answer(poll, drops)
         except UpstreamError as error:
             if was_not_sent(error):
                 self._known.not_asked()
@@ -74,12 +74,12 @@ class Extra(Generic[T]):
             self._failing = False
             log.info("part of an upstream is back", **self._labels)
 
-    async def _answer(self, poll: Requests, fields: Fields) -> T:
+    async def _answer(self, poll: Requests, drops: DropCounter) -> T:
         left = poll.deadline - self._clock.monotonic()
         try:
             # reading may take long too, and must not take more than what is left
             async with asyncio.timeout(left):
-                return await self._read(poll, fields, self._clock.now() + self._lifetime)
+                return await self._read(poll, drops, self._clock.now() + self._lifetime)
         except TimeoutError:
             raise UpstreamError(Reason.TIMEOUT, f"{self._what}: not read within the poll's time") from None
 

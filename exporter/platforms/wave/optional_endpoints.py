@@ -14,7 +14,7 @@ from exporter.http.auth import Header
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.model import Analytics, PassthroughMetrics, Reason
-from exporter.platforms.parsing import Fields
+from exporter.platforms.parsing import DropCounter
 from exporter.platforms.wave.optional_endpoint import Extra, was_not_sent
 from exporter.platforms.wave.prometheus_export import EXPORT, KEY_HEADER, fetch_export
 from exporter.platforms.wave.wave_analytics import (
@@ -39,8 +39,7 @@ class Extras:
         analytics, prometheus = settings.analytics, settings.prometheus
         self._analytics: list[Extra[Analytics]] = []
         if analytics is not None:
-            is_ours = shard_filter.choice(settings.sessions)
-            own = tuple(stream for stream in analytics.streams if is_ours(stream.id, stream.name or ""))
+            own = tuple(stream for stream in analytics.streams if shard_filter.owns(stream.id, stream.name or ""))
             dashboards = analytics.dashboards and shard_filter.is_primary
             analytics = analytics.model_copy(update={"streams": own, "dashboards": dashboards})
             self._analytics = list(_analytics(analytics, client, clock, hides_ids=hides_ids))
@@ -65,7 +64,7 @@ class Extras:
         """The export that counts now."""
         return None if self._export is None else self._export.value
 
-    async def ask_due(self, requests: Requests, budget: int | None, fields: Fields) -> None:
+    async def ask_due(self, requests: Requests, budget: int | None, drops: DropCounter) -> None:
         """Ask for what is due; of the analytics ``budget`` at most. The export has a key, and a limit, of its own."""
         due: list[Extra[Any]] = [extra for extra in self._analytics if extra.is_due]
         due = sorted(due, key=lambda extra: extra.asked_at)[:budget]
@@ -73,7 +72,7 @@ class Extras:
             due.append(self._export)
 
         async def ask(extra: Extra[Any]) -> None:
-            await extra.ask(requests, fields)
+            await extra.ask(requests, drops)
 
         outcomes = [outcome for _, outcome in await requests.map(ask, due)]
         errors = [error for error in outcomes if isinstance(error, UpstreamError) and not was_not_sent(error)]
@@ -99,11 +98,11 @@ def _analytics(
 ) -> Iterator[Extra[Analytics]]:
     extra = partial(Extra[Analytics], interval=settings.interval, client=client, clock=clock)
 
-    async def one(stream: AnalyticsStream, requests: Requests, fields: Fields, stale_at: float) -> Analytics:
-        return await fetch_stream_analytics(requests, stream, settings.period, fields, stale_at=stale_at)
+    async def one(stream: AnalyticsStream, requests: Requests, drops: DropCounter, stale_at: float) -> Analytics:
+        return await fetch_stream_analytics(requests, stream, settings.period, drops, stale_at=stale_at)
 
-    async def dashboards(requests: Requests, fields: Fields, stale_at: float) -> Analytics:
-        return await fetch_dashboards(requests, settings, fields, stale_at=stale_at)
+    async def dashboards(requests: Requests, drops: DropCounter, stale_at: float) -> Analytics:
+        return await fetch_dashboards(requests, settings, drops, stale_at=stale_at)
 
     for stream in settings.streams:
         shown = stream.name or ("" if hides_ids else stream.id)
@@ -117,7 +116,7 @@ def _export(
 ) -> Extra[PassthroughMetrics]:
     own = client.with_credentials(EXPORT, Header(KEY_HEADER, key))
 
-    async def export(requests: Requests, _: Fields, stale_at: float) -> PassthroughMetrics:
+    async def export(requests: Requests, _: DropCounter, stale_at: float) -> PassthroughMetrics:
         left = requests.deadline - clock.monotonic()
         return await fetch_export(own.requests(left), settings, stale_at=stale_at)
 

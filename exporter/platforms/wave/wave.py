@@ -8,13 +8,16 @@ from typing import ClassVar
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.http.rate_limit import DEFAULT_WINDOW_SECONDS
-from exporter.model import Listing, PollResult, Reason, StreamReport
-from exporter.platforms.base import Platform
-from exporter.platforms.parsing import Fields
+from exporter.model import Reason, StreamReport
+from exporter.platforms.base import FetchResult, Platform
+from exporter.platforms.capabilities import AlertSink, SessionCommands
+from exporter.platforms.parsing import DropCounter
+from exporter.platforms.wave.alert_events import WaveAlertSink
 from exporter.platforms.wave.candidate_book import CandidateBook
 from exporter.platforms.wave.optional_endpoint import was_not_sent
 from exporter.platforms.wave.optional_endpoints import Extras, requests_per_minute
 from exporter.platforms.wave.request_budget import Pace, Spending, Turns
+from exporter.platforms.wave.session_commands import SESSION_COMMANDS
 from exporter.platforms.wave.sessions_file import SessionsFile, WaveSession
 from exporter.platforms.wave.wave_sessions import FEEDS, fetch_session
 from exporter.platforms.wave.wave_settings import WaveSettings
@@ -54,31 +57,28 @@ class WavePlatform(Platform[WaveSettings]):
         ids, names = {session.id for session in own}, {session.name for session in own if session.name}
         return *own, *(s for s in self._file.sessions() if s.id not in ids and s.name not in names)
 
-    async def poll(self, requests: Requests) -> PollResult:
+    async def fetch(self, requests: Requests, drops: DropCounter) -> FetchResult:
         """Every session the budget allows, those that waited longest first; then what is due of everything else."""
-        fields = Fields()
-        wanted = [session.id for session in self.configured_streams() if self.shard_filter.has_configured(session)]
-        if not wanted and self._extras.is_empty and not self.shard_filter.is_whole:
-            return PollResult(not_owned=True)
-        outcomes = await self._ask(requests, wanted, fields)
+        wanted = [session.id for session in self.owned(self.configured_streams())]
+        if not wanted and self._extras.is_empty and not self.shard_filter.is_all:
+            return FetchResult(not_owned=True)
+        outcomes = await self._ask(requests, wanted, drops)
         errors = {id_: outcome for id_, outcome in outcomes.items() if isinstance(outcome, UpstreamError)}
         reports = [outcome for outcome in outcomes.values() if not isinstance(outcome, UpstreamError)]
         unsent = {id_ for id_, error in errors.items() if was_not_sent(error)}
         self._turns.missed(unsent)
         self._check(wanted, reports, errors)
         failures = {id_: error.reason for id_, error in errors.items() if id_ not in unsent}
-        failures |= await self._ask_besides(requests, wanted, reports, fields)
+        failures |= await self._ask_besides(requests, wanted, reports, drops)
         if self._candidates is not None:
             reports = [self._candidates.added_to(report) for report in reports]
         if not wanted and self._extras.fault is not None:
             raise self._extras.fault
         pace = self._pace()
-        return PollResult(
-            streams=tuple(reports),
-            listing=Listing.DIRECT,
+        return FetchResult(
+            reports=reports,
             failures=failures,
             postponed=frozenset(wanted) - outcomes.keys() | unsent,
-            dropped_fields=dict(fields.dropped),
             round_seconds=None if pace is None else pace.round_seconds(len(wanted)),
             analytics=self._extras.analytics,
             passthrough=self._extras.passthrough,
@@ -96,11 +96,20 @@ class WavePlatform(Platform[WaveSettings]):
             per_minute += 60.0 * sessions / settings.ice_candidates
         return per_minute + requests_per_minute(settings)
 
-    async def _ask(self, requests: Requests, wanted: Sequence[str], fields: Fields) -> Outcomes:
+    def alert_sink(self) -> AlertSink:
+        """Return the sink of WAVE's analytics events."""
+        return WaveAlertSink(self.client)
+
+    @classmethod
+    def session_commands(cls) -> SessionCommands:
+        """Return the commands for sessions."""
+        return SESSION_COMMANDS
+
+    async def _ask(self, requests: Requests, wanted: Sequence[str], drops: DropCounter) -> Outcomes:
         """The sessions whose turn it is; the very first one alone, as its answer says what the limit is."""
 
         async def ask(session_id: str) -> StreamReport:
-            return await fetch_session(requests, session_id, fields, numbers=self.settings.session_numbers)
+            return await fetch_session(requests, session_id, drops, numbers=self.settings.session_numbers)
 
         outcomes: Outcomes = {}
         if self._answered_at is None:
@@ -119,17 +128,17 @@ class WavePlatform(Platform[WaveSettings]):
         return min(requests.budget() or 0, max(0, pace.per_poll - asked))
 
     async def _ask_besides(
-        self, requests: Requests, wanted: Sequence[str], reports: Sequence[StreamReport], fields: Fields
+        self, requests: Requests, wanted: Sequence[str], reports: Sequence[StreamReport], drops: DropCounter
     ) -> dict[str, Reason]:
         """What is due of everything but sessions; returns the sessions whose candidates could not be had, and why."""
         failures: dict[str, Reason] = {}
         before = requests.count
         if self._candidates is not None:
             self._candidates.forget_all_but(wanted)
-            failures = await self._candidates.ask_due(requests, reports, self._spare(requests, wanted), fields)
+            failures = await self._candidates.ask_due(requests, reports, self._spare(requests, wanted), drops)
             self._spending.note(requests.count - before, self.clock.monotonic())
             before = requests.count
-        await self._extras.ask_due(requests, self._spare(requests, wanted), fields)
+        await self._extras.ask_due(requests, self._spare(requests, wanted), drops)
         self._spending.note(requests.count - before, self.clock.monotonic())
         return failures
 

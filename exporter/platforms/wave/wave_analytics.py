@@ -9,7 +9,7 @@ from __future__ import annotations
 from exporter.http.client import Requests
 from exporter.http.errors import UpstreamError
 from exporter.model import Analytics, Reason
-from exporter.platforms.parsing import Fields, Record
+from exporter.platforms.parsing import DropCounter, Record
 from exporter.platforms.wave.unmapped_numbers import numbers_inside
 from exporter.platforms.wave.wave_settings import AnalyticsSettings, AnalyticsStream
 
@@ -22,11 +22,11 @@ _DOCUMENTED = frozenset({"streamId", "totalViewers", "peakViewers", "avgWatchTim
 
 
 async def fetch_stream_analytics(
-    requests: Requests, stream: AnalyticsStream, period: str, fields: Fields, *, stale_at: float
+    requests: Requests, stream: AnalyticsStream, period: str, drops: DropCounter, *, stale_at: float
 ) -> Analytics:
     """The figures of one stream. Raises ``UpstreamError``."""
     answer = await requests.get(STREAM_ANALYTICS, params={"period": period}, streamId=stream.id)
-    record = Record.of(answer.data, fields)
+    record = Record.from_response(answer.data, drops)
     if record.text("streamId") not in ("", stream.id):
         raise UpstreamError(Reason.BAD_RESPONSE, f"{STREAM_ANALYTICS}: the answer is about another stream")
     others = {name: value for name, value in record.raw.items() if name not in _DOCUMENTED}
@@ -43,13 +43,13 @@ async def fetch_stream_analytics(
 
 
 async def fetch_dashboards(
-    requests: Requests, settings: AnalyticsSettings, fields: Fields, *, stale_at: float
+    requests: Requests, settings: AnalyticsSettings, drops: DropCounter, *, stale_at: float
 ) -> Analytics:
     """The dashboards' numbers. Raises ``UpstreamError``."""
     period, metric = settings.dashboards_period, settings.dashboards_metric
     params = {"period": period, **({} if metric is None else {"metric": metric})}
     answer = await requests.get(DASHBOARDS, params=params)
-    metrics = Record.of(answer.data, fields).record("metrics")
+    metrics = Record.from_response(answer.data, drops).record("metrics")
     if metrics is None:
         raise UpstreamError(Reason.BAD_RESPONSE, f"{DASHBOARDS}: no metrics in the answer")
     numbers = numbers_inside(metrics.raw, period=period, limit=MAX_DASHBOARD_NUMBERS)

@@ -10,7 +10,7 @@ import msgspec
 from exporter.http.client import Requests
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason, Status, StreamReport
-from exporter.platforms.parsing import Fields, Record
+from exporter.platforms.parsing import DropCounter, Record
 from exporter.platforms.slim_report import slim_report
 from exporter.platforms.wave.measurements import read_measurements
 
@@ -36,7 +36,7 @@ _LASTING = frozenset(
 """What stays true of a session whose media has stopped; WAVE keeps its last measurements for ever."""
 
 
-async def fetch_session(requests: Requests, session_id: str, fields: Fields, *, numbers: bool) -> StreamReport:
+async def fetch_session(requests: Requests, session_id: str, drops: DropCounter, *, numbers: bool) -> StreamReport:
     """One session; a 404 is one that is idle. Raises ``UpstreamError`` where the answer cannot be used."""
     try:
         answer = await requests.get(SESSION, id=session_id)
@@ -44,10 +44,10 @@ async def fetch_session(requests: Requests, session_id: str, fields: Fields, *, 
         if error.reason is Reason.NOT_FOUND:
             return Report(id=session_id, session=session_id, kind="session", status=Status.IDLE, live=False)
         raise
-    return read_session(Record.of(answer.data, fields), session_id, fields, numbers=numbers)
+    return read_session(Record.from_response(answer.data, drops), session_id, drops, numbers=numbers)
 
 
-def read_session(record: Record, session_id: str, fields: Fields, *, numbers: bool) -> StreamReport:
+def read_session(record: Record, session_id: str, drops: DropCounter, *, numbers: bool) -> StreamReport:
     """A session object; with ``numbers`` also what has no documented meaning."""
     if record.text("sessionId") not in ("", session_id):
         raise UpstreamError(Reason.BAD_RESPONSE, f"{SESSION}: the answer is about another session")
@@ -66,7 +66,7 @@ def read_session(record: Record, session_id: str, fields: Fields, *, numbers: bo
         viewers=record.count("viewers"),
         viewers_peak=record.count("peakViewers"),
     )
-    inside = read_measurements(record, fields)
+    inside = read_measurements(record, drops)
     facts = {field: value for field, value in inside.facts.items() if live is not False or field in _LASTING}
     shown = inside.numbers if numbers and live is not False else ()
     return msgspec.structs.replace(report, platform_metrics=shown, **facts)

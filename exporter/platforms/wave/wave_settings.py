@@ -17,14 +17,13 @@ from exporter.config.types import (
     Described,
     Duration,
     Flag,
-    Matching,
+    MetricPrefix,
     OffOrDuration,
     Text,
     format_duration,
 )
 from exporter.config.upstream import UpstreamSettings
 from exporter.config.validation import refuse, refuse_all
-from exporter.metrics.text_format import OWN_PREFIXES
 from exporter.platforms.wave.sessions_file import Identifier, SessionsFileError, WaveSession, read_sessions
 
 DAY_SECONDS = 86_400.0
@@ -48,12 +47,6 @@ def _usable_file(path: Any) -> Any:
 
 def _refuse_discover(_: Any) -> None:
     raise refuse("no such key on wave, which has no list of sessions: name them in sessions or sessions_file")
-
-
-def _free_prefix(prefix: str) -> str:
-    if prefix.startswith(OWN_PREFIXES):
-        raise refuse(f"a prefix that does not begin with {' or '.join(OWN_PREFIXES)}")
-    return prefix
 
 
 def _no_two_alike(streams: tuple[AnalyticsStream, ...]) -> tuple[AnalyticsStream, ...]:
@@ -97,11 +90,7 @@ class PrometheusSettings(Section):
     api_key: Secret | None = Field(default=None, description="The export's own key, sent as `X-API-Key`.")
     stream_id: Identifier | None = Field(default=None, description="The metrics of this stream alone.")
     period: Literal["1min", "5min", "15min", "1hour"] = Field(default="5min", description="The export's time window.")
-    prefix: Annotated[
-        Text,
-        Matching("[a-zA-Z_:][a-zA-Z0-9_:]*", "the beginning of a metric name"),
-        AfterValidator(_free_prefix),
-    ] = Field(default="wave_", description="What the names begin with.")
+    prefix: MetricPrefix = Field(default="wave_", description="What the names begin with.")
     max_series: Annotated[Count, Between(1, 1_000_000)] = Field(default=5000, description="More series are left out.")
     interval: Annotated[Duration, OwnInterval] = Field(default=30.0, description="How often it is asked for.")
 
@@ -119,6 +108,7 @@ class WaveSettings(UpstreamSettings):
     platform: Literal["wave"] = Field(default="wave", description="The platform's name.")
     default_interval: ClassVar[float] = 30.0
     auth_kinds: ClassVar[frozenset[str]] = frozenset({BEARER})
+    accepts_alert_events: ClassVar[bool] = True
 
     discover: Annotated[None, BeforeValidator(_refuse_discover), Described("nothing")] = Field(
         default=None, description="Refused: WAVE has no list of sessions."

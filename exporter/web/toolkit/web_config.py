@@ -19,7 +19,7 @@ from exporter.config.environment import EnvironmentLayer
 from exporter.config.errors import Reporter
 from exporter.config.section import Section
 from exporter.config.types import ConfigPath, Count, Described, Flag
-from exporter.config.validation import LoadContext, Place, refuse, refuse_all, within
+from exporter.config.validation import LoadContext, Place, refuse, refuse_all, using_load_context
 from exporter.config.yaml_document import DocumentError, read
 from exporter.web.toolkit.tls import CIPHERS, CLIENT_AUTH, CURVES, VERSIONS, TlsError, TlsParts, server_context
 
@@ -236,7 +236,7 @@ def read_web_config(path: Path) -> ReadResult:
     findings = reporter.repeated_keys()
     config = None
     try:
-        with within(LoadContext(path.parent)):
+        with using_load_context(LoadContext(path.parent)):
             config = WebConfig.model_validate(document.data)
     except ValidationError as error:
         findings += reporter.findings(error.errors(include_url=False, include_input=False))

@@ -1,25 +1,25 @@
-// Search, filters and order, kept in the address so that a link shows the same.
+// Search, filters and order, kept in the URL so that a link shows the same list.
 
 import { element } from "./dom.js";
 import { FILTERS, ORDERS } from "./streams.js";
 import { count } from "./units.js";
 
-const PAUSE_MS = 120;
+const SEARCH_DEBOUNCE_MS = 120;
 
-/** `chosen` holds what is chosen now; `changed()` is called after each change. */
+/** `selection` holds the current values; `onChange()` is called after each change. */
 export class Controls {
-  constructor(changed) {
-    this.changed = changed;
-    this.chosen = fromAddress(new URL(location.href).searchParams);
+  constructor(onChange) {
+    this.onChange = onChange;
+    this.selection = parseQuery(new URL(location.href).searchParams);
     this.search = element("input", {
       type: "search",
       id: "search",
       placeholder: "Name, upstream, issue, alert …",
       autocomplete: "off",
       spellcheck: "false",
-      oninput: () => this.searchLater(),
+      oninput: () => this.debounceSearch(),
     });
-    this.search.value = this.chosen.search;
+    this.search.value = this.selection.search;
     this.filters = Object.entries(FILTERS).map(([name, { label }]) => this.filterButton(name, label));
     this.upstream = element("select", { id: "upstream", onchange: () => this.set({ upstream: this.upstream.value }) });
     this.order = element(
@@ -35,35 +35,35 @@ export class Controls {
       field("upstream", "Upstream", this.upstream),
       field("order", "Sort by", this.order, "order"),
     );
-    this.reflect();
+    this.updateControls();
   }
 
-  /** Change what is chosen. */
+  /** Change the selection. */
   set(change) {
-    Object.assign(this.chosen, change);
-    this.reflect();
-    history.replaceState(history.state, "", withChosen(this.chosen));
-    this.changed();
+    Object.assign(this.selection, change);
+    this.updateControls();
+    history.replaceState(history.state, "", buildUrl(this.selection));
+    this.onChange();
   }
 
-  /** Sort by this, or the other way round when that is so already. */
+  /** Sort by an order, or reverse it if the list is sorted by it already. */
   sortBy(order) {
-    this.set({ order, reversed: order === this.chosen.order ? !this.chosen.reversed : false });
+    this.set({ order, reversed: order === this.selection.order ? !this.selection.reversed : false });
   }
 
-  /** How many items each filter would leave, which upstreams there are, and whether alerts are known. */
-  offer(items, upstreams, withAlerts) {
+  /** Update the number of items per filter, the upstreams, and whether there are alerts to filter by. */
+  setOptions(items, upstreams, withAlerts) {
     for (const { name, number, node } of this.filters) {
-      if (name === "alerts") node.hidden = !withAlerts && this.chosen.filter !== "alerts";
+      if (name === "alerts") node.hidden = !withAlerts && this.selection.filter !== "alerts";
       number.textContent = count(items.filter(FILTERS[name].test).length);
     }
     const names = ["", ...upstreams.map((upstream) => upstream.upstream)];
-    const offered = [...this.upstream.options].map((option) => option.value);
-    if (names.join("\n") !== offered.join("\n")) {
+    const current = [...this.upstream.options].map((option) => option.value);
+    if (names.join("\n") !== current.join("\n")) {
       this.upstream.replaceChildren(...names.map((name) => element("option", { value: name }, name || "All")));
     }
-    if (this.chosen.upstream && !names.includes(this.chosen.upstream)) this.chosen.upstream = "";
-    this.upstream.value = this.chosen.upstream;
+    if (this.selection.upstream && !names.includes(this.selection.upstream)) this.selection.upstream = "";
+    this.upstream.value = this.selection.upstream;
   }
 
   filterButton(name, label) {
@@ -72,15 +72,15 @@ export class Controls {
     return { name, number, node };
   }
 
-  searchLater() {
+  debounceSearch() {
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.set({ search: this.search.value }), PAUSE_MS);
+    this.timer = setTimeout(() => this.set({ search: this.search.value }), SEARCH_DEBOUNCE_MS);
   }
 
-  reflect() {
-    for (const { name, node } of this.filters) node.setAttribute("aria-pressed", name === this.chosen.filter);
-    this.order.value = this.chosen.order;
-    this.upstream.value = this.chosen.upstream;
+  updateControls() {
+    for (const { name, node } of this.filters) node.setAttribute("aria-pressed", name === this.selection.filter);
+    this.order.value = this.selection.order;
+    this.upstream.value = this.selection.upstream;
   }
 }
 
@@ -88,7 +88,7 @@ function field(id, label, control, name = id) {
   return element("div", { class: `field ${name}` }, element("label", { for: id }, label), control);
 }
 
-function fromAddress(query) {
+function parseQuery(query) {
   const filter = query.get("show");
   const order = query.get("sort");
   return {
@@ -100,7 +100,7 @@ function fromAddress(query) {
   };
 }
 
-function withChosen({ search, filter, upstream, order, reversed }) {
+function buildUrl({ search, filter, upstream, order, reversed }) {
   const url = new URL(location.href);
   const query = new URLSearchParams();
   if (search) query.set("q", search);

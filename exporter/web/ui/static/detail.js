@@ -1,22 +1,22 @@
-// All that is known of one stream.
+// A stream's own view.
 
+import { now } from "./api.js";
 import { element } from "./dom.js";
-import { chart } from "./line.js";
-import { alertChip, otherName } from "./row.js";
-import { now } from "./source.js";
-import { judge, worstFirst } from "./streams.js";
-import { bitrate, bytes, count, delay, frameRate, moment, percent, span, timeOfDay } from "./units.js";
-import { heading, reason, shape } from "./words.js";
+import { factLabel, reasonLabel, severityShape } from "./labels.js";
+import { alertChip, distinctName } from "./row.js";
+import { chart } from "./sparkline.js";
+import { assessStream, sortBySeverity } from "./streams.js";
+import { bitrate, bytes, count, dateTime, delay, duration, frameRate, percent, timeOfDay } from "./units.js";
 
-/** What the model's names mean, by group: name → how its value reads. What is in no group comes under "More". */
+/** Facts by group: name → formatter of its value. Facts in no group are shown under "More". */
 const GROUPS = {
   Health: {
     status: String,
     healthy: (value) => (value ? "healthy, says the platform" : "unhealthy, says the platform"),
     health_score_ratio: percent,
-    health_reasons: (names) => names.map(reason).join(", "),
+    health_reasons: (names) => names.map(reasonLabel).join(", "),
     health_grade: String,
-    health_conditions: (conditions) => named(conditions, (value) => (value ? "yes" : "no")),
+    health_conditions: (conditions) => formatEntries(conditions, (value) => (value ? "yes" : "no")),
     expected: (value) => (value ? "should be live now" : "need not be live now"),
     restarts: count,
   },
@@ -30,7 +30,7 @@ const GROUPS = {
     expected_frames_per_second: frameRate,
     transcode_realtime_ratio: (value) => `${value.toFixed(2)} × real time`,
     renditions: (all) => all.map((one) => `${one.name}: ${bitrate(one.target_bitrate_bytes_per_second)}`).join(", "),
-    multistream_targets: (targets) => named(targets, (value) => (value ? "connected" : "not connected")),
+    multistream_targets: (targets) => formatEntries(targets, (value) => (value ? "connected" : "not connected")),
   },
   Audience: { viewers: count, viewers_peak: count, system_clients: count, viewer_error_ratio: percent },
   Media: {
@@ -52,13 +52,13 @@ const GROUPS = {
     packet_loss_ratio: percent,
     dropped_frames: count,
     frames: count,
-    ice_candidates: (candidates) => named(candidates, count),
+    ice_candidates: (candidates) => formatEntries(candidates, count),
   },
   Life: {
-    start_timestamp_seconds: ago,
-    end_timestamp_seconds: ago,
-    last_seen_timestamp_seconds: ago,
-    sampled_timestamp_seconds: ago,
+    start_timestamp_seconds: dateTimeWithAge,
+    end_timestamp_seconds: dateTimeWithAge,
+    last_seen_timestamp_seconds: dateTimeWithAge,
+    sampled_timestamp_seconds: dateTimeWithAge,
     session: String,
     playback_id: String,
     recording: yesOrNo,
@@ -66,8 +66,8 @@ const GROUPS = {
     publish_allowed: yesOrNo,
   },
 };
-const MORE = { platform_metrics: (all) => all.map((one) => `${one.metric}: ${one.value}`).join(", ") };
-const NAMES = {
+const UNGROUPED = { platform_metrics: (all) => all.map((one) => `${one.metric}: ${one.value}`).join(", ") };
+const FACT_LABELS = {
   viewer_error_ratio: "Viewer errors",
   transcode_realtime_ratio: "Transcoding pace",
   start_timestamp_seconds: "Started",
@@ -81,11 +81,11 @@ const NAMES = {
   health_reasons: "What lowers it",
   healthy: "Verdict",
 };
-const ELSEWHERE = new Set(["platform", "upstream", "stream", "issues", "live", "configured", "name"]);
+const SHOWN_ELSEWHERE = new Set(["platform", "upstream", "stream", "issues", "live", "configured", "name"]);
 
-/** The view as a list of nodes. `known` null: there is no such stream now; `alerts` null: no sidecar. */
-export function detail(route, known, upstream, alerts) {
-  if (known === null) {
+/** The view as a list of nodes. `response` is null if there is no such stream now; `alerts` is null without sidecar. */
+export function renderDetail(route, response, upstream, alerts) {
+  if (response === null) {
     return [
       element("h2", { tabindex: "-1" }, route.stream),
       element(
@@ -96,42 +96,42 @@ export function detail(route, known, upstream, alerts) {
       ),
     ];
   }
-  const { stream: facts, history } = known;
+  const { stream: facts, history } = response;
   const own = (alerts ?? []).filter((alert) => alert.upstream === facts.upstream && alert.stream === facts.stream);
-  const { severity, word } = judge(facts);
+  const { severity, word } = assessStream(facts);
   return [
     element("h2", { tabindex: "-1" }, facts.stream),
     element(
       "p",
       { class: "lead" },
-      element("span", { class: `badge ${severity}` }, `${shape(severity)} ${word}`),
-      element("span", { class: "sub" }, [facts.upstream, facts.platform, otherName(facts)].filter(Boolean).join(" · ")),
+      element("span", { class: `badge ${severity}` }, `${severityShape(severity)} ${word}`),
+      element("span", { class: "sub" }, [facts.upstream, facts.platform, distinctName(facts)].filter(Boolean).join(" · ")),
     ),
-    upstream?.up === false ? upstreamDown(upstream) : "",
+    upstream?.up === false ? upstreamDownNotice(upstream) : "",
     element("h3", {}, "Ingest bitrate, last 15 minutes"),
     chart(history, facts.expected_ingest_bitrate_bytes_per_second),
-    ...alertsPart(own, alerts !== null),
-    ...issuesPart(facts.issues),
-    element("div", { class: "groups" }, groupsOf(facts)),
+    ...alertsSection(own, alerts !== null),
+    ...issuesSection(facts.issues),
+    element("div", { class: "groups" }, factGroups(facts)),
     element("h3", {}, "In Prometheus"),
-    element("p", {}, element("code", { class: "selector" }, selector(facts))),
+    element("p", {}, element("code", { class: "selector" }, seriesSelector(facts))),
   ];
 }
 
-function upstreamDown({ upstream, last_error: error, last_success_timestamp_seconds: success }) {
-  const then = success === undefined ? "" : ` What stands here is from ${moment(success)}, or no longer known.`;
+function upstreamDownNotice({ upstream, last_error: error, last_success_timestamp_seconds: success }) {
+  const then = success === undefined ? "" : ` What stands here is from ${dateTime(success)}, or no longer known.`;
   return element("p", { class: "error" }, `Its upstream ${upstream} is down: ${error}.${then}`);
 }
 
-function alertsPart(alerts, sidecar) {
+function alertsSection(alerts, sidecar) {
   if (!sidecar) return [];
-  const list = worstFirst(alerts).map((alert) =>
+  const list = sortBySeverity(alerts).map((alert) =>
     element(
       "li",
       {},
       element("p", {}, alertChip(alert), `${alert.severity}, since ${timeOfDay(alert.since)}. `, alert.summary),
       alert.description && alert.description !== alert.summary ? element("p", {}, alert.description) : "",
-      runbookOf(alert),
+      runbookLink(alert),
     ),
   );
   return [
@@ -140,36 +140,36 @@ function alertsPart(alerts, sidecar) {
   ];
 }
 
-function runbookOf({ alertname, runbook }) {
-  // Labels and annotations are configured: nothing but a web address becomes a link.
+function runbookLink({ alertname, runbook }) {
+  // Annotations are configurable, so only http(s) URLs become links.
   if (!/^https?:\/\//.test(runbook ?? "")) return "";
   return element("p", {}, element("a", { href: runbook, rel: "noreferrer" }, `What to do about ${alertname}`));
 }
 
-function issuesPart(issues) {
+function issuesSection(issues) {
   if (!issues?.length) return [];
   const list = issues.map((issue) => element("li", {}, issue));
   return [element("h3", {}, "Issues, in the platform's words"), element("ul", { class: "issue-list" }, list)];
 }
 
-function groupsOf(facts) {
-  const told = new Set(Object.values(GROUPS).flatMap((group) => Object.keys(group)));
-  const rest = Object.keys(facts).filter((name) => !told.has(name) && !ELSEWHERE.has(name));
-  const more = Object.fromEntries(rest.map((name) => [name, MORE[name] ?? plain(name)]));
+function factGroups(facts) {
+  const grouped = new Set(Object.values(GROUPS).flatMap((group) => Object.keys(group)));
+  const rest = Object.keys(facts).filter((name) => !grouped.has(name) && !SHOWN_ELSEWHERE.has(name));
+  const more = Object.fromEntries(rest.map((name) => [name, UNGROUPED[name] ?? defaultFormat(name)]));
   return Object.entries({ ...GROUPS, More: more }).map(([title, group]) => {
     const rows = Object.entries(group)
       .filter(([name]) => facts[name] !== undefined)
-      .map(([name, read]) =>
-        element("div", {}, element("dt", {}, NAMES[name] ?? heading(name)), element("dd", {}, read(facts[name]))),
+      .map(([name, format]) =>
+        element("div", {}, element("dt", {}, FACT_LABELS[name] ?? factLabel(name)), element("dd", {}, format(facts[name]))),
       );
     return rows.length ? element("section", {}, element("h3", {}, title), element("dl", {}, rows)) : undefined;
   });
 }
 
-/** How a fact reads that is in no group, by its unit. */
-function plain(name) {
+/** Formatter of a fact that is in no group, by its unit. */
+function defaultFormat(name) {
   if (/_bytes$/.test(name)) return bytes;
-  if (/_seconds$/.test(name)) return span;
+  if (/_seconds$/.test(name)) return duration;
   return (value) => {
     if (typeof value === "number") return count(value);
     if (typeof value === "boolean") return yesOrNo(value);
@@ -177,9 +177,9 @@ function plain(name) {
   };
 }
 
-function named(values, read) {
+function formatEntries(values, format) {
   return Object.entries(values)
-    .map(([name, value]) => `${name}: ${read(value)}`)
+    .map(([name, value]) => `${name}: ${format(value)}`)
     .join(", ");
 }
 
@@ -187,12 +187,12 @@ function yesOrNo(value) {
   return value ? "yes" : "no";
 }
 
-function ago(timestamp) {
-  return `${moment(timestamp)} (${span(now() - timestamp)} ago)`;
+function dateTimeWithAge(timestamp) {
+  return `${dateTime(timestamp)} (${duration(now() - timestamp)} ago)`;
 }
 
-/** The labels of the stream's series. */
-function selector({ platform, upstream, stream }) {
+/** PromQL selector of the stream's series. */
+function seriesSelector({ platform, upstream, stream }) {
   const quoted = (text) => `"${text.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\n", "\\n")}"`;
   return `{platform=${quoted(platform)}, upstream=${quoted(upstream)}, stream=${quoted(stream)}}`;
 }

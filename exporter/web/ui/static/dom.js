@@ -1,23 +1,23 @@
-// Building the document. Text only ever becomes text nodes: no name of a stream is read as markup.
+// Build the document. Text always becomes text nodes, so that no stream name is parsed as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An element with attributes (`onclick` and the like are listeners) and children (elements, texts, or nothing). */
+/** Create an element with attributes (`onclick` and the like are listeners) and children (elements, texts, or nothing). */
 export function element(tag, attributes, ...children) {
-  return fill(document.createElement(tag), attributes, children);
+  return populate(document.createElement(tag), attributes, children);
 }
 
-/** The same within an SVG. */
+/** Create an SVG element. */
 export function svg(tag, attributes, ...children) {
-  return fill(document.createElementNS(SVG, tag), attributes, children);
+  return populate(document.createElementNS(SVG, tag), attributes, children);
 }
 
-/** Set a text, touching the document only when it is another one. */
-export function say(node, text) {
+/** Set a text, touching the document only if it changes. */
+export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-function fill(node, attributes, children) {
+function populate(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes ?? {})) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else if (value === true) node.setAttribute(name, "");

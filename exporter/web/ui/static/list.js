@@ -1,40 +1,40 @@
-// A list of any length of which only the rows in sight are in the document.
+// A list of any length, of which only the visible rows are in the document.
 
 const ROWS_AROUND = 8;
 
 /**
- * Rows of one height, in the window's own scrolling. `make(item)` gives `{node, update(item)}`; every node holds one
- * link, by which the keyboard moves. `seen(items)` is told which items are in the document.
+ * Rows of one height that scroll with the window. `createRow(item)` returns `{node, update(item)}`; every node contains
+ * one link, which takes the keyboard focus. `onVisibleRows(items)` is called with the items that are in the document.
  */
 export class List {
-  constructor(container, make, seen) {
+  constructor(container, createRow, onVisibleRows) {
     this.container = container;
-    this.make = make;
-    this.seen = seen;
+    this.createRow = createRow;
+    this.onVisibleRows = onVisibleRows;
     this.items = [];
     this.rows = new Map();
-    this.waiting = false;
-    const later = () => this.later();
-    addEventListener("scroll", later, { passive: true });
-    addEventListener("resize", later, { passive: true });
-    container.addEventListener("keydown", (event) => this.moveByKey(event));
+    this.drawScheduled = false;
+    const scheduleDraw = () => this.scheduleDraw();
+    addEventListener("scroll", scheduleDraw, { passive: true });
+    addEventListener("resize", scheduleDraw, { passive: true });
+    container.addEventListener("keydown", (event) => this.onKeydown(event));
   }
 
-  show(items) {
+  setItems(items) {
     this.items = items;
     this.draw();
   }
 
-  later() {
-    if (this.waiting) return;
-    this.waiting = true;
+  scheduleDraw() {
+    if (this.drawScheduled) return;
+    this.drawScheduled = true;
     requestAnimationFrame(() => {
-      this.waiting = false;
+      this.drawScheduled = false;
       this.draw();
     });
   }
 
-  /** Put the rows in sight into the document, in order, and take the others out. */
+  /** Put the visible rows into the document, in order, and remove the others. */
   draw() {
     if (!this.container.isConnected || this.container.offsetParent === null) return;
     const height = rowHeight(this.container);
@@ -44,16 +44,16 @@ export class List {
     const end = Math.min(this.items.length, Math.ceil((above + innerHeight) / height) + ROWS_AROUND);
     const indices = [];
     for (let index = first; index < end; index += 1) indices.push(index);
-    this.keepFocused(indices);
+    this.keepFocusedRow(indices);
     const focused = this.container.contains(document.activeElement) ? document.activeElement : null;
-    this.place(indices, height);
-    // Moving a row takes the focus from it.
+    this.placeRows(indices, height);
+    // A row loses the focus when it is moved.
     if (focused?.isConnected && focused !== document.activeElement) focused.focus({ preventScroll: true });
-    this.seen(indices.map((index) => this.items[index]));
+    this.onVisibleRows(indices.map((index) => this.items[index]));
   }
 
-  /** The row that has the keyboard's focus stays, wherever it is. */
-  keepFocused(indices) {
+  /** Keep the row that has the keyboard focus in the document, wherever it is. */
+  keepFocusedRow(indices) {
     const key = document.activeElement?.closest?.("[data-key]")?.dataset.key;
     if (key === undefined || !this.rows.has(key)) return;
     const index = this.items.findIndex((item) => item.key === key);
@@ -62,7 +62,7 @@ export class List {
     else indices.unshift(index);
   }
 
-  place(indices, height) {
+  placeRows(indices, height) {
     const wanted = new Set(indices.map((index) => this.items[index].key));
     for (const [key, row] of this.rows) {
       if (wanted.has(key)) continue;
@@ -74,7 +74,7 @@ export class List {
       const item = this.items[index];
       let row = this.rows.get(item.key);
       if (row === undefined) {
-        row = this.make(item);
+        row = this.createRow(item);
         row.node.dataset.key = item.key;
         this.rows.set(item.key, row);
       }
@@ -86,8 +86,8 @@ export class List {
     }
   }
 
-  /** Give the keyboard to the row of an item, scrolled into sight. */
-  focus(index) {
+  /** Scroll the row of an item into view and focus it. */
+  focusRow(index) {
     const item = this.items[index];
     if (item === undefined) return;
     const height = rowHeight(this.container);
@@ -99,7 +99,7 @@ export class List {
     this.rows.get(item.key)?.node.querySelector("a").focus({ preventScroll: true });
   }
 
-  moveByKey(event) {
+  onKeydown(event) {
     const key = event.target.closest?.("[data-key]")?.dataset.key;
     const from = this.items.findIndex((item) => item.key === key);
     if (from < 0 || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
@@ -110,11 +110,11 @@ export class List {
     ];
     if (to === undefined) return;
     event.preventDefault();
-    this.focus(Math.min(Math.max(to, 0), last));
+    this.focusRow(Math.min(Math.max(to, 0), last));
   }
 }
 
-/** In pixels; the style sheet says it in rem, so that it grows with the reader's type. */
+/** Row height in pixels; the style sheet sets it in rem, so that it grows with the reader's font size. */
 function rowHeight(container) {
   const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
   return parseFloat(getComputedStyle(container).getPropertyValue("--row-height")) * rem;

@@ -1,22 +1,22 @@
-// The page: asks again and again, and shows the list or one stream.
+// The page: polls the API and shows the list or one stream.
 
+import * as api from "./api.js";
 import { Controls } from "./controls.js";
-import { detail } from "./detail.js";
-import { element, say } from "./dom.js";
+import { renderDetail } from "./detail.js";
+import { element, setText } from "./dom.js";
+import { plural } from "./labels.js";
 import { List } from "./list.js";
-import { root, routeOf } from "./route.js";
+import { parseRoute, root } from "./route.js";
 import { COLUMNS, streamRow } from "./row.js";
-import * as source from "./source.js";
-import { FILTERS, itemsOf, keyOf, ORDERS, select } from "./streams.js";
-import { count, span, timeOfDay } from "./units.js";
+import { buildItems, FILTERS, ORDERS, selectItems, streamKey } from "./streams.js";
+import { count, duration, timeOfDay } from "./units.js";
 import { Upstreams } from "./upstreams.js";
-import { plural } from "./words.js";
 
-const SHORTEST_WAIT_SECONDS = 2;
-const LONGEST_WAIT_SECONDS = 5;
-const LONGEST_RETRY_SECONDS = 10;
-const HISTORY_AGE_SECONDS = 15;
-const SETTLE_MS = 150;
+const MIN_REFRESH_SECONDS = 2;
+const MAX_REFRESH_SECONDS = 5;
+const MAX_RETRY_SECONDS = 10;
+const HISTORY_MAX_AGE_SECONDS = 15;
+const SCROLL_DEBOUNCE_MS = 150;
 
 class Page {
   constructor() {
@@ -25,14 +25,14 @@ class Page {
     this.items = [];
     this.visible = [];
     this.histories = new Map();
-    this.historyAges = new Map();
+    this.historyFetchedAt = new Map();
     this.failures = 0;
-    this.route = routeOf(location.href);
+    this.route = parseRoute(location.href);
     this.main = document.getElementById("main");
     this.connection = document.getElementById("connection");
     this.banner = document.getElementById("banner");
-    this.news = document.getElementById("news");
-    this.upstreams = new Upstreams((name) => this.only(name));
+    this.announcement = document.getElementById("news");
+    this.upstreams = new Upstreams((name) => this.showOnlyUpstream(name));
     this.controls = new Controls(() => this.showList());
     this.headers = COLUMNS.map((column) => this.columnHeader(column));
     this.rows = element("div", { class: "rows", role: "rowgroup" });
@@ -68,43 +68,43 @@ class Page {
       element("p", {}, element("a", { href: root.href, class: "back" }, "← All streams")),
       this.detailBody,
     );
-    this.list = new List(this.rows, (item) => streamRow(item, this.histories), (items) => this.inSight(items));
+    this.list = new List(this.rows, (item) => streamRow(item, this.histories), (items) => this.onVisibleRows(items));
     this.main.replaceChildren(this.listView, this.detailView);
-    document.addEventListener("click", (event) => this.follow(event));
-    addEventListener("popstate", () => this.arrive());
+    document.addEventListener("click", (event) => this.onLinkClick(event));
+    addEventListener("popstate", () => this.onRoute());
     document.addEventListener("visibilitychange", () => document.hidden || this.refresh());
-    setInterval(() => this.tick(), 1000);
+    setInterval(() => this.updateAges(), 1000);
     this.refresh();
   }
 
-  // -- asking ----------------------------------------------------------------------------------------------------------
+  // -- polling --------------------------------------------------------------------------------------------------------
 
-  /** Ask for what is new, show it, and do so again in a while; a page that nobody looks at asks nothing. */
+  /** Fetch and show new data, and schedule the next refresh. A hidden page fetches nothing. */
   async refresh() {
     clearTimeout(this.timer);
     if (document.hidden) return;
-    if (this.asking) return;
-    this.asking = true;
+    if (this.refreshing) return;
+    this.refreshing = true;
     try {
-      const [data, alerts] = await Promise.all([source.fetchStreams(), source.fetchAlerts()]);
+      const [data, alerts] = await Promise.all([api.fetchStreams(), api.fetchAlerts()]);
       const changed = data !== null || JSON.stringify(alerts) !== JSON.stringify(this.alerts);
       this.data = data ?? this.data;
       this.alerts = alerts;
-      this.answered();
-      if (changed) this.took();
+      this.onSuccess();
+      if (changed) this.onData();
       await this.refreshView();
     } catch (error) {
-      this.failed(error);
+      this.onFailure(error);
     } finally {
-      this.asking = false;
-      this.timer = setTimeout(() => this.refresh(), this.wait() * 1000);
+      this.refreshing = false;
+      this.timer = setTimeout(() => this.refresh(), this.refreshDelay() * 1000);
     }
   }
 
-  wait() {
-    if (this.failures > 0) return Math.min(2 ** (this.failures - 1), LONGEST_RETRY_SECONDS);
+  refreshDelay() {
+    if (this.failures > 0) return Math.min(2 ** (this.failures - 1), MAX_RETRY_SECONDS);
     const intervals = (this.data?.upstreams ?? []).map((upstream) => upstream.poll_interval_seconds ?? 1);
-    return Math.min(Math.max(Math.min(...intervals) / 2, SHORTEST_WAIT_SECONDS), LONGEST_WAIT_SECONDS);
+    return Math.min(Math.max(Math.min(...intervals) / 2, MIN_REFRESH_SECONDS), MAX_REFRESH_SECONDS);
   }
 
   async refreshView() {
@@ -112,64 +112,64 @@ class Page {
     else await this.refreshHistories();
   }
 
-  answered() {
+  onSuccess() {
     this.failures = 0;
-    this.answeredAt = Date.now();
+    this.succeededAt = Date.now();
     this.banner.hidden = true;
-    this.tick();
+    this.updateAges();
   }
 
-  failed(error) {
+  onFailure(error) {
     this.failures += 1;
-    if (error instanceof source.AnswerError && (error.status === 401 || error.status === 403)) {
-      say(this.banner, "The exporter asks who you are: load this page again to sign in.");
-    } else if (error instanceof source.AnswerError || error instanceof TypeError || error.name === "TimeoutError") {
-      const then = this.answeredAt ? `since ${timeOfDay(this.answeredAt / 1000)}. What stands here is from then` : "yet";
-      say(this.banner, `The exporter has not answered ${then}. Trying again.`);
+    if (error instanceof api.ResponseError && (error.status === 401 || error.status === 403)) {
+      setText(this.banner, "The exporter asks who you are: load this page again to sign in.");
+    } else if (error instanceof api.ResponseError || error instanceof TypeError || error.name === "TimeoutError") {
+      const then = this.succeededAt ? `since ${timeOfDay(this.succeededAt / 1000)}. What stands here is from then` : "yet";
+      setText(this.banner, `The exporter has not answered ${then}. Trying again.`);
     } else {
       this.banner.hidden = false;
-      say(this.banner, `This page stumbled: ${error.message}. Load it again.`);
+      setText(this.banner, `This page stumbled: ${error.message}. Load it again.`);
       throw error;
     }
     this.banner.hidden = false;
-    say(this.connection, "no connection");
+    setText(this.connection, "no connection");
     this.connection.className = "lost";
   }
 
-  tick() {
-    if (this.failures > 0 || !this.answeredAt) return;
-    say(this.connection, `live, updated ${span((Date.now() - this.answeredAt) / 1000)} ago`);
+  updateAges() {
+    if (this.failures > 0 || !this.succeededAt) return;
+    setText(this.connection, `live, updated ${duration((Date.now() - this.succeededAt) / 1000)} ago`);
     this.connection.className = "";
-    if (!this.route) this.upstreams.age();
+    if (!this.route) this.upstreams.updateAges();
   }
 
-  // -- showing ---------------------------------------------------------------------------------------------------------
+  // -- showing --------------------------------------------------------------------------------------------------------
 
-  /** There is news. */
-  took() {
-    this.items = itemsOf(this.data, this.alerts);
-    this.tell();
-    this.upstreams.show(this.data.upstreams, this.alerts);
-    this.controls.offer(this.items, this.data.upstreams, this.alerts !== null);
+  /** Show new data. */
+  onData() {
+    this.items = buildItems(this.data, this.alerts);
+    this.updateTitle();
+    this.upstreams.setData(this.data.upstreams, this.alerts);
+    this.controls.setOptions(this.items, this.data.upstreams, this.alerts !== null);
     this.listView.hidden = Boolean(this.route);
     this.detailView.hidden = !this.route;
     this.showList();
   }
 
-  /** Say aloud how many streams have problems, when that changes. */
-  tell() {
+  /** Update the title, and announce the number of streams with problems when it changes. */
+  updateTitle() {
     const problems = this.items.filter(FILTERS.problems.test).length;
     document.title = `${problems ? `(${count(problems)}) ` : ""}${this.route ? `${this.route.stream} · ` : ""}stream-exporter`;
     if (this.problems !== undefined && this.problems !== problems) {
-      say(this.news, `${count(problems)} ${plural(problems, "stream has", "streams have")} problems`);
+      setText(this.announcement, `${count(problems)} ${plural(problems, "stream has", "streams have")} problems`);
     }
     this.problems = problems;
   }
 
   showList() {
     if (this.route || this.data === null) return;
-    const { order, reversed } = this.controls.chosen;
-    const selected = select(this.items, this.controls.chosen);
+    const { order, reversed } = this.controls.selection;
+    const selected = selectItems(this.items, this.controls.selection);
     this.headers.forEach((header, index) => {
       if (COLUMNS[index].order !== order) return header.removeAttribute("aria-sort");
       const descending = ORDERS[order].descending !== reversed;
@@ -178,10 +178,10 @@ class Page {
     this.table.setAttribute("aria-rowcount", selected.length + 1);
     this.table.hidden = selected.length === 0;
     this.empty.hidden = selected.length > 0;
-    say(this.empty, this.items.length ? "No stream is like this." : "No stream is known yet.");
+    setText(this.empty, this.items.length ? "No stream is like this." : "No stream is known yet.");
     const all = count(this.items.length);
-    say(this.streamsHeading, selected.length === this.items.length ? `Streams (${all})` : `Streams (${count(selected.length)} of ${all})`);
-    this.list.show(selected);
+    setText(this.streamsHeading, selected.length === this.items.length ? `Streams (${all})` : `Streams (${count(selected.length)} of ${all})`);
+    this.list.setItems(selected);
   }
 
   columnHeader({ name, label, order }) {
@@ -189,91 +189,91 @@ class Page {
     return element("div", { class: `cell ${name}`, role: "columnheader" }, button ?? label);
   }
 
-  only(upstream) {
+  showOnlyUpstream(upstream) {
     this.controls.set({ upstream });
     this.streamsHeading.focus();
   }
 
-  // -- lines -----------------------------------------------------------------------------------------------------------
+  // -- sparklines -----------------------------------------------------------------------------------------------------
 
-  inSight(items) {
+  onVisibleRows(items) {
     this.visible = items;
-    clearTimeout(this.settling);
-    this.settling = setTimeout(() => this.refreshHistories().catch(() => {}), SETTLE_MS);
+    clearTimeout(this.historyTimer);
+    this.historyTimer = setTimeout(() => this.refreshHistories().catch(() => {}), SCROLL_DEBOUNCE_MS);
   }
 
-  /** Ask for the lines of the rows in sight that are older than a step. */
+  /** Fetch the history of the visible rows that is older than a step. */
   async refreshHistories() {
-    const before = Date.now() - HISTORY_AGE_SECONDS * 1000;
-    const wanted = this.visible.filter(({ key }) => !(this.historyAges.get(key) > before));
+    const before = Date.now() - HISTORY_MAX_AGE_SECONDS * 1000;
+    const wanted = this.visible.filter(({ key }) => !(this.historyFetchedAt.get(key) > before));
     if (wanted.length === 0) return;
-    for (const { key } of wanted) this.historyAges.set(key, Date.now());
-    const found = await source.fetchHistories(wanted);
+    for (const { key } of wanted) this.historyFetchedAt.set(key, Date.now());
+    const found = await api.fetchHistories(wanted);
     for (const { key } of wanted) this.histories.delete(key);
     for (const [key, points] of found) this.histories.set(key, points);
     for (const key of this.histories.keys()) {
       if (this.histories.size <= 500) break;
       this.histories.delete(key);
-      this.historyAges.delete(key);
+      this.historyFetchedAt.delete(key);
     }
-    this.list.later();
+    this.list.scheduleDraw();
   }
 
-  // -- one stream ------------------------------------------------------------------------------------------------------
+  // -- one stream -----------------------------------------------------------------------------------------------------
 
   async refreshDetail() {
     const route = this.route;
-    const known = await source.fetchStream(route.upstream, route.stream);
+    const response = await api.fetchStream(route.upstream, route.stream);
     if (this.route !== route) return;
     const focused = this.detailBody.contains(document.activeElement);
-    this.detailBody.replaceChildren(...detail(route, known, this.upstreamOf(route), this.alerts));
-    if (focused || this.arriving) this.detailBody.querySelector("h2").focus({ preventScroll: !this.arriving });
-    this.arriving = false;
+    this.detailBody.replaceChildren(...renderDetail(route, response, this.findUpstream(route), this.alerts));
+    if (focused || this.headingNeedsFocus) this.detailBody.querySelector("h2").focus({ preventScroll: !this.headingNeedsFocus });
+    this.headingNeedsFocus = false;
   }
 
-  upstreamOf({ upstream }) {
+  findUpstream({ upstream }) {
     return this.data?.upstreams.find((one) => one.upstream === upstream);
   }
 
-  /** Go where a link of ours leads without leaving the page. */
-  follow(event) {
+  /** Follow the page's own links without reloading it. */
+  onLinkClick(event) {
     const link = event.target.closest?.("a[href]");
     if (!link || event.button !== 0 || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
     const isBack = link.classList.contains("back") || link.classList.contains("home");
-    if (!isBack && !routeOf(link.href)) return;
+    if (!isBack && !parseRoute(link.href)) return;
     event.preventDefault();
     if (isBack && history.state?.fromList) history.back();
     else {
-      this.position = this.route ? this.position : scrollY;
+      this.listScrollY = this.route ? this.listScrollY : scrollY;
       history.pushState({ fromList: !this.route && !isBack }, "", link.href);
-      this.arrive();
+      this.onRoute();
     }
   }
 
-  arrive() {
+  onRoute() {
     const left = this.route;
-    this.route = routeOf(location.href);
+    this.route = parseRoute(location.href);
     this.listView.hidden = Boolean(this.route) || this.data === null;
     this.detailView.hidden = !this.route;
     if (this.route) {
-      this.arriving = true;
+      this.headingNeedsFocus = true;
       this.detailBody.replaceChildren(element("h2", { tabindex: "-1" }, this.route.stream), element("p", {}, "…"));
       scrollTo(0, 0);
-      this.refreshDetail().catch((error) => this.failed(error));
+      this.refreshDetail().catch((error) => this.onFailure(error));
     } else {
       this.detailBody.replaceChildren();
       this.showList();
-      scrollTo(0, this.position ?? 0);
+      scrollTo(0, this.listScrollY ?? 0);
       this.list.draw();
-      if (left) this.backTo(keyOf(left.upstream, left.stream));
+      if (left) this.focusStream(streamKey(left.upstream, left.stream));
     }
-    if (this.data !== null) this.tell();
+    if (this.data !== null) this.updateTitle();
   }
 
-  /** The keyboard returns to where it came from. */
-  backTo(key) {
+  /** Return the keyboard focus to the stream that was opened. */
+  focusStream(key) {
     const index = this.list.items.findIndex((item) => item.key === key);
-    if (index >= 0) this.list.focus(index);
+    if (index >= 0) this.list.focusRow(index);
   }
 }
 

@@ -1,10 +1,10 @@
-// Which view an address stands for. The root is wherever the exporter is reached, below whatever prefix.
+// The view that a URL stands for. The root includes any path prefix of the exporter.
 
 export const root = new URL("..", import.meta.url);
 
-/** The address of a stream's view. */
-export function addressOf(upstream, stream) {
-  // A browser takes "." and ".." for steps through the path, however they are written.
+/** URL of a stream's view. */
+export function streamUrl(upstream, stream) {
+  // Browsers resolve "." and ".." in a path, even when they are escaped.
   if (/^\.{1,2}$/.test(stream) || /^\.{1,2}$/.test(upstream)) {
     return new URL(`streams?${new URLSearchParams({ upstream, stream })}`, root).href;
   }
@@ -12,18 +12,18 @@ export function addressOf(upstream, stream) {
 }
 
 /** `{upstream, stream}` for a stream's view, null for the list. */
-export function routeOf(address) {
-  const url = new URL(address);
+export function parseRoute(href) {
+  const url = new URL(href);
   const path = url.pathname.slice(root.pathname.length);
   const match = /^streams\/([^/]+)\/(.+)$/s.exec(path);
-  if (match) return { upstream: decoded(match[1]), stream: decoded(match[2]) };
+  if (match) return { upstream: decode(match[1]), stream: decode(match[2]) };
   if (path === "streams" && url.searchParams.has("stream")) {
     return { upstream: url.searchParams.get("upstream") ?? "", stream: url.searchParams.get("stream") };
   }
   return null;
 }
 
-function decoded(text) {
+function decode(text) {
   try {
     return decodeURIComponent(text);
   } catch {

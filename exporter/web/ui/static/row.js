@@ -1,13 +1,13 @@
-// One stream's row in the list.
+// A stream's row in the list.
 
-import { element, say } from "./dom.js";
-import { smallLine } from "./line.js";
-import { addressOf } from "./route.js";
-import { severityOf } from "./streams.js";
+import { element, setText } from "./dom.js";
+import { plural, reasonLabel, severityShape } from "./labels.js";
+import { streamUrl } from "./route.js";
+import { sparkline } from "./sparkline.js";
+import { alertSeverity } from "./streams.js";
 import { bitrate, count, delay, frameRate, percent } from "./units.js";
-import { plural, reason, shape } from "./words.js";
 
-/** The columns: what the list can be sorted by in each, or nothing. */
+/** The columns, each with its sort order if it has one. */
 export const COLUMNS = [
   { name: "state", label: "State", order: "attention" },
   { name: "stream", label: "Stream", order: "name" },
@@ -18,18 +18,18 @@ export const COLUMNS = [
   { name: "words", label: "Alerts and issues" },
 ];
 
-/** `histories`: key → points; looked up at each update. */
+/** Create a row. `histories`: key → points, looked up at each update. */
 export function streamRow(item, histories) {
   const { upstream, stream } = item.stream;
   const badge = element("span", { class: "badge" });
-  const link = element("a", { class: "title", href: addressOf(upstream, stream) }, stream);
+  const link = element("a", { class: "title", href: streamUrl(upstream, stream) }, stream);
   const below = element("span", { class: "sub" });
-  const health = pair();
-  const line = smallLine();
-  const rate = pair();
+  const health = figureWithText();
+  const line = sparkline();
+  const rate = figureWithText();
   const viewers = element("span", {});
   const viewersUnit = element("span", { class: "unit" });
-  const latency = pair();
+  const latency = figureWithText();
   const words = element("span", { class: "told" });
   const node = element(
     "div",
@@ -44,24 +44,24 @@ export function streamRow(item, histories) {
   );
   return {
     node,
-    update({ stream: now, severity, word, alerts, key, cutOff }) {
+    update({ stream: now, severity, word, alerts, key, upstreamDown }) {
       node.className = `row ${severity}`;
       badge.className = `badge ${severity}`;
-      say(badge, `${shape(severity)} ${word}`);
-      say(below, [now.upstream, now.protocol, otherName(now)].filter(Boolean).join(" · "));
-      health.say(known(now.health_score_ratio, percent), (now.health_reasons ?? []).map(reason).join(", "));
+      setText(badge, `${severityShape(severity)} ${word}`);
+      setText(below, [now.upstream, now.protocol, distinctName(now)].filter(Boolean).join(" · "));
+      health.setTexts(formatKnown(now.health_score_ratio, percent), (now.health_reasons ?? []).map(reasonLabel).join(", "));
       const expected = now.expected_ingest_bitrate_bytes_per_second;
       line.update(histories.get(key)?.ingest_bitrate_bytes_per_second ?? [], expected);
-      rate.say(known(now.ingest_bitrate_bytes_per_second, bitrate), expected ? `of ${bitrate(expected)}` : "");
-      say(viewers, known(now.viewers, count));
-      say(viewersUnit, now.viewers === undefined ? "" : plural(now.viewers, "viewer", "viewers"));
-      latency.say(known(now.latency_seconds, delay), known(now.frames_per_second, frameRate));
-      words.replaceChildren(...alertChips(alerts), cutOff ? "No news: upstream down" : issuesOf(now));
+      rate.setTexts(formatKnown(now.ingest_bitrate_bytes_per_second, bitrate), expected ? `of ${bitrate(expected)}` : "");
+      setText(viewers, formatKnown(now.viewers, count));
+      setText(viewersUnit, now.viewers === undefined ? "" : plural(now.viewers, "viewer", "viewers"));
+      latency.setTexts(formatKnown(now.latency_seconds, delay), formatKnown(now.frames_per_second, frameRate));
+      words.replaceChildren(...alertChips(alerts), upstreamDown ? "No news: upstream down" : issuesText(now));
     },
   };
 }
 
-/** What fires, by name; of what may yet fire, the number is enough here. */
+/** A chip for each firing alert, and one for the number of pending alerts. */
 function alertChips(alerts) {
   const firing = alerts.filter((alert) => alert.state === "firing");
   const pending = alerts.filter((alert) => alert.state !== "firing");
@@ -69,39 +69,39 @@ function alertChips(alerts) {
   return [...firing.map(alertChip), ...rest];
 }
 
-/** An alert as a small label. */
+/** An alert as a chip. */
 export function alertChip(alert) {
   const waiting = alert.state === "firing" ? "" : ` (${alert.state})`;
-  return element("span", { class: `chip ${severityOf(alert)}` }, `${alert.alertname}${waiting}`);
+  return element("span", { class: `chip ${alertSeverity(alert)}` }, `${alert.alertname}${waiting}`);
 }
 
-function issuesOf({ issues = [], issue_count: all = 0 }) {
+function issuesText({ issues = [], issue_count: all = 0 }) {
   const more = all > issues.length ? ` and ${all - issues.length} more` : "";
   return issues.join("; ") + more;
 }
 
-/** The platform's name, where the label is another. */
-export function otherName({ stream, name }) {
+/** The platform's name of a stream, if it differs from the label. */
+export function distinctName({ stream, name }) {
   return name && name !== stream ? name : "";
 }
 
-function known(value, told) {
-  return value === undefined ? "" : told(value);
+function formatKnown(value, format) {
+  return value === undefined ? "" : format(value);
 }
 
 function cell(name, ...children) {
   return element("div", { class: `cell ${name}`, role: "cell" }, ...children);
 }
 
-/** A figure, and a smaller text below it. */
-function pair() {
+/** A figure with a smaller text below it. */
+function figureWithText() {
   const upper = element("span", { class: "figure" });
   const lower = element("span", { class: "sub" });
   return {
     nodes: [upper, lower],
-    say(figure, text) {
-      say(upper, figure);
-      say(lower, text);
+    setTexts(figure, text) {
+      setText(upper, figure);
+      setText(lower, text);
     },
   };
 }

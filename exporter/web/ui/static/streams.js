@@ -1,4 +1,4 @@
-// What the list shows: each stream judged, joined with its alerts, filtered and put in order. Knows nothing of the document.
+// The items of the list: each stream assessed, joined with its alerts, filtered and sorted. Knows nothing of the document.
 
 const RANK = { bad: 0, warn: 1, ok: 2, off: 3 };
 const ALERT_SEVERITY = { critical: "bad", warning: "warn" };
@@ -11,7 +11,7 @@ export const FILTERS = {
   alerts: { label: "Alerts", test: (item) => item.alerts.length > 0 },
 };
 
-/** By what the list can be sorted, and whether it begins with the largest. */
+/** The sort orders of the list, and whether each is descending by default. */
 export const ORDERS = {
   attention: { label: "Needs attention", value: (item) => item.urgency, descending: false },
   name: { label: "Name", value: (item) => item.stream.stream, descending: false },
@@ -24,48 +24,48 @@ export const ORDERS = {
 
 const collator = new Intl.Collator("en", { numeric: true });
 
-/** A name for a stream that no two share: an upstream's name holds no slash. */
-export function keyOf(upstream, stream) {
+/** A unique name for a stream: an upstream's name contains no slash. */
+export function streamKey(upstream, stream) {
   return `${upstream}/${stream}`;
 }
 
-/** Below this a score pages, as the rule StreamUnhealthy has it. */
+/** Threshold of the rule StreamUnhealthy. */
 const UNHEALTHY_BELOW = 0.5;
 
-/** `/api/v1/streams` and the alerts (null: not known) as items of the list. */
-export function itemsOf(data, alerts) {
-  const ofStream = alertsByStream(alerts ?? []);
+/** Build the items of the list from `/api/v1/streams` and the alerts (null if not known). */
+export function buildItems(data, alerts) {
+  const byStream = alertsByStream(alerts ?? []);
   const upstreams = new Map(data.upstreams.map((upstream) => [upstream.upstream, upstream]));
   return data.streams.map((stream) => {
-    const key = keyOf(stream.upstream, stream.stream);
-    return itemOf(key, stream, upstreams.get(stream.upstream), ofStream.get(key) ?? []);
+    const key = streamKey(stream.upstream, stream.stream);
+    return buildItem(key, stream, upstreams.get(stream.upstream), byStream.get(key) ?? []);
   });
 }
 
-function itemOf(key, stream, upstream, alerts) {
-  const judged = judge(stream);
-  const severity = alerts.map(severityOf).reduce(worse, judged.severity);
-  const word = severity !== judged.severity && judged.severity === "ok" ? "Alert" : judged.word;
+function buildItem(key, stream, upstream, alerts) {
+  const assessed = assessStream(stream);
+  const severity = alerts.map(alertSeverity).reduce(moreSevere, assessed.severity);
+  const word = severity !== assessed.severity && assessed.severity === "ok" ? "Alert" : assessed.word;
   return {
     key,
     stream,
-    alerts: worstFirst(alerts),
+    alerts: sortBySeverity(alerts),
     severity,
     word,
-    cutOff: stream.live === undefined && upstream.up === false,
+    upstreamDown: stream.live === undefined && upstream.up === false,
     urgency: RANK[severity] * 10 + (stream.health_score_ratio ?? 2) - Math.min(alerts.length, 5),
-    text: searchable(stream, upstream.platform, word, alerts),
+    text: searchText(stream, upstream.platform, word, alerts),
   };
 }
 
-/** How a stream is, in one word: `bad` needs somebody now, `warn` soon, `ok` is on the air, `off` need not be. */
-export function judge(stream) {
+/** Severity of a stream and a word for it: `bad` needs attention now, `warn` soon, `ok` is live, `off` need not be live. */
+export function assessStream(stream) {
   if (stream.status === "error") return { severity: "bad", word: "Error" };
   if (stream.live === undefined) return { severity: stream.expected ? "warn" : "off", word: "Unknown" };
   if (!stream.live) {
     if (stream.status === "paused") return { severity: "off", word: "Paused" };
     if (stream.expected) return { severity: "bad", word: "Missing" };
-    return { severity: "off", word: capitalised(stream.status ?? "not live") };
+    return { severity: "off", word: capitalize(stream.status ?? "not live") };
   }
   const { healthy, status, health_score_ratio: score = 1 } = stream;
   if (healthy === false || status === "degraded" || score < UNHEALTHY_BELOW) return { severity: "bad", word: "Unhealthy" };
@@ -73,16 +73,16 @@ export function judge(stream) {
   return { severity: "ok", word: "Live" };
 }
 
-export function severityOf(alert) {
-  // What is pending may still go away by itself.
+export function alertSeverity(alert) {
+  // A pending alert may still resolve by itself.
   return alert.state === "firing" ? (ALERT_SEVERITY[alert.severity] ?? "off") : "off";
 }
 
-export function worstFirst(alerts) {
-  return [...alerts].sort((one, other) => RANK[severityOf(one)] - RANK[severityOf(other)]);
+export function sortBySeverity(alerts) {
+  return [...alerts].sort((one, other) => RANK[alertSeverity(one)] - RANK[alertSeverity(other)]);
 }
 
-function worse(one, other) {
+function moreSevere(one, other) {
   return RANK[one] <= RANK[other] ? one : other;
 }
 
@@ -90,47 +90,47 @@ function alertsByStream(alerts) {
   const found = new Map();
   for (const alert of alerts) {
     if (!alert.stream) continue;
-    const key = keyOf(alert.upstream, alert.stream);
+    const key = streamKey(alert.upstream, alert.stream);
     found.set(key, [...(found.get(key) ?? []), alert]);
   }
   return found;
 }
 
-function searchable(stream, platform, word, alerts) {
+function searchText(stream, platform, word, alerts) {
   const words = [stream.stream, stream.name, stream.upstream, platform, stream.protocol, stream.status, word];
   const rest = [stream.health_reasons, stream.issues, alerts.map((alert) => alert.alertname)];
   return [...words, ...rest.flat()].filter(Boolean).join("\n").toLowerCase();
 }
 
-/** The items that a search, a filter and an upstream leave, in order. Every word of the search must occur. */
-export function select(items, { search = "", filter = "all", upstream = "", order = "attention", reversed = false }) {
+/** The items that match the search, filter and upstream, sorted. Every word of the search must match. */
+export function selectItems(items, { search = "", filter = "all", upstream = "", order = "attention", reversed = false }) {
   const words = search.toLowerCase().split(/\s+/).filter(Boolean);
   const { test } = FILTERS[filter];
-  const left = items.filter(
+  const selected = items.filter(
     (item) =>
       test(item) &&
       (!upstream || item.stream.upstream === upstream) &&
       words.every((word) => item.text.includes(word)),
   );
-  return left.sort(comparison(ORDERS[order], reversed));
+  return selected.sort(comparator(ORDERS[order], reversed));
 }
 
-function comparison({ value, descending }, reversed) {
+function comparator({ value, descending }, reversed) {
   const direction = descending !== reversed ? -1 : 1;
-  return (one, other) => compared(value(one), value(other), direction) || byName(one, other);
+  return (one, other) => compareValues(value(one), value(other), direction) || compareNames(one, other);
 }
 
-/** What is not known comes last, whichever way the rest goes. */
-function compared(one, other, direction) {
+/** Unknown values come last, in either direction. */
+function compareValues(one, other, direction) {
   if (one === undefined || other === undefined) return (one === undefined) - (other === undefined);
   if (typeof one === "string") return direction * collator.compare(one, other);
   return direction * (one - other);
 }
 
-function byName(one, other) {
+function compareNames(one, other) {
   return collator.compare(one.stream.stream, other.stream.stream) || collator.compare(one.key, other.key);
 }
 
-function capitalised(text) {
+function capitalize(text) {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }

@@ -1,4 +1,4 @@
-// Figures as people who work with video read them. Everything comes in base units and goes out as text.
+// Format figures the way video people read them. Input is in base units.
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
@@ -6,11 +6,11 @@ const day = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "
 
 /** Bytes per second as bit/s. */
 export function bitrate(bytesPerSecond) {
-  return scaled(bytesPerSecond * 8, ["bit/s", "kbit/s", "Mbit/s", "Gbit/s"]);
+  return withUnit(bytesPerSecond * 8, ["bit/s", "kbit/s", "Mbit/s", "Gbit/s"]);
 }
 
 export function bytes(count) {
-  return scaled(count, ["B", "kB", "MB", "GB", "TB", "PB"]);
+  return withUnit(count, ["B", "kB", "MB", "GB", "TB", "PB"]);
 }
 
 export function count(value) {
@@ -19,48 +19,48 @@ export function count(value) {
 
 export function percent(ratio) {
   const value = ratio * 100;
-  return `${value > 0 && value < 10 ? digits(value) : Math.round(value)} %`;
+  return `${value > 0 && value < 10 ? threeDigits(value) : Math.round(value)} %`;
 }
 
-/** With both digits that tell 29.97 from 30. */
+/** With two digits, to tell 29.97 from 30. */
 export function frameRate(framesPerSecond) {
   return `${Number(framesPerSecond.toFixed(2))} fps`;
 }
 
 /** A delay: milliseconds below a second. */
 export function delay(seconds) {
-  return seconds < 1 ? `${Math.round(seconds * 1000)} ms` : `${digits(seconds)} s`;
+  return seconds < 1 ? `${Math.round(seconds * 1000)} ms` : `${threeDigits(seconds)} s`;
 }
 
-/** How long something takes or lasts, in one unit. */
-export function span(seconds) {
+/** A duration, in one unit. */
+export function duration(seconds) {
   if (seconds < 100) return `${Math.max(0, Math.round(seconds))} s`;
   if (seconds < 100 * 60) return `${Math.round(seconds / 60)} min`;
   if (seconds < 48 * 3600) return `${Math.round(seconds / 3600)} h`;
   return `${Math.round(seconds / 86400)} d`;
 }
 
-/** Unix seconds as a time of today. */
+/** Unix seconds as a time of day. */
 export function timeOfDay(timestamp) {
   return clock.format(timestamp * 1000);
 }
 
 /** Unix seconds as date and time. */
-export function moment(timestamp) {
+export function dateTime(timestamp) {
   return day.format(timestamp * 1000);
 }
 
-function scaled(value, units) {
-  let at = 0;
-  while (Math.abs(value) >= 999.5 && at < units.length - 1) {
+function withUnit(value, units) {
+  let index = 0;
+  while (Math.abs(value) >= 999.5 && index < units.length - 1) {
     value /= 1000;
-    at += 1;
+    index += 1;
   }
-  return `${digits(value)} ${units[at]}`;
+  return `${threeDigits(value)} ${units[index]}`;
 }
 
-/** Three digits at most behind which nobody looks: 4.21, 12.5, 128. */
-function digits(value) {
+/** About three significant digits: 4.21, 12.5, 128. */
+function threeDigits(value) {
   const size = Math.abs(value);
   return String(Number(value.toFixed(size < 9.995 ? 2 : size < 99.95 ? 1 : 0)));
 }

@@ -1,0 +1,85 @@
+"""Run a case in its own process, measure CPU and memory, compare medians and print tables.
+
+``python -m bench.case_runner MODULE ARGUMENTS`` runs one case: arguments and result are JSON.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import itertools
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+Figures = dict[str, float]
+
+
+def run_case(module: str, **arguments: Any) -> Figures:
+    """Call ``bench.<module>.main(**arguments)`` in a new process and return its figures."""
+    command = [sys.executable, "-m", "bench.case_runner", module, json.dumps(arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    return {str(name): float(value) for name, value in json.loads(done.stdout).items()}
+
+
+def measure_cpu(work: Callable[[], object]) -> float:
+    """CPU seconds of this process for a piece of work; what earlier work left to be collected is not counted."""
+    gc.collect()
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def process_cpu_seconds(pid: int) -> float:
+    """CPU seconds that a process has used so far, in steps of the system's clock tick."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
+
+
+def resident_bytes() -> int:
+    """Memory of this process now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def peak_bytes() -> int:
+    """The most memory that this process had; ``getrusage`` would say what its parent had, where that was more."""
+    return process_peak_bytes(os.getpid())
+
+
+def process_peak_bytes(pid: int) -> int:
+    """The most memory that a process had, in bytes."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def medians(rounds: Sequence[Figures]) -> Figures:
+    """The median of each figure."""
+    return {name: statistics.median(figures[name] for figures in rounds) for name in rounds[0]}
+
+
+def ratio(rounds: Iterable[Mapping[str, Figures]], figure: str, case: str, than: str) -> str:
+    """How many times less ``case`` takes ``than`` the other: the median of the rounds' ratios, and their range."""
+    ratios = [figures[than][figure] / figures[case][figure] for figures in rounds if than in figures]
+    if not ratios:
+        return "-"
+    return f"{statistics.median(ratios):.1f}× ({min(ratios):.1f}–{max(ratios):.1f})"
+
+
+def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table in Markdown, each row as soon as there is one."""
+    for cells in itertools.chain((heads, ["---"] * len(heads)), rows):
+        print("| " + " | ".join(cells) + " |", flush=True)
+    print(flush=True)
+
+
+if __name__ == "__main__":
+    print(json.dumps(importlib.import_module(f"bench.{sys.argv[1]}").main(**json.loads(sys.argv[2]))))

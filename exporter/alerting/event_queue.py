@@ -1,0 +1,125 @@
+"""Delivers changes of streams' alerts to a platform that keeps events of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable
+from itertools import islice
+
+import structlog
+
+from exporter.alerting.evaluator import Alert, AlertKey, Phase
+from exporter.alerting.self_metrics import EventOutcome, SidecarMetrics
+from exporter.http.errors import UpstreamError
+from exporter.model import UpstreamState
+from exporter.platforms.capabilities import AlertChange, AlertSink
+from exporter.runtime.clock import Clock
+from exporter.runtime.logging import describe_exception
+
+log = structlog.get_logger()
+
+CAPACITY = 1000
+BACK_OFF_SECONDS = 1.0
+MAX_BACK_OFF_SECONDS = 60.0
+_RETRIED_CLIENT_ERRORS = frozenset({401, 402, 403, 408, 429})
+"""4xx statuses that are not the batch's fault."""
+
+
+class AlertEventQueue:
+    """A bounded queue of alert changes, in the order in which they happened, and the task that sends them."""
+
+    def __init__(
+        self,
+        upstream: str,
+        sink_of: Callable[[str], AlertSink | None],
+        *,
+        clock: Clock,
+        instruments: SidecarMetrics,
+        capacity: int = CAPACITY,
+    ) -> None:
+        """``sink_of`` returns the current sink of an upstream, which a reload may change."""
+        self._upstream = upstream
+        self._sink_of = sink_of
+        self._clock = clock
+        self._instruments = instruments
+        self._capacity = capacity
+        self._queue: deque[AlertChange] = deque()
+        self._filled = asyncio.Event()
+        self._failures = 0
+        self._sessions: dict[AlertKey, str] = {}
+        """Session ids of firing alerts: when an alert is resolved, its stream may be gone."""
+        instruments.events_begin()
+
+    @property
+    def waiting(self) -> int:
+        """Return the number of changes that are not delivered yet."""
+        return len(self._queue)
+
+    def add(self, alert: Alert, view: UpstreamState | None) -> None:
+        """Queue a stream's alert that started to fire or was resolved."""
+        key = alert.key
+        streams = view.streams if view is not None else ()
+        session = next((state.report.session for state in streams if state.identity.stream == key.stream), "")
+        if alert.phase is Phase.RESOLVED:
+            session = self._sessions.pop(key, session)
+        else:
+            self._sessions[key] = session
+        self._queue.append(
+            AlertChange(
+                alert=key.rule,
+                is_firing=alert.phase is not Phase.RESOLVED,
+                platform=alert.platform,
+                upstream=key.upstream,
+                stream=key.stream,
+                session=session,
+                value=alert.value,
+            )
+        )
+        if len(self._queue) > self._capacity:
+            self._queue.popleft()
+            self._instruments.events(EventOutcome.DROPPED, 1)
+        self._filled.set()
+
+    async def run(self) -> None:
+        """Send queued changes until cancelled."""
+        while True:
+            await self._filled.wait()
+            try:
+                delivered = await self._send_batch()
+            except Exception as error:
+                log.error("events not sent", error=describe_exception(error))
+                delivered = False
+            if not delivered:
+                self._failures += 1
+                longest = min(MAX_BACK_OFF_SECONDS, BACK_OFF_SECONDS * 2.0 ** min(self._failures - 1, 16))
+                await self._clock.sleep(random.uniform(0.5, 1.0) * longest)  # noqa: S311 - spreads load
+
+    async def _send_batch(self) -> bool:
+        """Send the oldest changes; return False if they have to be sent again later."""
+        if not self._queue:
+            self._filled.clear()
+            return True
+        sink = self._sink_of(self._upstream)
+        if sink is None:
+            return False
+        batch = list(islice(self._queue, sink.batch_size))
+        try:
+            accepted, rejected = await sink.send(batch)
+        except UpstreamError as error:
+            if not self._failures:
+                log.warning("wave takes no events", upstream=self._upstream, error=str(error))
+            if not (400 <= (error.status or 0) < 500) or error.status in _RETRIED_CLIENT_ERRORS:
+                return False
+            accepted, rejected = 0, len(batch)
+        self._failures = 0
+        self._instruments.events(EventOutcome.ACCEPTED, accepted)
+        self._instruments.events(EventOutcome.REJECTED, rejected)
+        if rejected:
+            log.warning("wave rejected events", upstream=self._upstream, rejected=rejected)
+        for change in batch:
+            # during the request the oldest may have been dropped
+            if self._queue and self._queue[0] is change:
+                self._queue.popleft()
+        return True

@@ -1,0 +1,137 @@
+"""The public platform API: everything that a platform needs, from one place. Unstable until version 1.0.
+
+``docs/development/adding-a-platform.md`` explains it with a complete example.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from exporter.config.auth import API_KEY, BEARER, LOGIN, NONE
+from exporter.config.streams import ApplicationStream, StreamSettings
+from exporter.config.types import Between, Count, Described, Duration, Flag, Matching, Text, format_duration
+from exporter.config.upstream import HttpUrl, UpstreamSettings
+from exporter.config.validation import refuse
+from exporter.http.auth import Auth, Basic, Header, Login, NoAuth
+from exporter.http.client import Requests, UpstreamClient
+from exporter.http.errors import UpstreamError
+from exporter.http.manual_request import ManualRequest
+from exporter.model import (
+    Analytics,
+    HealthReason,
+    PassthroughMetrics,
+    PlatformMetric,
+    Reason,
+    Rendition,
+    Status,
+    StreamReport,
+)
+from exporter.platforms.base import (
+    REPORTS_PER_STEP,
+    FetchResult,
+    ListPlatform,
+    Platform,
+    ResponseFormat,
+)
+from exporter.platforms.cached_fetch import CachedFetch
+from exporter.platforms.capabilities import (
+    AlertChange,
+    AlertSink,
+    CommandOption,
+    DeliveryCounts,
+    InvalidCommandError,
+    SessionAction,
+    SessionCommand,
+    SessionCommands,
+)
+from exporter.platforms.parsing import (
+    BITS_PER_SECOND,
+    BYTES_PER_SECOND,
+    KILOBITS_PER_SECOND,
+    KILOBYTES_PER_SECOND,
+    MEGABITS_PER_SECOND,
+    MICROSECONDS,
+    MILLISECONDS,
+    NANOSECONDS,
+    PERCENT,
+    SECONDS,
+    DropCounter,
+    Record,
+    decode_lines,
+    decode_xml,
+)
+from exporter.platforms.rates import DerivedRate
+from exporter.platforms.slim_report import slim_report
+from exporter.runtime.clock import Clock
+from exporter.sharding import ALL_STREAMS, ShardFilter
+
+__all__ = [
+    "ALL_STREAMS",
+    "API_KEY",
+    "BEARER",
+    "BITS_PER_SECOND",
+    "BYTES_PER_SECOND",
+    "KILOBITS_PER_SECOND",
+    "KILOBYTES_PER_SECOND",
+    "LOGIN",
+    "MEGABITS_PER_SECOND",
+    "MICROSECONDS",
+    "MILLISECONDS",
+    "NANOSECONDS",
+    "NONE",
+    "PERCENT",
+    "REPORTS_PER_STEP",
+    "SECONDS",
+    "AlertChange",
+    "AlertSink",
+    "Analytics",
+    "ApplicationStream",
+    "Auth",
+    "Basic",
+    "Between",
+    "CachedFetch",
+    "Clock",
+    "CommandOption",
+    "Count",
+    "DeliveryCounts",
+    "DerivedRate",
+    "Described",
+    "DropCounter",
+    "Duration",
+    "FetchResult",
+    "Field",
+    "Flag",
+    "Header",
+    "HealthReason",
+    "HttpUrl",
+    "InvalidCommandError",
+    "ListPlatform",
+    "Login",
+    "ManualRequest",
+    "Matching",
+    "NoAuth",
+    "PassthroughMetrics",
+    "Platform",
+    "PlatformMetric",
+    "Reason",
+    "Record",
+    "Rendition",
+    "Requests",
+    "ResponseFormat",
+    "SessionAction",
+    "SessionCommand",
+    "SessionCommands",
+    "ShardFilter",
+    "Status",
+    "StreamReport",
+    "StreamSettings",
+    "Text",
+    "UpstreamClient",
+    "UpstreamError",
+    "UpstreamSettings",
+    "decode_lines",
+    "decode_xml",
+    "format_duration",
+    "refuse",
+    "slim_report",
+]  # fmt: skip

@@ -1,0 +1,99 @@
+"""Optional capabilities of a platform: taking alert changes, and commands on a single session or stream."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, ClassVar, NamedTuple
+
+import msgspec
+
+from exporter.http.manual_request import ManualRequest
+
+# -- alerts ------------------------------------------------------------------------------------------------------------
+
+
+class AlertChange(msgspec.Struct, frozen=True):
+    """A stream's alert that started to fire or was resolved; the stream may belong to any platform."""
+
+    alert: str
+    """The name of the alert."""
+    is_firing: bool
+    platform: str
+    upstream: str
+    stream: str
+    session: str
+    """The stream's session id when the alert started to fire; empty if the platform reports none."""
+    value: float
+
+
+class DeliveryCounts(NamedTuple):
+    """How many changes of a batch the platform accepted and rejected."""
+
+    accepted: int
+    rejected: int
+
+
+class AlertSink(ABC):
+    """Sends alert changes to a platform that keeps events of its own."""
+
+    batch_size: ClassVar[int]
+    """Maximum number of changes in one call of ``send``."""
+
+    @abstractmethod
+    async def send(self, changes: Sequence[AlertChange]) -> DeliveryCounts:
+        """Send a batch in one request. Raises ``UpstreamError``; the caller retries."""
+
+
+# -- sessions ----------------------------------------------------------------------------------------------------------
+
+
+class SessionAction(StrEnum):
+    """What ``stream-exporter session`` can do with a session or stream, in the order of its help."""
+
+    SHOW = "show"
+    UPDATE = "update"
+    END = "end"
+    DELETE = "delete"
+
+
+class InvalidCommandError(ValueError):
+    """The id or the options of a command make no sense; the message is shown to the person."""
+
+
+class CommandOption(NamedTuple):
+    """An option of a command: one of ``choices``, or without choices ``KEY=VALUE`` entries, which become a mapping.
+
+    Platforms that use the same flag for the same action must declare it alike.
+    """
+
+    flag: str
+    help: str
+    choices: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Return the key of its value."""
+        return self.flag.lstrip("-").replace("-", "_")
+
+
+class SessionCommand(msgspec.Struct, frozen=True):
+    """How a platform performs an action."""
+
+    requests: Callable[[str, Mapping[str, Any]], Sequence[ManualRequest]]
+    """Return the requests for an id and the options' values (by name; ``None`` or empty if not given).
+
+    They are sent in turn until one does not answer "not found". Raises ``InvalidCommandError``.
+    """
+    options: tuple[CommandOption, ...] = ()
+    help: str = ""
+    """The command's help where the general one does not fit."""
+
+
+class SessionCommands(msgspec.Struct, frozen=True):
+    """The commands of a platform."""
+
+    commands: Mapping[SessionAction, SessionCommand]
+    id_help: str = ""
+    """What the id is where that is not obvious: ``application/key``."""

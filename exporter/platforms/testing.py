@@ -1,0 +1,210 @@
+"""The public testing kit: runs a platform against recorded responses and returns the exposition text.
+
+A local HTTP server gives the responses; the exporter's own client, polling and renderer do the rest, on a clock that
+only the kit moves. Unstable until version 1.0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from aiohttp import web
+
+from exporter.metrics.exposition import Exposition
+from exporter.metrics.self_metrics import ExporterMetrics
+from exporter.platforms.base import Platform
+from exporter.polling.building import build_coordinator
+from exporter.runtime.clock import Clock
+from exporter.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+UPSTREAM = "test"
+"""The name of the upstream, where the settings give none."""
+START = 1_726_000_000.0
+"""Unix seconds of the first poll, where a recording gives no date."""
+_CONTENT_TYPES = {".json": "application/json", ".xml": "text/xml", ".xsl": "text/xml", ".sse": "text/event-stream"}
+
+
+class FakeClock(Clock):
+    """Stands still until ``advance`` moves it; what sleeps on it wakes when its time has come.
+
+    With ``auto_advance`` a sleep moves the clock itself and returns at once: for code that is alone on the clock.
+    """
+
+    def __init__(self, now: float = START, monotonic: float = 1000.0, *, auto_advance: bool = False) -> None:
+        self._now = now
+        self._monotonic = monotonic
+        self._auto_advance = auto_advance
+        self._order = itertools.count()
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self.slept: list[float] = []
+        """Every wait that was requested, in seconds."""
+
+    def now(self) -> float:
+        return self._now
+
+    def monotonic(self) -> float:
+        return self._monotonic
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        if seconds <= 0:
+            await asyncio.sleep(0)
+        elif self._auto_advance:
+            self.advance(seconds)
+            await asyncio.sleep(0)
+        else:
+            woken = asyncio.get_running_loop().create_future()
+            heapq.heappush(self._sleepers, (self._monotonic + seconds, next(self._order), woken))
+            await woken
+
+    def advance(self, seconds: float) -> None:
+        """Move both clocks on; the sleepers wake as soon as the event loop runs."""
+        self._now += seconds
+        self._monotonic += seconds
+        while self._sleepers and self._sleepers[0][0] <= self._monotonic:
+            _, _, woken = heapq.heappop(self._sleepers)
+            if not woken.done():
+                woken.set_result(None)
+
+    def step(self, seconds: float) -> None:
+        """Set the wall clock, as an operator or NTP does; durations do not notice."""
+        self._now += seconds
+
+
+@dataclass(frozen=True)
+class RecordedResponse:
+    """One response of a platform."""
+
+    body: bytes = b""
+    status: int = 200
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, content: Any) -> RecordedResponse:
+        """Return the response with this content: a response, bytes, text, or data to be sent as JSON."""
+        if isinstance(content, RecordedResponse):
+            return content
+        if isinstance(content, bytes):
+            return cls(content)
+        if isinstance(content, str):
+            return cls(content.encode(), content_type="text/plain")
+        return cls(json.dumps(content).encode())
+
+    @classmethod
+    def from_file(cls, file: Path) -> RecordedResponse:
+        """Return the response with this file's content."""
+        return cls(file.read_bytes(), content_type=_CONTENT_TYPES.get(file.suffix, "text/plain"))
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Responses of one server, and the settings of the upstream that requests them."""
+
+    responses: Mapping[str, Any]
+    """By ``METHOD /path`` below the upstream's URL; anything else is answered with status 404.
+
+    A list holds the responses to the first, the second, … request; the last one counts from then on.
+    """
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The upstream's settings besides ``platform`` and ``url``."""
+    recorded_at: float = START
+    """Unix seconds of the responses: the clock of the server and of the first poll."""
+
+    @classmethod
+    def from_file(cls, file: Path) -> Recording:
+        """Read a recording from YAML with the keys ``responses``, ``settings`` and ``recorded_at`` (ISO 8601).
+
+        A response is the name of a file beside the YAML file, or a mapping with ``file`` or ``data``, and ``status``.
+        """
+        written = yaml.safe_load(file.read_text(encoding="utf-8"))
+        at = written.get("recorded_at")
+        moment = at if isinstance(at, datetime) else datetime.fromisoformat(at) if at else None
+        return cls(
+            responses={name: _recorded(content, file.parent) for name, content in written["responses"].items()},
+            settings=written.get("settings", {}),
+            recorded_at=START if moment is None else moment.replace(tzinfo=moment.tzinfo or UTC).timestamp(),
+        )
+
+
+def _recorded(content: Any, folder: Path) -> Any:
+    if isinstance(content, list):
+        return [_recorded(item, folder) for item in content]
+    if isinstance(content, str):
+        return RecordedResponse.from_file(folder / content)
+    given = RecordedResponse.from_file(folder / content["file"]) if "file" in content else None
+    response = given or RecordedResponse.of(content.get("data"))
+    return RecordedResponse(response.body, content.get("status", 200), response.content_type)
+
+
+def expose(platform: type[Platform[Any]], recording: Recording, *, polls: int = 1, seconds: float | None = None) -> str:
+    """Poll a platform that gives recorded responses; return the text of its upstream's and streams' families.
+
+    ``seconds``: time between two polls, the upstream's interval by default.
+    """
+    return asyncio.run(expose_async(platform, recording, polls=polls, seconds=seconds))
+
+
+async def expose_async(
+    platform: type[Platform[Any]], recording: Recording, *, polls: int = 1, seconds: float | None = None
+) -> str:
+    """Do what ``expose`` does, within a running event loop."""
+    clock = FakeClock(recording.recorded_at, auto_advance=True)
+    async with serve_responses(recording.responses, clock) as url:
+        given = {"name": UPSTREAM, "platform": platform.name, "url": url, **recording.settings}
+        settings = platform.settings_class.model_validate(given)
+        store, metrics = Store(), ExporterMetrics()
+        store.arrange([settings.name])
+        coordinator = build_coordinator(
+            settings, platform, store=store, instruments=metrics, clock=clock, started_at=clock.now()
+        )
+        try:
+            for number in range(polls):
+                if number:
+                    clock.advance(settings.interval if seconds is None else seconds)
+                await coordinator.poll()
+        finally:
+            await coordinator.close()
+        return Exposition(store.views, metrics).render({"upstreams", "streams"}).decode()
+
+
+@asynccontextmanager
+async def serve_responses(responses: Mapping[str, Any], clock: Clock) -> AsyncIterator[str]:
+    """Serve responses (as ``Recording`` has them) on a free port of the loopback interface, and yield the URL."""
+    asked: dict[str, int] = {}
+
+    async def handle(request: web.Request) -> web.Response:
+        name = f"{request.method} {request.raw_path.partition('?')[0]}"
+        content = responses.get(name, RecordedResponse(b'{"message": "Not found"}', 404))
+        if isinstance(content, Sequence) and not isinstance(content, str | bytes):
+            content = content[min(asked.get(name, 0), len(content) - 1)]
+        asked[name] = asked.get(name, 0) + 1
+        response = RecordedResponse.of(content)
+        date = format_datetime(datetime.fromtimestamp(clock.now(), UTC), usegmt=True)
+        headers = {"Date": date, "Content-Type": response.content_type, **response.headers}
+        return web.Response(status=response.status, body=response.body, headers=headers)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handle)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0][:2]
+        yield f"http://{host}:{port}"
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,141 @@
+"""The simulator as one application: each platform under its own path, with the fault controls next to them."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from aiohttp import web
+
+from exporter.runtime.clock import Clock
+from exporter.simulator.context import Context, Options
+from exporter.simulator.fault_injection import STREAM_FAULTS, Fault, FaultKind
+from exporter.simulator.fleet import Fleet
+from exporter.simulator.platform_app import json_body, json_response, set_date_header
+from exporter.simulator.simulated_livepeer import livepeer_app
+from exporter.simulator.simulated_storm import storm_app
+from exporter.simulator.simulated_streams import Platform
+from exporter.simulator.simulated_wave import wave_app
+from exporter.simulator.simulated_wave_analytics import Events
+
+
+def make_app(fleet: Fleet, clock: Clock | None = None, options: Options | None = None) -> web.Application:
+    """Make the application of a simulator with this fleet."""
+    return make_simulator(Context(fleet, clock or Clock(), options or Options()))
+
+
+def make_simulator(context: Context) -> web.Application:
+    """Make the application: ``/livepeer/api``, ``/storm/api``, ``/wave/api/v1``, ``/faults`` and ``/wave/events``."""
+    faults, events = FaultControl(context), Events(context)
+    app = web.Application(middlewares=(set_date_header(context),))
+    app.add_routes(
+        [
+            web.post("/faults", faults.create),
+            web.get("/faults", faults.show),
+            web.delete("/faults", faults.clear),
+            web.get("/wave/events", events.show),
+        ]
+    )
+    app.add_subapp("/livepeer/api", livepeer_app(context))
+    app.add_subapp("/storm/api", storm_app(context))
+    app.add_subapp("/wave/api/v1", wave_app(context, events))
+    return app
+
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])")
+_KEYS = frozenset({"platform", "stream", "fault", "for"})
+
+
+class InvalidFaultError(Exception):
+    """Invalid fault request; the text says why."""
+
+
+class FaultControl:
+    """Handlers of ``/faults``."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._faults = context.fleet.faults
+
+    async def create(self, request: web.Request) -> web.Response:
+        """``POST {"platform", "stream"?, "fault", "for"?}``: inject a fault; returns 201 with its record."""
+        try:
+            platform, index, kind, seconds = self._parse(await json_body(request))
+        except InvalidFaultError as exception:
+            return _bad_request(exception)
+        fault = self._faults.inject(platform, index, kind, self._context.now(), seconds)
+        return json_response(self._fault_record(fault), status=201)
+
+    def _parse(self, body: dict[str, Any] | None) -> tuple[Platform, int | None, FaultKind, float]:
+        if body is None or not body.keys() <= _KEYS:
+            raise InvalidFaultError("an object with platform, stream, fault and for")
+        platform, index = self._parse_target(body.get("platform"), body.get("stream"))
+        kind = _parse_kind(body.get("fault"), of_stream=index is not None)
+        return platform, index, kind, parse_seconds(body.get("for"))
+
+    async def show(self, _: web.Request) -> web.Response:
+        """``GET``: list the active faults."""
+        active = self._faults.active_faults(self._context.now())
+        return json_response({"faults": [self._fault_record(fault) for fault in active]})
+
+    async def clear(self, request: web.Request) -> web.Response:
+        """``DELETE[?platform=[&stream=]]``: end the active faults."""
+        query = request.query
+        platform, index = None, None
+        try:
+            if query.keys() & {"platform", "stream"}:
+                platform, index = self._parse_target(query.get("platform"), query.get("stream"))
+        except InvalidFaultError as exception:
+            return _bad_request(exception)
+        return json_response({"cleared": self._faults.clear(self._context.now(), platform, index)})
+
+    def _parse_target(self, platform_name: object, stream_name: object) -> tuple[Platform, int | None]:
+        """Return the platform and the stream's position in the fleet, or None for the whole API."""
+        if platform_name not in list(Platform):
+            raise InvalidFaultError(f"platform: one of {', '.join(Platform)}")
+        platform = Platform(str(platform_name))
+        if stream_name in (None, ""):
+            return platform, None
+        stream = self._context.fleet.find_stream(platform, str(stream_name))
+        if stream is None:
+            raise InvalidFaultError(f"stream: {platform} has none of this name or id")
+        return platform, stream.index
+
+    def _fault_record(self, fault: Fault) -> dict[str, Any]:
+        """Return a fault as JSON, times in Unix seconds; ``until`` is null if the fault lasts until it is cleared."""
+        stream = None if fault.index is None else self._context.fleet.by_index(fault.index)
+        return {
+            "platform": fault.platform,
+            "stream": stream and stream.name,
+            "id": stream and stream.id,
+            "fault": fault.kind,
+            "since": fault.start,
+            "until": None if math.isinf(fault.end) else fault.end,
+        }
+
+
+def _parse_kind(name: object, *, of_stream: bool) -> FaultKind:
+    allowed = [kind for kind in FaultKind if (kind in STREAM_FAULTS) is of_stream]
+    for kind in allowed:
+        if kind == name:
+            return kind
+    raise InvalidFaultError(f"fault: {'with' if of_stream else 'without'} a stream one of {', '.join(allowed)}")
+
+
+def parse_seconds(value: object) -> float:
+    """Parse ``90``, ``"90s"`` or ``"1m30s"``; None means forever. Raise InvalidFaultError for anything else."""
+    if value is None:
+        return math.inf
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0:
+        return float(value)
+    if isinstance(value, str):
+        parts = _DURATION_PART.findall(value)
+        if parts and "".join(number + unit for number, unit in parts) == value:
+            return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    raise InvalidFaultError('for: seconds above 0, or a duration as "90s" or "1m30s"')
+
+
+def _bad_request(exception: InvalidFaultError) -> web.Response:
+    return json_response({"error": str(exception)}, status=400)

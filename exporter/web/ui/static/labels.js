@@ -1,0 +1,36 @@
+// Labels for the names that the API uses.
+
+const REASONS = {
+  verdict: "unhealthy verdict",
+  issues: "issues",
+  bitrate_low: "low bitrate",
+  frame_rate_low: "low frame rate",
+  transcode_slow: "slow transcoding",
+  loss: "packet loss",
+  silent: "no sign of life",
+};
+
+const SHAPES = { bad: "▲", warn: "◆", ok: "●", off: "○" };
+
+/** Label of a reason for a low health score. */
+export function reasonLabel(name) {
+  return REASONS[name] ?? name;
+}
+
+/** Shape shown with each colour, for readers who can't tell the colours apart. */
+export function severityShape(severity) {
+  return SHAPES[severity];
+}
+
+/** `health_score_ratio` → `Health score`. */
+export function factLabel(name) {
+  const text = name
+    .replace(/_(ratio|seconds|timestamp_seconds|bytes_per_second|pixels)$/, "")
+    .replace(/_timestamp$/, "")
+    .replaceAll("_", " ");
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+export function plural(number, one, many) {
+  return number === 1 ? one : many;
+}

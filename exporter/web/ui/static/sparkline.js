@@ -1,0 +1,111 @@
+// Bitrate over time: a sparkline in a row, and a chart in a stream's view.
+
+import { element, svg } from "./dom.js";
+import { bitrate, duration } from "./units.js";
+
+const WIDTH = 120;
+const HEIGHT = 28;
+const CHART_WIDTH = 720;
+const CHART_HEIGHT = 160;
+
+/** A sparkline. It is hidden from screen readers, because the figures next to it show the last value. */
+export function sparkline() {
+  const path = svg("path", { class: "line" });
+  const node = svg("svg", { class: "small-line", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, "aria-hidden": "true" }, path);
+  node.setAttribute("preserveAspectRatio", "none");
+  return {
+    node,
+    update(values, expected) {
+      const top = Math.max(expected ?? 0, ...knownValues(values)) || 1;
+      path.setAttribute("d", linePath(values, WIDTH, HEIGHT, top));
+    },
+  };
+}
+
+/** The chart of a stream's view, with a summary in words. */
+export function chart(history, expected) {
+  const values = history.ingest_bitrate_bytes_per_second ?? [];
+  const seen = knownValues(values);
+  if (seen.length === 0) return element("p", { class: "quiet" }, "No bitrate was seen in the last 15 minutes.");
+  const top = Math.max(expected ?? 0, ...seen) * 1.1 || 1;
+  const minutes = Math.round((values.length * history.step_seconds) / 60);
+  const words = `Lowest ${bitrate(Math.min(...seen))}, highest ${bitrate(Math.max(...seen))} in the last ${minutes} minutes.`;
+  const drawing = svg(
+    "svg",
+    {
+      class: "chart",
+      viewBox: `0 0 ${CHART_WIDTH} ${CHART_HEIGHT}`,
+      preserveAspectRatio: "none",
+      role: "img",
+      "aria-label": `Ingest bitrate. ${words}`,
+    },
+    [0.25, 0.5, 0.75].map((part) => horizontalLine(part * CHART_HEIGHT, "grid")),
+    expected ? horizontalLine((1 - expected / top) * CHART_HEIGHT, "expected") : undefined,
+    svg("path", { class: "area", d: areaPath(values, top) }),
+    svg("path", { class: "line", d: linePath(values, CHART_WIDTH, CHART_HEIGHT, top) }),
+  );
+  return element(
+    "figure",
+    { class: "history" },
+    element("div", { class: "scale", "aria-hidden": "true" }, element("span", {}, bitrate(top)), element("span", {}, "0")),
+    drawing,
+    element(
+      "div",
+      { class: "times", "aria-hidden": "true" },
+      element("span", {}, `${duration(values.length * history.step_seconds)} ago`),
+      element("span", {}, "now"),
+    ),
+    element(
+      "figcaption",
+      {},
+      words,
+      expected ? ` The dashed line is what is expected: ${bitrate(expected)}.` : "",
+    ),
+  );
+}
+
+function knownValues(values) {
+  return values.filter((value) => value !== null);
+}
+
+function horizontalLine(y, name) {
+  return svg("line", { class: name, x1: 0, x2: CHART_WIDTH, y1: y, y2: y });
+}
+
+/** A path with gaps where no value is known; a single point is a short dash. */
+function linePath(values, width, height, top) {
+  const step = width / Math.max(values.length - 1, 1);
+  return knownRuns(values)
+    .map(([start, run]) => {
+      const points = run.map((value, index) => formatPoint((start + index) * step, value, height, top));
+      return run.length === 1 ? `M${points[0]}h2` : `M${points.join("L")}`;
+    })
+    .join("");
+}
+
+function areaPath(values, top) {
+  const step = CHART_WIDTH / Math.max(values.length - 1, 1);
+  return knownRuns(values)
+    .map(([start, run]) => {
+      const points = run.map((value, index) => formatPoint((start + index) * step, value, CHART_HEIGHT, top));
+      const [from, to] = [start * step, (start + run.length - 1) * step];
+      return `M${from.toFixed(1)} ${CHART_HEIGHT}L${points.join("L")}L${to.toFixed(1)} ${CHART_HEIGHT}Z`;
+    })
+    .join("");
+}
+
+function formatPoint(x, value, height, top) {
+  return `${x.toFixed(1)} ${(height - 1 - (value / top) * (height - 2)).toFixed(1)}`;
+}
+
+/** The runs of known values: [index of the first, values]. */
+function knownRuns(values) {
+  const found = [];
+  values.forEach((value, index) => {
+    if (value === null) return;
+    const last = found.at(-1);
+    if (last && last[0] + last[1].length === index) last[1].push(value);
+    else found.push([index, [value]]);
+  });
+  return found;
+}

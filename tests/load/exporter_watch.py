@@ -1,0 +1,78 @@
+"""An exporter's process under watch: what its scrapes say over time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from urllib.request import urlopen
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.exporter_process import GENEROUS_SECONDS, Exporter
+
+UPSTREAMS = ("studio", "edge", "wave")
+
+Sums = dict[str, dict[str, float]]
+"""Family → upstream → sum of its samples."""
+
+
+def sum_samples(text: str) -> Sums:
+    """The samples of an exposition, added up for each upstream ("" where a family has none)."""
+    sums: Sums = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            of = sums.setdefault(sample.name, {})
+            upstream = sample.labels.get("upstream", "")
+            of[upstream] = of.get(upstream, 0.0) + sample.value
+    return sums
+
+
+@dataclass
+class Watch:
+    """What was seen of a running exporter, scrape by scrape."""
+
+    process: Exporter
+    url: str
+    scrapes: list[float] = field(default_factory=list)
+    """Seconds that each took."""
+    memory: list[tuple[float, float]] = field(default_factory=list)
+    """Monotonic time and resident bytes."""
+
+    def fetch(self, path: str = "/metrics") -> str:
+        """What is answered, and how long that took."""
+        began = time.monotonic()
+        with urlopen(f"{self.url}{path}", timeout=GENEROUS_SECONDS) as answer:
+            text: str = answer.read().decode()
+        self.scrapes.append(time.monotonic() - began)
+        return text
+
+    def scrape(self) -> Sums:
+        """All that is exposed."""
+        sums = sum_samples(self.fetch())
+        self.memory.append((time.monotonic(), sums["process_resident_memory_bytes"][""]))
+        return sums
+
+    def figures(self) -> str:
+        """One line for people."""
+        first, last = self.memory[0][1], self.memory[-1][1]
+        return (
+            f"{len(self.scrapes)} scrapes: median {median(self.scrapes):.3f} s, longest {max(self.scrapes):.3f} s; "
+            f"memory {first / 1e6:.1f} MB, at the end {last / 1e6:.1f} MB ({last / first - 1:+.1%})"
+        )
+
+
+@contextmanager
+def watched_demo(streams: int, directory: Path, *flags: str) -> Iterator[Watch]:
+    """A demo of so many streams on a free port, with all upstreams up."""
+    arguments = ["demo", "--streams", str(streams), "--web.listen-address", "127.0.0.1:0", *flags]
+    with Exporter(arguments, directory) as process:
+        watch = Watch(process, process.wait_for(r"^  (http://\S+:[1-9][0-9]*)/$")[1])
+        deadline = time.monotonic() + 120
+        while watch.scrape().get("stream_upstream_up", {}) != dict.fromkeys(UPSTREAMS, 1.0):
+            assert time.monotonic() < deadline, process.said
+            time.sleep(0.5)
+        yield watch

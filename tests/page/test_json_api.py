@@ -1,0 +1,285 @@
+"""What the page and others get as JSON: real requests to the real application over a store that is filled by hand."""
+
+import asyncio
+import weakref
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+
+from exporter.cli.settings import load_settings
+from exporter.model import HealthReason, PlatformMetric, Reason, Rendition, Status, StreamReport, StreamState
+from exporter.web.history import POINTS
+from exporter.web.json_api import MAX_HISTORIES
+from exporter.web.serializers import REMEDIATION, stream_entry, stream_facts, upstream_entry
+from tests.page.served_app import ServedApp, serve_app
+from tests.page.states import stream_state, upstream_state
+
+KEYS = Path(__file__).parent / "keys.txt"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "page.md"
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[ServedApp]:
+    async with serve_app(tmp_path) as running:
+        yield running
+
+
+FULL = stream_state(
+    "live/one",
+    report=StreamReport(
+        id="a-key-that-is-not-shown",
+        name="One",
+        protocol="rtmp",
+        healthy=False,
+        health_grade="Bad",
+        health_conditions={"Transcoding": False},
+        issues=("a" * 300, "b", "c", "d"),
+        ingest_bitrate_bytes_per_second=500_000.0,
+        viewers=7,
+        frames_per_second=29.97,
+        latency_seconds=1.5,
+        renditions=(Rendition("720p", 1.0),),
+        platform_metrics=(PlatformMetric("a.b", 1.0),),
+        multistream_targets={"site": True},
+        recording=False,
+    ),
+    status=Status.DEGRADED,
+    live=True,
+    expected=True,
+    health_score_ratio=0.4,
+    health_reasons=(HealthReason.VERDICT, HealthReason.ISSUES),
+    expected_ingest_bitrate_bytes_per_second=600_000.0,
+    reported_at=1_726_000_000.0,
+)
+
+
+async def test_streams_are_listed_in_order(served: ServedApp) -> None:
+    served.service.store.publish(upstream_state([FULL, stream_state("live/two")], last_poll_at=1.0, next_poll_at=16.0))
+    data = await served.get("/api/v1/streams")
+    assert data["generated_at"] == served.service.clock.now()
+    edge, other = data["upstreams"]
+    assert edge == {
+        "upstream": "edge",
+        "platform": "storm",
+        "host": "127.0.0.1:9",
+        "up": True,
+        "streams": 2,
+        "streams_live": 1,
+        "poll_interval_seconds": 15.0,
+        "last_poll_timestamp_seconds": 1.0,
+        "next_poll_timestamp_seconds": 16.0,
+    }
+    assert other == {"upstream": "other", "platform": "storm", "host": "127.0.0.1:9", "streams": 0, "streams_live": 0}
+    one, two = data["streams"]
+    assert two == {"upstream": "edge", "stream": "live/two"}
+    assert one == {
+        "upstream": "edge",
+        "stream": "live/one",
+        "name": "One",
+        "protocol": "rtmp",
+        "status": "degraded",
+        "live": True,
+        "expected": True,
+        "healthy": False,
+        "health_score_ratio": 0.4,
+        "health_reasons": ["verdict", "issues"],
+        "health_grade": "Bad",
+        "issues": ["a" * 200, "b", "c"],
+        "issue_count": 4,
+        "ingest_bitrate_bytes_per_second": 500_000.0,
+        "expected_ingest_bitrate_bytes_per_second": 600_000.0,
+        "viewers": 7,
+        "frames_per_second": 29.97,
+        "latency_seconds": 1.5,
+    }
+
+
+def test_keys_are_committed_and_documented() -> None:
+    found = ["generated_at", "upstreams", "streams"]
+    found += [f"upstreams[].{field}" for field in get_type_hints(upstream_entry)["return"].__struct_fields__]
+    found += [f"streams[].{field}" for field in get_type_hints(stream_entry)["return"].__struct_fields__]
+    assert sorted(f"/api/v1/streams {key}" for key in found) == KEYS.read_text().splitlines()
+    text = DOCUMENT.read_text()
+    assert [key for key in found if f"`{key.rpartition('.')[2]}`" not in text] == []
+
+
+async def test_upstream_parameter_filters_the_list(served: ServedApp) -> None:
+    served.service.store.publish(upstream_state([stream_state("one")]))
+    served.service.store.publish(upstream_state([stream_state("two", upstream="other")], upstream="other"))
+    data = await served.get("/api/v1/streams?upstream=other")
+    assert [upstream["upstream"] for upstream in data["upstreams"]] == ["other"]
+    assert [stream["stream"] for stream in data["streams"]] == ["two"]
+    both = await served.get("/api/v1/streams?upstream=other&upstream=edge")
+    assert [stream["stream"] for stream in both["streams"]] == ["one", "two"]
+    assert await served.get("/api/v1/streams?upstream=nobody", status=404) == {"error": "unknown upstream 'nobody'"}
+
+
+async def test_unchanged_list_is_304(served: ServedApp) -> None:
+    served.service.store.publish(upstream_state([stream_state("one")]))
+    tag = await served.etag()
+    for sent in (tag, tag.removeprefix("W/"), f'"x", {tag}', "*"):
+        async with served.session.get("/api/v1/streams", headers={"If-None-Match": sent}) as answer:
+            assert (answer.status, await answer.read()) == (304, b"")
+            assert answer.headers["ETag"] == tag
+            assert answer.headers["Date"]
+    assert await served.etag() == tag
+
+
+async def test_change_alters_only_the_etags_it_concerns(served: ServedApp) -> None:
+    edge, other = "/api/v1/streams?upstream=edge", "/api/v1/streams?upstream=other"
+    before = [await served.etag(path) for path in ("/api/v1/streams", edge, other)]
+    served.service.store.publish(upstream_state([stream_state("one")]))
+    after = [await served.etag(path) for path in ("/api/v1/streams", edge, other)]
+    assert after[0] != before[0]
+    assert after[1] != before[1]
+    assert after[2] == before[2]
+    served.service.store.withdraw("edge")
+    assert await served.etag(edge) not in (before[1], after[1])
+
+
+async def test_reload_and_restart_alter_the_etag(served: ServedApp, tmp_path: Path) -> None:
+    tag = await served.etag()
+    served.service.settings = load_settings(served.file, {})
+    changed = await served.etag()
+    assert changed != tag
+    (tmp_path / "again").mkdir()
+    async with serve_app(tmp_path / "again") as again:
+        assert await again.etag() not in (tag, changed)
+
+
+async def test_list_is_compressed_if_accepted(served: ServedApp) -> None:
+    served.service.store.publish(upstream_state([stream_state(f"stream-{number}") for number in range(500)]))
+    sizes: dict[str, int] = {}
+    for coding in ("gzip", "identity"):
+        async with served.session.get("/api/v1/streams", headers={"Accept-Encoding": coding}) as answer:
+            assert answer.headers.get("Content-Encoding", "identity") == coding
+            assert answer.headers["Vary"] == "Accept-Encoding"
+            assert len((await answer.json())["streams"]) == 500
+            sizes[coding] = int(answer.headers["Content-Length"])
+    assert sizes["gzip"] * 5 < sizes["identity"]
+
+
+async def test_cached_list_keeps_no_state_in_memory(served: ServedApp) -> None:
+    async def tag() -> str:
+        async with served.session.get("/api/v1/streams") as answer:
+            return answer.headers["ETag"]
+
+    tags = [await tag()]
+    for name in ("one", "two"):
+        shown = upstream_state([stream_state(name)])
+        kept = weakref.ref(shown)
+        served.service.store.publish(shown)
+        tags += [await tag(), await tag()]
+        assert tags[-1] == tags[-2]
+        assert tags[-1] not in tags[:-2]
+        del shown
+        served.service.store.withdraw("edge")
+        # a worker may be preparing it for the scrapes still
+        async with asyncio.timeout(60):
+            while kept() is not None:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        assert (await served.get("/api/v1/streams"))["streams"] == []
+        tags.append(await tag())
+        assert tags[-1] not in tags[:-1]
+
+
+async def test_concurrent_requests_get_the_same_list(served: ServedApp) -> None:
+    served.service.store.publish(upstream_state([stream_state("one")]))
+    for _ in range(3):
+        queries = ["", "?upstream=edge", "?upstream=other", "?upstream=edge&upstream=other"] * 3
+        codings = ["gzip", "identity"]
+        asked = [
+            served.get(f"/api/v1/streams{query}", headers={"Accept-Encoding": coding})
+            for query in queries
+            for coding in codings
+        ]
+        counts = [len(data["streams"]) for data in await asyncio.gather(*asked)]
+        assert counts == [1, 1, 1, 1, 0, 0, 1, 1] * 3
+
+
+async def test_disconnected_client_does_not_cancel_the_rendering(served: ServedApp) -> None:
+    served.service.store.publish(upstream_state([stream_state(f"stream-{number}") for number in range(3000)]))
+    leaving = asyncio.create_task(served.get("/api/v1/streams"))
+    staying = asyncio.create_task(served.get("/api/v1/streams"))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert len((await staying)["streams"]) == 3000
+
+
+async def test_stream_has_all_known_facts(served: ServedApp) -> None:
+    served.service.store.publish(upstream_state([FULL]))
+    data = await served.get("/api/v1/stream?upstream=edge&stream=live%2Fone")
+    facts = data["stream"]
+    assert facts["issues"][0] == "a" * 300
+    assert facts["health_conditions"] == {"Transcoding": False}
+    assert facts["renditions"] == [{"name": "720p", "target_bitrate_bytes_per_second": 1.0}]
+    assert facts["recording"] is False
+    assert facts["sampled_timestamp_seconds"] == 1_726_000_000.0
+    assert (facts["platform"], facts["upstream"], facts["stream"]) == ("storm", "edge", "live/one")
+    assert "a-key-that-is-not-shown" not in str(data)
+    assert "viewers_peak" not in facts
+    assert data["history"]["ingest_bitrate_bytes_per_second"][-1] == 500_000.0
+    assert len(data["history"]["health_score_ratio"]) == POINTS
+    assert data["history"]["step_seconds"] == 15.0
+
+
+def test_every_fact_of_the_model_is_serialized() -> None:
+    everything: dict[str, Any] = dict.fromkeys(StreamReport.__struct_fields__, "a")
+    known: dict[str, Any] = dict.fromkeys(set(StreamState.__struct_fields__) - {"identity", "report"}, 1)
+    shown = stream_facts(stream_state("one", report=StreamReport(**everything), **known))
+    fields = {*StreamReport.__struct_fields__, *known, "platform", "upstream", "stream", "sampled_timestamp_seconds"}
+    assert shown.keys() == fields - {"id", "reported_at"}
+
+
+async def test_unknown_stream_is_404(served: ServedApp) -> None:
+    served.service.store.publish(upstream_state([FULL]))
+    assert "error" in await served.get("/api/v1/stream?upstream=edge&stream=two", status=404)
+    assert "error" in await served.get("/api/v1/stream?upstream=other&stream=live%2Fone", status=404)
+    assert "error" in await served.get("/api/v1/stream?upstream=edge", status=400)
+
+
+async def test_history_of_requested_streams_is_returned(served: ServedApp) -> None:
+    served.service.store.publish(upstream_state([FULL, stream_state("live/two")]))
+    path = "/api/v1/history?stream=edge/live%2Fone&stream=edge/live/two&stream=edge/three&stream=nonsense"
+    data = await served.get(path)
+    assert data["step_seconds"] == 15.0
+    assert [(found["upstream"], found["stream"]) for found in data["streams"]] == [
+        ("edge", "live/one"),
+        ("edge", "live/two"),
+    ]
+    assert data["streams"][0]["health_score_ratio"][-1] == 0.4
+    assert data["streams"][1]["ingest_bitrate_bytes_per_second"] == [None] * POINTS
+    assert (await served.get("/api/v1/history"))["streams"] == []
+    many = "&".join(["stream=a/b"] * (MAX_HISTORIES + 1))
+    assert "error" in await served.get(f"/api/v1/history?{many}", status=400)
+
+
+async def test_lone_surrogates_and_long_names_are_replaced(served: ServedApp) -> None:
+    broken = "broken \ud800 \U0001f600"
+    report = StreamReport(id="x", name=broken, issues=(broken,), health_conditions={broken: True}, renditions=())
+    served.service.store.publish(
+        upstream_state([stream_state("n" * 500, report=report), stream_state(broken)], last_error=broken)
+    )
+    data = await served.get("/api/v1/streams")
+    long, other = data["streams"]
+    assert long["name"] == long["issues"][0] == other["stream"] == "broken \ufffd \U0001f600"
+    assert len(long["stream"]) < 257
+    facts = (await served.get(f"/api/v1/stream?upstream=edge&stream={long['stream'].replace('#', '%23')}"))["stream"]
+    assert facts["stream"] == long["stream"]
+    assert facts["health_conditions"] == {"broken \ufffd \U0001f600": True}
+    history = await served.get(f"/api/v1/history?stream=edge/{long['stream'].replace('#', '%23')}")
+    assert len(history["streams"]) == 1
+
+
+async def test_failing_upstream_has_advice(served: ServedApp) -> None:
+    served.service.store.publish(upstream_state(up=False, last_error="status 401", last_error_reason=Reason.AUTH))
+    upstream = (await served.get("/api/v1/streams"))["upstreams"][0]
+    assert (upstream["last_error"], upstream["last_error_reason"]) == ("status 401", "auth")
+    assert "token or password file" in upstream["advice"]
+
+
+def test_every_reason_has_advice() -> None:
+    assert REMEDIATION.keys() == set(Reason)
+    assert all(advice.count("`") % 2 == 0 and advice[-1] in ".?" for advice in REMEDIATION.values())

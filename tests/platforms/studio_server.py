@@ -1,0 +1,104 @@
+"""A real HTTP server that answers as Livepeer Studio does, as far as the exporter asks it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from exporter.runtime.clock import Clock
+
+FIXTURES = Path(__file__).parent / "responses" / "livepeer"
+KEY = "0a1b2c3d-a-private-key"
+
+
+def fixture(name: str) -> Any:
+    return json.loads((FIXTURES / f"{name}.json").read_text())
+
+
+class Studio:
+    """Its state is what the tests set; its clock is ``ahead`` seconds before the exporter's."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.ahead = 0.0
+        self.page_size: int | None = None
+        self.streams: Any = []
+        self.sessions: dict[str, Any] = {}
+        """By parent."""
+        self.session: dict[str, Any] = {}
+        self.views: Any = []
+        self.health: dict[str, Any] = {}
+        self.broken: dict[str, tuple[int, Any]] = {}
+        """Status and body instead of an answer, by path."""
+        self.next_link: str | None = None
+        """Announced after every page, whatever there is."""
+        self.asked: list[tuple[str, list[tuple[str, str]]]] = []
+        self.url = ""
+
+    def paths(self) -> list[str]:
+        return [path for path, _ in self.asked]
+
+    def query(self, path: str) -> list[tuple[str, str]]:
+        """The query of the first request for this path."""
+        return next(query for asked, query in self.asked if asked == path)
+
+    async def answer(self, request: web.Request) -> web.Response:
+        path = request.path.removeprefix("/api")
+        self.asked.append((path, list(request.query.items())))
+        if path in self.broken:
+            return self._reply(*self.broken[path])
+        if request.headers.get("Authorization") != f"Bearer {KEY}":
+            return self._reply(401, {"errors": [f"no token {request.headers.get('Authorization')} found"]})
+        if path == "/stream":
+            return self._page(request)
+        data = self._data(path.strip("/").split("/"))
+        return self._reply(404, {"errors": ["not found"]}) if data is None else self._reply(200, data)
+
+    def _data(self, parts: list[str]) -> Any:
+        match parts:
+            case ["stream", parent, "sessions"]:
+                return self.sessions.get(parent)
+            case ["session", session]:
+                return self.session.get(session)
+            case ["data", "views", "now"]:
+                return self.views
+            case ["data", "stream", stream, "health"]:
+                return self.health.get(stream)
+        return None
+
+    def _page(self, request: web.Request) -> web.Response:
+        if self.page_size is None and self.next_link is None:
+            return self._reply(200, self.streams)
+        size = self.page_size or 1000
+        skip = int(request.query.get("cursor", "skip0").removeprefix("skip"))
+        page = self.streams[skip : skip + size]
+        link = self.next_link
+        if link is None and len(page) == size:
+            # as the platform does: only after a full page, so a full last page is followed by an empty one
+            url = request.url.update_query(cursor=f"skip{skip + size}").with_host("elsewhere.invalid")
+            link = str(url)
+        return self._reply(200, page, {} if link is None else {"Link": f'<{link}>; rel="next"'})
+
+    def _reply(self, status: int, data: Any, headers: dict[str, str] | None = None) -> web.Response:
+        date = formatdate(self._clock.now() + self.ahead, usegmt=True)
+        body = data if isinstance(data, bytes) else json.dumps(data).encode()
+        return web.Response(
+            status=status, body=body, content_type="application/json", headers={"Date": date, **(headers or {})}
+        )
+
+
+@asynccontextmanager
+async def running_studio(clock: Clock) -> AsyncIterator[Studio]:
+    studio = Studio(clock)
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", studio.answer)
+    async with TestServer(app) as server:
+        studio.url = str(server.make_url("/api"))
+        yield studio

@@ -1,0 +1,131 @@
+"""Bitrates from byte totals."""
+
+import tracemalloc
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.platforms.rates import ByteRate
+
+
+def rates(totals: Sequence[float | None], every: float = 30.0, **options: float) -> list[float | None]:
+    """The rates after polls that saw these totals, so many seconds apart."""
+    rate = ByteRate(**options)
+    return [rate.update(total, 1000.0 + index * every) for index, total in enumerate(totals) if total is not None]
+
+
+LIVEPEER = {"window_seconds": 120.0, "stall_seconds": 75.0}
+
+
+def test_between_the_last_two_polls_that_saw_it_move() -> None:
+    assert rates([0, 300, 900, 900, 1500], every=10.0) == [None, 30.0, 60.0, 60.0, 30.0]
+
+
+def test_three_polls_without_a_byte() -> None:
+    assert rates([0, 300, 300, 300, 300, 300, 600], every=10.0) == [None, 30.0, 30.0, 30.0, 0.0, 0.0, 30.0]
+    assert rates([0, 0, 0, 0, 300], every=10.0) == [None, None, None, 0.0, 30.0]
+
+
+def test_a_window_is_filled_first() -> None:
+    assert rates([0, 300, 600, 900, 1200, 1500], **LIVEPEER) == [None, None, None, None, 10.0, 10.0]
+
+
+def test_a_window_forgets_what_is_older() -> None:
+    totals = [300.0 * n for n in range(6)] + [1500.0 + 3000.0 * n for n in range(1, 7)]
+    assert rates(totals, **LIVEPEER)[-2:] == [100.0, 100.0]
+
+
+def test_totals_that_move_in_long_steps() -> None:
+    """Every 50 s, seen every 10 s: the rate stays between the steps, and is exact at them."""
+    totals = [1000.0 * (10 * n // 50) for n in range(40)]
+    seen = rates(totals, every=10.0, **LIVEPEER)
+    assert seen[:15] == [None] * 15
+    assert set(seen[16:]) == {20.0}
+
+
+def test_a_total_that_stands_still_for_long_enough() -> None:
+    totals = [300.0 * n for n in range(6)] + [1500.0] * 4
+    assert rates(totals, **LIVEPEER)[5:] == [10.0, 10.0, 10.0, 0.0, 0.0]
+    assert rates([0, 0, 0, 0], **LIVEPEER) == [None, None, None, 0.0]
+
+
+def test_a_pause_is_no_part_of_the_rate_after_it() -> None:
+    totals = [0, *[0] * 20, 300, 600, 900, 1200, 1500]
+    assert rates(totals, **LIVEPEER)[-5:] == [None, None, None, 10.0, 10.0]
+
+
+def test_a_total_that_falls_begins_anew() -> None:
+    assert rates([0, 300, 50, 350], every=10.0) == [None, 30.0, None, 30.0]
+    totals = [300.0 * n for n in range(6)] + [0.0, 300.0, 600.0, 900.0, 1200.0]
+    assert rates(totals, **LIVEPEER)[6:] == [None, None, None, None, 10.0]
+
+
+def test_polls_that_failed_are_no_polls() -> None:
+    assert rates([0, None, 600, None, None, 1500], every=10.0) == [None, 30.0, 30.0]
+
+
+@pytest.mark.parametrize("again", [300.0, 900.0])
+def test_two_polls_at_one_moment(again: float) -> None:
+    rate = ByteRate()
+    rate.update(0.0, 10.0)
+    assert rate.update(300.0, 20.0) == 30.0
+    assert rate.update(again, 20.0) == 30.0
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.1, 100.0), st.floats(0.0, 1e9)), min_size=1, max_size=40),
+    st.sampled_from([{}, LIVEPEER, {"window_seconds": 5.0, "stall_seconds": 20.0}]),
+)
+def test_a_rate_lies_between_the_slowest_and_the_fastest(
+    steps: list[tuple[float, float]], options: dict[str, float]
+) -> None:
+    """Polls some seconds apart, bytes per second since the one before: no rate is beyond what there was."""
+    rate = ByteRate(**options)
+    at = total = 0.0
+    assert rate.update(total, at) is None
+    for seconds, speed in steps:
+        at, total = at + seconds, total + seconds * speed
+        result = rate.update(total, at)
+        assert result is None or 0.0 <= result <= max(speed for _, speed in steps) * 1.0001
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.0, 100.0), st.floats(0.0, 1e18)), max_size=40),
+    st.sampled_from([{}, LIVEPEER]),
+)
+def test_no_history_raises_or_gives_a_negative_rate(
+    polls: list[tuple[float, float]], options: dict[str, float]
+) -> None:
+    rate = ByteRate(**options)
+    at = 0.0
+    for seconds, total in polls:
+        at += seconds
+        result = rate.update(total, at)
+        assert result is None or result >= 0.0
+
+
+@given(st.lists(st.floats(0.1, 100.0), min_size=2, max_size=200), st.sampled_from([{}, LIVEPEER]))
+def test_a_rate_forgets(steps: list[float], options: dict[str, float]) -> None:
+    rate = ByteRate(**options)
+    at = 0.0
+    for seconds in steps:
+        at += seconds
+        rate.update(at * 1000.0, at)
+    kept = rate._points[::2]
+    assert len(kept) <= 2 or kept[-1] - kept[1] < LIVEPEER["window_seconds"]
+
+
+def test_a_rate_takes_less_than_half_a_kilobyte() -> None:
+    # of so many that what the interpreter keeps for later tuples does not count
+    rates = [ByteRate(**LIVEPEER) for _ in range(5000)]
+    tracemalloc.start()
+    try:
+        for at in map(float, range(0, 1000, 50)):
+            seen = [rate.update(1e11 + at * 1e6 + number, at) for number, rate in enumerate(rates)]
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert seen == pytest.approx([1e6] * len(rates))
+    assert held / len(rates) < 400

@@ -1,0 +1,106 @@
+"""A whole exporter in the test's event loop: service, web application, and what it is pointed at."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+from aiohttp import web
+from aiohttp.test_utils import BaseTestServer, TestServer
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporter.cli.settings import load_settings
+from exporter.runtime.clock import Clock
+from exporter.service import Service
+from exporter.sharding import SINGLE, Shard
+from exporter.web.app import make_app
+from exporter.web.options import WebOptions
+
+Labels = tuple[tuple[str, str], ...]
+DEADLINE_SECONDS = 120.0
+"""Far beyond what anything here takes: only what hangs meets it."""
+
+
+class Exporter:
+    """A running exporter and its /metrics."""
+
+    def __init__(self, service: Service, server: BaseTestServer, file: Path) -> None:
+        self.service = service
+        self.file = file
+        self.url = str(server.make_url("")).rstrip("/")
+
+    async def get(self, path: str) -> str:
+        async with aiohttp.ClientSession() as session, session.get(self.url + path) as response:
+            return await response.text()
+
+    async def metrics(self) -> dict[tuple[str, Labels], float]:
+        text = await self.get("/metrics")
+        return {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    async def value(self, name: str, **labels: str) -> float | None:
+        """The value of the one sample of that name that has these labels among its own."""
+        found = [
+            value
+            for (sample, own), value in (await self.metrics()).items()
+            if sample == name and labels.items() <= dict(own).items()
+        ]
+        assert len(found) <= 1, f"{len(found)} samples {name}{labels}"
+        return found[0] if found else None
+
+    async def until(self, holds: Callable[[], Any]) -> None:
+        """Wait for an awaitable condition."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not await holds():  # noqa: ASYNC110 - a scrape is the only way to know
+                await asyncio.sleep(0.02)
+
+    async def reaches(self, expected: float | None, name: str, **labels: str) -> None:
+        """Wait until a sample has this value (None: it is not there)."""
+
+        async def holds() -> bool:
+            return await self.value(name, **labels) == expected
+
+        await self.until(holds)
+
+    def write(self, configuration: dict[str, Any]) -> None:
+        self.file.write_text(yaml.safe_dump(configuration), encoding="utf-8")
+
+
+@asynccontextmanager
+async def exporting(
+    directory: Path,
+    configuration: dict[str, Any],
+    *,
+    clock: Clock | None = None,
+    options: WebOptions | None = None,
+    shard: Shard = SINGLE,
+) -> AsyncIterator[Exporter]:
+    """Run an exporter with this configuration until the block ends."""
+    file = directory / "config.yaml"
+    file.write_text(yaml.safe_dump(configuration), encoding="utf-8")
+    service = Service(load_settings(file, {}), load=lambda: load_settings(file, {}), clock=clock, shard=shard)
+    async with TestServer(make_app(service, options=options or WebOptions())) as server:
+        await service.start()
+        try:
+            yield Exporter(service, server, file)
+        finally:
+            await service.stop()
+
+
+@asynccontextmanager
+async def serving(app: web.Application) -> AsyncIterator[str]:
+    """An aiohttp application on a free port; gives its base URL."""
+    async with TestServer(app) as server:
+        yield str(server.make_url("")).rstrip("/")
+
+
+def names(samples: Iterable[tuple[str, Labels]]) -> set[str]:
+    return {name for name, _ in samples}

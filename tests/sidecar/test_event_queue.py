@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+import structlog.testing
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from prometheus_client import CollectorRegistry
+
+from exporter.alerting.evaluator import Alert, AlertKey, Phase
+from exporter.alerting.event_queue import CAPACITY, AlertEventQueue
+from exporter.alerting.self_metrics import SidecarMetrics
+from exporter.config.auth import TlsSettings
+from exporter.config.secrets import Secret
+from exporter.http.auth import Bearer
+from exporter.http.client import UpstreamClient
+from exporter.model import Identity, Status, StreamReport, StreamState, UpstreamState
+from exporter.platforms.capabilities import AlertSink
+from exporter.platforms.wave.alert_events import WaveAlertSink
+from exporter.simulator.context import TOKEN
+from exporter.simulator.fleet import Fleet
+from exporter.simulator.simulator_app import make_app as make_simulator
+from tests.fake_clock import FakeClock
+from tests.sidecar.alertmanagers import StandIn, stand_in, turns
+from tests.sidecar.sidecar_harness import Watching
+
+
+class Sending:
+    def __init__(self, url: str | None, capacity: int = CAPACITY) -> None:
+        self.clock = FakeClock()
+        self.registry = CollectorRegistry()
+        self.client = None if url is None else client(url, self.clock)
+        self.events = AlertEventQueue(
+            "wave", self.sink, clock=self.clock, instruments=SidecarMetrics(self.registry), capacity=capacity
+        )
+
+    def sink(self, upstream: str) -> AlertSink | None:
+        assert upstream == "wave"
+        return None if self.client is None else WaveAlertSink(self.client)
+
+    def count(self, outcome: str) -> float | None:
+        return self.registry.get_sample_value("stream_exporter_wave_events_total", {"outcome": outcome})
+
+    async def rested(self, times: int = 1) -> None:
+        """Until the sender has begun to wait so many times."""
+        async with asyncio.timeout(30):
+            while len(self.clock.slept) < times:  # noqa: ASYNC110 - it ends when an answer has come
+                await asyncio.sleep(0.002)
+
+    async def settled(self) -> None:
+        async with asyncio.timeout(30):
+            while self.events.waiting:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.002)
+
+
+def client(url: str, clock: FakeClock) -> UpstreamClient:
+    return UpstreamClient(
+        upstream="wave",
+        platform="wave",
+        url=url,
+        auth=Bearer(Secret.inline(TOKEN)),
+        tls=TlsSettings(),
+        max_concurrent_requests=1,
+        max_body_bytes=65_536,
+        clock=clock,
+        observe=lambda *_: None,
+    )
+
+
+@asynccontextmanager
+async def sending(url: str | None, **more: Any) -> AsyncIterator[Sending]:
+    running = Sending(url, **more)
+    task = asyncio.create_task(running.events.run())
+    try:
+        yield running
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        if running.client is not None:
+            await running.client.close()
+
+
+@asynccontextmanager
+async def wave() -> AsyncIterator[str]:
+    async with TestServer(make_simulator(Fleet(6))) as server:
+        yield str(server.make_url("")).rstrip("/")
+
+
+async def taken(url: str) -> list[dict[str, Any]]:
+    """What the simulated WAVE was sent."""
+    async with aiohttp.ClientSession() as session, session.get(f"{url}/wave/events") as answer:
+        events: list[dict[str, Any]] = (await answer.json())["events"]
+        return events
+
+
+def alert(stream: str = "keynote", phase: Phase = Phase.FIRING, platform: str = "wave") -> Alert:
+    key = AlertKey("StreamPacketLossCritical", "wave" if platform == "wave" else "edge", stream)
+    return Alert(key, platform, phase, active_at=1.0, value=0.09, fired_at=2.0, resolved_at=3.0)
+
+
+def view(stream: str = "keynote", session: str = "sess_1", **more: Any) -> UpstreamState:
+    sample = StreamReport(id=session, session=session, **more)
+    state = StreamState(identity=Identity("wave", "wave", stream), report=sample, status=Status.LIVE, live=True)
+    return UpstreamState(
+        platform="wave", upstream="wave", host="wave", health_score="derived", streams=(state,), up=True
+    )
+
+
+async def test_what_wave_gets_to_know() -> None:
+    async with wave() as url, sending(f"{url}/wave/api/v1") as running:
+        running.events.add(alert(), view())
+        running.events.add(alert("live/main", platform="storm"), None)
+        running.events.add(alert(phase=Phase.RESOLVED), None)
+        running.events.add(alert("hashed"), view("hashed", ""))
+        await running.settled()
+        first, second, third, fourth = await taken(url)
+    assert {key: first[key] for key in ("eventType", "eventName", "sessionId", "properties")} == {
+        "eventType": "stream",
+        "eventName": "stream.unhealthy",
+        "sessionId": "sess_1",
+        "properties": {
+            "platform": "wave",
+            "upstream": "wave",
+            "stream": "keynote",
+            "alert": "StreamPacketLossCritical",
+            "value": 0.09,
+        },
+    }
+    assert (second["sessionId"], second["eventName"]) == ("edge/live/main", "stream.unhealthy")
+    assert (third["sessionId"], third["eventName"]) == ("sess_1", "stream.recovered")
+    assert fourth["sessionId"] == "wave/hashed"
+    assert running.count("accepted") == 4
+    assert running.count("rejected") == running.count("dropped") == 0
+
+
+async def test_batches_hold_a_hundred() -> None:
+    async with stand_in("/analytics/events/batch") as platform:
+        platform.behave = accepting
+        async with sending(platform.url) as running:
+            for n in range(250):
+                running.events.add(alert(f"s{n}"), None)
+            await running.settled()
+            assert [len(events_of(batch)) for batch in platform.batches] == [100, 100, 50]
+            assert running.count("accepted") == 250
+
+
+def events_of(body: Any) -> list[dict[str, Any]]:
+    events: list[dict[str, Any]] = body["events"]
+    return events
+
+
+async def accepting(body: Any, _request: web.Request) -> web.Response:
+    return web.json_response({"success": True, "accepted": len(events_of(body))})
+
+
+async def test_it_is_tried_again_and_never_without_end() -> None:
+    async with stand_in("/analytics/events/batch") as platform:
+
+        async def down(_body: Any, _request: web.Request) -> web.Response:
+            return web.Response(status=503)
+
+        platform.behave = down
+        with structlog.testing.capture_logs() as logs:
+            async with sending(platform.url, capacity=20) as running:
+                for n in range(30):
+                    running.events.add(alert(f"s{n}"), None)
+                assert running.events.waiting == 20
+                assert running.count("dropped") == 10
+                for attempt in range(1, 12):
+                    await running.rested(attempt)
+                    running.clock.advance(running.clock.slept[-1])
+                assert 30 <= running.clock.slept[-1] <= 60
+                platform.behave = accepting
+                await running.settled()
+                assert [event["properties"]["stream"] for event in events_of(platform.batches[-1])] == [
+                    f"s{n}" for n in range(10, 30)
+                ]
+                assert running.count("accepted") == 20
+    assert [line["event"] for line in logs] == ["wave takes no events"]
+
+
+async def test_what_comes_while_a_batch_is_under_way() -> None:
+    """The oldest may have been dropped meanwhile: what is newer stays."""
+    async with stand_in("/analytics/events/batch") as platform:
+        go_on = asyncio.Event()
+
+        async def slowly(body: Any, request: web.Request) -> web.Response:
+            await go_on.wait()
+            return await accepting(body, request)
+
+        platform.behave = slowly
+        async with sending(platform.url, capacity=2) as running:
+            running.events.add(alert("a"), None)
+            await platform.until(lambda: platform.batches)
+            for stream in "bcd":
+                running.events.add(alert(stream), None)
+            go_on.set()
+            await running.settled()
+            assert [e["properties"]["stream"] for batch in platform.batches for e in events_of(batch)] == [
+                "a",
+                "c",
+                "d",
+            ]
+
+
+@pytest.mark.parametrize("status", [200, 400])
+async def test_rejected_events_are_counted_and_not_sent_again(status: int) -> None:
+    async with stand_in("/analytics/events/batch") as platform:
+
+        async def reject(_body: Any, _request: web.Request) -> web.Response:
+            return web.json_response({"success": True, "accepted": 0, "rejected": 1}, status=status)
+
+        platform.behave = reject
+        with structlog.testing.capture_logs() as logs:
+            async with sending(platform.url) as running:
+                running.events.add(alert(), None)
+                await running.settled()
+                await turns()
+                assert (running.count("accepted"), running.count("rejected")) == (0, 1)
+                assert len(platform.batches) == 1
+    assert logs[-1]["event"] == "wave rejected events"
+
+
+async def test_without_wave_they_wait() -> None:
+    async with stand_in("/analytics/events/batch") as platform:
+        platform.behave = accepting
+        async with sending(None) as running:
+            running.events.add(alert(), None)
+            await running.rested()
+            running.client = client(platform.url, running.clock)
+            running.clock.advance(60)
+            await running.settled()
+            assert running.count("accepted") == 1
+
+
+async def test_an_internal_error_ends_nothing() -> None:
+    async with stand_in("/analytics/events/batch") as platform:
+        platform.behave = accepting
+        async with sending(platform.url) as running:
+            broken = alert()
+            broken.value = object()  # type: ignore[assignment]
+            running.events.add(broken, None)
+            with structlog.testing.capture_logs() as logs:
+                await running.rested()
+            assert logs[0]["event"] == "events not sent"
+            running.events._queue.clear()
+            running.events.add(alert(), None)
+            running.clock.advance(60)
+            await running.settled()
+            assert running.count("accepted") == 1
+
+
+async def test_the_sidecar_tells_wave_of_streams_alone() -> None:
+    """On for WAVE even where there is no Alertmanager; changes of upstreams are no streams'."""
+    async with wave() as url:
+        clock = FakeClock()
+        own = client(f"{url}/wave/api/v1", clock)
+        running = Watching(clock, StandIn(), sink_of=lambda name: WaveAlertSink(own) if name == "wave" else None)
+        events = {"upstream": "wave", "enabled": True}
+        await running.apply("wave", alertmanagers=[], wave_events=events)
+        assert running.sidecar.active
+        bad = view(packet_loss_ratio=0.09)
+        for _ in range(16):
+            running.store.publish(bad)
+            await turns()
+            clock.advance(15)
+            await turns()
+        down = UpstreamState(platform="wave", upstream="wave", host="wave", health_score="derived", up=False)
+        for _ in range(8):
+            running.store.publish(down)
+            await turns()
+            clock.advance(15)
+            await turns()
+        sender = running.sidecar._events
+        assert sender is not None
+        async with asyncio.timeout(30):
+            while sender.waiting:  # noqa: ASYNC110 - it ends when an answer has come
+                await asyncio.sleep(0.002)
+        told = [(event["eventName"], event["sessionId"], event["properties"]["alert"]) for event in await taken(url)]
+        assert ("stream.unhealthy", "sess_1", "StreamPacketLossCritical") in told
+        assert "StreamUpstreamDown" in running.states()
+        assert not [alert for *_, alert in told if alert.startswith("StreamUpstream")]
+        await running.apply("wave", alertmanagers=[{"url": "http://127.0.0.1:9"}], wave_events={"enabled": False})
+        assert running.sidecar._events is None
+        await running.sidecar.stop()
+        await own.close()

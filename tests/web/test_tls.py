@@ -1,0 +1,187 @@
+"""TLS with real handshakes: certificates that change, versions, suites, and clients that must prove who they are."""
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import structlog
+import trustme
+
+from exporter.web.security import Security
+from tests.web.secure_server import (
+    client_context,
+    connect_tls,
+    get_status,
+    serve_secured,
+    write_certificate,
+    write_web_config,
+)
+
+TLS = {"cert_file": "server.pem", "key_file": "server.key"}
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def security(directory: Path, authority: trustme.CA, **tls: Any) -> Security:
+    write_certificate(directory, authority)
+    authority.cert_pem.write_to_path(directory / "ca.pem")
+    return Security(write_web_config(directory, {"tls_server_config": {**TLS, **tls}}))
+
+
+async def test_tls_server_refuses_plain_http(tmp_path: Path, authority: trustme.CA) -> None:
+    async with serve_secured(security(tmp_path, authority)) as url:
+        assert url.startswith("https://")
+        assert await get_status(url, context=client_context(authority)) == 200
+        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+            await get_status(url)
+        with pytest.raises(aiohttp.ClientError):
+            await get_status(url.replace("https", "http"))
+        assert await get_status(url, context=client_context(authority)) == 200
+
+
+async def test_replaced_certificate_applies_to_the_next_connection(tmp_path: Path, authority: trustme.CA) -> None:
+    context = client_context(authority)
+    async with serve_secured(security(tmp_path, authority)) as url:
+        connector = aiohttp.TCPConnector(ssl=context)
+        async with aiohttp.ClientSession(url, connector=connector) as session, session.get("/") as answer:
+            await answer.read()
+            first = (await connect_tls(url, context))[0]
+            with structlog.testing.capture_logs() as logs:
+                (tmp_path / "server.pem").write_bytes(b"half of it")
+                assert (await connect_tls(url, context))[0] == first
+                assert (await connect_tls(url, context))[0] == first
+                write_certificate(tmp_path, authority)
+                second = (await connect_tls(url, context))[0]
+            assert second != first
+            async with session.get("/") as again:
+                assert again.status == 200
+    assert [entry["event"] for entry in logs] == ["web configuration not reloaded", "web configuration reloaded"]
+
+
+@pytest.mark.parametrize(
+    ("given", "agreed"),
+    [
+        ({"min_version": "TLS13"}, "TLSv1.3"),
+        ({"max_version": "TLS12"}, "TLSv1.2"),
+        ({"min_version": "TLS10"}, "TLSv1.3"),
+    ],
+)
+async def test_tls_version_is_negotiated_within_the_configured_range(
+    tmp_path: Path, authority: trustme.CA, given: dict[str, str], agreed: str
+) -> None:
+    async with serve_secured(security(tmp_path, authority, **given)) as url:
+        assert (await connect_tls(url, client_context(authority)))[1] == agreed
+
+
+async def test_client_below_the_minimum_version_is_refused(tmp_path: Path, authority: trustme.CA) -> None:
+    old = client_context(authority)
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    async with serve_secured(security(tmp_path, authority, min_version="TLS13")) as url:
+        assert not await gets_in(url, old)
+
+
+async def test_cipher_suites_and_curves_are_configurable(tmp_path: Path, authority: trustme.CA) -> None:
+    suites = ["TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"]
+    chosen = security(
+        tmp_path,
+        authority,
+        cipher_suites=suites,
+        curve_preferences=["CurveP384"],
+        max_version="TLS12",
+        prefer_server_cipher_suites=False,
+    )
+    other = client_context(authority)
+    other.set_ciphers("ECDHE+AESGCM:!AES256")
+    async with serve_secured(chosen) as url:
+        assert await get_status(url, context=client_context(authority)) == 200
+        assert not await gets_in(url, other)
+        other = client_context(authority)
+        other.set_ecdh_curve("prime256v1")
+        assert not await gets_in(url, other)
+
+
+async def test_suites_of_tls_1_3_only_exclude_older_versions(tmp_path: Path, authority: trustme.CA) -> None:
+    old = client_context(authority)
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    async with serve_secured(security(tmp_path, authority, cipher_suites=["TLS_AES_128_GCM_SHA256"])) as url:
+        assert await get_status(url, context=client_context(authority)) == 200
+        assert not await gets_in(url, old)
+
+
+@pytest.mark.parametrize(
+    ("policy", "without", "foreign", "own"),
+    [
+        ("RequireAndVerifyClientCert", False, False, True),
+        ("VerifyClientCertIfGiven", True, False, True),
+        ("RequestClientCert", True, True, True),
+    ],
+)
+async def test_client_certificate_policy_is_enforced(
+    tmp_path: Path, authority: trustme.CA, policy: str, without: bool, foreign: bool, own: bool
+) -> None:
+    guard = security(tmp_path, authority, client_auth_type=policy, client_ca_file="ca.pem")
+    assert guard.is_open == (policy != "RequireAndVerifyClientCert")
+    strange, ours = trustme.CA().issue_cert("client.example"), authority.issue_cert("client.example")
+    async with serve_secured(guard) as url:
+        for certificate, expected in ((None, without), (strange, foreign), (ours, own)):
+            assert await gets_in(url, client_context(authority, certificate=certificate)) == expected
+
+
+async def gets_in(url: str, context: ssl.SSLContext) -> bool:
+    try:
+        return await get_status(url, context=context) == 200
+    except (aiohttp.ClientError, OSError):
+        return False
+
+
+@pytest.mark.parametrize(
+    ("names", "allowed"),
+    [
+        (("prometheus.example",), True),
+        (("other.example",), False),
+        (("other.example", "10.0.0.7"), True),
+        (("::1",), True),
+        (("someone@example.org",), True),
+    ],
+)
+async def test_client_certificate_needs_an_allowed_name(
+    tmp_path: Path, authority: trustme.CA, names: tuple[str, ...], allowed: bool
+) -> None:
+    guard = security(
+        tmp_path,
+        authority,
+        client_auth_type="RequireAndVerifyClientCert",
+        client_ca_file="ca.pem",
+        client_allowed_sans=["prometheus.example", "10.0.0.7", "::1", "someone@example.org"],
+    )
+    async with serve_secured(guard) as url:
+        context = client_context(authority, certificate=authority.issue_cert(*names))
+        assert await gets_in(url, context) == allowed
+
+
+async def test_client_certificate_without_names_is_refused(tmp_path: Path, authority: trustme.CA) -> None:
+    guard = security(
+        tmp_path,
+        authority,
+        client_auth_type="RequireAndVerifyClientCert",
+        client_ca_file="ca.pem",
+        client_allowed_sans=["prometheus.example"],
+    )
+    async with serve_secured(guard) as url:
+        context = client_context(authority, certificate=authority.issue_cert(common_name="prometheus.example"))
+        assert not await gets_in(url, context)
+
+
+async def test_tightened_client_policy_applies_to_the_next_connection(tmp_path: Path, authority: trustme.CA) -> None:
+    async with serve_secured(security(tmp_path, authority)) as url:
+        assert await gets_in(url, client_context(authority))
+        tight = {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "ca.pem"}
+        write_web_config(tmp_path, {"tls_server_config": {**TLS, **tight}})
+        assert not await gets_in(url, client_context(authority))
+        mine = client_context(authority, certificate=authority.issue_cert("client.example"))
+        assert await gets_in(url, mine)

@@ -1,0 +1,194 @@
+"""Files of --web.config.file: what is accepted, and what is said of what is not. promtool is asked too."""
+
+from pathlib import Path
+
+import pytest
+import trustme
+
+from exporter.web.toolkit.web_config import read_web_config
+from tests.real.prometheus import promtool
+from tests.web.secure_server import bcrypt_hash, write_certificate
+
+HASH = bcrypt_hash("canary-password")
+TLS = "tls_server_config: {cert_file: server.pem, key_file: server.key"
+GOOD = {
+    "empty": "",
+    "an empty mapping": "{}",
+    "a certificate": f"{TLS}}}",
+    "versions": f"{TLS}, min_version: TLS12, max_version: TLS13}}",
+    "an old version": f"{TLS}, min_version: TLS10}}",
+    "unset by blanks": f'{TLS}, client_auth_type: "", client_ca_file: ""}}',
+    "versions without a certificate": "tls_server_config: {min_version: TLS13}",
+    "suites": f"{TLS}, cipher_suites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_AES_128_GCM_SHA256]}}",
+    "suites of TLS 1.3": f"{TLS}, cipher_suites: [TLS_AES_128_GCM_SHA256]}}",
+    "curves": f"{TLS}, curve_preferences: [CurveP256, X25519], prefer_server_cipher_suites: false}}",
+    "client certificates": f"{TLS}, client_auth_type: RequireAndVerifyClientCert, client_ca_file: ca.pem}}",
+    "client certificates if given": f"{TLS}, client_auth_type: VerifyClientCertIfGiven, client_ca_file: ca.pem}}",
+    "client certificates of the machine": f"{TLS}, client_auth_type: RequireAndVerifyClientCert}}",
+    "client certificates asked for": f"{TLS}, client_auth_type: RequestClientCert}}",
+    "no client certificates": f"{TLS}, client_auth_type: NoClientCert}}",
+    "users": f"basic_auth_users: {{alice: {HASH}, bob: {HASH.replace('$2b$', '$2y$')}}}",
+    "no users": "basic_auth_users: {}",
+    "headers": "http_server_config: {http2: false, headers: {X-Frame-Options: deny, X-XSS-Protection: 1; mode=block, "
+    "X-Content-Type-Options: nosniff, Strict-Transport-Security: max-age=1, Content-Security-Policy: frame-src a}}",
+}
+BAD = {
+    "no YAML": ("a: [", ":2:1: configuration: found a YAML error"),
+    "a list": ("[a]", ":1:1: configuration: found no mapping, allowed a mapping"),
+    "an unknown section": ("tls_config: {}", ":1:1: tls_config: found an unknown key"),
+    "an unknown key": (f"{TLS}, ciphers: []}}", "tls_server_config.ciphers: found an unknown key"),
+    "a repeated key": ("basic_auth_users: {}\nbasic_auth_users: {}", ":2:1: basic_auth_users: found a repeated key"),
+    "no key": ("tls_server_config: {cert_file: server.pem}", "key_file: found nothing, allowed key_file or key"),
+    "no certificate": ("tls_server_config: {key_file: server.key}", "cert_file: found nothing"),
+    "client certificates alone": ("tls_server_config: {client_auth_type: NoClientCert}", "cert_file: found nothing"),
+    "a missing certificate": (
+        "tls_server_config: {cert_file: none.pem, key_file: server.key}",
+        "cert_file: found a file that can't be read (No such file or directory)",
+    ),
+    "a missing key": ("tls_server_config: {cert_file: server.pem, key_file: none.key}", "key_file: found a file that"),
+    "a foreign key": (
+        "tls_server_config: {cert_file: server.pem, key_file: other.key}",
+        ":1:32: tls_server_config.cert_file: found a certificate of another key, allowed",
+    ),
+    "a key for a certificate": (
+        "tls_server_config: {cert_file: server.key, key_file: server.key}",
+        "cert_file: found what OpenSSL can't use",
+    ),
+    "an unknown version": (f"{TLS}, min_version: TLS14}}", 'min_version: found "TLS14", allowed one of TLS10'),
+    "an unknown suite": (f"{TLS}, cipher_suites: [RC4]}}", 'cipher_suites[0]: found "RC4"'),
+    "an unknown curve": (f"{TLS}, curve_preferences: [P1]}}", 'curve_preferences[0]: found "P1"'),
+    "an unknown policy": (f"{TLS}, client_auth_type: Any}}", 'client_auth_type: found "Any", allowed one of NoClientC'),
+    "a policy that uses no CA": (f"{TLS}, client_ca_file: ca.pem}}", "client_auth_type: found"),
+    "a missing CA": (
+        f"{TLS}, client_auth_type: RequireAndVerifyClientCert, client_ca_file: none.pem}}",
+        "client_ca_file: found a file that can't be read",
+    ),
+    "a password": ("basic_auth_users: {alice: canary-password}", "basic_auth_users.alice: found something else"),
+    "another header": ("http_server_config: {headers: {Server: me}}", "headers.Server: found a header that can't be"),
+    "another value": ("http_server_config: {headers: {X-Frame-Options: DENY}}", "allowed deny or sameorigin"),
+    "no truth": ("http_server_config: {http2: perhaps}", 'http2: found "perhaps", allowed true or false'),
+}
+NEWER_GOOD = {
+    "names of clients": f"{TLS}, client_auth_type: RequireAndVerifyClientCert, client_ca_file: ca.pem, "
+    "client_allowed_sans: [a.example]}",
+    "a rate limit": "rate_limit: {interval: 1m0.5s, burst: 20}",
+    "no rate limit": "rate_limit: {interval: 0, burst: 0}",
+}
+"""Keys of exporter-toolkit that came after the promtool of the tests."""
+STRICTER = {
+    "names of clients that need none": (f"{TLS}, client_allowed_sans: [a]}}", "client_allowed_sans: found client_auth"),
+    "certificates that nobody verifies": (f"{TLS}, client_auth_type: RequireAnyClientCert}}", "would prove nothing"),
+    "no certificate of a CA": (
+        f"{TLS}, client_auth_type: RequireAndVerifyClientCert, client_ca_file: server.key}}",
+        "client_ca_file: found no certificate",
+    ),
+    "nothing newer than TLS 1.1": (f"{TLS}, max_version: TLS11}}", "max_version: found TLS11, allowed TLS12 or TLS13"),
+    "versions the wrong way round": (
+        f"{TLS}, min_version: TLS13, max_version: TLS12}}",
+        "max_version: found TLS12, allowed no less than min_version, TLS13",
+    ),
+    "suites that TLS 1.2 has not": (
+        f"{TLS}, max_version: TLS12, cipher_suites: [TLS_AES_128_GCM_SHA256]}}",
+        "cipher_suites: found suites of TLS 1.3 alone",
+    ),
+    "a limit that lets nothing through": ("rate_limit: {interval: 1s}", "rate_limit.burst: found nothing, allowed 1"),
+    "no duration": ("rate_limit: {interval: 1d, burst: 1}", 'rate_limit.interval: found "1d"'),
+    "a number without a unit": ("rate_limit: {interval: 10, burst: 1}", "rate_limit.interval: found 10"),
+    "headers that are none": ("http_server_config: {headers: [a]}", "headers: found a list"),
+    "a header that breaks the line": (
+        'http_server_config: {headers: {X-XSS-Protection: "a\\r\\nb"}}',
+        "headers.X-XSS-Protection: found something else",
+    ),
+    "a number for a key": ("tls_server_config: {cert_file: server.pem, key: 17}", "a value that is not text"),
+}
+"""What the format would let through and the exporter does not: it would protect less than it says, or nothing."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("web-config")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(directory / "ca.pem")
+    write_certificate(directory, authority)
+    write_certificate(directory, authority, stem="other")
+    return directory
+
+
+def read(folder: Path, text: str) -> list[str]:
+    """The errors."""
+    (folder / "web.yml").write_text(text)
+    reading = read_web_config(folder / "web.yml")
+    assert (reading.config is None) == bool(reading.errors)
+    assert not any("canary" in error or HASH in error for error in reading.errors)
+    assert all(error.startswith(f"{folder / 'web.yml'}:") for error in reading.errors)
+    return list(reading.errors)
+
+
+@pytest.mark.parametrize("name", [*GOOD, *NEWER_GOOD])
+def test_valid_file_is_read(name: str, folder: Path) -> None:
+    assert read(folder, (GOOD | NEWER_GOOD)[name]) == []
+
+
+@pytest.mark.parametrize("name", [*BAD, *STRICTER])
+def test_bad_file_is_refused_with_line_and_column(name: str, folder: Path) -> None:
+    text, said = (BAD | STRICTER)[name]
+    errors = read(folder, text)
+    assert any(said in error for error in errors), errors
+
+
+def test_all_errors_are_reported_at_once(folder: Path) -> None:
+    assert len(read(folder, "basic_auth_users: {a: b, c: d}\nrate_limit: {interval: x, burst: y}")) == 4
+
+
+def test_certificate_and_key_may_be_inline(folder: Path) -> None:
+    parts = {"cert": "server.pem", "key": "server.key", "client_ca": "ca.pem"}
+    lines = ["tls_server_config:", "  client_auth_type: RequireAndVerifyClientCert"]
+    for key, file in parts.items():
+        lines += [f"  {key}: |", *("    " + line for line in (folder / file).read_text().splitlines())]
+    assert read(folder, "\n".join(lines)) == []
+
+
+def test_bad_inline_content_is_not_shown(folder: Path) -> None:
+    text = "tls_server_config: {cert: canary-cert, key: canary-key}"
+    (error,) = read(folder, text)
+    assert error.endswith(
+        "web.yml:1:27: tls_server_config.cert: found what OpenSSL can't use, "
+        "allowed a certificate in PEM and its key, without a passphrase"
+    )
+
+
+def test_key_with_a_passphrase_is_refused_without_a_prompt(folder: Path) -> None:
+    from cryptography.hazmat.primitives import serialization
+
+    key = serialization.load_pem_private_key((folder / "server.key").read_bytes(), None)
+    (folder / "locked.key").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"canary"),
+        )
+    )
+    (error,) = read(folder, "tls_server_config: {cert_file: server.pem, key_file: locked.key}")
+    assert "without a passphrase" in error
+
+
+def test_unreadable_file_is_an_error(folder: Path) -> None:
+    reading = read_web_config(folder / "none.yml")
+    assert reading.errors == (
+        f"{folder}/none.yml: found no file to read (No such file or directory), allowed a YAML file",
+    )
+    (folder / "latin.yml").write_bytes(b"a: \xe4")
+    assert "it is not UTF-8" in read_web_config(folder / "latin.yml").errors[0]
+
+
+@pytest.mark.real
+def test_promtool_agrees(folder: Path) -> None:
+    files = {
+        folder / f"{number}.yml": text for number, text in enumerate([*GOOD.values(), *(t for t, _ in BAD.values())])
+    }
+    for file, text in files.items():
+        file.write_text(text)
+    verdicts = {text: promtool("check", "web-config", file).returncode == 0 for file, text in files.items()}
+    ours = {text: read_web_config(file).config is not None for file, text in files.items()}
+    assert verdicts == ours
+    assert sum(ours.values()) == len(GOOD)
