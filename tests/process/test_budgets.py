@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 import yaml
@@ -41,6 +42,8 @@ import sys
 # structlog imports them if they are installed, and here they are: for the tools of the development
 sys.modules.update(rich=None, greenlet=None)
 from exporter.cli import main
+from exporter.runtime import memory_tuning
+memory_tuning.GIVEN_BACK_EVERY_SECONDS = 1.0  # a minute's wait would show the same
 sys.exit(main())
 """
 
@@ -83,6 +86,7 @@ def test_sixty_streams_of_three_upstreams_fit_into_the_memory_budget(tmp_path: P
             watch = Watch(process, f"http://127.0.0.1:{process.port}")
 
             def is_polled() -> bool:
+                scrape_compressed(watch.url)
                 sums = watch.scrape()
                 polls = sums.get("stream_upstream_polls_total", {})
                 up = sums.get("stream_upstream_up", {})
@@ -92,6 +96,13 @@ def test_sixty_streams_of_three_upstreams_fit_into_the_memory_budget(tmp_path: P
             resident = resident_bytes(process.process.pid)
     print(f"{resident / 1e6:.1f} MB after {len(watch.scrapes)} scrapes")
     assert resident <= MAX_RESIDENT_BYTES
+
+
+def scrape_compressed(url: str) -> None:
+    """Scrape as Prometheus does."""
+    request = Request(f"{url}/metrics", headers={"Accept-Encoding": "gzip"})
+    with urlopen(request, timeout=GENEROUS_SECONDS) as response:
+        assert response.read(2) == b"\x1f\x8b"
 
 
 @contextmanager
