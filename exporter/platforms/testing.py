@@ -24,7 +24,7 @@ from aiohttp import web
 from exporter.metrics.exposition import Exposition
 from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.platforms.base import Platform
-from exporter.polling.building import build_coordinator
+from exporter.polling.coordinator import build_coordinator
 from exporter.polling.self_metrics import PollingMetrics
 from exporter.runtime.clock import Clock
 from exporter.store import Store
@@ -185,7 +185,7 @@ async def expose_async(
                 await coordinator.poll()
         finally:
             await coordinator.close()
-        return Exposition(store.views, metrics).render({"upstreams", "streams"}).decode()
+        return Exposition(store.states, metrics).render({"upstreams", "streams"}).decode()
 
 
 @asynccontextmanager

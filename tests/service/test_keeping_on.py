@@ -59,20 +59,20 @@ async def test_a_poller_that_dies_is_restarted_and_counted(service: Service, mon
 
 async def test_states_that_cannot_be_refreshed_stop_nothing(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(service.clock, FakeClock)
-    ticks = 0
+    rounds = 0
 
-    async def tick(_: Coordinator) -> None:
-        nonlocal ticks
-        ticks += 1
+    async def refresh(_: Coordinator) -> None:
+        nonlocal rounds
+        rounds += 1
         raise RuntimeError("canary")
 
-    monkeypatch.setattr(Coordinator, "tick", tick)
+    monkeypatch.setattr(Coordinator, "refresh", refresh)
     with structlog.testing.capture_logs() as logs:
         await service.start()
         await turns(service.clock, 3)
         assert service.healthy
         await service.stop()
-    assert ticks >= 2
+    assert rounds >= 2
     assert "canary" not in repr(logs)
 
 
