@@ -183,22 +183,22 @@ async def _send_test(alerting: AlertingSettings, name: str) -> dict[str, tuple[s
     """Return what each address answered, in words, and whether it accepted the alert."""
     import asyncio
 
-    from exporter.alerting.alertmanager import Alertmanager, label
+    from exporter.alerting.alertmanager import Alertmanager, host_and_port
     from exporter.alerting.payload import AlertFormatter
     from exporter.alerting.rules.active_rules import rules_in_force
-    from exporter.alerting.sidecar import HORIZONS, RESEND_SECONDS
+    from exporter.alerting.sidecar import HORIZON_INTERVALS, RESEND_SECONDS
     from exporter.http.errors import UpstreamError
     from exporter.runtime.clock import Clock
 
     clock = Clock()
-    wording = AlertFormatter(rules_in_force(alerting), alerting.external_labels)
-    notice = wording.test(name, clock.now(), HORIZONS * RESEND_SECONDS)
+    formatter = AlertFormatter(rules_in_force(alerting), alerting.external_labels)
+    payload = formatter.test_payload(name, clock.now(), HORIZON_INTERVALS * RESEND_SECONDS)
     answers: dict[str, tuple[str, bool]] = {}
 
     async def tell(settings: AlertmanagerSettings, address: str | None) -> None:
         alertmanager = Alertmanager(settings, clock, address=address)
         try:
-            status = await alertmanager.post([notice.wire(clock.now(), "")])
+            status = await alertmanager.post([payload.to_json(clock.now(), "")])
         except UpstreamError as error:
             answers[alertmanager.label] = f"failed ({error.reason.value}): {error}", False
         else:
@@ -210,7 +210,7 @@ async def _send_test(alerting: AlertingSettings, name: str) -> dict[str, tuple[s
         try:
             addresses = await _addresses(settings)
         except OSError:
-            answers[label(settings.url)] = "failed: the name can't be resolved", False
+            answers[host_and_port(settings.url)] = "failed: the name can't be resolved", False
             return
         await asyncio.gather(*(tell(settings, address) for address in addresses))
 
@@ -219,8 +219,8 @@ async def _send_test(alerting: AlertingSettings, name: str) -> dict[str, tuple[s
 
 
 async def _addresses(settings: AlertmanagerSettings) -> list[str | None]:
-    from exporter.alerting.notifier import resolve
+    from exporter.alerting.notifier import resolve_addresses
 
     if not settings.resolve_dns:
         return [None]
-    return [*await resolve(settings)]
+    return [*await resolve_addresses(settings)]

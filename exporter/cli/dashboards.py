@@ -34,14 +34,13 @@ def add_parser(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command and return the exit code."""
     from exporter.alerting.rules.active_rules import rules_in_force
-    from exporter.dashboards.build import dashboards, files
-    from exporter.dashboards.limits import Limits
+    from exporter.dashboards import RuleThresholds, all_dashboards, render_files
 
     alerting = load_or_fail(options.config_file).alerting if options.config_file else None
-    limits = Limits(rules_in_force(alerting))
+    thresholds = RuleThresholds(rules_in_force(alerting))
     if options.output_dir is not None:
-        write_files(options.output_dir, files(limits))
+        write_files(options.output_dir, render_files(thresholds))
         return 0
-    for dashboard in dashboards(limits):
+    for dashboard in all_dashboards(thresholds):
         print(f"{dashboard.title:33} {dashboard.uid:27} {dashboard.description}")
     return 0

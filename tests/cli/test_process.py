@@ -168,15 +168,13 @@ BROKEN_RELOAD = f"""
 import sys
 from exporter import cli
 from exporter.cli import settings
-load = settings.load_settings
-loads = 0
-def load_once(*arguments):
-    global loads
-    loads += 1
-    if loads > 1:
-        raise RuntimeError("{CANARY}")
+load = settings.load
+def once(*arguments):
+    settings.load = broken
     return load(*arguments)
-settings.load_settings = load_once
+def broken(*arguments):
+    raise RuntimeError("{CANARY}")
+settings.load = once
 sys.exit(cli.main())
 """
 

@@ -625,7 +625,7 @@ class TestDetails:
     async def test_what_the_time_of_a_poll_does_not_reach(self, polled: Any, studio: Studio, clock: FakeClock) -> None:
         upstream = polled(health_details="60s")
         requests = upstream.client.requests(10.0)
-        requests.deadline = clock.monotonic()
+        clock.advance(10.0)
         book = upstream.platform._details
         await book.applied(requests, [LISTED_MAIN], None)
         assert not [path for path in studio.paths() if path.endswith("/health")]

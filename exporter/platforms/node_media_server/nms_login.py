@@ -13,8 +13,7 @@ from typing import Any
 
 import msgspec
 
-from exporter.http.auth import Login
-from exporter.http.client import Requests
+from exporter.http.auth import Login, SendRequest
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason
 from exporter.platforms.parsing import DropCounter, Record
@@ -33,34 +32,34 @@ class NodeMediaServerLogin(Login):
     refused_wait_seconds = 300.0
     longest_refused_wait_seconds = 900.0
 
-    async def login(self, requests: Requests) -> tuple[str, float]:
-        """A new token and its life in seconds."""
+    async def login(self, send: SendRequest) -> tuple[str, float]:
+        """Return a new token and its life in seconds."""
         try:
-            token = await self._token(requests, self.password.get())
+            token = await self._token(send, self.password.get())
         except UpstreamError as error:
             if error.status == LOCKED and error.retry_after is None:
                 raise UpstreamError(Reason.AUTH, f"{LOGIN}: status {LOCKED}, too many wrong passwords") from None
             raise
         return token, token_life(token)
 
-    async def _token(self, requests: Requests, secret: str) -> str:
+    async def _token(self, send: SendRequest, secret: str) -> str:
         """The password itself is sent only to servers that have no challenge (all but 4.2.7 to 4.2.x)."""
-        challenge = await self._challenge(requests)
+        challenge = await self._challenge(send)
         if challenge:
             response = hmac.new(secret.encode(), challenge.encode(), hashlib.sha256).hexdigest()
             body = {"username": self.username, "challenge": challenge, "response": response}
         else:
             body = {"username": self.username, "password": secret}
-        answer = await requests.post(LOGIN, body=body, auth=False)
+        answer = await send(LOGIN, body=body)
         token = _data_text(answer.data, "token")
         if not token or not token.isascii() or not token.isprintable():
             raise UpstreamError(Reason.BAD_RESPONSE, f"{LOGIN}: no token in the answer")
         return token
 
-    async def _challenge(self, requests: Requests) -> str:
+    async def _challenge(self, send: SendRequest) -> str:
         """What the server wants signed; empty where it answers, with 400, that it wants the password."""
         try:
-            answer = await requests.post(LOGIN, body={"username": self.username}, auth=False)
+            answer = await send(LOGIN, body={"username": self.username})
         except UpstreamError as error:
             if error.status == 400:
                 return ""
