@@ -43,6 +43,8 @@ def build_coordinator(
     if beside is not None:
         client.share(beside.client)
     shard_filter = ShardFilter(shard, settings.name, by_name=settings.stream_label == "name")
+    # the platform tells the shard filter which streams are configured, and the tracker reads it
+    built = platform(settings, client, clock, shard_filter)
     tracker = Tracker(
         settings,
         started_at,
@@ -52,7 +54,7 @@ def build_coordinator(
     )
     return Coordinator(
         settings,
-        platform=platform(settings, client, clock, shard_filter),
+        platform=built,
         client=client,
         tracker=tracker,
         histograms=(NoHistograms if beside else PollHistograms)(**labels, per_stream=per_stream),

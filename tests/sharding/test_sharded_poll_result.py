@@ -8,7 +8,7 @@ from typing import Any
 from exporter.http.client import Requests, UpstreamClient
 from exporter.model import Listing, PollResult, StreamReport, StreamState
 from exporter.platforms.base import FetchResult, Platform
-from exporter.platforms.livepeer.livepeer_settings import LivepeerSettings
+from exporter.platforms.livepeer import LivepeerSettings
 from exporter.platforms.parsing import DropCounter
 from exporter.polling.tracker import Tracker
 from exporter.sharding import SINGLE, Shard, ShardFilter
