@@ -8,14 +8,29 @@ from __future__ import annotations
 from pydantic import Field
 
 from exporter.config.auth import API_KEY, BEARER, LOGIN, NONE
+from exporter.config.secrets import Secret
+from exporter.config.section import Section
 from exporter.config.streams import ApplicationStream, StreamSettings
-from exporter.config.types import Between, Count, Described, Duration, Flag, Matching, Text, format_duration
+from exporter.config.types import (
+    Between,
+    ConfigPath,
+    Count,
+    Described,
+    Duration,
+    Flag,
+    Matching,
+    MetricPrefix,
+    OffOrDuration,
+    Text,
+    format_duration,
+)
 from exporter.config.upstream import HttpUrl, UpstreamSettings
-from exporter.config.validation import refuse
+from exporter.config.validation import refuse, refuse_all
 from exporter.http.auth import Auth, Basic, Header, Login, NoAuth
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.http.manual_request import ManualRequest
+from exporter.http.rate_limit import DEFAULT_WINDOW_SECONDS
 from exporter.model import (
     Analytics,
     HealthReason,
@@ -33,7 +48,7 @@ from exporter.platforms.base import (
     Platform,
     ResponseFormat,
 )
-from exporter.platforms.cached_fetch import CachedFetch
+from exporter.platforms.cached_fetch import STALE_AFTER_INTERVALS, CachedFetch
 from exporter.platforms.capabilities import (
     AlertChange,
     AlertSink,
@@ -49,6 +64,7 @@ from exporter.platforms.parsing import (
     BYTES_PER_SECOND,
     KILOBITS_PER_SECOND,
     KILOBYTES_PER_SECOND,
+    LARGEST,
     MEGABITS_PER_SECOND,
     MICROSECONDS,
     MILLISECONDS,
@@ -71,8 +87,10 @@ __all__ = [
     "BEARER",
     "BITS_PER_SECOND",
     "BYTES_PER_SECOND",
+    "DEFAULT_WINDOW_SECONDS",
     "KILOBITS_PER_SECOND",
     "KILOBYTES_PER_SECOND",
+    "LARGEST",
     "LOGIN",
     "MEGABITS_PER_SECOND",
     "MICROSECONDS",
@@ -82,6 +100,7 @@ __all__ = [
     "PERCENT",
     "REPORTS_PER_STEP",
     "SECONDS",
+    "STALE_AFTER_INTERVALS",
     "AlertChange",
     "AlertSink",
     "Analytics",
@@ -92,6 +111,7 @@ __all__ = [
     "CachedFetch",
     "Clock",
     "CommandOption",
+    "ConfigPath",
     "Count",
     "DeliveryCounts",
     "DerivedRate",
@@ -109,7 +129,9 @@ __all__ = [
     "Login",
     "ManualRequest",
     "Matching",
+    "MetricPrefix",
     "NoAuth",
+    "OffOrDuration",
     "PassthroughMetrics",
     "Platform",
     "PlatformMetric",
@@ -118,6 +140,8 @@ __all__ = [
     "Rendition",
     "Requests",
     "ResponseFormat",
+    "Secret",
+    "Section",
     "SessionAction",
     "SessionCommand",
     "SessionCommands",
@@ -133,5 +157,6 @@ __all__ = [
     "decode_xml",
     "format_duration",
     "refuse",
+    "refuse_all",
     "slim_report",
 ]  # fmt: skip
