@@ -22,7 +22,7 @@ from exporter.model import Listing, PlatformMetric, Reason, Status, StreamReport
 from exporter.platforms.parsing import DropCounter, Record
 from exporter.platforms.wave import PLATFORM
 from exporter.platforms.wave.metric_aliases import MEASURED, QUALITY
-from exporter.platforms.wave.request_budget import Pace, Turns
+from exporter.platforms.wave.request_budget import RequestPace, SessionRotation
 from exporter.platforms.wave.wave_sessions import Report, read_session
 from exporter.platforms.wave.wave_settings import WaveSettings
 from tests.fake_clock import FakeClock
@@ -681,7 +681,7 @@ async def test_candidates_take_what_the_sessions_leave(api: ScriptedApi) -> None
     ],
 )
 def test_pace(usable: int, interval: float, sessions: int, per_poll: int, seconds: float | None) -> None:
-    pace = Pace(usable, 60.0, interval)
+    pace = RequestPace(usable, 60.0, interval)
     assert pace.per_poll == per_poll
     assert pace.round_seconds(sessions) == (None if seconds is None else pytest.approx(seconds))
 
@@ -691,11 +691,11 @@ def test_pace(usable: int, interval: float, sessions: int, per_poll: int, second
     budgets=st.lists(st.integers(0, 35) | st.none(), max_size=20),
 )
 def test_turns_keep_to_the_budget_and_let_nobody_wait_twice(sessions: list[int], budgets: list[int | None]) -> None:
-    turns = Turns()
+    rotation = SessionRotation()
     ids = [f"s{number}" for number in sessions]
     waited = dict.fromkeys(ids, 0)
     for budget in budgets:
-        chosen = turns.choose(ids, budget)
+        chosen = rotation.select(ids, budget)
         assert len(chosen) == len(set(chosen)) == (len(ids) if budget is None else min(budget, len(ids)))
         left_waiting = [waited[id_] for id_ in ids if id_ not in chosen]
         assert all(waited[id_] >= max(left_waiting, default=0) for id_ in chosen)

@@ -16,7 +16,7 @@ from exporter.http.errors import UpstreamError
 from exporter.model import Reason, Status
 from exporter.platforms.wave.alert_events import BATCH, track_event, track_events
 from exporter.platforms.wave.alert_events import EVENT as EVENT_ENDPOINT
-from exporter.platforms.wave.session_commands import delete_session, end_session, update_session
+from exporter.platforms.wave.wave_sessions import delete_session, end_session, update_session
 from exporter.simulator import Fleet, Options
 from tests.fake_clock import FakeClock
 from tests.platforms.wave_simulation import EXPORT, SimulatedWave, simulated_wave

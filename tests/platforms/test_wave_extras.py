@@ -22,9 +22,9 @@ from exporter.http.errors import UpstreamError
 from exporter.model import PassthroughFamily, PassthroughSample, PlatformMetric, Reason
 from exporter.platforms.wave import PLATFORM
 from exporter.platforms.wave import prometheus_export as export
+from exporter.platforms.wave.measurements import numbers_inside
 from exporter.platforms.wave.prometheus_export import read_export
-from exporter.platforms.wave.request_budget import Pace, Spending
-from exporter.platforms.wave.unmapped_numbers import numbers_inside
+from exporter.platforms.wave.request_budget import RequestPace, SentRequests
 from exporter.platforms.wave.wave_settings import PrometheusSettings, WaveSettings
 from tests.fake_clock import FakeClock
 from tests.platforms.platform_harness import Polled, polled
@@ -161,15 +161,15 @@ async def test_a_pause_of_the_platform_makes_nothing_fail_and_keeps_it_due(api: 
 
 
 def test_what_is_over_for_other_requests() -> None:
-    assert Pace(57, 60.0, 30.0).besides(7) == 43
-    assert Pace(57, 60.0, 30.0).besides(100) == 1
-    assert Pace(57, 60.0, 300.0).besides(100) == 0
-    assert Pace(57, 60.0, 1.0).besides(1) == 0
-    spending = Spending()
-    spending.note(0, 0.0)
-    spending.note(3, 0.0)
-    spending.note(2, 30.0)
-    assert [spending.within(60.0, now) for now in (30.0, 59.9, 60.0, 90.0)] == [5, 5, 2, 0]
+    assert RequestPace(57, 60.0, 30.0).remaining(7) == 43
+    assert RequestPace(57, 60.0, 30.0).remaining(100) == 1
+    assert RequestPace(57, 60.0, 300.0).remaining(100) == 0
+    assert RequestPace(57, 60.0, 1.0).remaining(1) == 0
+    sent = SentRequests()
+    sent.add(0, 0.0)
+    sent.add(3, 0.0)
+    sent.add(2, 30.0)
+    assert [sent.count_within(60.0, now) for now in (30.0, 59.9, 60.0, 90.0)] == [5, 5, 2, 0]
 
 
 # -- numbers -----------------------------------------------------------------------------------------------------------
