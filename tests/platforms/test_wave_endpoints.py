@@ -132,13 +132,13 @@ async def test_get_prometheus_export_of_one_stream(wave: SimulatedWave) -> None:
     assert streams - {None} == {stream.playback_id}
 
 
-async def test_the_export_is_refused_without_its_own_key(wave: SimulatedWave) -> None:
+async def test_export_without_its_own_key_is_refused(wave: SimulatedWave) -> None:
     stream = wave.live()
     export = {**EXPORT, "api_key": "another-key"}
     async with wave.polled(sessions=[stream.id], ice_candidates=False, prometheus=export) as upstream:
-        snapshot = await upstream.poll()
-    assert snapshot.passthrough is None
-    assert [sample.id for sample in snapshot.streams] == [stream.id]
+        result = await upstream.poll()
+    assert result.passthrough is None
+    assert [sample.id for sample in result.streams] == [stream.id]
     assert wave.answers == {200: 1, 401: 1}
 
 
@@ -157,12 +157,12 @@ async def test_patch_session(wave: SimulatedWave, requests: Requests) -> None:
         assert (await upstream.poll()).streams[0].target_latency_seconds == 0.25
 
 
-async def test_patch_leaves_out_what_is_not_changed() -> None:
+async def test_patch_contains_only_changed_settings() -> None:
     assert update_session("s", quality={"maxBitrate": 1}).body == {"quality": {"maxBitrate": 1}}
     assert end_session("s").body == {"status": "ended"}
 
 
-async def test_patch_refuses_what_is_no_status(wave: SimulatedWave, requests: Requests) -> None:
+async def test_patch_with_an_unknown_status_is_refused(wave: SimulatedWave, requests: Requests) -> None:
     with pytest.raises(UpstreamError) as error:
         await update_session(wave.live().id, status="gone").send(requests)
     assert (error.value.status, error.value.reason) == (400, Reason.BAD_RESPONSE)
@@ -170,7 +170,7 @@ async def test_patch_refuses_what_is_no_status(wave: SimulatedWave, requests: Re
     assert "Validation" not in str(error.value)
 
 
-async def test_delete_session_only_once_it_has_ended(wave: SimulatedWave, requests: Requests) -> None:
+async def test_delete_session_is_refused_until_it_has_ended(wave: SimulatedWave, requests: Requests) -> None:
     stream = wave.live()
     with pytest.raises(UpstreamError) as error:
         await delete_session(stream.id).send(requests)
@@ -192,7 +192,7 @@ async def test_post_event(wave: SimulatedWave, requests: Requests) -> None:
     assert EVENT.items() <= kept.items()
 
 
-async def test_an_event_without_what_it_needs_is_refused(requests: Requests) -> None:
+async def test_event_without_required_fields_is_refused(requests: Requests) -> None:
     with pytest.raises(UpstreamError) as error:
         await track_event(requests, {"eventType": "stream"})
     assert error.value.status == 400
@@ -208,7 +208,7 @@ async def test_post_batch_of_events(wave: SimulatedWave, requests: Requests) -> 
     ]
 
 
-async def test_a_batch_of_101_events_is_refused_before_it_is_sent(wave: SimulatedWave, requests: Requests) -> None:
+async def test_batch_of_101_events_is_refused_before_it_is_sent(wave: SimulatedWave, requests: Requests) -> None:
     with pytest.raises(ValueError, match="101 events"):
         await track_events(requests, [EVENT] * 101)
     assert requests.count == 0
@@ -218,12 +218,12 @@ async def test_a_batch_of_101_events_is_refused_before_it_is_sent(wave: Simulate
 @pytest.mark.parametrize(
     ("answer", "event_id"), [(None, ""), ({"success": True}, ""), ({"success": True, "eventId": "evt_1"}, "evt_1")]
 )
-async def test_an_event_s_id_is_optional(answer: Any, event_id: str) -> None:
+async def test_event_id_is_optional(answer: Any, event_id: str) -> None:
     async with answering(EVENT_ENDPOINT, answer) as requests:
         assert await track_event(requests, EVENT) == event_id
 
 
-async def test_an_event_that_is_not_taken_is_a_failure() -> None:
+async def test_rejected_event_is_a_failure() -> None:
     async with answering(EVENT_ENDPOINT, {"success": False}) as requests:
         with pytest.raises(UpstreamError) as error:
             await track_event(requests, EVENT)
@@ -234,7 +234,7 @@ async def test_an_event_that_is_not_taken_is_a_failure() -> None:
     ("answer", "tracked"),
     [(None, (2, 0)), ({"success": True, "accepted": 2}, (2, 0)), ({"rejected": 1}, (1, 1)), ({"rejected": 9}, (0, 2))],
 )
-async def test_what_is_not_rejected_is_accepted(answer: Any, tracked: tuple[int, int]) -> None:
+async def test_events_not_reported_as_rejected_count_as_accepted(answer: Any, tracked: tuple[int, int]) -> None:
     async with answering(BATCH, answer) as requests:
         assert await track_events(requests, [EVENT, EVENT]) == tracked
 
@@ -242,7 +242,7 @@ async def test_what_is_not_rejected_is_accepted(answer: Any, tracked: tuple[int,
 # -- the limit ---------------------------------------------------------------------------------------------------------
 
 
-async def test_ten_minutes_of_webrtc_sessions_stay_within_the_free_tier() -> None:
+async def test_webrtc_sessions_stay_within_the_free_tier_for_ten_minutes() -> None:
     """With the intervals that are the default, everything on."""
     async with simulated_wave(90, options=Options(wave_rate_limit=60)) as wave:
         webrtc = [stream for stream in wave.streams if stream.protocol == "webrtc"][:7]
@@ -255,10 +255,10 @@ async def test_ten_minutes_of_webrtc_sessions_stay_within_the_free_tier() -> Non
             prometheus=EXPORT,
         ) as upstream:
             for _ in range(20):
-                snapshot = await upstream.poll()
-                assert (snapshot.failures, snapshot.postponed) == ({}, frozenset())
-                assert snapshot.passthrough is not None
-                seen |= {figures.stream for figures in snapshot.analytics}
+                result = await upstream.poll()
+                assert (result.failures, result.postponed) == ({}, frozenset())
+                assert result.passthrough is not None
+                seen |= {figures.stream for figures in result.analytics}
                 wave.clock.advance(upstream.platform.settings.interval)
         assert seen == {*analysed, ""}
         assert set(wave.answers) == {200}
@@ -266,7 +266,7 @@ async def test_ten_minutes_of_webrtc_sessions_stay_within_the_free_tier() -> Non
 
 
 @pytest.mark.parametrize(("sessions", "limit"), [(25, 60), (28, 60), (5, 12)])
-async def test_what_else_is_asked_takes_nothing_from_the_sessions(sessions: int, limit: int) -> None:
+async def test_optional_endpoints_take_no_requests_from_the_sessions(sessions: int, limit: int) -> None:
     async with simulated_wave(90, options=Options(wave_rate_limit=limit)) as wave:
         analysed = [stream.playback_id for stream in wave.streams]
         async with wave.polled(
@@ -275,8 +275,8 @@ async def test_what_else_is_asked_takes_nothing_from_the_sessions(sessions: int,
             analytics={"streams": analysed, "dashboards": True, "interval": "1m"},
         ) as upstream:
             for _ in range(20):
-                snapshot = await upstream.poll()
-                assert len(snapshot.streams) == sessions
+                result = await upstream.poll()
+                assert len(result.streams) == sessions
                 wave.clock.advance(30)
         assert 429 not in wave.answers
-        assert snapshot.analytics
+        assert result.analytics
