@@ -12,11 +12,11 @@ from typing import Any
 
 import msgspec
 
-from exporter.alerting.alertmanager import Alertmanager, label
-from exporter.alerting.notifier import resolve
+from exporter.alerting.alertmanager import Alertmanager, host_and_port
+from exporter.alerting.notifier import resolve_addresses
 from exporter.alerting.payload import AlertFormatter
 from exporter.alerting.rules.active_rules import rules_in_force
-from exporter.alerting.sidecar import HORIZONS, RESEND_SECONDS
+from exporter.alerting.sidecar import HORIZON_INTERVALS, RESEND_SECONDS
 from exporter.cli.settings import load_settings
 from exporter.config.alerting import AlertingSettings, AlertmanagerSettings
 from exporter.config.auth import AuthSettings, TlsSettings
@@ -140,14 +140,14 @@ def _test(options: argparse.Namespace) -> int:
 async def _send(alerting: AlertingSettings, name: str) -> dict[str, tuple[str, bool]]:
     """What each address answered, in words, and whether it took the alert."""
     clock = Clock()
-    wording = AlertFormatter(rules_in_force(alerting), alerting.external_labels)
-    notice = wording.test(name, clock.now(), HORIZONS * RESEND_SECONDS)
+    formatter = AlertFormatter(rules_in_force(alerting), alerting.external_labels)
+    payload = formatter.test_payload(name, clock.now(), HORIZON_INTERVALS * RESEND_SECONDS)
     answers: dict[str, tuple[str, bool]] = {}
 
     async def tell(settings: AlertmanagerSettings, address: str | None) -> None:
         alertmanager = Alertmanager(settings, clock, address=address)
         try:
-            status = await alertmanager.post([notice.wire(clock.now(), "")])
+            status = await alertmanager.post([payload.to_json(clock.now(), "")])
         except UpstreamError as error:
             answers[alertmanager.label] = f"failed ({error.reason.value}): {error}", False
         else:
@@ -159,7 +159,7 @@ async def _send(alerting: AlertingSettings, name: str) -> dict[str, tuple[str, b
         try:
             addresses = await _addresses(settings)
         except OSError:
-            answers[label(settings.url)] = "failed: the name can't be resolved", False
+            answers[host_and_port(settings.url)] = "failed: the name can't be resolved", False
             return
         await asyncio.gather(*(tell(settings, address) for address in addresses))
 
@@ -170,7 +170,7 @@ async def _send(alerting: AlertingSettings, name: str) -> dict[str, tuple[str, b
 async def _addresses(settings: AlertmanagerSettings) -> list[str | None]:
     if not settings.resolve_dns:
         return [None]
-    return [*await resolve(settings)]
+    return [*await resolve_addresses(settings)]
 
 
 # -- flags -------------------------------------------------------------------------------------------------------------

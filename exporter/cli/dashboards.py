@@ -10,8 +10,7 @@ from pathlib import Path
 from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.cli.settings import load_settings
 from exporter.config.loading import ConfigError
-from exporter.dashboards.build import dashboards, files
-from exporter.dashboards.limits import Limits
+from exporter.dashboards import RuleThresholds, all_dashboards, render_files
 
 _EPILOG = """\
 Without --output-dir it lists the dashboards. With it, it writes their JSON, for Grafana 10.4 or later: to import by
@@ -37,18 +36,18 @@ def run(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
         for line in error.errors:
             print(line, file=sys.stderr)
         return 1
-    limits = Limits(rules_in_force(alerting))
+    thresholds = RuleThresholds(rules_in_force(alerting))
     if options.output_dir is not None:
-        return _write(options.output_dir, limits)
-    for dashboard in dashboards(limits):
+        return _write(options.output_dir, thresholds)
+    for dashboard in all_dashboards(thresholds):
         print(f"{dashboard.title:33} {dashboard.uid:27} {dashboard.description}")
     return 0
 
 
-def _write(directory: Path, limits: Limits) -> int:
+def _write(directory: Path, thresholds: RuleThresholds) -> int:
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for name, text in files(limits).items():
+        for name, text in render_files(thresholds).items():
             (directory / name).write_text(text, encoding="utf-8")
             print(directory / name)
     except OSError as error:

@@ -29,6 +29,7 @@ from exporter.model import (
 )
 from exporter.platforms.registry import platforms
 from exporter.polling.histograms import PollHistograms
+from exporter.polling.self_metrics import PollingMetrics
 
 ASSUMED_STREAMS = 100
 """Of an upstream that finds its streams by itself."""
@@ -141,10 +142,11 @@ def _measured(name: str, streams: int, basis: str, exposition: Exposition, *, wi
 
 def _exposition(settings: UpstreamSettings, streams: Sequence[str], *, per_stream: bool) -> Exposition:
     labels = {"platform": settings.platform, "upstream": settings.name}
-    instruments = ExporterMetrics()
-    instruments.add_upstream(**labels)
+    metrics = ExporterMetrics()
+    polling_metrics = PollingMetrics(metrics.upstreams)
+    polling_metrics.add_upstream(**labels)
     for number in range(_ENDPOINTS):
-        instruments.request_observer(**labels)(f"GET /api/endpoint/{number}", "200", 0.1)
+        polling_metrics.request_observer(**labels)(f"GET /api/endpoint/{number}", "200", 0.1)
     states = list(_states(settings, streams))
     histograms = PollHistograms(**labels, per_stream=per_stream)
     histograms.observe(states)
@@ -162,7 +164,7 @@ def _exposition(settings: UpstreamSettings, streams: Sequence[str], *, per_strea
         sampled=histograms.snapshot(),
         excluded=settings.excluded_families,
     )
-    return Exposition(lambda: (view,), instruments)
+    return Exposition(lambda: (view,), metrics)
 
 
 def _states(settings: UpstreamSettings, streams: Iterable[str]) -> Iterator[StreamState]:

@@ -26,7 +26,7 @@ from exporter.config.types import (
 )
 from exporter.config.upstream import HttpUrl, UpstreamSettings
 from exporter.config.validation import refuse, refuse_all
-from exporter.http.auth import Auth, Basic, Header, Login, NoAuth
+from exporter.http.auth import Auth, Basic, Header, Login, NoAuth, SendRequest
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.http.manual_request import ManualRequest
@@ -35,6 +35,7 @@ from exporter.model import (
     Analytics,
     HealthReason,
     PassthroughMetrics,
+    PassthroughText,
     PlatformMetric,
     Reason,
     Rendition,
@@ -75,6 +76,7 @@ from exporter.platforms.parsing import (
     Record,
     decode_lines,
     decode_xml,
+    require_list,
 )
 from exporter.platforms.rates import DerivedRate
 from exporter.platforms.slim_report import slim_report
@@ -133,6 +135,7 @@ __all__ = [
     "NoAuth",
     "OffOrDuration",
     "PassthroughMetrics",
+    "PassthroughText",
     "Platform",
     "PlatformMetric",
     "Reason",
@@ -142,6 +145,7 @@ __all__ = [
     "ResponseFormat",
     "Secret",
     "Section",
+    "SendRequest",
     "SessionAction",
     "SessionCommand",
     "SessionCommands",
@@ -158,5 +162,6 @@ __all__ = [
     "format_duration",
     "refuse",
     "refuse_all",
+    "require_list",
     "slim_report",
 ]  # fmt: skip

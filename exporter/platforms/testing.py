@@ -25,6 +25,7 @@ from exporter.metrics.exposition import Exposition
 from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.platforms.base import Platform
 from exporter.polling.building import build_coordinator
+from exporter.polling.self_metrics import PollingMetrics
 from exporter.runtime.clock import Clock
 from exporter.store import Store
 
@@ -170,7 +171,12 @@ async def expose_async(
         store, metrics = Store(), ExporterMetrics()
         store.arrange([settings.name])
         coordinator = build_coordinator(
-            settings, platform, store=store, instruments=metrics, clock=clock, started_at=clock.now()
+            settings,
+            platform,
+            store=store,
+            metrics=PollingMetrics(metrics.upstreams),
+            clock=clock,
+            started_at=clock.now(),
         )
         try:
             for number in range(polls):

@@ -167,13 +167,14 @@ def test_sighup_reloads_and_a_bad_file_changes_nothing(directory: Path) -> None:
 BROKEN_RELOAD = f"""
 import sys
 from exporter import cli
-load = cli.load
+from exporter.cli import settings
+load = settings.load
 def once(*arguments):
-    cli.load = broken
+    settings.load = broken
     return load(*arguments)
 def broken(*arguments):
     raise RuntimeError("{CANARY}")
-cli.load = once
+settings.load = once
 sys.exit(cli.main())
 """
 

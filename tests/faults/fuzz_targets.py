@@ -14,19 +14,20 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.http.client import UpstreamClient
-from exporter.metrics.self_metrics import ExporterMetrics
+from exporter.metrics.self_metrics import FamilyRegistry
 from exporter.model import UpstreamState
 from exporter.platforms.registry import platforms
 from exporter.polling.coordinator import Coordinator
 from exporter.polling.histograms import PollHistograms
 from exporter.polling.schedule import Schedule
+from exporter.polling.self_metrics import PollingMetrics
 from exporter.polling.tracker import Tracker
 from exporter.store import Store
 from tests.fake_clock import FakeClock
 from tests.faults.json_mutations import encoded
 from tests.http.raw_server import http, read_request, serving
 from tests.metrics.generated_views import rendered
-from tests.metrics.reference_renderer import plain
+from tests.metrics.reference_renderer import render_plainly
 from tests.platforms.scripted_api import fixture
 
 NOW = 1_726_000_150.0
@@ -178,11 +179,12 @@ class Fuzzed:
         self.clock = FakeClock(NOW, auto_advance=True)
         self.store = Store()
         self.store.arrange([settings.name])
-        self.instruments = ExporterMetrics()
-        self.instruments.add_upstream(**labels)
+        self.metrics = FamilyRegistry()
+        polling_metrics = PollingMetrics(self.metrics)
+        polling_metrics.add_upstream(**labels)
         self.settings = settings
         client = UpstreamClient.from_settings(
-            settings, clock=self.clock, observe=self.instruments.request_observer(**labels)
+            settings, clock=self.clock, observe=polling_metrics.request_observer(**labels)
         )
         self.coordinator = Coordinator(
             settings,
@@ -192,7 +194,7 @@ class Fuzzed:
             histograms=PollHistograms(**labels, per_stream=True),
             schedule=Schedule(settings.interval, random.Random(1)),
             store=self.store,
-            instruments=self.instruments,
+            metrics=polling_metrics,
             clock=self.clock,
         )
 
@@ -243,7 +245,7 @@ def exposed(*views: UpstreamState) -> str:
     """What is served of views, which has to be readable, and the same as made in the plain way."""
     rendering = rendered(*views)
     text = rendering.text.decode()
-    reference = plain(views)
+    reference = render_plainly(views)
     assert text == reference.text
     assert (rendering.series, rendering.duplicates) == (reference.series, reference.duplicates)
     series, names = set(), set()

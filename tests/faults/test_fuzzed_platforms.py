@@ -81,7 +81,7 @@ async def bad_weather(target: Target, first: dict[str, bytes], second: dict[str,
 
 
 def _no_internal_failure(upstream: Fuzzed) -> None:
-    text = upstream.instruments.upstreams().decode()
+    text = upstream.metrics.render().decode()
     failures = re.findall(r'_failures_total\{.*reason="internal".*\} (\S+)', text)
     assert {float(times) for times in failures} <= {0.0}
 

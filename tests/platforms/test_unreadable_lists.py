@@ -12,9 +12,9 @@ from exporter.http.errors import UpstreamError
 from exporter.model import Listing, PollResult, Reason
 from exporter.platforms.base import Platform
 from exporter.platforms.livepeer import PLATFORM as LIVEPEER
-from exporter.platforms.livepeer.livepeer_settings import LivepeerSettings
+from exporter.platforms.livepeer import LivepeerSettings
 from exporter.platforms.node_media_server import PLATFORM as NODE_MEDIA_SERVER
-from exporter.platforms.node_media_server.nms_settings import NodeMediaServerSettings
+from exporter.platforms.node_media_server import NodeMediaServerSettings
 from exporter.platforms.storm import PLATFORM as STORM
 from exporter.platforms.storm import StormSettings
 from tests.fake_clock import FakeClock

@@ -49,7 +49,7 @@ async def test_a_poller_that_dies_is_restarted_and_counted(service: Service, mon
     with structlog.testing.capture_logs() as logs:
         await service.start()
         await turns(service.clock, 5)
-        text = service.instruments.upstreams().decode()
+        text = service.metrics.render_upstreams().decode()
         await service.stop()
     assert lives == 3
     assert 'stream_upstream_poller_restarts_total{platform="storm",upstream="u"} 2.0' in text

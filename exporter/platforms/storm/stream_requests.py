@@ -23,6 +23,7 @@ from exporter.platforms.api import (
     Reason,
     Record,
     Requests,
+    SendRequest,
     SessionAction,
     SessionCommand,
     SessionCommands,
@@ -51,10 +52,10 @@ class StormLogin(Login):
 
     max_logins_per_minute = 5
 
-    async def login(self, requests: Requests) -> tuple[str, float]:
+    async def login(self, send: SendRequest) -> tuple[str, float]:
         """Return a new token and its life in seconds."""
         credentials = {"username": self.username, "password": self.password.get()}
-        response = await requests.post(LOGIN_ENDPOINT, body=credentials, auth=False)
+        response = await send(LOGIN_ENDPOINT, body=credentials)
         record = read_envelope(response.data, LOGIN_ENDPOINT, DropCounter())
         token = record.text("accessToken")
         if not token or not token.isascii() or not token.isprintable():

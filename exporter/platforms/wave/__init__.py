@@ -50,7 +50,7 @@ class WavePlatform(Platform[WaveSettings]):
         self._rotation = SessionRotation()
         self._budget = RequestBudget(client, clock, settings.interval)
         self._candidates = None if settings.ice_candidates is None else CandidateCache(clock, settings.ice_candidates)
-        self._optional = OptionalEndpoints(settings, client, clock, shard_filter)
+        self._optional = OptionalEndpoints(settings, client, clock, self.parse_passthrough, shard_filter)
         self._useful_at: float | None = None
         """Monotonic seconds of the last poll that returned a session, or had none to request."""
 

@@ -24,6 +24,7 @@ from exporter.platforms.api import (
     DropCounter,
     Header,
     PassthroughMetrics,
+    PassthroughText,
     Reason,
     Record,
     Requests,
@@ -42,6 +43,8 @@ log = structlog.get_logger()
 T = TypeVar("T")
 Fetch = Callable[[Requests, DropCounter, float], Awaitable[T]]
 """Requests and reads the data; the last argument: unix seconds at which the data becomes stale."""
+ParsePassthrough = Callable[[str, PassthroughText], Awaitable[PassthroughMetrics]]
+"""``Platform.parse_passthrough``."""
 
 STREAM_ANALYTICS = "GET /analytics/stream/{streamId}"
 DASHBOARDS = "GET /analytics/dashboards"
@@ -122,7 +125,12 @@ class OptionalEndpoints:
     """Requests the endpoints that are due, and keeps their data."""
 
     def __init__(
-        self, settings: WaveSettings, client: UpstreamClient, clock: Clock, shard_filter: ShardFilter = ALL_STREAMS
+        self,
+        settings: WaveSettings,
+        client: UpstreamClient,
+        clock: Clock,
+        parse: ParsePassthrough,
+        shard_filter: ShardFilter = ALL_STREAMS,
     ) -> None:
         """``shard_filter``: one of several processes requests the data of its streams, and one that of the account."""
         hides_ids = settings.stream_label == "hash"
@@ -135,7 +143,7 @@ class OptionalEndpoints:
             self._analytics = list(_analytics_endpoints(analytics, client, clock, hides_ids=hides_ids))
         self._export: OptionalEndpoint[PassthroughMetrics] | None = None
         if shard_filter.is_primary and prometheus is not None and prometheus.enabled and prometheus.api_key is not None:
-            self._export = _export(prometheus, prometheus.api_key, client, clock)
+            self._export = _export(prometheus, prometheus.api_key, client, clock, parse)
         self.fault: UpstreamError | None = None
         """Why none of the last requests got a response; None if one did."""
 
@@ -229,12 +237,12 @@ async def _fetch_dashboards(
 
 
 def _export(
-    settings: PrometheusSettings, key: Secret, client: UpstreamClient, clock: Clock
+    settings: PrometheusSettings, key: Secret, client: UpstreamClient, clock: Clock, parse: ParsePassthrough
 ) -> OptionalEndpoint[PassthroughMetrics]:
     own = client.with_credentials(EXPORT, Header(KEY_HEADER, key))
 
     async def export(requests: Requests, _: DropCounter, stale_at: float) -> PassthroughMetrics:
         left = requests.deadline - clock.monotonic()
-        return await fetch_export(own.requests(left), settings, stale_at=stale_at)
+        return await parse(EXPORT, await fetch_export(own.requests(left), settings, stale_at=stale_at))
 
     return OptionalEndpoint(EXPORT, export, interval=settings.interval, client=client, clock=clock)
