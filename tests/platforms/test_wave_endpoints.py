@@ -1,27 +1,88 @@
-"""Every endpoint of WAVE's documents, asked of the simulator that speaks them."""
+"""Every documented endpoint of WAVE, requested from the simulator."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from aiohttp.typedefs import Handler
 
-from exporter.http.client import Requests
+from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason, Status
+from exporter.platforms.wave import PLATFORM
 from exporter.platforms.wave.alert_events import BATCH, track_event, track_events
 from exporter.platforms.wave.alert_events import EVENT as EVENT_ENDPOINT
 from exporter.platforms.wave.wave_sessions import delete_session, end_session, update_session
-from exporter.simulator import Fleet, Options
+from exporter.platforms.wave.wave_settings import WaveSettings
+from exporter.simulator import Fleet, Options, make_app
+from exporter.simulator.context import API_KEY, TOKEN
+from exporter.simulator.simulated_streams import Platform, Stream
 from tests.fake_clock import FakeClock
-from tests.platforms.wave_simulation import EXPORT, SimulatedWave, simulated_wave
+from tests.platforms.platform_harness import Polled, polled
 
 EVENT = {"eventType": "stream", "eventName": "stream.started", "sessionId": "sess_abc123", "platform": "web"}
+EXPORT = {"enabled": True, "api_key": API_KEY}
+
+
+class SimulatedWave:
+    """WAVE over a simulated fleet, on one clock with the exporter; ``responses`` counts its responses by status."""
+
+    def __init__(self, fleet: Fleet, clock: FakeClock) -> None:
+        self.fleet = fleet
+        self.clock = clock
+        self.url = ""
+        self.responses: Counter[int] = Counter()
+
+    @property
+    def streams(self) -> list[Stream]:
+        """Return WAVE's streams."""
+        return self.fleet.streams(Platform.WAVE)
+
+    def live_stream(self, **wanted: Any) -> Stream:
+        """Return a stream that is live, and stays so for a quarter of an hour."""
+        now = self.clock.now()
+        for stream in self.streams:
+            is_wanted = all(getattr(stream, name) == value for name, value in wanted.items())
+            if is_wanted and self.fleet.is_live(stream, now) and self.fleet.is_live(stream, now + 900):
+                return stream
+        raise AssertionError("no such stream is live")
+
+    def settings(self, **given: Any) -> WaveSettings:
+        base = {"name": "wave", "platform": "wave", "url": self.url, "auth": {"bearer_token": TOKEN}}
+        return WaveSettings.model_validate({**base, **given})
+
+    def client(self) -> UpstreamClient:
+        """Return a client, which the test closes."""
+        settings = self.settings(sessions=["any"])
+        return UpstreamClient.from_settings(settings, self.clock, lambda endpoint, code, seconds: None)
+
+    def polled(self, **given: Any) -> AbstractAsyncContextManager[Polled]:
+        return polled(PLATFORM, self.settings(**given), self.clock)
+
+
+@asynccontextmanager
+async def simulated_wave(streams: int = 60, *, options: Options | None = None) -> AsyncIterator[SimulatedWave]:
+    """Run the simulator."""
+    wave = SimulatedWave(Fleet(streams, seed=1), FakeClock())
+
+    @web.middleware
+    async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        wave.responses[response.status] += 1
+        return response
+
+    app = web.Application(middlewares=(count,))
+    app.add_subapp("/simulated", make_app(wave.fleet, wave.clock, options))
+    async with TestServer(app) as server:
+        wave.url = str(server.make_url("/simulated/wave/api/v1"))
+        yield wave
 
 
 @pytest.fixture
@@ -66,7 +127,7 @@ async def kept_events(wave: SimulatedWave) -> list[dict[str, object]]:
 
 
 async def test_get_session(wave: SimulatedWave) -> None:
-    stream = wave.live()
+    stream = wave.live_stream()
     async with wave.polled(sessions=[stream.id]) as upstream:
         (sample,) = (await upstream.poll()).streams
     assert (sample.id, sample.protocol, sample.status) == (stream.id, stream.protocol, Status.LIVE)
@@ -75,7 +136,7 @@ async def test_get_session(wave: SimulatedWave) -> None:
 
 
 async def test_get_session_candidates(wave: SimulatedWave) -> None:
-    stream = wave.live(protocol="webrtc")
+    stream = wave.live_stream(protocol="webrtc")
     async with wave.polled(sessions=[stream.id], ice_candidates="60s") as upstream:
         (sample,) = (await upstream.poll()).streams
     assert sample.ice_gathering_complete is True
@@ -83,7 +144,7 @@ async def test_get_session_candidates(wave: SimulatedWave) -> None:
 
 
 async def test_get_stream_analytics(wave: SimulatedWave) -> None:
-    stream = wave.live()
+    stream = wave.live_stream()
     ids = [stream.playback_id, {"id": wave.streams[-1].playback_id, "name": "last"}]
     async with wave.polled(analytics={"streams": ids, "period": "7d"}) as upstream:
         first, second = (await upstream.poll()).analytics
@@ -124,7 +185,7 @@ async def test_get_prometheus_export(wave: SimulatedWave) -> None:
 
 
 async def test_get_prometheus_export_of_one_stream(wave: SimulatedWave) -> None:
-    stream = wave.live()
+    stream = wave.live_stream()
     async with wave.polled(prometheus={**EXPORT, "stream_id": stream.playback_id, "period": "1hour"}) as upstream:
         passthrough = (await upstream.poll()).passthrough
     assert passthrough is not None
@@ -133,20 +194,20 @@ async def test_get_prometheus_export_of_one_stream(wave: SimulatedWave) -> None:
 
 
 async def test_export_without_its_own_key_is_refused(wave: SimulatedWave) -> None:
-    stream = wave.live()
+    stream = wave.live_stream()
     export = {**EXPORT, "api_key": "another-key"}
     async with wave.polled(sessions=[stream.id], ice_candidates=False, prometheus=export) as upstream:
         result = await upstream.poll()
     assert result.passthrough is None
     assert [sample.id for sample in result.streams] == [stream.id]
-    assert wave.answers == {200: 1, 401: 1}
+    assert wave.responses == {200: 1, 401: 1}
 
 
 # -- changing ----------------------------------------------------------------------------------------------------------
 
 
 async def test_patch_session(wave: SimulatedWave, requests: Requests) -> None:
-    stream = wave.live()
+    stream = wave.live_stream()
     order = update_session(
         stream.id, status="live", metadata={"a": 1}, quality={"targetLatency": 250}, custom_properties={"b": "c"}
     )
@@ -164,14 +225,14 @@ async def test_patch_contains_only_changed_settings() -> None:
 
 async def test_patch_with_an_unknown_status_is_refused(wave: SimulatedWave, requests: Requests) -> None:
     with pytest.raises(UpstreamError) as error:
-        await update_session(wave.live().id, status="gone").send(requests)
+        await update_session(wave.live_stream().id, status="gone").send(requests)
     assert (error.value.status, error.value.reason) == (400, Reason.BAD_RESPONSE)
     assert b"status" in error.value.refusal
     assert "Validation" not in str(error.value)
 
 
 async def test_delete_session_is_refused_until_it_has_ended(wave: SimulatedWave, requests: Requests) -> None:
-    stream = wave.live()
+    stream = wave.live_stream()
     with pytest.raises(UpstreamError) as error:
         await delete_session(stream.id).send(requests)
     assert error.value.status == 409
@@ -212,7 +273,7 @@ async def test_batch_of_101_events_is_refused_before_it_is_sent(wave: SimulatedW
     with pytest.raises(ValueError, match="101 events"):
         await track_events(requests, [EVENT] * 101)
     assert requests.count == 0
-    assert not wave.answers
+    assert not wave.responses
 
 
 @pytest.mark.parametrize(
@@ -261,8 +322,8 @@ async def test_webrtc_sessions_stay_within_the_free_tier_for_ten_minutes() -> No
                 seen |= {figures.stream for figures in result.analytics}
                 wave.clock.advance(upstream.platform.settings.interval)
         assert seen == {*analysed, ""}
-        assert set(wave.answers) == {200}
-        assert wave.answers[200] >= 20 * 8
+        assert set(wave.responses) == {200}
+        assert wave.responses[200] >= 20 * 8
 
 
 @pytest.mark.parametrize(("sessions", "limit"), [(25, 60), (28, 60), (5, 12)])
@@ -278,5 +339,5 @@ async def test_optional_endpoints_take_no_requests_from_the_sessions(sessions: i
                 result = await upstream.poll()
                 assert len(result.streams) == sessions
                 wave.clock.advance(30)
-        assert 429 not in wave.answers
+        assert 429 not in wave.responses
         assert result.analytics

@@ -55,10 +55,10 @@ class CandidateCache:
         """Request what is due, for at most ``budget`` sessions; return the sessions whose request failed, and why."""
         self._follow_publishes(reports)
         due = [report.id for report in reports if self._is_due(report.id)]
-        due.sort(key=lambda session_id: self._gatherings[session_id].fetched.asked_at or 0.0)
+        due.sort(key=lambda session_id: self._gatherings[session_id].fetched.requested_at or 0.0)
 
         async def fetch(session_id: str) -> IceCandidates:
-            self._gatherings[session_id].fetched.asked()
+            self._gatherings[session_id].fetched.mark_requested()
             return await fetch_candidates(requests, session_id, drops)
 
         failures: dict[str, Reason] = {}
@@ -91,7 +91,7 @@ class CandidateCache:
 
     def _is_due(self, session_id: str) -> bool:
         gathering = self._gatherings.get(session_id)
-        return gathering is not None and gathering.complete is None and gathering.fetched.due
+        return gathering is not None and gathering.complete is None and gathering.fetched.is_due
 
 
 class _Gathering:

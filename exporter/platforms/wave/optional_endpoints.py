@@ -73,12 +73,12 @@ class OptionalEndpoint(Generic[T]):
     @property
     def is_due(self) -> bool:
         """Whether it is time for a request."""
-        return self._cache.due
+        return self._cache.is_due
 
     @property
     def requested_at(self) -> float:
         """Return the time of the last request; the endpoint that has waited longest has the smallest."""
-        return self._cache.asked_at or 0.0
+        return self._cache.requested_at or 0.0
 
     @property
     def value(self) -> T | None:
@@ -87,12 +87,12 @@ class OptionalEndpoint(Generic[T]):
 
     async def request(self, poll: Requests, drops: DropCounter) -> None:
         """Request the data now, within the poll's deadline. Raises ``UpstreamError``."""
-        self._cache.asked()
+        self._cache.mark_requested()
         try:
             value = await self._fetch_in_time(poll, drops)
         except UpstreamError as error:
             if was_not_sent(error):
-                self._cache.not_asked()
+                self._cache.undo_request()
             else:
                 self._log_failure(error)
             raise
