@@ -24,7 +24,7 @@ from exporter.polling.coordinator import Coordinator
 from exporter.polling.on_demand import OnDemandPolls
 from exporter.polling.self_metrics import PollingMetrics
 from exporter.runtime.clock import Clock
-from exporter.runtime.tracebacks import describe
+from exporter.runtime.logging import describe_exception
 from exporter.sharding import SINGLE, Shard
 from exporter.store import Store
 
@@ -134,7 +134,7 @@ class Service:
                 built = await self._build_in_steps(changed, settings)
             except Exception as error:
                 self.metrics.set_reload_result(success=False, at=self.clock.now())
-                told = error.errors if isinstance(error, ConfigError) else [describe(error)]
+                told = error.errors if isinstance(error, ConfigError) else [describe_exception(error)]
                 log.error("configuration not reloaded", errors=told)
                 raise
             leaving = self._swap(built, settings)
@@ -256,7 +256,7 @@ class Service:
                 await coordinator.run()
             except Exception as error:
                 self.polling_metrics.count_restart(settings.platform, settings.name)
-                log.error("poller died and is restarted", upstream=settings.name, error=describe(error))
+                log.error("poller died and is restarted", upstream=settings.name, error=describe_exception(error))
                 await self.clock.sleep(RESTART_DELAY_SECONDS)
 
     async def _tick(self) -> None:
@@ -270,7 +270,7 @@ class Service:
             try:
                 await coordinator.tick()
             except Exception as error:
-                log.error("states not refreshed", upstream=coordinator.settings.name, error=describe(error))
+                log.error("states not refreshed", upstream=coordinator.settings.name, error=describe_exception(error))
 
 
 def _tell(settings: Settings) -> None:

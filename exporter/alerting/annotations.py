@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 
+from exporter.alerting import DEFAULT_RUNBOOK_URL
 from exporter.alerting.promql import number
 from exporter.alerting.rules.active_rules import ActiveRule
 from exporter.alerting.rules.rule import Rule, Unit
 from exporter.metrics.text_format import label_value
-
-DEFAULT_RUNBOOK_URL = "https://github.com/stream-exporter/stream-exporter/blob/main/docs/runbook.md"
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 _GO_VALUE_TEMPLATES = {

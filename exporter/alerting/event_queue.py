@@ -16,7 +16,7 @@ from exporter.http.errors import UpstreamError
 from exporter.model import UpstreamState
 from exporter.platforms.capabilities import AlertChange, AlertSink
 from exporter.runtime.clock import Clock
-from exporter.runtime.tracebacks import describe
+from exporter.runtime.logging import describe_exception
 
 log = structlog.get_logger()
 
@@ -89,7 +89,7 @@ class AlertEventQueue:
             try:
                 delivered = await self._send_batch()
             except Exception as error:
-                log.error("events not sent", error=describe(error))
+                log.error("events not sent", error=describe_exception(error))
                 delivered = False
             if not delivered:
                 self._failures += 1

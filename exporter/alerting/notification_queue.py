@@ -16,7 +16,7 @@ from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason
 from exporter.runtime.clock import Clock
-from exporter.runtime.tracebacks import describe
+from exporter.runtime.logging import describe_exception
 
 log = structlog.get_logger()
 
@@ -78,7 +78,7 @@ class NotificationQueue:
             try:
                 delivered = await self.send_batch()
             except Exception as error:
-                log.error("alerts not sent", alertmanager=self.label, error=describe(error))
+                log.error("alerts not sent", alertmanager=self.label, error=describe_exception(error))
                 self._failures += 1
                 delivered = False
             if not delivered:

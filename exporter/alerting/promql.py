@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable
 
+from exporter.alerting import DEFAULT_SELECTOR
 from exporter.alerting.rules.active_rules import ActiveRule
 from exporter.alerting.rules.rule import Comparison, Condition, Guard, Present, Rule, Scope, Series, Threshold
 from exporter.config.alerting import HealthSlo
@@ -18,7 +19,6 @@ from exporter.metrics.families.upstream_families import UPSTREAM_FAMILIES
 from exporter.metrics.text_format import bound
 
 REPLICA_LABELS = ("instance", "pod")
-DEFAULT_SELECTOR = 'job="stream-exporter"'
 
 _UPSTREAM_FAMILY_NAMES = frozenset(family.name for family in UPSTREAM_FAMILIES)
 _PLACEHOLDER = re.compile(r"\{(?:(?P<duration>\d+(?:ms|s|m|h|d|w))|count:(?P<count>\d+)|(?P<name>[a-z_]+))\}")

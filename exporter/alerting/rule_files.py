@@ -8,8 +8,9 @@ from typing import Any
 
 import yaml
 
-from exporter.alerting.annotations import DEFAULT_RUNBOOK_URL, description_template, runbook_url
-from exporter.alerting.promql import DEFAULT_SELECTOR, PromQL
+from exporter.alerting import DEFAULT_RUNBOOK_URL, DEFAULT_SELECTOR
+from exporter.alerting.annotations import description_template, runbook_url
+from exporter.alerting.promql import PromQL
 from exporter.alerting.rules.active_rules import ActiveRule
 from exporter.alerting.rules.rule import MINUTE, Owner, Scope
 from exporter.alerting.rules.slo_rules import SLO_RECORDINGS, SLO_RULES

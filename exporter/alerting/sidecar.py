@@ -25,7 +25,7 @@ from exporter.config.alerting import AlertingSettings
 from exporter.model import UpstreamState
 from exporter.platforms.capabilities import AlertSink
 from exporter.runtime.clock import Clock
-from exporter.runtime.tracebacks import describe
+from exporter.runtime.logging import describe_exception
 from exporter.store import Store
 
 log = structlog.get_logger()
@@ -207,7 +207,7 @@ class Sidecar:
                 try:
                     await self._evaluate_upstream(state)
                 except Exception as error:
-                    log.error("alerts not evaluated", upstream=state.upstream, error=describe(error))
+                    log.error("alerts not evaluated", upstream=state.upstream, error=describe_exception(error))
             self._start_due_timer()
 
     def _states_to_evaluate(self) -> list[UpstreamState]:
@@ -283,7 +283,7 @@ class Sidecar:
             try:
                 await self._resend_alerts()
             except Exception as error:
-                log.error("alerts not sent again", error=describe(error))
+                log.error("alerts not sent again", error=describe_exception(error))
             await self._clock.sleep(self._resend_seconds)
 
     async def _resend_alerts(self) -> None:

@@ -18,7 +18,7 @@ import structlog
 from exporter.alerting.evaluator import Alert, Phase
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.runtime.clock import Clock
-from exporter.runtime.tracebacks import describe
+from exporter.runtime.logging import describe_exception
 
 log = structlog.get_logger()
 
@@ -129,7 +129,7 @@ class AlertStateFile:
         except OSError as error:
             self._log_write_failure(error)
         except Exception as error:
-            log.error("alerts not remembered", state_file=str(self.path), error=describe(error))
+            log.error("alerts not remembered", state_file=str(self.path), error=describe_exception(error))
             self._metrics.count_write_failure()
         else:
             if self._is_failing:

@@ -31,9 +31,6 @@ from exporter.platforms.registry import platforms
 from exporter.polling.histograms import PollHistograms
 from exporter.polling.self_metrics import PollingMetrics
 
-ASSUMED_STREAMS = 100
-"""Of an upstream that finds its streams by itself."""
-
 _RENDERED_AT_MOST = 500
 """Streams that are made up for one upstream; what more there are counts as many times over."""
 _ENTRIES = 4
@@ -56,7 +53,7 @@ class Estimate:
     compressed: int
 
 
-def estimate(settings: Settings, streams: int = ASSUMED_STREAMS) -> list[Estimate]:
+def estimate(settings: Settings, streams: int) -> list[Estimate]:
     """One line for each upstream, one for the exporter's own families, one for the sum.
 
     ``streams``: how many an upstream is taken to find by itself.

@@ -31,7 +31,7 @@ from exporter.polling.schedule import Schedule
 from exporter.polling.self_metrics import PollingMetrics
 from exporter.polling.tracker import STREAMS_PER_STEP, Tracker
 from exporter.runtime.clock import Clock
-from exporter.runtime.tracebacks import describe
+from exporter.runtime.logging import describe_exception
 from exporter.store import Store
 
 log = structlog.get_logger()
@@ -150,7 +150,7 @@ class Coordinator:
             message = f"no answer within {timeout:g} s"
             raise UpstreamError(Reason.TIMEOUT, message) from None
         except Exception as error:
-            log.error("poll broke on an internal error", **self._labels, error=describe(error))
+            log.error("poll broke on an internal error", **self._labels, error=describe_exception(error))
             raise UpstreamError(Reason.INTERNAL, f"internal error: {type(error).__name__}") from None
         if len(result.streams) > STREAMS_PER_STEP:
             # The last answer has just been read: what becomes of it is another step.

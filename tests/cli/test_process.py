@@ -168,13 +168,15 @@ BROKEN_RELOAD = f"""
 import sys
 from exporter import cli
 from exporter.cli import settings
-load = settings.load
-def once(*arguments):
-    settings.load = broken
+load = settings.load_settings
+loads = 0
+def load_once(*arguments):
+    global loads
+    loads += 1
+    if loads > 1:
+        raise RuntimeError("{CANARY}")
     return load(*arguments)
-def broken(*arguments):
-    raise RuntimeError("{CANARY}")
-settings.load = once
+settings.load_settings = load_once
 sys.exit(cli.main())
 """
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from exporter import __version__
-from exporter.alerting.promql import DEFAULT_SELECTOR
+from exporter.alerting import DEFAULT_SELECTOR
 from exporter.cli import main
 from exporter.sharding import Shard, parse_shard
 from exporter.web.options import DEFAULT_LISTEN_ADDRESS
