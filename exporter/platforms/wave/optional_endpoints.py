@@ -34,7 +34,6 @@ from exporter.platforms.api import (
     UpstreamError,
 )
 from exporter.platforms.wave.measurements import numbers_inside
-from exporter.platforms.wave.prometheus_export import EXPORT, KEY_HEADER, fetch_export
 from exporter.platforms.wave.request_budget import was_not_sent
 from exporter.platforms.wave.wave_settings import AnalyticsSettings, AnalyticsStream, PrometheusSettings, WaveSettings
 
@@ -246,3 +245,17 @@ def _export(
         return await parse(EXPORT, await fetch_export(own.requests(left), settings, stale_at=stale_at))
 
     return OptionalEndpoint(EXPORT, export, interval=settings.interval, client=client, clock=clock)
+
+
+EXPORT = "GET /streaming/analytics/prometheus"
+KEY_HEADER = "X-API-Key"
+_ACCEPT = {"Accept": "text/plain;version=0.0.4"}
+
+
+async def fetch_export(requests: Requests, settings: PrometheusSettings, *, stale_at: float) -> PassthroughText:
+    """Fetch the whole export. Raises ``UpstreamError``."""
+    params = {"period": settings.period, **({} if settings.stream_id is None else {"streamId": settings.stream_id})}
+    answer = await requests.get(EXPORT, params=params, json=False, headers=_ACCEPT)
+    return PassthroughText(
+        text=answer.text or "", prefix=settings.prefix, max_series=settings.max_series, stale_at=stale_at
+    )
