@@ -1,7 +1,7 @@
 """The text of an upstream with few streams, line by line: the same bytes as by column.
 
 Columns are made for thousands of rows: for a single row, their set-up takes ten times as long. Here everything except
-the numbers is joined once, and kept for the next answer that differs only in its numbers (docs/adr/0002).
+the numbers is joined once, and kept for the next answer that differs only in its numbers (docs/adr/0003).
 """
 
 from __future__ import annotations
