@@ -1,4 +1,4 @@
-"""The JSON API: ``/api/v1/streams``, ``/api/v1/stream``, ``/api/v1/history`` and ``/api/v1/alerts``.
+"""The JSON API (``/api/v1/streams``, ``stream``, ``history``, ``alerts``) and the service discovery (``/sd``).
 
 A missing key means that the fact is not known. ``docs/page.md`` describes the keys; a test pins them.
 ``/api/v1/alerts`` has the format of Prometheus: https://prometheus.io/docs/prometheus/latest/querying/api/#alerts
