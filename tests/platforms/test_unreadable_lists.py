@@ -16,7 +16,7 @@ from exporter.platforms.livepeer import LivepeerSettings
 from exporter.platforms.node_media_server import PLATFORM as NODE_MEDIA_SERVER
 from exporter.platforms.node_media_server import NodeMediaServerSettings
 from exporter.platforms.storm import PLATFORM as STORM
-from exporter.platforms.storm.storm_settings import StormSettings
+from exporter.platforms.storm import StormSettings
 from tests.fake_clock import FakeClock
 from tests.platforms.platform_harness import polled
 from tests.platforms.scripted_api import ScriptedApi, fixture, scripted_api
