@@ -134,7 +134,7 @@ class Platform(ABC, Generic[SettingsT]):
         if failures and not self.shard_filter.is_all:
             failures = {id_: reason for id_, reason in failures.items() if self.shard_filter.owns(id_)}
         return PollResult(
-            streams=await self._evaluated(fetched.reports, now, without_news=failures.keys() | fetched.postponed),
+            streams=await self._evaluated(fetched.reports, now, without_report=failures.keys() | fetched.postponed),
             listing=_listing(fetched),
             failures=failures,
             postponed=fetched.postponed,
@@ -174,7 +174,7 @@ class Platform(ABC, Generic[SettingsT]):
         return (report for report in reports if is_all or owns(report.id, report.name))
 
     async def _evaluated(
-        self, reports: Iterable[StreamReport], now: float, without_news: Iterable[str]
+        self, reports: Iterable[StreamReport], now: float, without_report: Iterable[str]
     ) -> tuple[StreamReport, ...]:
         """Merge records of the same stream, leave out the streams of other shards, and derive rates."""
         merged: dict[str, StreamReport] = {}
@@ -190,7 +190,7 @@ class Platform(ABC, Generic[SettingsT]):
             evaluated.append(rates.apply(report, now))
             if index % REPORTS_PER_STEP == 0:
                 await asyncio.sleep(0)
-        rates.end_poll(frozenset(without_news))
+        rates.end_poll(frozenset(without_report))
         return tuple(evaluated)
 
 

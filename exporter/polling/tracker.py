@@ -314,7 +314,7 @@ class Tracker:
 
     def _build_state(self, tracked: TrackedStream, now: float, platform_now: float) -> StreamState | None:
         settings, hours, reported_at = tracked.settings, tracked.expected_hours, tracked.reported_at
-        expected = None if hours is None else hours.at(now)
+        expected = None if hours is None else hours.is_expected(now)
         tracked.hidden = reported_at is None or now >= reported_at + self._stale_after
         if tracked.hidden:
             if expected is None:

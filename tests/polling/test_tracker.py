@@ -70,7 +70,8 @@ class TrackedUpstream:
 
 
 def live(id_: str = "a", **fields: Any) -> StreamReport:
-    return StreamReport(id=id_, **({"live": True, "status": Status.LIVE} | fields))
+    values: dict[str, Any] = {"live": True, "status": Status.LIVE} | fields
+    return StreamReport(id=id_, **values)
 
 
 def idle(id_: str = "a", **fields: Any) -> StreamReport:

@@ -26,7 +26,7 @@ BLOCKS = 2000
 CONFIGURATION = '{"upstreams": [{"name": "origin", "platform": "node_media_server", "url": "http://127.0.0.1:9"}]}'
 FREEING = f"""
 from exporter.runtime.memory_tuning import tune_allocator
-from tests.process.test_heap import holes, resident_bytes
+from tests.process.test_heap import blocks_with_holes, resident_bytes
 tune_allocator()
 resident = resident_bytes()
 blocks_with_holes(keep_every={BLOCKS})
