@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from email.utils import format_datetime
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,10 @@ class RecordedApi:
 
     def __init__(self, recording: PlatformRecording) -> None:
         self.recording = recording.three_streams() if recording.streams else recording
-        labels = self.recording.stream_labels() if recording.streams else tuple(sorted(recording.live_labels()))
-        self.labels: tuple[str, ...] = labels
+        everything = self.recording.live_labels()
+        others = self.recording.without_first().live_labels() if recording.streams else set()
+        self.labels = (*sorted(everything - others), *sorted(others))
+        """Of the live streams, that of the victim first."""
         self._auth = AuthSettings.model_validate(self.recording.recording.settings.get("auth", {}))
         self._recorded_at = self.recording.recording.recorded_at
 
@@ -69,9 +71,8 @@ class RecordedApi:
         if login is not None and name == login.request:
             response = response.with_values({login.token: login_token(secret)})
         seconds = TEN_YEARS_SECONDS if ahead else 0.0
-        now = datetime.fromtimestamp(self._recorded_at + seconds, UTC)
         body = moved_times(response.body, self._recorded_at, seconds) if ahead else response.body
-        return replace(response, body=body, headers={"Date": format_datetime(now, usegmt=True)})
+        return replace(response, body=body, headers={"Date": formatdate(self._recorded_at + seconds, usegmt=True)})
 
     def refused(self, request: Request, path: str, secret: str) -> int | None:
         """Return the status for a request without the secret that is right now."""

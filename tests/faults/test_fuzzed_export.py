@@ -18,11 +18,13 @@ from exporter.http.errors import UpstreamError
 from exporter.model import PassthroughMetrics, Reason
 from exporter.platforms.wave.prometheus_export import read_export
 from exporter.platforms.wave.wave_settings import PrometheusSettings
-from tests.faults.fuzz_targets import EXPORT, exposed
+from tests.faults.fuzzed_upstream import exposed
 from tests.faults.test_fuzzed_platforms import QUICK
 from tests.metrics.generated_views import view
+from tests.platforms.recordings import RESPONSES
 from tests.real.prometheus import promtool
 
+EXPORT = (RESPONSES / "wave" / "export.txt").read_text()
 EXAMPLES, EXAMPLES_OF_THE_LONG_RUN = 150, 20_000
 READ_BY_PROMTOOL = 5
 FURTHER_LINES = "", "# EOF", "# TYPE streaming_bytes_total gauge", 'streaming_active_streams{platform="x"} 3'
