@@ -114,10 +114,10 @@ class JsonDocument(Document):
     def without_list(self, path: str) -> list[bytes]:
         names = [] if path == ITSELF else path.split("/")
         bodies = [b"{}"]
-        for depth in range(len(names)):
+        for depth in range(1, len(names) + 1):
             nested: Any
-            for nested in (None, {}):
-                for name in reversed(names[: depth + 1]):
+            for nested in (None, {}) if depth < len(names) else (None,):
+                for name in reversed(names[:depth]):
                     nested = {name: nested}
                 bodies.append(json.dumps(nested).encode())
         return bodies
