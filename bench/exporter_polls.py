@@ -36,7 +36,7 @@ async def _poll(settings: Settings, streams: int, polls: int) -> float:
     (upstream,) = settings.upstreams
     service.store.arrange([upstream.name])
     coordinator: Coordinator = service._coordinate(upstream, False)  # noqa: SLF001
-    service.instruments.add_upstream(upstream.platform, upstream.name)
+    service.polling_metrics.add_upstream(upstream.platform, upstream.name)
     await coordinator.poll()
     view = service.store.get(upstream.name)
     assert view is not None and len(view.streams) == streams and view.up, view and view.last_error  # noqa: PT018

@@ -12,9 +12,8 @@ from typing import Any
 from bench.server_process import serve_app
 from exporter.cli.settings import load_settings
 from exporter.polling.coordinator import Coordinator
-from exporter.runtime.garbage_collection import freeze_startup_objects
 from exporter.runtime.logging import configure
-from exporter.runtime.memory_tuning import trim_periodically, tune_allocator
+from exporter.runtime.memory_tuning import freeze_startup_objects, trim_periodically, tune_allocator
 from exporter.service import Service
 from exporter.web.app import make_app
 from exporter.web.options import WebOptions

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.server_process import serve_app
 from exporter.runtime.clock import Clock
-from exporter.runtime.garbage_collection import freeze_startup_objects
+from exporter.runtime.memory_tuning import freeze_startup_objects
 from exporter.simulator.exporter_config import upstreams_config
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.simulator_app import make_app

@@ -98,6 +98,18 @@ class Analytics(msgspec.Struct, frozen=True, kw_only=True):
     """Unix seconds from which on it does not count any more."""
 
 
+class PassthroughText(msgspec.Struct, frozen=True, kw_only=True):
+    """A platform's own metrics as it exports them, not parsed yet."""
+
+    text: str
+    prefix: str
+    """Prefix of all names in our exposition."""
+    max_series: int
+    """Maximum number of series to keep."""
+    stale_at: float
+    """Unix seconds from which on the metrics no longer count."""
+
+
 class PassthroughSample(msgspec.Struct, frozen=True):
     """One series of a platform's own metrics."""
 
@@ -118,15 +130,15 @@ class PassthroughFamily(msgspec.Struct, frozen=True):
 
 
 class PassthroughMetrics(msgspec.Struct, frozen=True, kw_only=True):
-    """What a platform exports of its own, to be passed through."""
+    """A platform's own metrics, to be passed through."""
 
     prefix: str
-    """What every name is to begin with."""
+    """Prefix of all names in our exposition."""
     families: tuple[PassthroughFamily, ...]
     dropped: int
-    """Series beyond the bound, which are in no family."""
+    """Number of series above the maximum, which are in no family."""
     stale_at: float
-    """Unix seconds from which on it does not count any more."""
+    """Unix seconds from which on the metrics no longer count."""
 
 
 _NOTHING: Mapping[str, Any] = {}

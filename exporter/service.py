@@ -10,19 +10,21 @@ from typing import Any
 import structlog
 
 from exporter.alerting.affected_rules import excluded_family_warnings
+from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.alerting.sidecar import Sidecar
 from exporter.config.loading import ConfigError
 from exporter.config.root import Settings
 from exporter.config.upstream import UpstreamSettings
 from exporter.metrics.exposition import Exposition
-from exporter.metrics.self_metrics import ExporterMetrics
+from exporter.metrics.self_metrics import ExporterMetrics, FamilyRegistry
 from exporter.platforms.capabilities import AlertSink
 from exporter.platforms.registry import platforms
 from exporter.polling.building import build_coordinator
 from exporter.polling.coordinator import Coordinator
 from exporter.polling.on_demand import OnDemandPolls
+from exporter.polling.self_metrics import PollingMetrics
 from exporter.runtime.clock import Clock
-from exporter.runtime.tracebacks import describe
+from exporter.runtime.logging import describe_exception
 from exporter.sharding import SINGLE, Shard
 from exporter.store import Store
 
@@ -55,10 +57,11 @@ class Service:
         self.settings = settings
         self.clock = clock or Clock()
         self.store = Store()
-        self.instruments = ExporterMetrics()
+        self.metrics = ExporterMetrics()
+        self.polling_metrics = PollingMetrics(self.metrics.upstreams)
         self.shard = shard
-        self.instruments.sharded(shard)
-        self.exposition = Exposition(self.store.views, self.instruments)
+        self.metrics.set_shard(shard)
+        self.exposition = Exposition(self.store.views, self.metrics)
         self._load = load
         self._random = random_ or random.Random()  # noqa: S311 - spreads polls over time, guards nothing
         self._started_at = self.clock.now()
@@ -68,11 +71,11 @@ class Service:
         self._ticker: asyncio.Task[None] | None = None
         self._stopped = False
         self._reloading = asyncio.Lock()
-        self._uncounted = ExporterMetrics()
+        self._uncounted = PollingMetrics(FamilyRegistry())
         self.sidecar = Sidecar(
             store=self.store,
             clock=self.clock,
-            instruments=self.instruments.sidecar,
+            metrics=SidecarMetrics(self.metrics.exporter),
             sink_of=self._sink_of,
             generator_url=page_url,
             time_scale=alerting_time_scale,
@@ -104,7 +107,7 @@ class Service:
         for name in self._coordinators:
             self._begin(name)
         _tell(self.settings)
-        self.instruments.reloaded(success=True, at=self.clock.now())
+        self.metrics.set_reload_result(success=True, at=self.clock.now())
         self._ticker = asyncio.create_task(self._tick(), name="ticker")
         await self._apply_alerting()
 
@@ -130,14 +133,14 @@ class Service:
                 changed = [new for new in settings.upstreams if not self._is_unchanged(new, settings)]
                 built = await self._build_in_steps(changed, settings)
             except Exception as error:
-                self.instruments.reloaded(success=False, at=self.clock.now())
-                told = error.errors if isinstance(error, ConfigError) else [describe(error)]
+                self.metrics.set_reload_result(success=False, at=self.clock.now())
+                told = error.errors if isinstance(error, ConfigError) else [describe_exception(error)]
                 log.error("configuration not reloaded", errors=told)
                 raise
             leaving = self._swap(built, settings)
             await self._begin_in_steps(built, [coordinator.settings for coordinator, _ in leaving])
             await self._apply_alerting()
-            self.instruments.reloaded(success=True, at=self.clock.now())
+            self.metrics.set_reload_result(success=True, at=self.clock.now())
             _tell(settings)
             log.info("configuration reloaded", upstreams=len(settings.upstreams), changed=[u.name for u in changed])
             await self._end(leaving)
@@ -167,18 +170,18 @@ class Service:
         return built
 
     def _coordinate(self, settings: UpstreamSettings, per_stream: bool) -> Coordinator:
-        return self._make(settings, store=self.store, instruments=self.instruments, per_stream=per_stream)
+        return self._make(settings, store=self.store, metrics=self.polling_metrics, per_stream=per_stream)
 
     def _coordinate_probes(self, running: Coordinator, store: Store) -> Coordinator:
         """One that polls the same upstream when it is told to, and is counted nowhere."""
-        return self._make(running.settings, store=store, instruments=self._uncounted, beside=running)
+        return self._make(running.settings, store=store, metrics=self._uncounted, beside=running)
 
     def _make(
         self,
         settings: UpstreamSettings,
         *,
         store: Store,
-        instruments: ExporterMetrics,
+        metrics: PollingMetrics,
         per_stream: bool = False,
         beside: Coordinator | None = None,
     ) -> Coordinator:
@@ -186,7 +189,7 @@ class Service:
             settings,
             platforms()[settings.platform],
             store=store,
-            instruments=instruments,
+            metrics=metrics,
             clock=self.clock,
             started_at=self._started_at,
             shard=self.shard,
@@ -213,7 +216,7 @@ class Service:
     async def _begin_in_steps(self, built: Iterable[str], left: Iterable[UpstreamSettings]) -> None:
         """What is counted of an upstream takes a millisecond to remove and to make: never of all of them at once."""
         for former in left:
-            self.instruments.remove_upstream(former.platform, former.name)
+            self.polling_metrics.remove_upstream(former.platform, former.name)
             await asyncio.sleep(0)
         for name in built:
             if self._stopped:
@@ -224,7 +227,7 @@ class Service:
     def _begin(self, name: str) -> None:
         """Let a coordinator poll."""
         coordinator = self._coordinators[name]
-        self.instruments.add_upstream(coordinator.settings.platform, name)
+        self.polling_metrics.add_upstream(coordinator.settings.platform, name)
         self._tasks[name] = asyncio.create_task(self._keep_polling(coordinator), name=f"poll {name}")
 
     async def _end(self, leaving: list[tuple[Coordinator, asyncio.Task[None]]]) -> None:
@@ -252,8 +255,8 @@ class Service:
             try:
                 await coordinator.run()
             except Exception as error:
-                self.instruments.poller_restarted(settings.platform, settings.name)
-                log.error("poller died and is restarted", upstream=settings.name, error=describe(error))
+                self.polling_metrics.count_restart(settings.platform, settings.name)
+                log.error("poller died and is restarted", upstream=settings.name, error=describe_exception(error))
                 await self.clock.sleep(RESTART_DELAY_SECONDS)
 
     async def _tick(self) -> None:
@@ -267,7 +270,7 @@ class Service:
             try:
                 await coordinator.tick()
             except Exception as error:
-                log.error("states not refreshed", upstream=coordinator.settings.name, error=describe(error))
+                log.error("states not refreshed", upstream=coordinator.settings.name, error=describe_exception(error))
 
 
 def _tell(settings: Settings) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from exporter.alerting import runbook
+from exporter.alerting.runbook.page import render_runbook
 from exporter.config import reference as configuration_reference
 from exporter.metrics.families.reference import reference as metrics_reference
 from exporter.platforms.registry import platforms
@@ -24,7 +24,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "docs/configuration.md": configuration_page,
     "docs/metrics.md": metrics_reference,
     "docs/reliability.md": reliability.page,
-    "docs/runbook.md": runbook.page,
+    "docs/runbook.md": render_runbook,
     "deploy/kubernetes/prometheusrule.yaml": manifest,
 }
 """Files, relative to the root of the repository, and the functions that return their text."""

@@ -1,4 +1,4 @@
-"""One Alertmanager, or one address of it, as its API v2 is spoken to."""
+"""Client of one Alertmanager, or of one of its addresses, for its API v2."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from exporter.runtime.clock import Clock
 
 TIMEOUT_SECONDS = 10.0
 ENDPOINT = "POST /api/v2/alerts"
-_MAX_BODY_BYTES = 65_536
-_WORTH_REPEATING = frozenset({401, 403, 404, 408, 429})
-"""Refusals for which the alerts are not to blame."""
+_MAX_RESPONSE_BYTES = 65_536
+_RETRIABLE_STATUSES = frozenset({401, 403, 404, 408, 429})
+"""4xx statuses that do not mean that an alert is invalid."""
 
 
 class Alertmanager:
-    """Takes alerts to one address."""
+    """Posts alerts to one address."""
 
     def __init__(
         self,
@@ -35,9 +35,9 @@ class Alertmanager:
         observe: Callable[[float], None] = lambda _: None,
         timeout: float = TIMEOUT_SECONDS,
     ) -> None:
-        """``address``: the only IP address of the host to be used; ``observe`` gets the seconds of every request."""
-        self.label = label(settings.url, address)
-        """Host and port: nothing else of the URL is for a label or a log line."""
+        """``address``: the only IP address of the host to use; ``observe`` is called with every request's seconds."""
+        self.label = host_and_port(settings.url, address)
+        """The only part of the URL for labels and log lines."""
         self._headers = settings.headers
         self._timeout = timeout
         self._client = UpstreamClient(
@@ -47,15 +47,15 @@ class Alertmanager:
             auth=auth_from_settings(settings.auth),
             tls=settings.tls,
             max_concurrent_requests=1,
-            max_body_bytes=_MAX_BODY_BYTES,
+            max_body_bytes=_MAX_RESPONSE_BYTES,
             clock=clock,
             observe=lambda _endpoint, _code, seconds: observe(seconds),
-            resolver=None if address is None else _OneAddress(address),
+            resolver=None if address is None else _FixedAddressResolver(address),
         )
 
     async def post(self, alerts: Sequence[Mapping[str, Any]]) -> int:
         """Send alerts, and return the HTTP status. Raises ``UpstreamError``."""
-        # what a proxy asks for is bounded by the sender's back-off, which is the shorter one
+        # ignore a proxy's Retry-After: the queue's own back-off is shorter
         self._client.rate_limit = RateLimit()
         headers = {name: header_value(read_secret(secret)) for name, secret in self._headers.items()}
         requests = self._client.requests(self._timeout)
@@ -67,25 +67,25 @@ class Alertmanager:
         await self._client.close()
 
 
-def is_to_blame(error: UpstreamError) -> bool:
-    """Whether it was the alerts that were refused: they would be again.
+def are_alerts_refused(error: UpstreamError) -> bool:
+    """Whether Alertmanager refused the alerts themselves, so that sending them again is useless.
 
-    A 400 is given when any alert of a request is invalid; the valid ones are taken all the same
+    It answers 400 if any alert of a request is invalid, and accepts the valid ones all the same
     (https://github.com/prometheus/alertmanager/blob/main/api/v2/api.go).
     """
     status = error.status or 0
-    return 400 <= status < 500 and status not in _WORTH_REPEATING
+    return 400 <= status < 500 and status not in _RETRIABLE_STATUSES
 
 
-def label(url: str, address: str | None = None) -> str:
-    """``host:port`` of a base URL, or of one of its addresses."""
+def host_and_port(url: str, address: str | None = None) -> str:
+    """Return ``host:port`` of a base URL, or of one of its addresses."""
     parts = URL(url)
     host = address or parts.host or ""
     return f"[{host}]:{parts.port}" if ":" in host else f"{host}:{parts.port}"
 
 
-class _OneAddress(AbstractResolver):
-    """Knows one address for every name: the host's name still stands in the request, and is checked by TLS."""
+class _FixedAddressResolver(AbstractResolver):
+    """Resolves every name to one address; requests and TLS still use the host's name."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -93,7 +93,7 @@ class _OneAddress(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """The one address."""
+        """Return the one address."""
         del family
         kind = socket.AF_INET6 if ":" in self._address else socket.AF_INET
         return [

@@ -1,4 +1,4 @@
-"""Conditions of the rules, made ready to be worked out for many streams, many times."""
+"""The conditions of rules, compiled to be evaluated for many streams, many times."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import operator
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from exporter.alerting.conditions import Compare, Present, Test, Threshold
 from exporter.alerting.rules.active_rules import ActiveRule
-from exporter.alerting.rules.rule import Rule
-from exporter.alerting.series_lookup import Extra, Reader, Subject, reader
+from exporter.alerting.rules.rule import Comparison, Guard, Present, Rule, Threshold
+from exporter.alerting.series_lookup import ExtraLabels, Subject, series_reader
 
 _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     "==": operator.eq,
@@ -21,121 +20,120 @@ _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
 }
 
 
-class Rises:
-    """How many times a counter rose within a window, as ``changes() - resets()`` count it: in reports, not in time."""
+class RiseCounter:
+    """How often a counter rose within a window, as ``changes() - resets()`` counts it: by samples, not by time."""
 
-    __slots__ = ("_at", "_rises", "_value")
+    __slots__ = ("_last_at", "_last_value", "_rises")
 
     def __init__(self) -> None:
-        self._at = -math.inf
-        self._value: float | None = None
+        self._last_at = -math.inf
+        self._last_value: float | None = None
         self._rises: deque[float] = deque()
-        """For each rise the time of the report before it: the rise counts while that is in the window."""
+        """For each rise the time of the sample before it: the rise counts while that sample is in the window."""
 
     def add(self, at: float, value: float) -> None:
-        """Take in a report."""
-        if self._value is not None and value > self._value:
-            self._rises.append(self._at)
-        self._at, self._value = at, value
+        """Add a sample."""
+        if self._last_value is not None and value > self._last_value:
+            self._rises.append(self._last_at)
+        self._last_at, self._last_value = at, value
 
     def count(self, since: float) -> int | None:
-        """The rises in the reports from then on; None: there is no report."""
+        """Return the number of rises between samples since that time; None if there is no sample."""
         while self._rises and self._rises[0] < since:
             self._rises.popleft()
-        return len(self._rises) if self._at >= since else None
+        return len(self._rises) if self._last_at >= since else None
 
 
-class Program:
-    """A rule's condition, ready to be worked out many times."""
+class CompiledCondition:
+    """A rule's condition, ready to be evaluated."""
 
     def __init__(self, active: ActiveRule) -> None:
-        """``active``: one with a condition."""
+        """Compile the condition of a rule that has one."""
         condition = active.rule.condition
         assert condition is not None
         self.active = active
         measure = condition.measure
-        self._measured: Reader = reader(measure.left)
+        self._read_series = series_reader(measure.left)
         self._window = None if measure.left.rises_within is None else measure.left.rises_within / active.time_scale
-        self._crossed = _OPERATORS[measure.operator]
-        self._limit = _limit(measure, active.limit)
-        self._also = [_test(test, active.limit) for test in condition.also]
-        self._unless = [_test(test, active.limit) for test in condition.unless]
-        self._rises: dict[tuple[str, str], Rises] = {}
+        self._compare = _OPERATORS[measure.operator]
+        self._get_limit = _limit_reader(measure, active.limit)
+        self._also = [_compile_guard(guard, active.limit) for guard in condition.also]
+        self._unless = [_compile_guard(guard, active.limit) for guard in condition.unless]
+        self._rises: dict[tuple[str, str], RiseCounter] = {}
         """By upstream and stream: a counter whose rises count has no further labels."""
 
     @property
     def rule(self) -> Rule:
-        """The rule whose condition it is."""
+        """The rule with this condition."""
         return self.active.rule
 
-    def crossing(self, subject: Subject, now: float) -> Iterator[tuple[Extra, float]]:
-        """The values for which the condition holds, with the values of the rule's own labels."""
-        for extra, value in self._values(subject, now):
-            if self._is_crossed(value, subject) and self._guards_hold(subject):
+    def matches(self, subject: Subject, now: float) -> Iterator[tuple[ExtraLabels, float]]:
+        """Yield the values for which the condition holds, with the values of the rule's own labels."""
+        for extra, value in self._measure(subject, now):
+            limit = self._get_limit(subject)
+            if limit is not None and self._compare(value, limit) and self._guards_hold(subject):
                 yield extra, value
 
-    def remembered(self, upstream: str, now: float) -> set[str]:
-        """The streams of which the window still has reports; what has left it is forgotten."""
+    def streams_in_window(self, upstream: str, now: float) -> set[str]:
+        """Return the streams with samples in the window, and forget the others."""
         if self._window is None:
             return set()
         since = now - self._window
-        own = [key for key in self._rises if key[0] == upstream]
-        for key in own:
+        streams = set()
+        for key in [key for key in self._rises if key[0] == upstream]:
             if self._rises[key].count(since) is None:
                 del self._rises[key]
-        return {key[1] for key in own if key in self._rises}
+            else:
+                streams.add(key[1])
+        return streams
 
-    def forget_upstreams(self, kept: frozenset[str]) -> None:
-        """Forget the reports of all upstreams but these."""
-        self._rises = {key: rises for key, rises in self._rises.items() if key[0] in kept}
+    def keep_only_upstreams(self, upstreams: frozenset[str]) -> None:
+        """Forget the samples of all other upstreams."""
+        self._rises = {key: rises for key, rises in self._rises.items() if key[0] in upstreams}
 
-    def _values(self, subject: Subject, now: float) -> Iterable[tuple[Extra, float]]:
-        reports = self._measured(subject)
+    def _measure(self, subject: Subject, now: float) -> Iterable[tuple[ExtraLabels, float]]:
+        samples = self._read_series(subject)
         if self._window is None:
-            return reports
-        key = (subject.view.upstream, subject.stream)
-        for _, value in reports:
-            self._rises.setdefault(key, Rises()).add(now, value)
+            return samples
+        key = (subject.upstream_state.upstream, subject.stream)
+        for _, value in samples:
+            self._rises.setdefault(key, RiseCounter()).add(now, value)
         count = self._rises[key].count(now - self._window) if key in self._rises else None
         return () if count is None else (((), float(count)),)
 
-    def _is_crossed(self, value: float, subject: Subject) -> bool:
-        limit = self._limit(subject)
-        return limit is not None and self._crossed(value, limit)
-
     def _guards_hold(self, subject: Subject) -> bool:
-        return all(test(subject) for test in self._also) and not any(test(subject) for test in self._unless)
+        return all(holds(subject) for holds in self._also) and not any(holds(subject) for holds in self._unless)
 
 
-def _limit(compare: Compare, limit: float | None) -> Callable[[Subject], float | None]:
-    if not isinstance(compare.right, Threshold):
-        constant = float(compare.right)
+def _limit_reader(comparison: Comparison, limit: float | None) -> Callable[[Subject], float | None]:
+    if not isinstance(comparison.right, Threshold):
+        constant = float(comparison.right)
         return lambda _: constant
     assert limit is not None, "a rule that compares with its threshold has one"
-    if compare.right.of is None:
+    if comparison.right.of is None:
         return lambda _: limit
-    read = reader(compare.right.of)
+    read_series = series_reader(comparison.right.of)
 
-    def relative(subject: Subject) -> float | None:
-        value = _first(read(subject))
+    def read_relative_limit(subject: Subject) -> float | None:
+        value = _first_value(read_series(subject))
         return None if value is None else limit * value
 
-    return relative
+    return read_relative_limit
 
 
-def _test(test: Test, limit: float | None) -> Callable[[Subject], bool]:
-    read = reader(test.series if isinstance(test, Present) else test.left)
-    if isinstance(test, Present):
-        return lambda subject: _first(read(subject)) is not None
-    crossed = _OPERATORS[test.operator]
-    right_of = _limit(test, limit)
+def _compile_guard(guard: Guard, limit: float | None) -> Callable[[Subject], bool]:
+    read_series = series_reader(guard.series if isinstance(guard, Present) else guard.left)
+    if isinstance(guard, Present):
+        return lambda subject: _first_value(read_series(subject)) is not None
+    compare = _OPERATORS[guard.operator]
+    get_right = _limit_reader(guard, limit)
 
     def holds(subject: Subject) -> bool:
-        value, right = _first(read(subject)), right_of(subject)
-        return value is not None and right is not None and crossed(value, right)
+        left, right = _first_value(read_series(subject)), get_right(subject)
+        return left is not None and right is not None and compare(left, right)
 
     return holds
 
 
-def _first(reports: Iterable[tuple[Extra, float]]) -> float | None:
-    return next((value for _, value in reports), None)
+def _first_value(samples: Iterable[tuple[ExtraLabels, float]]) -> float | None:
+    return next((value for _, value in samples), None)

@@ -1,6 +1,6 @@
-"""The sidecar's evaluator: the state machine of every rule and stream, after each poll, on the injected time.
+"""The sidecar's evaluator: the state machine of every rule and stream, run after each poll with the given time.
 
-inactive → pending (``for``) → firing (→ keep firing) → resolved, as Prometheus has it, so that both agree.
+inactive → pending (``for``) → firing (→ keep firing) → resolved, as in Prometheus, so that both agree.
 """
 
 from __future__ import annotations
@@ -10,21 +10,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exporter.alerting.compiled_conditions import Program
+from exporter.alerting.compiled_conditions import CompiledCondition
 from exporter.alerting.rules.active_rules import ActiveRule
 from exporter.alerting.rules.rule import Scope
-from exporter.alerting.series_lookup import Extra, Subject
+from exporter.alerting.series_lookup import ExtraLabels, Subject
 from exporter.model import StreamState, UpstreamState
 
-__all__ = ["ActiveRule", "Alert", "AlertKey", "Evaluator", "Phase"]
-
 RESOLVED_KEPT_SECONDS = 15 * 60.0
-"""How long a resolved alert is remembered, and its end repeated: an Alertmanager that was away must hear of it."""
+"""How long a resolved alert is kept and its end repeated, for an Alertmanager that was unreachable."""
 STREAMS_PER_STEP = 100
 
 
 class Phase(StrEnum):
-    """Where an alert stands."""
+    """Phase of an alert."""
 
     PENDING = "pending"
     FIRING = "firing"
@@ -33,18 +31,18 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, order=True)
 class AlertKey:
-    """What tells one alert from another."""
+    """Identity of an alert."""
 
     rule: str
     upstream: str
     stream: str = ""
-    extra: Extra = ()
-    """The values of the rule's own ``labels``."""
+    extra: ExtraLabels = ()
+    """Values of the rule's own ``labels``."""
 
 
 @dataclass
 class Alert:
-    """One alert's state. Times are unix seconds."""
+    """State of one alert. Times are in Unix seconds."""
 
     key: AlertKey
     platform: str
@@ -60,58 +58,57 @@ class Alert:
 
 
 class Evaluator:
-    """Evaluates rules for one view after the other and remembers what is pending, firing and resolved."""
+    """Evaluates rules for one upstream state after the other and keeps the pending, firing and resolved alerts."""
 
     def __init__(self, rules: Iterable[ActiveRule]) -> None:
-        programs = [Program(active) for active in rules if active.rule.condition is not None]
-        self._of_streams = [program for program in programs if program.rule.scope is Scope.STREAM]
-        self._of_upstreams = [program for program in programs if program.rule.scope is Scope.UPSTREAM]
-        self._rules = {program.rule.name: program.active for program in programs}
+        conditions = [CompiledCondition(active) for active in rules if active.rule.condition is not None]
+        self._stream_conditions = [condition for condition in conditions if condition.rule.scope is Scope.STREAM]
+        self._upstream_conditions = [condition for condition in conditions if condition.rule.scope is Scope.UPSTREAM]
+        self._rules = {condition.rule.name: condition.active for condition in conditions}
         self.alerts: dict[AlertKey, Alert] = {}
 
-    def evaluate(self, view: UpstreamState, now: float) -> Iterator[None]:
-        """Take in an upstream's view; a generator, to be exhausted, that yields between steps.
+    def evaluate(self, upstream_state: UpstreamState, now: float) -> Iterator[None]:
+        """Evaluate the rules for an upstream; a generator, to be exhausted, that yields between steps.
 
-        To be called for each new view, and again with the same one at ``due_at``. While an upstream does not answer and
-        nothing is known of a stream any more, the firing alerts of that stream are frozen: nobody knows better.
+        To be called for each new state, and again with the same one at ``due_at``. While an upstream does not answer
+        and nothing is known of a stream any more, the firing alerts of that stream are frozen.
         """
-        holding: dict[AlertKey, float] = {}
-        known: dict[str, StreamState] = {}
-        for index, state in enumerate(view.streams):
-            if view.up or state.status is not None:
-                known[state.identity.stream] = state
-                for program in self._of_streams:
-                    _hold(program, Subject(view, state, state.identity.stream), now, holding)
+        values: dict[AlertKey, float] = {}
+        known_streams: dict[str, StreamState] = {}
+        for index, stream_state in enumerate(upstream_state.streams):
+            if upstream_state.up or stream_state.status is not None:
+                label = stream_state.identity.stream
+                known_streams[label] = stream_state
+                _collect_values(self._stream_conditions, Subject(upstream_state, stream_state, label), now, values)
             if index % STREAMS_PER_STEP == STREAMS_PER_STEP - 1:
                 yield
-        for program in self._of_upstreams:
-            _hold(program, Subject(view), now, holding)
-        if view.up:
-            self._hold_departed(view, known, now, holding)
-        for key, value in holding.items():
-            self._holds(key, view, known.get(key.stream), value, now)
-        for alert in [alert for key, alert in self.alerts.items() if key.upstream == view.upstream]:
-            if alert.key not in holding:
-                is_unknown = bool(alert.key.stream) and not view.up and alert.key.stream not in known
-                self._ceased(alert, now, frozen=is_unknown)
+        _collect_values(self._upstream_conditions, Subject(upstream_state), now, values)
+        if upstream_state.up:
+            self._collect_departed_streams(upstream_state, known_streams, now, values)
+        for key, value in values.items():
+            self._activate(key, upstream_state, known_streams.get(key.stream), value, now)
+        for alert in [alert for key, alert in self.alerts.items() if key.upstream == upstream_state.upstream]:
+            if alert.key not in values:
+                is_unknown = bool(alert.key.stream) and not upstream_state.up and alert.key.stream not in known_streams
+                self._deactivate(alert, now, frozen=is_unknown)
 
     def due_at(self, upstream: str) -> float:
-        """Unix seconds at which an alert of this upstream fires or resolves although no poll brings news; or infinity.
+        """Unix time at which an alert of this upstream fires or resolves without a new poll, or infinity.
 
-        Polls of an upstream that fails are up to a minute apart: no ``for`` should wait for them.
+        Polls of a failing upstream are up to a minute apart, and a ``for`` should not wait for them.
         """
         return min(
-            (self._due(alert) for key, alert in self.alerts.items() if key.upstream == upstream), default=math.inf
+            (self._due_time(alert) for key, alert in self.alerts.items() if key.upstream == upstream), default=math.inf
         )
 
-    def retire(self, upstreams: Iterable[str], now: float) -> None:
-        """Resolve what is active for upstreams other than these: they are not configured any more."""
+    def keep_only_upstreams(self, upstreams: Iterable[str], now: float) -> None:
+        """Resolve the alerts of all other upstreams: they are no longer configured."""
         kept = frozenset(upstreams)
         for key, alert in list(self.alerts.items()):
             if key.upstream not in kept:
-                self._end(alert, now)
-        for program in self._of_streams:
-            program.forget_upstreams(kept)
+                self._resolve(alert, now)
+        for condition in self._stream_conditions:
+            condition.keep_only_upstreams(kept)
 
     def forget_resolved(self, now: float) -> None:
         """Drop resolved alerts whose end was repeated long enough."""
@@ -119,31 +116,33 @@ class Evaluator:
             if alert.resolved_at is not None and now >= alert.resolved_at + RESOLVED_KEPT_SECONDS:
                 del self.alerts[key]
 
-    # -- conditions ----------------------------------------------------------------------------------------------------
-
-    def _hold_departed(
-        self, view: UpstreamState, known: dict[str, StreamState], now: float, holding: dict[AlertKey, float]
+    def _collect_departed_streams(
+        self,
+        upstream_state: UpstreamState,
+        known_streams: dict[str, StreamState],
+        now: float,
+        values: dict[AlertKey, float],
     ) -> None:
-        """A window outlives what is served: as in Prometheus, the reports in it count until they have left it."""
-        for program in self._of_streams:
-            for stream in program.remembered(view.upstream, now) - known.keys():
-                _hold(program, Subject(view, None, stream), now, holding)
+        """Evaluate streams that are no longer served: as in Prometheus, their samples count while in the window."""
+        for condition in self._stream_conditions:
+            for stream in condition.streams_in_window(upstream_state.upstream, now) - known_streams.keys():
+                _collect_values([condition], Subject(upstream_state, None, stream), now, values)
 
-    # -- states --------------------------------------------------------------------------------------------------------
-
-    def _holds(self, key: AlertKey, view: UpstreamState, state: StreamState | None, value: float, now: float) -> None:
+    def _activate(
+        self, key: AlertKey, upstream_state: UpstreamState, stream_state: StreamState | None, value: float, now: float
+    ) -> None:
         alert = self.alerts.get(key)
         if alert is None or alert.phase is Phase.RESOLVED:
-            alert = self.alerts[key] = Alert(key, view.platform, Phase.PENDING, active_at=now, value=value)
+            alert = self.alerts[key] = Alert(key, upstream_state.platform, Phase.PENDING, active_at=now, value=value)
         alert.value = value
         alert.keep_since = None
-        if state is not None:
-            alert.reasons = tuple(reason.value for reason in state.health_reasons)
-            alert.issues = state.report.issues or ()
+        if stream_state is not None:
+            alert.reasons = tuple(reason.value for reason in stream_state.health_reasons)
+            alert.issues = stream_state.report.issues or ()
         if alert.phase is Phase.PENDING and now - alert.active_at >= self._rules[key.rule].for_seconds:
             alert.phase, alert.fired_at = Phase.FIRING, now
 
-    def _ceased(self, alert: Alert, now: float, *, frozen: bool) -> None:
+    def _deactivate(self, alert: Alert, now: float, *, frozen: bool) -> None:
         if alert.phase is Phase.FIRING:
             if frozen:
                 return
@@ -153,15 +152,15 @@ class Evaluator:
                     alert.keep_since = now
                 if now - alert.keep_since < active.keep_firing_seconds:
                     return
-        self._end(alert, now)
+        self._resolve(alert, now)
 
-    def _end(self, alert: Alert, now: float) -> None:
+    def _resolve(self, alert: Alert, now: float) -> None:
         if alert.phase is Phase.PENDING:
             del self.alerts[alert.key]
         elif alert.phase is Phase.FIRING:
             alert.phase, alert.resolved_at, alert.keep_since = Phase.RESOLVED, now, None
 
-    def _due(self, alert: Alert) -> float:
+    def _due_time(self, alert: Alert) -> float:
         active = self._rules.get(alert.key.rule)
         if active is None or alert.phase is Phase.RESOLVED:
             return math.inf
@@ -170,6 +169,10 @@ class Evaluator:
         return math.inf if alert.keep_since is None else alert.keep_since + active.keep_firing_seconds
 
 
-def _hold(program: Program, subject: Subject, now: float, holding: dict[AlertKey, float]) -> None:
-    for extra, value in program.crossing(subject, now):
-        holding[AlertKey(program.rule.name, subject.view.upstream, subject.stream, extra)] = value
+def _collect_values(
+    conditions: Iterable[CompiledCondition], subject: Subject, now: float, values: dict[AlertKey, float]
+) -> None:
+    """Add the values of the conditions that hold for a subject."""
+    for condition in conditions:
+        for extra, value in condition.matches(subject, now):
+            values[AlertKey(condition.rule.name, subject.upstream_state.upstream, subject.stream, extra)] = value

@@ -16,7 +16,7 @@ from exporter.http.errors import UpstreamError
 from exporter.model import UpstreamState
 from exporter.platforms.capabilities import AlertChange, AlertSink
 from exporter.runtime.clock import Clock
-from exporter.runtime.tracebacks import describe
+from exporter.runtime.logging import describe_exception
 
 log = structlog.get_logger()
 
@@ -36,21 +36,21 @@ class AlertEventQueue:
         sink_of: Callable[[str], AlertSink | None],
         *,
         clock: Clock,
-        instruments: SidecarMetrics,
+        metrics: SidecarMetrics,
         capacity: int = CAPACITY,
     ) -> None:
         """``sink_of`` returns the current sink of an upstream, which a reload may change."""
         self._upstream = upstream
         self._sink_of = sink_of
         self._clock = clock
-        self._instruments = instruments
+        self._metrics = metrics
         self._capacity = capacity
         self._queue: deque[AlertChange] = deque()
         self._filled = asyncio.Event()
         self._failures = 0
         self._sessions: dict[AlertKey, str] = {}
         """Session ids of firing alerts: when an alert is resolved, its stream may be gone."""
-        instruments.events_begin()
+        metrics.start_events()
 
     @property
     def waiting(self) -> int:
@@ -79,7 +79,7 @@ class AlertEventQueue:
         )
         if len(self._queue) > self._capacity:
             self._queue.popleft()
-            self._instruments.events(EventOutcome.DROPPED, 1)
+            self._metrics.count_events(EventOutcome.DROPPED, 1)
         self._filled.set()
 
     async def run(self) -> None:
@@ -89,7 +89,7 @@ class AlertEventQueue:
             try:
                 delivered = await self._send_batch()
             except Exception as error:
-                log.error("events not sent", error=describe(error))
+                log.error("events not sent", error=describe_exception(error))
                 delivered = False
             if not delivered:
                 self._failures += 1
@@ -114,8 +114,8 @@ class AlertEventQueue:
                 return False
             accepted, rejected = 0, len(batch)
         self._failures = 0
-        self._instruments.events(EventOutcome.ACCEPTED, accepted)
-        self._instruments.events(EventOutcome.REJECTED, rejected)
+        self._metrics.count_events(EventOutcome.ACCEPTED, accepted)
+        self._metrics.count_events(EventOutcome.REJECTED, rejected)
         if rejected:
             log.warning("wave rejected events", upstream=self._upstream, rejected=rejected)
         for change in batch:

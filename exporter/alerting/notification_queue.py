@@ -1,4 +1,4 @@
-"""One queue and one task per Alertmanager: a dead or slow one holds up no other."""
+"""One queue and one task per Alertmanager, so that a dead or slow one does not delay the others."""
 
 from __future__ import annotations
 
@@ -9,166 +9,162 @@ from itertools import islice
 
 import structlog
 
-from exporter.alerting.alertmanager import Alertmanager, is_to_blame
+from exporter.alerting.alertmanager import Alertmanager, are_alerts_refused
 from exporter.alerting.evaluator import RESOLVED_KEPT_SECONDS
 from exporter.alerting.payload import AlertPayload, Fingerprint
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason
 from exporter.runtime.clock import Clock
-from exporter.runtime.tracebacks import describe
+from exporter.runtime.logging import describe_exception
 
 log = structlog.get_logger()
 
-BATCH = 64
+MAX_BATCH_SIZE = 64
 CAPACITY = 10_000
-BACK_OFF_SECONDS = 1.0
+FIRST_BACKOFF_SECONDS = 1.0
 
 
 class NotificationQueue:
-    """Keeps the newest state of each alert until its Alertmanager has taken it."""
+    """Keeps the newest state of each alert until its Alertmanager has accepted it."""
 
     def __init__(
         self,
         alertmanager: Alertmanager,
         *,
         clock: Clock,
-        instruments: SidecarMetrics,
+        metrics: SidecarMetrics,
         generator_url: str,
-        longest_back_off_seconds: float,
+        max_backoff_seconds: float,
         capacity: int = CAPACITY,
-        random_: random.Random | None = None,
     ) -> None:
         self.label = alertmanager.label
         self._alertmanager = alertmanager
         self._clock = clock
-        self._instruments = instruments
+        self._metrics = metrics
         self._generator_url = generator_url
-        self._longest_back_off = longest_back_off_seconds
+        self._max_backoff_seconds = max_backoff_seconds
         self._capacity = capacity
-        self._random = random_ or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._queue: dict[Fingerprint, AlertPayload] = {}
         self._filled = asyncio.Event()
         self._failures = 0
-        self._failing_for: Reason | None = None
+        self._failure_reason: Reason | None = None
         self._is_overflowing = False
-        instruments.add_alertmanager(self.label, capacity)
+        metrics.add_alertmanager(self.label, capacity)
 
     @property
     def waiting(self) -> int:
-        """Alerts that are not delivered yet."""
+        """Number of alerts that are not delivered yet."""
         return len(self._queue)
 
-    def offer(self, notices: Iterable[AlertPayload]) -> None:
-        """Send these soon, instead of what is waiting about the same alerts. The oldest go when there are too many."""
+    def enqueue(self, payloads: Iterable[AlertPayload]) -> None:
+        """Send these soon, in place of older states of the same alerts. If there are too many, drop the oldest."""
         before = len(self._queue)
-        for notice in notices:
-            self._queue[notice.fingerprint] = notice
+        for payload in payloads:
+            self._queue[payload.fingerprint] = payload
         surplus = len(self._queue) - self._capacity
         for fingerprint in list(islice(self._queue, max(0, surplus))):
             del self._queue[fingerprint]
-        self._instruments.dropped(self.label, max(0, surplus))
-        self._tell_overflow(surplus > 0)
-        self._instruments.queue_changed(self.label, len(self._queue) - before)
+        self._metrics.count_dropped(self.label, max(0, surplus))
+        self._log_overflow(surplus > 0)
+        self._metrics.change_queue_length(self.label, len(self._queue) - before)
         if self._queue:
             self._filled.set()
 
     async def run(self) -> None:
-        """Send whatever is offered, until cancelled."""
+        """Send what is enqueued, until cancelled."""
         while True:
             await self._filled.wait()
             try:
-                delivered = await self.send()
+                delivered = await self.send_batch()
             except Exception as error:
-                log.error("alerts not sent", alertmanager=self.label, error=describe(error))
+                log.error("alerts not sent", alertmanager=self.label, error=describe_exception(error))
                 self._failures += 1
                 delivered = False
             if not delivered:
-                await self._clock.sleep(self._back_off())
+                await self._clock.sleep(self._backoff_seconds())
 
-    async def send(self) -> bool:
-        """One request with what has waited longest, if anything has; False: it is to be tried again later."""
+    async def send_batch(self) -> bool:
+        """Send the alerts that have waited longest in one request; return False if it is to be repeated later."""
         now = self._clock.now()
-        batch = self._take(now)
+        batch = self._next_batch(now)
         if not batch:
             self._filled.clear()
             return True
         try:
-            await self._alertmanager.post([notice.wire(now, self._generator_url) for notice in batch])
+            await self._alertmanager.post([payload.to_json(now, self._generator_url) for payload in batch])
         except UpstreamError as error:
-            self._instruments.not_sent(self.label, len(batch))
-            self._tell_failure(error, batch)
-            if not is_to_blame(error):
+            self._metrics.count_errors(self.label, len(batch))
+            self._log_failure(error, batch)
+            if not are_alerts_refused(error):
                 self._failures += 1
-                self._put_last(batch)
+                self._move_to_end(batch)
                 return False
         else:
-            self._instruments.sent(self.label, len(batch))
-            self._tell_recovery()
+            self._metrics.count_sent(self.label, len(batch))
+            self._log_recovery()
         self._failures = 0
         self._remove(batch)
         return True
 
     async def flush(self) -> None:
-        """Send all that is waiting, or as much as is taken at the first attempt."""
-        while self._queue and await self.send():
+        """Send everything that is waiting, until the first failure."""
+        while self._queue and await self.send_batch():
             pass
 
     async def close(self) -> None:
-        """Close the connection; the sender is not used afterwards."""
+        """Close the connection and drop what is waiting; the queue must not be used afterwards."""
         await self._alertmanager.close()
-        self._instruments.remove_alertmanager(self.label, self._capacity, len(self._queue))
+        self._metrics.remove_alertmanager(self.label, self._capacity, len(self._queue))
         self._queue.clear()
 
-    # -- the queue -----------------------------------------------------------------------------------------------------
-
-    def _take(self, now: float) -> list[AlertPayload]:
-        """The next batch, which stays in the queue until it is delivered."""
+    def _next_batch(self, now: float) -> list[AlertPayload]:
+        """Return the next batch, which stays in the queue until it is delivered."""
         if self._failures:
-            # only after a failure can anything have waited so long
-            late = [
-                n for n in self._queue.values() if n.ends_at is not None and now > n.ends_at + RESOLVED_KEPT_SECONDS
+            # only after a failure can an alert have waited that long
+            expired = [
+                payload
+                for payload in self._queue.values()
+                if payload.ends_at is not None and now > payload.ends_at + RESOLVED_KEPT_SECONDS
             ]
-            self._remove(late)
-            self._instruments.dropped(self.label, len(late))
-        return list(islice(self._queue.values(), BATCH))
+            self._remove(expired)
+            self._metrics.count_dropped(self.label, len(expired))
+        return list(islice(self._queue.values(), MAX_BATCH_SIZE))
 
-    def _remove(self, notices: Iterable[AlertPayload]) -> None:
-        """Take these out of the queue, where nothing newer has come for them meanwhile."""
+    def _remove(self, payloads: Iterable[AlertPayload]) -> None:
+        """Remove these from the queue, unless a newer state has replaced them."""
         before = len(self._queue)
-        for notice in notices:
-            if self._queue.get(notice.fingerprint) is notice:
-                del self._queue[notice.fingerprint]
-        self._instruments.queue_changed(self.label, len(self._queue) - before)
+        for payload in payloads:
+            if self._queue.get(payload.fingerprint) is payload:
+                del self._queue[payload.fingerprint]
+        self._metrics.change_queue_length(self.label, len(self._queue) - before)
 
-    def _put_last(self, notices: Iterable[AlertPayload]) -> None:
-        """Let the others go first: should it be these that the server stumbles over, they hold up no more."""
-        for notice in notices:
-            if self._queue.get(notice.fingerprint) is notice:
-                self._queue[notice.fingerprint] = self._queue.pop(notice.fingerprint)
+    def _move_to_end(self, payloads: Iterable[AlertPayload]) -> None:
+        """Let the others go first, in case these are what makes the server fail."""
+        for payload in payloads:
+            if self._queue.get(payload.fingerprint) is payload:
+                self._queue[payload.fingerprint] = self._queue.pop(payload.fingerprint)
 
-    def _back_off(self) -> float:
-        longest = min(self._longest_back_off, BACK_OFF_SECONDS * 2.0 ** min(self._failures - 1, 16))
-        return self._random.uniform(0.5, 1.0) * longest
+    def _backoff_seconds(self) -> float:
+        longest = min(self._max_backoff_seconds, FIRST_BACKOFF_SECONDS * 2.0 ** min(self._failures - 1, 16))
+        return random.uniform(0.5, 1.0) * longest  # noqa: S311 - spreads load
 
-    # -- what is told --------------------------------------------------------------------------------------------------
-
-    def _tell_failure(self, error: UpstreamError, batch: list[AlertPayload]) -> None:
-        if is_to_blame(error):
-            self._tell_recovery()
-            names = sorted({notice.labels["alertname"] for notice in batch})
+    def _log_failure(self, error: UpstreamError, batch: list[AlertPayload]) -> None:
+        if are_alerts_refused(error):
+            self._log_recovery()
+            names = sorted({payload.labels["alertname"] for payload in batch})
             log.error("alertmanager refused alerts", alertmanager=self.label, error=str(error), alertnames=names)
-        elif error.reason is not self._failing_for:
-            tell = log.error if error.reason in (Reason.AUTH, Reason.FORBIDDEN) else log.warning
-            tell("alertmanager fails", alertmanager=self.label, reason=error.reason.value, error=str(error))
-            self._failing_for = error.reason
+        elif error.reason is not self._failure_reason:
+            log_event = log.error if error.reason in (Reason.AUTH, Reason.FORBIDDEN) else log.warning
+            log_event("alertmanager fails", alertmanager=self.label, reason=error.reason.value, error=str(error))
+            self._failure_reason = error.reason
 
-    def _tell_recovery(self) -> None:
-        if self._failing_for is not None:
+    def _log_recovery(self) -> None:
+        if self._failure_reason is not None:
             log.info("alertmanager is back", alertmanager=self.label, waiting=len(self._queue))
-            self._failing_for = None
+            self._failure_reason = None
 
-    def _tell_overflow(self, is_overflowing: bool) -> None:
+    def _log_overflow(self, is_overflowing: bool) -> None:
         if is_overflowing and not self._is_overflowing:
             log.error("too many alerts wait, the oldest are dropped", alertmanager=self.label, capacity=self._capacity)
         self._is_overflowing = is_overflowing

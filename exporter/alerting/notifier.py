@@ -1,4 +1,4 @@
-"""Brings alerts to every Alertmanager that is configured, at every address where its name has several."""
+"""Sends alerts to every configured Alertmanager, and to every address of a name that has several."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 import structlog
 from yarl import URL
 
-from exporter.alerting.alertmanager import Alertmanager, label
+from exporter.alerting.alertmanager import Alertmanager, host_and_port
 from exporter.alerting.notification_queue import NotificationQueue
 from exporter.alerting.payload import AlertPayload
 from exporter.alerting.self_metrics import SidecarMetrics
@@ -18,162 +18,167 @@ from exporter.runtime.clock import Clock
 
 log = structlog.get_logger()
 
-Resolve = Callable[[AlertmanagerSettings], Awaitable[Iterable[str]]]
-"""The IP addresses of an Alertmanager's host. Raises ``OSError``."""
+ResolveAddresses = Callable[[AlertmanagerSettings], Awaitable[Iterable[str]]]
+"""Returns the IP addresses of an Alertmanager's host. Raises ``OSError``."""
 
 
-async def resolve(settings: AlertmanagerSettings) -> set[str]:
-    """The addresses that the system knows."""
+async def resolve_addresses(settings: AlertmanagerSettings) -> set[str]:
+    """Return the IP addresses of an Alertmanager's host, from the system's resolver. Raises ``OSError``."""
     url = URL(settings.url)
     found = await asyncio.get_running_loop().getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
     return {str(address[0]) for *_, address in found}
 
 
 class Notifier:
-    """All senders. ``everything`` gives the whole state, for one that begins."""
+    """The queues of all Alertmanagers. A new queue begins with ``current_payloads``, the whole state."""
 
     def __init__(
         self,
         *,
         clock: Clock,
-        instruments: SidecarMetrics,
-        everything: Callable[[], Sequence[AlertPayload]],
+        metrics: SidecarMetrics,
+        current_payloads: Callable[[], Sequence[AlertPayload]],
         resend_seconds: float,
         generator_url: str = "",
-        resolve: Resolve = resolve,
+        resolve: ResolveAddresses = resolve_addresses,
     ) -> None:
         self._clock = clock
-        self._instruments = instruments
-        self._everything = everything
+        self._metrics = metrics
+        self._current_payloads = current_payloads
         self._resend_seconds = resend_seconds
         self._generator_url = generator_url
         self._resolve = resolve
         self._targets: list[_Target] = []
 
+    @property
+    def queues(self) -> list[NotificationQueue]:
+        """The queues that exist now."""
+        return [queue for target in self._targets for queue in target.queues]
+
     async def apply(self, alertmanagers: Sequence[AlertmanagerSettings]) -> None:
-        """Send to these from now on; those that are as they were keep their queue."""
-        leaving = [target for target in self._targets if target.settings not in alertmanagers]
+        """Send to these from now on; an Alertmanager whose settings are unchanged keeps its queue."""
+        removed = [target for target in self._targets if target.settings not in alertmanagers]
         self._targets = [target for target in self._targets if target.settings in alertmanagers]
         known = [target.settings for target in self._targets]
         for settings in alertmanagers:
             if settings not in known:
                 known.append(settings)
-                target = _Target(settings, self._begin, self._resolve, self._clock, self._resend_seconds)
+                target = _Target(settings, self._open_queue, self._resolve, self._clock, self._resend_seconds)
                 self._targets.append(target)
                 target.start()
-        for target in leaving:
+        for target in removed:
             await target.close()
 
-    def offer(self, notices: Sequence[AlertPayload]) -> None:
-        """Send these to all."""
-        for target in self._targets:
-            for sender in target.senders:
-                sender.offer(notices)
+    def enqueue(self, payloads: Sequence[AlertPayload]) -> None:
+        """Send these to all Alertmanagers."""
+        for queue in self.queues:
+            queue.enqueue(payloads)
 
     async def close(self, flush_seconds: float = 0.0) -> None:
-        """Stop, after a last attempt to send what waits, of so many seconds."""
+        """Stop, after a last attempt to send what is waiting that takes at most ``flush_seconds``."""
         targets, self._targets = self._targets, []
         for target in targets:
             await target.stop()
         if flush_seconds:
-            attempts = [asyncio.create_task(sender.flush()) for target in targets for sender in target.senders]
+            attempts = [asyncio.create_task(queue.flush()) for target in targets for queue in target.queues]
             if attempts:
                 _, late = await asyncio.wait(attempts, timeout=flush_seconds)
-                await _cancel(late)
+                await cancel_tasks(late)
         for target in targets:
             await target.close()
 
-    def _begin(self, settings: AlertmanagerSettings, address: str | None) -> NotificationQueue:
-        host_and_port = label(settings.url, address)
-        sender = NotificationQueue(
+    def _open_queue(self, settings: AlertmanagerSettings, address: str | None) -> NotificationQueue:
+        label = host_and_port(settings.url, address)
+        queue = NotificationQueue(
             Alertmanager(
                 settings,
                 self._clock,
                 address=address,
-                observe=lambda seconds: self._instruments.request_took(host_and_port, seconds),
+                observe=lambda seconds: self._metrics.observe_latency(label, seconds),
             ),
             clock=self._clock,
-            instruments=self._instruments,
+            metrics=self._metrics,
             generator_url=self._generator_url,
-            longest_back_off_seconds=self._resend_seconds,
+            max_backoff_seconds=self._resend_seconds,
         )
-        sender.offer(self._everything())
-        return sender
+        queue.enqueue(self._current_payloads())
+        return queue
 
 
 class _Target:
-    """One configured Alertmanager: one sender, or one for each address of its name."""
+    """One configured Alertmanager: one queue, or one for each address of its name."""
 
     def __init__(
         self,
         settings: AlertmanagerSettings,
-        begin: Callable[[AlertmanagerSettings, str | None], NotificationQueue],
-        resolve: Resolve,
+        open_queue: Callable[[AlertmanagerSettings, str | None], NotificationQueue],
+        resolve: ResolveAddresses,
         clock: Clock,
-        interval: float,
+        resolve_interval: float,
     ) -> None:
         self.settings = settings
-        self._begin = begin
+        self._open_queue = open_queue
         self._resolve = resolve
         self._clock = clock
-        self._interval = interval
+        self._resolve_interval = resolve_interval
         self._running: dict[str | None, tuple[NotificationQueue, asyncio.Task[None]]] = {}
-        self._following: asyncio.Task[None] | None = None
-        self._is_lost = False
+        self._resolve_task: asyncio.Task[None] | None = None
+        self._is_unresolvable = False
 
     @property
-    def senders(self) -> list[NotificationQueue]:
-        """The senders there are now."""
-        return [sender for sender, _ in self._running.values()]
+    def queues(self) -> list[NotificationQueue]:
+        """The queues that exist now."""
+        return [queue for queue, _ in self._running.values()]
 
     def start(self) -> None:
-        """Begin to send."""
+        """Start to send."""
         if self.settings.resolve_dns:
-            self._following = asyncio.create_task(self._follow(), name=f"addresses of {label(self.settings.url)}")
+            name = f"addresses of {host_and_port(self.settings.url)}"
+            self._resolve_task = asyncio.create_task(self._resolve_forever(), name=name)
         else:
-            self._add(None)
+            self._add_queue(None)
 
     async def stop(self) -> None:
-        """Cease to send; what waits is kept."""
-        following, self._following = self._following, None
-        await _cancel([task for _, task in self._running.values()] + ([following] if following else []))
+        """Stop sending; the queues keep what is waiting."""
+        resolve_task, self._resolve_task = self._resolve_task, None
+        await cancel_tasks([task for _, task in self._running.values()] + ([resolve_task] if resolve_task else []))
 
     async def close(self) -> None:
-        """Cease to send, and forget what waits."""
+        """Stop sending and drop what is waiting."""
         await self.stop()
-        for sender in self.senders:
-            await sender.close()
+        for queue in self.queues:
+            await queue.close()
         self._running.clear()
 
-    async def _follow(self) -> None:
-        """Look again and again which addresses the name has."""
+    async def _resolve_forever(self) -> None:
         while True:
             try:
                 addresses = set(await self._resolve(self.settings))
             except OSError:
-                # the addresses known so far are better than none
-                if not self._is_lost:
-                    log.warning("alertmanager's name can't be resolved", alertmanager=label(self.settings.url))
-                self._is_lost = True
+                # keep the addresses known so far
+                if not self._is_unresolvable:
+                    log.warning("alertmanager's name can't be resolved", alertmanager=host_and_port(self.settings.url))
+                self._is_unresolvable = True
             else:
-                self._is_lost = False
-                await self._use(addresses)
-            await self._clock.sleep(self._interval)
+                self._is_unresolvable = False
+                await self._set_addresses(addresses)
+            await self._clock.sleep(self._resolve_interval)
 
-    async def _use(self, addresses: set[str]) -> None:
+    async def _set_addresses(self, addresses: set[str]) -> None:
         for address in addresses - self._running.keys():
-            self._add(address)
+            self._add_queue(address)
         for gone in self._running.keys() - addresses:
-            sender, task = self._running.pop(gone)
-            await _cancel([task])
-            await sender.close()
+            queue, task = self._running.pop(gone)
+            await cancel_tasks([task])
+            await queue.close()
 
-    def _add(self, address: str | None) -> None:
-        sender = self._begin(self.settings, address)
-        self._running[address] = sender, asyncio.create_task(sender.run(), name=f"alerts to {sender.label}")
+    def _add_queue(self, address: str | None) -> None:
+        queue = self._open_queue(self.settings, address)
+        self._running[address] = queue, asyncio.create_task(queue.run(), name=f"alerts to {queue.label}")
 
 
-async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+async def cancel_tasks(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel tasks and wait until they have ended."""
     tasks = list(tasks)
     for task in tasks:
         task.cancel()

@@ -1,4 +1,4 @@
-"""What is told of an alert, in Alertmanager's terms: labels that never change, and annotations that do."""
+"""Alerts as Alertmanager receives them: labels that never change, and annotations that do."""
 
 from __future__ import annotations
 
@@ -7,28 +7,27 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from exporter.alerting.annotations import description, runbook_url, shown
+from exporter.alerting.annotations import description, format_value, runbook_url
 from exporter.alerting.evaluator import Alert, Phase
-from exporter.alerting.rule_files import static_labels
 from exporter.alerting.rules.active_rules import ActiveRule
-from exporter.alerting.rules.rule import Scope
+from exporter.alerting.rules.rule import Rule, Scope
 from exporter.metrics.text_format import label_value
 from exporter.runtime.redaction import redactor
 
 WATCHDOG = "StreamSidecarWatchdog"
 SOURCE = "sidecar"
-"""The value of the label ``source``: it keeps the sidecar's alerts apart from those of Prometheus."""
+"""Value of the label ``source``, which distinguishes the sidecar's alerts from those of Prometheus."""
 
-ISSUES_TOLD = 5
-_ISSUES_CHARACTERS = 1000
+MAX_ISSUES = 5
+_MAX_ISSUES_CHARACTERS = 1000
 
 Fingerprint = tuple[tuple[str, str], ...]
-"""All labels, in order: what tells one alert from another, here and in Alertmanager."""
+"""All labels in order: the identity of an alert, here and in Alertmanager."""
 
 
 @dataclass(frozen=True)
 class AlertPayload:
-    """The state of one alert, to be sent. Times are unix seconds."""
+    """The state of one alert, to be sent. Times are in Unix seconds."""
 
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
@@ -36,61 +35,61 @@ class AlertPayload:
     ends_at: float | None
     """When it was resolved; None while it is firing."""
     horizon_seconds: float
-    """How long a firing alert lasts in Alertmanager when nothing more is heard of it."""
+    """How long a firing alert lasts in Alertmanager if it is not sent again."""
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """What the alert is told from others by."""
+        """Identity of the alert."""
         return tuple(sorted(self.labels.items()))
 
-    def wire(self, now: float, generator_url: str) -> dict[str, Any]:
-        """As Alertmanager's API v2 takes it; the end of a firing alert is counted from now, however long it waited."""
-        wire: dict[str, Any] = {
+    def to_json(self, now: float, generator_url: str) -> dict[str, Any]:
+        """Return the JSON of Alertmanager's API v2. A firing alert ends a horizon from now, however long it waited."""
+        json: dict[str, Any] = {
             "labels": self.labels,
             "annotations": self.annotations,
             "startsAt": rfc3339(self.starts_at),
             "endsAt": rfc3339(now + self.horizon_seconds if self.ends_at is None else self.ends_at),
         }
         if generator_url:
-            wire["generatorURL"] = generator_url
-        return wire
+            json["generatorURL"] = generator_url
+        return json
 
 
 class AlertFormatter:
-    """Says alerts with the rules that are in force."""
+    """Builds payloads with the rules that are in force."""
 
     def __init__(self, rules: Iterable[ActiveRule], external_labels: Mapping[str, str]) -> None:
         self._rules = {active.rule.name: active for active in rules}
         self._external_labels = external_labels
 
     def knows(self, alert: Alert) -> bool:
-        """Whether there is a rule for this alert: one from an older memory may have lost it."""
+        """Whether the alert's rule exists: a state file of another version may name one that does not."""
         return alert.key.rule in self._rules
 
     def labels(self, alert: Alert) -> dict[str, str]:
-        """The alert's labels, without empty ones: no values and no times are among them."""
+        """Return the alert's non-empty labels; none of them is a value or a time."""
         rule = self._rules[alert.key.rule].rule
         own = {"platform": alert.platform, "upstream": alert.key.upstream, "stream": alert.key.stream}
         own |= dict(zip(rule.labels, alert.key.extra, strict=False))
-        return self._labels(rule.name, own)
+        return self._labels(rule, own)
 
     def annotations(self, alert: Alert) -> dict[str, str]:
-        """What people read: value, reasons, and the platform's own words."""
+        """Return the texts for people: value, reasons, and the platform's own words."""
         active = self._rules[alert.key.rule]
         annotations = {
             "summary": active.rule.summary,
             "description": description(active, self.labels(alert), alert.value, alert.reasons),
             "runbook_url": runbook_url(active.rule),
-            "value": shown(active.rule.unit, alert.value),
+            "value": format_value(active.rule.unit, alert.value),
         }
         if alert.reasons:
             annotations["reasons"] = ", ".join(sorted(alert.reasons))
         if alert.issues and active.rule.scope is Scope.STREAM:
-            annotations["issues"] = _issues(alert.issues)
+            annotations["issues"] = _format_issues(alert.issues)
         return annotations
 
-    def notice(self, alert: Alert, horizon_seconds: float) -> AlertPayload:
-        """A firing or resolved alert as it is sent."""
+    def payload(self, alert: Alert, horizon_seconds: float) -> AlertPayload:
+        """Build the payload of a firing or resolved alert."""
         assert alert.fired_at is not None
         return AlertPayload(
             labels=self.labels(alert),
@@ -100,43 +99,42 @@ class AlertFormatter:
             horizon_seconds=horizon_seconds,
         )
 
-    def watchdog(self, since: float, horizon_seconds: float) -> AlertPayload:
-        """The sign of life that goes out with every round."""
+    def watchdog_payload(self, since: float, horizon_seconds: float) -> AlertPayload:
+        """Build the sign of life that is sent with every round."""
         rule = self._rules[WATCHDOG].rule
-        texts = {"summary": rule.summary, "description": rule.description, "runbook_url": runbook_url(rule)}
-        return AlertPayload(self._labels(WATCHDOG, {}), texts, since, None, horizon_seconds)
+        annotations = {"summary": rule.summary, "description": rule.description, "runbook_url": runbook_url(rule)}
+        return AlertPayload(self._labels(rule, {}), annotations, since, None, horizon_seconds)
 
-    def test(self, name: str, now: float, horizon_seconds: float) -> AlertPayload:
-        """A marked alert of a rule, about an upstream and a stream called ``test``. Raises ``KeyError``."""
+    def test_payload(self, name: str, now: float, horizon_seconds: float) -> AlertPayload:
+        """Build a marked alert of a rule, about an upstream and a stream called ``test``. Raises ``KeyError``."""
         rule = self._rules[name].rule
         own = {"test": "true"}
         if rule.scope is not Scope.EXPORTER:
             own |= {"platform": "test", "upstream": "test"}
         if rule.scope is Scope.STREAM:
             own["stream"] = "test"
-        texts = {
+        annotations = {
             "summary": f"Test: {rule.summary}",
             "description": "A test of the way to the pager, sent by hand. Nothing is wrong.",
             "runbook_url": runbook_url(rule),
         }
-        return AlertPayload(self._labels(name, own), texts, now, None, horizon_seconds)
+        return AlertPayload(self._labels(rule, own), annotations, now, None, horizon_seconds)
 
-    def _labels(self, name: str, own: Mapping[str, str]) -> dict[str, str]:
-        rule = self._rules[name].rule
-        labels = {**self._external_labels, "alertname": name, **static_labels(rule), "source": SOURCE}
+    def _labels(self, rule: Rule, own: Mapping[str, str]) -> dict[str, str]:
+        labels = {**self._external_labels, "alertname": rule.name, **rule.static_labels, "source": SOURCE}
         labels |= {label: value for label, value in own.items() if value}
         return {label: label_value(value) for label, value in sorted(labels.items()) if value}
 
 
 def rfc3339(at: float) -> str:
-    """Unix seconds as Alertmanager reads times."""
+    """Format Unix seconds as Alertmanager reads times."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _issues(issues: tuple[str, ...]) -> str:
-    """The first issues in the platform's words, without what may be a secret of ours, and not without end."""
-    told = [" ".join(redactor.scrub(text).split()) for text in issues[:ISSUES_TOLD]]
-    if len(issues) > ISSUES_TOLD:
-        told.append(f"and {len(issues) - ISSUES_TOLD} more")
-    text = "; ".join(told).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text if len(text) <= _ISSUES_CHARACTERS else text[: _ISSUES_CHARACTERS - 1] + "…"
+def _format_issues(issues: tuple[str, ...]) -> str:
+    """Join the first issues, in the platform's words, without our secrets and up to a maximum length."""
+    texts = [" ".join(redactor.scrub(text).split()) for text in issues[:MAX_ISSUES]]
+    if len(issues) > MAX_ISSUES:
+        texts.append(f"and {len(issues) - MAX_ISSUES} more")
+    text = "; ".join(texts).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text if len(text) <= _MAX_ISSUES_CHARACTERS else text[: _MAX_ISSUES_CHARACTERS - 1] + "…"

@@ -10,18 +10,19 @@ import math
 import re
 from collections.abc import Callable
 
-from exporter.alerting.conditions import Compare, Condition, Present, Series, Test, Threshold
+from exporter.alerting import DEFAULT_SELECTOR
 from exporter.alerting.rules.active_rules import ActiveRule
-from exporter.alerting.rules.rule import Rule, Scope
+from exporter.alerting.rules.rule import Comparison, Condition, Guard, Present, Rule, Scope, Series, Threshold
+from exporter.config.alerting import HealthSlo
 from exporter.config.types import format_duration, parse_duration
 from exporter.metrics.families.upstream_families import UPSTREAM_FAMILIES
+from exporter.metrics.text_format import bound
 
 REPLICA_LABELS = ("instance", "pod")
-DEFAULT_SELECTOR = 'job="stream-exporter"'
 
-_OF_UPSTREAMS = frozenset(family.name for family in UPSTREAM_FAMILIES)
-_PLACES = re.compile(r"\{(?:(?P<duration>\d+(?:ms|s|m|h|d|w))|count:(?P<count>\d+)|(?P<name>[a-z_]+))\}")
-_SELECTED = re.compile(r"\{SELECTOR(,?)([^{}]*)\}")
+_UPSTREAM_FAMILY_NAMES = frozenset(family.name for family in UPSTREAM_FAMILIES)
+_PLACEHOLDER = re.compile(r"\{(?:(?P<duration>\d+(?:ms|s|m|h|d|w))|count:(?P<count>\d+)|(?P<name>[a-z_]+))\}")
+_SELECTOR = re.compile(r"\{SELECTOR(,?)([^{}]*)\}")
 
 
 class PromQL:
@@ -42,60 +43,56 @@ class PromQL:
     def expression(self, active: ActiveRule) -> str:
         """The rule's whole expression."""
         if active.rule.condition is None:
-            return self.fill(active.rule.promql, active)
+            return self.fill_template(active.rule.promql, active.slo, active.limit)
         return self._condition(active.rule.condition, active.rule, active.limit)
 
-    def fill(self, text: str, active: ActiveRule) -> str:
-        """Text for Prometheus with its places filled in.
+    def fill_template(self, template: str, slo: HealthSlo, limit: float | None = None) -> str:
+        """Fill in the placeholders of a rule's PromQL.
 
-        ``{SELECTOR}`` or ``{SELECTOR,more="…"}`` is what narrows a series, ``{5m}`` a duration, ``{count:20}`` a number
-        of things that happen in such a time, ``{threshold}``, ``{goal}``, ``{budget_ratio}`` and ``{minimum}`` what is
-        set.
+        ``{SELECTOR}`` or ``{SELECTOR,more="…"}`` is the selector of a series, ``{5m}`` a duration, ``{count:20}`` a
+        number of events within such a duration. ``{threshold}``, ``{goal}``, ``{goal_bound}`` (as a bucket's ``le``),
+        ``{budget_ratio}`` and ``{minimum}`` are settings.
         """
-        named: dict[str, Callable[[], str]] = {
-            "threshold": lambda: number(_given(active.limit)),
-            "goal": lambda: number(active.slo.goal),
-            "budget_ratio": lambda: number(active.slo.budget_ratio),
-            "minimum": lambda: self._count(active.slo.minimum_observations),
+        values: dict[str, Callable[[], str]] = {
+            "threshold": lambda: number(_require_limit(limit)),
+            "goal": lambda: number(slo.goal),
+            "goal_bound": lambda: bound(slo.goal),
+            "budget_ratio": lambda: number(slo.budget_ratio),
+            "minimum": lambda: self._count(slo.minimum_observations),
         }
 
-        def place(match: re.Match[str]) -> str:
+        def fill_placeholder(match: re.Match[str]) -> str:
             if match["duration"]:
                 return self.duration(parse_duration(match["duration"]))
-            return self._count(int(match["count"])) if match["count"] else named[match["name"]]()
+            return self._count(int(match["count"])) if match["count"] else values[match["name"]]()
 
-        return _PLACES.sub(place, self.select(text))
+        def fill_selector(match: re.Match[str]) -> str:
+            matchers = ",".join(part for part in (self._selector, match[2]) if part)
+            return "{" + matchers + "}" if matchers else ""
 
-    def select(self, text: str) -> str:
-        """The text with the selector in its places."""
+        return _SELECTOR.sub(fill_selector, _PLACEHOLDER.sub(fill_placeholder, template))
 
-        def selected(match: re.Match[str]) -> str:
-            inside = ",".join(part for part in (self._selector, match[2]) if part)
-            return "{" + inside + "}" if inside else ""
-
-        return _SELECTED.sub(selected, text)
-
-    def _count(self, number_: int) -> str:
-        return str(max(1, math.ceil(number_ / self._scale)))
+    def _count(self, count: int) -> str:
+        return str(max(1, math.ceil(count / self._scale)))
 
     def _condition(self, condition: Condition, rule: Rule, limit: float | None) -> str:
         own = {*_scope_labels(rule.scope), *rule.labels}
-        parts = [self._compare(condition.measure, limit)]
-        parts += [f"and{_ignoring(own, test)}\n{self._test(test, limit)}" for test in condition.also]
-        parts += [f"unless{_ignoring(own, test)}\n{self._test(test, limit)}" for test in condition.unless]
+        parts = [self._comparison(condition.measure, limit)]
+        parts += [f"and{_ignoring(own, guard)}\n{self._guard(guard, limit)}" for guard in condition.also]
+        parts += [f"unless{_ignoring(own, guard)}\n{self._guard(guard, limit)}" for guard in condition.unless]
         return "\n".join(parts)
 
-    def _test(self, test: Test, limit: float | None) -> str:
-        return self._series(test.series) if isinstance(test, Present) else self._compare(test, limit)
+    def _guard(self, guard: Guard, limit: float | None) -> str:
+        return self._series(guard.series) if isinstance(guard, Present) else self._comparison(guard, limit)
 
-    def _compare(self, compare: Compare, limit: float | None) -> str:
-        left = self._series(compare.left)
-        if not isinstance(compare.right, Threshold):
-            return f"{left} {compare.operator} {number(compare.right)}"
-        right = number(_given(limit))
-        if compare.right.of is not None:
-            right = f"{right} * {self._series(compare.right.of)}"
-        return f"{left} {compare.operator} {right}"
+    def _comparison(self, comparison: Comparison, limit: float | None) -> str:
+        left = self._series(comparison.left)
+        if not isinstance(comparison.right, Threshold):
+            return f"{left} {comparison.operator} {number(comparison.right)}"
+        right = number(_require_limit(limit))
+        if comparison.right.of is not None:
+            right = f"{right} * {self._series(comparison.right.of)}"
+        return f"{left} {comparison.operator} {right}"
 
     def _series(self, series: Series) -> str:
         matchers = [self._selector] if self._selector else []
@@ -113,7 +110,7 @@ def number(value: float) -> str:
     return f"{value:g}" if value == float(f"{value:g}") else repr(value)
 
 
-def _given(limit: float | None) -> float:
+def _require_limit(limit: float | None) -> float:
     assert limit is not None, "a rule that compares with its threshold has one"
     return limit
 
@@ -126,9 +123,9 @@ def _scope_labels(scope: Scope) -> tuple[str, ...]:
     return ("platform", "upstream", "stream") if scope is Scope.STREAM else ("platform", "upstream")
 
 
-def _ignoring(own: set[str], test: Test) -> str:
-    """The labels that only the measured series has must not keep the sides apart."""
-    series = test.series if isinstance(test, Present) else test.left
-    scope = Scope.UPSTREAM if series.family in _OF_UPSTREAMS else Scope.STREAM
+def _ignoring(own: set[str], guard: Guard) -> str:
+    """Ignore the labels that only one of the sides has."""
+    series = guard.series if isinstance(guard, Present) else guard.left
+    scope = Scope.UPSTREAM if series.family in _UPSTREAM_FAMILY_NAMES else Scope.STREAM
     differing = sorted(own ^ set(_scope_labels(scope)))
     return f" ignoring ({', '.join(differing)})" if differing else ""

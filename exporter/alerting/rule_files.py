@@ -1,4 +1,4 @@
-"""The rule files for Prometheus, made from the table: alerts, and the recording rules that they need."""
+"""The rule files for Prometheus: alerts, and the recording rules that they need."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 import yaml
 
-from exporter.alerting.annotations import DEFAULT_RUNBOOK_URL, description_template, runbook_url
-from exporter.alerting.promql import DEFAULT_SELECTOR, PromQL
+from exporter.alerting import DEFAULT_RUNBOOK_URL, DEFAULT_SELECTOR
+from exporter.alerting.annotations import description_template, runbook_url
+from exporter.alerting.promql import PromQL
 from exporter.alerting.rules.active_rules import ActiveRule
-from exporter.alerting.rules.rule import MINUTE, Owner, Rule, Scope
-from exporter.alerting.rules.slo_rules import SLO_RULES
-from exporter.alerting.slo import recordings
+from exporter.alerting.rules.rule import MINUTE, Owner, Scope
+from exporter.alerting.rules.slo_rules import SLO_RECORDINGS, SLO_RULES
 from exporter.config.alerting import HealthSlo
 from exporter.config.types import format_duration
 
@@ -21,15 +21,15 @@ ALERTS_FILE = "stream-alerts.yaml"
 RECORDINGS_FILE = "stream-recordings.yaml"
 
 RECORDING_INTERVAL_SECONDS = MINUTE
-"""Windows of days need not be worked out every few seconds."""
+"""Windows of days need not be evaluated every few seconds."""
 _HEADER = "# Made from the exporter's table of rules by `stream-exporter rules`; make it again rather than edit it.\n"
 _WIDTH = 100_000
-"""Expressions are folded where the table folds them, texts never."""
+"""Lines break only where the expressions themselves do."""
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """What is the same in a whole set of files."""
+    """Settings that a set of rule files shares."""
 
     selector: str = DEFAULT_SELECTOR
     time_scale: float = 1.0
@@ -38,37 +38,38 @@ class Dialect:
 
     @property
     def promql(self) -> PromQL:
-        """The writer of expressions."""
+        """Writer of the expressions."""
         return PromQL(self.selector, self.time_scale)
 
 
 def alerts_file(rules: Iterable[ActiveRule], dialect: Dialect) -> str:
-    """The alerts, a group per scope; rules that are the sidecar's alone are left out."""
-    written = [active for active in rules if active.rule.owner is not Owner.SIDECAR]
-    groups = []
-    for name, members in _groups(written):
-        if members:
-            groups.append({"name": name, "rules": [_alert(active, dialect) for active in members]})
-    return _dump(groups)
+    """Render the alerts, one group per scope, without the rules that only the sidecar evaluates."""
+    groups = [
+        {"name": name, "rules": [_alert(active, dialect) for active in members]}
+        for name, members in _groups([active for active in rules if active.rule.owner is not Owner.SIDECAR])
+        if members
+    ]
+    return _dump_groups(groups)
 
 
 def recordings_file(dialect: Dialect) -> str:
-    """The recording rules of the health SLO."""
+    """Render the recording rules of the health SLO."""
+    promql = dialect.promql
     rules = [
-        {"record": recording.record, "expr": recording.expression}
-        for recording in recordings(dialect.promql, dialect.slo)
+        {"record": recording.record, "expr": promql.fill_template(recording.promql, dialect.slo)}
+        for recording in SLO_RECORDINGS
     ]
     interval = format_duration(max(1.0, RECORDING_INTERVAL_SECONDS / dialect.time_scale))
-    return _dump([{"name": "stream-health-slo-recordings", "interval": interval, "rules": rules}])
+    return _dump_groups([{"name": "stream-health-slo-recordings", "interval": interval, "rules": rules}])
 
 
 def needs_recordings(rules: Iterable[ActiveRule]) -> bool:
-    """Whether one of these rules reads what the recording rules record."""
+    """Whether one of these rules reads a recording rule."""
     return any(active.rule in SLO_RULES for active in rules)
 
 
 def listing(rules: Sequence[ActiveRule]) -> str:
-    """A table of the rules for people: one line each."""
+    """Render the rules as a text table, one line each."""
     rows = [("NAME", "SCOPE", "SEVERITY", "FOR", "KEEP FIRING", "THRESHOLD", "EVALUATED BY"), *map(_row, rules)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
@@ -84,17 +85,12 @@ def _groups(rules: Sequence[ActiveRule]) -> Iterator[tuple[str, list[ActiveRule]
 
 def _alert(active: ActiveRule, dialect: Dialect) -> dict[str, Any]:
     rule = active.rule
-    written: dict[str, Any] = {"alert": rule.name, "expr": dialect.promql.expression(active)}
+    alert: dict[str, Any] = {"alert": rule.name, "expr": dialect.promql.expression(active)}
     if active.for_seconds:
-        written["for"] = _duration(active.for_seconds)
+        alert["for"] = _duration(active.for_seconds)
     if active.keep_firing_seconds:
-        written["keep_firing_for"] = _duration(active.keep_firing_seconds)
-    return written | {"labels": static_labels(rule), "annotations": _annotations(active, dialect)}
-
-
-def static_labels(rule: Rule) -> dict[str, str]:
-    """The labels of every alert of a rule, besides those of what it is about."""
-    return {"severity": rule.severity.value, "scope": rule.scope.value}
+        alert["keep_firing_for"] = _duration(active.keep_firing_seconds)
+    return alert | {"labels": rule.static_labels, "annotations": _annotations(active, dialect)}
 
 
 def _annotations(active: ActiveRule, dialect: Dialect) -> dict[str, str]:
@@ -117,19 +113,19 @@ def _duration(seconds: float) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes texts of several lines as blocks."""
+    """Writes multi-line texts as blocks."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002 - the interface's
-        """Lists are indented below their key."""
+        """Indent lists below their key."""
         super().increase_indent(flow, indentless=False)
 
 
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
 
 
-_Dumper.add_representer(str, _text)
+_Dumper.add_representer(str, _represent_text)
 
 
-def _dump(groups: list[dict[str, Any]]) -> str:
+def _dump_groups(groups: list[dict[str, Any]]) -> str:
     return _HEADER + yaml.dump({"groups": groups}, Dumper=_Dumper, sort_keys=False, width=_WIDTH, allow_unicode=True)

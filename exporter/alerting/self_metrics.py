@@ -1,4 +1,4 @@
-"""What the alerting sidecar counts about itself."""
+"""Metrics of the alerting sidecar itself."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections import Counter as Tally
 from collections.abc import Iterable
 from enum import StrEnum
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import Counter
 from prometheus_client.metrics import MetricWrapperBase
 
-from exporter.metrics.families import exporter_families as own
-from exporter.metrics.families.family import Family
+from exporter.metrics.families import exporter_families as families
+from exporter.metrics.self_metrics import FamilyRegistry
 
 
 class EventOutcome(StrEnum):
-    """What became of an event for WAVE."""
+    """The outcome of an event for WAVE."""
 
     ACCEPTED = "accepted"
     REJECTED = "rejected"
@@ -22,24 +22,17 @@ class EventOutcome(StrEnum):
 
 
 class SidecarMetrics:
-    """The objects behind the sidecar's families; without samples while the sidecar is off."""
+    """The sidecar's metrics; without samples while the sidecar is off."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        def counter(family: Family) -> Counter:
-            return Counter(family.name, family.help, family.labels, registry=registry)
-
-        def gauge(family: Family) -> Gauge:
-            return Gauge(family.name, family.help, family.labels, registry=registry)
-
-        latency = own.NOTIFICATIONS_LATENCY
-        self._sent = counter(own.NOTIFICATIONS_SENT)
-        self._errors = counter(own.NOTIFICATIONS_ERRORS)
-        self._dropped = counter(own.NOTIFICATIONS_DROPPED)
-        self._queue_length = gauge(own.NOTIFICATIONS_QUEUE_LENGTH)
-        self._queue_capacity = gauge(own.NOTIFICATIONS_QUEUE_CAPACITY)
-        self._latency = Histogram(latency.name, latency.help, latency.labels, registry=registry, buckets=latency.bounds)
-        self._alerts = gauge(own.ALERTS)
-        self._events = counter(own.WAVE_EVENTS)
+    def __init__(self, registry: FamilyRegistry) -> None:
+        self._sent = registry.counter(families.NOTIFICATIONS_SENT)
+        self._errors = registry.counter(families.NOTIFICATIONS_ERRORS)
+        self._dropped = registry.counter(families.NOTIFICATIONS_DROPPED)
+        self._queue_length = registry.gauge(families.NOTIFICATIONS_QUEUE_LENGTH)
+        self._queue_capacity = registry.gauge(families.NOTIFICATIONS_QUEUE_CAPACITY)
+        self._latency = registry.histogram(families.NOTIFICATIONS_LATENCY)
+        self._alerts = registry.gauge(families.ALERTS)
+        self._events = registry.counter(families.WAVE_EVENTS)
         self._registry = registry
         self._write_failures: Counter | None = None
         self._senders: Tally[str] = Tally()
@@ -48,14 +41,14 @@ class SidecarMetrics:
     # -- Alertmanagers -------------------------------------------------------------------------------------------------
 
     def add_alertmanager(self, address: str, capacity: int) -> None:
-        """Begin the series of an Alertmanager (host and port) with a queue of that capacity."""
+        """Start the series of an Alertmanager (host and port) with a queue of that capacity."""
         self._senders[address] += 1
         for metric in self._per_alertmanager():
             metric.labels(address)
         self._queue_capacity.labels(address).inc(capacity)
 
     def remove_alertmanager(self, address: str, capacity: int, waiting: int) -> None:
-        """A queue ends with so many alerts in it; the series leave with the address's last one."""
+        """Count out a queue with ``waiting`` alerts in it; the series end with the address's last queue."""
         self._senders[address] -= 1
         self._queue_capacity.labels(address).dec(capacity)
         self._queue_length.labels(address).dec(waiting)
@@ -64,26 +57,26 @@ class SidecarMetrics:
             for metric in self._per_alertmanager():
                 metric.remove(address)
 
-    def queue_changed(self, address: str, by: int) -> None:
-        """The queue is longer by so many alerts, or shorter."""
+    def change_queue_length(self, address: str, by: int) -> None:
+        """Change the queue length by this number of alerts."""
         if by:
             self._queue_length.labels(address).inc(by)
 
-    def sent(self, address: str, alerts: int) -> None:
-        """An Alertmanager took so many alerts."""
+    def count_sent(self, address: str, alerts: int) -> None:
+        """Count alerts that an Alertmanager accepted."""
         self._sent.labels(address).inc(alerts)
 
-    def not_sent(self, address: str, alerts: int) -> None:
-        """A request with so many alerts failed."""
+    def count_errors(self, address: str, alerts: int) -> None:
+        """Count the alerts of a failed request."""
         self._errors.labels(address).inc(alerts)
 
-    def dropped(self, address: str, alerts: int) -> None:
-        """So many alerts were given up."""
+    def count_dropped(self, address: str, alerts: int) -> None:
+        """Count alerts that were given up."""
         if alerts:
             self._dropped.labels(address).inc(alerts)
 
-    def request_took(self, address: str, seconds: float) -> None:
-        """One request to an Alertmanager ended, well or badly."""
+    def observe_latency(self, address: str, seconds: float) -> None:
+        """Observe the duration of a request to an Alertmanager, whether it succeeded or not."""
         self._latency.labels(address).observe(seconds)
 
     def _per_alertmanager(self) -> tuple[MetricWrapperBase, ...]:
@@ -91,33 +84,32 @@ class SidecarMetrics:
 
     # -- alerts --------------------------------------------------------------------------------------------------------
 
-    def alerts(self, active: Iterable[tuple[str, str]]) -> None:
-        """The pending and firing alerts, each as its name and state; what there was before and is not now becomes 0."""
+    def set_alerts(self, active: Iterable[tuple[str, str]]) -> None:
+        """Set the number of alerts by name and state; names and states that are gone become 0."""
         tally = Tally(active)
         self._counted |= tally.keys()
         for name, state in self._counted:
             self._alerts.labels(name, state).set(tally[name, state])
 
-    def memory_kept(self) -> None:
-        """There is a file that remembers alerts: its failures are counted from 0 on."""
+    def start_write_failures(self) -> None:
+        """Start to count write failures of the alert state file, from 0."""
         if self._write_failures is None:
-            family = own.ALERT_STATE_WRITE_FAILURES
-            self._write_failures = Counter(family.name, family.help, registry=self._registry)
+            self._write_failures = self._registry.counter(families.ALERT_STATE_WRITE_FAILURES)
 
-    def memory_not_written(self) -> None:
-        """The memory of alerts could not be written."""
-        self.memory_kept()
+    def count_write_failure(self) -> None:
+        """Count a failure to write the alert state file."""
+        self.start_write_failures()
         assert self._write_failures is not None
         self._write_failures.inc()
 
     # -- events --------------------------------------------------------------------------------------------------------
 
-    def events_begin(self) -> None:
-        """Begin the series at 0."""
+    def start_events(self) -> None:
+        """Start the series of all outcomes at 0."""
         for outcome in EventOutcome:
             self._events.labels(outcome.value)
 
-    def events(self, outcome: EventOutcome, number: int) -> None:
-        """So many events for WAVE ended like this."""
+    def count_events(self, outcome: EventOutcome, number: int) -> None:
+        """Count events for WAVE by outcome."""
         if number:
             self._events.labels(outcome.value).inc(number)

@@ -1,4 +1,4 @@
-"""Reads the series of a condition from the model, through the catalogue that the exposition reads too."""
+"""Look up the series of a condition in the model, using the same catalogue of families as the exposition."""
 
 from __future__ import annotations
 
@@ -7,72 +7,74 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.alerting.conditions import Series
-from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, ViewFamily
+from exporter.alerting.rules.rule import Series
+from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, ModelFamily
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
 from exporter.metrics.families.upstream_families import UPSTREAM_FAMILIES
 from exporter.model import StreamState, UpstreamState
 
-Extra = tuple[str, ...]
-"""The values of the labels that a family has besides those of its scope, without the ones that the series fixes."""
+ExtraLabels = tuple[str, ...]
+"""Values of a family's labels besides those of its scope, without the labels that the series fixes."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What a rule is evaluated for: an upstream, and one of its streams where the rule is about streams."""
+    """What a rule is evaluated for: an upstream, or one of its streams if the rule is about streams."""
 
-    view: UpstreamState
-    state: StreamState | None = None
+    upstream_state: UpstreamState
+    stream_state: StreamState | None = None
     stream: str = ""
-    """The stream's label, also where nothing of the stream is served any more."""
+    """The stream's label, also if the stream is no longer served."""
 
 
-Reader = Callable[[Subject], Iterable[tuple[Extra, float]]]
+SeriesReader = Callable[[Subject], Iterable[tuple[ExtraLabels, float]]]
+"""Returns the samples of a series for a subject."""
 
-_FAMILIES: Mapping[str, ViewFamily[Any]] = {
+_FAMILIES: Mapping[str, ModelFamily[Any]] = {
     **{family.name: family for family in STREAM_FAMILIES},
     **{family.name: family for family in UPSTREAM_FAMILIES},
 }
-_OF_UPSTREAMS = frozenset(family.name for family in UPSTREAM_FAMILIES)
+_UPSTREAM_FAMILY_NAMES = frozenset(family.name for family in UPSTREAM_FAMILIES)
 
 
-def reader(series: Series) -> Reader:
-    """A function that gives the reports of ``series`` for a subject, scaled; counting rises is the caller's affair.
+def series_reader(series: Series) -> SeriesReader:
+    """Return a function that reads the samples of ``series``, scaled; it does not count rises.
 
-    As in the exposition, what is missing or not finite has no report.
-    Raises ``KeyError`` for a family that the catalogue does not have.
+    As in the exposition, a missing or non-finite value has no sample.
+    Raises ``KeyError`` for an unknown family.
     """
     family = _FAMILIES[series.family]
-    of_upstream = series.family in _OF_UPSTREAMS
+    is_of_upstream = series.family in _UPSTREAM_FAMILY_NAMES
     scale = series.scale
 
     if family.value is not None:
-        value = family.value
+        get_value = family.value
 
-        def single(subject: Subject) -> Iterator[tuple[Extra, float]]:
-            item = subject.view if of_upstream else subject.state
-            read = value(item) if item is not None else None
-            if read is not None and math.isfinite(read):
-                yield (), float(read) * scale
+        def read_value(subject: Subject) -> Iterator[tuple[ExtraLabels, float]]:
+            state = subject.upstream_state if is_of_upstream else subject.stream_state
+            value = get_value(state) if state is not None else None
+            if value is not None and math.isfinite(value):
+                yield (), float(value) * scale
 
-        return single
+        return read_value
 
     assert family.values is not None, f"{family.name} is not read from the model"
-    values = family.values
-    names = family.labels[len(UPSTREAM_LABELS if of_upstream else STREAM_LABELS) :]
-    wanted = [(names.index(name), _allowed(allowed)) for name, allowed in series.labels.items()]
-    kept = [index for index, name in enumerate(names) if name not in series.labels]
+    get_values = family.values
+    names = family.labels[len(UPSTREAM_LABELS if is_of_upstream else STREAM_LABELS) :]
+    allowed_values = [(names.index(name), _allowed_values(allowed)) for name, allowed in series.labels.items()]
+    extra_indexes = [index for index, name in enumerate(names) if name not in series.labels]
 
-    def labelled(subject: Subject) -> Iterator[tuple[Extra, float]]:
-        item = subject.view if of_upstream else subject.state
-        if item is None:
+    def read_labelled_values(subject: Subject) -> Iterator[tuple[ExtraLabels, float]]:
+        state = subject.upstream_state if is_of_upstream else subject.stream_state
+        if state is None:
             return
-        for own, read in values(item):
-            if read is not None and math.isfinite(read) and all(own[index] in allowed for index, allowed in wanted):
-                yield tuple(own[index] for index in kept), float(read) * scale
+        for labels, value in get_values(state):
+            is_allowed = all(labels[index] in allowed for index, allowed in allowed_values)
+            if value is not None and math.isfinite(value) and is_allowed:
+                yield tuple(labels[index] for index in extra_indexes), float(value) * scale
 
-    return labelled
+    return read_labelled_values
 
 
-def _allowed(value: str | tuple[str, ...]) -> frozenset[str]:
+def _allowed_values(value: str | tuple[str, ...]) -> frozenset[str]:
     return frozenset((value,)) if isinstance(value, str) else frozenset(value)

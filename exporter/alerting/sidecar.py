@@ -1,6 +1,6 @@
-"""The alerting sidecar: evaluates every published view and sends changes to Alertmanager and a platform's alert sink.
+"""The alerting sidecar: evaluates every published state and sends changes to Alertmanager and a platform's alert sink.
 
-All of it runs in tasks of its own: no poll and no scrape waits for it.
+It runs in its own tasks: no poll and no scrape waits for it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import structlog
 
 from exporter.alerting.evaluator import Alert, AlertKey, Evaluator, Phase
 from exporter.alerting.event_queue import AlertEventQueue
-from exporter.alerting.notifier import Notifier, Resolve, resolve
+from exporter.alerting.notifier import Notifier, ResolveAddresses, cancel_tasks, resolve_addresses
 from exporter.alerting.payload import AlertFormatter, AlertPayload
 from exporter.alerting.rules import Owner
 from exporter.alerting.rules.active_rules import ActiveRule, rules_in_force
@@ -25,241 +25,243 @@ from exporter.config.alerting import AlertingSettings
 from exporter.model import UpstreamState
 from exporter.platforms.capabilities import AlertSink
 from exporter.runtime.clock import Clock
-from exporter.runtime.tracebacks import describe
+from exporter.runtime.logging import describe_exception
 from exporter.store import Store
 
 log = structlog.get_logger()
 
 RESEND_SECONDS = 60.0
-HORIZONS = 4
-"""How many resends, or polls, a firing alert outlives in Alertmanager when nothing more is heard of it."""
+HORIZON_INTERVALS = 4
+"""Number of resends or polls for which a firing alert lasts in Alertmanager if it is not sent again."""
 FLUSH_SECONDS = 1.0
-"""The last attempt to send, when the process ends: it has five seconds in all."""
+"""Maximum time of the last attempt to send at shutdown, which has five seconds in all."""
 DUE_SLACK_SECONDS = 0.001
-"""A ``for`` is over for sure: sums of unix seconds are exact to less than this."""
-NOTICES_PER_STEP = 200
+"""Added to a due time so that ``for`` is certainly over: sums of Unix seconds are exact to less than this."""
+PAYLOADS_PER_STEP = 200
 
 
 class Sidecar:
-    """On while there is somebody to tell. Made and used in one event loop."""
+    """Active while an Alertmanager or WAVE's events are configured. Belongs to one event loop."""
 
     def __init__(
         self,
         *,
         store: Store,
         clock: Clock,
-        instruments: SidecarMetrics,
+        metrics: SidecarMetrics,
         sink_of: Callable[[str], AlertSink | None],
         generator_url: str = "",
         time_scale: float = 1.0,
         environ: Mapping[str, str] | None = None,
-        resolve: Resolve = resolve,
+        resolve: ResolveAddresses = resolve_addresses,
     ) -> None:
         """``sink_of`` returns the alert sink of an upstream; ``time_scale`` divides every duration, for tests."""
         self._store = store
         self._clock = clock
-        self._instruments = instruments
+        self._metrics = metrics
         self._sink_of = sink_of
         self._time_scale = time_scale
         self._environ = os.environ if environ is None else environ
         self._resend_seconds = RESEND_SECONDS / time_scale
         self._settings = AlertingSettings()
-        self._wording = AlertFormatter((), {})
+        self._formatter = AlertFormatter((), {})
         self._rules: tuple[ActiveRule, ...] = ()
         self._evaluator = Evaluator(())
-        self._dispatcher = Notifier(
+        self._notifier = Notifier(
             clock=clock,
-            instruments=instruments,
-            everything=self._everything,
+            metrics=metrics,
+            current_payloads=self._current_payloads,
             resend_seconds=self._resend_seconds,
             generator_url=generator_url,
             resolve=resolve,
         )
         self._events: AlertEventQueue | None = None
-        self._memory: AlertStateFile | None = None
+        self._state_file: AlertStateFile | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._events_task: asyncio.Task[None] | None = None
-        self._began_at = clock.now()
-        self._fresh: dict[str, UpstreamState] = {}
-        self._due: dict[str, float] = {}
-        self._news = asyncio.Event()
-        self._alarm: asyncio.Task[None] | None = None
-        self._told: dict[AlertKey, tuple[Phase, float | None]] = {}
-        store.subscribe(self._published)
+        self._started_at = clock.now()
+        self._new_states: dict[str, UpstreamState] = {}
+        self._due_times: dict[str, float] = {}
+        self._wakeup = asyncio.Event()
+        self._due_timer: asyncio.Task[None] | None = None
+        self._sent_phases: dict[AlertKey, tuple[Phase, float | None]] = {}
+        store.subscribe(self._on_publish)
 
     @property
     def active(self) -> bool:
-        """Whether it is on."""
+        """Whether the sidecar is active."""
         return bool(self._tasks)
 
     @property
-    def wording(self) -> AlertFormatter:
-        """How its alerts are said now."""
-        return self._wording
+    def formatter(self) -> AlertFormatter:
+        """Formatter with the rules that are in force."""
+        return self._formatter
 
     def alerts(self, phases: Collection[Phase] = (Phase.PENDING, Phase.FIRING)) -> list[Alert]:
-        """The alerts in these phases, sorted by what they are about."""
-        chosen = [a for a in self._evaluator.alerts.values() if a.phase in phases and self._wording.knows(a)]
-        return sorted(chosen, key=lambda alert: alert.key)
+        """Return the alerts in these phases, sorted by key."""
+        alerts = (a for a in self._evaluator.alerts.values() if a.phase in phases and self._formatter.knows(a))
+        return sorted(alerts, key=lambda alert: alert.key)
 
-    # -- its life ------------------------------------------------------------------------------------------------------
+    # -- lifecycle -----------------------------------------------------------------------------------------------------
 
     async def apply(self, settings: AlertingSettings, upstreams: Sequence[str]) -> None:
-        """Begin, change or end, as these settings say; the states of alerts outlast it all but the end."""
+        """Apply new settings: start, reconfigure or stop. Alert state survives everything except a stop."""
         if not (settings.alertmanagers or settings.wave_events.enabled):
             await self.stop()
             self._settings = settings
             return
         before, self._settings = self._settings, settings
         if not self.active or before != settings:
-            self._adopt_rules(settings)
+            self._apply_rules(settings)
         if not self.active or before.state_file != settings.state_file:
-            await self._change_memory(settings.state_file)
+            await self._change_state_file(settings.state_file)
         if before.external_labels != settings.external_labels:
-            # what waits has the old labels: as other alerts they would never be resolved
-            await self._dispatcher.close()
+            # what is waiting has the old labels and would never be resolved
+            await self._notifier.close()
         await self._change_events(before, settings)
-        self._evaluator.retire(upstreams, self._clock.now())
+        self._evaluator.keep_only_upstreams(upstreams, self._clock.now())
         if not self.active:
             self._start()
-        await self._dispatcher.apply(settings.alertmanagers)
-        self._announce(None)
+        await self._notifier.apply(settings.alertmanagers)
+        self._send_changes(None)
 
     async def stop(self, *, flush: bool = False) -> None:
-        """End without resolving anything: what fires may still be true, and lapses by itself if it is not."""
-        tasks = [*self._tasks, *(task for task in (self._alarm, self._events_task) if task)]
-        self._tasks, self._alarm, self._events_task, self._events = [], None, None, None
-        await _cancel(tasks)
-        if self._memory is not None:
-            await self._memory.close()
-            self._memory = None
-        await self._dispatcher.close(FLUSH_SECONDS if flush else 0.0)
+        """Stop without resolving anything: firing alerts may still be true, and lapse by themselves if they are not."""
+        tasks = [*self._tasks, *(task for task in (self._due_timer, self._events_task) if task)]
+        self._tasks, self._due_timer, self._events_task, self._events = [], None, None, None
+        await cancel_tasks(tasks)
+        if self._state_file is not None:
+            await self._state_file.close()
+            self._state_file = None
+        await self._notifier.close(FLUSH_SECONDS if flush else 0.0)
         self._rules, self._evaluator = (), Evaluator(())
-        self._told.clear()
-        self._fresh.clear()
-        self._due.clear()
-        self._instruments.alerts(())
+        self._sent_phases.clear()
+        self._new_states.clear()
+        self._due_times.clear()
+        self._metrics.set_alerts(())
 
     def _start(self) -> None:
-        self._began_at = self._clock.now()
-        for view in self._store.views():
-            self._fresh[view.upstream] = view
-        self._news.set()
+        self._started_at = self._clock.now()
+        for state in self._store.views():
+            self._new_states[state.upstream] = state
+        self._wakeup.set()
         self._tasks = [
             asyncio.create_task(self._evaluate_forever(), name="alert evaluation"),
             asyncio.create_task(self._resend_forever(), name="alert resend"),
         ]
         log.info("alerting sidecar is on", alertmanagers=len(self._settings.alertmanagers))
 
-    def _adopt_rules(self, settings: AlertingSettings) -> None:
-        """Go by these thresholds from now on, with the states that there are."""
+    def _apply_rules(self, settings: AlertingSettings) -> None:
+        """Use these thresholds from now on, and keep the alert state."""
         rules = rules_in_force(settings, owners=(Owner.BOTH, Owner.SIDECAR), time_scale=self._time_scale)
-        self._wording = AlertFormatter(rules, settings.external_labels)
+        self._formatter = AlertFormatter(rules, settings.external_labels)
         if rules != self._rules:
             self._rules = rules
             evaluator = Evaluator(rules)
             evaluator.alerts.update(self._evaluator.alerts)
             self._evaluator = evaluator
 
-    async def _change_memory(self, configured: Path | None) -> None:
-        if self._memory is not None:
-            await self._memory.close()
-            self._memory = None
+    async def _change_state_file(self, configured: Path | None) -> None:
+        if self._state_file is not None:
+            await self._state_file.close()
+            self._state_file = None
         path = configured or default_state_file(self._environ)
         if path is None:
             return
-        memory = AlertStateFile(path, self._remembered, clock=self._clock, instruments=self._instruments)
-        if not await asyncio.to_thread(memory.open):
+        state_file = AlertStateFile(path, self._all_alerts, clock=self._clock, metrics=self._metrics)
+        if not await asyncio.to_thread(state_file.lock):
             return
         if not self.active:
-            for alert in await asyncio.to_thread(memory.load):
-                self._restore(alert)
-        self._memory = memory
-        memory.start()
+            for alert in await asyncio.to_thread(state_file.load):
+                self._restore_alert(alert)
+        self._state_file = state_file
+        state_file.start()
 
-    def _restore(self, alert: Alert) -> None:
-        if self._wording.knows(alert):
+    def _restore_alert(self, alert: Alert) -> None:
+        if self._formatter.knows(alert):
             self._evaluator.alerts[alert.key] = alert
             if alert.phase is not Phase.PENDING:
-                self._told[alert.key] = alert.phase, alert.fired_at
+                self._sent_phases[alert.key] = alert.phase, alert.fired_at
 
     async def _change_events(self, before: AlertingSettings, settings: AlertingSettings) -> None:
         events = settings.wave_events
         if self._events_task is not None and (before.wave_events != events):
-            await _cancel([self._events_task])
+            await cancel_tasks([self._events_task])
             self._events = self._events_task = None
         if events.enabled and events.upstream is not None and self._events is None:
-            self._events = AlertEventQueue(
-                events.upstream, self._sink_of, clock=self._clock, instruments=self._instruments
-            )
+            self._events = AlertEventQueue(events.upstream, self._sink_of, clock=self._clock, metrics=self._metrics)
             self._events_task = asyncio.create_task(self._events.run(), name="alert events")
 
     # -- evaluation ----------------------------------------------------------------------------------------------------
 
-    def _published(self, view: UpstreamState) -> None:
+    def _on_publish(self, state: UpstreamState) -> None:
         if self.active:
-            self._fresh[view.upstream] = view
-            self._news.set()
+            self._new_states[state.upstream] = state
+            self._wakeup.set()
 
     async def _evaluate_forever(self) -> None:
         while True:
-            await self._news.wait()
-            self._news.clear()
-            for view in self._views_to_evaluate():
+            await self._wakeup.wait()
+            self._wakeup.clear()
+            for state in self._states_to_evaluate():
                 try:
-                    await self._evaluate(view)
+                    await self._evaluate_upstream(state)
                 except Exception as error:
-                    log.error("alerts not evaluated", upstream=view.upstream, error=describe(error))
-            self._set_alarm()
+                    log.error("alerts not evaluated", upstream=state.upstream, error=describe_exception(error))
+            self._start_due_timer()
 
-    def _views_to_evaluate(self) -> list[UpstreamState]:
-        """The new views, and those of upstreams where an alert fires or ends by the time alone."""
-        fresh, self._fresh = self._fresh, {}
+    def _states_to_evaluate(self) -> list[UpstreamState]:
+        """Return the new states, and those of upstreams with an alert that is due to fire or resolve."""
+        new_states, self._new_states = self._new_states, {}
         now = self._clock.now()
-        due = [name for name, at in self._due.items() if at + DUE_SLACK_SECONDS <= now and name not in fresh]
-        again = (self._store.get(name) for name in due)
+        due = [name for name, at in self._due_times.items() if at + DUE_SLACK_SECONDS <= now and name not in new_states]
         for name in due:
-            del self._due[name]
-        # a view of an upstream that was removed meanwhile would bring its alerts back
-        return [view for view in fresh.values() if self._store.get(view.upstream) is not None] + [v for v in again if v]
+            del self._due_times[name]
+        # the state of an upstream that was removed meanwhile would bring its alerts back
+        current = [state for state in new_states.values() if self._store.get(state.upstream) is not None]
+        return current + [state for name in due if (state := self._store.get(name))]
 
-    async def _evaluate(self, view: UpstreamState) -> None:
+    async def _evaluate_upstream(self, state: UpstreamState) -> None:
         evaluator, now = self._evaluator, self._clock.now()
-        if view.not_owned:
-            # what is remembered from when its streams were polled here is another shard's now
+        if state.not_owned:
+            # another shard polls the upstream now, and sends its alerts
             others = {key.upstream for key in evaluator.alerts} | {other.upstream for other in self._store.views()}
-            evaluator.retire(others - {view.upstream}, now)
-        for _ in evaluator.evaluate(view, now):
+            evaluator.keep_only_upstreams(others - {state.upstream}, now)
+        for _ in evaluator.evaluate(state, now):
             await asyncio.sleep(0)
-            if self._store.get(view.upstream) is None:
-                # removed meanwhile: nothing would ever end what it brings
+            if self._store.get(state.upstream) is None:
+                # removed meanwhile: nothing would ever resolve its alerts
                 return
-        due = evaluator.due_at(view.upstream)
-        # a frozen alert stays due: only a new view can change that
-        self._due[view.upstream] = due if due + DUE_SLACK_SECONDS > now else math.inf
-        self._announce(view)
+        due = evaluator.due_at(state.upstream)
+        # a frozen alert stays due until there is a new state
+        self._due_times[state.upstream] = due if due + DUE_SLACK_SECONDS > now else math.inf
+        self._send_changes(state)
 
-    def _set_alarm(self) -> None:
-        """Be woken when the next alert is due."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-        due = min(self._due.values(), default=math.inf)
+    def _start_due_timer(self) -> None:
+        """Wake up when the next alert is due."""
+        if self._due_timer is not None:
+            self._due_timer.cancel()
+            self._due_timer = None
+        due = min(self._due_times.values(), default=math.inf)
         if due < math.inf:
-            self._alarm = asyncio.create_task(self._wake_at(due + DUE_SLACK_SECONDS), name="next due alert")
+            self._due_timer = asyncio.create_task(self._wake_up_at(due + DUE_SLACK_SECONDS), name="alert due timer")
 
-    async def _wake_at(self, at: float) -> None:
-        while (left := at - self._clock.now()) > 0:
-            await self._clock.sleep(left)
-        self._news.set()
+    async def _wake_up_at(self, at: float) -> None:
+        while (remaining := at - self._clock.now()) > 0:
+            await self._clock.sleep(remaining)
+        self._wakeup.set()
 
-    # -- telling -------------------------------------------------------------------------------------------------------
+    # -- sending -------------------------------------------------------------------------------------------------------
 
-    def _announce(self, view: UpstreamState | None) -> None:
-        """Send what has changed since it was told, at once."""
-        changed = [alert for alert in self._to_tell() if self._told.get(alert.key) != (alert.phase, alert.fired_at)]
+    def _send_changes(self, state: UpstreamState | None) -> None:
+        """Send the alerts that have changed since they were sent, at once."""
+        changed = [
+            alert
+            for alert in self._sendable_alerts()
+            if self._sent_phases.get(alert.key) != (alert.phase, alert.fired_at)
+        ]
         for alert in changed:
-            self._told[alert.key] = alert.phase, alert.fired_at
+            self._sent_phases[alert.key] = alert.phase, alert.fired_at
             log.info(
                 "alert",
                 alertname=alert.key.rule,
@@ -268,60 +270,53 @@ class Sidecar:
                 state=alert.phase.value,
             )
             if self._events is not None and alert.key.stream:
-                self._events.add(alert, view)
+                self._events.add(alert, state)
         if changed:
-            self._dispatcher.offer([self._notice(alert) for alert in changed])
-        self._instruments.alerts((alert.key.rule, alert.phase.value) for alert in self.alerts())
-        if self._memory is not None:
-            self._memory.changed()
+            self._notifier.enqueue([self._payload(alert) for alert in changed])
+        self._metrics.set_alerts((alert.key.rule, alert.phase.value) for alert in self.alerts())
+        if self._state_file is not None:
+            self._state_file.request_write()
 
     async def _resend_forever(self) -> None:
-        """Alertmanager keeps nothing over a restart, and forgets what it does not hear of."""
+        """Send all alerts again and again: Alertmanager forgets them when it restarts, or when their time is over."""
         while True:
             try:
-                await self._resend()
+                await self._resend_alerts()
             except Exception as error:
-                log.error("alerts not sent again", error=describe(error))
+                log.error("alerts not sent again", error=describe_exception(error))
             await self._clock.sleep(self._resend_seconds)
 
-    async def _resend(self) -> None:
+    async def _resend_alerts(self) -> None:
         self._evaluator.forget_resolved(self._clock.now())
-        self._told = {key: told for key, told in self._told.items() if key in self._evaluator.alerts}
-        self._dispatcher.offer([self._watchdog()])
+        self._sent_phases = {key: phase for key, phase in self._sent_phases.items() if key in self._evaluator.alerts}
+        self._notifier.enqueue([self._watchdog_payload()])
         batch: list[AlertPayload] = []
-        for alert in list(self._to_tell()):
-            batch.append(self._notice(alert))
-            if len(batch) == NOTICES_PER_STEP:
-                self._dispatcher.offer(batch)
+        for alert in list(self._sendable_alerts()):
+            batch.append(self._payload(alert))
+            if len(batch) == PAYLOADS_PER_STEP:
+                self._notifier.enqueue(batch)
                 batch = []
                 await asyncio.sleep(0)
-        self._dispatcher.offer(batch)
-        if self._memory is not None:
-            self._memory.changed()
+        self._notifier.enqueue(batch)
+        if self._state_file is not None:
+            self._state_file.request_write()
 
-    def _everything(self) -> list[AlertPayload]:
-        return [self._watchdog(), *(self._notice(alert) for alert in self._to_tell())]
+    def _current_payloads(self) -> list[AlertPayload]:
+        return [self._watchdog_payload(), *(self._payload(alert) for alert in self._sendable_alerts())]
 
-    def _to_tell(self) -> Iterable[Alert]:
+    def _sendable_alerts(self) -> Iterable[Alert]:
         return (alert for alert in self._evaluator.alerts.values() if alert.phase is not Phase.PENDING)
 
-    def _remembered(self) -> Iterable[Alert]:
+    def _all_alerts(self) -> Iterable[Alert]:
         return self._evaluator.alerts.values()
 
-    def _notice(self, alert: Alert) -> AlertPayload:
-        return self._wording.notice(alert, self._horizon(alert.key.upstream))
+    def _payload(self, alert: Alert) -> AlertPayload:
+        return self._formatter.payload(alert, self._horizon_seconds(alert.key.upstream))
 
-    def _watchdog(self) -> AlertPayload:
-        return self._wording.watchdog(self._began_at, HORIZONS * self._resend_seconds)
+    def _watchdog_payload(self) -> AlertPayload:
+        return self._formatter.watchdog_payload(self._started_at, HORIZON_INTERVALS * self._resend_seconds)
 
-    def _horizon(self, upstream: str) -> float:
-        view = self._store.get(upstream)
-        interval = view.poll_interval_seconds if view is not None else 0.0
-        return HORIZONS * max(interval, self._resend_seconds)
-
-
-async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
-    tasks = list(tasks)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    def _horizon_seconds(self, upstream: str) -> float:
+        state = self._store.get(upstream)
+        interval = state.poll_interval_seconds if state is not None else 0.0
+        return HORIZON_INTERVALS * max(interval, self._resend_seconds)

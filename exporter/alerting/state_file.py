@@ -1,4 +1,4 @@
-"""What the sidecar remembers over a restart: one file, replaced as a whole, never half written."""
+"""The alert state that survives a restart: one file, replaced as a whole, never half written."""
 
 from __future__ import annotations
 
@@ -18,56 +18,56 @@ import structlog
 from exporter.alerting.evaluator import Alert, Phase
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.runtime.clock import Clock
-from exporter.runtime.tracebacks import describe
+from exporter.runtime.logging import describe_exception
 
 log = structlog.get_logger()
 
 VERSION: Final = 1
 FILE_NAME: Final = "alerts.json"
-WRITE_SECONDS = 5.0
-"""The shortest time between two writes, but for the last one."""
-PENDING_KEPT_SECONDS = 10 * 60.0
-"""After a longer absence nobody can say that a condition has held all the while: its ``for`` begins again."""
+WRITE_INTERVAL_SECONDS = 5.0
+"""Minimum time between two writes, except for the last one."""
+PENDING_MAX_AGE_SECONDS = 10 * 60.0
+"""After a longer absence a condition may not have held all the time, so its ``for`` starts again."""
 
 
-class _Document(msgspec.Struct):
-    """What stands in the file. Times are unix seconds."""
+class _StateDocument(msgspec.Struct):
+    """Content of the file. Times are in Unix seconds."""
 
     version: int
     written_at: float
     alerts: list[Alert]
 
 
-class _Version(msgspec.Struct):
+class _VersionOnly(msgspec.Struct):
     version: int
 
 
 class AlertStateFile:
-    """The file, for as long as the sidecar uses it."""
+    """The state file, for as long as the sidecar uses it."""
 
     def __init__(
-        self, path: Path, alerts: Callable[[], Iterable[Alert]], *, clock: Clock, instruments: SidecarMetrics
+        self, path: Path, alerts: Callable[[], Iterable[Alert]], *, clock: Clock, metrics: SidecarMetrics
     ) -> None:
-        """``alerts``: gives what is to be remembered at that moment."""
+        """``alerts`` returns the alerts to write at that moment."""
         self.path = path
         self._alerts = alerts
         self._clock = clock
-        self._instruments = instruments
-        self._changed = asyncio.Event()
-        self._writer: asyncio.Task[None] | None = None
-        self._writing = threading.Lock()
+        self._metrics = metrics
+        self._write_requested = asyncio.Event()
+        self._write_task: asyncio.Task[None] | None = None
+        self._write_lock = threading.Lock()
         self._is_failing = False
-        self._held: int | None = None
-        instruments.memory_kept()
+        self._lock_descriptor: int | None = None
+        metrics.start_write_failures()
 
-    def open(self) -> bool:
-        """Take the file for this process alone; False, with a word in the log, when another one has it."""
-        lock = self.path.with_name(self.path.name + ".lock")
+    def lock(self) -> bool:
+        """Lock the file for this process; return False, and log it, if another process has locked it."""
+        lock_file = self.path.with_name(self.path.name + ".lock")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            self._tell_failure(error)
+            self._log_write_failure(error)
             return True
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -76,14 +76,14 @@ class AlertStateFile:
             log.error("another process uses this file of alerts, this one remembers none", state_file=str(self.path))
             return False
         except OSError:
-            # a file system without locks: then it is up to the user
+            # a file system without locks: the user has to prevent sharing
             os.close(descriptor)
             return True
-        self._held = descriptor
+        self._lock_descriptor = descriptor
         return True
 
     def load(self) -> list[Alert]:
-        """What was remembered; a file that can't be understood is put aside."""
+        """Return the alerts of the file; a corrupt file is moved aside."""
         try:
             content = self.path.read_bytes()
         except FileNotFoundError:
@@ -92,58 +92,56 @@ class AlertStateFile:
             log.error("alerts of before can't be read", state_file=str(self.path), error=error.strerror)
             return []
         try:
-            return restored(content, self._clock.now())
+            return restore_alerts(content, self._clock.now())
         except ValueError as error:
-            self._put_aside(error)
+            self._move_aside(error)
             return []
 
     def start(self) -> None:
-        """Begin to write what changes."""
-        self._writer = asyncio.create_task(self._write_forever(), name="memory of alerts")
+        """Start to write changes."""
+        self._write_task = asyncio.create_task(self._write_changes(), name="alert state file")
 
-    def changed(self) -> None:
-        """Write soon."""
-        self._changed.set()
+    def request_write(self) -> None:
+        """Write the alerts soon."""
+        self._write_requested.set()
 
     async def close(self) -> None:
-        """Write a last time, and leave the file to others."""
-        if self._writer is not None:
-            self._writer.cancel()
-            await asyncio.gather(self._writer, return_exceptions=True)
+        """Write a last time, and release the lock."""
+        if self._write_task is not None:
+            self._write_task.cancel()
+            await asyncio.gather(self._write_task, return_exceptions=True)
         await self._write()
-        if self._held is not None:
-            os.close(self._held)
-            self._held = None
+        if self._lock_descriptor is not None:
+            os.close(self._lock_descriptor)
+            self._lock_descriptor = None
 
-    # -- writing -------------------------------------------------------------------------------------------------------
-
-    async def _write_forever(self) -> None:
+    async def _write_changes(self) -> None:
         while True:
-            await self._changed.wait()
-            self._changed.clear()
+            await self._write_requested.wait()
+            self._write_requested.clear()
             await self._write()
-            await self._clock.sleep(WRITE_SECONDS)
+            await self._clock.sleep(WRITE_INTERVAL_SECONDS)
 
     async def _write(self) -> None:
         try:
-            content = msgspec.json.encode(_Document(VERSION, self._clock.now(), list(self._alerts())))
-            await asyncio.to_thread(self._replace, content)
+            content = msgspec.json.encode(_StateDocument(VERSION, self._clock.now(), list(self._alerts())))
+            await asyncio.to_thread(self._replace_file, content)
         except OSError as error:
-            self._tell_failure(error)
+            self._log_write_failure(error)
         except Exception as error:
-            log.error("alerts not remembered", state_file=str(self.path), error=describe(error))
-            self._instruments.memory_not_written()
+            log.error("alerts not remembered", state_file=str(self.path), error=describe_exception(error))
+            self._metrics.count_write_failure()
         else:
             if self._is_failing:
                 log.info("alerts are remembered again", state_file=str(self.path))
             self._is_failing = False
 
-    def _replace(self, content: bytes) -> None:
-        """A crash at any moment leaves the old content or the new one. Raises ``OSError``."""
+    def _replace_file(self, content: bytes) -> None:
+        """Replace the file atomically: a crash leaves the old content or the new. Raises ``OSError``."""
         temporary = self.path.with_name(f".{self.path.name}.new")
-        with self._writing:
+        with self._write_lock:
             try:
-                with open(temporary, "wb", opener=_private) as file:
+                with open(temporary, "wb", opener=_open_private) as file:
                     file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
@@ -154,7 +152,7 @@ class AlertStateFile:
                 raise
             _sync_directory(self.path.parent)
 
-    def _put_aside(self, error: ValueError) -> None:
+    def _move_aside(self, error: ValueError) -> None:
         broken = self.path.with_name(self.path.name + ".broken")
         with contextlib.suppress(OSError):
             os.replace(self.path, broken)
@@ -162,49 +160,51 @@ class AlertStateFile:
             "alerts of before can't be understood", state_file=str(self.path), kept_as=str(broken), error=str(error)
         )
 
-    def _tell_failure(self, error: OSError) -> None:
-        self._instruments.memory_not_written()
+    def _log_write_failure(self, error: OSError) -> None:
+        self._metrics.count_write_failure()
         if not self._is_failing:
             log.error("alerts can't be remembered", state_file=str(self.path), error=error.strerror)
         self._is_failing = True
 
 
-def restored(content: bytes, now: float) -> list[Alert]:
-    """The alerts of a file's content. Raises ``ValueError`` with a text that shows nothing of the content."""
+def restore_alerts(content: bytes, now: float) -> list[Alert]:
+    """Decode a file's content. Raises ``ValueError`` with a text that quotes nothing of the content."""
     try:
-        version = msgspec.json.decode(content, type=_Version).version
-        document = msgspec.json.decode(content, type=_Document) if version == VERSION else None
+        version = msgspec.json.decode(content, type=_VersionOnly).version
+        document = msgspec.json.decode(content, type=_StateDocument) if version == VERSION else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ValueError("it is no memory of alerts") from None
     if document is None:
         raise ValueError(f"it is of version {version}, this exporter knows {VERSION}")
-    is_recent = now - document.written_at <= PENDING_KEPT_SECONDS
+    is_recent = now - document.written_at <= PENDING_MAX_AGE_SECONDS
     return [
-        alert for alert in document.alerts if _is_sound(alert, now) and (is_recent or alert.phase is not Phase.PENDING)
+        alert
+        for alert in document.alerts
+        if _has_valid_times(alert, now) and (is_recent or alert.phase is not Phase.PENDING)
     ]
 
 
 def default_state_file(environ: Mapping[str, str]) -> Path | None:
-    """Where the memory is when the configuration does not say: what systemd gives, else the user's state folder."""
-    given = environ.get("STATE_DIRECTORY", "").split(":")[0]
-    if given:
-        return Path(given) / FILE_NAME
+    """Return the path used if none is configured: systemd's state directory, otherwise the user's state folder."""
+    systemd_directory = environ.get("STATE_DIRECTORY", "").split(":")[0]
+    if systemd_directory:
+        return Path(systemd_directory) / FILE_NAME
     state, home = environ.get("XDG_STATE_HOME", ""), environ.get("HOME", "")
     if state.startswith("/"):
         return Path(state) / "stream-exporter" / FILE_NAME
     return Path(home) / ".local" / "state" / "stream-exporter" / FILE_NAME if home.startswith("/") else None
 
 
-def _is_sound(alert: Alert, now: float) -> bool:
-    """Whether its times can be: none of the future, after a clock was set back, and those that its phase needs."""
+def _has_valid_times(alert: Alert, now: float) -> bool:
+    """Whether the times its phase needs are set, and none is in the future, as after a clock was set back."""
     times = [alert.active_at, alert.fired_at, alert.resolved_at, alert.keep_since]
     if any(time is not None and not (math.isfinite(time) and 0 <= time <= now) for time in times):
         return False
-    needed = {Phase.PENDING: (), Phase.FIRING: (alert.fired_at,), Phase.RESOLVED: (alert.fired_at, alert.resolved_at)}
-    return math.isfinite(alert.value) and None not in needed[alert.phase]
+    required = {Phase.PENDING: (), Phase.FIRING: (alert.fired_at,), Phase.RESOLVED: (alert.fired_at, alert.resolved_at)}
+    return math.isfinite(alert.value) and None not in required[alert.phase]
 
 
-def _private(path: str, flags: int) -> int:
+def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 

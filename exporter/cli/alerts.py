@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import os
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
+from exporter.cli.command import CommandError, Commands, add_command, add_config_file, load_or_fail
 
-from exporter.alerting.alertmanager import Alertmanager, label
-from exporter.alerting.notifier import resolve
-from exporter.alerting.payload import AlertFormatter
-from exporter.alerting.rules.active_rules import rules_in_force
-from exporter.alerting.sidecar import HORIZONS, RESEND_SECONDS
-from exporter.cli.settings import load_settings
-from exporter.config.alerting import AlertingSettings, AlertmanagerSettings
-from exporter.config.auth import AuthSettings, TlsSettings
-from exporter.config.loading import ConfigError
-from exporter.config.secrets import Secret
-from exporter.config.upstream import http_url
-from exporter.http.auth import auth_from_settings
-from exporter.http.client import UpstreamClient
-from exporter.http.errors import UpstreamError
-from exporter.platforms.parsing import DropCounter, Record
-from exporter.runtime.clock import Clock
+if TYPE_CHECKING:
+    from exporter.config.alerting import AlertingSettings, AlertmanagerSettings
+    from exporter.config.auth import AuthSettings, TlsSettings
 
-DEFAULT_URL = "http://127.0.0.1:10071"
-TIMEOUT_SECONDS = 10.0
+_DEFAULT_URL: Final = "http://127.0.0.1:10071"
+_TIMEOUT_SECONDS: Final = 10.0
 _MAX_BODY_BYTES = 64 * 2**20
 _ENDPOINT = "GET /api/v1/alerts"
 _HEADINGS = ("STATE", "SEVERITY", "ALERT", "UPSTREAM", "STREAM", "SINCE", "VALUE", "REASONS")
@@ -42,40 +26,101 @@ configuration and prints what each answered. Alertmanager resolves it by itself 
 """
 
 
-def run(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
-    """Run the sub-command with its arguments; ``parser`` brings the program's name and style."""
-    _add_flags(parser)
-    options = parser.parse_args(arguments)
+def add_parser(commands: Commands) -> None:
+    """Add the command's parser."""
+    parser = add_command(
+        commands,
+        "alerts",
+        run,
+        summary="show what is pending and firing, or send a test alert",
+        description="Show the alerts of a running exporter, or send a test alert to every Alertmanager.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument(
+        "--format", choices=("table", "json"), default="table", help="how alerts are shown (default: table)"
+    )
+    running = parser.add_argument_group("the running exporter")
+    running.add_argument(
+        "--url",
+        type=_exporter_url,
+        default=_DEFAULT_URL,
+        metavar="URL",
+        help=f"where it is (default: {_DEFAULT_URL})",
+    )
+    running.add_argument("--username", metavar="NAME", help="a user of its --web.config.file")
+    running.add_argument("--password-file", type=Path, metavar="FILE", help="that user's password")
+    running.add_argument("--ca-file", type=Path, metavar="FILE", help="certificates to trust instead of the system's")
+    test = parser.add_argument_group("a test alert")
+    test.add_argument(
+        "--test", type=_rule_name, metavar="NAME", help="send a marked alert of this rule, StreamUnhealthy for example"
+    )
+    add_config_file(
+        test, help_="the configuration with the Alertmanagers (default: config.yaml in the current directory)"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command and return the exit code."""
     if options.test is not None:
         return _test(options)
     if (options.username is None) != (options.password_file is None):
-        parser.error("--username and --password-file go together")
-    return _show(options)
+        options.parser.error("--username and --password-file go together")
+    _show(options)
+    return 0
+
+
+def _exporter_url(text: str) -> str:
+    from exporter.config.upstream import http_url
+
+    try:
+        return http_url(text)
+    except ValueError:
+        # The text is not shown because it may hold credentials.
+        raise argparse.ArgumentTypeError("allowed: an http:// or https:// URL without credentials") from None
+
+
+def _rule_name(name: str) -> str:
+    from exporter.alerting.rules import RULES_BY_NAME
+
+    if name not in RULES_BY_NAME:
+        raise argparse.ArgumentTypeError(f"{name!r} is no rule; stream-exporter rules lists them")
+    return name
 
 
 # -- what is pending and firing ----------------------------------------------------------------------------------------
 
 
-def _show(options: argparse.Namespace) -> int:
+def _show(options: argparse.Namespace) -> None:
+    import asyncio
+
+    import msgspec
+
+    from exporter.config.auth import AuthSettings, TlsSettings
+    from exporter.config.secrets import Secret
+    from exporter.http.errors import UpstreamError
+
     auth = AuthSettings()
     if options.username is not None:
         auth = AuthSettings(username=options.username, password=Secret.from_file(options.password_file))
     try:
         data = asyncio.run(_ask(options.url, auth, TlsSettings(ca_file=options.ca_file)))
     except UpstreamError as error:
-        print(f"no alerts from {options.url}: {error}", file=sys.stderr)
-        return 1
+        raise CommandError(f"no alerts from {options.url}: {error}") from error
     if options.format == "json":
         print(msgspec.json.format(msgspec.json.encode(data)).decode())
     elif not data.get("sidecar"):
         print("The alerting sidecar is off: alerting.alertmanagers is empty.")
     else:
         print(table(data.get("alerts", [])), end="")
-    return 0
 
 
 async def _ask(url: str, auth: AuthSettings, tls: TlsSettings) -> dict[str, Any]:
-    """The ``data`` of the answer. Raises ``UpstreamError``."""
+    """Return the ``data`` of the response. Raises ``UpstreamError``."""
+    from exporter.http.auth import auth_from_settings
+    from exporter.http.client import UpstreamClient
+    from exporter.platforms.parsing import DropCounter, Record
+    from exporter.runtime.clock import Clock
+
     client = UpstreamClient(
         upstream="",
         platform="",
@@ -88,7 +133,7 @@ async def _ask(url: str, auth: AuthSettings, tls: TlsSettings) -> dict[str, Any]
         observe=lambda *_: None,
     )
     try:
-        answer = await client.requests(TIMEOUT_SECONDS).get(_ENDPOINT)
+        answer = await client.requests(_TIMEOUT_SECONDS).get(_ENDPOINT)
     finally:
         await client.close()
     data = Record.from_response(answer.data, DropCounter()).record("data")
@@ -123,31 +168,37 @@ def _printable(text: str) -> str:
 
 
 def _test(options: argparse.Namespace) -> int:
-    try:
-        alerting = load_settings(options.config_file, os.environ).alerting
-    except ConfigError as error:
-        print(*error.errors, sep="\n", file=sys.stderr)
-        return 1
+    import asyncio
+
+    alerting = load_or_fail(options.config_file).alerting
     if not alerting.alertmanagers:
-        print("there is nobody to tell: alerting.alertmanagers is empty", file=sys.stderr)
-        return 1
-    answers = asyncio.run(_send(alerting, options.test))
+        raise CommandError("there is nobody to tell: alerting.alertmanagers is empty")
+    answers = asyncio.run(_send_test(alerting, options.test))
     for address, (text, _) in answers.items():
         print(f"{address}: {text}")
     return 0 if all(taken for _, taken in answers.values()) else 1
 
 
-async def _send(alerting: AlertingSettings, name: str) -> dict[str, tuple[str, bool]]:
-    """What each address answered, in words, and whether it took the alert."""
+async def _send_test(alerting: AlertingSettings, name: str) -> dict[str, tuple[str, bool]]:
+    """Return what each address answered, in words, and whether it accepted the alert."""
+    import asyncio
+
+    from exporter.alerting.alertmanager import Alertmanager, host_and_port
+    from exporter.alerting.payload import AlertFormatter
+    from exporter.alerting.rules.active_rules import rules_in_force
+    from exporter.alerting.sidecar import HORIZON_INTERVALS, RESEND_SECONDS
+    from exporter.http.errors import UpstreamError
+    from exporter.runtime.clock import Clock
+
     clock = Clock()
-    wording = AlertFormatter(rules_in_force(alerting), alerting.external_labels)
-    notice = wording.test(name, clock.now(), HORIZONS * RESEND_SECONDS)
+    formatter = AlertFormatter(rules_in_force(alerting), alerting.external_labels)
+    payload = formatter.test_payload(name, clock.now(), HORIZON_INTERVALS * RESEND_SECONDS)
     answers: dict[str, tuple[str, bool]] = {}
 
     async def tell(settings: AlertmanagerSettings, address: str | None) -> None:
         alertmanager = Alertmanager(settings, clock, address=address)
         try:
-            status = await alertmanager.post([notice.wire(clock.now(), "")])
+            status = await alertmanager.post([payload.to_json(clock.now(), "")])
         except UpstreamError as error:
             answers[alertmanager.label] = f"failed ({error.reason.value}): {error}", False
         else:
@@ -159,7 +210,7 @@ async def _send(alerting: AlertingSettings, name: str) -> dict[str, tuple[str, b
         try:
             addresses = await _addresses(settings)
         except OSError:
-            answers[label(settings.url)] = "failed: the name can't be resolved", False
+            answers[host_and_port(settings.url)] = "failed: the name can't be resolved", False
             return
         await asyncio.gather(*(tell(settings, address) for address in addresses))
 
@@ -168,53 +219,8 @@ async def _send(alerting: AlertingSettings, name: str) -> dict[str, tuple[str, b
 
 
 async def _addresses(settings: AlertmanagerSettings) -> list[str | None]:
+    from exporter.alerting.notifier import resolve_addresses
+
     if not settings.resolve_dns:
         return [None]
-    return [*await resolve(settings)]
-
-
-# -- flags -------------------------------------------------------------------------------------------------------------
-
-
-def _add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = _EPILOG
-    parser.add_argument(
-        "--format", choices=("table", "json"), default="table", help="how alerts are shown (default: table)"
-    )
-    running = parser.add_argument_group("the running exporter")
-    running.add_argument(
-        "--url", type=_typed(http_url), default=DEFAULT_URL, metavar="URL", help=f"where it is (default: {DEFAULT_URL})"
-    )
-    running.add_argument("--username", metavar="NAME", help="a user of its --web.config.file")
-    running.add_argument("--password-file", type=Path, metavar="FILE", help="that user's password")
-    running.add_argument("--ca-file", type=Path, metavar="FILE", help="certificates to trust instead of the system's")
-    test = parser.add_argument_group("a test alert")
-    test.add_argument(
-        "--test", type=_rule_name, metavar="NAME", help="send a marked alert of this rule, StreamUnhealthy for example"
-    )
-    test.add_argument(
-        "--config.file",
-        dest="config_file",
-        type=Path,
-        default=Path("config.yaml"),
-        metavar="FILE",
-        help="the configuration with the Alertmanagers (default: config.yaml in the current directory)",
-    )
-
-
-def _rule_name(name: str) -> str:
-    names = [active.rule.name for active in rules_in_force()]
-    if name not in names:
-        raise argparse.ArgumentTypeError(f"{name!r} is no rule; stream-exporter rules lists them")
-    return name
-
-
-def _typed(convert: Callable[[str], str]) -> Callable[[str], str]:
-    def converted(text: str) -> str:
-        try:
-            return convert(text)
-        except ValueError:
-            # what was given may hold credentials
-            raise argparse.ArgumentTypeError("allowed: an http:// or https:// URL without credentials") from None
-
-    return converted
+    return [*await resolve_addresses(settings)]

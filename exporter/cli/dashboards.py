@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from pathlib import Path
 
-from exporter.alerting.rules.active_rules import rules_in_force
-from exporter.cli.settings import load_settings
-from exporter.config.loading import ConfigError
-from exporter.dashboards.build import dashboards, files
-from exporter.dashboards.limits import Limits
+from exporter.cli.command import Commands, add_command, add_config_file, load_or_fail, write_files
 
 _EPILOG = """\
 Without --output-dir it lists the dashboards. With it, it writes their JSON, for Grafana 10.4 or later: to import by
@@ -19,39 +13,34 @@ hand, or to provision from a folder.
 """
 
 
-def run(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
-    """Run the sub-command with its arguments; ``parser`` brings the program's name and style."""
-    parser.epilog = _EPILOG
-    parser.add_argument(
-        "--config.file",
-        dest="config_file",
-        type=Path,
-        metavar="FILE",
-        help="take the thresholds from alerting.thresholds of this configuration (default: those of the rules)",
+def add_parser(commands: Commands) -> None:
+    """Add the command's parser."""
+    parser = add_command(
+        commands,
+        "dashboards",
+        run,
+        summary="list the Grafana dashboards, or write them",
+        description="List the Grafana dashboards, or write them.",
+        epilog=_EPILOG,
+    )
+    add_config_file(
+        parser,
+        default=None,
+        help_="take the thresholds from alerting.thresholds of this configuration (default: those of the rules)",
     )
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="write the files into this folder")
-    options = parser.parse_args(arguments)
-    try:
-        alerting = load_settings(options.config_file, os.environ).alerting if options.config_file else None
-    except ConfigError as error:
-        for line in error.errors:
-            print(line, file=sys.stderr)
-        return 1
-    limits = Limits(rules_in_force(alerting))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command and return the exit code."""
+    from exporter.alerting.rules.active_rules import rules_in_force
+    from exporter.dashboards import RuleThresholds, all_dashboards, render_files
+
+    alerting = load_or_fail(options.config_file).alerting if options.config_file else None
+    thresholds = RuleThresholds(rules_in_force(alerting))
     if options.output_dir is not None:
-        return _write(options.output_dir, limits)
-    for dashboard in dashboards(limits):
+        write_files(options.output_dir, render_files(thresholds))
+        return 0
+    for dashboard in all_dashboards(thresholds):
         print(f"{dashboard.title:33} {dashboard.uid:27} {dashboard.description}")
-    return 0
-
-
-def _write(directory: Path, limits: Limits) -> int:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for name, text in files(limits).items():
-            (directory / name).write_text(text, encoding="utf-8")
-            print(directory / name)
-    except OSError as error:
-        print(f"can't write to {directory}: {error.strerror}", file=sys.stderr)
-        return 1
     return 0

@@ -29,9 +29,7 @@ from exporter.model import (
 )
 from exporter.platforms.registry import platforms
 from exporter.polling.histograms import PollHistograms
-
-ASSUMED_STREAMS = 100
-"""Of an upstream that finds its streams by itself."""
+from exporter.polling.self_metrics import PollingMetrics
 
 _RENDERED_AT_MOST = 500
 """Streams that are made up for one upstream; what more there are counts as many times over."""
@@ -55,7 +53,7 @@ class Estimate:
     compressed: int
 
 
-def estimate(settings: Settings, streams: int = ASSUMED_STREAMS) -> list[Estimate]:
+def estimate(settings: Settings, streams: int) -> list[Estimate]:
     """One line for each upstream, one for the exporter's own families, one for the sum.
 
     ``streams``: how many an upstream is taken to find by itself.
@@ -141,10 +139,11 @@ def _measured(name: str, streams: int, basis: str, exposition: Exposition, *, wi
 
 def _exposition(settings: UpstreamSettings, streams: Sequence[str], *, per_stream: bool) -> Exposition:
     labels = {"platform": settings.platform, "upstream": settings.name}
-    instruments = ExporterMetrics()
-    instruments.add_upstream(**labels)
+    metrics = ExporterMetrics()
+    polling_metrics = PollingMetrics(metrics.upstreams)
+    polling_metrics.add_upstream(**labels)
     for number in range(_ENDPOINTS):
-        instruments.request_observer(**labels)(f"GET /api/endpoint/{number}", "200", 0.1)
+        polling_metrics.request_observer(**labels)(f"GET /api/endpoint/{number}", "200", 0.1)
     states = list(_states(settings, streams))
     histograms = PollHistograms(**labels, per_stream=per_stream)
     histograms.observe(states)
@@ -162,7 +161,7 @@ def _exposition(settings: UpstreamSettings, streams: Sequence[str], *, per_strea
         sampled=histograms.snapshot(),
         excluded=settings.excluded_families,
     )
-    return Exposition(lambda: (view,), instruments)
+    return Exposition(lambda: (view,), metrics)
 
 
 def _states(settings: UpstreamSettings, streams: Iterable[str]) -> Iterator[StreamState]:

@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from exporter.alerting.annotations import DEFAULT_RUNBOOK_URL
-from exporter.alerting.promql import DEFAULT_SELECTOR
-from exporter.alerting.rule_files import (
-    ALERTS_FILE,
-    RECORDINGS_FILE,
-    Dialect,
-    alerts_file,
-    listing,
-    needs_recordings,
-    recordings_file,
+from exporter.alerting import DEFAULT_RUNBOOK_URL, DEFAULT_SELECTOR
+from exporter.cli.command import (
+    Commands,
+    add_command,
+    add_config_file,
+    decimal_number,
+    load_or_fail,
+    write_files,
 )
-from exporter.alerting.rules import Owner
-from exporter.alerting.rules.active_rules import rules_in_force
-from exporter.cli.settings import load_settings
-from exporter.config.alerting import AlertingSettings
-from exporter.config.loading import ConfigError
 
-_EVALUATORS: Mapping[str, Collection[Owner]] = {
-    "prometheus": (Owner.PROMETHEUS,),
-    "sidecar": (Owner.BOTH, Owner.SIDECAR),
-    "all": tuple(Owner),
-}
 _EPILOG = """\
 Without --output-dir it prints the table of the rules. With it, it writes
   stream-alerts.yaml       the alerts
@@ -39,53 +24,24 @@ evaluates itself would be sent twice otherwise.
 """
 
 
-def run(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
-    """Run the sub-command with its arguments; ``parser`` brings the program's name and style."""
-    _add_flags(parser)
-    options = parser.parse_args(arguments)
-    try:
-        alerting = (
-            load_settings(options.config_file, os.environ).alerting if options.config_file else AlertingSettings()
-        )
-    except ConfigError as error:
-        for line in error.errors:
-            print(line, file=sys.stderr)
-        return 1
-    rules = rules_in_force(alerting, owners=_EVALUATORS[options.evaluator], time_scale=options.time_scale)
-    if options.output_dir is None:
-        print(listing(rules), end="")
-        return 0
-    dialect = Dialect(options.selector, options.time_scale, options.runbook_url, alerting.health_slo)
-    files = {ALERTS_FILE: alerts_file(rules, dialect)}
-    if needs_recordings(rules):
-        files[RECORDINGS_FILE] = recordings_file(dialect)
-    return _write(options.output_dir, files)
-
-
-def _write(directory: Path, files: Mapping[str, str]) -> int:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            (directory / name).write_text(text, encoding="utf-8")
-            print(directory / name)
-    except OSError as error:
-        print(f"can't write to {directory}: {error.strerror}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = _EPILOG
-    parser.add_argument(
-        "--config.file",
-        dest="config_file",
-        type=Path,
-        metavar="FILE",
-        help="a configuration whose alerting.thresholds and alerting.health_slo are used (default: none)",
+def add_parser(commands: Commands) -> None:
+    """Add the command's parser."""
+    parser = add_command(
+        commands,
+        "rules",
+        run,
+        summary="list the alert rules, or write them for Prometheus",
+        description="List the alert rules, or write them.",
+        epilog=_EPILOG,
+    )
+    add_config_file(
+        parser,
+        default=None,
+        help_="a configuration whose alerting.thresholds and alerting.health_slo are used (default: none)",
     )
     parser.add_argument(
         "--evaluator",
-        choices=tuple(_EVALUATORS),
+        choices=("prometheus", "sidecar", "all"),
         default="all",
         help="the rules that Prometheus evaluates beside a sidecar, those that the sidecar evaluates, or all "
         "(default: all)",
@@ -101,7 +57,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--time-scale",
-        type=_scale,
+        type=decimal_number(lambda number: 0.001 <= number <= 3600, "a number from 0.001 to 3600"),
         default=1.0,
         metavar="X",
         help="divide every duration by this, for tests and demos (default: 1)",
@@ -114,11 +70,34 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _scale(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0.001 <= number <= 3600:
-        raise argparse.ArgumentTypeError(f"{text!r}: allowed: a number from 0.001 to 3600")
-    return number
+def run(options: argparse.Namespace) -> int:
+    """Run the command and return the exit code."""
+    from exporter.alerting.rule_files import (
+        ALERTS_FILE,
+        RECORDINGS_FILE,
+        Dialect,
+        alerts_file,
+        listing,
+        needs_recordings,
+        recordings_file,
+    )
+    from exporter.alerting.rules import Owner
+    from exporter.alerting.rules.active_rules import rules_in_force
+    from exporter.config.alerting import AlertingSettings
+
+    owners = {
+        "prometheus": (Owner.PROMETHEUS,),
+        "sidecar": (Owner.BOTH, Owner.SIDECAR),
+        "all": tuple(Owner),
+    }[options.evaluator]
+    alerting = load_or_fail(options.config_file).alerting if options.config_file else AlertingSettings()
+    rules = rules_in_force(alerting, owners=owners, time_scale=options.time_scale)
+    if options.output_dir is None:
+        print(listing(rules), end="")
+        return 0
+    dialect = Dialect(options.selector, options.time_scale, options.runbook_url, alerting.health_slo)
+    files = {ALERTS_FILE: alerts_file(rules, dialect)}
+    if needs_recordings(rules):
+        files[RECORDINGS_FILE] = recordings_file(dialect)
+    write_files(options.output_dir, files)
+    return 0

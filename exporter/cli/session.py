@@ -13,11 +13,11 @@ import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from exporter.cli.command import add_config_file
 from exporter.cli.session_text import failure, shown_answer
 from exporter.cli.settings import load_settings
 from exporter.config.loading import ConfigError
@@ -72,15 +72,12 @@ class _Target:
         return next((stream.id for stream in self._streams if stream.name == given), given)
 
 
-def run(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
-    """Run the sub-command with its arguments; ``parser`` brings the program's name and style."""
-    supported = {name: commands for name, platform in platforms().items() if (commands := platform.session_commands())}
-    _add_actions(parser, supported)
-    options = parser.parse_args(arguments)
+def run(options: argparse.Namespace) -> int:
+    """Run the command and return the exit code."""
     configure("warn")
     try:
         target = _target(options)
-        requests = _requests(options, target, supported)
+        requests = _requests(options, target, _supported())
         for request in requests:
             if request.changes_something and not _is_agreed(request, target, said_yes=options.yes):
                 return FAILED
@@ -90,8 +87,12 @@ def run(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
             _say(line)
         return FAILED
     except (_UsageError, InvalidCommandError) as error:
-        _say(f"{parser.prog}: {error}")
+        _say(f"{options.parser.prog}: {error}")
         return USAGE
+
+
+def _supported() -> Supported:
+    return {name: commands for name, platform in platforms().items() if (commands := platform.session_commands())}
 
 
 # -- what to send ------------------------------------------------------------------------------------------------------
@@ -203,7 +204,9 @@ def _ignore_request(_endpoint: str, _code: str, _seconds: float) -> None:
 # -- the command line --------------------------------------------------------------------------------------------------
 
 
-def _add_actions(parser: argparse.ArgumentParser, supported: Supported) -> None:
+def add_actions(parser: argparse.ArgumentParser) -> None:
+    """Add the actions that some platform has."""
+    supported = _supported()
     parser.epilog = _epilog(supported)
     actions = parser.add_subparsers(
         dest="action", required=True, metavar="ACTION", parser_class=argparse.ArgumentParser
@@ -249,14 +252,7 @@ def _join(words: Sequence[str]) -> str:
 def _add_common_flags(subparser: argparse.ArgumentParser) -> None:
     subparser.add_argument("id", metavar="ID", help="the platform's id, or the name in the configuration")
     subparser.add_argument("--upstream", required=True, metavar="NAME", help="the upstream, by its name")
-    subparser.add_argument(
-        "--config.file",
-        dest="config_file",
-        type=Path,
-        default=Path("config.yaml"),
-        metavar="FILE",
-        help="the configuration (default: config.yaml in the current directory)",
-    )
+    add_config_file(subparser)
 
 
 def _add_option(subparser: argparse.ArgumentParser, option: CommandOption) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from exporter.dashboards.panels import DATASOURCE, Json, Panel
 
 SCHEMA_VERSION = 39
-"""Of Grafana 10.4; later ones migrate it when they load it, none migrates back."""
+"""Schema of Grafana 10.4. Later versions migrate it when they load it; none migrates back."""
 TAG = "stream-exporter"
 COLUMNS = 24
 
@@ -19,8 +19,8 @@ AUDIENCE = "stream-exporter-audience"
 
 _TITLES = {"Overview": OVERVIEW, "Stream": STREAM, "Upstreams and exporter": UPSTREAMS, "Audience": AUDIENCE}
 
-_KEPT = "${__url_time_range}&${datasource:queryparam}&${job:queryparam}&${instance:queryparam}"
-"""What a link takes along."""
+_LINK_PARAMETERS = "${__url_time_range}&${datasource:queryparam}&${job:queryparam}&${instance:queryparam}"
+"""Parameters that every link passes on."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class Dashboard:
 
     @property
     def file_name(self) -> str:
-        """What it is called in the folder of dashboards."""
+        """Name of the file in the folder of dashboards."""
         return f"{self.uid}.json"
 
     def as_json(self) -> Json:
-        """What Grafana imports or provisions: no ``__inputs``, which provisioning doesn't fill in."""
+        """Return the JSON to import or provision, without ``__inputs``, which provisioning does not fill in."""
         return {
             "annotations": {"list": [_BUILT_IN_ANNOTATIONS, *self.annotations]},
             "description": self.description,
@@ -60,7 +60,7 @@ class Dashboard:
             "graphTooltip": 1,
             "id": None,
             "links": list(_links(self.uid)),
-            "panels": list(_placed(self.rows)),
+            "panels": list(_place_rows(self.rows)),
             "refresh": self.refresh,
             "schemaVersion": SCHEMA_VERSION,
             "tags": [TAG],
@@ -76,27 +76,27 @@ class Dashboard:
 
 
 def link_to_stream(*, field_of: str = "fields") -> list[Json]:
-    """To the dashboard of the stream of a table's row (``fields``), or of a series (``labels``)."""
+    """Link to the dashboard of the stream of a table's row (``fields``) or of a series (``labels``)."""
     source = "__data.fields" if field_of == "fields" else "__field.labels"
     names = {"platform": "Platform", "upstream": "Upstream", "stream": "Stream"}
     chosen = "&".join(
         f"var-{label}=${{{source}.{name if field_of == 'fields' else label}:percentencode}}"
         for label, name in names.items()
     )
-    return [{"targetBlank": False, "title": "The stream", "url": f"/d/{STREAM}?{_KEPT}&{chosen}"}]
+    return [{"targetBlank": False, "title": "The stream", "url": f"/d/{STREAM}?{_LINK_PARAMETERS}&{chosen}"}]
 
 
 def link_to_upstream() -> list[Json]:
-    """To the dashboard of the upstreams, for the upstream of a table's row."""
-    url = f"/d/{UPSTREAMS}?{_KEPT}&var-upstream=${{__data.fields.Upstream:percentencode}}"
+    """Link to the dashboard of upstreams, for the upstream of a table's row."""
+    url = f"/d/{UPSTREAMS}?{_LINK_PARAMETERS}&var-upstream=${{__data.fields.Upstream:percentencode}}"
     return [{"targetBlank": False, "title": "The upstream", "url": url}]
 
 
 def _links(uid: str) -> Iterator[Json]:
-    """To the other dashboards. What is chosen for one stream stays behind: elsewhere it would hide all others."""
-    kept = _KEPT.partition("&")[2]
+    """Yield links to the other dashboards. A chosen stream is not passed on, since it would hide all others there."""
+    parameters = _LINK_PARAMETERS.partition("&")[2]
     if uid != STREAM:
-        kept += "&${platform:queryparam}&${upstream:queryparam}"
+        parameters += "&${platform:queryparam}&${upstream:queryparam}"
     for title, other in _TITLES.items():
         if other != uid:
             yield {
@@ -109,12 +109,12 @@ def _links(uid: str) -> Iterator[Json]:
                 "title": title,
                 "tooltip": "",
                 "type": "link",
-                "url": f"/d/{other}?{kept}",
+                "url": f"/d/{other}?{parameters}",
             }
 
 
 def alert_annotations(matchers: str) -> Json:
-    """Marks where an alert of Prometheus fires; ``ALERTS`` has no instance."""
+    """Mark firing alerts of Prometheus; ``ALERTS`` has no instance."""
     expression = f'ALERTS{{alertstate="firing", alertname=~"Stream.+", severity!="none", {matchers}}}'
     return _annotation(
         "Alerts", expression, color="red", title="{{alertname}}", text="{{severity}} {{upstream}} {{stream}}"
@@ -122,7 +122,7 @@ def alert_annotations(matchers: str) -> Json:
 
 
 def restart_annotations(expression: str) -> Json:
-    """Marks where a stream was published anew."""
+    """Mark restarts of streams."""
     return _annotation("Restarts", expression, color="blue", title="Published anew", text="{{upstream}} {{stream}}")
 
 
@@ -140,7 +140,7 @@ def _annotation(name: str, expression: str, *, color: str, title: str, text: str
     }
 
 
-def _placed(rows: Iterable[Row]) -> Iterator[Json]:
+def _place_rows(rows: Iterable[Row]) -> Iterator[Json]:
     numbers = iter(range(1, 1000))
     y = 0
     for row in rows:
@@ -155,7 +155,7 @@ def _placed(rows: Iterable[Row]) -> Iterator[Json]:
                 "panels": [],
             }
             y += 1
-        panels, end = _placed_panels(row.panels, y, numbers)
+        panels, end = _place_panels(row.panels, y, numbers)
         if heading is not None:
             yield heading
         if heading is not None and row.collapsed:
@@ -165,8 +165,8 @@ def _placed(rows: Iterable[Row]) -> Iterator[Json]:
             y = end
 
 
-def _placed_panels(panels: Sequence[Panel], y: int, numbers: Iterator[int]) -> tuple[list[Json], int]:
-    """The panels with their places, and the line below them."""
+def _place_panels(panels: Sequence[Panel], y: int, numbers: Iterator[int]) -> tuple[list[Json], int]:
+    """Return the panels with their positions, and the line below them."""
     placed: list[Json] = []
     x = height = 0
     for panel in panels:

@@ -1,12 +1,12 @@
-"""Panels as Grafana's JSON has them, one constructor per kind; the pages compose them."""
+"""Panels as Grafana's JSON: one constructor per kind of panel."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from exporter.dashboards.limits import Steps, none
+from exporter.dashboards.thresholds import Steps, neutral
 
 Json = dict[str, Any]
 
@@ -33,29 +33,29 @@ class Panel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
-    """How the values of a panel are shown."""
+class FieldOptions:
+    """How the values of a panel or column are shown."""
 
     unit: str
     decimals: int | None = None
     steps: Steps | None = None
-    """Thresholds; None: the values are neither good nor bad."""
+    """Thresholds; None if the values are neither good nor bad."""
     minimum: float | None = None
     maximum: float | None = None
     soft_maximum: float | None = None
-    """The axis of a graph reaches at least so far: else one of zeros alone reaches to 100."""
+    """Minimum upper end of a graph's axis, which otherwise reaches to 100 if all values are 0."""
     mappings: Sequence[Json] = ()
     overrides: Sequence[Json] = ()
     links: Sequence[Json] = ()
     empty: str = ""
-    """What a panel without data says, where that is ordinary."""
+    """Text of a panel without data, if that is normal."""
 
 
 def stat(
     title: str,
     description: str,
     query: Query,
-    look: Look,
+    field: FieldOptions,
     *,
     width: int = 3,
     height: int = 4,
@@ -65,7 +65,7 @@ def stat(
 ) -> Panel:
     """One number, or with ``shows_name`` the legend of the one series. Its background has the threshold's colour."""
     options = {
-        "colorMode": "value" if look.steps is None else "background",
+        "colorMode": "value" if field.steps is None else "background",
         "graphMode": "area" if graph and not instant and not shows_name else "none",
         "justifyMode": "auto",
         "orientation": "auto",
@@ -73,15 +73,15 @@ def stat(
         "textMode": "name" if shows_name else "value",
         "wideLayout": True,
     }
-    targets = targets_of([query], instant=instant or shows_name)
-    return panel_of("stat", title, description, targets, look, options, width=width, height=height)
+    targets = make_targets([query], instant=instant or shows_name)
+    return make_panel("stat", title, description, targets, field, options, width=width, height=height)
 
 
 def graph(
     title: str,
     description: str,
     queries: Sequence[Query],
-    look: Look,
+    field: FieldOptions,
     *,
     width: int = 12,
     height: int = 8,
@@ -97,7 +97,7 @@ def graph(
     custom = {
         "axisBorderShow": False,
         "axisPlacement": "auto",
-        **({} if look.soft_maximum is None else {"axisSoftMax": look.soft_maximum}),
+        **({} if field.soft_maximum is None else {"axisSoftMax": field.soft_maximum}),
         "drawStyle": "bars" if bars else "line",
         "fillOpacity": 60 if bars else 25 if stacked else 8,
         "lineInterpolation": "linear",
@@ -106,9 +106,9 @@ def graph(
         "showPoints": "never",
         "spanNulls": False,
         "stacking": {"group": "A", "mode": "normal" if stacked else "none"},
-        "thresholdsStyle": {"mode": "off" if look.steps is None else "dashed"},
+        "thresholdsStyle": {"mode": "off" if field.steps is None else "dashed"},
     }
-    targets = targets_of(queries)
+    targets = make_targets(queries)
     color = {"mode": "palette-classic"}
     if axis:
         # as an option of the panel, it would stand below the axis of time, too
@@ -116,9 +116,18 @@ def graph(
             "matcher": {"id": "byType", "options": "number"},
             "properties": [{"id": "custom.axisLabel", "value": axis}],
         }
-        look = replace(look, overrides=[label, *look.overrides])
-    return panel_of(
-        "timeseries", title, description, targets, look, options, width=width, height=height, custom=custom, color=color
+        field = replace(field, overrides=[label, *field.overrides])
+    return make_panel(
+        "timeseries",
+        title,
+        description,
+        targets,
+        field,
+        options,
+        width=width,
+        height=height,
+        custom=custom,
+        color=color,
     )
 
 
@@ -126,7 +135,7 @@ def timeline(
     title: str,
     description: str,
     queries: Sequence[Query],
-    look: Look,
+    field: FieldOptions,
     *,
     width: int = 24,
     height: int = 8,
@@ -146,17 +155,17 @@ def timeline(
         "tooltip": {"mode": "single", "sort": "none"},
     }
     custom = {"fillOpacity": 75, "lineWidth": 0, "spanNulls": False}
-    return panel_of(
+    return make_panel(
         "state-timeline",
         title,
         description,
-        targets_of(queries),
-        look,
+        make_targets(queries),
+        field,
         options,
         width=width,
         height=height,
         custom=custom,
-        color=fixed("blue") if look.mappings else {"mode": "thresholds"},
+        color=fixed_color("blue") if field.mappings else {"mode": "thresholds"},
     )
 
 
@@ -176,35 +185,134 @@ def heatmap(
         "tooltip": {"mode": "single", "showColorScale": True, "yHistogram": False},
         "yAxis": {"axisPlacement": "left", "reverse": False, "unit": unit},
     }  # fmt: skip
-    target = {**targets_of([Query(expression, "{{le}}")])[0], "format": "heatmap"}
+    target = {**make_targets([Query(expression, "{{le}}")])[0], "format": "heatmap"}
     # What a cell holds is a number of observations; the axis has the unit of the metric.
-    look = Look(unit="short")
-    return panel_of("heatmap", title, description, [target], look, options, width=width, height=height)
+    field = FieldOptions(unit="short")
+    return make_panel("heatmap", title, description, [target], field, options, width=width, height=height)
+
+
+_PLAIN = FieldOptions(unit="none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of a table: the value of ``expression``, or a ``label`` of it or of all queries."""
+
+    name: str
+    expression: str = ""
+    label: str = ""
+    field: FieldOptions = _PLAIN
+    width: int | None = None
+    colored: bool = False
+
+
+def table(
+    title: str,
+    description: str,
+    columns: Sequence[Column],
+    *,
+    sort_by: str,
+    descending: bool = False,
+    width: int = 24,
+    height: int = 10,
+    empty: str = "",
+) -> Panel:
+    """A table whose rows are joined by the labels that all queries have."""
+    queried = [column for column in columns if column.expression]
+    targets = [
+        {**target, "format": "table"}
+        for target in make_targets([Query(column.expression) for column in queried], instant=True)
+    ]
+    values = {
+        column.name: f"Value #{target['refId']}" if len(queried) > 1 else "Value"
+        for column, target in zip(queried, targets, strict=True)
+    }
+    fields = {column.name: column.label or values[column.name] for column in columns}
+    hidden = ["Time", *(values[column.name] for column in queried if column.label)]
+    transformations = [
+        {"id": "merge", "options": {}},
+        {
+            "id": "organize",
+            "options": {
+                "excludeByName": dict.fromkeys(hidden, True),
+                "indexByName": {field: index for index, field in enumerate(fields.values())},
+                "renameByName": {field: name for name, field in fields.items()},
+            },
+        },
+    ]
+    options = {
+        "cellHeight": "sm",
+        "footer": {"countRows": False, "enablePagination": False, "fields": "", "reducer": ["sum"], "show": False},
+        "showHeader": True,
+        "sortBy": [{"desc": descending, "displayName": sort_by}],
+    }
+    field = FieldOptions(unit="none", overrides=[_column_override(column, empty) for column in columns], empty=empty)
+    panel = make_panel(
+        "table",
+        title,
+        description,
+        targets,
+        field,
+        options,
+        width=width,
+        height=height,
+        custom={"align": "auto", "cellOptions": {"type": "auto"}, "filterable": False, "inspect": False},
+        color={"mode": "thresholds"},
+    )
+    panel.json["transformations"] = transformations
+    return panel
+
+
+_EMPTY_CELL: Json = {"type": "special", "options": {"match": "null", "result": {"color": "transparent", "text": ""}}}
+"""Without this an empty cell has the colour of the lowest threshold."""
+
+
+def _column_override(column: Column, empty: str) -> Json:
+    # otherwise the text of an empty table would appear in each empty cell
+    no_value = {"noValue": ""} if empty else {}
+    return override(column.name, **dict(_column_properties(column)), **no_value)
+
+
+def _column_properties(column: Column) -> Iterator[tuple[str, Any]]:
+    field = column.field
+    plain = {"unit": field.unit, "decimals": field.decimals, "min": field.minimum, "max": field.maximum}
+    mappings = [*field.mappings, _EMPTY_CELL] if column.colored else field.mappings
+    lists = {"mappings": list(mappings), "links": list(field.links)}
+    yield from ((name, value) for name, value in plain.items() if value not in (None, "none"))
+    yield from ((name, value) for name, value in lists.items() if value)
+    if field.steps is not None:
+        yield "thresholds", {"mode": "absolute", "steps": field.steps}
+    if column.colored:
+        yield "custom.cellOptions", {"mode": "basic", "type": "color-background"}
+    if column.width is not None:
+        yield "custom.width", column.width
+    if not column.label:
+        yield "custom.align", "right"
 
 
 def override(name: str, **properties: Any) -> Json:
-    """Another look of one field, by its display name; ``custom_line_width`` is written ``custom__lineWidth``."""
+    """Override options of one field, by its display name; write ``custom.lineWidth`` as ``custom__lineWidth``."""
     return {
         "matcher": {"id": "byName", "options": name},
         "properties": [{"id": key.replace("__", "."), "value": value} for key, value in properties.items()],
     }
 
 
-def override_matching(pattern: str, **properties: Any) -> Json:
-    """Another look of all fields whose display name matches a regular expression, anywhere in it."""
+def override_pattern(pattern: str, **properties: Any) -> Json:
+    """Override options of all fields with a match of a regular expression anywhere in their display name."""
     return {**override(pattern, **properties), "matcher": {"id": "byRegexp", "options": f"/{pattern}/"}}
 
 
-def fixed(color: str) -> Json:
-    """The one colour of a field."""
+def fixed_color(color: str) -> Json:
+    """A fixed colour of a field."""
     return {"fixedColor": color, "mode": "fixed"}
 
 
 DASHED: Json = {"dash": [6, 6], "fill": "dash"}
 
 
-def values_as(texts: Mapping[str, tuple[str, str]]) -> Json:
-    """Values (as text) shown as words: {value: (text, colour)}."""
+def value_mapping(texts: Mapping[str, tuple[str, str]]) -> Json:
+    """Map values to words: {value: (text, colour)}."""
     return {
         "type": "value",
         "options": {
@@ -214,8 +322,8 @@ def values_as(texts: Mapping[str, tuple[str, str]]) -> Json:
     }
 
 
-def targets_of(queries: Sequence[Query], *, instant: bool = False) -> list[Json]:
-    """The queries as targets A, B, C…; an instant one asks for the end of the dashboard's time alone."""
+def make_targets(queries: Sequence[Query], *, instant: bool = False) -> list[Json]:
+    """Return the queries as targets A, B, C…; instant ones are evaluated only at the end of the time range."""
     return [
         {
             "datasource": DATASOURCE,
@@ -231,12 +339,12 @@ def targets_of(queries: Sequence[Query], *, instant: bool = False) -> list[Json]
     ]
 
 
-def panel_of(
+def make_panel(
     kind: str,
     title: str,
     description: str,
     targets: list[Json],
-    look: Look,
+    field: FieldOptions,
     options: Json,
     *,
     width: int,
@@ -244,20 +352,20 @@ def panel_of(
     custom: Json | None = None,
     color: Json | None = None,
 ) -> Panel:
-    """What every kind of panel has: ``custom`` and ``color`` are the kind's own defaults of a field."""
+    """Build a panel of any kind; ``custom`` and ``color`` are the kind's own field defaults."""
     defaults: Json = {
         "color": color or {"mode": "thresholds"},
         "custom": custom or {},
-        "mappings": list(look.mappings),
-        "thresholds": {"mode": "absolute", "steps": none() if look.steps is None else look.steps},
-        "unit": look.unit,
+        "mappings": list(field.mappings),
+        "thresholds": {"mode": "absolute", "steps": neutral() if field.steps is None else field.steps},
+        "unit": field.unit,
     }
     optional = {
-        "decimals": look.decimals,
-        "links": list(look.links) or None,
-        "max": look.maximum,
-        "min": look.minimum,
-        "noValue": look.empty or None,
+        "decimals": field.decimals,
+        "links": list(field.links) or None,
+        "max": field.maximum,
+        "min": field.minimum,
+        "noValue": field.empty or None,
     }
     defaults |= {key: value for key, value in optional.items() if value is not None}
     json = {
@@ -266,7 +374,7 @@ def panel_of(
         "description": description,
         "datasource": DATASOURCE,
         "targets": targets,
-        "fieldConfig": {"defaults": defaults, "overrides": list(look.overrides)},
+        "fieldConfig": {"defaults": defaults, "overrides": list(field.overrides)},
         "options": options,
     }
     return Panel(json, width, height)

@@ -1,7 +1,7 @@
-"""How a request proves who asks: nothing, a token, a key, a password, or a token that a login gives.
+"""Authentication of requests: none, a token, a key, a password, or a token obtained by a login.
 
-Secrets stand in headers alone. They are read when a request is made, so that a rotated file counts from the next
-request on, and after a 401 at once.
+Secrets are sent in headers only. They are read for every poll, and again at once after a 401, so that a rotated file
+takes effect.
 """
 
 from __future__ import annotations
@@ -10,57 +10,62 @@ import asyncio
 import base64
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Awaitable, Mapping
+from typing import Any, ClassVar, Protocol
 
 from exporter.config.auth import API_KEY, BEARER, LOGIN, AuthSettings
 from exporter.config.secrets import Secret, SecretError
 from exporter.http.errors import UpstreamError
+from exporter.http.response import Response
 from exporter.model import Reason
 from exporter.runtime.clock import Clock
 from exporter.runtime.redaction import redactor
 
-if TYPE_CHECKING:
-    from exporter.http.client import Requests
-
 RENEW_AT_RATIO = 0.8
 LOGIN_WINDOW_SECONDS = 60.0
 UNREACHED_WAIT_SECONDS = 5.0
-"""A login that nobody answered is tried again sooner than one that was refused."""
+"""Seconds to wait after a login that got no response, which is tried again sooner than a refused one."""
 FRESH_SECONDS = 60.0
-"""A token refused while it is as young as this was never good: another login would not help."""
+"""Maximum age of a refused token that was never good, so that another login would not help."""
 TOKENS_HIDDEN = 3
-"""So many of the last tokens of a login are kept out of texts: one that has just run out may still be said."""
+"""Number of a login's latest tokens that are redacted: one that has just expired may still appear in a text."""
 NO_HEADERS: Mapping[str, str] = {}
 
 
+class SendRequest(Protocol):
+    """Sends a login's request: without credentials, and within the time limit of the request that needs the login."""
+
+    def __call__(self, endpoint: str, *, body: Any) -> Awaitable[Response]:
+        """Send ``body`` as JSON to ``endpoint`` (``POST /login``). Raises ``UpstreamError``."""
+
+
 class Auth(ABC):
-    """What a client adds to its requests."""
+    """Adds credentials to a client's requests."""
 
     @abstractmethod
-    async def headers(self, requests: Requests) -> Mapping[str, str]:
-        """The headers to send; the same object for as long as they are the same.
+    async def headers(self, send: SendRequest) -> Mapping[str, str]:
+        """Return the headers to send; the same object as long as they do not change.
 
-        Raises ``UpstreamError`` (``auth``, or the reason that a login failed) when there are none to be had.
+        Raises ``UpstreamError`` (``auth``, or the reason why a login failed) if there are none.
         """
 
     @abstractmethod
-    async def rejected(self, headers: Mapping[str, str]) -> bool:
-        """The platform answered 401 to these headers: whether there are, or may be, others to try."""
+    async def discard_headers(self, headers: Mapping[str, str]) -> bool:
+        """Discard headers that the platform answered with 401; returns whether there are, or may be, others to try."""
 
 
 class NoAuth(Auth):
-    """Nothing."""
+    """No credentials."""
 
-    async def headers(self, requests: Requests) -> Mapping[str, str]:  # noqa: ARG002 - the same for every kind
+    async def headers(self, send: SendRequest) -> Mapping[str, str]:  # noqa: ARG002 - the same for every kind
         return NO_HEADERS
 
-    async def rejected(self, headers: Mapping[str, str]) -> bool:  # noqa: ARG002
+    async def discard_headers(self, headers: Mapping[str, str]) -> bool:  # noqa: ARG002
         return False
 
 
 class SecretAuth(Auth):
-    """Headers that are made from one secret and nothing else."""
+    """A header made from one secret."""
 
     def __init__(self, secret: Secret) -> None:
         self._secret = secret
@@ -69,15 +74,15 @@ class SecretAuth(Auth):
 
     @abstractmethod
     def header(self, secret: str) -> tuple[str, str]:
-        """Name and value."""
+        """Return the header's name and value."""
 
-    async def headers(self, requests: Requests) -> Mapping[str, str]:  # noqa: ARG002 - the same for every kind
-        return self._current()
+    async def headers(self, send: SendRequest) -> Mapping[str, str]:  # noqa: ARG002 - the same for every kind
+        return self._current_headers()
 
-    async def rejected(self, headers: Mapping[str, str]) -> bool:
-        return self._current() is not headers
+    async def discard_headers(self, headers: Mapping[str, str]) -> bool:
+        return self._current_headers() is not headers
 
-    def _current(self) -> Mapping[str, str]:
+    def _current_headers(self) -> Mapping[str, str]:
         secret = read_secret(self._secret)
         if secret != self._made_from:
             name, value = self.header(secret)
@@ -87,7 +92,7 @@ class SecretAuth(Auth):
 
 
 class Header(SecretAuth):
-    """A secret in a header of its own."""
+    """A secret in a header with a name of its own."""
 
     def __init__(self, name: str, secret: Secret) -> None:
         super().__init__(secret)
@@ -119,10 +124,10 @@ class Basic(SecretAuth):
 
 
 class Login(Auth):
-    """User name and password for a token that lives for a while; a platform says how.
+    """User name and password, exchanged for a token with a limited life by a request that the platform defines.
 
-    One login at a time, whoever asks. After one that failed the next waits, longer each time, but for a new password:
-    that is tried at once. A token is renewed before it ends, and used to its end when that fails.
+    There is one login at a time. After a failed login the next one waits, longer each time; only a new password is
+    tried at once. A token is renewed before it expires, and used until it expires if the renewal fails.
     """
 
     max_logins_per_minute: ClassVar[int] = 5
@@ -144,52 +149,51 @@ class Login(Auth):
         self._retry_at = 0.0
 
     @abstractmethod
-    async def login(self, requests: Requests) -> tuple[str, float]:
-        """Log in: a new token, and for how many seconds it is good. Its requests carry ``auth=False``."""
+    async def login(self, send: SendRequest) -> tuple[str, float]:
+        """Log in, and return a new token and its life in seconds."""
 
-    async def headers(self, requests: Requests) -> Mapping[str, str]:
+    async def headers(self, send: SendRequest) -> Mapping[str, str]:
         if self._headers is None or self._clock.monotonic() >= self._renew_at:
             async with self._lock:
-                await self._renew(requests)
+                await self._renew_token(send)
         assert self._headers is not None
         return self._headers
 
-    async def rejected(self, headers: Mapping[str, str]) -> bool:
+    async def discard_headers(self, headers: Mapping[str, str]) -> bool:
         if headers is not self._headers:
-            # another request was told so before, and has seen to it
+            # another request got a 401 before and has discarded them
             return True
         self._headers = None
         if self._clock.monotonic() - self._made_at < FRESH_SECONDS:
-            self._fail(
-                UpstreamError(Reason.AUTH, "the token of the last login was refused"), read_secret(self.password)
-            )
+            error = UpstreamError(Reason.AUTH, "the token of the last login was refused")
+            self._note_failed_login(error, read_secret(self.password))
             return False
         return True
 
-    async def _renew(self, requests: Requests) -> None:
+    async def _renew_token(self, send: SendRequest) -> None:
         now = self._clock.monotonic()
         if self._headers is not None and now < self._renew_at:
-            # somebody else did while this request waited
+            # another request has renewed it while this one waited
             return
         try:
-            await self._log_in(requests, now)
+            await self._log_in(send, now)
         except UpstreamError:
             if self._headers is None or self._clock.monotonic() >= self._ends_at:
                 raise
             self._renew_at = min(self._retry_at, self._ends_at)
 
-    async def _log_in(self, requests: Requests, now: float) -> None:
+    async def _log_in(self, send: SendRequest, now: float) -> None:
         password = read_secret(self.password)
         if self._failure is not None and now < self._retry_at and password == self._failed_with:
             message = f"{self._failure} (next login in {self._retry_at - now:.0f} s)"
             raise UpstreamError(self._failure.reason, message)
         self._count_login(now)
         try:
-            token, life = await self.login(requests)
+            token, life = await self.login(send)
         except SecretError as error:
             raise UpstreamError(Reason.AUTH, str(error)) from None
         except UpstreamError as error:
-            raise self._fail(_login_error(error), password) from None
+            raise self._note_failed_login(_login_error(error), password) from None
         redactor.add(token)
         self._tokens.append(token)
         if len(self._tokens) > TOKENS_HIDDEN:
@@ -201,15 +205,15 @@ class Login(Auth):
         self._refusals = 0
 
     def _count_login(self, now: float) -> None:
-        """Raises when the last minute has seen as many logins as the platform allows."""
+        """Count a login; raises if the last minute has seen as many as the platform allows."""
         logins = self._logins
         if len(logins) == logins.maxlen and now - logins[0] < LOGIN_WINDOW_SECONDS:
             text = f"no login for {LOGIN_WINDOW_SECONDS - (now - logins[0]):.0f} s: {len(logins)} in the last minute"
             raise UpstreamError(Reason.AUTH, text)
         logins.append(now)
 
-    def _fail(self, error: UpstreamError, password: str) -> UpstreamError:
-        """Remember a failed login and set when the next may be; returns the error to raise."""
+    def _note_failed_login(self, error: UpstreamError, password: str) -> UpstreamError:
+        """Remember a failed login and the time of the next; returns the error to raise."""
         if error.reason is Reason.AUTH:
             wait = self.refused_wait_seconds * 2.0 ** min(self._refusals, 10)
             wait = min(self.longest_refused_wait_seconds, wait)
@@ -222,7 +226,7 @@ class Login(Auth):
 
 
 def auth_from_settings(settings: AuthSettings) -> Auth:
-    """The kind that the settings resolve to; for a user name and password Basic, unless the platform has a login."""
+    """Return the authentication of these settings; Basic for a user name and password (platforms may have a login)."""
     if settings.kind == LOGIN:
         return Basic(settings)
     if settings.secret is not None and settings.kind == BEARER:
@@ -233,7 +237,7 @@ def auth_from_settings(settings: AuthSettings) -> Auth:
 
 
 def read_secret(secret: Secret) -> str:
-    """The secret's text now. Raises ``UpstreamError`` (``auth``) where it can't be had."""
+    """Return the secret's current text. Raises ``UpstreamError`` (``auth``) if it can't be read."""
     try:
         return secret.get()
     except SecretError as error:
@@ -241,7 +245,7 @@ def read_secret(secret: Secret) -> str:
 
 
 def header_value(value: str) -> str:
-    """The value, when a header can carry it; raises ``UpstreamError`` (``auth``) without showing it."""
+    """Return the value if a header can carry it; raises ``UpstreamError`` (``auth``), without showing it, if not."""
     if not value.isascii() or not value.isprintable():
         raise UpstreamError(Reason.AUTH, "the token or key holds characters that no header can carry")
     return value
@@ -254,9 +258,9 @@ def _credentials(settings: AuthSettings) -> tuple[str, Secret]:
 
 
 def _login_error(error: UpstreamError) -> UpstreamError:
-    """A failed login, told from the failure of the request that needed it: it has no status of its own.
+    """Return the error of a failed login, without a status: that belongs to the request that needed the login.
 
-    A refusal of any kind is ``auth``: a 404 of a login must not pass for a stream's.
+    Any refusal has the reason ``auth``, because a 404 for a login must not be taken for a stream's.
     """
     is_refusal = error.status is not None and 400 <= error.status < 500 and error.status != 429
     reason = Reason.AUTH if is_refusal else error.reason

@@ -9,7 +9,7 @@ import msgspec
 
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.endpoint import endpoint_of
-from exporter.http.response import Answer
+from exporter.http.response import Response
 
 
 class ManualRequest(msgspec.Struct, frozen=True):
@@ -37,7 +37,7 @@ class ManualRequest(msgspec.Struct, frozen=True):
         """Return the full URL. Raises ``UpstreamError`` (``not_found``) for values that no path can hold."""
         return str(client.url_of(endpoint_of(self.endpoint).path(self.path), None))
 
-    async def send(self, requests: Requests) -> Answer:
+    async def send(self, requests: Requests) -> Response:
         """Send it. Raises ``UpstreamError``, with the platform's message in its ``refusal``."""
         return await requests.request(
             self.endpoint, body=self.body, safe=not self.changes_something, keep_refusal=True, **self.path

@@ -1,12 +1,11 @@
-"""Answers: reading a body within bounds, decoding it, and what its headers say."""
+"""Responses: reading a body within bounds, decoding it, and interpreting its headers."""
 
 from __future__ import annotations
 
 import json
 import math
-import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -15,115 +14,100 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 from aiohttp import hdrs
-from multidict import CIMultiDictProxy
 from yarl import URL
 
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason
 
 _GZIP = 16 + zlib.MAX_WBITS
-_LONGEST_WHOLE_NUMBER = 400
-"""Digits: more are beyond every float."""
+_MAX_DIGITS = 400
+"""Maximum number of digits of a whole number; a longer one exceeds every float."""
 _KNOWN_TYPES = frozenset(
     {"text/html", "text/plain", "text/xml", "application/xml", "application/json", "application/octet-stream"}
 )
-_LINK = re.compile(r"\s*,?\s*<([^>]*)>")
-_LINK_PARAMETER = re.compile(r"""\s*;\s*([\w!#$&+.^`|~-]+)\s*(?:=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;,"]*)))?""")
 
 _decode = msgspec.json.Decoder().decode
 
 
-class Answer:
-    """A usable answer."""
+class Response:
+    """A usable response."""
 
-    __slots__ = ("_url", "data", "date", "headers", "status", "text")
+    __slots__ = ("data", "date", "headers", "link_next", "status", "text")
 
     def __init__(
-        self, status: int, headers: CIMultiDictProxy[str], url: URL, *, data: Any, text: str | None, date: float | None
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        *,
+        data: Any = None,
+        text: str | None = None,
+        date: float | None = None,
+        link_next: str | None = None,
     ) -> None:
         self.status = status
         self.headers = headers
         self.data = data
-        """The decoded JSON; None when the answer has no body, or a text was asked for."""
+        """The decoded JSON; None if the response has no body, or text was requested."""
         self.text = text
         self.date = date
         """Unix seconds on the platform's clock."""
-        self._url = url
-
-    @property
-    def link_next(self) -> str | None:
-        """The next page: our own URL, with the query of the link that the answer announces (RFC 8288).
-
-        The link's host and path are not followed: credentials stay where they belong.
-        """
-        for target in next_links(", ".join(self.headers.getall("Link", ()))):
-            try:
-                query = urlsplit(target.strip()).query
-            except ValueError:
-                continue
-            own = urlsplit(str(self._url))
-            return own._replace(query=query).geturl()
-        return None
+        self.link_next = link_next
+        """URL of the next page."""
 
     def __repr__(self) -> str:
-        return f"<Answer {self.status}>"
+        return f"<Response {self.status}>"
 
 
-def next_links(header: str) -> Iterator[str]:
-    """The targets in a ``Link`` header whose relation is ``next``."""
-    position = 0
-    while link := _LINK.match(header, position):
-        position = link.end()
-        relation: str | None = None
-        while parameter := _LINK_PARAMETER.match(header, position):
-            position = parameter.end()
-            name, quoted, bare = parameter.groups()
-            if name.lower() == "rel" and relation is None:
-                relation = quoted if quoted is not None else bare or ""
-        if relation is not None and "next" in relation.lower().split():
-            yield link[1]
+def next_page(response: aiohttp.ClientResponse) -> str | None:
+    """Return the next page's URL: our own URL with the query of the announced link (RFC 8288).
+
+    The link's host and path are not followed, so that credentials are sent only to the configured server.
+    """
+    if hdrs.LINK not in response.headers:
+        return None
+    try:
+        links = response.links
+    except (ValueError, IndexError):
+        # one of the links is not a URL; yarl raises IndexError for some of them
+        return None
+    for link in links.values():
+        relations = [str(value) for name, value in link.items() if name.lower() == "rel"]
+        if relations and "next" in relations[0].lower().split():
+            query = URL(link["url"]).raw_query_string
+            return urlsplit(str(response.url))._replace(query=query).geturl()
+    return None
 
 
 # -- bodies ----------------------------------------------------------------------------------------------------------
 
 
-async def read_body(response: aiohttp.ClientResponse, limit: int, endpoint: str, heard: Callable[[], None]) -> bytes:
-    """The whole body, decompressed; never more than ``limit`` bytes of it are in memory.
+async def read_body(response: aiohttp.ClientResponse, limit: int, endpoint: str) -> bytes:
+    """Return the whole body, decompressed, with at most ``limit`` bytes of it in memory.
 
-    ``heard`` is called for every part that comes and is not the last.
-    Raises ``UpstreamError`` (``too_large``, ``bad_response``) and what the library raises.
+    Raises ``UpstreamError`` (``too_large``, ``bad_response``) and the library's exceptions.
     """
     encoding = response.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower()
     if encoding in ("gzip", "x-gzip"):
-        return await _read_gzip(response, limit, endpoint, heard)
+        return await _read_gzip(response, limit, endpoint)
     if encoding not in ("", "identity"):
         raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: the body comes in a content encoding not asked for")
     if (response.content_length or 0) > limit:
         raise _too_large(limit, endpoint)
-    content = response.content
-    body = await content.readany()
-    if len(body) > limit:
-        raise _too_large(limit, endpoint)
-    if content.at_eof() and content.exception() is None:
-        return body
-    heard()
-    parts, size = [body], len(body)
-    while more := await content.readany():
-        heard()
-        size += len(more)
+    parts, size = [], 0
+    while part := await response.content.readany():
+        size += len(part)
         if size > limit:
             raise _too_large(limit, endpoint)
-        parts.append(more)
+        parts.append(part)
     return b"".join(parts)
 
 
-async def _read_gzip(response: aiohttp.ClientResponse, limit: int, endpoint: str, heard: Callable[[], None]) -> bytes:
-    """Each piece is unpacked no further than the limit allows: a small body can hold a thousand times its size."""
+async def _read_gzip(response: aiohttp.ClientResponse, limit: int, endpoint: str) -> bytes:
+    """Unpack each piece no further than the limit allows, because a small body can hold a thousand times its size."""
     unpacker = zlib.decompressobj(_GZIP)
     body = bytearray()
     try:
         async for packed in response.content.iter_any():
-            heard()
             while packed:
                 body += unpacker.decompress(packed, limit - len(body) + 1)
                 if len(body) > limit:
@@ -143,14 +127,14 @@ def _too_large(limit: int, endpoint: str) -> UpstreamError:
     return UpstreamError(Reason.TOO_LARGE, f"{endpoint}: the answer has more than {limit} bytes (max_body_bytes)")
 
 
-# -- their meaning ---------------------------------------------------------------------------------------------------
+# -- decoding --------------------------------------------------------------------------------------------------------
 
 
 def decode_json(body: bytes, content_type: str | None, endpoint: str) -> Any:
-    """The JSON value; whole numbers and floats beyond what a float holds become infinite.
+    """Return the JSON value; numbers too large for a float become infinite.
 
-    Raises ``UpstreamError`` (``bad_response``) for everything else that is not JSON: NaN and Infinity, invalid UTF-8,
-    HTML, nesting without end.
+    Raises ``UpstreamError`` (``bad_response``) for everything that is not JSON: NaN and Infinity, invalid UTF-8, HTML,
+    endless nesting.
     """
     try:
         return _decode(body)
@@ -161,14 +145,14 @@ def decode_json(body: bytes, content_type: str | None, endpoint: str) -> Any:
 
 
 def _decode_leniently(body: bytes, content_type: str | None, endpoint: str) -> Any:
-    """For what the fast decoder refuses as a whole: a number out of range, half a surrogate pair in some text.
+    """Decode what the fast decoder refuses as a whole: a number out of range, half a surrogate pair in a string.
 
-    One such value must not take all others with it.
+    One such value must not make all others unreadable.
     """
     try:
-        data = json.loads(body, parse_constant=_refuse_constant, parse_int=_whole_number)
+        data = json.loads(body, parse_constant=_refuse_constant, parse_int=_parse_int)
         # half a pair can't be encoded again; it becomes a question mark
-        return json.loads(json.dumps(data, ensure_ascii=False).encode("utf-8", "replace"), parse_int=_whole_number)
+        return json.loads(json.dumps(data, ensure_ascii=False).encode("utf-8", "replace"), parse_int=_parse_int)
     except (ValueError, RecursionError):
         given = (content_type or "").partition(";")[0].strip().lower()
         kind = given if given in _KNOWN_TYPES else "not a usual one"
@@ -179,14 +163,14 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(name)
 
 
-def _whole_number(digits: str) -> int | float:
-    if len(digits) <= _LONGEST_WHOLE_NUMBER:
+def _parse_int(digits: str) -> int | float:
+    if len(digits) <= _MAX_DIGITS:
         return int(digits)
     return -math.inf if digits.startswith("-") else math.inf
 
 
 def decode_text(body: bytes, endpoint: str) -> str:
-    """UTF-8, whatever the content type says."""
+    """Decode the body as UTF-8, whatever its content type."""
     try:
         return body.decode()
     except UnicodeDecodeError:
@@ -197,7 +181,7 @@ def decode_text(body: bytes, endpoint: str) -> str:
 
 
 def http_date(text: str) -> float | None:
-    """Unix seconds of an HTTP date in any of its three forms; None for what is none."""
+    """Return the unix seconds of an HTTP date in any of its three forms; None if it is not a date."""
     try:
         moment = parsedate_to_datetime(text)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
@@ -206,9 +190,9 @@ def http_date(text: str) -> float | None:
 
 
 def retry_after(text: str | None, date: float | None, now: float) -> float | None:
-    """Seconds to wait, from either form of ``Retry-After``: a number, or a date on the platform's clock.
+    """Return the seconds to wait, from either form of ``Retry-After``: a number, or a date on the platform's clock.
 
-    ``date``: the answer's own time, without which ours (``now``) has to do.
+    ``date``: the response's own time; without it, our time (``now``) is used.
     """
     if text is None:
         return None

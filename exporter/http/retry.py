@@ -1,12 +1,13 @@
-"""Sending one request as often as it takes, and reading what comes of it."""
+"""Sending a request as often as necessary: credentials, deadlines, retries, the platform's request limit."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -14,117 +15,171 @@ from aiohttp import hdrs
 from yarl import URL
 
 from exporter.http.auth import NO_HEADERS, Auth, NoAuth
-from exporter.http.cutoff import Watched
-from exporter.http.endpoint import Endpoint
-from exporter.http.error_mapping import LostConnectionError, map_exception, status_error
-from exporter.http.errors import UpstreamError
-from exporter.http.rate_limit import Ticket
-from exporter.http.response import Answer, decode_json, decode_text, read_body, retry_after
+from exporter.http.endpoint import BaseUrl, Endpoint, endpoint_of
+from exporter.http.errors import LostConnectionError, UpstreamError, map_exception, status_error
+from exporter.http.rate_limit import RateLimit, Ticket
+from exporter.http.response import Response, decode_json, decode_text, http_date, next_page, read_body, retry_after
+from exporter.http.transport import Transport
 from exporter.model import Reason
-
-if TYPE_CHECKING:
-    from exporter.http.client import Requests, UpstreamClient
+from exporter.runtime.clock import Clock
 
 CONNECT_SHARE = 0.5
-"""Of a poll's time: what a single connection may take."""
+"""Maximum time to open a connection, as a fraction of the poll timeout."""
+SILENCE_SHARE = 0.75
+"""Maximum time without data, as a fraction of the poll timeout."""
+DRAIN_SHARE = 0.25
+"""Maximum time to read the body of a refusal, as a fraction of the poll timeout. The status says enough."""
+DRAINED_BYTES = 65_536
+"""Maximum size of a refusal's body that is read, so that its connection can be used again."""
 MAX_RETRIES = 2
 RETRIES_PER_POLL = 10
-"""An upstream that refuses everything is not asked three times as much."""
+"""Maximum number of retries in a poll, so that an upstream that refuses everything does not get triple the load."""
 BACK_OFF_SECONDS, LONGEST_BACK_OFF_SECONDS = 0.2, 2.0
 TRANSIENT = frozenset({429, 502, 503, 504})
 PAUSING = frozenset({429, 503})
-DRAINED_BYTES = 65_536
-"""The body of a refusal is read up to here, so that its connection can be used again."""
-DRAIN_SHARE = 0.25
-"""Of a poll's time: what that may take. The status says enough."""
-_NOTHING: tuple[Auth, Mapping[str, str]] = NoAuth(), NO_HEADERS
+_NO_CREDENTIALS: tuple[Auth, Mapping[str, str]] = NoAuth(), NO_HEADERS
+
+Observe = Callable[[str, str, float], None]
+"""Called after every attempt: endpoint template, HTTP status or failure reason, seconds."""
 
 
-class PreparedRequest(Watched):
-    """One request, ready to be sent as often as it takes."""
+class PollContext:
+    """State that all requests of one poll share: the deadline, counters, credentials and the platform's clock."""
 
-    __slots__ = ("_headers", "auth", "body", "endpoint", "keep_refusal", "safe", "url", "wants_json")
+    def __init__(self, clock: Clock, timeout: float) -> None:
+        """``timeout``: seconds for the whole poll."""
+        self.clock = clock
+        self.started_at = clock.now()
+        """Unix seconds."""
+        self.deadline = clock.monotonic() + timeout
+        """Monotonic seconds."""
+        self.timeouts = aiohttp.ClientTimeout(sock_connect=CONNECT_SHARE * timeout, sock_read=SILENCE_SHARE * timeout)
+        self.drain_seconds = DRAIN_SHARE * timeout
+        self.requests_sent = 0
+        self.usable_responses = 0
+        self.retries_left = RETRIES_PER_POLL
+        self.credentials: tuple[Auth, Mapping[str, str]] | None = None
+        """Headers that prove who asks, read once per poll, and the kind of authentication that they came from."""
+        self.clock_skew_seconds: float | None = None
+        self._fastest_seconds: float | None = None
+
+    def update_clock_skew(self, date: float, now: float, seconds: float) -> None:
+        """Learn the platform's time from the ``Date`` of a response that took ``seconds`` to begin."""
+        if self._fastest_seconds is None or seconds < self._fastest_seconds:
+            # the faster the response, the more precisely is known when in between it was written
+            self._fastest_seconds = seconds
+            skew = date - (now - seconds / 2)
+            self.clock_skew_seconds = skew if abs(skew) >= 1.0 else 0.0
+
+
+@dataclass(slots=True, kw_only=True)
+class PreparedRequest:
+    """One request, ready to be sent as often as necessary."""
+
+    poll: PollContext
+    endpoint: Endpoint
+    url: URL
+    body: Any = None
+    extra_headers: Mapping[str, str] | None = None
+    wants_json: bool = True
+    auth: bool = True
+    safe: bool = False
+    keep_refusal: bool = False
+    time_limit: asyncio.Timeout = field(init=False)
+    """Ends the request, and the login that it needs, at the poll's deadline."""
+
+    def __post_init__(self) -> None:
+        if self.body is not None:
+            self.body = msgspec.json.encode(self.body)
+
+    def headers(self, credentials: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the headers of this request; those common to all requests are added by the session."""
+        if self.body is None and not self.extra_headers:
+            return credentials
+        content = {} if self.body is None else {"Content-Type": "application/json"}
+        return {**credentials, **content, **(self.extra_headers or {})}
+
+
+class RequestSender:
+    """Sends requests to one upstream: with its credentials, within its request limit, and again after brief faults."""
 
     def __init__(
         self,
-        endpoint: Endpoint,
-        url: URL,
-        body: Any,
-        headers: Mapping[str, str] | None,
         *,
-        wants_json: bool,
-        auth: bool,
-        safe: bool,
-        keep_refusal: bool,
+        base_url: BaseUrl,
+        transport: Transport,
+        auth: Auth,
+        max_body_bytes: int,
+        clock: Clock,
+        observe: Observe,
     ) -> None:
-        super().__init__()
-        self.endpoint = endpoint
-        self.url = url
-        self.body = None if body is None else msgspec.json.encode(body)
-        self.wants_json = wants_json
+        self.base_url = base_url
+        self.transport = transport
         self.auth = auth
-        self.safe = safe
-        self.keep_refusal = keep_refusal
-        self._headers = headers
+        self.max_body_bytes = max_body_bytes
+        self.clock = clock
+        self.observe = observe
+        self.rate_limit = RateLimit()
+        self._date: tuple[str, float | None] = ("", None)
 
-    def headers(self, credentials: Mapping[str, str]) -> Mapping[str, str]:
-        """What is sent besides the headers of every request."""
-        if self.body is None and not self._headers:
-            return credentials
-        content = {} if self.body is None else {"Content-Type": "application/json"}
-        return {**credentials, **content, **(self._headers or {})}
+    async def send(self, request: PreparedRequest) -> Response:
+        """Send a request and return its usable response.
 
+        Raises ``UpstreamError`` for every status outside 200 to 299 and for every failure on the way.
+        """
+        endpoint = request.endpoint.template
+        left = request.poll.deadline - self.clock.monotonic()
+        if left <= 0:
+            raise UpstreamError(Reason.TIMEOUT, f"{endpoint}: not sent, the poll's time is over")
+        try:
+            async with asyncio.timeout(left) as request.time_limit:
+                return await self._send_with_retries(request)
+        except TimeoutError:
+            raise UpstreamError(Reason.TIMEOUT, f"{endpoint}: no answer in time") from None
 
-class Attempts:
-    """Sends the calls of one poll: counts them, and keeps to its deadline, its retries and the platform's limit."""
-
-    def __init__(self, client: UpstreamClient, requests: Requests, timeout: float) -> None:
-        self.count = 0
-        self.usable = 0
-        self.clock_skew_seconds: float | None = None
-        self._client = client
-        self._clock = client.clock
-        self._requests = requests
-        self._timeout = _client_timeout(timeout)
-        self._drain_seconds = DRAIN_SHARE * timeout
-        self._retries_left = RETRIES_PER_POLL
-        self._quickest: float | None = None
-        self._proof: tuple[Auth, Mapping[str, str]] | None = None
-
-    async def send_with_retries(self, call: PreparedRequest) -> Answer:
-        """Send the call until it is answered, or no retry is left for it."""
+    async def _send_with_retries(self, request: PreparedRequest) -> Response:
+        """Send the request until there is a response, or no retry is left for it."""
+        poll = request.poll
         has_renewed = False
         retries = 0
         while True:
-            auth, credentials = await self._credentials_now() if call.auth else _NOTHING
+            auth, credentials = await self._credentials(request) if request.auth else _NO_CREDENTIALS
             try:
-                return await self._attempt(call, credentials)
+                return await self._send_once(request, credentials)
             except UpstreamError as error:
-                if error.status == 401 and not has_renewed and await auth.rejected(credentials):
+                if error.status == 401 and not has_renewed and await auth.discard_headers(credentials):
                     has_renewed = True
-                    self._proof = None
+                    poll.credentials = None
                     continue
-                wait = self._wait_before_retry(call, error, retries)
+                wait = self._wait_before_retry(request, error, retries)
                 if wait is None:
                     raise
             retries += 1
-            self._retries_left -= 1
-            await self._clock.sleep(wait)
+            poll.retries_left -= 1
+            await self.clock.sleep(wait)
 
-    async def _credentials_now(self) -> tuple[Auth, Mapping[str, str]]:
-        """The credentials of this poll, read once; the platform may change their kind, a 401 their text."""
-        auth = self._client.auth
-        if self._proof is None or self._proof[0] is not auth:
-            self._proof = auth, await auth.headers(self._requests)
-        return self._proof
+    async def _credentials(self, request: PreparedRequest) -> tuple[Auth, Mapping[str, str]]:
+        """Return the poll's credentials; the platform may change their kind during a poll, and a 401 their text."""
+        poll, auth = request.poll, self.auth
+        if poll.credentials is None or poll.credentials[0] is not auth:
+            poll.credentials = auth, await auth.headers(partial(self._send_login, request))
+        return poll.credentials
 
-    def _wait_before_retry(self, call: PreparedRequest, error: UpstreamError, retries: int) -> float | None:
-        """Seconds before the next attempt; None: there is none. A pause that the platform asks for holds for all."""
+    def _send_login(self, request: PreparedRequest, endpoint: str, *, body: Any) -> Awaitable[Response]:
+        """Send the login that ``request`` needs, without credentials and within the time limit of that request."""
+        template = endpoint_of(endpoint)
+        url = self.base_url.endpoint_url(template, {}, None)
+        login = PreparedRequest(poll=request.poll, endpoint=template, url=url, body=body, auth=False)
+        login.time_limit = request.time_limit
+        return self._send_with_retries(login)
+
+    def _wait_before_retry(self, request: PreparedRequest, error: UpstreamError, retries: int) -> float | None:
+        """Return the seconds before the next attempt, or None if there is none. A requested pause holds for all."""
         pause = 0.0
         if error.status in PAUSING and error.retry_after is not None:
             pause = error.retry_after
-            self._client.rate_limit.pause_for(pause, self._clock.now())
-        if not call.safe or retries == MAX_RETRIES or not self._retries_left:
+            self.rate_limit.pause_for(pause, self.clock.now())
+        if not request.safe or retries == MAX_RETRIES or not request.poll.retries_left:
             return None
         if error.status not in TRANSIENT and not isinstance(error, LostConnectionError):
             return None
@@ -132,116 +187,114 @@ class Attempts:
             return None
         back_off = min(LONGEST_BACK_OFF_SECONDS, BACK_OFF_SECONDS * 2.0**retries)
         wait = pause + random.uniform(0.0, back_off)  # noqa: S311 - spreads load, guards nothing
-        return wait if self._clock.monotonic() + wait < self._requests.deadline else None
+        return wait if self.clock.monotonic() + wait < request.poll.deadline else None
 
-    async def _attempt(self, call: PreparedRequest, credentials: Mapping[str, str]) -> Answer:
-        transport = self._client.transport
-        session = await transport.session()
-        limit = self._client.rate_limit
-        ticket = limit.begin() if limit.is_unknown else await self._turn(call)
-        self.count += 1
-        code = ""
-        began = self._clock.monotonic()
-        call.listen()
+    async def _send_once(self, request: PreparedRequest, credentials: Mapping[str, str]) -> Response:
+        session = await self.transport.session()
+        limit = self.rate_limit
+        ticket = limit.start_request() if limit.is_unknown else await self._wait_for_turn(request)
+        request.poll.requests_sent += 1
+        endpoint, code = request.endpoint, ""
+        began = self.clock.monotonic()
         try:
             async with session.request(
-                call.endpoint.method,
-                call.url,
-                headers=call.headers(credentials),
-                data=call.body,
+                endpoint.method,
+                request.url,
+                headers=request.headers(credentials),
+                data=request.body,
                 allow_redirects=False,
-                timeout=self._timeout,
-                server_hostname=transport.server_name,
+                timeout=request.poll.timeouts,
+                server_hostname=self.transport.server_name,
             ) as response:
-                call.listen()
                 code = str(response.status)
-                date = self._client.parse_date(response.headers.get(hdrs.DATE))
-                self._note_headers(response, ticket, date, self._clock.monotonic() - began)
-                return await self._usable(call, response, date)
+                date = self._parse_date(response.headers.get(hdrs.DATE))
+                self._note_headers(request.poll, response, ticket, date, self.clock.monotonic() - began)
+                return await self._read_response(request, response, date)
         except UpstreamError:
             raise
         except asyncio.CancelledError:
-            if call.is_cut_off:
+            if request.time_limit.expired():
                 code = code or Reason.TIMEOUT
             raise
         except Exception as error:
-            failure = map_exception(error, call.endpoint.template)
+            failure = map_exception(error, endpoint.template)
             code = code or failure.reason
             raise failure from None
         finally:
-            call.stop_listening()
-            limit.end()
+            limit.finish_request()
             if code:
-                self._client.observe(call.endpoint.template, str(code), self._clock.monotonic() - began)
+                self.observe(endpoint.template, str(code), self.clock.monotonic() - began)
 
-    async def _turn(self, call: PreparedRequest) -> Ticket:
-        """Wait until the request may be sent, or raise: within the platform's limit, and not while it wants a pause."""
-        limit = self._client.rate_limit
-        while (pause := limit.pause(self._clock.now())) > 0:
-            if self._clock.monotonic() + pause >= self._requests.deadline:
-                text = f"{call.endpoint.template}: not sent, the platform asked for a pause of {pause:.0f} s more"
+    async def _wait_for_turn(self, request: PreparedRequest) -> Ticket:
+        """Wait until the platform's limit and requested pauses allow the request, or raise if that is too late."""
+        limit, endpoint = self.rate_limit, request.endpoint.template
+        while (pause := limit.pause(self.clock.now())) > 0:
+            if self.clock.monotonic() + pause >= request.poll.deadline:
+                text = f"{endpoint}: not sent, the platform asked for a pause of {pause:.0f} s more"
                 raise UpstreamError(Reason.RATE_LIMITED, text, retry_after=pause)
-            await self._clock.sleep(pause)
-        await limit.turn()
-        now = self._clock.now()
+            await self.clock.sleep(pause)
+        await limit.wait_for_turn()
+        now = self.clock.now()
         if limit.budget(now) == 0:
-            text = f"{call.endpoint.template}: not sent, the platform's request limit is used up"
+            text = f"{endpoint}: not sent, the platform's request limit is used up"
             raise UpstreamError(Reason.RATE_LIMITED, text, retry_after=limit.until_reset(now))
-        return limit.begin()
+        return limit.start_request()
 
-    # -- its answer --------------------------------------------------------------------------------------------------
+    # -- responses -----------------------------------------------------------------------------------------------------
+
+    def _parse_date(self, text: str | None) -> float | None:
+        """Parse a ``Date`` header; all responses within a second have the same one."""
+        if text is None:
+            return None
+        if text != self._date[0]:
+            self._date = text, http_date(text)
+        return self._date[1]
 
     def _note_headers(
-        self, response: aiohttp.ClientResponse, ticket: Ticket, date: float | None, seconds: float
+        self, poll: PollContext, response: aiohttp.ClientResponse, ticket: Ticket, date: float | None, seconds: float
     ) -> None:
-        """Learn the platform's time and its limit from an answer that took ``seconds`` to begin."""
-        now = self._clock.now()
-        is_quickest = self._quickest is None or seconds < self._quickest
-        if date is not None and is_quickest and hdrs.AGE not in response.headers:
-            # the quicker the answer, the better is known when in between it was written
-            self._quickest = seconds
-            skew = date - (now - seconds / 2)
-            self.clock_skew_seconds = skew if abs(skew) >= 1.0 else 0.0
-        self._client.rate_limit.answered(ticket, response.headers, now, self.clock_skew_seconds or 0.0)
+        """Learn the platform's time and request limit from a response that took ``seconds`` to begin."""
+        now = self.clock.now()
+        if date is not None and hdrs.AGE not in response.headers:
+            poll.update_clock_skew(date, now, seconds)
+        self.rate_limit.update(ticket, response.headers, now, poll.clock_skew_seconds or 0.0)
 
-    async def _usable(self, call: PreparedRequest, response: aiohttp.ClientResponse, date: float | None) -> Answer:
-        """The answer, read and decoded; raises when it can't be used."""
-        endpoint, status = call.endpoint.template, response.status
+    async def _read_response(
+        self, request: PreparedRequest, response: aiohttp.ClientResponse, date: float | None
+    ) -> Response:
+        """Read and decode the response; raises when it is not usable."""
+        endpoint, status = request.endpoint.template, response.status
         if not 200 <= status < 300:
-            body = await self._drain(call, response)
-            self.usable += status == 404
-            error = status_error(status, endpoint, response.headers.get("Location"), self._pause_asked(response, date))
-            error.refusal = body if call.keep_refusal else b""
+            body = await self._drain_refusal(request, response)
+            request.poll.usable_responses += status == 404
+            pause = self._requested_pause(response, date)
+            error = status_error(status, endpoint, response.headers.get(hdrs.LOCATION), pause)
+            error.refusal = body if request.keep_refusal else b""
             raise error
-        body = await read_body(response, self._client.max_body_bytes, endpoint, call.listen)
+        body = await read_body(response, self.max_body_bytes, endpoint)
         data, text = None, None
-        if not call.wants_json:
+        if not request.wants_json:
             text = decode_text(body, endpoint)
-        elif body or (call.safe and status != 204):
+        elif body or (request.safe and status != 204):
             data = decode_json(body, response.headers.get(hdrs.CONTENT_TYPE), endpoint)
-        self.usable += 1
-        return Answer(status, response.headers, call.url, data=data, text=text, date=date)
+        request.poll.usable_responses += 1
+        return Response(status, response.headers, data=data, text=text, date=date, link_next=next_page(response))
 
-    async def _drain(self, call: PreparedRequest, response: aiohttp.ClientResponse) -> bytes:
-        """Read what belongs to a refusal; whatever is wrong with it, the status is what counts."""
+    async def _drain_refusal(self, request: PreparedRequest, response: aiohttp.ClientResponse) -> bytes:
+        """Read a refusal's body; whatever is wrong with it, the status is what counts."""
         try:
-            async with asyncio.timeout(self._drain_seconds):
-                return await read_body(response, DRAINED_BYTES, "", call.listen)
+            async with asyncio.timeout(request.poll.drain_seconds):
+                return await read_body(response, DRAINED_BYTES, "")
         except (UpstreamError, aiohttp.ClientError, OSError):
             response.close()
             return b""
 
-    def _pause_asked(self, response: aiohttp.ClientResponse, date: float | None) -> float | None:
-        """Seconds that a 429 or 503 asks to wait; a 429 that does not say means until the limit's window is over."""
+    def _requested_pause(self, response: aiohttp.ClientResponse, date: float | None) -> float | None:
+        """Return the seconds that a 429 or 503 asks to wait; for a 429 without them, until the limit's window ends."""
         if response.status not in PAUSING:
             return None
-        now = self._clock.now()
-        seconds = retry_after(response.headers.get("Retry-After"), date, now)
+        now = self.clock.now()
+        seconds = retry_after(response.headers.get(hdrs.RETRY_AFTER), date, now)
         if seconds is None and response.status == 429:
-            seconds = self._client.rate_limit.until_reset(now)
+            seconds = self.rate_limit.until_reset(now)
         return seconds
-
-
-@lru_cache(maxsize=64)
-def _client_timeout(timeout: float) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SHARE * timeout)

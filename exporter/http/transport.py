@@ -1,4 +1,4 @@
-"""The connections to one upstream: opened when they are first needed, in the event loop that needs them."""
+"""The connections to one upstream, opened when they are first needed, in the event loop that needs them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from exporter.http.errors import UpstreamError
 from exporter.model import Reason
 
 KEEP_ALIVE_SECONDS = 75.0
-"""Longer than the usual intervals, so that a poll finds the connections of the one before."""
+"""Longer than the usual intervals, so that a poll can use the connections of the one before."""
 USER_AGENT = f"stream-exporter/{__version__}"
 _HEADERS = {"User-Agent": USER_AGENT, "Accept": "application/json, */*;q=0.5", "Accept-Encoding": "gzip"}
 
 
 class Transport:
-    """One aiohttp session: no cookies, no proxies from the environment, nothing decompressed behind our back."""
+    """One aiohttp session, without cookies, proxies from the environment and automatic decompression."""
 
     def __init__(
         self, tls: TlsSettings, *, is_tls: bool, max_connections: int, resolver: AbstractResolver | None = None
@@ -33,14 +33,14 @@ class Transport:
         self._session: aiohttp.ClientSession | None = None
         self._opening = asyncio.Lock()
         self.server_name = tls.server_name if is_tls else None
-        """The name to ask the server for and to check, where it is not the URL's."""
+        """Name to request from the server and to verify, if it is not the URL's."""
 
     async def session(self) -> aiohttp.ClientSession:
-        """The session. Raises ``UpstreamError`` (``tls``) when the certificates to trust can't be read."""
+        """Return the session. Raises ``UpstreamError`` (``tls``) if the trusted certificates can't be read."""
         if self._session is None:
             async with self._opening:
                 if self._session is None:
-                    # reading the certificates takes long enough to be felt by everything else
+                    # reading the certificates would block the event loop for too long
                     context = await asyncio.to_thread(tls_context, self._tls) if self._is_tls else True
                     self._session = self._open(context)
         return self._session
@@ -67,7 +67,7 @@ class Transport:
 
 
 def tls_context(tls: TlsSettings) -> ssl.SSLContext:
-    """How the server's certificate is checked. Raises ``UpstreamError`` (``tls``)."""
+    """Return the settings for checking the server's certificate. Raises ``UpstreamError`` (``tls``)."""
     try:
         context = ssl.create_default_context(cafile=tls.ca_file)
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
-"""What is served, as text 0.0.4: the catalogue's readings of the immutable views, and what the instruments count.
+"""The exposition in text format 0.0.4: the families of the catalogue, and the exporter's own metrics.
 
-Rendering runs on worker threads (that of a small probe in the event loop), family by family and column by column
-(``exporter.metrics.rendering``): prometheus_client takes fifty times as long, with several objects for each report.
+Rendering runs in worker threads (that of a small probe in the event loop), family by family and column by column
+(``exporter.metrics.rendering``): prometheus_client takes fifty times as long, with several objects for each sample.
 """
 
 from __future__ import annotations
@@ -12,184 +12,212 @@ from itertools import chain, groupby
 from operator import attrgetter
 from typing import TypeVar
 
+import msgspec
+
 from exporter.metrics.families.analytics_families import ANALYTICS_FAMILIES, PLATFORM_METRIC
 from exporter.metrics.families.exporter_families import DUPLICATES, SERIES, STREAMS
-from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, Part, ViewFamily
+from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, ModelFamily, Part, StreamFamily
 from exporter.metrics.families.sampled_families import SAMPLED_FAMILIES
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
-from exporter.metrics.families.stream_family import StreamFamily
 from exporter.metrics.families.upstream_families import PASSTHROUGH_SERIES_DROPPED, UPSTREAM_FAMILIES
-from exporter.metrics.passthrough import PassthroughTexts
-from exporter.metrics.rendering.columns import Numbers, RowLabels
-from exporter.metrics.rendering.gzip_stream import GzipStream, Packed
-from exporter.metrics.rendering.histogram_renderer import render_histogram
-from exporter.metrics.rendering.label_texts import KeptTexts
-from exporter.metrics.rendering.render_cache import RenderCache
-from exporter.metrics.rendering.stream_renderer import Reading, Slice
-from exporter.metrics.rendering.tables import Seen, Table
-from exporter.metrics.rendering.text_assembly import Counts, Rendering
+from exporter.metrics.gzip_stream import GzipPrefix, GzipStream
+from exporter.metrics.passthrough import PassthroughRenderer
+from exporter.metrics.rendering.columns import NumberColumn, RowLabels
+from exporter.metrics.rendering.lines import LabelCache
+from exporter.metrics.rendering.render_cache import Chunk, ExtractionPlan, RenderCache
+from exporter.metrics.rendering.row_renderer import render_rows
+from exporter.metrics.rendering.tables import Counts, Rendering, Table, UniqueTables, render_histogram
 from exporter.metrics.self_metrics import ExporterMetrics
-from exporter.model import Analytics, PlatformMetric, UpstreamState
+from exporter.model import Analytics, PlatformMetric, StreamState, UpstreamState
 from exporter.store import Remembered
 
 T = TypeVar("T")
 
 ALL_PARTS: frozenset[str] = frozenset(Part)
-FAMILIES_AT_ONCE = 4
-"""So many of one slice are joined while its labels are in the processor's cache, and are in memory until written."""
+MAX_ROWS = 20
+"""Maximum number of streams and analytics to render by row, and to render in the event loop."""
+JOINED_FAMILIES = 4
+"""Number of families of a chunk that are joined together, while its labels are in the processor's cache."""
 
 
-class LabelTexts(KeptTexts):
-    """The texts that renderings have in common."""
+class ExpositionCache(LabelCache):
+    """Text that renderings share."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.passthrough = PassthroughTexts()
+        self.passthrough = PassthroughRenderer()
         self.streams = RenderCache()
 
 
-class _Kept:
-    """What was compressed of these views, by the parts that it shows. It keeps no view alive."""
+class _GzipCache:
+    """The compressed text of these states, by the parts that it shows. It keeps no state alive."""
 
-    def __init__(self, views: Sequence[UpstreamState]) -> None:
-        self.views = Remembered(*views)
-        self.packed: dict[frozenset[str], tuple[Packed, Counts]] = {}
+    def __init__(self, upstreams: Sequence[UpstreamState]) -> None:
+        self.upstreams = Remembered(*upstreams)
+        self.prefixes: dict[frozenset[str], tuple[GzipPrefix, Counts]] = {}
 
 
 class Exposition:
     """Renders what is served now."""
 
-    def __init__(self, views: Callable[[], Sequence[UpstreamState]], instruments: ExporterMetrics) -> None:
-        """``views``: gives the views that are served at that moment."""
-        self._views = views
-        self._instruments = instruments
-        self._texts = LabelTexts()
-        self._kept = _Kept(())
+    def __init__(self, upstreams: Callable[[], Sequence[UpstreamState]], metrics: ExporterMetrics) -> None:
+        """``upstreams`` returns the states that are served at that moment."""
+        self._upstreams = upstreams
+        self._metrics = metrics
+        self._cache = ExpositionCache()
+        self._gzip_cache = _GzipCache(())
 
-    def prepare(self, view: UpstreamState) -> None:
-        """Read the streams of a view that has just been published, so that the next scrape need not; thread-safe."""
-        self._texts.streams.prepare(view)
+    def prepare(self, state: UpstreamState) -> None:
+        """Read the streams of a state that was just published, so that the next scrape need not; thread-safe."""
+        self._cache.streams.prepare(state)
 
     def render(self, parts: Set[str] = ALL_PARTS) -> bytes:
-        """The whole text, or only these parts of it; safe to call from several threads at once."""
+        """Render these parts; several threads may call it at once."""
         return b"".join(self.pieces(parts))
 
     def pieces(self, parts: Set[str] = ALL_PARTS) -> list[bytes]:
-        """The same in pieces, as it is large."""
-        views = self._views()
+        """Render these parts in pieces, because the text is large."""
+        upstreams = self._upstreams()
         rendering = Rendering()
-        self._render_views(rendering, views, parts)
-        self._render_counts(rendering, views, parts)
+        self._render_states(rendering, upstreams, parts)
+        self._render_counts(rendering, upstreams, parts)
         return rendering.chunks
 
     def packed(self, parts: Set[str] = ALL_PARTS) -> list[bytes]:
-        """The same compressed by gzip. What comes of the views is kept while they stay: for the next replica."""
-        views = self._views()
-        kept = self._kept
-        if not kept.views.are_still(*views):
-            kept = self._kept = _Kept(views)
-        of_views = frozenset(parts) - {Part.EXPORTER}
-        if of_views not in kept.packed:
-            packer = GzipStream()
-            rendering = Rendering(packer.write)
-            self._render_views(rendering, views, parts)
-            kept.packed[of_views] = packer.so_far(), rendering.counts
-        beginning, counts = kept.packed[of_views]
-        packer = GzipStream(beginning)
-        self._render_counts(Rendering(packer.write, counts), views, parts)
-        return packer.finished()
+        """Render these parts with gzip; the text of the states is kept while they stay, for the next replica."""
+        upstreams = self._upstreams()
+        cache = self._gzip_cache
+        if not cache.upstreams.are_still(*upstreams):
+            cache = self._gzip_cache = _GzipCache(upstreams)
+        of_states = frozenset(parts) - {Part.EXPORTER}
+        if of_states not in cache.prefixes:
+            stream = GzipStream()
+            rendering = Rendering(stream.write)
+            self._render_states(rendering, upstreams, parts)
+            cache.prefixes[of_states] = stream.end_prefix(), rendering.counts
+        prefix, counts = cache.prefixes[of_states]
+        stream = GzipStream(prefix)
+        self._render_counts(Rendering(stream.write, counts), upstreams, parts)
+        return stream.finish()
 
-    def _render_views(self, rendering: Rendering, views: Sequence[UpstreamState], parts: Set[str]) -> None:
-        """What stays the same as long as the views do."""
+    def _render_states(self, rendering: Rendering, upstreams: Sequence[UpstreamState], parts: Set[str]) -> None:
+        """Render what stays the same as long as the states do."""
         if Part.UPSTREAMS in parts:
-            render_upstreams(rendering, views, self._texts)
+            render_upstreams(rendering, upstreams, self._cache)
         if Part.STREAMS in parts:
-            render_streams(rendering, views, self._texts)
+            render_streams(rendering, upstreams, self._cache)
 
-    def _render_counts(self, rendering: Rendering, views: Sequence[UpstreamState], parts: Set[str]) -> None:
-        """What is counted all the time; it comes last, as it tells of the rest too."""
+    def _render_counts(self, rendering: Rendering, upstreams: Sequence[UpstreamState], parts: Set[str]) -> None:
+        """Render what changes all the time; it comes last, because it counts the rest of the answer too."""
         if Part.UPSTREAMS in parts:
-            rendering.add_text(self._instruments.upstreams())
+            rendering.add_text(self._metrics.render_upstreams())
         if Part.EXPORTER in parts:
-            _render_tally(rendering, views, whole=parts >= ALL_PARTS)
-            rendering.add_text(self._instruments.exporter())
+            _render_tally(rendering, upstreams, whole=parts >= ALL_PARTS)
+            rendering.add_text(self._metrics.render_exporter())
 
 
-def render_upstreams(rendering: Rendering, views: Sequence[UpstreamState], texts: LabelTexts) -> None:
-    """The families of the views themselves."""
-    keys = [(view.platform, view.upstream) for view in views]
-    table = Seen(rendering).table("upstreams", texts.of("upstreams", UPSTREAM_LABELS, keys), views)
-    _render_families(rendering, UPSTREAM_FAMILIES, [table], texts)
-    dropped = texts.passthrough.merged(views).dropped
-    counts = Numbers.of([dropped[v.platform, v.upstream] if v.passthrough is not None else None for v in table.items])
+def render_upstream(
+    state: UpstreamState, streams: Sequence[StreamState], analytics: Sequence[Analytics], *, passthrough: bool
+) -> bytes:
+    """Render one upstream with only these of its streams and analytics, without sampled histograms.
+
+    ``passthrough``: also render its pass-through metrics.
+    """
+    metrics = state.passthrough if passthrough else None
+    if state.passthrough is None and len(streams) + len(analytics) <= MAX_ROWS:
+        return render_rows(state, streams, analytics)
+    rendering, cache = Rendering(), ExpositionCache()
+    render_upstreams(rendering, [state], cache)
+    shown = msgspec.structs.replace(
+        state, streams=tuple(streams), sampled=(), analytics=tuple(analytics), passthrough=metrics
+    )
+    render_streams(rendering, [shown], cache)
+    return rendering.text
+
+
+def is_quick_to_render(state: UpstreamState) -> bool:
+    """Return whether ``render_upstream`` takes less time than switching to a thread and back."""
+    return state.passthrough is None and len(state.streams) + len(state.analytics) <= MAX_ROWS
+
+
+def render_upstreams(rendering: Rendering, upstreams: Sequence[UpstreamState], cache: ExpositionCache) -> None:
+    """Render the families of the upstreams themselves."""
+    keys = [(state.platform, state.upstream) for state in upstreams]
+    labels = cache.label_texts("upstreams", UPSTREAM_LABELS, keys)
+    table = UniqueTables(rendering).table("upstreams", labels, upstreams)
+    _render_families(rendering, UPSTREAM_FAMILIES, [table], cache)
+    dropped = cache.passthrough.merge(upstreams).dropped
+    counts = NumberColumn.from_values(
+        [dropped[s.platform, s.upstream] if s.passthrough is not None else None for s in table.items]
+    )
     if counts is not None:
         rendering.add_lines(PASSTHROUGH_SERIES_DROPPED, [counts.lines(PASSTHROUGH_SERIES_DROPPED.name, table.labels)])
 
 
-def render_streams(rendering: Rendering, views: Sequence[UpstreamState], texts: LabelTexts) -> None:
-    """The families of the streams, their sampled histograms, and what platforms export of their own."""
-    blocks = texts.streams.of(views)
-    slices = [(part, RowLabels(part.closed)) for block in blocks for part in block.slices]
-    rendering.duplicates += sum(part.duplicates for part, _ in slices)
-    families = _fed(tuple(block.reading for block in blocks))
-    for start in range(0, len(families), FAMILIES_AT_ONCE):
-        some = families[start : start + FAMILIES_AT_ONCE]
-        found = [[part.lines(family, labels) for family in some] for part, labels in slices]
+def render_streams(rendering: Rendering, upstreams: Sequence[UpstreamState], cache: ExpositionCache) -> None:
+    """Render the families of the streams, their sampled histograms, and pass-through metrics."""
+    blocks = cache.streams.blocks(upstreams)
+    chunks = [(chunk, RowLabels(chunk.closed)) for block in blocks for chunk in block.chunks]
+    rendering.duplicates += sum(chunk.duplicates for chunk, _ in chunks)
+    families = _planned_families(tuple(block.plan for block in blocks))
+    for start in range(0, len(families), JOINED_FAMILIES):
+        some = families[start : start + JOINED_FAMILIES]
+        found = [[chunk.lines(family, labels) for family in some] for chunk, labels in chunks]
         for family, lines in zip(some, zip(*found, strict=True), strict=False):
             rendering.add_lines(family, lines)
-    _render_analytics(rendering, views, [part for part, _ in slices], texts)
+    _render_analytics(rendering, upstreams, [chunk for chunk, _ in chunks], cache)
     for sampled in SAMPLED_FAMILIES:
-        render_histogram(rendering, sampled, views, texts)
-    for block in texts.passthrough.merged(views).blocks:
+        render_histogram(rendering, sampled, upstreams, cache)
+    for block in cache.passthrough.merge(upstreams).blocks:
         rendering.add_block(*block)
 
 
 @lru_cache(maxsize=64)
-def _fed(readings: tuple[Reading, ...]) -> tuple[StreamFamily, ...]:
-    """The families that are read in one of these ways."""
-    return tuple(family for family in STREAM_FAMILIES if any(family in read.families for read in readings))
+def _planned_families(plans: tuple[ExtractionPlan, ...]) -> tuple[StreamFamily, ...]:
+    """Return the families that one of these plans reads."""
+    return tuple(family for family in STREAM_FAMILIES if any(family in plan.families for plan in plans))
 
 
 def _render_analytics(
-    rendering: Rendering, views: Sequence[UpstreamState], streams: Sequence[Slice], texts: LabelTexts
+    rendering: Rendering, upstreams: Sequence[UpstreamState], chunks: Sequence[Chunk], cache: ExpositionCache
 ) -> None:
-    """The figures over a period, and the numbers without a documented meaning, of streams and of accounts."""
-    analytics = list(_analytics_tables(rendering, views, texts))
-    _render_families(rendering, ANALYTICS_FAMILIES, analytics, texts)
+    """Render the figures over a period, and the numbers without a documented meaning, of streams and accounts."""
+    analytics = list(_analytics_tables(rendering, upstreams, cache))
+    _render_families(rendering, ANALYTICS_FAMILIES, analytics, cache)
     numbers: dict[bytes, list[PlatformMetric]] = {}
-    for labels, metrics in chain.from_iterable(part.metrics for part in streams):
+    for labels, metrics in chain.from_iterable(chunk.metrics for chunk in chunks):
         numbers.setdefault(labels, []).extend(metrics)
-    for figures in analytics:
-        for labels, item in zip(figures.labels.closed, figures.items, strict=True):
-            if PLATFORM_METRIC.name not in figures.excluded:
-                numbers.setdefault(labels, []).extend(item.platform_metrics)
+    for table in analytics:
+        for labels, figures in zip(table.labels.closed, table.items, strict=True):
+            if PLATFORM_METRIC.name not in table.excluded:
+                numbers.setdefault(labels, []).extend(figures.platform_metrics)
     table_of_numbers: Table[Sequence[PlatformMetric]] = Table("numbers", list(numbers), list(numbers.values()))
-    _render_families(rendering, [PLATFORM_METRIC], [table_of_numbers], texts)
+    _render_families(rendering, [PLATFORM_METRIC], [table_of_numbers], cache)
 
 
 def _analytics_tables(
-    rendering: Rendering, views: Sequence[UpstreamState], texts: LabelTexts
+    rendering: Rendering, upstreams: Sequence[UpstreamState], cache: ExpositionCache
 ) -> Iterator[Table[Analytics]]:
-    """The figures of neighbours of which the same is shown are one table."""
-    seen = Seen(rendering)
-    for index, (excluded, group) in enumerate(groupby(views, attrgetter("excluded"))):
-        having = [(view.platform, view.upstream, item) for view in group for item in view.analytics]
+    """Yield a table for neighbouring upstreams with the same excluded families."""
+    tables = UniqueTables(rendering)
+    for index, (excluded, group) in enumerate(groupby(upstreams, attrgetter("excluded"))):
+        found = [(state.platform, state.upstream, figures) for state in group for figures in state.analytics]
         name = f"analytics {index}"
-        keys = [(platform, upstream, item.stream) for platform, upstream, item in having]
-        items = [item for _, _, item in having]
-        yield seen.table(name, texts.of(name, STREAM_LABELS, keys), items, excluded)
+        keys = [(platform, upstream, figures.stream) for platform, upstream, figures in found]
+        items = [figures for _, _, figures in found]
+        yield tables.table(name, cache.label_texts(name, STREAM_LABELS, keys), items, excluded)
 
 
 def _render_families(
-    rendering: Rendering, families: Sequence[ViewFamily[T]], tables: Sequence[Table[T]], texts: LabelTexts
+    rendering: Rendering, families: Sequence[ModelFamily[T]], tables: Sequence[Table[T]], cache: ExpositionCache
 ) -> None:
     for family in families:
-        rendering.add_lines(family, [table.lines(family, texts) for table in tables])
+        rendering.add_lines(family, [table.lines(family, cache) for table in tables])
 
 
-def _render_tally(rendering: Rendering, views: Sequence[UpstreamState], *, whole: bool) -> None:
-    """What the exporter says about the rest of its own answer."""
-    tally = [(STREAMS, sum(len(view.streams) for view in views))]
+def _render_tally(rendering: Rendering, upstreams: Sequence[UpstreamState], *, whole: bool) -> None:
+    """Render the size of the rest of the answer."""
+    tally = [(STREAMS, sum(len(state.streams) for state in upstreams))]
     if whole:
         tally += [(SERIES, rendering.series), (DUPLICATES, rendering.duplicates)]
     for family, value in tally:

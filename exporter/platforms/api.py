@@ -9,10 +9,20 @@ from pydantic import Field
 
 from exporter.config.auth import API_KEY, BEARER, LOGIN, NONE
 from exporter.config.streams import ApplicationStream, StreamSettings
-from exporter.config.types import Between, Count, Described, Duration, Flag, Matching, Text, format_duration
+from exporter.config.types import (
+    Between,
+    Count,
+    Described,
+    Duration,
+    Flag,
+    Matching,
+    OffOrDuration,
+    Text,
+    format_duration,
+)
 from exporter.config.upstream import HttpUrl, UpstreamSettings
 from exporter.config.validation import refuse
-from exporter.http.auth import Auth, Basic, Header, Login, NoAuth
+from exporter.http.auth import Auth, Basic, Header, Login, NoAuth, SendRequest
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.http.manual_request import ManualRequest
@@ -59,6 +69,7 @@ from exporter.platforms.parsing import (
     Record,
     decode_lines,
     decode_xml,
+    require_list,
 )
 from exporter.platforms.rates import DerivedRate
 from exporter.platforms.slim_report import slim_report
@@ -110,6 +121,7 @@ __all__ = [
     "ManualRequest",
     "Matching",
     "NoAuth",
+    "OffOrDuration",
     "PassthroughMetrics",
     "Platform",
     "PlatformMetric",
@@ -118,6 +130,7 @@ __all__ = [
     "Rendition",
     "Requests",
     "ResponseFormat",
+    "SendRequest",
     "SessionAction",
     "SessionCommand",
     "SessionCommands",
@@ -133,5 +146,6 @@ __all__ = [
     "decode_xml",
     "format_duration",
     "refuse",
+    "require_list",
     "slim_report",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -14,8 +14,8 @@ from exporter.config.streams import StreamSettings
 from exporter.config.upstream import UpstreamSettings
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
-from exporter.http.response import Answer as Response
-from exporter.model import Analytics, Listing, PassthroughMetrics, PollResult, Reason, StreamReport
+from exporter.http.response import Response
+from exporter.model import Analytics, Listing, PassthroughMetrics, PassthroughText, PollResult, Reason, StreamReport
 from exporter.platforms.capabilities import AlertSink, SessionCommands
 from exporter.platforms.parsing import DropCounter, Record, decode_lines, decode_xml
 from exporter.platforms.rates import DerivedRate, RateBook
@@ -55,6 +55,13 @@ class FetchResult(msgspec.Struct, kw_only=True):
     """Nothing was requested because all streams of this upstream belong to other shards."""
 
 
+class PassthroughParser(Protocol):
+    """Parses pass-through metrics; runs in a thread."""
+
+    def __call__(self, exported: PassthroughText, /) -> PassthroughMetrics:
+        """Parse the text. Raises ``ValueError`` with a message that quotes nothing of it."""
+
+
 class Platform(ABC, Generic[SettingsT]):
     """One upstream of a platform. It may keep state between polls (tokens, rates, facts that change rarely).
 
@@ -76,6 +83,9 @@ class Platform(ABC, Generic[SettingsT]):
     requests_per_minute_limit: ClassVar[int | None] = None
     """The platform's published limit of its lowest tier, for ``--config.check``."""
 
+    passthrough_parser: PassthroughParser | None = None
+    """Set by the coordinator: a platform itself knows nothing about Prometheus."""
+
     def __init__(
         self, settings: SettingsT, client: UpstreamClient, clock: Clock, shard_filter: ShardFilter = ALL_STREAMS
     ) -> None:
@@ -91,6 +101,14 @@ class Platform(ABC, Generic[SettingsT]):
     def configured_streams(self) -> tuple[StreamSettings, ...]:
         """Return the streams configured now, of all shards; a platform that reads them from a file may change them."""
         return self.settings.configured_streams()
+
+    async def parse_passthrough(self, endpoint: str, exported: PassthroughText) -> PassthroughMetrics:
+        """Parse the metrics that an endpoint exports, while the event loop is free. Raises ``UpstreamError``."""
+        assert self.passthrough_parser is not None
+        try:
+            return await asyncio.to_thread(self.passthrough_parser, exported)
+        except ValueError as error:
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: {error}") from None
 
     def assign_shards(self, streams: tuple[StreamSettings, ...]) -> None:
         """Let the shard filter assign these configured streams by their configured names."""

@@ -282,7 +282,7 @@ class Record:
         self._drops.drop(self._prefix + name)
 
 
-# -- XML and text ------------------------------------------------------------------------------------------------------
+# -- whole responses ---------------------------------------------------------------------------------------------------
 
 
 def decode_xml(text: str, endpoint: str) -> dict[str, Any]:
@@ -357,6 +357,13 @@ def decode_lines(lines: Iterable[str], separator: str = ":") -> dict[str, Any]:
         name, found, value = line.partition(separator)
         if found:
             data.setdefault(name.strip(), value.strip())
+    return data
+
+
+def require_list(data: object, endpoint: str) -> list[Any]:
+    """Return the list that a response is. Raises ``UpstreamError`` (``bad_response``) when it is not one."""
+    if not isinstance(data, list):
+        raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: not a list")
     return data
 
 

@@ -26,6 +26,7 @@ from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.model import UpstreamState
 from exporter.platforms.base import Platform
 from exporter.polling.building import build_coordinator
+from exporter.polling.self_metrics import PollingMetrics
 from exporter.runtime.clock import Clock
 from exporter.store import Store
 
@@ -192,15 +193,16 @@ class PolledUpstream:
         given = {"name": UPSTREAM, "platform": platform.name, "url": url, **recording.settings}
         self.settings = platform.settings_class.model_validate(given)
         self.clock = clock
-        self.metrics = ExporterMetrics()
-        self.metrics.add_upstream(platform.name, self.settings.name)
+        self._metrics = ExporterMetrics()
+        metrics = PollingMetrics(self._metrics.upstreams)
+        metrics.add_upstream(platform.name, self.settings.name)
         self._store = Store()
         self._store.arrange([self.settings.name])
         self._coordinator = build_coordinator(
             self.settings,
             platform,
             store=self._store,
-            instruments=self.metrics,
+            metrics=metrics,
             clock=clock,
             started_at=clock.now(),
             per_stream=per_stream,
@@ -215,7 +217,7 @@ class PolledUpstream:
 
     def text(self) -> str:
         """Return the text of the upstream's and the streams' families."""
-        return Exposition(self._store.views, self.metrics).render({"upstreams", "streams"}).decode()
+        return Exposition(self._store.views, self._metrics).render({"upstreams", "streams"}).decode()
 
     async def close(self) -> None:
         """Close the connections to the server."""

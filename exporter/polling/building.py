@@ -7,12 +7,12 @@ from typing import Any
 
 from exporter.config.upstream import UpstreamSettings
 from exporter.http.client import UpstreamClient
-from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.platforms.base import Platform
 from exporter.polling.coordinator import Coordinator
 from exporter.polling.histograms import PollHistograms
 from exporter.polling.on_demand import NoHistograms
 from exporter.polling.schedule import Schedule
+from exporter.polling.self_metrics import PollingMetrics
 from exporter.polling.tracker import Tracker
 from exporter.runtime.clock import Clock
 from exporter.sharding import SINGLE, Shard, ShardFilter
@@ -24,7 +24,7 @@ def build_coordinator(
     platform: type[Platform[Any]],
     *,
     store: Store,
-    instruments: ExporterMetrics,
+    metrics: PollingMetrics,
     clock: Clock,
     started_at: float,
     shard: Shard = SINGLE,
@@ -39,10 +39,12 @@ def build_coordinator(
     that polls on demand: they share the account's request limit, its logins and the streams' labels.
     """
     labels = {"platform": settings.platform, "upstream": settings.name}
-    client = UpstreamClient.from_settings(settings, clock=clock, observe=instruments.request_observer(**labels))
+    client = UpstreamClient.from_settings(settings, clock=clock, observe=metrics.request_observer(**labels))
     if beside is not None:
         client.share(beside.client)
     shard_filter = ShardFilter(shard, settings.name, by_name=settings.stream_label == "name")
+    # the platform tells the shard filter which streams are configured, and the tracker reads it
+    built = platform(settings, client, clock, shard_filter)
     tracker = Tracker(
         settings,
         started_at,
@@ -52,12 +54,12 @@ def build_coordinator(
     )
     return Coordinator(
         settings,
-        platform=platform(settings, client, clock, shard_filter),
+        platform=built,
         client=client,
         tracker=tracker,
         histograms=(NoHistograms if beside else PollHistograms)(**labels, per_stream=per_stream),
         schedule=Schedule(settings.interval, random_ or random.Random()),  # noqa: S311 - spreads load, guards nothing
         store=store,
-        instruments=instruments,
+        metrics=metrics,
         clock=clock,
     )

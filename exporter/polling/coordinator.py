@@ -16,7 +16,7 @@ import structlog
 from exporter.config.upstream import UpstreamSettings
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
-from exporter.metrics.self_metrics import ExporterMetrics
+from exporter.metrics.passthrough import parse_passthrough
 from exporter.model import (
     DEPARTURE_FIELDS,
     Analytics,
@@ -28,9 +28,10 @@ from exporter.model import (
 from exporter.platforms.base import Platform
 from exporter.polling.histograms import PollHistograms
 from exporter.polling.schedule import Schedule
+from exporter.polling.self_metrics import PollingMetrics
 from exporter.polling.tracker import STREAMS_PER_STEP, Tracker
 from exporter.runtime.clock import Clock
-from exporter.runtime.tracebacks import describe
+from exporter.runtime.logging import describe_exception
 from exporter.store import Store
 
 log = structlog.get_logger()
@@ -53,17 +54,18 @@ class Coordinator:
         histograms: PollHistograms,
         schedule: Schedule,
         store: Store,
-        instruments: ExporterMetrics,
+        metrics: PollingMetrics,
         clock: Clock,
     ) -> None:
         self.settings = settings
         self.platform = platform
+        platform.passthrough_parser = parse_passthrough
         self.client = client
         self.tracker = tracker
         self._histograms = histograms
         self._schedule = schedule
         self._store = store
-        self._instruments = instruments
+        self._metrics = metrics
         self._clock = clock
         self._labels = {"platform": settings.platform, "upstream": settings.name}
         self.polled = asyncio.Event()
@@ -107,13 +109,11 @@ class Coordinator:
             result = await self._ask(requests, timeout, cut_off_after)
         except UpstreamError as error:
             self._note_whose(not_owned=False)
-            self._instruments.poll_finished(
-                **self._labels, seconds=self._clock.monotonic() - began, reason=error.reason
-            )
+            self._metrics.count_poll(**self._labels, seconds=self._clock.monotonic() - began, reason=error.reason)
             await self._failed(error)
         else:
             self._note_whose(result.not_owned)
-            self._instruments.poll_finished(**self._labels, seconds=self._clock.monotonic() - began, reason=None)
+            self._metrics.count_poll(**self._labels, seconds=self._clock.monotonic() - began, reason=None)
             await self._succeeded(result, requests)
         finally:
             self._busy = False
@@ -150,7 +150,7 @@ class Coordinator:
             message = f"no answer within {timeout:g} s"
             raise UpstreamError(Reason.TIMEOUT, message) from None
         except Exception as error:
-            log.error("poll broke on an internal error", **self._labels, error=describe(error))
+            log.error("poll broke on an internal error", **self._labels, error=describe_exception(error))
             raise UpstreamError(Reason.INTERNAL, f"internal error: {type(error).__name__}") from None
         if len(result.streams) > STREAMS_PER_STEP:
             # The last answer has just been read: what becomes of it is another step.
@@ -190,9 +190,9 @@ class Coordinator:
     def _note_whose(self, not_owned: bool) -> None:
         """Where other shards poll all of it, the upstream has no series here, not even its counters."""
         if not_owned and not self._not_owned:
-            self._instruments.remove_upstream(self.settings.platform, self.settings.name)
+            self._metrics.remove_upstream(self.settings.platform, self.settings.name)
         elif self._not_owned and not not_owned:
-            self._instruments.add_upstream(self.settings.platform, self.settings.name)
+            self._metrics.add_upstream(self.settings.platform, self.settings.name)
         self._not_owned = not_owned
 
     def _labelled(self, figures: Analytics) -> Analytics:
@@ -208,9 +208,9 @@ class Coordinator:
 
     def _count(self, result: PollResult) -> None:
         for reason in result.failures.values():
-            self._instruments.stream_failed(**self._labels, reason=reason)
+            self._metrics.count_stream_failure(**self._labels, reason=reason)
         for field, times in result.dropped_fields.items():
-            self._instruments.field_dropped(**self._labels, field=field, times=times)
+            self._metrics.count_dropped_field(**self._labels, field=field, times=times)
         new_fields = result.dropped_fields.keys() - self._fields_told
         if new_fields:
             self._fields_told |= new_fields

@@ -1,6 +1,6 @@
-"""Histograms of gauges that come from outside: observed once per successful poll, never by a scrape.
+"""Histograms of the platforms' gauges, observed once per successful poll and never by a scrape.
 
-So two Prometheus replicas, or a curious ``curl``, count nothing twice.
+Thus two Prometheus replicas, or a curious ``curl``, count nothing twice.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from exporter.metrics.families.sampled_families import HEALTH_SCORE, SAMPLED_FAM
 from exporter.model import SampledHistogram, StreamState
 
 OBSERVATIONS_PER_STEP = 200
-"""So many streams are taken in before the event loop gets a turn."""
+"""Number of streams to observe before the event loop gets its turn."""
 
 _Key = tuple[str, str | None]
-"""Protocol, and the stream's label where each stream has its own histograms."""
+"""Protocol, and the stream's label if each stream has its own histograms."""
 
 
 class _Histogram:
-    """One histogram, as it grows."""
+    """One histogram that grows."""
 
     __slots__ = ("_counts", "_family", "_latest", "_sum", "protocol", "stream")
 
@@ -36,14 +36,14 @@ class _Histogram:
         self._latest: SampledHistogram | None = None
 
     def add(self, values: Sequence[float]) -> None:
-        """More observations."""
+        """Add observations."""
         for bucket, times in Counter(map(partial(bisect_left, self._family.bounds), values)).items():
             self._counts[bucket] += times
         self._sum = sum(values, self._sum)
         self._latest = None
 
     def latest(self) -> SampledHistogram:
-        """The histogram as it is now."""
+        """Return an immutable copy, the same one until something is added."""
         if self._latest is None:
             self._latest = SampledHistogram(
                 family=self._family.name,
@@ -56,7 +56,7 @@ class _Histogram:
 
 
 class PollHistograms:
-    """The sampled histograms of one upstream. Counts only grow; what it hands out never changes."""
+    """The sampled histograms of one upstream. Counts only grow, and snapshots never change."""
 
     def __init__(self, *, platform: str, upstream: str, per_stream: bool = False) -> None:
         self.platform = platform
@@ -65,8 +65,8 @@ class PollHistograms:
         self._histograms: dict[str, dict[_Key, _Histogram]] = {family.name: {} for family in SAMPLED_FAMILIES}
 
     def observe(self, states: Iterable[StreamState]) -> None:
-        """Take in streams after a successful poll: the values of a live one, health 0 of one that should be live."""
-        for key, streams in self._by_key(states).items():
+        """Observe streams after a successful poll: the values of live ones, health 0 of missing ones."""
+        for key, streams in self._group_by_key(states).items():
             live = [state for state in streams if state.live]
             for family in SAMPLED_FAMILIES:
                 # A negative or infinite one would spoil the sum, which has to grow like a counter.
@@ -76,24 +76,24 @@ class PollHistograms:
                 self._add(HEALTH_SCORE, key, missed)
 
     def observe_in_steps(self, states: Iterator[StreamState]) -> Iterator[None]:
-        """The same of many; a generator, to be exhausted, that yields between steps."""
+        """Observe many streams; the caller exhausts the generator, which yields between steps."""
         while some := list(islice(states, OBSERVATIONS_PER_STEP)):
             self.observe(some)
             yield
 
     def snapshot(self) -> tuple[SampledHistogram, ...]:
-        """All histograms as they are now."""
+        """Return all histograms as they are now."""
         return tuple(known.latest() for histograms in self._histograms.values() for known in histograms.values())
 
     def forget_all_but(self, streams: Iterable[str]) -> None:
-        """Drop the histograms of single streams that are not served any more."""
+        """Drop the histograms of single streams that are no longer served."""
         if self._per_stream:
             served = frozenset(streams)
             for name, histograms in self._histograms.items():
                 self._histograms[name] = {key: kept for key, kept in histograms.items() if kept.stream in served}
 
-    def _by_key(self, states: Iterable[StreamState]) -> dict[_Key, list[StreamState]]:
-        """The streams that are observed in the same histograms."""
+    def _group_by_key(self, states: Iterable[StreamState]) -> dict[_Key, list[StreamState]]:
+        """Group the streams that share histograms."""
         found: defaultdict[_Key, list[StreamState]] = defaultdict(list)
         for state in states:
             found[state.report.protocol, state.identity.stream if self._per_stream else None].append(state)
@@ -108,5 +108,5 @@ class PollHistograms:
             known = histograms[key] = _Histogram(family, *key)
         known.add(values)
         if self._per_stream:
-            # Thousands of them are made here, in small steps, and not all at once when they are asked for.
+            # create thousands of them here, in small steps, rather than all at once in snapshot()
             known.latest()

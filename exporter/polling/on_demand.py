@@ -15,7 +15,7 @@ import structlog
 from exporter.model import Reason, StreamState, UpstreamState
 from exporter.polling.coordinator import Coordinator
 from exporter.polling.histograms import PollHistograms
-from exporter.runtime.tracebacks import describe
+from exporter.runtime.logging import describe_exception
 from exporter.store import Store
 
 log = structlog.get_logger()
@@ -100,7 +100,7 @@ class _Target:
         except TimeoutError:
             return self._failed(Reason.TIMEOUT, f"no answer within {seconds:g} s")
         except Exception as error:
-            log.error("probe broke on an internal error", upstream=self._name, error=describe(error))
+            log.error("probe broke on an internal error", upstream=self._name, error=describe_exception(error))
             return self._failed(Reason.INTERNAL, "internal error")
         view = self._store.get(self._name)
         assert view is not None

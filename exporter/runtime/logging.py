@@ -1,7 +1,8 @@
 """Logging: structlog events and the standard library's records, as one stream of logfmt or JSON lines.
 
-Whatever reaches a line passes the redaction first: known secrets are replaced wherever they stand, values under a
-telling key altogether. Values may come from a platform, so control characters are escaped: one event is one line.
+Redaction comes first: known secrets are replaced wherever they occur, and values under a key that names a secret
+completely. Keys and values may come from a platform, so control characters are escaped: one event is one line, and no
+line controls a terminal.
 """
 
 from __future__ import annotations
@@ -10,28 +11,29 @@ import json
 import logging
 import re
 import sys
+import traceback
 from collections.abc import Mapping
-from typing import Any, Final, TextIO
+from pathlib import Path
+from typing import Any, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from exporter.runtime.redaction import HIDDEN, redactor
 
-LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
-"""The values of ``--log.level``."""
-FORMATS: Final = ("logfmt", "json")
-"""The values of ``--log.format``."""
-
 _TELLING_KEY = re.compile(r"token|passw|secret|authorization|api_?key|credential|cookie", re.IGNORECASE)
 _FIRST_KEYS = ("ts", "level", "msg")
+_NOT_IN_LOGFMT_KEYS = re.compile(r'[\s\x00-\x20="]')
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""C0 and C1 control characters, DEL, line and paragraph separators, bidi controls, and lone surrogates."""
 
 
 def configure(level: str = "info", format: str = "logfmt", stream: TextIO | None = None) -> None:  # noqa: A002
     """Send structlog's events, the standard library's records and warnings to ``stream`` (default: stderr)."""
+    threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[*_common_processors(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=lambda *_: logging.getLogger("stream_exporter"),
         cache_logger_on_first_use=False,
     )
@@ -43,12 +45,25 @@ def configure(level: str = "info", format: str = "logfmt", stream: TextIO | None
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.EventRenamer("msg"),
                 redact,
-                render_json if format == "json" else render_logfmt,
+                *_renderers(format),
+                escape_control_characters,
             ],
         )
     )
-    logging.basicConfig(level=LEVELS[level], handlers=[handler], force=True)
+    logging.basicConfig(level=threshold, handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
+
+
+def describe_exception(error: BaseException) -> str:
+    """Return class and place of an exception: ``KeyError in livepeer.py:42 (_sample)``.
+
+    Its text is left out because it may hold anything that a platform sent.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return type(error).__name__
+    last = frames[-1]
+    return f"{type(error).__name__} in {Path(last.filename).name}:{last.lineno} ({last.name})"
 
 
 def _common_processors() -> list[Processor]:
@@ -62,9 +77,16 @@ def _common_processors() -> list[Processor]:
     ]
 
 
+def _renderers(format: str) -> list[Processor]:  # noqa: A002
+    if format == "json":
+        return [structlog.processors.JSONRenderer(ensure_ascii=False)]
+    return [flatten, structlog.processors.LogfmtRenderer(bool_as_flag=False)]
+
+
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Replace known secrets in every value, and every value whose key names a secret."""
-    return {key: _redacted(key, value) for key, value in event.items()}
+    """Replace known secrets in values, and every value whose key names a secret; put time, level and message first."""
+    keys = [*_FIRST_KEYS, *(key for key in event if key not in _FIRST_KEYS)]
+    return {key: _redacted(key, event[key]) for key in keys if key in event}
 
 
 def _redacted(key: str, value: Any) -> Any:
@@ -81,29 +103,16 @@ def _redacted(key: str, value: Any) -> Any:
     return redactor.scrub(str(value))
 
 
-def render_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
-    """One JSON object, the time, level and message first."""
-    return json.dumps(_ordered(event), ensure_ascii=False, default=str)
+def flatten(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Prepare an event for logfmt: lists and mappings become JSON text, and keys hold nothing that would end them."""
+    return {
+        _NOT_IN_LOGFMT_KEYS.sub("_", key): json.dumps(value, ensure_ascii=False)
+        if isinstance(value, dict | list)
+        else value
+        for key, value in event.items()
+    }
 
 
-def render_logfmt(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
-    """``key=value`` pairs; a value is quoted as in JSON where it could be misread."""
-    return " ".join(f"{key}={_logfmt_value(value)}" for key, value in _ordered(event).items())
-
-
-def _ordered(event: EventDict) -> dict[str, Any]:
-    first = {key: event[key] for key in _FIRST_KEYS if key in event}
-    return first | {key: value for key, value in event.items() if key not in first}
-
-
-def _logfmt_value(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
-    if not text.isprintable():
-        return json.dumps(text)
-    if not text or any(character in text for character in ' ="\\'):
-        return json.dumps(text, ensure_ascii=False)
-    return text
+def escape_control_characters(_logger: WrappedLogger, _method: str, line: Any) -> str:
+    """Write as ``\\uXXXX`` what would end the line or control a terminal; JSON readers get the character back."""
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", line)

@@ -40,7 +40,7 @@ class AlertsApi:
     async def handle(self, _request: web.Request) -> web.Response:
         """Return the pending and firing alerts; ``data.sidecar`` tells whether the sidecar is running."""
         sidecar = self._sidecar
-        alerts = [alert_entry(alert, sidecar.wording) for alert in sidecar.alerts()]
+        alerts = [alert_entry(alert, sidecar.formatter) for alert in sidecar.alerts()]
         return _json_response({"status": "success", "data": {"sidecar": sidecar.active, "alerts": alerts}})
 
 

@@ -9,9 +9,7 @@ import msgspec
 from aiohttp import web
 from multidict import MultiMapping
 
-from exporter.metrics.exposition import LabelTexts, render_streams, render_upstreams
-from exporter.metrics.rendering.row_renderer import render_rows
-from exporter.metrics.rendering.text_assembly import Rendering
+from exporter.metrics.exposition import is_quick_to_render, render_upstream
 from exporter.model import UpstreamState
 from exporter.polling.on_demand import UnknownUpstreamError
 from exporter.web.metrics_handler import encode, send, takes_gzip
@@ -21,9 +19,6 @@ from exporter.web.protocols import Prober
 SCRAPE_TIMEOUT_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
 OFFSET_SECONDS = 0.5
 """Part of the scrape timeout that is left for rendering and sending the response."""
-
-FEW = 20
-"""So many streams and figures are rendered in the event loop, in less time than the way to a thread and back takes."""
 
 _SHOWN_CHARACTERS = 64
 
@@ -50,7 +45,7 @@ class ProbeHandler:
         except UnknownUpstreamError:
             return web.Response(status=404, text=f"unknown upstream {_shown(upstream)}\n")
         compressed = takes_gzip(request)
-        if _is_small(view):
+        if is_quick_to_render(view):
             body = self._rendered(view, stream, compressed)
         else:
             body = await asyncio.to_thread(self._rendered, view, stream, compressed)
@@ -68,15 +63,9 @@ class ProbeHandler:
             return None
         # Polls that somebody asks for are no measure of how often a stream began again, nor of how its values spread.
         uncounted = tuple(msgspec.structs.replace(state, restarts=None) for state in states)
-        if view.passthrough is None and len(uncounted) + len(analytics) <= FEW:
-            return encode(render_rows(view, uncounted, analytics), compressed=compressed)
-        rendering, texts = Rendering(), LabelTexts()
-        render_upstreams(rendering, [view], texts)
-        # What the platform exports of its own is told apart by names that it alone knows.
-        foreign = view.passthrough if stream is None else None
-        shown = msgspec.structs.replace(view, streams=uncounted, sampled=(), analytics=analytics, passthrough=foreign)
-        render_streams(rendering, [shown], texts)
-        return encode(rendering.text, compressed=compressed)
+        # Only the platform knows which of its pass-through metrics belong to which stream.
+        text = render_upstream(view, uncounted, analytics, passthrough=stream is None)
+        return encode(text, compressed=compressed)
 
 
 def parse_target(query: MultiMapping[str]) -> tuple[str, str | None]:
@@ -100,10 +89,6 @@ def parse_time_limit(header: str | None) -> float | None:
     if not 0 < seconds < math.inf:
         raise BadProbeError(f"{SCRAPE_TIMEOUT_HEADER} is not a number of seconds")
     return max(seconds - OFFSET_SECONDS, seconds / 2)
-
-
-def _is_small(view: UpstreamState) -> bool:
-    return len(view.streams) + len(view.analytics) <= FEW and view.passthrough is None
 
 
 def _shown(name: str) -> str:

@@ -41,7 +41,7 @@ class AlertSource(Protocol):
         """Whether the sidecar is running."""
 
     @property
-    def wording(self) -> AlertFormatter:
+    def formatter(self) -> AlertFormatter:
         """The formatter of the alerts' labels and annotations."""
 
     def alerts(self) -> list[Alert]:

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from exporter.alerting.rule_files import static_labels
 from exporter.alerting.rules import RULES, RULES_BY_NAME, Rule, Scope, Severity
-from tests.alerting.promtool_runs import ALERTS, run
+from tests.alerting.promtool import ALERTS, run
 from tests.real.alertmanager import Alertmanager
 from tests.real.child_process import request_json, wait_until
 
@@ -21,19 +20,19 @@ WATCHDOGS = {
 }
 
 
-def test_it_loads() -> None:
+def test_example_passes_amtool_check() -> None:
     done = run("amtool", "check-config", EXAMPLE)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-def test_where_an_alert_goes(rule: Rule) -> None:
-    labels = {"alertname": rule.name, "job": "stream-exporter", **static_labels(rule)}
+def test_alert_is_routed_by_severity(rule: Rule) -> None:
+    labels = {"alertname": rule.name, "job": "stream-exporter", **rule.static_labels}
     receiver = WATCHDOGS.get(rule.name) or RECEIVERS[rule.severity]
     assert routed(labels) == receiver
 
 
-def test_alerts_of_others_do_not_go_to_our_pager() -> None:
+def test_foreign_alerts_do_not_reach_the_pager() -> None:
     assert routed({"alertname": "NodeDown", "severity": "critical", "scope": "exporter"}) == "tickets"
     assert routed({"alertname": "StreamlitDown", "severity": "critical"}) == "tickets"
 
@@ -54,7 +53,7 @@ def inhibit_rules() -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("rule", inhibit_rules(), ids=lambda rule: rule["source_matchers"][0])
-def test_an_inhibit_rule_touches_nobody_elses_alerts(rule: dict[str, Any]) -> None:
+def test_inhibit_rule_matches_only_our_alerts(rule: dict[str, Any]) -> None:
     for side in ("source_matchers", "target_matchers"):
         assert any(re.fullmatch(r'alertname=~?"Stream.+"', matcher) for matcher in rule[side])
         assert any(matcher.startswith("scope=") for matcher in rule[side])
@@ -69,7 +68,7 @@ def test_an_inhibit_rule_touches_nobody_elses_alerts(rule: dict[str, Any]) -> No
 def alert(name: str, stream: str = "main", *, upstream: str = "edge", job: str = "stream-exporter") -> dict[str, Any]:
     """An alert as Prometheus sends it, for a test's own Alertmanager."""
     rule = RULES_BY_NAME[name]
-    labels = {"alertname": name, "job": job, **static_labels(rule)}
+    labels = {"alertname": name, "job": job, **rule.static_labels}
     if rule.scope is not Scope.EXPORTER:
         labels |= {"platform": "storm", "upstream": upstream}
     if rule.scope is Scope.STREAM:
@@ -106,7 +105,9 @@ INHIBITED = [
 
 @pytest.mark.real
 @pytest.mark.parametrize(("sources", "targets", "job"), INHIBITED, ids=[case[2] for case in INHIBITED])
-def test_what_inhibits_what(sources: list[str], targets: list[str], job: str, example: Alertmanager) -> None:
+def test_source_alert_inhibits_only_its_targets(
+    sources: list[str], targets: list[str], job: str, example: Alertmanager
+) -> None:
     """Each case has its own job: the Alertmanager remembers the alerts of the others."""
     own = f"inhibition-{job}"
     elsewhere = alert(targets[-1], upstream="other", job="elsewhere" if job == "exporter" else own)

@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 import yaml
 
-from exporter.alerting.conditions import Present, Series, Threshold
 from exporter.alerting.promql import PromQL
 from exporter.alerting.rule_files import Dialect, alerts_file, listing, needs_recordings, recordings_file
 from exporter.alerting.rules import RULES, Owner, Rule, Scope, Severity
 from exporter.alerting.rules.active_rules import rules_in_force
-from exporter.alerting.slo import recordings
+from exporter.alerting.rules.rule import Present, Series, Threshold
+from exporter.alerting.rules.slo_rules import SLO_RECORDINGS
 from exporter.config.alerting import AlertingSettings, HealthSlo
 from exporter.metrics.families import FAMILIES
 from exporter.metrics.families.family import Kind
 from tests.alerting import rule_cases
-from tests.alerting.promtool_runs import ALERTS, assert_tests_pass, run
+from tests.alerting.promtool import ALERTS, assert_tests_pass, run
 from tests.alerting.rule_inputs import INPUTS
 
 SCALES = (0.5, 1.0, 30.0, 60.0)
@@ -27,7 +27,7 @@ for _family in FAMILIES:
     if _family.kind is Kind.HISTOGRAM:
         FAMILY_LABELS[f"{_family.name}_bucket"] = {*_family.labels, "le", "stream"}
         FAMILY_LABELS[f"{_family.name}_count"] = {*_family.labels, "stream"}
-for _recording in recordings(PromQL(), HealthSlo()):
+for _recording in SLO_RECORDINGS:
     FAMILY_LABELS[_recording.record] = {"platform", "upstream"}
 
 
@@ -36,29 +36,29 @@ def assert_lints(*files: Path) -> None:
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
 
 
-def test_the_files_are_up_to_date() -> None:
+def test_committed_rule_files_are_up_to_date() -> None:
     assert (ALERTS / "stream-alerts.yaml").read_text() == alerts_file(rules_in_force(), Dialect()), "run: make generate"
     assert (ALERTS / "stream-recordings.yaml").read_text() == recordings_file(Dialect()), "run: make generate"
 
 
-def test_the_tests_are_up_to_date() -> None:
+def test_committed_promtool_tests_are_up_to_date() -> None:
     for file, text in rule_cases.FILES.items():
         assert (ALERTS / "tests" / file).read_text() == text(), "run: make generate"
 
 
-def test_every_rule_of_prometheus_is_tested() -> None:
+def test_every_prometheus_rule_has_a_promtool_test() -> None:
     always = {"StreamWatchdog"}
     assert [given.rule for given in INPUTS] == list(dict.fromkeys(given.rule for given in INPUTS))
     assert {given.rule for given in INPUTS} | always == {r.name for r in RULES if r.owner is not Owner.SIDECAR}
 
 
-def test_the_committed_files_lint() -> None:
+def test_committed_rule_files_lint() -> None:
     assert_lints(ALERTS / "stream-alerts.yaml", ALERTS / "stream-recordings.yaml")
 
 
 @pytest.mark.parametrize("selector", ["", 'job=~"a|b",cluster="x"'])
 @pytest.mark.parametrize("scale", SCALES)
-def test_files_of_every_kind_lint(selector: str, scale: float, tmp_path: Path) -> None:
+def test_rule_files_lint_with_any_selector_and_scale(selector: str, scale: float, tmp_path: Path) -> None:
     settings = AlertingSettings.model_validate(
         {
             "thresholds": {
@@ -75,12 +75,12 @@ def test_files_of_every_kind_lint(selector: str, scale: float, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("file", ["traps.yaml", "slo.yaml"])
-def test_promtool(file: str) -> None:
+def test_committed_promtool_tests_pass(file: str) -> None:
     assert_tests_pass(ALERTS / "tests" / file)
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_promtool_on_every_rule(part: int, tmp_path: Path) -> None:
+def test_promtool_tests_of_every_rule_pass(part: int, tmp_path: Path) -> None:
     """In parts, so that several workers share them."""
     document = yaml.safe_load((ALERTS / "tests" / "rules.yaml").read_text())
     document["tests"] = document["tests"][part::4]
@@ -96,7 +96,7 @@ def names_in(text: str) -> set[str]:
     return set(re.findall(r"alert: (\w+)", text))
 
 
-def test_each_rule_is_evaluated_by_one_of_the_two() -> None:
+def test_each_rule_has_exactly_one_evaluator() -> None:
     prometheus = names_in(alerts_file(rules_in_force(owners=[Owner.PROMETHEUS]), Dialect()))
     sidecar = names_in(alerts_file(rules_in_force(owners=[Owner.BOTH, Owner.SIDECAR]), Dialect()))
     everything = names_in(alerts_file(rules_in_force(), Dialect()))
@@ -106,12 +106,12 @@ def test_each_rule_is_evaluated_by_one_of_the_two() -> None:
     assert {"StreamExporterDown", "StreamWatchdog", "StreamHealthBudgetBurnFast", "StreamVanished"} <= prometheus
 
 
-def test_the_sidecar_needs_no_recordings() -> None:
+def test_sidecar_rules_need_no_recordings() -> None:
     assert not needs_recordings(rules_in_force(owners=[Owner.BOTH, Owner.SIDECAR]))
     assert needs_recordings(rules_in_force())
 
 
-def test_the_listing_names_every_rule() -> None:
+def test_listing_names_every_rule() -> None:
     lines = listing(rules_in_force()).splitlines()
     assert [line.split()[0] for line in lines] == ["NAME", *(rule.name for rule in RULES)]
 
@@ -119,7 +119,7 @@ def test_the_listing_names_every_rule() -> None:
 # -- thresholds and times ----------------------------------------------------------------------------------------------
 
 
-def written(settings: dict[str, Any], name: str, *, scale: float = 1.0) -> dict[str, Any]:
+def written_rule(settings: dict[str, Any], name: str, *, scale: float = 1.0) -> dict[str, Any]:
     alerting = AlertingSettings.model_validate(settings)
     text = alerts_file(rules_in_force(alerting, time_scale=scale), Dialect(time_scale=scale, slo=alerting.health_slo))
     rules = [rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
@@ -127,37 +127,37 @@ def written(settings: dict[str, Any], name: str, *, scale: float = 1.0) -> dict[
     return found
 
 
-def test_a_threshold_in_bytes_per_second_is_compared_in_bits() -> None:
-    rule = written({"thresholds": {"StreamIngestStalled": {"value": 2500, "for": "90s"}}}, "StreamIngestStalled")
+def test_threshold_in_bytes_per_second_is_compared_in_bits() -> None:
+    rule = written_rule({"thresholds": {"StreamIngestStalled": {"value": 2500, "for": "90s"}}}, "StreamIngestStalled")
     assert " < 20000\n" in rule["expr"]
     assert rule["for"] == "1m30s"
 
 
-def test_a_relative_threshold_has_no_unit() -> None:
-    rule = written({"thresholds": {"StreamBitrateLow": 0.6}}, "StreamBitrateLow")
+def test_relative_threshold_has_no_unit() -> None:
+    rule = written_rule({"thresholds": {"StreamBitrateLow": 0.6}}, "StreamBitrateLow")
     assert " < 0.6 * 8 * max" in rule["expr"]
     assert "less than 60% of what" in rule["annotations"]["description"]
 
 
-def test_the_time_scale_divides_every_duration() -> None:
-    assert written({}, "StreamExpectedOffline", scale=60)["for"] == "1s"
-    assert written({}, "StreamUpstreamDown", scale=60)["keep_firing_for"] == "5s"
-    assert "[15s]" in written({}, "StreamFlapping", scale=60)["expr"]
-    assert "offset 10s" in written({}, "StreamViewersDropped", scale=60)["expr"]
-    assert ">= 1\n" in written({}, "StreamHealthBudgetBurnFast", scale=60)["expr"] + "\n"
+def test_time_scale_divides_every_duration() -> None:
+    assert written_rule({}, "StreamExpectedOffline", scale=60)["for"] == "1s"
+    assert written_rule({}, "StreamUpstreamDown", scale=60)["keep_firing_for"] == "5s"
+    assert "[15s]" in written_rule({}, "StreamFlapping", scale=60)["expr"]
+    assert "offset 10s" in written_rule({}, "StreamViewersDropped", scale=60)["expr"]
+    assert ">= 1\n" in written_rule({}, "StreamHealthBudgetBurnFast", scale=60)["expr"] + "\n"
     assert "[1m]" in recordings_file(Dialect(time_scale=60))
 
 
-def test_the_slo_is_that_of_the_configuration() -> None:
+def test_configured_slo_is_used() -> None:
     settings = {"health_slo": {"goal": 0.95, "objective": 0.995, "minimum_observations": 500}}
-    rule = written(settings, "StreamHealthBudgetBurnFast")
+    rule = written_rule(settings, "StreamHealthBudgetBurnFast")
     assert "> 14.4 * 0.005" in rule["expr"]
     assert ">= 500" in rule["expr"]
     assert "not above 95%, where 0.5% are allowed" in rule["annotations"]["description"]
     assert 'le="0.95"' in recordings_file(Dialect(slo=HealthSlo(goal=0.95)))
 
 
-def test_a_selector_stands_in_every_series() -> None:
+def test_selector_narrows_every_series() -> None:
     text = alerts_file(rules_in_force(), Dialect(selector='cluster="here"'))
     expressions = [rule["expr"] for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
     for expression in expressions:
@@ -172,14 +172,14 @@ def test_a_selector_stands_in_every_series() -> None:
 def series_of(rule: Rule) -> list[Series]:
     if rule.condition is None:
         return []
-    tests = [rule.condition.measure, *rule.condition.also, *rule.condition.unless]
-    found = [test.series if isinstance(test, Present) else test.left for test in tests]
+    guards = [rule.condition.measure, *rule.condition.also, *rule.condition.unless]
+    series = [guard.series if isinstance(guard, Present) else guard.left for guard in guards]
     right = rule.condition.measure.right
-    return [*found, right.of] if isinstance(right, Threshold) and right.of else found
+    return [*series, right.of] if isinstance(right, Threshold) and right.of else series
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-def test_a_rule_is_complete(rule: Rule) -> None:
+def test_rule_is_complete(rule: Rule) -> None:
     assert re.fullmatch(r"Stream[A-Z][A-Za-z]+", rule.name)
     assert re.fullmatch(r"[A-Z].*\.", rule.summary)
     assert "{" not in rule.summary
@@ -193,13 +193,13 @@ def test_a_rule_is_complete(rule: Rule) -> None:
 
 
 @pytest.mark.parametrize("rule", [r for r in RULES if r.severity is not Severity.NONE], ids=lambda rule: rule.name)
-def test_hysteresis_is_by_window_or_by_for(rule: Rule) -> None:
+def test_rule_waits_by_window_or_by_for(rule: Rule) -> None:
     """Both together would only add their delays. And no window is shorter than three of the longest intervals."""
     assert (rule.for_seconds > 0) != (rule.settling_seconds > 0)
     assert rule.settling_seconds == 0 or rule.settling_seconds >= 3 * 30
 
 
-def test_alerts_of_streams_outlast_those_of_their_upstream() -> None:
+def test_stream_alert_is_kept_until_the_upstream_alert_fires() -> None:
     """After the last good poll: stale in three intervals, then kept firing; the upstream's fires within two minutes."""
     for rule in RULES:
         if rule.scope is Scope.STREAM and rule.severity in (Severity.CRITICAL, Severity.WARNING):
@@ -209,9 +209,9 @@ def test_alerts_of_streams_outlast_those_of_their_upstream() -> None:
 @pytest.mark.parametrize(
     "text",
     [PromQL().expression(active) for active in rules_in_force()]
-    + [r.expression for r in recordings(PromQL(), HealthSlo())],
+    + [PromQL().fill_template(recording.promql, HealthSlo()) for recording in SLO_RECORDINGS],
 )
-def test_every_metric_and_label_exists(text: str) -> None:
+def test_every_metric_and_label_of_an_expression_exists(text: str) -> None:
     without_strings = re.sub(r'"[^"]*"', '""', text)
     used = re.findall(
         r"(?<![\w:])((?:stream_|upstream:)[\w:]+|up)(?:\{([^}]*)\})?",
@@ -227,7 +227,7 @@ def test_every_metric_and_label_exists(text: str) -> None:
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule.condition], ids=lambda rule: rule.name)
-def test_labels_of_a_condition_are_those_of_its_families(rule: Rule) -> None:
+def test_labels_of_a_condition_belong_to_its_families(rule: Rule) -> None:
     for series in series_of(rule):
         assert set(series.labels) <= FAMILY_LABELS[series.family]
     assert rule.condition is not None

@@ -16,7 +16,7 @@ alerting:
 """
 
 
-def test_it_lists_all_rules(capsys: pytest.CaptureFixture[str]) -> None:
+def test_rules_command_lists_all_rules(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rules"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(RULES) + 1
@@ -24,12 +24,12 @@ def test_it_lists_all_rules(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(("evaluator", "owners"), [("prometheus", {"prometheus"}), ("sidecar", {"both", "sidecar"})])
-def test_it_lists_a_part(evaluator: str, owners: set[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluator_flag_limits_the_list(evaluator: str, owners: set[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rules", "--evaluator", evaluator]) == 0
     assert {line.split()[-1] for line in capsys.readouterr().out.splitlines()[1:]} == owners
 
 
-def test_it_writes_the_committed_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_dir_gets_the_committed_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rules", "--output-dir", str(tmp_path / "new")]) == 0
     names = ["stream-alerts.yaml", "stream-recordings.yaml"]
     assert capsys.readouterr().out.splitlines() == [str(tmp_path / "new" / name) for name in names]
@@ -37,12 +37,12 @@ def test_it_writes_the_committed_files(tmp_path: Path, capsys: pytest.CaptureFix
         assert (tmp_path / "new" / name).read_text() == (Path("alerts") / name).read_text()
 
 
-def test_what_the_sidecar_evaluates_needs_no_recordings(tmp_path: Path) -> None:
+def test_sidecar_rules_are_written_without_recordings(tmp_path: Path) -> None:
     assert main(["rules", "--output-dir", str(tmp_path), "--evaluator", "sidecar"]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["stream-alerts.yaml"]
 
 
-def test_it_takes_thresholds_of_the_configuration_and_everything_else_from_flags(tmp_path: Path) -> None:
+def test_written_rules_use_configured_thresholds_and_flags(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(CONFIG)
     flags = ["--selector", 'job="mine"', "--time-scale", "60", "--runbook-url", "https://wiki/x"]
@@ -56,7 +56,9 @@ def test_it_takes_thresholds_of_the_configuration_and_everything_else_from_flags
     assert 'le="0.9"' in (tmp_path / "stream-recordings.yaml").read_text()
 
 
-def test_a_bad_configuration_is_told_and_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_configuration_is_reported_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(CONFIG.replace("StreamUnhealthy", "StreamUnhealty"))
     assert main(["rules", "--config.file", str(config), "--output-dir", str(tmp_path / "out")]) == 1
@@ -64,14 +66,14 @@ def test_a_bad_configuration_is_told_and_nothing_is_written(tmp_path: Path, caps
     assert not (tmp_path / "out").exists()
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unwritable_output_dir_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     assert main(["rules", "--output-dir", str(tmp_path / "file" / "below")]) == 1
     assert "can't write to" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("scale", ["0", "-1", "x", "nan", "4000"])
-def test_a_time_scale_that_makes_no_sense_is_bad_usage(scale: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_time_scale_is_a_usage_error(scale: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["rules", f"--time-scale={scale}"])
     assert caught.value.code == 2

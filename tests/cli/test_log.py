@@ -1,6 +1,7 @@
 import io
 import json
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 
@@ -9,7 +10,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.runtime.logging import configure, render_logfmt
+from exporter.runtime.logging import configure
 from exporter.runtime.redaction import redactor
 
 CANARY = "canary-4711-of-the-log"
@@ -102,12 +103,50 @@ def test_no_secret_reaches_a_line(format: str) -> None:  # noqa: A002
     assert len(text.splitlines()) == 5
 
 
-@given(st.text())
-def test_one_event_is_one_line_that_reads_back(value: str) -> None:
-    line = render_logfmt(None, "", {"msg": "m", "stream": value, "after": 1})
+# C0 and C1 control characters, DEL, line and paragraph separators, bidi controls
+UNSAFE = "".join(map(chr, [*range(0x20), *range(0x7F, 0xA0), 0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F)])) + (
+    "\u2066\u2067\u2068\u2069"
+)
+
+
+@given(st.text() | st.text(UNSAFE + 'a ="\\'))
+def test_any_value_makes_one_json_line_that_reads_back(value: str) -> None:
+    stream = lines(format="json")
+    structlog.get_logger().info("m", stream=value, nested={value: [value]})
+    line = stream.getvalue().removesuffix("\n")
+    assert not set(line) & set(UNSAFE)
     assert len(line.splitlines()) == 1
-    assert line.isprintable()
-    assert line.startswith("msg=m stream=")
-    assert line.endswith(" after=1")
-    rendered = line.removeprefix("msg=m stream=").removesuffix(" after=1")
-    assert (json.loads(rendered) if rendered.startswith('"') else rendered) == value
+    event = json.loads(line)
+    assert (event["stream"], event["nested"]) == (value, {value: [value]})
+
+
+@given(st.text() | st.text(UNSAFE + 'a ="\\'))
+def test_any_value_makes_one_logfmt_line(value: str) -> None:
+    stream = lines()
+    structlog.get_logger().info("m", stream=value, nested={value: [value]}, after=1)
+    line = stream.getvalue().removesuffix("\n")
+    assert not set(line) & set(UNSAFE)
+    assert len(line.splitlines()) == 1
+    assert re.fullmatch(
+        r'ts=\S+ level=info msg=m stream=([^ ="]*|"(\\.|[^"\\])*") nested="(\\.|[^"\\])*" after=1', line
+    )
+
+
+@pytest.mark.parametrize(("format", "told"), [("logfmt", r"a\u001b[2Jb\u202ec"), ("json", r'"a\u001b[2Jb\u202ec"')])
+def test_control_characters_are_escaped(format: str, told: str) -> None:  # noqa: A002
+    stream = lines(format=format)
+    structlog.get_logger().info("m", stream="a\x1b[2Jb\u202ec")
+    assert told in stream.getvalue()
+
+
+@pytest.mark.parametrize("format", ["logfmt", "json"])
+@given(key=st.text(UNSAFE + 'k ="\\'))
+def test_no_key_makes_logging_fail(format: str, key: str) -> None:  # noqa: A002
+    stream = lines(format=format)
+    structlog.get_logger().info("m", **{f"k{key}": "value"})
+    line = stream.getvalue().removesuffix("\n")
+    assert not set(line) & set(UNSAFE)
+    if format == "json":
+        assert json.loads(line)[f"k{key}"] == "value"
+    else:
+        assert re.fullmatch(r'ts=\S+ level=info msg=m k[^ ="]*=value', line)

@@ -167,13 +167,16 @@ def test_sighup_reloads_and_a_bad_file_changes_nothing(directory: Path) -> None:
 BROKEN_RELOAD = f"""
 import sys
 from exporter import cli
-load = cli.load
-def once(*arguments):
-    cli.load = broken
+from exporter.cli import settings
+load = settings.load_settings
+loads = 0
+def load_once(*arguments):
+    global loads
+    loads += 1
+    if loads > 1:
+        raise RuntimeError("{CANARY}")
     return load(*arguments)
-def broken(*arguments):
-    raise RuntimeError("{CANARY}")
-cli.load = once
+settings.load_settings = load_once
 sys.exit(cli.main())
 """
 

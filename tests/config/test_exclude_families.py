@@ -13,7 +13,7 @@ from exporter.config.alerting import AlertingSettings
 from exporter.config.loading import ConfigError
 from exporter.config.root import Settings
 from exporter.config.upstream import UpstreamSettings
-from exporter.metrics.families.exclusion import EXCLUDABLE
+from exporter.metrics.families import EXCLUDABLE
 
 ALERTMANAGERS = AlertingSettings.model_validate({"alertmanagers": [{"url": "http://127.0.0.1:9"}]})
 

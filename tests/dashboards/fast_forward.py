@@ -1,4 +1,4 @@
-"""The demo's fleet and an exporter that polls it, living through minutes or hours without waiting for them.
+"""Run the demo's fleet and an exporter that polls it through minutes or hours, without waiting for them.
 
 The exporter polls the simulator on a clock that runs ahead, and sends its alerts to a real Alertmanager.
 """
@@ -37,8 +37,8 @@ GENEROUS_ROUNDS, PATIENT_ROUNDS = 20_000, 100
 
 
 @dataclass(frozen=True)
-class ManualRequest:
-    """A fault, by when it comes and goes, as shares of the whole time."""
+class ScheduledFault:
+    """A fault of the simulator; ``begin`` and ``end`` are fractions of the run."""
 
     platform: Platform
     kind: FaultKind
@@ -48,20 +48,20 @@ class ManualRequest:
     """The place among the platform's streams; None: the whole platform."""
 
 
-ORDERS: Sequence[ManualRequest] = (
-    ManualRequest(Platform.LIVEPEER, FaultKind.UNHEALTHY, 0.20, 0.45, 0),
-    ManualRequest(Platform.LIVEPEER, FaultKind.SLOW_TRANSCODE, 0.60, 1.00, 3),
-    ManualRequest(Platform.LIVEPEER, FaultKind.TRUNCATED, 0.50, 0.53, None),
-    ManualRequest(Platform.STORM, FaultKind.BITRATE_LOW, 0.55, 1.00, 1),
-    ManualRequest(Platform.STORM, FaultKind.FLAP, 0.30, 0.50, 4),
-    ManualRequest(Platform.STORM, FaultKind.DOWN, 0.70, 0.76, None),
-    ManualRequest(Platform.WAVE, FaultKind.STALL, 0.65, 1.00, 2),
-    ManualRequest(Platform.WAVE, FaultKind.UNHEALTHY, 0.10, 0.40, 5),
-    ManualRequest(Platform.WAVE, FaultKind.RATE_LIMIT, 0.85, 0.88, None),
+SCHEDULED_FAULTS: Sequence[ScheduledFault] = (
+    ScheduledFault(Platform.LIVEPEER, FaultKind.UNHEALTHY, 0.20, 0.45, 0),
+    ScheduledFault(Platform.LIVEPEER, FaultKind.SLOW_TRANSCODE, 0.60, 1.00, 3),
+    ScheduledFault(Platform.LIVEPEER, FaultKind.TRUNCATED, 0.50, 0.53, None),
+    ScheduledFault(Platform.STORM, FaultKind.BITRATE_LOW, 0.55, 1.00, 1),
+    ScheduledFault(Platform.STORM, FaultKind.FLAP, 0.30, 0.50, 4),
+    ScheduledFault(Platform.STORM, FaultKind.DOWN, 0.70, 0.76, None),
+    ScheduledFault(Platform.WAVE, FaultKind.STALL, 0.65, 1.00, 2),
+    ScheduledFault(Platform.WAVE, FaultKind.UNHEALTHY, 0.10, 0.40, 5),
+    ScheduledFault(Platform.WAVE, FaultKind.RATE_LIMIT, 0.85, 0.88, None),
 )
 
 
-class HurriedClock(FakeClock):
+class FastForwardClock(FakeClock):
     """Runs as the machine's clock does, and ahead of it by what it is advanced: so requests take their real time."""
 
     def __init__(self) -> None:
@@ -79,34 +79,38 @@ class HurriedClock(FakeClock):
 
 
 @dataclass(frozen=True)
-class Life:
-    """What lives, and where its alerts go; it has not begun."""
+class FastForwardRun:
+    """An exporter over a simulated fleet, ready to run."""
 
     fleet: Fleet
-    clock: HurriedClock
+    clock: FastForwardClock
     service: Service
     alertmanager: Alertmanager
 
-    async def pass_by(
-        self, seconds: float, *, orders: Sequence[ManualRequest] = ORDERS, each: Callable[[], None] = lambda: None
+    async def run_for(
+        self,
+        seconds: float,
+        *,
+        faults: Sequence[ScheduledFault] = SCHEDULED_FAULTS,
+        each: Callable[[], None] = lambda: None,
     ) -> None:
-        """So many seconds; ``each`` is called after every round of polls."""
-        pending = sorted(orders, key=lambda order: order.begin)
+        """Run for a time; ``each`` is called after every round of polls."""
+        pending = sorted(faults, key=lambda fault: fault.begin)
         at = BEGIN
         while at <= BEGIN + seconds:
             self.clock.advance_to(at)
             while pending and at >= BEGIN + pending[0].begin * seconds:
-                _order(self.fleet, pending.pop(0), at, seconds)
-            await _settled(self.service, self.clock)
+                _inject_fault(self.fleet, pending.pop(0), at, seconds)
+            await _wait_until_settled(self.service, self.clock)
             each()
             at += STEP_SECONDS
 
 
 @asynccontextmanager
-async def living(directory: Path, streams: int = 60) -> AsyncIterator[Life]:
+async def fast_forward_run(directory: Path, streams: int = 60) -> AsyncIterator[FastForwardRun]:
     """An exporter with a sidecar, over a fleet of so many streams."""
-    clock, fleet = HurriedClock(), Fleet(streams)
-    platforms = web.Application(middlewares=[_one_odd_session(fleet)])
+    clock, fleet = FastForwardClock(), Fleet(streams)
+    platforms = web.Application(middlewares=[_spoil_one_session(fleet)])
     platforms.add_subapp("/simulator", make_simulator(Context(fleet, clock)))
     with running_alertmanager(directory) as alertmanager:
         async with TestServer(platforms) as simulator:
@@ -118,12 +122,12 @@ async def living(directory: Path, streams: int = 60) -> AsyncIterator[Life]:
             service = Service(load_settings(file, {}), load=lambda: load_settings(file, {}), clock=clock)
             await service.start()
             try:
-                yield Life(fleet, clock, service, alertmanager)
+                yield FastForwardRun(fleet, clock, service, alertmanager)
             finally:
                 await service.stop()
 
 
-def _one_odd_session(fleet: Fleet) -> Middleware:
+def _spoil_one_session(fleet: Fleet) -> Middleware:
     """A session of WAVE that is refused every third time, and another third has a field of the wrong type.
 
     The simulator has no such faults; and the session is never lost for long.
@@ -147,7 +151,7 @@ def _one_odd_session(fleet: Fleet) -> Middleware:
     return spoil
 
 
-async def _settled(service: Service, clock: HurriedClock) -> None:
+async def _wait_until_settled(service: Service, clock: FastForwardClock) -> None:
     """Until every poll that is due has been made, and every alert sent.
 
     Some wait on the clock within a poll: it is moved a little then.
@@ -155,22 +159,21 @@ async def _settled(service: Service, clock: HurriedClock) -> None:
     for round_ in range(GENEROUS_ROUNDS):
         coordinators = service._coordinators.values()
         polled = all(not c._busy and c._schedule.due > clock.monotonic() for c in coordinators)
-        if polled and _all_sent(service.sidecar):
+        if polled and _are_all_alerts_sent(service.sidecar):
             return
         await asyncio.sleep(0.002)
         clock.advance(0.0 if round_ < PATIENT_ROUNDS else 0.05)
     raise AssertionError("the polls do not end")
 
 
-def _all_sent(sidecar: Sidecar) -> bool:
-    senders = [sender for target in sidecar._dispatcher._targets for sender in target.senders]
-    return not sidecar._fresh and not any(sender.waiting for sender in senders)
+def _are_all_alerts_sent(sidecar: Sidecar) -> bool:
+    return not sidecar._new_states and not any(queue.waiting for queue in sidecar._notifier.queues)
 
 
-def _order(fleet: Fleet, order: ManualRequest, at: float, seconds: float) -> None:
-    index = None if order.which is None else _long_living(fleet, order.platform)[order.which].index
-    fleet.faults.inject(order.platform, index, order.kind, at, (order.end - order.begin) * seconds)
+def _inject_fault(fleet: Fleet, fault: ScheduledFault, at: float, seconds: float) -> None:
+    index = None if fault.which is None else _longest_streams(fleet, fault.platform)[fault.which].index
+    fleet.faults.inject(fault.platform, index, fault.kind, at, (fault.end - fault.begin) * seconds)
 
 
-def _long_living(fleet: Fleet, platform: Platform) -> list[Stream]:
+def _longest_streams(fleet: Fleet, platform: Platform) -> list[Stream]:
     return sorted(fleet.streams(platform), key=lambda stream: (-stream.cycles, stream.index))

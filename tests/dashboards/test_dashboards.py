@@ -12,17 +12,25 @@ import pytest
 from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.cli import main
 from exporter.config.alerting import AlertingSettings
-from exporter.dashboards.build import dashboards, files
+from exporter.dashboards import RuleThresholds, all_dashboards, render_files
 from exporter.dashboards.dashboard import SCHEMA_VERSION, Dashboard, Row
-from exporter.dashboards.limits import Limits
-from exporter.dashboards.panels import Look, Query, stat
+from exporter.dashboards.panels import FieldOptions, Query, stat
 from exporter.metrics.families import FAMILIES
 from exporter.metrics.families.exporter_families import SIDECAR_FAMILIES
 from exporter.metrics.families.family import Family, Kind, Part
-from tests.dashboards.grafana import DASHBOARDS, Json, panels, read_all, targets, variables
-from tests.dashboards.promql_tree import kinds, named, selectors
+from tests.dashboards.dashboard_files import (
+    DASHBOARDS,
+    Json,
+    metric_name,
+    node_types,
+    panels,
+    read_dashboards,
+    selectors,
+    targets,
+    variables,
+)
 
-ALL = {dashboard["title"]: dashboard for dashboard in read_all()}
+ALL = {dashboard["title"]: dashboard for dashboard in read_dashboards()}
 SCHEMAS = sorted((Path(__file__).parent / "schemas").glob("*.json"))
 
 OF_PROMETHEUS = {
@@ -73,21 +81,21 @@ def labels_of(metric: str) -> set[str]:
 
 
 def metrics_of(expression: str) -> set[str]:
-    return {name for selector, _ in selectors(expression) for name in named(selector).split("|")}
+    return {name for selector, _ in selectors(expression) for name in metric_name(selector).split("|")}
 
 
 # -- the files -------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_committed_is_what_the_code_makes() -> None:
-    assert {file.name: file.read_text(encoding="utf-8") for file in DASHBOARDS.iterdir()} == files(), (
+def test_committed_dashboards_are_up_to_date() -> None:
+    assert {file.name: file.read_text(encoding="utf-8") for file in DASHBOARDS.iterdir()} == render_files(), (
         "run: make generate"
     )
 
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=lambda file: file.stem)
 @pytest.mark.parametrize("title", ALL)
-def test_it_is_valid_by_the_schema_of_grafana(title: str, schema: Path) -> None:
+def test_dashboard_is_valid_by_grafanas_schema(title: str, schema: Path) -> None:
     content = json.loads(schema.read_text())
     # The types know the annotations of Grafana's own store only; those of a data source have its query.
     content["definitions"]["AnnotationQuery"]["additionalProperties"] = True
@@ -98,7 +106,7 @@ def test_it_is_valid_by_the_schema_of_grafana(title: str, schema: Path) -> None:
 
 
 @pytest.mark.parametrize("title", ALL)
-def test_import_and_provisioning_take_the_same_file(title: str) -> None:
+def test_dashboard_can_be_imported_and_provisioned(title: str) -> None:
     dashboard = ALL[title]
     text = json.dumps(dashboard)
     assert dashboard["id"] is None
@@ -109,7 +117,7 @@ def test_import_and_provisioning_take_the_same_file(title: str) -> None:
     assert set(re.findall(r'"uid": "([^"]*)"', text)) <= {dashboard["uid"], "${datasource}", "-- Grafana --"}
 
 
-def test_the_addresses_and_titles_are_unique_and_lasting() -> None:
+def test_uids_and_titles_are_stable() -> None:
     assert {dashboard["uid"]: dashboard["title"] for dashboard in ALL.values()} == {
         "stream-exporter-overview": "Streams / Overview",
         "stream-exporter-stream": "Streams / Stream",
@@ -119,7 +127,7 @@ def test_the_addresses_and_titles_are_unique_and_lasting() -> None:
 
 
 @pytest.mark.parametrize("title", ALL)
-def test_links_lead_to_dashboards_that_exist_and_take_values_that_they_know(title: str) -> None:
+def test_links_lead_to_existing_dashboards_and_variables(title: str) -> None:
     known = {dashboard["uid"]: dashboard for dashboard in ALL.values()}
     links = re.findall(r'"url": "/d/([^?"]+)\?([^"]*)"', json.dumps(ALL[title]))
     assert {uid for uid, _ in links} >= known.keys() - {ALL[title]["uid"]}
@@ -145,7 +153,7 @@ def test_ids_are_unique(title: str) -> None:
 
 
 @pytest.mark.parametrize("title", ALL)
-def test_panels_lie_side_by_side_and_fill_their_lines(title: str) -> None:
+def test_panels_fill_their_lines_without_overlap(title: str) -> None:
     places = [panel["gridPos"] for panel in ALL[title]["panels"]]
     for place in places:
         assert place["x"] >= 0
@@ -162,8 +170,8 @@ def test_panels_lie_side_by_side_and_fill_their_lines(title: str) -> None:
     assert covered == 24 * max(place["y"] + place["h"] for place in places)
 
 
-def test_a_collapsed_row_holds_its_panels() -> None:
-    panel = stat("A", "A.", Query("vector(1)"), Look(unit="short"))
+def test_collapsed_row_contains_its_panels() -> None:
+    panel = stat("A", "A.", Query("vector(1)"), FieldOptions(unit="short"))
     rows = [Row("One", [panel], collapsed=True), Row("Two", [panel])]
     made = Dashboard(uid="u", title="t", description="d", variables=[], rows=rows).as_json()["panels"]
     assert [(p["type"], p["gridPos"]["y"]) for p in made] == [("row", 0), ("row", 1), ("stat", 2)]
@@ -178,7 +186,7 @@ def test_every_metric_and_label_exists(title: str) -> None:
     for target in targets(ALL[title]):
         labels: set[str] = set()
         for selector, _ in selectors(target.expression):
-            for metric in named(selector).split("|"):
+            for metric in metric_name(selector).split("|"):
                 labels |= labels_of(metric)
                 asked = {matcher.name for matcher in selector.matchers.matchers} - {"__name__"}
                 assert asked <= labels_of(metric), f"{target}: {selector}"
@@ -192,7 +200,7 @@ def test_every_metric_and_label_exists(title: str) -> None:
 
 
 @pytest.mark.parametrize("title", ALL)
-def test_columns_show_labels_and_values_that_are_there(title: str) -> None:
+def test_columns_show_existing_labels_and_values(title: str) -> None:
     for panel in panels(ALL[title]):
         if panel["type"] != "table":
             continue
@@ -210,17 +218,17 @@ def test_columns_show_labels_and_values_that_are_there(title: str) -> None:
         assert panel["options"]["sortBy"][0]["displayName"] in shown.values()
 
 
-def test_every_family_is_shown_or_left_out_for_a_reason() -> None:
+def test_every_family_is_shown_or_has_a_reason_not_to_be() -> None:
     shown = {family_of(m) for d in ALL.values() for t in targets(d) for m in metrics_of(t.expression)}
     assert {family.name for family in FAMILIES} - {family.name for family in shown if family} == NOT_SHOWN.keys()
 
 
 @pytest.mark.parametrize("title", ALL)
-def test_two_replicas_are_not_added_up(title: str) -> None:
+def test_replicas_are_not_added_up(title: str) -> None:
     """Whatever both tell is reduced to one before anything is added or counted."""
     for target in targets(ALL[title]):
         for selector, above in selectors(target.expression):
-            family = family_of(named(selector).split("|")[0])
+            family = family_of(metric_name(selector).split("|")[0])
             if family is None or (family.part is Part.EXPORTER and family not in SIDECAR_FAMILIES):
                 continue
             nearest = [node for node in above if type(node).__name__ == "AggregateExpr"][-1]
@@ -249,7 +257,7 @@ def test_only_the_heatmap_of_bitrates_shows_bytes() -> None:
 
 
 @pytest.mark.parametrize("title", ALL)
-def test_a_graph_of_many_streams_names_them(title: str) -> None:
+def test_graph_of_many_streams_names_them(title: str) -> None:
     for target in targets(ALL[title]):
         if target.panel["type"] in ("timeseries", "state-timeline") and "legendFormat" in target.json:
             legend = target.json["legendFormat"]
@@ -265,16 +273,16 @@ def test_a_graph_of_many_streams_names_them(title: str) -> None:
             assert names_of_one or not (per_stream and is_of_streams) or "{{stream}}" in legend, str(target)
 
 
-def test_the_selectors_of_a_single_stream_do_not_take_its_name_for_a_pattern() -> None:
+def test_selector_of_a_single_stream_is_not_a_pattern() -> None:
     for target in targets(ALL["Streams / Stream"]):
         for selector, _ in selectors(target.expression):
             [matcher] = [m for m in selector.matchers.matchers if m.name == "stream"]
             assert (str(matcher.op), matcher.value) == ("MatchOp.Equal", "$stream")
 
 
-def test_kinds_names_what_stands_above() -> None:
+def test_node_types_names_the_parents() -> None:
     (_, above), *_ = selectors("sum(rate(a_total[5m]))")
-    assert kinds(above) == ["AggregateExpr", "Call", "MatrixSelector"]
+    assert node_types(above) == ["AggregateExpr", "Call", "MatrixSelector"]
 
 
 # -- thresholds ------------------------------------------------------------------------------------------------------
@@ -309,19 +317,19 @@ SHARED = [
 
 @pytest.mark.parametrize("thresholds", [{}, {"StreamUnhealthy": 0.45, "StreamPacketLossHigh": 0.03}])
 @pytest.mark.parametrize(("dashboard", "panel", "column", "alerts"), SHARED)
-def test_the_thresholds_are_those_of_the_rules(
+def test_panel_thresholds_equal_those_of_the_rules(
     dashboard: str, panel: str, column: str | None, alerts: list[str], thresholds: dict[str, float]
 ) -> None:
     rules = rules_in_force(AlertingSettings.model_validate({"thresholds": thresholds}))
     in_force = {active.rule.name: active.threshold for active in rules}
-    made = {d.title: d.as_json() for d in dashboards(Limits(rules))}[dashboard]
+    made = {d.title: d.as_json() for d in all_dashboards(RuleThresholds(rules))}[dashboard]
     [found] = [p for p in panels(made) if p["title"] == panel]
     # below 0 is what the timeline shows for a stream that is not live
     assert [value for value in steps(found, column) if value] == [in_force[alert] for alert in alerts]
 
 
 @pytest.mark.parametrize("title", ALL)
-def test_an_empty_cell_has_no_colour_of_a_threshold(title: str) -> None:
+def test_empty_cell_has_no_threshold_colour(title: str) -> None:
     for panel in panels(ALL[title]):
         for override in panel["fieldConfig"]["overrides"]:
             properties = {p["id"]: p["value"] for p in override["properties"]}
@@ -331,7 +339,7 @@ def test_an_empty_cell_has_no_colour_of_a_threshold(title: str) -> None:
 
 
 @pytest.mark.parametrize("title", ALL)
-def test_patterns_of_overrides_are_written_as_patterns(title: str) -> None:
+def test_override_patterns_are_delimited_by_slashes(title: str) -> None:
     """Without slashes Grafana would match the whole name."""
     for panel in panels(ALL[title]):
         for override in panel["fieldConfig"]["overrides"]:
@@ -340,7 +348,7 @@ def test_patterns_of_overrides_are_written_as_patterns(title: str) -> None:
 
 
 @pytest.mark.parametrize("title", ALL)
-def test_a_timeline_has_the_colours_of_its_mappings(title: str) -> None:
+def test_timeline_uses_the_colours_of_its_mappings(title: str) -> None:
     """Where Grafana merges by thresholds it looks at no mapping: https://github.com/grafana/grafana/issues/71804."""
     for panel in panels(ALL[title]):
         defaults = panel["fieldConfig"]["defaults"]
@@ -348,22 +356,22 @@ def test_a_timeline_has_the_colours_of_its_mappings(title: str) -> None:
             assert (defaults["color"]["mode"] == "thresholds") == (not defaults["mappings"]), panel["title"]
 
 
-def test_a_rule_without_a_threshold_has_none_to_show() -> None:
+def test_rule_without_threshold_raises_value_error() -> None:
     with pytest.raises(ValueError, match="StreamError has no threshold"):
-        Limits()["StreamError"]
+        RuleThresholds()["StreamError"]
 
 
 # -- the command -----------------------------------------------------------------------------------------------------
 
 
-def test_the_command_lists_the_dashboards(capsys: pytest.CaptureFixture[str]) -> None:
+def test_dashboards_command_lists_the_dashboards(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dashboards"]) == 0
     assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()] == [
-        dashboard.title for dashboard in dashboards()
+        dashboard.title for dashboard in all_dashboards()
     ]
 
 
-def test_the_command_writes_them_with_the_thresholds_of_a_configuration(tmp_path: Path) -> None:
+def test_dashboards_command_writes_configured_thresholds(tmp_path: Path) -> None:
     configuration = tmp_path / "config.yaml"
     configuration.write_text(
         "upstreams: [{name: a, platform: storm, url: 'http://127.0.0.1:1', discover: true}]\n"
@@ -371,12 +379,12 @@ def test_the_command_writes_them_with_the_thresholds_of_a_configuration(tmp_path
     )
     out = tmp_path / "out"
     assert main(["dashboards", "--config.file", str(configuration), "--output-dir", str(out)]) == 0
-    assert {file.name for file in out.iterdir()} == set(files())
+    assert {file.name for file in out.iterdir()} == set(render_files())
     assert '"value": 0.45' in (out / "stream-exporter-overview.json").read_text()
     assert '"value": 0.45' not in (DASHBOARDS / "stream-exporter-overview.json").read_text()
 
 
-def test_the_command_tells_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dashboards_command_reports_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dashboards", "--config.file", str(tmp_path / "none.yaml")]) == 1
     assert "none.yaml" in capsys.readouterr().err
     (tmp_path / "file").write_text("")

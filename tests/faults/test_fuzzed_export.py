@@ -1,10 +1,11 @@
 """WAVE's export passed through, of texts that are nearly exports: two upstreams with two of them, merged.
 
-``tests/metrics/test_foreign.py`` makes its texts line by line; here a good one is cut, crossed and overwritten.
+``tests/metrics/test_passthrough.py`` makes its texts line by line; here a good one is cut, crossed and overwritten.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections import deque
@@ -14,10 +15,8 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from exporter.http.errors import UpstreamError
-from exporter.model import PassthroughMetrics, Reason
-from exporter.platforms.wave.prometheus_export import read_export
-from exporter.platforms.wave.wave_settings import PrometheusSettings
+from exporter.metrics.passthrough import parse_passthrough
+from exporter.model import PassthroughMetrics, PassthroughText
 from tests.faults.fuzzed_upstream import exposed
 from tests.faults.test_fuzzed_platforms import QUICK
 from tests.metrics.generated_views import view
@@ -45,15 +44,11 @@ def spoilt(text: str, edits: list[tuple[int, str, int]]) -> str:
     return text
 
 
-def read(text: str, series: int) -> PassthroughMetrics | None:
-    """What is kept of an export; None where it is refused, for the one reason there is."""
-    made = PrometheusSettings.model_validate({"enabled": True, "api_key": "k", "max_series": series})
-    try:
-        return read_export(text, made, stale_at=math.inf)
-    except UpstreamError as error:
-        if error.reason is not Reason.BAD_RESPONSE:
-            raise
-        return None
+def parse(text: str, series: int) -> PassthroughMetrics | None:
+    """The metrics that are kept of an export; None if it is refused."""
+    with contextlib.suppress(ValueError):
+        return parse_passthrough(PassthroughText(text=text, prefix="wave_", max_series=series, stale_at=math.inf))
+    return None
 
 
 def fuzz(examples: int, phases: Sequence[Phase]) -> None:
@@ -64,9 +59,9 @@ def fuzz(examples: int, phases: Sequence[Phase]) -> None:
     def run(
         first: tuple[str, list[tuple[int, str, int]]], second: tuple[str, list[tuple[int, str, int]]], series: int
     ) -> None:
-        read_ones = [foreign for text in (first, second) if (foreign := read(spoilt(*text), series)) is not None]
-        views = [view(platform="wave", upstream=f"wave{index}", passthrough=one) for index, one in enumerate(read_ones)]
-        assert all(sum(len(family.samples) for family in one.families) <= series for one in read_ones)
+        parsed = [metrics for text in (first, second) if (metrics := parse(spoilt(*text), series)) is not None]
+        views = [view(platform="wave", upstream=f"wave{index}", passthrough=one) for index, one in enumerate(parsed)]
+        assert all(sum(len(family.samples) for family in one.families) <= series for one in parsed)
         if views:
             texts.append(exposed(*views))
 

@@ -65,8 +65,7 @@ async def bad_weather(recording: PlatformRecording, first: dict[str, bytes], sec
 
 
 def _no_internal_failure(upstream: PolledUpstream) -> None:
-    text = upstream.metrics.upstreams().decode()
-    failures = re.findall(r'_failures_total\{.*reason="internal".*\} (\S+)', text)
+    failures = re.findall(r'_failures_total\{.*reason="internal".*\} (\S+)', upstream.text())
     assert {float(times) for times in failures} <= {0.0}
 
 

@@ -15,5 +15,5 @@ async def loop_time(monkeypatch: pytest.MonkeyPatch) -> LoopTime:
 @pytest.fixture
 def short_silence(monkeypatch: pytest.MonkeyPatch) -> float:
     """Seconds that a platform may be silent in a poll of ``POLL_SECONDS``."""
-    monkeypatch.setattr("exporter.http.client.SILENCE_SHARE", 0.1)
+    monkeypatch.setattr("exporter.http.retry.SILENCE_SHARE", 0.1)
     return 0.1 * POLL_SECONDS

@@ -111,7 +111,7 @@ async def test_bodies_are_sent_as_json() -> None:
     assert (batch.method, batch.body) == ("POST", b'{"ids":["a"]}')
     assert (batch.headers["content-type"], batch.headers["x-more"]) == ("application/json", "1")
     assert (delete.method, delete.body, "content-type" in delete.headers) == ("DELETE", b"", False)
-    assert (answer.data, answer.status, answer.text, repr(answer)) == ([1], 200, None, "<Answer 200>")
+    assert (answer.data, answer.status, answer.text, repr(answer)) == ([1], 200, None, "<Response 200>")
 
 
 async def test_answers_without_a_body() -> None:
@@ -215,8 +215,8 @@ async def test_as_many_at_one_time_as_allowed() -> None:
         serving(crowd.handle) as port,
         client_of(f"http://127.0.0.1:{port}", max_concurrent_requests=3) as client,
     ):
-        client.rate_limit.begin()
-        client.rate_limit.end()
+        client.rate_limit.start_request()
+        client.rate_limit.finish_request()
         requests = client.requests(LONG)
         await asyncio.gather(*(requests.map(lambda n: requests.get("GET /{n}", n=str(n)), range(10)) for _ in range(2)))
     assert crowd.most == 3
@@ -300,12 +300,12 @@ async def test_an_answer_that_does_not_tell_the_time(headers: dict[str, str]) ->
     ("link", "query"),
     [
         ('<https://evil.example/other?cursor=skip2>; rel="next"', "?cursor=skip2"),
-        ('</x?a=1>; rel=prev, <?cursor=2&b=%20>; title="a, b>; rel=\\"x\\""; REL="last Next"', "?cursor=2&b=%20"),
+        ('</x?a=1>; rel=prev, <?cursor=2&b=%20>; title="a, b"; REL="last Next"', "?cursor=2&b=%20"),
         ("<?p=2>;rel=next", "?p=2"),
         ('<?p=2>; rel="next"; rel="prev"', "?p=2"),
         ('<?p=2>; crossorigin; rel="next"', "?p=2"),
-        ("<>; rel=next", ""),
-        ('<http://[bad?p=1>; rel="next", <?p=2>; rel="next"', "?p=2"),
+        ("<?cursor=a%2Bb+c%26>; rel=next", "?cursor=a%2Bb+c%26"),
+        ("</>; rel=next", ""),
     ],
 )
 async def test_the_next_page_is_on_our_own_url(link: str, query: str) -> None:
@@ -315,7 +315,16 @@ async def test_the_next_page_is_on_our_own_url(link: str, query: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "link", ["", "nonsense", '<?p=1>; rel="prev"', "<?p=1>", '<?p=1>; rel="prev"; rel="next"', "<?p=1"]
+    "link",
+    [
+        "",
+        "nonsense",
+        '<?p=1>; rel="prev"',
+        "<?p=1>",
+        '<?p=1>; rel="prev"; rel="next"',
+        "<?p=1",
+        '<http://[bad?p=1>; rel="next"',
+    ],
 )
 async def test_no_next_page(link: str) -> None:
     async with answering(http(Link=link)) as server, client_of(server.url) as client:

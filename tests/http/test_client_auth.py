@@ -19,17 +19,19 @@ from exporter.http.auth import (
     Header,
     Login,
     NoAuth,
+    SendRequest,
     auth_from_settings,
     header_value,
     read_secret,
 )
-from exporter.http.client import Requests, UpstreamClient
+from exporter.http.client import UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason
 from exporter.runtime.clock import Clock
 from exporter.runtime.redaction import HIDDEN, redactor
 from tests.fake_clock import FakeClock
-from tests.http.raw_server import Request, Server, answering, client_of, http
+from tests.http.loop_clock import POLL_SECONDS, LoopTime
+from tests.http.raw_server import Observed, Request, Server, answering, client_of, http, read_request, serving
 
 LONG = 60.0
 PASSWORD = "canary-password"
@@ -147,9 +149,9 @@ async def test_a_refused_token_is_read_again_at_once(tmp_path: Path) -> None:
 
 
 class TokenLogin(Login):
-    async def login(self, requests: Requests) -> tuple[str, float]:
+    async def login(self, send: SendRequest) -> tuple[str, float]:
         body = {"username": self.username, "password": read_secret(self.password)}
-        answer = await requests.post("POST /login", body=body, auth=False)
+        answer = await send("POST /login", body=body)
         return str(answer.data), 900.0
 
 
@@ -294,7 +296,7 @@ async def test_a_new_password_is_tried_at_once(tmp_path: Path) -> None:
 
 async def test_a_password_file_that_is_gone(tmp_path: Path) -> None:
     class Careless(TokenLogin):
-        async def login(self, requests: Requests) -> tuple[str, float]:
+        async def login(self, send: SendRequest) -> tuple[str, float]:
             file.unlink()
             return self.password.get(), 900.0
 
@@ -370,7 +372,7 @@ async def test_waiting_for_a_login_ends_with_the_poll() -> None:
     started = asyncio.Event()
 
     class Endless(TokenLogin):
-        async def login(self, requests: Requests) -> tuple[str, float]:
+        async def login(self, send: SendRequest) -> tuple[str, float]:
             started.set()
             await asyncio.Event().wait()
             raise AssertionError
@@ -380,3 +382,22 @@ async def test_waiting_for_a_login_ends_with_the_poll() -> None:
         results = await asyncio.gather(*(requests.get("GET /x") for _ in range(2)), return_exceptions=True)
     assert [result.reason for result in results if isinstance(result, UpstreamError)] == [Reason.TIMEOUT] * 2
     assert started.is_set()
+
+
+async def test_a_slow_login_ends_at_the_deadline_of_the_request_that_needs_it(loop_time: LoopTime) -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        for byte in b"HT":
+            await loop_time.advance(0.5 * POLL_SECONDS)
+            writer.write(bytes([byte]))
+
+    observed = Observed()
+    auth = TokenLogin(login_settings(), Clock())
+    async with (
+        serving(drip) as port,
+        client_of(f"http://127.0.0.1:{port}", auth=auth, observe=observed) as client,
+    ):
+        with pytest.raises(UpstreamError) as caught:
+            await client.requests(POLL_SECONDS).get("GET /x")
+    assert (caught.value.reason, str(caught.value)) == (Reason.TIMEOUT, "GET /x: no answer in time")
+    assert observed.attempts == [("POST /login", "timeout")]

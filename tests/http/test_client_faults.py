@@ -206,6 +206,23 @@ async def test_a_poll_that_is_cancelled_is_no_fault_of_the_upstream() -> None:
     assert observed.attempts == []
 
 
+async def test_a_cancellation_at_the_moment_of_the_deadline_wins(loop_time: LoopTime) -> None:
+    connected = asyncio.Event()
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        connected.set()
+        await reader.read()
+
+    async with serving(hold) as port, client_of(f"http://127.0.0.1:{port}") as client:
+        task = asyncio.create_task(client.requests(LONG).get("GET /x"))
+        await connected.wait()
+        asyncio.get_running_loop().call_later(LONG, task.cancel)
+        await loop_time.advance(LONG)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
 # -- TLS ---------------------------------------------------------------------------------------------------------------
 
 

@@ -24,9 +24,9 @@ def told(*answers: dict[str, str], skew: float = 0.0) -> RateLimit:
     """The limit after these answers, one after the other, at ``NOW``."""
     limit = RateLimit()
     for answer in answers:
-        ticket = limit.begin()
-        limit.answered(ticket, answer, NOW, skew)
-        limit.end()
+        ticket = limit.start_request()
+        limit.update(ticket, answer, NOW, skew)
+        limit.finish_request()
     return limit
 
 
@@ -77,25 +77,25 @@ def test_a_remainder_that_is_bad_is_no_news(remaining: object) -> None:
 
 def test_answers_that_cross() -> None:
     limit = told(headers(60))
-    tickets = [limit.begin() for _ in range(5)]
+    tickets = [limit.start_request() for _ in range(5)]
     assert limit.budget(NOW) == 52
     for ticket, remaining in zip(tickets[1:], (56, 55, 58, 57), strict=True):
-        limit.answered(ticket, headers(remaining), NOW, 0.0)
-        limit.end()
+        limit.update(ticket, headers(remaining), NOW, 0.0)
+        limit.finish_request()
     assert limit.budget(NOW) == 52
 
 
 def test_what_others_use_counts() -> None:
     limit = told(headers(60))
-    tickets = [limit.begin() for _ in range(2)]
-    limit.answered(tickets[1], headers(40), NOW, 0.0)
+    tickets = [limit.start_request() for _ in range(2)]
+    limit.update(tickets[1], headers(40), NOW, 0.0)
     assert limit.budget(NOW) == 37
 
 
 def test_a_window_that_began_earlier_than_was_known() -> None:
     limit = told(headers(10, reset=NOW + 30))
-    tickets = [limit.begin() for _ in range(2)]
-    limit.answered(tickets[1], headers(58, reset=NOW + 90), NOW, 0.0)
+    tickets = [limit.start_request() for _ in range(2)]
+    limit.update(tickets[1], headers(58, reset=NOW + 90), NOW, 0.0)
     assert (limit.budget(NOW), limit.reset_at) == (55, NOW + 90)
 
 
@@ -104,7 +104,7 @@ def test_an_answer_of_the_old_window_does_not_begin_a_new_one() -> None:
     now = NOW + 30
     assert limit.budget(now) == 57
     # the platform's clock is a little behind
-    limit.answered(limit.begin(), headers(0, reset=NOW + 30), now, 0.0)
+    limit.update(limit.start_request(), headers(0, reset=NOW + 30), now, 0.0)
     assert (limit.budget(now), limit.budget(now + 0.5)) == (0, 0)
     assert limit.budget(now + 1.0) == 57
 
@@ -123,13 +123,13 @@ def test_pauses() -> None:
 async def test_the_first_request_after_a_reset_goes_alone() -> None:
     limit = told(headers(0, reset=NOW + 30))
     assert limit.budget(NOW + 30) == 57
-    await limit.turn()
-    first = limit.begin()
-    others = [asyncio.create_task(limit.turn()) for _ in range(3)]
+    await limit.wait_for_turn()
+    first = limit.start_request()
+    others = [asyncio.create_task(limit.wait_for_turn()) for _ in range(3)]
     await asyncio.sleep(0)
     assert not any(other.done() for other in others)
-    limit.answered(first, headers(1, reset=NOW + 31), NOW + 30, 0.0)
-    limit.end()
+    limit.update(first, headers(1, reset=NOW + 31), NOW + 30, 0.0)
+    limit.finish_request()
     await asyncio.gather(*others)
     assert limit.budget(NOW + 30) == 0
 
@@ -137,8 +137,8 @@ async def test_the_first_request_after_a_reset_goes_alone() -> None:
 @given(st.dictionaries(st.sampled_from(list(headers(0))), st.text(max_size=20)), st.floats(-1e10, 1e10))
 def test_no_header_raises(answer: dict[str, str], skew: float) -> None:
     limit = RateLimit()
-    limit.answered(limit.begin(), answer, NOW, skew)
-    limit.end()
+    limit.update(limit.start_request(), answer, NOW, skew)
+    limit.finish_request()
     budget = limit.budget(NOW)
     assert budget is None or budget >= 0
 
@@ -178,7 +178,7 @@ class Polling(RuleBasedStateMachine):
         self.answers: list[tuple[Ticket, dict[str, str]]] = []
 
     def may_send(self) -> bool:
-        # what RateLimit.turn waits for, and the connections of one upstream
+        # what RateLimit.wait_for_turn waits for, and the connections of one upstream
         alone = self.client._guessing and self.client._under_way
         return not alone and self.client._under_way < 3 and self.client.budget(self.now) != 0
 
@@ -187,7 +187,7 @@ class Polling(RuleBasedStateMachine):
         for _ in range(times):
             if not self.may_send():
                 return
-            self.under_way.append(self.client.begin())
+            self.under_way.append(self.client.start_request())
             if self.client._guessing:
                 return
 
@@ -201,17 +201,17 @@ class Polling(RuleBasedStateMachine):
     @rule(data=st.data())
     def come_back(self, data: st.DataObject) -> None:
         ticket, answer = self.answers.pop(data.draw(st.integers(0, len(self.answers) - 1)))
-        self.client.answered(ticket, answer, self.now, 0.0)
-        self.client.end()
+        self.client.update(ticket, answer, self.now, 0.0)
+        self.client.finish_request()
 
     @rule(rounds=st.integers(1, 60))
     def poll(self, rounds: int) -> None:
         for _ in range(rounds):
             if self.under_way or self.answers or not self.may_send():
                 return
-            ticket = self.client.begin()
-            self.client.answered(ticket, self.platform.answer(self.now), self.now, 0.0)
-            self.client.end()
+            ticket = self.client.start_request()
+            self.client.update(ticket, self.platform.answer(self.now), self.now, 0.0)
+            self.client.finish_request()
 
     @precondition(lambda self: not self.under_way and not self.answers)
     @rule(seconds=st.sampled_from([0.1, 1.0, 14.9, 15.0, 30.0, 59.0, 60.0, 61.0]))

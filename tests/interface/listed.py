@@ -10,11 +10,11 @@ import argparse
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_origin
-from unittest.mock import patch
 
 from pydantic import BaseModel
 
-from exporter.cli import main
+from exporter.cli import make_parser
+from exporter.cli.command import CommandParser
 from exporter.cli.settings import config_schema
 from exporter.config import introspection
 from exporter.config.root import settings_class
@@ -22,7 +22,6 @@ from exporter.platforms.registry import platforms
 
 FOLDER = Path(__file__).parent
 CONFIGURATION, FLAGS, ANSWERS = FOLDER / "configuration.txt", FOLDER / "flags.txt", FOLDER / "answers.txt"
-COMMANDS = ("", "demo", "alerts", "dashboards", "metrics", "rules", "session")
 
 
 def configuration_keys() -> Iterator[str]:
@@ -46,29 +45,19 @@ def configuration_keys() -> Iterator[str]:
     yield from below(settings_class(config_schema()), "")
 
 
-class _Asked(Exception):  # noqa: N818 - no error
-    """A command's parser, at the moment when it is to parse."""
-
-
 def flags() -> Iterator[str]:
     """``--web.max-requests``, ``demo --streams``, ``session show ID`` with positionals in capitals."""
-    for command in COMMANDS:
-        try:
-            with patch.object(argparse.ArgumentParser, "parse_args", _asked):
-                main([command] if command else [])
-        except _Asked as caught:
-            yield from _flags_of(caught.args[0], command)
-
-
-def _asked(parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
-    raise _Asked(parser)
+    return _flags_of(make_parser(), "")
 
 
 def _flags_of(parser: argparse.ArgumentParser, command: str) -> Iterator[str]:
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for name, inner in action.choices.items():
-                yield f"{command} {name}".strip()
+                if isinstance(inner, CommandParser):
+                    inner.complete()
+                if command:
+                    yield f"{command} {name}"
                 yield from _flags_of(inner, f"{command} {name}".strip())
         elif action.option_strings:
             yield from (f"{command} {flag}".strip() for flag in action.option_strings if flag not in ("-h", "--help"))

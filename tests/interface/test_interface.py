@@ -16,7 +16,7 @@ from exporter.web.serializers import stream_facts
 from tests.interface.listed import ANSWERS, CONFIGURATION, FLAGS, changes, configuration_keys, flags, json_keys
 from tests.page.served_app import serve_app
 from tests.page.states import stream_state, upstream_state
-from tests.sidecar.sidecar_harness import UNHEALTHY, watching
+from tests.sidecar.sidecar_harness import UNHEALTHY, sidecar_harness
 
 
 def test_no_key_of_the_configuration_goes_away_unnoticed() -> None:
@@ -48,9 +48,9 @@ def facts() -> Iterable[str]:
 
 async def alert_keys() -> Iterator[str]:
     """Of alerts of every phase; their labels and annotations are told by other tests."""
-    async with watching(thresholds={"StreamUnhealthy": {"for": "0s"}}) as running:
+    async with sidecar_harness(thresholds={"StreamUnhealthy": {"for": "0s"}}) as running:
         await running.publish(UNHEALTHY)
-        await running.settled()
+        await running.wait_until_sent()
         await running.pass_time(15)
         answer = await AlertsApi(running.sidecar).handle(make_mocked_request("GET", "/api/v1/alerts"))
         assert isinstance(answer.body, bytes)

@@ -1,12 +1,12 @@
-"""States and views as the tests of this folder make them."""
+"""Builders of stream and upstream states, and what is rendered from them."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from exporter.metrics.exposition import LabelTexts, render_streams, render_upstreams
+from exporter.metrics.exposition import ExpositionCache, render_streams, render_upstreams
 from exporter.metrics.families.family import Part
-from exporter.metrics.rendering.text_assembly import Rendering
+from exporter.metrics.rendering.tables import Rendering
 from exporter.model import Identity, Status, StreamReport, StreamState, UpstreamState
 
 ALL = frozenset(part.value for part in Part)
@@ -15,10 +15,10 @@ ALL = frozenset(part.value for part in Part)
 def stream(
     name: str = "main", *, status: Status | None = Status.LIVE, live: bool | None = True, **facts: Any
 ) -> StreamState:
-    """A state of upstream ``studio``; facts that ``StreamState`` has go there, the others into the sample."""
+    """A state of upstream ``studio``; facts that ``StreamState`` has go there, the others into the report."""
     own = {key: facts.pop(key) for key in list(facts) if key in StreamState.__struct_fields__}
-    sample = StreamReport(id=name, live=live, **facts)
-    return StreamState(identity=Identity("livepeer", "studio", name), report=sample, status=status, live=live, **own)
+    report = StreamReport(id=name, live=live, **facts)
+    return StreamState(identity=Identity("livepeer", "studio", name), report=report, status=status, live=live, **own)
 
 
 def view(*streams: StreamState, **facts: Any) -> UpstreamState:
@@ -26,13 +26,13 @@ def view(*streams: StreamState, **facts: Any) -> UpstreamState:
     return UpstreamState(streams=streams, **facts)
 
 
-def rendered(*views: UpstreamState, upstreams: bool = True, texts: LabelTexts | None = None) -> Rendering:
+def rendered(*views: UpstreamState, upstreams: bool = True, cache: ExpositionCache | None = None) -> Rendering:
     """What is rendered from the views alone."""
-    texts = texts or LabelTexts()
+    cache = cache or ExpositionCache()
     rendering = Rendering()
     if upstreams:
-        render_upstreams(rendering, views, texts)
-    render_streams(rendering, views, texts)
+        render_upstreams(rendering, views, cache)
+    render_streams(rendering, views, cache)
     return rendering
 
 

@@ -1,4 +1,4 @@
-"""The same text made in the plain way, line by line and number by number: what the bulk one is held against."""
+"""The same text rendered line by line and number by number: the reference that the renderers are tested against."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from itertools import accumulate
 from typing import Any
 
 from exporter.metrics.families.analytics_families import ANALYTICS_FAMILIES, PLATFORM_METRIC
-from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, Labelled, Part, ViewFamily
+from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, Labelled, ModelFamily, Part
 from exporter.metrics.families.sampled_families import SAMPLED_FAMILIES, SampledFamily
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
 from exporter.metrics.families.upstream_families import PASSTHROUGH_SERIES_DROPPED, UPSTREAM_FAMILIES
-from exporter.metrics.passthrough import PassthroughTexts
+from exporter.metrics.passthrough import PassthroughRenderer
 from exporter.metrics.text_format import bound, heading, label_text, number
 from exporter.model import PlatformMetric, SampledHistogram, UpstreamState
 
@@ -22,23 +22,23 @@ Row = tuple[str, Any, frozenset[str]]
 
 
 @dataclass
-class Plain:
+class PlainRendering:
     """The text, and what was counted on the way."""
 
     text: str = ""
     series: int = 0
     duplicates: int = 0
-    passthrough: PassthroughTexts = field(default_factory=PassthroughTexts)
+    passthrough: PassthroughRenderer = field(default_factory=PassthroughRenderer)
 
     def add(self, name: str, kind: str, help_: str, lines: Sequence[str]) -> None:
         if lines:
             self.series += len(lines)
             self.text += heading(name, kind, help_) + "".join(lines)
 
-    def family(self, family: ViewFamily[Any], rows: Iterable[Row]) -> None:
+    def family(self, family: ModelFamily[Any], rows: Iterable[Row]) -> None:
         self.add(family.name, family.kind, family.help, list(self.lines(family, rows)))
 
-    def lines(self, family: ViewFamily[Any], rows: Iterable[Row]) -> Iterator[str]:
+    def lines(self, family: ModelFamily[Any], rows: Iterable[Row]) -> Iterator[str]:
         common = len(STREAM_LABELS) if family.part is Part.STREAMS else len(UPSTREAM_LABELS)
         for labels, item, excluded in rows:
             if family.name in excluded:
@@ -88,18 +88,18 @@ class Plain:
         self.add(family.name, family.kind, family.help, lines)
 
 
-def samples_of(family: ViewFamily[Any], item: Any) -> Sequence[Labelled]:
+def samples_of(family: ModelFamily[Any], item: Any) -> Sequence[Labelled]:
     if family.value is not None:
         return [((), family.value(item))]
     return family.values(item) if family.values is not None else ()
 
 
-def plain(views: Sequence[UpstreamState], *, upstreams: bool = True) -> Plain:
+def render_plainly(views: Sequence[UpstreamState], *, upstreams: bool = True) -> PlainRendering:
     """What is rendered from the views alone."""
-    made = Plain()
+    rendering = PlainRendering()
     if upstreams:
-        _upstreams(made, views)
-    streams = made.rows(
+        _upstreams(rendering, views)
+    streams = rendering.rows(
         STREAM_LABELS,
         (
             ((state.identity.platform, state.identity.upstream, state.identity.stream), state, view.excluded)
@@ -108,21 +108,21 @@ def plain(views: Sequence[UpstreamState], *, upstreams: bool = True) -> Plain:
         ),
     )
     for family in STREAM_FAMILIES:
-        made.family(family, streams)
-    _analytics(made, views, streams)
+        rendering.family(family, streams)
+    _analytics(rendering, views, streams)
     for sampled in SAMPLED_FAMILIES:
-        made.histogram(sampled, views)
-    for block in made.passthrough.merged(views).blocks:
-        made.add(*block)
-    return made
+        rendering.histogram(sampled, views)
+    for block in rendering.passthrough.merge(views).blocks:
+        rendering.add(*block)
+    return rendering
 
 
-def _upstreams(made: Plain, views: Sequence[UpstreamState]) -> None:
-    rows = made.rows(UPSTREAM_LABELS, (((view.platform, view.upstream), view, view.excluded) for view in views))
+def _upstreams(rendering: PlainRendering, views: Sequence[UpstreamState]) -> None:
+    rows = rendering.rows(UPSTREAM_LABELS, (((view.platform, view.upstream), view, view.excluded) for view in views))
     for family in UPSTREAM_FAMILIES:
-        made.family(family, rows)
-    dropped = made.passthrough.merged(views).dropped
-    made.add(
+        rendering.family(family, rows)
+    dropped = rendering.passthrough.merge(views).dropped
+    rendering.add(
         PASSTHROUGH_SERIES_DROPPED.name,
         PASSTHROUGH_SERIES_DROPPED.kind,
         PASSTHROUGH_SERIES_DROPPED.help,
@@ -134,13 +134,13 @@ def _upstreams(made: Plain, views: Sequence[UpstreamState]) -> None:
     )
 
 
-def _analytics(made: Plain, views: Sequence[UpstreamState], streams: Sequence[Row]) -> None:
-    figures = made.rows(
+def _analytics(rendering: PlainRendering, views: Sequence[UpstreamState], streams: Sequence[Row]) -> None:
+    figures = rendering.rows(
         STREAM_LABELS,
         (((view.platform, view.upstream, one.stream), one, view.excluded) for view in views for one in view.analytics),
     )
     for family in ANALYTICS_FAMILIES:
-        made.family(family, figures)
+        rendering.family(family, figures)
     numbers: dict[str, list[PlatformMetric]] = {}
     for labels, state, excluded in streams:
         if state.report.platform_metrics and PLATFORM_METRIC.name not in excluded:
@@ -148,4 +148,4 @@ def _analytics(made: Plain, views: Sequence[UpstreamState], streams: Sequence[Ro
     for labels, one, excluded in figures:
         if PLATFORM_METRIC.name not in excluded:
             numbers.setdefault(labels, []).extend(one.platform_metrics)
-    made.family(PLATFORM_METRIC, ((labels, one, frozenset()) for labels, one in numbers.items()))
+    rendering.family(PLATFORM_METRIC, ((labels, one, frozenset()) for labels, one in numbers.items()))

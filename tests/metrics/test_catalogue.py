@@ -11,7 +11,7 @@ import pytest
 from exporter.metrics.exposition import Exposition
 from exporter.metrics.families import FAMILIES
 from exporter.metrics.families.analytics_families import ANALYTICS_FAMILIES, PLATFORM_METRIC
-from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, Family, Kind, Part, ViewFamily
+from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, Family, Kind, ModelFamily, Part
 from exporter.metrics.families.sampled_families import SAMPLED_FAMILIES
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
 from exporter.metrics.self_metrics import ExporterMetrics
@@ -28,12 +28,13 @@ from exporter.model import (
     UpstreamState,
 )
 from exporter.polling.histograms import PollHistograms
+from exporter.polling.self_metrics import PollingMetrics
 from tests.metrics.generated_views import stream, view
 from tests.real.tools import tool
 
 COMMITTED = Path(__file__).parent / "families.txt"
 
-OF_STREAMS: tuple[ViewFamily[Any], ...] = (*STREAM_FAMILIES, *ANALYTICS_FAMILIES, PLATFORM_METRIC)
+OF_STREAMS: tuple[ModelFamily[Any], ...] = (*STREAM_FAMILIES, *ANALYTICS_FAMILIES, PLATFORM_METRIC)
 NOT_IN_A_FAMILY = {"id"}
 """Fields of a sample that are not exposed by themselves."""
 
@@ -53,7 +54,7 @@ def test_names_are_unique() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-def test_conventions(family: Family) -> None:
+def test_names_follow_the_conventions_of_prometheus(family: Family) -> None:
     assert re.fullmatch(r"stream_[a-z0-9_]*[a-z0-9]", family.name)
     assert family.name.endswith("_total") == (family.kind is Kind.COUNTER)
     assert not family.name.endswith(("_count", "_sum", "_bucket", "_created"))
@@ -68,14 +69,14 @@ def test_conventions(family: Family) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-def test_labels_begin_with_those_of_its_part(family: Family) -> None:
+def test_labels_start_with_those_of_the_part(family: Family) -> None:
     if family.part is Part.UPSTREAMS or family in SAMPLED_FAMILIES:
         assert family.labels[: len(UPSTREAM_LABELS)] == UPSTREAM_LABELS
     elif family.part is Part.STREAMS:
         assert family.labels[: len(STREAM_LABELS)] == STREAM_LABELS
 
 
-def test_every_field_of_a_sample_is_in_a_family_and_no_other() -> None:
+def test_every_field_of_a_report_is_in_a_family_and_no_other() -> None:
     shown = frozenset().union(*(family.fields for family in OF_STREAMS)) - {"analytics"}
     # shown through what the exporter makes of it: a state's score
     assert shown == set(StreamReport.__struct_fields__) - NOT_IN_A_FAMILY - {"health_score_ratio"}
@@ -111,12 +112,13 @@ def full_state() -> StreamState:
 def full_answer() -> bytes:
     """An answer with every family that something feeds."""
     labels = {"platform": "livepeer", "upstream": "studio"}
-    instruments = ExporterMetrics()
-    instruments.add_upstream(**labels)
-    instruments.request_observer(**labels)("GET /x", "200", 0.1)
-    instruments.field_dropped(**labels, field="a", times=1)
-    instruments.poll_finished(**labels, seconds=1.0, reason=Reason.TLS)
-    instruments.reloaded(success=True, at=1.0)
+    metrics = ExporterMetrics()
+    polling_metrics = PollingMetrics(metrics.upstreams)
+    polling_metrics.add_upstream(**labels)
+    polling_metrics.request_observer(**labels)("GET /x", "200", 0.1)
+    polling_metrics.count_dropped_field(**labels, field="a", times=1)
+    polling_metrics.count_poll(**labels, seconds=1.0, reason=Reason.TLS)
+    metrics.set_reload_result(success=True, at=1.0)
     histograms = PollHistograms(**labels, per_stream=False)
     histograms.observe([full_state()])
     full: UpstreamState = view(
@@ -136,7 +138,7 @@ def full_answer() -> bytes:
         passthrough=PassthroughMetrics(prefix="wave_", families=(), dropped=0, stale_at=math.inf),
     )
     failing = view(upstream="other", up=False, last_error_reason=Reason.TLS)
-    return Exposition(lambda: (full, failing), instruments).render()
+    return Exposition(lambda: (full, failing), metrics).render()
 
 
 def promtool_check(text: bytes) -> str:
@@ -149,7 +151,7 @@ def headings_of(text: bytes) -> set[str]:
     return {line.split()[2] for line in text.decode().splitlines() if line.startswith("# TYPE ")}
 
 
-def test_everything_that_has_a_reader_is_in_a_full_answer() -> None:
+def test_every_family_with_a_reader_is_in_a_full_answer() -> None:
     unread = {f.name for f in OF_STREAMS if f.value is None and f.values is None}
     unread |= {f.name for f in FAMILIES if f.source == "alerting sidecar"}
     assert headings_of(full_answer()) >= {family.name for family in FAMILIES} - unread
@@ -157,12 +159,12 @@ def test_everything_that_has_a_reader_is_in_a_full_answer() -> None:
 
 
 @pytest.mark.real
-def test_promtool_has_nothing_to_say_about_a_full_answer() -> None:
+def test_promtool_accepts_a_full_answer() -> None:
     assert promtool_check(full_answer()) == ""
 
 
 @pytest.mark.real
-def test_promtool_has_nothing_to_say_about_any_family() -> None:
+def test_promtool_accepts_every_family() -> None:
     """Also those that nothing feeds yet."""
     text = ""
     for family in FAMILIES:
@@ -178,5 +180,5 @@ def test_promtool_has_nothing_to_say_about_any_family() -> None:
 
 
 @pytest.mark.real
-def test_promtool_would_say_something() -> None:
+def test_promtool_reports_a_bad_family() -> None:
     assert "no help text" in promtool_check(b"# TYPE stream_x gauge\nstream_x 1\n")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.metrics.exposition import Exposition, LabelTexts
+from exporter.metrics.exposition import Exposition, ExpositionCache
 from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.model import (
     NO_REPORT,
@@ -19,6 +19,7 @@ from exporter.model import (
     StreamReport,
     StreamState,
 )
+from exporter.polling.self_metrics import PollingMetrics
 from tests.metrics.generated_views import ALL, rendered, samples_of, stream, view
 
 LABELS = 'platform="livepeer",upstream="studio",stream="main"'
@@ -94,7 +95,7 @@ def test_exact_text_of_an_upstream() -> None:
     ]
 
 
-def test_before_the_first_poll_an_upstream_is_neither_up_nor_down() -> None:
+def test_upstream_has_no_up_sample_before_the_first_poll() -> None:
     text = rendered(view()).text.decode()
     assert "stream_upstream_info{" in text
     assert "stream_upstream_up" not in text
@@ -136,28 +137,28 @@ def test_before_the_first_poll_an_upstream_is_neither_up_nor_down() -> None:
         ),
     ],
 )  # fmt: skip
-def test_a_fact_and_its_line(facts: dict[str, object], line: str) -> None:
+def test_fact_is_rendered_as_its_line(facts: dict[str, object], line: str) -> None:
     assert line in samples_of(stream(**facts))  # type: ignore[arg-type]
 
 
-def test_what_is_not_known_is_not_there() -> None:
+def test_unknown_fact_has_no_line() -> None:
     lines = samples_of(stream(live=None, status=Status.UNKNOWN))
     assert {line.partition("{")[0] for line in lines} == {"stream_info", "stream_status"}
 
 
-def test_of_a_stream_that_is_not_known_only_the_expectation_is_served() -> None:
+def test_unknown_stream_has_only_the_expectation() -> None:
     state = StreamState(identity=Identity("livepeer", "studio", "main"), report=NO_REPORT, expected=True)
     assert samples_of(state) == [f"stream_expected{{{LABELS}}} 1"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_what_is_not_finite_is_not_there(value: float) -> None:
+def test_non_finite_value_has_no_line(value: float) -> None:
     lines = samples_of(stream(latency_seconds=value, platform_metrics=(PlatformMetric("m", value),)))
     assert not [line for line in lines if "latency" in line or "metric" in line]
 
 
 @pytest.mark.parametrize(("largest", "shown"), [(3, "3"), (2**70, "1.1805916207174113e+21")])
-def test_what_is_not_finite_leaves_the_others_as_they_are(largest: float, shown: str) -> None:
+def test_non_finite_value_does_not_affect_others(largest: float, shown: str) -> None:
     values = {"a": 1.5, "b": float("inf"), "c": None, "d": True, "e": float("nan"), "f": largest}
     text = rendered(view(*(stream(name, latency_seconds=value) for name, value in values.items()))).text.decode()
     lines = [line for line in text.splitlines() if line.startswith("stream_latency_seconds{")]
@@ -165,7 +166,7 @@ def test_what_is_not_finite_leaves_the_others_as_they_are(largest: float, shown:
     assert found == {"a": "1.5", "d": "1", "f": shown}
 
 
-def test_each_family_stands_once_over_all_upstreams() -> None:
+def test_family_occurs_once_over_all_upstreams() -> None:
     views = [
         view(stream(viewers=1), up=True),
         view(
@@ -191,14 +192,14 @@ def test_a_family_without_samples_has_no_heading() -> None:
 # -- never a series twice ----------------------------------------------------------------------------------------------
 
 
-def test_of_a_stream_that_stands_twice_the_first_is_kept() -> None:
+def test_duplicate_stream_keeps_the_first() -> None:
     rendering = rendered(view(stream(viewers=1), stream(viewers=2), stream("other", viewers=3)))
     lines = [line for line in rendering.text.decode().splitlines() if line.startswith("stream_viewers{")]
     assert sorted(line.rpartition(" ")[2] for line in lines) == ["1", "3"]
     assert rendering.duplicates == 1
 
 
-def test_label_sets_that_become_equal_are_kept_once() -> None:
+def test_label_sets_that_become_equal_keep_the_first() -> None:
     conditions = {chr(0xD800): True, chr(0xDFFF): False, "other": True}
     rendering = rendered(view(stream(health_conditions=conditions), stream("second", health_conditions=conditions)))
     lines = [line for line in rendering.text.decode().splitlines() if line.startswith("stream_health_condition{")]
@@ -206,13 +207,13 @@ def test_label_sets_that_become_equal_are_kept_once() -> None:
     assert rendering.duplicates == 2
 
 
-def test_an_upstream_that_stands_twice_is_kept_once() -> None:
+def test_duplicate_upstream_keeps_the_first() -> None:
     rendering = rendered(view(up=True), view(up=False))
     assert 'stream_upstream_up{platform="livepeer",upstream="studio"} 1\n' in rendering.text.decode()
     assert rendering.duplicates == 1
 
 
-def test_sampled_histograms_that_become_equal_are_kept_once() -> None:
+def test_histograms_that_become_equal_keep_the_first() -> None:
     family = "stream_sampled_health_score_ratio"
     counts = (0,) * 10 + (1,)
     histograms = tuple(
@@ -228,10 +229,10 @@ def test_sampled_histograms_that_become_equal_are_kept_once() -> None:
 
 @pytest.fixture
 def exposition() -> Iterator[Exposition]:
-    instruments = ExporterMetrics()
-    instruments.add_upstream("livepeer", "studio")
+    metrics = ExporterMetrics()
+    PollingMetrics(metrics.upstreams).add_upstream("livepeer", "studio")
     views = (view(stream(viewers=1), up=True),)
-    return Exposition(lambda: views, instruments)  # type: ignore[return-value]
+    return Exposition(lambda: views, metrics)  # type: ignore[return-value]
 
 
 def families(text: bytes) -> set[str]:
@@ -248,7 +249,7 @@ def test_parts_make_up_the_whole(exposition: Exposition) -> None:
     assert families(exposition.render()) == set().union(*parts.values(), about_the_whole)
 
 
-def test_headings_stand_once(exposition: Exposition) -> None:
+def test_headings_occur_once(exposition: Exposition) -> None:
     text = exposition.render().decode()
     headings = [line for line in text.splitlines() if line.startswith("# ")]
     assert len(headings) == len({tuple(line.split()[1:3]) for line in headings})
@@ -256,7 +257,7 @@ def test_headings_stand_once(exposition: Exposition) -> None:
     assert "_created" not in text
 
 
-def test_it_counts_its_own_series(exposition: Exposition) -> None:
+def test_exposition_counts_its_own_series(exposition: Exposition) -> None:
     samples = [
         sample
         for family in text_string_to_metric_families(exposition.render().decode())
@@ -272,20 +273,20 @@ def test_it_counts_its_own_series(exposition: Exposition) -> None:
 # -- label text --------------------------------------------------------------------------------------------------------
 
 
-def test_label_text_is_made_once_and_forgotten_when_most_of_it_is_not_used() -> None:
-    texts = LabelTexts()
+def test_label_text_is_created_once_and_forgotten_when_mostly_unused() -> None:
+    cache = ExpositionCache()
     keys = [("x",), ("y",), ("z",)]
-    first = texts.of("streams", ("a",), keys)
+    first = cache.label_texts("streams", ("a",), keys)
     assert first == [b'a="x"} ', b'a="y"} ', b'a="z"} ']
-    again = texts.of("streams", ("a",), keys[:2])
+    again = cache.label_texts("streams", ("a",), keys[:2])
     assert all(one is other for one, other in zip(again, first, strict=False))
-    assert texts.of("streams", ("a",), keys[:1])[0] is first[0]
-    anew = texts.of("streams", ("a",), keys[1:])
+    assert cache.label_texts("streams", ("a",), keys[:1])[0] is first[0]
+    anew = cache.label_texts("streams", ("a",), keys[1:])
     assert anew == first[1:]
     assert anew[0] is not first[1]
 
 
-def test_another_rendering_uses_the_same_label_text() -> None:
-    texts = LabelTexts()
+def test_label_text_is_reused_by_another_rendering() -> None:
+    cache = ExpositionCache()
     views = view(stream(viewers=1, health_grade="Good"))
-    assert rendered(views, texts=texts).text == rendered(views, texts=texts).text
+    assert rendered(views, cache=cache).text == rendered(views, cache=cache).text

@@ -19,10 +19,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from exporter.metrics.exposition import LabelTexts
+from exporter.metrics.exposition import ExpositionCache
+from exporter.metrics.families import EXCLUDABLE
 from exporter.metrics.families.analytics_families import ANALYTICS_FAMILIES, PLATFORM_METRIC
-from exporter.metrics.families.exclusion import EXCLUDABLE
-from exporter.metrics.families.family import Kind, ViewFamily
+from exporter.metrics.families.family import Kind, ModelFamily
 from exporter.metrics.families.sampled_families import SAMPLED_FAMILIES
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
 from exporter.metrics.families.upstream_families import UPSTREAM_FAMILIES
@@ -39,7 +39,7 @@ from exporter.model import (
     UpstreamState,
 )
 from tests.metrics.generated_views import rendered
-from tests.metrics.reference_renderer import plain
+from tests.metrics.reference_renderer import render_plainly
 
 Series = tuple[str, tuple[tuple[str, str], ...]]
 
@@ -91,7 +91,7 @@ class Reference(Collector):
         numbers += [(identity, item.platform_metrics) for identity, item in figures]
         yield from self.family(PLATFORM_METRIC, numbers)
 
-    def family(self, family: ViewFamily[Any], objects: Sequence[tuple[tuple[str, ...], Any]]) -> Iterator[Metric]:
+    def family(self, family: ModelFamily[Any], objects: Sequence[tuple[tuple[str, ...], Any]]) -> Iterator[Metric]:
         kind = CounterMetricFamily if family.kind is Kind.COUNTER else GaugeMetricFamily
         metric = kind(family.name, family.help, labels=family.labels)
         seen = set()
@@ -235,7 +235,7 @@ VIEWS = st.lists(st.tuples(ANY_TEXT, ANY_TEXT), max_size=2, unique=True).flatmap
 @pytest.mark.no_cover
 @settings(deadline=None, max_examples=150)
 @given(VIEWS)
-def test_equal_sample_for_sample_to_prometheus_client(views: tuple[UpstreamState, ...]) -> None:
+def test_samples_equal_those_of_prometheus_client(views: tuple[UpstreamState, ...]) -> None:
     registry = CollectorRegistry()
     registry.register(Reference(views))
     expected = generate_latest(registry).decode()
@@ -255,24 +255,24 @@ LESS = st.tuples(VIEWS, st.tuples(*[st.frozensets(st.sampled_from(EXCLUDABLE), m
 @pytest.mark.no_cover
 @settings(deadline=None, max_examples=300)
 @given(VIEWS | LESS)
-def test_byte_for_byte_as_in_the_plain_way(views: tuple[UpstreamState, ...]) -> None:
-    rendering, reference = rendered(*views), plain(views)
+def test_text_equals_the_reference(views: tuple[UpstreamState, ...]) -> None:
+    rendering, reference = rendered(*views), render_plainly(views)
     assert rendering.text.decode() == reference.text
     assert (rendering.series, rendering.duplicates) == (reference.series, reference.duplicates)
 
 
-def the_same_bytes_as_in_the_plain_way() -> None:
+def check_text_equals_the_reference() -> None:
     """Streams come, change and go while the label texts of the ones before are still there."""
-    texts = LabelTexts()
+    cache = ExpositionCache()
 
     @settings(deadline=None, max_examples=150)
     @given(VIEWS | LESS)
     def check(views: tuple[UpstreamState, ...]) -> None:
-        assert rendered(*views, texts=texts).text.decode() == plain(views).text
+        assert rendered(*views, cache=cache).text.decode() == render_plainly(views).text
 
     check()
 
 
 @pytest.mark.no_cover
-def test_the_same_bytes_with_texts_that_are_kept() -> None:
-    the_same_bytes_as_in_the_plain_way()
+def test_text_from_a_cache_equals_the_reference() -> None:
+    check_text_equals_the_reference()

@@ -28,16 +28,16 @@ def row(text: str, family: str) -> list[str]:
     return [cell.strip() for cell in rows[-1].strip("|").split("|")]
 
 
-def test_the_page_is_up_to_date() -> None:
+def test_page_is_up_to_date() -> None:
     assert PAGE.read_text() == reference(), "run: make generate"
 
 
-def test_every_family_is_told() -> None:
+def test_page_names_every_family() -> None:
     text = page({})
     assert [family.name for family in FAMILIES if f"| `{family.name}` |" not in text] == []
 
 
-def test_the_matrix_says_what_a_platform_feeds() -> None:
+def test_matrix_marks_what_a_platform_feeds() -> None:
     text = page({"made": Made})
     assert row(text, "stream_viewers")[1:] == ["✓"]
     assert row(text, "stream_renditions")[1:] == ["✓"]
@@ -51,7 +51,7 @@ def test_the_sum_of_series() -> None:
     assert f"| made | {len(everywhere) + fed} | reason that holds, rendition |" in page({"made": Made})
 
 
-def test_tables_are_whole() -> None:
+def test_tables_have_all_cells() -> None:
     """Every row of a table has as many cells as its head."""
     lines = reference().splitlines()
     for above, line in itertools.pairwise(lines):

@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 from exporter import __version__
-from exporter.alerting.promql import DEFAULT_SELECTOR
+from exporter.alerting import DEFAULT_SELECTOR
 from exporter.cli import main
 from exporter.sharding import Shard, parse_shard
 from exporter.web.options import DEFAULT_LISTEN_ADDRESS
-from tests.alerting.promtool_runs import ALERTS
+from tests.alerting.promtool import ALERTS
 from tools import prometheus_rule
 from tools.image_bases import NONROOT
 

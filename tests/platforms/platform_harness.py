@@ -8,6 +8,7 @@ from typing import Any
 
 from exporter.config.upstream import UpstreamSettings
 from exporter.http.client import Requests, UpstreamClient
+from exporter.metrics.passthrough import parse_passthrough
 from exporter.model import PollResult, StreamReport
 from exporter.platforms.base import Platform
 from exporter.runtime.clock import Clock
@@ -40,6 +41,8 @@ async def polled(kind: type[Platform[Any]], settings: UpstreamSettings, clock: C
     timeout = settings.timeout if is_given else max(settings.timeout, LEAST_SECONDS)
     client = UpstreamClient.from_settings(settings, clock, lambda endpoint, code, seconds: None)
     try:
-        yield Polled(kind(settings, client, clock), client, timeout)
+        platform = kind(settings, client, clock)
+        platform.passthrough_parser = parse_passthrough
+        yield Polled(platform, client, timeout)
     finally:
         await client.close()

@@ -1,4 +1,4 @@
-"""A real HTTP server that answers as Livepeer Studio does, as far as the exporter asks it."""
+"""A real HTTP server with the endpoints of Livepeer Studio that the exporter requests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def fixture(name: str) -> Any:
 
 
 class Studio:
-    """Its state is what the tests set; its clock is ``ahead`` seconds before the exporter's."""
+    """Responds with what the tests set; its clock is ``ahead`` seconds ahead of the exporter's."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -36,22 +36,22 @@ class Studio:
         self.views: Any = []
         self.health: dict[str, Any] = {}
         self.broken: dict[str, tuple[int, Any]] = {}
-        """Status and body instead of an answer, by path."""
+        """Status and body of a fault, by path."""
         self.next_link: str | None = None
-        """Announced after every page, whatever there is."""
-        self.asked: list[tuple[str, list[tuple[str, str]]]] = []
+        """Announced after every page, even the last."""
+        self.requested: list[tuple[str, list[tuple[str, str]]]] = []
         self.url = ""
 
     def paths(self) -> list[str]:
-        return [path for path, _ in self.asked]
+        return [path for path, _ in self.requested]
 
     def query(self, path: str) -> list[tuple[str, str]]:
-        """The query of the first request for this path."""
-        return next(query for asked, query in self.asked if asked == path)
+        """Return the query of the first request for this path."""
+        return next(query for requested, query in self.requested if requested == path)
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def respond(self, request: web.Request) -> web.Response:
         path = request.path.removeprefix("/api")
-        self.asked.append((path, list(request.query.items())))
+        self.requested.append((path, list(request.query.items())))
         if path in self.broken:
             return self._reply(*self.broken[path])
         if request.headers.get("Authorization") != f"Bearer {KEY}":
@@ -98,7 +98,7 @@ class Studio:
 async def running_studio(clock: Clock) -> AsyncIterator[Studio]:
     studio = Studio(clock)
     app = web.Application()
-    app.router.add_route("*", "/{path:.*}", studio.answer)
+    app.router.add_route("*", "/{path:.*}", studio.respond)
     async with TestServer(app) as server:
         studio.url = str(server.make_url("/api"))
         yield studio

@@ -1,4 +1,4 @@
-"""Livepeer Studio: what is asked, which streams are live, and what is said of them, over real HTTP."""
+"""Livepeer Studio over real HTTP: which requests are sent, which streams are live, and what is reported of them."""
 
 import copy
 from collections.abc import AsyncIterator
@@ -11,8 +11,7 @@ from pydantic import ValidationError
 from exporter.http.client import UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.model import Listing, PollResult, Reason, Rendition, Status, StreamReport
-from exporter.platforms.livepeer import PLATFORM, Livepeer
-from exporter.platforms.livepeer.livepeer_settings import LivepeerSettings
+from exporter.platforms.livepeer import PLATFORM, Livepeer, LivepeerSettings
 from exporter.platforms.livepeer.stream_objects import Report
 from exporter.polling.tracker import Tracker
 from tests.fake_clock import FakeClock
@@ -33,7 +32,7 @@ def settings_for(studio: Studio, **own: Any) -> LivepeerSettings:
     )
 
 
-class Polled:
+class PolledUpstream:
     """One upstream of the platform, polled by hand."""
 
     def __init__(self, studio: Studio, clock: FakeClock, **own: Any) -> None:
@@ -49,9 +48,9 @@ class Polled:
         return by_id(await self.poll())[stream_id]
 
 
-def by_id(snapshot: PollResult) -> dict[str, StreamReport]:
-    assert len({sample.id for sample in snapshot.streams}) == len(snapshot.streams)
-    return {sample.id: sample for sample in snapshot.streams}
+def by_id(result: PollResult) -> dict[str, StreamReport]:
+    assert len({report.id for report in result.streams}) == len(result.streams)
+    return {report.id: report for report in result.streams}
 
 
 @pytest.fixture
@@ -71,10 +70,10 @@ async def studio(clock: FakeClock) -> AsyncIterator[Studio]:
 
 @pytest.fixture
 async def polled(studio: Studio, clock: FakeClock) -> AsyncIterator[Any]:
-    made: list[Polled] = []
+    made: list[PolledUpstream] = []
 
-    def make(**own: Any) -> Polled:
-        made.append(Polled(studio, clock, **own))
+    def make(**own: Any) -> PolledUpstream:
+        made.append(PolledUpstream(studio, clock, **own))
         return made[-1]
 
     yield make
@@ -165,31 +164,31 @@ EVENING_SESSION = Report(
 
 
 class TestDiscovery:
-    async def test_active_streams_with_their_viewers(self, polled: Any, studio: Studio) -> None:
-        snapshot = await polled().poll()
-        assert snapshot == PollResult(streams=(LISTED_MAIN, LISTED_SECOND, LISTED_CRASHED), listing=Listing.COMPLETE)
+    async def test_active_streams_are_listed_with_their_viewers(self, polled: Any, studio: Studio) -> None:
+        result = await polled().poll()
+        assert result == PollResult(streams=(LISTED_MAIN, LISTED_SECOND, LISTED_CRASHED), listing=Listing.COMPLETE)
         assert sorted(studio.paths()) == ["/data/views/now", "/stream"]
         assert studio.query("/stream") == [("streamsonly", "1"), ("active", "1"), ("limit", "1000")]
         assert studio.query("/data/views/now") == [("breakdownBy[]", "playbackId")]
 
-    async def test_nothing_is_live(self, polled: Any, studio: Studio) -> None:
+    async def test_empty_list_is_complete(self, polled: Any, studio: Studio) -> None:
         studio.streams = []
         assert await polled().poll() == PollResult(listing=Listing.COMPLETE)
 
-    async def test_secrets_of_a_stream_are_not_kept(self, polled: Any) -> None:
+    async def test_stream_secrets_are_not_kept(self, polled: Any) -> None:
         assert "secret" not in repr(await polled().poll())
 
-    async def test_all_pages_and_an_empty_last_one(self, polled: Any, studio: Studio) -> None:
+    async def test_all_pages_are_read_up_to_an_empty_last_one(self, polled: Any, studio: Studio) -> None:
         studio.streams = [{**row, "id": f"{row['id']}-{copy_}"} for copy_ in range(2) for row in studio.streams]
         studio.page_size = 3
-        snapshot = await polled().poll()
-        assert list(by_id(snapshot)) == [row["id"] for row in studio.streams]
-        assert snapshot.listing is Listing.PAGED
-        cursors = [dict(query).get("cursor") for path, query in studio.asked if path == "/stream"]
+        result = await polled().poll()
+        assert list(by_id(result)) == [row["id"] for row in studio.streams]
+        assert result.listing is Listing.PAGED
+        cursors = [dict(query).get("cursor") for path, query in studio.requested if path == "/stream"]
         assert cursors == [None, "skip3", "skip6"]
-        assert all(dict(query)["active"] == "1" for path, query in studio.asked if path == "/stream")
+        assert all(dict(query)["active"] == "1" for path, query in studio.requested if path == "/stream")
 
-    async def test_a_stream_that_slips_to_the_next_page_counts_once(self, polled: Any, studio: Studio) -> None:
+    async def test_stream_on_two_pages_counts_once(self, polled: Any, studio: Studio) -> None:
         first, second, third = studio.streams
         studio.streams = [first, second, {**second, "sourceBytes": 7}, third]
         studio.page_size = 2
@@ -197,21 +196,21 @@ class TestDiscovery:
         assert list(streams) == [MAIN, SECOND, CRASHED]
         assert streams[SECOND].ingest_bytes == 7
 
-    async def test_a_page_that_comes_again_ends_the_poll(self, polled: Any, studio: Studio) -> None:
+    async def test_repeated_page_fails_the_poll(self, polled: Any, studio: Studio) -> None:
         upstream = polled(discover=True, streams=[{"id": MAIN}])
         studio.next_link = "/api/stream?streamsonly=1&active=1&limit=1000&cursor=skip0"
         with pytest.raises(UpstreamError, match="came again") as error:
             await upstream.poll()
         assert error.value.reason is Reason.BAD_RESPONSE
 
-    async def test_an_empty_page_that_is_announced_again_ends_the_poll(self, polled: Any, studio: Studio) -> None:
+    async def test_empty_page_announced_again_fails_the_poll(self, polled: Any, studio: Studio) -> None:
         studio.streams = []
         studio.next_link = "/api/stream?cursor=skip20"
         with pytest.raises(UpstreamError, match="announced again") as error:
             await polled().poll()
         assert error.value.reason is Reason.BAD_RESPONSE
 
-    async def test_a_list_without_end_is_left_after_a_thousand_pages(
+    async def test_endless_list_is_abandoned_at_the_page_limit(
         self, polled: Any, studio: Studio, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("exporter.platforms.livepeer.active_streams.MAX_PAGES", 3)
@@ -221,15 +220,15 @@ class TestDiscovery:
             await polled().poll()
         assert studio.paths().count("/stream") == 3
 
-    async def test_rows_that_do_not_tell_who_they_are_cost_themselves(self, polled: Any, studio: Studio) -> None:
+    async def test_rows_without_an_id_are_counted_and_left_out(self, polled: Any, studio: Studio) -> None:
         studio.streams = [None, {"name": "nobody"}, {"id": 7}, {"id": "x" * 2000}, studio.streams[1]]
-        snapshot = await polled().poll()
-        assert snapshot.streams == (LISTED_SECOND,)
-        assert snapshot.dropped_fields == {"id": 4}
-        assert snapshot.listing is Listing.PAGED, "an unread row may be any stream: absence must not count at once"
+        result = await polled().poll()
+        assert result.streams == (LISTED_SECOND,)
+        assert result.dropped_fields == {"id": 4}
+        assert result.listing is Listing.PAGED, "an unread row may be any stream: absence must not count at once"
 
     @pytest.mark.parametrize("body", [{"streams": []}, None, 7])
-    async def test_an_answer_that_is_no_list(self, polled: Any, studio: Studio, body: Any) -> None:
+    async def test_response_that_is_not_a_list_fails_the_poll(self, polled: Any, studio: Studio, body: Any) -> None:
         studio.streams = body
         with pytest.raises(UpstreamError) as error:
             await polled().poll()
@@ -250,16 +249,16 @@ class TestDiscovery:
             ({"isHealthy": False}, True, Status.DEGRADED),
         ],
     )
-    async def test_live_is_active_and_seen_lately(
+    async def test_stream_is_live_if_active_and_seen_recently(
         self, polled: Any, studio: Studio, changes: dict[str, Any], live: bool | None, status: Status
     ) -> None:
         studio.streams = [{**studio.streams[1], **changes}]
-        sample = await polled().stream(SECOND)
-        assert (sample.live, sample.status) == (live, status)
+        report = await polled().stream(SECOND)
+        assert (report.live, report.status) == (live, status)
 
-    async def test_what_was_seen_lately_is_told_by_the_platforms_clock(self, polled: Any, studio: Studio) -> None:
+    async def test_freshness_is_measured_on_the_platforms_clock(self, polled: Any, studio: Studio) -> None:
         studio.ahead = 3600
-        assert {sample.live for sample in (await polled().poll()).streams} == {False}
+        assert {report.live for report in (await polled().poll()).streams} == {False}
 
     @pytest.mark.parametrize(
         ("healthy", "issues", "expected"),
@@ -271,27 +270,27 @@ class TestDiscovery:
             (True, "no list", (True, None)),
         ],
     )
-    async def test_unknown_health_is_neither_good_nor_bad(
+    async def test_missing_health_stays_unknown(
         self, polled: Any, studio: Studio, healthy: Any, issues: Any, expected: Any
     ) -> None:
         studio.streams = [{**studio.streams[1], "isHealthy": healthy, "issues": issues}]
-        sample = await polled().stream(SECOND)
-        assert (sample.healthy, sample.issues) == expected
+        report = await polled().stream(SECOND)
+        assert (report.healthy, report.issues) == expected
 
 
 class TestSessions:
-    async def test_the_newest_live_session_of_a_stream(self, polled: Any, studio: Studio) -> None:
-        snapshot = await polled(streams=[{"id": MAIN}]).poll()
-        assert snapshot == PollResult(streams=(EVENING_SESSION,), listing=Listing.DIRECT)
+    async def test_configured_stream_reports_its_newest_live_session(self, polled: Any, studio: Studio) -> None:
+        result = await polled(streams=[{"id": MAIN}]).poll()
+        assert result == PollResult(streams=(EVENING_SESSION,), listing=Listing.DIRECT)
         assert studio.query(f"/stream/{MAIN}/sessions") == [("limit", "10")]
         assert "/stream" not in studio.paths(), "with streams given, nothing is discovered"
 
-    async def test_the_newest_one_wins_whatever_the_order(self, polled: Any, studio: Studio) -> None:
+    async def test_newest_session_is_chosen_in_any_order(self, polled: Any, studio: Studio) -> None:
         older = {**studio.sessions[MAIN][0], "id": "older", "createdAt": 1725990000000, "lastSeen": 1726000149000}
         studio.sessions[MAIN] = [older, *reversed(studio.sessions[MAIN])]
         assert (await polled(streams=[{"id": MAIN}]).stream()).session == EVENING
 
-    async def test_the_documented_answer(self, polled: Any, studio: Studio) -> None:
+    async def test_documented_sessions_are_read(self, polled: Any, studio: Studio) -> None:
         studio.sessions[MAIN] = fixture("sessions-documented")
         assert await polled(streams=[{"id": MAIN}], viewership=False).stream() == Report(
             id=MAIN,
@@ -315,154 +314,158 @@ class TestSessions:
             recording_status="waiting",
         )
 
-    async def test_a_stream_without_sessions_is_idle(self, polled: Any, studio: Studio) -> None:
+    async def test_stream_without_sessions_is_idle(self, polled: Any, studio: Studio) -> None:
         studio.sessions[SECOND] = []
         assert await polled(streams=[{"id": SECOND}]).poll() == PollResult(
             streams=(Report(id=SECOND, kind="stream", status=Status.IDLE, live=False),)
         )
 
-    async def test_a_stream_that_is_not_there_is_idle_and_no_failure(self, polled: Any) -> None:
-        snapshot = await polled(streams=[{"id": "gone"}]).poll()
-        assert snapshot.streams == (Report(id="gone", kind="stream", status=Status.IDLE, live=False),)
-        assert snapshot.failures == {}
+    async def test_missing_stream_is_idle_and_not_a_failure(self, polled: Any) -> None:
+        result = await polled(streams=[{"id": "gone"}]).poll()
+        assert result.streams == (Report(id="gone", kind="stream", status=Status.IDLE, live=False),)
+        assert result.failures == {}
 
     @pytest.mark.parametrize(("record", "query"), [(True, "1"), (False, "0")])
-    async def test_the_record_parameter(self, polled: Any, studio: Studio, record: bool, query: str) -> None:
+    async def test_record_setting_is_sent_as_a_parameter(
+        self, polled: Any, studio: Studio, record: bool, query: str
+    ) -> None:
         await polled(streams=[{"id": MAIN}], record=record).poll()
         assert ("record", query) in studio.query(f"/stream/{MAIN}/sessions")
 
-    async def test_default_filled_flags_are_not_believed(self, polled: Any, studio: Studio) -> None:
+    async def test_default_filled_flags_are_ignored(self, polled: Any, studio: Studio) -> None:
         session = studio.sessions[MAIN][0]
         assert (session["isActive"], session["suspended"]) == (False, False)
-        sample = await polled(streams=[{"id": MAIN}]).stream()
-        assert (sample.live, sample.publish_allowed) == (True, None)
+        report = await polled(streams=[{"id": MAIN}]).stream()
+        assert (report.live, report.publish_allowed) == (True, None)
 
-    async def test_the_seconds_after_the_end_of_a_broadcast(
+    async def test_session_is_live_until_90_s_after_its_last_sign_of_life(
         self, polled: Any, studio: Studio, clock: FakeClock
     ) -> None:
         upstream = polled(streams=[{"id": MAIN}])
         clock.advance(79)
         assert (await upstream.stream()).live is True
         clock.advance(3)
-        sample = await upstream.stream()
-        assert (sample.live, sample.status) == (False, Status.ENDED)
-        assert sample.end_timestamp_seconds == 1726000140000 * MS
-        assert (sample.healthy, sample.issues, sample.recording) == (None, None, False)
-        assert (sample.ingest_bitrate_bytes_per_second, sample.transcode_bitrate_bytes_per_second) == (None, None)
-        assert sample.recording_status == "waiting", "the recording is finished after the broadcast"
-        assert sample.ingest_bytes == 1275000000
+        report = await upstream.stream()
+        assert (report.live, report.status) == (False, Status.ENDED)
+        assert report.end_timestamp_seconds == 1726000140000 * MS
+        assert (report.healthy, report.issues, report.recording) == (None, None, False)
+        assert (report.ingest_bitrate_bytes_per_second, report.transcode_bitrate_bytes_per_second) == (None, None)
+        assert report.recording_status == "waiting", "the recording is finished after the broadcast"
+        assert report.ingest_bytes == 1275000000
 
-    async def test_one_streams_request_fails_alone(self, polled: Any, studio: Studio) -> None:
+    async def test_failed_request_fails_only_its_stream(self, polled: Any, studio: Studio) -> None:
         studio.broken[f"/stream/{SECOND}/sessions"] = (403, {"errors": ["no"]})
-        snapshot = await polled(streams=[{"id": MAIN}, {"id": SECOND}]).poll()
-        assert snapshot.streams == (EVENING_SESSION,)
-        assert snapshot.failures == {SECOND: Reason.FORBIDDEN}
+        result = await polled(streams=[{"id": MAIN}, {"id": SECOND}]).poll()
+        assert result.streams == (EVENING_SESSION,)
+        assert result.failures == {SECOND: Reason.FORBIDDEN}
 
-    async def test_an_answer_that_is_no_list_fails_alone(self, polled: Any, studio: Studio) -> None:
+    async def test_response_without_a_list_fails_only_its_stream(self, polled: Any, studio: Studio) -> None:
         studio.sessions[SECOND] = {"sessions": []}
-        snapshot = await polled(streams=[{"id": MAIN}, {"id": SECOND}]).poll()
-        assert snapshot.failures == {SECOND: Reason.BAD_RESPONSE}
+        result = await polled(streams=[{"id": MAIN}, {"id": SECOND}]).poll()
+        assert result.failures == {SECOND: Reason.BAD_RESPONSE}
 
-    async def test_a_session_that_is_no_object_costs_itself(self, polled: Any, studio: Studio) -> None:
+    async def test_session_that_is_not_an_object_is_dropped(self, polled: Any, studio: Studio) -> None:
         studio.sessions[MAIN].insert(0, "not a session")
-        snapshot = await polled(streams=[{"id": MAIN}]).poll()
-        assert snapshot.streams == (EVENING_SESSION,)
-        assert snapshot.dropped_fields == {"sessions": 1}
+        result = await polled(streams=[{"id": MAIN}]).poll()
+        assert result.streams == (EVENING_SESSION,)
+        assert result.dropped_fields == {"sessions": 1}
 
-    async def test_viewers_alone_are_no_answer(self, polled: Any, studio: Studio) -> None:
+    async def test_poll_fails_when_only_viewers_were_read(self, polled: Any, studio: Studio) -> None:
         studio.broken[f"/stream/{MAIN}/sessions"] = (403, {"errors": ["no"]})
         with pytest.raises(UpstreamError) as error:
             await polled(streams=[{"id": MAIN}]).poll()
         assert error.value.reason is Reason.FORBIDDEN
 
-    async def test_an_id_stays_in_its_place_in_the_path(self, polled: Any, studio: Studio) -> None:
+    async def test_id_is_escaped_in_the_path(self, polled: Any, studio: Studio) -> None:
         await polled(streams=[{"id": "../../data/views/now"}], viewership=False).poll()
         assert "/data/views/now" not in studio.paths()
 
 
 class TestStreamsThatAreBothListedAndConfigured:
-    async def test_counters_of_the_session_and_what_the_stream_says(self, polled: Any) -> None:
+    async def test_session_totals_are_combined_with_the_streams_description(self, polled: Any) -> None:
         streams = by_id(await polled(discover=True, streams=[{"id": MAIN}]).poll())
         assert streams[MAIN] == msgspec.structs.replace(EVENING_SESSION, name="main-stage", publish_allowed=True)
         assert streams[SECOND] == LISTED_SECOND
 
-    async def test_not_listed_any_more_is_not_active(self, polled: Any, studio: Studio) -> None:
+    async def test_session_of_an_unlisted_stream_is_not_live(self, polled: Any, studio: Studio) -> None:
         studio.streams = studio.streams[1:]
-        sample = await polled(discover=True, streams=[{"id": MAIN}]).stream()
-        assert (sample.live, sample.status) == (False, Status.ENDED)
+        report = await polled(discover=True, streams=[{"id": MAIN}]).stream()
+        assert (report.live, report.status) == (False, Status.ENDED)
 
-    async def test_absence_from_several_pages_is_no_proof(self, polled: Any, studio: Studio) -> None:
+    async def test_absence_from_several_pages_proves_nothing(self, polled: Any, studio: Studio) -> None:
         studio.streams = studio.streams[1:]
         studio.page_size = 1
         assert (await polled(discover=True, streams=[{"id": MAIN}]).stream()).live is True
 
-    async def test_a_session_that_is_still_hidden(self, polled: Any, studio: Studio) -> None:
+    async def test_listed_stream_with_a_hidden_session_is_live_without_totals(
+        self, polled: Any, studio: Studio
+    ) -> None:
         studio.sessions[MAIN] = studio.sessions[MAIN][1:]
-        sample = await polled(discover=True, streams=[{"id": MAIN}]).stream()
-        assert (sample.live, sample.session) == (True, "")
-        assert (sample.ingest_bytes, sample.source_segments) == (None, None), (
+        report = await polled(discover=True, streams=[{"id": MAIN}]).stream()
+        assert (report.live, report.session) == (True, "")
+        assert (report.ingest_bytes, report.source_segments) == (None, None), (
             "totals of all sessions are another series"
         )
-        assert sample.ingest_bitrate_bytes_per_second == 312500.5
+        assert report.ingest_bitrate_bytes_per_second == 312500.5
 
-    async def test_a_crash_that_the_list_has_not_noticed(self, polled: Any, studio: Studio) -> None:
+    async def test_stale_listed_stream_is_not_live(self, polled: Any, studio: Studio) -> None:
         studio.sessions[CRASHED] = [{**studio.sessions[MAIN][0], "lastSeen": 1726000000000}]
-        sample = await polled(discover=True, streams=[{"id": CRASHED}]).stream(CRASHED)
-        assert (sample.live, sample.status) == (False, Status.ENDED)
-        assert (sample.name, sample.publish_allowed) == ("crashed", False)
+        report = await polled(discover=True, streams=[{"id": CRASHED}]).stream(CRASHED)
+        assert (report.live, report.status) == (False, Status.ENDED)
+        assert (report.name, report.publish_allowed) == ("crashed", False)
 
-    async def test_a_listed_stream_that_was_never_seen(self, polled: Any, studio: Studio) -> None:
+    async def test_listed_stream_that_was_never_seen_is_idle(self, polled: Any, studio: Studio) -> None:
         studio.streams = [{**studio.streams[1], "lastSeen": 0}]
         studio.sessions[SECOND] = []
-        sample = await polled(discover=True, streams=[{"id": SECOND}]).stream(SECOND)
-        assert (sample.live, sample.status, sample.name) == (False, Status.IDLE, "second-stage")
+        report = await polled(discover=True, streams=[{"id": SECOND}]).stream(SECOND)
+        assert (report.live, report.status, report.name) == (False, Status.IDLE, "second-stage")
 
-    async def test_the_lists_sign_of_life_counts_where_the_sessions_is_bad(self, polled: Any, studio: Studio) -> None:
+    async def test_listed_last_seen_is_used_if_the_sessions_is_unreadable(self, polled: Any, studio: Studio) -> None:
         studio.sessions[MAIN] = [{**studio.sessions[MAIN][0], "lastSeen": []}]
-        sample = await polled(discover=True, streams=[{"id": MAIN}]).stream()
-        assert (sample.live, sample.session) == (True, EVENING)
-        assert sample.last_seen_timestamp_seconds == 1726000123456 * MS
+        report = await polled(discover=True, streams=[{"id": MAIN}]).stream()
+        assert (report.live, report.session) == (True, EVENING)
+        assert report.last_seen_timestamp_seconds == 1726000123456 * MS
 
-    async def test_the_streams_own_request_fails(self, polled: Any, studio: Studio) -> None:
+    async def test_failed_session_request_is_not_replaced_by_the_list(self, polled: Any, studio: Studio) -> None:
         studio.broken[f"/stream/{MAIN}/sessions"] = (403, {})
-        snapshot = await polled(discover=True, streams=[{"id": MAIN}]).poll()
-        assert MAIN not in by_id(snapshot), "the list's totals must not take the session's place"
-        assert snapshot.failures == {MAIN: Reason.FORBIDDEN}
+        result = await polled(discover=True, streams=[{"id": MAIN}]).poll()
+        assert MAIN not in by_id(result), "the list's totals must not take the session's place"
+        assert result.failures == {MAIN: Reason.FORBIDDEN}
 
-    async def test_the_list_fails(self, polled: Any, studio: Studio) -> None:
+    async def test_failed_list_fails_the_streams_it_had_listed(self, polled: Any, studio: Studio) -> None:
         upstream = polled(discover=True, streams=[{"id": MAIN}])
         await upstream.poll()
         studio.broken["/stream"] = (403, {})
-        snapshot = await upstream.poll()
-        assert list(by_id(snapshot)) == [MAIN]
-        assert snapshot.failures == {SECOND: Reason.FORBIDDEN, CRASHED: Reason.FORBIDDEN}
-        assert snapshot.listing is Listing.DIRECT
+        result = await upstream.poll()
+        assert list(by_id(result)) == [MAIN]
+        assert result.failures == {SECOND: Reason.FORBIDDEN, CRASHED: Reason.FORBIDDEN}
+        assert result.listing is Listing.DIRECT
 
 
 class TestSingleSessions:
-    async def test_a_session_stands_under_its_stream(self, polled: Any, studio: Studio) -> None:
+    async def test_single_session_is_reported_under_its_stream(self, polled: Any, studio: Studio) -> None:
         studio.session[EVENING] = studio.sessions[MAIN][0]
         upstream = polled(sessions=[EVENING])
         assert await upstream.poll() == PollResult(streams=(EVENING_SESSION,))
         assert studio.paths().count(f"/session/{EVENING}") == 1
 
-    async def test_the_documented_answer(self, polled: Any, studio: Studio) -> None:
+    async def test_documented_session_is_read(self, polled: Any, studio: Studio) -> None:
         studio.session[MAIN] = fixture("session-documented")
-        sample = await polled(sessions=[{"id": MAIN}]).stream()
-        assert (sample.status, sample.session, sample.kind) == (Status.ENDED, MAIN, "session")
-        assert sample.renditions == (
+        report = await polled(sessions=[{"id": MAIN}]).stream()
+        assert (report.status, report.session, report.kind) == (Status.ENDED, MAIN, "session")
+        assert report.renditions == (
             Rendition("240p0", 31_250.0),
             Rendition("360p0", 100_000.0),
             Rendition("480p0", 200_000.0),
             Rendition("720p0", 375_000.0),
         )
 
-    async def test_the_renditions_of_the_recording_while_it_is_recorded(self, polled: Any, studio: Studio) -> None:
+    async def test_recording_renditions_are_reported_while_recording(self, polled: Any, studio: Studio) -> None:
         studio.session[MAIN] = {**fixture("session-documented"), "record": True}
-        sample = await polled(sessions=[{"id": MAIN}]).stream()
-        assert sample.renditions[-1] == Rendition("recording/720p", 375_000.0)
+        report = await polled(sessions=[{"id": MAIN}]).stream()
+        assert report.renditions[-1] == Rendition("recording/720p", 375_000.0)
 
-    async def test_settings_move_under_the_stream_once_it_is_known(self, polled: Any, studio: Studio) -> None:
+    async def test_session_settings_apply_to_its_stream_once_known(self, polled: Any, studio: Studio) -> None:
         studio.session[EVENING] = studio.sessions[MAIN][0]
         upstream = polled(sessions=[{"id": EVENING, "name": "keynote", "expected": True}])
         assert [stream.id for stream in upstream.platform.configured_streams()] == [EVENING]
@@ -471,7 +474,7 @@ class TestSingleSessions:
         assert (stream.id, stream.name, stream.expected) == (MAIN, "keynote", True)
 
     @pytest.mark.parametrize("discover", [False, True])
-    async def test_what_is_expected_of_it_is_expected_of_its_stream(
+    async def test_expectation_of_a_session_applies_to_its_stream(
         self, polled: Any, studio: Studio, clock: FakeClock, discover: bool
     ) -> None:
         studio.streams, studio.session[EVENING] = studio.streams[:1], studio.sessions[MAIN][0]
@@ -481,34 +484,34 @@ class TestSingleSessions:
         assert [(state.identity.stream, state.expected, state.live) for state in tracker.states()] == [
             ("keynote", True, None)
         ]
-        snapshot = await upstream.poll()
+        result = await upstream.poll()
         tracker.configure(upstream.platform.configured_streams())
-        list(tracker.apply(snapshot, clock.now()))
+        list(tracker.apply(result, clock.now()))
         assert [(state.identity.stream, state.expected, state.live) for state in tracker.states()] == [
             ("keynote", True, True)
         ]
 
-    async def test_a_streams_own_settings_go_before_its_sessions(self, polled: Any, studio: Studio) -> None:
+    async def test_stream_settings_take_precedence_over_its_sessions(self, polled: Any, studio: Studio) -> None:
         studio.session[EVENING] = studio.sessions[MAIN][0]
         upstream = polled(streams=[{"id": MAIN, "name": "main"}], sessions=[{"id": EVENING, "name": "keynote"}])
         assert (await upstream.poll()).streams == (EVENING_SESSION,)
         assert [stream.name for stream in upstream.platform.configured_streams()] == ["main"]
 
-    async def test_two_sessions_of_one_stream(self, polled: Any, studio: Studio) -> None:
+    async def test_two_sessions_of_one_stream_report_the_newest(self, polled: Any, studio: Studio) -> None:
         studio.session = {EVENING: studio.sessions[MAIN][0], MORNING: studio.sessions[MAIN][1]}
         assert (await polled(sessions=[MORNING, EVENING]).poll()).streams == (EVENING_SESSION,)
 
-    async def test_a_session_that_is_not_there(self, polled: Any) -> None:
-        snapshot = await polled(sessions=["gone"]).poll()
-        assert snapshot.streams == (Report(id="gone", kind="stream", status=Status.IDLE, live=False),)
-        assert snapshot.failures == {}
+    async def test_missing_session_is_idle_and_not_a_failure(self, polled: Any) -> None:
+        result = await polled(sessions=["gone"]).poll()
+        assert result.streams == (Report(id="gone", kind="stream", status=Status.IDLE, live=False),)
+        assert result.failures == {}
 
-    async def test_a_session_that_was_never_seen_is_idle(self, polled: Any, studio: Studio) -> None:
+    async def test_session_that_was_never_seen_is_idle(self, polled: Any, studio: Studio) -> None:
         studio.session[EVENING] = {**studio.sessions[MAIN][0], "lastSeen": 0}
-        sample = await polled(sessions=[EVENING]).stream()
-        assert (sample.live, sample.status, sample.end_timestamp_seconds) == (False, Status.IDLE, None)
+        report = await polled(sessions=[EVENING]).stream()
+        assert (report.live, report.status, report.end_timestamp_seconds) == (False, Status.IDLE, None)
 
-    async def test_a_failure_counts_under_the_stream_too(self, polled: Any, studio: Studio) -> None:
+    async def test_failed_session_is_a_failure_of_its_stream(self, polled: Any, studio: Studio) -> None:
         studio.session = {
             EVENING: studio.sessions[MAIN][0],
             "other": {**studio.sessions[MAIN][1], "parentId": "parent"},
@@ -516,103 +519,107 @@ class TestSingleSessions:
         upstream = polled(sessions=[EVENING, "other"])
         await upstream.poll()
         studio.session["other"] = []
-        snapshot = await upstream.poll()
-        assert snapshot.failures == {"parent": Reason.BAD_RESPONSE}
-        assert list(by_id(snapshot)) == [MAIN]
+        result = await upstream.poll()
+        assert result.failures == {"parent": Reason.BAD_RESPONSE}
+        assert list(by_id(result)) == [MAIN]
 
-    async def test_a_known_parent_outlives_a_bad_field(self, polled: Any, studio: Studio) -> None:
+    async def test_known_parent_is_kept_when_its_field_is_bad(self, polled: Any, studio: Studio) -> None:
         studio.session[EVENING] = copy.deepcopy(studio.sessions[MAIN][0])
         upstream = polled(sessions=[EVENING])
         await upstream.poll()
         studio.session[EVENING] |= {"parentId": 7, "id": None}
         assert (await upstream.poll()).streams == (EVENING_SESSION,)
 
-    async def test_a_session_without_parent_stands_for_itself(self, polled: Any, studio: Studio) -> None:
+    async def test_session_without_parent_is_its_own_stream(self, polled: Any, studio: Studio) -> None:
         studio.session[EVENING] = {**studio.sessions[MAIN][0], "parentId": None}
         assert (await polled(sessions=[EVENING]).stream(EVENING)).session == EVENING
 
 
 class TestViewers:
-    async def test_off(self, polled: Any, studio: Studio) -> None:
-        sample = await polled(viewership=False).stream()
-        assert sample.viewers is None
+    async def test_viewership_off_sends_no_request(self, polled: Any, studio: Studio) -> None:
+        report = await polled(viewership=False).stream()
+        assert report.viewers is None
         assert studio.paths() == ["/stream"]
 
-    @pytest.mark.parametrize("answer", [(403, {"errors": ["restricted"]}), (200, {"views": []})])
-    async def test_a_key_that_may_not_ask_costs_only_the_viewers(
-        self, polled: Any, studio: Studio, answer: tuple[int, Any]
+    @pytest.mark.parametrize("response", [(403, {"errors": ["restricted"]}), (200, {"views": []})])
+    async def test_failed_viewers_request_costs_only_the_viewers(
+        self, polled: Any, studio: Studio, response: tuple[int, Any]
     ) -> None:
         upstream = polled()
-        studio.broken["/data/views/now"] = answer
-        snapshot = await upstream.poll()
-        assert by_id(snapshot)[MAIN] == msgspec.structs.replace(LISTED_MAIN, viewers=None, viewer_error_ratio=None)
-        assert snapshot.failures == {}
+        studio.broken["/data/views/now"] = response
+        result = await upstream.poll()
+        assert by_id(result)[MAIN] == msgspec.structs.replace(LISTED_MAIN, viewers=None, viewer_error_ratio=None)
+        assert result.failures == {}
         del studio.broken["/data/views/now"]
         assert (await upstream.stream()).viewers == 42
 
-    async def test_no_row_is_nobody_for_live_streams_alone(self, polled: Any, studio: Studio) -> None:
+    async def test_missing_row_is_zero_viewers_for_live_streams_only(self, polled: Any, studio: Studio) -> None:
         studio.views = []
         streams = by_id(await polled().poll())
         assert [streams[id_].viewers for id_ in (MAIN, SECOND, CRASHED)] == [0, 0, None]
 
-    async def test_a_long_answer_may_be_cut_off(self, polled: Any, studio: Studio) -> None:
+    async def test_missing_row_in_a_full_response_is_unknown(self, polled: Any, studio: Studio) -> None:
         studio.views = [{"playbackId": f"p{number}", "viewCount": 1, "errorRate": 0} for number in range(999)]
         assert (await polled().stream()).viewers == 0
         studio.views.append({"playbackId": "p999", "viewCount": 1, "errorRate": 0})
         assert (await polled().stream()).viewers is None
 
     @pytest.mark.parametrize("row", ["a row", {"playbackId": 3, "viewCount": 5}, {"viewCount": 5}])
-    async def test_a_row_that_may_be_anybodys(self, polled: Any, studio: Studio, row: Any) -> None:
+    async def test_row_without_playback_id_makes_missing_rows_unknown(
+        self, polled: Any, studio: Studio, row: Any
+    ) -> None:
         studio.views.append(row)
         streams = by_id(await polled().poll())
         assert (streams[MAIN].viewers, streams[SECOND].viewers) == (42, None)
 
-    async def test_bad_numbers_cost_themselves(self, polled: Any, studio: Studio) -> None:
+    async def test_bad_viewer_count_is_dropped_alone(self, polled: Any, studio: Studio) -> None:
         studio.views = [{"playbackId": "eaw4nk06ts2d0mzb", "viewCount": -1, "errorRate": 0.5}]
-        snapshot = await polled().poll()
-        sample = by_id(snapshot)[MAIN]
-        assert (sample.viewers, sample.viewer_error_ratio) == (None, 0.5)
-        assert snapshot.dropped_fields == {"viewCount": 1}
+        result = await polled().poll()
+        report = by_id(result)[MAIN]
+        assert (report.viewers, report.viewer_error_ratio) == (None, 0.5)
+        assert result.dropped_fields == {"viewCount": 1}
 
 
 class TestDetails:
-    async def test_conditions_targets_and_pace(self, polled: Any, studio: Studio) -> None:
-        sample = await polled(health_details="60s").stream()
-        assert sample.health_conditions == {
+    async def test_details_report_conditions_targets_and_realtime_ratio(self, polled: Any, studio: Studio) -> None:
+        report = await polled(health_details="60s").stream()
+        assert report.health_conditions == {
             "Healthy": True,
             "Active": True,
             "Transcoding": True,
             "TranscodeRealTime": False,
             "TranscodeNoErrors": True,
         }
-        assert sample.multistream_targets == {"video-site": True, "social-site": False}
-        assert sample.transcode_realtime_ratio == 3.4
+        assert report.multistream_targets == {"video-site": True, "social-site": False}
+        assert report.transcode_realtime_ratio == 3.4
         health = [path for path in studio.paths() if path.endswith("/health")]
         assert sorted(health) == sorted([f"/data/stream/{MAIN}/health", f"/data/stream/{SECOND}/health"])
 
-    async def test_off_by_default(self, polled: Any, studio: Studio) -> None:
+    async def test_details_are_off_by_default(self, polled: Any, studio: Studio) -> None:
         await polled().poll()
         assert not [path for path in studio.paths() if path.endswith("/health")]
 
-    async def test_own_interval(self, polled: Any, studio: Studio, clock: FakeClock) -> None:
+    async def test_details_are_requested_at_their_own_interval(
+        self, polled: Any, studio: Studio, clock: FakeClock
+    ) -> None:
         upstream = polled(streams=[{"id": MAIN}], health_details="60s", viewership=False)
-        asked = []
+        requested = []
         for _ in range(5):
-            studio.asked.clear()
+            studio.requested.clear()
             studio.sessions[MAIN][0]["lastSeen"] = int(clock.now() * 1000)
             assert (await upstream.stream()).transcode_realtime_ratio == 3.4
-            asked.append(f"/data/stream/{MAIN}/health" in studio.paths())
+            requested.append(f"/data/stream/{MAIN}/health" in studio.paths())
             clock.advance(30)
-        assert asked == [True, False, True, False, True]
+        assert requested == [True, False, True, False, True]
 
     @pytest.mark.parametrize("status", [404, 501])
-    async def test_no_data_is_no_fault(self, polled: Any, studio: Studio, status: int) -> None:
+    async def test_missing_details_are_not_a_fault(self, polled: Any, studio: Studio, status: int) -> None:
         studio.broken[f"/data/stream/{MAIN}/health"] = (status, {"errors": ["no"]})
-        snapshot = await polled(streams=[{"id": MAIN}], health_details="60s").poll()
-        assert snapshot.streams == (EVENING_SESSION,)
-        assert snapshot.failures == {}
+        result = await polled(streams=[{"id": MAIN}], health_details="60s").poll()
+        assert result.streams == (EVENING_SESSION,)
+        assert result.failures == {}
 
-    async def test_failures_let_the_details_grow_old(self, polled: Any, studio: Studio, clock: FakeClock) -> None:
+    async def test_details_expire_after_failed_requests(self, polled: Any, studio: Studio, clock: FakeClock) -> None:
         upstream = polled(streams=[{"id": MAIN}], health_details="60s", viewership=False)
         ratios = []
         for _ in range(5):
@@ -622,16 +629,18 @@ class TestDetails:
             clock.advance(60)
         assert ratios == [3.4, 3.4, 3.4, None, None]
 
-    async def test_what_the_time_of_a_poll_does_not_reach(self, polled: Any, studio: Studio, clock: FakeClock) -> None:
+    async def test_details_past_the_deadline_are_requested_by_the_next_poll(
+        self, polled: Any, studio: Studio, clock: FakeClock
+    ) -> None:
         upstream = polled(health_details="60s")
         requests = upstream.client.requests(10.0)
-        requests.deadline = clock.monotonic()
-        book = upstream.platform._details
-        await book.applied(requests, [LISTED_MAIN], None)
+        clock.advance(10.0)
+        details = upstream.platform._details
+        await details.add_details(requests, [LISTED_MAIN], None)
         assert not [path for path in studio.paths() if path.endswith("/health")]
         assert (await upstream.stream()).transcode_realtime_ratio == 3.4, "it was not put off by an interval"
 
-    async def test_targets_of_one_name(self, polled: Any, studio: Studio) -> None:
+    async def test_targets_of_the_same_name_are_told_apart(self, polled: Any, studio: Studio) -> None:
         def target(id_: str, name: str, connected: Any) -> dict[str, Any]:
             return {"target": {"id": id_, "name": name, "profile": "x"}, "connected": {"status": connected}}
 
@@ -646,25 +655,25 @@ class TestDetails:
                 {"connected": {"status": True}},
             ]
         }
-        sample = await polled(health_details="60s").stream()
-        assert sample.multistream_targets == {
+        report = await polled(health_details="60s").stream()
+        assert report.multistream_targets == {
             "site#11111111": True,
             "site#22222222": False,
             "twice": False,
             "44444444-4": True,
         }
-        assert (sample.health_conditions, sample.transcode_realtime_ratio) == ({}, None)
+        assert (report.health_conditions, report.transcode_realtime_ratio) == ({}, None)
 
     @pytest.mark.parametrize(
         "last", [None, [], [1726000120000], "x", [0, 2.0], [1726000120000, -1], [1726000120000, None]]
     )
-    async def test_a_pace_that_cannot_be_read(self, polled: Any, studio: Studio, last: Any) -> None:
+    async def test_unreadable_realtime_ratio_is_missing(self, polled: Any, studio: Studio, last: Any) -> None:
         studio.health[MAIN]["metrics"]["TranscodeRealtimeRatio"] = [{"last": last}]
         assert (await polled(health_details="60s").stream()).transcode_realtime_ratio is None
 
 
 class TestFailures:
-    async def test_a_wrong_key_is_not_told_to_anyone(self, polled: Any, studio: Studio) -> None:
+    async def test_wrong_key_is_not_shown_in_the_error(self, polled: Any, studio: Studio) -> None:
         wrong = "a-key-that-is-wrong"
         upstream = polled(auth={"bearer_token": wrong})
         with pytest.raises(UpstreamError) as error:
@@ -672,19 +681,19 @@ class TestFailures:
         assert error.value.reason is Reason.AUTH
         assert wrong not in str(error.value)
 
-    async def test_no_failure_before_the_first_list(self, polled: Any, studio: Studio) -> None:
+    async def test_failed_first_list_fails_no_stream(self, polled: Any, studio: Studio) -> None:
         studio.broken["/stream"] = (403, {})
-        snapshot = await polled(discover=True, streams=[{"id": MAIN}]).poll()
-        assert snapshot.failures == {}
+        result = await polled(discover=True, streams=[{"id": MAIN}]).poll()
+        assert result.failures == {}
 
-    def test_the_platform(self) -> None:
+    def test_platform_declares_known_feeds(self) -> None:
         assert PLATFORM is Livepeer
         assert PLATFORM.feeds <= set(StreamReport.__struct_fields__)
         assert PLATFORM.health_score == "derived"
 
 
 class TestSettings:
-    def test_defaults(self) -> None:
+    def test_settings_have_defaults(self) -> None:
         own = LivepeerSettings.model_validate({"name": "studio", "auth": {"bearer_token": KEY}})
         assert (own.url, own.interval, own.platform) == ("https://livepeer.studio/api", 30.0, "livepeer")
         assert (own.discovers, own.viewership, own.health_details, own.record) == (True, True, None, None)
@@ -698,7 +707,7 @@ class TestSettings:
             ({"discover": True}, True),
         ],
     )
-    def test_discovery_is_the_default_where_nothing_is_named(self, own: dict[str, Any], discovers: bool) -> None:
+    def test_discovery_is_on_if_nothing_is_configured(self, own: dict[str, Any], discovers: bool) -> None:
         assert LivepeerSettings.model_validate({"name": "studio", **own}).discovers is discovers
 
     @pytest.mark.parametrize(
@@ -714,7 +723,7 @@ class TestSettings:
             {"auth": {"username": "exporter", "password": "of some length"}},
         ],
     )
-    def test_what_is_refused(self, own: dict[str, Any]) -> None:
+    def test_invalid_settings_are_refused(self, own: dict[str, Any]) -> None:
         with pytest.raises(ValidationError):
             LivepeerSettings.model_validate({"name": "studio", **own})
 
@@ -727,10 +736,10 @@ class TestSettings:
             ({"streams": [{"id": "a"}], "health_details": "2m", "discover": True}, 6.5),
         ],
     )
-    def test_requests_per_minute(self, own: dict[str, Any], per_minute: float) -> None:
+    def test_requests_per_minute_count_list_viewers_and_details(self, own: dict[str, Any], per_minute: float) -> None:
         assert Livepeer.requests_per_minute(LivepeerSettings.model_validate({"name": "studio", **own})) == per_minute
 
 
-async def test_many_streams(polled: Any, studio: Studio) -> None:
+async def test_list_of_many_streams_is_read_completely(polled: Any, studio: Studio) -> None:
     studio.streams = [{**studio.streams[0], "id": str(number)} for number in range(250)]
     assert len((await polled().poll()).streams) == 250

@@ -1,4 +1,4 @@
-"""Whatever Livepeer writes into a field: the poll goes on, and the other fields stay what they were."""
+"""Any value in a field of Livepeer's: the poll succeeds, and the other fields do not change."""
 
 import copy
 import math
@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from exporter.http.client import UpstreamClient
 from exporter.model import StreamReport
-from exporter.platforms.livepeer import Livepeer
-from exporter.platforms.livepeer.health_details import read_details
-from exporter.platforms.livepeer.livepeer_settings import LivepeerSettings
-from exporter.platforms.livepeer.stream_objects import Report, read_session, read_stream
+from exporter.platforms.livepeer import Livepeer, LivepeerSettings
+from exporter.platforms.livepeer.stream_objects import Report, parse_session, parse_stream
+from exporter.platforms.livepeer.viewers_and_health import parse_health_details
 from exporter.platforms.parsing import DropCounter, Record
 from tests.fake_clock import FakeClock
 from tests.platforms.studio_server import KEY, fixture, running_studio
@@ -43,7 +42,7 @@ FEEDS = {
     "recordingStatus": {"recording_status"},
     "suspended": {"publish_allowed"},
 }
-"""The fields of the sample that a field of the platform may change."""
+"""The fields of the report that a field of the platform may change."""
 NUMBERS = {name for name in FEEDS if name.endswith(("Bytes", "Rate", "Segments", "Duration"))}
 
 anything = st.recursive(
@@ -53,32 +52,32 @@ anything = st.recursive(
 )
 
 
-def assert_plausible(sample: StreamReport) -> None:
-    """What every sample keeps, whatever came."""
+def assert_plausible(report: StreamReport) -> None:
+    """Check what holds for every report, whatever was received."""
     for field in StreamReport.__struct_fields__:
-        value = getattr(sample, field)
+        value = getattr(report, field)
         if isinstance(value, float):
             assert math.isfinite(value), field
             assert value >= 0, field
-    assert type(sample.healthy) in (bool, type(None))
-    assert len({rendition.name for rendition in sample.renditions or ()}) == len(sample.renditions or ())
+    assert type(report.healthy) in (bool, type(None))
+    assert len({rendition.name for rendition in report.renditions or ()}) == len(report.renditions or ())
 
 
 @given(name=st.sampled_from(sorted(FEEDS.keys() - {"id", "createdAt", "parentId", "recordingStatus"})), value=anything)
-def test_a_field_of_a_stream(name: str, value: Any) -> None:
+def test_any_value_of_a_stream_field_changes_only_what_it_feeds(name: str, value: Any) -> None:
     raw = fixture("streams-active")[0]
-    whole = read_stream(Record(raw, DropCounter())).report
-    read = read_stream(Record({**raw, name: value}, DropCounter())).report
+    whole = parse_stream(Record(raw, DropCounter())).report
+    read = parse_stream(Record({**raw, name: value}, DropCounter())).report
     assert_plausible(read)
     for field in set(StreamReport.__struct_fields__) - FEEDS[name]:
         assert getattr(read, field) == getattr(whole, field), field
 
 
 @given(name=st.sampled_from(sorted(FEEDS.keys() - {"isActive", "suspended"})), value=anything)
-def test_a_field_of_a_session(name: str, value: Any) -> None:
+def test_any_value_of_a_session_field_changes_only_what_it_feeds(name: str, value: Any) -> None:
     raw = fixture("session-documented")
-    whole = read_session(Record(raw, DropCounter())).report
-    read = read_session(Record({**raw, name: value}, DropCounter())).report
+    whole = parse_session(Record(raw, DropCounter())).report
+    read = parse_session(Record({**raw, name: value}, DropCounter())).report
     assert_plausible(read)
     feeds = FEEDS[name] | ({"session"} if name == "id" else set())
     for field in set(StreamReport.__struct_fields__) - feeds:
@@ -87,16 +86,16 @@ def test_a_field_of_a_session(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize("name", sorted(NUMBERS))
 @pytest.mark.parametrize("value", [-1, "12", True, [], {}, math.inf, -0.5, 10**400])
-def test_a_number_that_is_none_is_dropped_and_counted(name: str, value: Any) -> None:
+def test_bad_number_is_dropped_and_counted(name: str, value: Any) -> None:
     drops = DropCounter()
-    read_session(Record({**fixture("session-documented"), name: value}, drops))
+    parse_session(Record({**fixture("session-documented"), name: value}, drops))
     assert drops.counts == {name: 1}
 
 
-def test_nothing_but_the_required_field() -> None:
+def test_session_with_only_the_required_field_is_read() -> None:
     drops = DropCounter()
-    sample = read_session(Record({"name": "bare"}, drops)).report
-    assert sample == Report(id="", name="bare", kind="session")
+    report = parse_session(Record({"name": "bare"}, drops)).report
+    assert report == Report(id="", name="bare", kind="session")
     assert drops.counts == {}
 
 
@@ -109,20 +108,20 @@ def test_nothing_but_the_required_field() -> None:
         ({"issues": ["one", 2]}, {"issues": 1}),
     ],
 )
-def test_nested_fields_are_counted_by_their_place(changes: dict[str, Any], dropped: dict[str, int]) -> None:
+def test_bad_nested_field_is_counted_by_its_path(changes: dict[str, Any], dropped: dict[str, int]) -> None:
     drops = DropCounter()
-    read_session(Record({**fixture("session-documented"), **changes}, drops))
+    parse_session(Record({**fixture("session-documented"), **changes}, drops))
     assert drops.counts == dropped
 
 
-def test_a_rendition_counts_once() -> None:
+def test_repeated_rendition_counts_once() -> None:
     profiles = [{"name": "720p", "bitrate": 8}, {"name": "720p", "bitrate": 16}]
-    sample = read_stream(Record({"profiles": profiles}, DropCounter())).report
-    assert [rendition.name for rendition in sample.renditions or ()] == ["720p"]
+    report = parse_stream(Record({"profiles": profiles}, DropCounter())).report
+    assert [rendition.name for rendition in report.renditions or ()] == ["720p"]
 
 
 def places(value: Any) -> list[tuple[str | int, ...]]:
-    """Every place inside a JSON value."""
+    """Return every place inside a JSON value."""
     found: list[tuple[str | int, ...]] = []
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in items:
@@ -140,8 +139,8 @@ def put(value: Any, place: tuple[str | int, ...], new: Any) -> Any:
 
 
 @given(st.sampled_from(places(fixture("health"))), anything)
-def test_any_value_anywhere_in_the_details(place: tuple[str | int, ...], value: Any) -> None:
-    details = read_details(Record(put(fixture("health"), place, value), DropCounter()))
+def test_any_value_in_the_details_is_read(place: tuple[str | int, ...], value: Any) -> None:
+    details = parse_health_details(Record(put(fixture("health"), place, value), DropCounter()))
     assert all(type(status) is bool for status in (*details.conditions.values(), *details.targets.values()))
     ratio = details.transcode_realtime_ratio
     assert ratio is None or (math.isfinite(ratio) and ratio >= 0)
@@ -152,16 +151,16 @@ NAMES = ("streams-active", "sessions-default-filled", "session-documented", "vie
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from([(name, place) for name in NAMES for place in places(fixture(name))]), anything)
-async def test_any_value_anywhere_in_any_answer(where: tuple[str, tuple[str | int, ...]], value: Any) -> None:
+async def test_any_value_in_any_response_fails_no_stream(where: tuple[str, tuple[str | int, ...]], value: Any) -> None:
     name, place = where
-    answers = {each: fixture(each) for each in NAMES} | {name: put(fixture(name), place, value)}
+    responses = {each: fixture(each) for each in NAMES} | {name: put(fixture(name), place, value)}
     clock = FakeClock(1_726_000_150.0)
     second = fixture("streams-active")[1]["id"]
     async with running_studio(clock) as studio:
-        studio.streams, studio.views = answers["streams-active"], answers["views-now"]
-        studio.sessions[second] = answers["sessions-default-filled"]
-        studio.session["single"] = {**answers["session-documented"], "parentId": "parent"}
-        studio.health = dict.fromkeys(("parent", second), answers["health"])
+        studio.streams, studio.views = responses["streams-active"], responses["views-now"]
+        studio.sessions[second] = responses["sessions-default-filled"]
+        studio.session["single"] = {**responses["session-documented"], "parentId": "parent"}
+        studio.health = dict.fromkeys(("parent", second), responses["health"])
         upstream = LivepeerSettings.model_validate(
             {
                 "name": "studio", "url": studio.url, "auth": {"bearer_token": KEY}, "health_details": "60s",
@@ -169,12 +168,12 @@ async def test_any_value_anywhere_in_any_answer(where: tuple[str, tuple[str | in
             }
         )  # fmt: skip
         client = UpstreamClient.from_settings(upstream, clock, lambda *_: None)
-        snapshot = await Livepeer(upstream, client, clock).poll(client.requests(10.0))
+        result = await Livepeer(upstream, client, clock).poll(client.requests(10.0))
         await client.close()
-    assert snapshot.failures == {}
-    ids = [sample.id for sample in snapshot.streams]
+    assert result.failures == {}
+    ids = [report.id for report in result.streams]
     assert len(ids) == len(set(ids))
     assert {second, "parent"} <= set(ids)
-    for sample in snapshot.streams:
-        assert_plausible(sample)
-        msgspec.json.encode(sample)
+    for report in result.streams:
+        assert_plausible(report)
+        msgspec.json.encode(report)

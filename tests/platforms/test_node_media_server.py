@@ -1,4 +1,4 @@
-"""node-media-server: real answers as fixtures, and the API's manners on a server of ours."""
+"""node-media-server: recorded responses, and a server of ours that behaves like its API."""
 
 import base64
 import contextlib
@@ -21,11 +21,15 @@ from exporter.config.upstream import AuthSettings
 from exporter.http.client import UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.model import Listing, PollResult, Reason, Status, StreamReport
-from exporter.platforms.node_media_server import PLATFORM
-from exporter.platforms.node_media_server.flv_codecs import audio_codec, video_codec
+from exporter.platforms.node_media_server import PLATFORM, NodeMediaServerSettings
 from exporter.platforms.node_media_server.nms_login import TOKEN_LIFE_SECONDS, token_life
-from exporter.platforms.node_media_server.nms_settings import NodeMediaServerSettings
-from exporter.platforms.node_media_server.nms_streams import Report, read_version_2, read_version_4
+from exporter.platforms.node_media_server.nms_streams import (
+    Report,
+    audio_codec,
+    parse_version_2,
+    parse_version_4,
+    video_codec,
+)
 from exporter.platforms.parsing import DropCounter
 from tests.fake_clock import FakeClock
 
@@ -40,32 +44,32 @@ def fixture(name: str) -> Any:
 
 
 class Api:
-    """The API of either version, as far as the exporter asks it."""
+    """The API of either version, as far as the exporter uses it."""
 
     def __init__(self, version: str = "2.7.4") -> None:
         self.version = version
         self.password: str | None = None
         self.challenges = False
         self.streams: Any = {}
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         self.token = TOKEN
         self.broken: Mapping[str, web.Response] = {}
 
     def app(self) -> web.Application:
         app = web.Application()
-        app.router.add_route("*", "/{path:.*}", self.answer)
+        app.router.add_route("*", "/{path:.*}", self.respond)
         return app
 
-    async def answer(self, request: web.Request) -> web.Response:
-        self.asked.append(f"{request.method} {request.path}")
+    async def respond(self, request: web.Request) -> web.Response:
+        self.requested.append(f"{request.method} {request.path}")
         if request.path in self.broken:
             return self.broken[request.path]
         return await (self._version_4(request) if self.version[0] == "4" else self._version_2(request))
 
     async def _version_2(self, request: web.Request) -> web.Response:
         if self.password is not None:
-            wanted = "Basic " + base64.b64encode(f"{USER}:{self.password}".encode()).decode()
-            if request.headers.get("Authorization") != wanted:
+            expected = "Basic " + base64.b64encode(f"{USER}:{self.password}".encode()).decode()
+            if request.headers.get("Authorization") != expected:
                 return web.Response(status=401)
         if request.path == "/api/server":
             return web.json_response({**fixture("2.7.4-server.json"), "version": self.version})
@@ -112,13 +116,13 @@ class Upstream:
 
     async def poll(self, after: float = 15.0) -> PollResult:
         self.clock.advance(after)
-        self.api.asked.clear()
+        self.api.requested.clear()
         return await self.platform.poll(self.client.requests(10.0))
 
     async def stream(self, after: float = 15.0) -> StreamReport:
-        """The one stream of a poll."""
-        (sample,) = (await self.poll(after)).streams
-        return sample
+        """Return the one stream of a poll."""
+        (report,) = (await self.poll(after)).streams
+        return report
 
     async def failure(self, after: float = 15.0) -> UpstreamError:
         with pytest.raises(UpstreamError) as failed:
@@ -150,11 +154,11 @@ async def polled(api: Api, auth: AuthSettings) -> AsyncIterator[Upstream]:
             await upstream.client.close()
 
 
-# -- what the servers say ------------------------------------------------------------------------------------------
+# -- responses -----------------------------------------------------------------------------------------------------
 
 
-def test_a_publisher_of_version_2() -> None:
-    (report,) = read_version_2(fixture("2.7.4-streams.json"), DropCounter())
+def test_version_2_publisher_is_read() -> None:
+    (report,) = parse_version_2(fixture("2.7.4-streams.json"), DropCounter())
     assert report == Report(
         id="live/test",
         application="live",
@@ -177,41 +181,39 @@ def test_a_publisher_of_version_2() -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "read"), [("2.7.4-streams.json", read_version_2), ("4.4.3-streams.json", read_version_4)]
+    ("file", "read"), [("2.7.4-streams.json", parse_version_2), ("4.4.3-streams.json", parse_version_4)]
 )
-def test_texts_that_come_again_are_in_memory_once(
-    file: str, read: Callable[[Any, DropCounter], Iterator[StreamReport]]
-) -> None:
+def test_repeated_texts_are_interned(file: str, read: Callable[[Any, DropCounter], Iterator[StreamReport]]) -> None:
     (one,), (again,) = read(fixture(file), DropCounter()), read(fixture(file), DropCounter())
     for field in ("id", "protocol", "session", "video_codec", "resolution"):
         assert getattr(one, field)
         assert getattr(one, field) is getattr(again, field)
 
 
-def test_viewers_without_a_publisher_in_version_2() -> None:
-    (report,) = read_version_2({"live": {"test": {"publisher": None, "subscribers": [{}]}}}, DropCounter())
+def test_version_2_stream_without_a_publisher_is_idle() -> None:
+    (report,) = parse_version_2({"live": {"test": {"publisher": None, "subscribers": [{}]}}}, DropCounter())
     assert report == Report(
         id="live/test", application="live", kind="stream", status=Status.IDLE, live=False, viewers=1
     )
 
 
-def test_a_publisher_of_version_2_that_has_announced_nothing_yet() -> None:
+def test_version_2_publisher_without_metadata_is_live() -> None:
     publisher = {"clientId": "A", "bytes": 0, "audio": None, "video": None}
-    (report,) = read_version_2({"live": {"test": {"publisher": publisher}}}, DropCounter())
+    (report,) = parse_version_2({"live": {"test": {"publisher": publisher}}}, DropCounter())
     assert (report.live, report.video_codec, report.frames_per_second) == (True, "", None)
     assert report.viewers is None
 
 
-def test_bad_records_of_version_2_leave_the_good_ones() -> None:
+def test_version_2_bad_rows_are_counted_and_left_out() -> None:
     drops = DropCounter()
     good: dict[str, Any] = {"publisher": None, "subscribers": []}
-    answer = {"text": "?", "live": {"good": good, "bad": 5, "better": good}}
-    assert [report.id for report in read_version_2(answer, drops)] == ["live/good", "live/better"]
+    response = {"text": "?", "live": {"good": good, "bad": 5, "better": good}}
+    assert [report.id for report in parse_version_2(response, drops)] == ["live/good", "live/better"]
     assert drops.counts == {"stream": 2}
 
 
-def test_a_publisher_of_version_4() -> None:
-    (report,) = read_version_4(fixture("4.4.3-streams.json"), DropCounter())
+def test_version_4_publisher_is_read() -> None:
+    (report,) = parse_version_4(fixture("4.4.3-streams.json"), DropCounter())
     assert report == Report(
         id="live/test",
         application="live",
@@ -236,53 +238,53 @@ def test_a_publisher_of_version_4() -> None:
     )
 
 
-def test_a_stream_of_version_4_whose_publisher_left() -> None:
-    (report,) = read_version_4(fixture("4.4.3-streams-publisher-gone.json"), DropCounter())
+def test_version_4_stream_whose_publisher_left_is_idle() -> None:
+    (report,) = parse_version_4(fixture("4.4.3-streams-publisher-gone.json"), DropCounter())
     assert (report.status, report.live, report.viewers, report.session) == (Status.IDLE, False, 1, "")
     rates = report.ingest_bitrate_bytes_per_second, report.egress_bitrate_bytes_per_second
     assert (report.ingest_bytes, *rates) == (None, None, None)
 
 
-def entry(**changes: Any) -> dict[str, Any]:
+def make_row(**changes: Any) -> dict[str, Any]:
     stream: dict[str, Any] = fixture("4.4.3-streams.json")["data"]["streams"][0]
     return stream | changes
 
 
-def of_version_4(*entries: Any, drops: DropCounter | None = None) -> list[StreamReport]:
-    answer = {"success": True, "data": {"streams": list(entries)}}
-    return list(read_version_4(answer, drops or DropCounter()))
+def parse_rows_4(*rows: Any, drops: DropCounter | None = None) -> list[StreamReport]:
+    response = {"success": True, "data": {"streams": list(rows)}}
+    return list(parse_version_4(response, drops or DropCounter()))
 
 
-def test_a_publisher_whose_place_is_held_is_not_live() -> None:
-    (sample,) = of_version_4(entry(status="reconnecting"))
-    assert (sample.status, sample.live, sample.ingest_bytes) == (Status.CONNECTING, False, 819140)
+def test_reconnecting_publisher_is_not_live() -> None:
+    (report,) = parse_rows_4(make_row(status="reconnecting"))
+    assert (report.status, report.live, report.ingest_bytes) == (Status.CONNECTING, False, 819140)
 
 
-def test_versions_without_a_status_are_live_by_their_publisher() -> None:
-    old = entry()
+def test_stream_without_a_status_is_live_by_its_publisher() -> None:
+    old = make_row()
     for name in ("status", "outBytes", "inBps", "outBps", "recording"):
         del old[name]
-    (sample,) = of_version_4(old)
-    assert (sample.live, sample.viewers, sample.recording, sample.system_clients) == (True, 2, None, None)
-    (sample,) = of_version_4(old | {"publisher": None})
-    assert (sample.live, sample.status) == (False, Status.IDLE)
+    (report,) = parse_rows_4(old)
+    assert (report.live, report.viewers, report.recording, report.system_clients) == (True, 2, None, None)
+    (report,) = parse_rows_4(old | {"publisher": None})
+    assert (report.live, report.status) == (False, Status.IDLE)
 
 
-def test_a_recording_is_no_viewer() -> None:
-    (sample,) = of_version_4(entry(recording=True, subscribers=3))
-    assert (sample.viewers, sample.system_clients, sample.recording) == (2, 1, True)
+def test_recording_is_not_counted_as_a_viewer() -> None:
+    (report,) = parse_rows_4(make_row(recording=True, subscribers=3))
+    assert (report.viewers, report.system_clients, report.recording) == (2, 1, True)
 
 
-def test_what_a_publisher_did_not_announce_is_missing() -> None:
+def test_unannounced_codecs_and_picture_are_missing() -> None:
     publisher = {"id": "a", "videoCodec": 0, "videoWidth": 0, "videoHeight": 0, "videoFramerate": 0, "audioCodec": None}
-    (sample,) = of_version_4(entry(publisher=publisher))
-    assert (sample.video_codec, sample.audio_codec, sample.resolution) == ("", "", "")
-    assert (sample.width_pixels, sample.height_pixels, sample.frames_per_second) == (None, None, None)
+    (report,) = parse_rows_4(make_row(publisher=publisher))
+    assert (report.video_codec, report.audio_codec, report.resolution) == ("", "", "")
+    assert (report.width_pixels, report.height_pixels, report.frames_per_second) == (None, None, None)
 
 
-def test_entries_of_version_4_that_name_no_stream_are_counted() -> None:
+def test_version_4_rows_without_a_name_are_counted() -> None:
     drops = DropCounter()
-    assert [s.id for s in of_version_4(entry(app=None), entry(name=7), entry(), drops=drops)] == ["live/test"]
+    assert [s.id for s in parse_rows_4(make_row(app=None), make_row(name=7), make_row(), drops=drops)] == ["live/test"]
     assert sum(drops.counts.values()) >= 2
 
 
@@ -294,78 +296,78 @@ def test_entries_of_version_4_that_name_no_stream_are_counted() -> None:
     [(7, "h264"), (7.0, "h264"), (12, "hevc"), ("avc1", "h264"), ("hvc1", "hevc"), (0x68766331, "hevc"),
      (0x61763031, "av1"), ("H265", "h265"), (99, "99"), (0, ""), (None, ""), (True, ""), (-1, ""), (2**40, "")],
 )  # fmt: skip
-def test_video_codecs(announced: Any, name: str) -> None:
+def test_announced_video_codec_is_named(announced: Any, name: str) -> None:
     assert video_codec(announced) == name
 
 
 @pytest.mark.parametrize(("announced", "name"), [(10, "aac"), (2, "mp3"), ("mp4a", "aac"), ("Opus", "opus"), ([], "")])
-def test_audio_codecs(announced: Any, name: str) -> None:
+def test_announced_audio_codec_is_named(announced: Any, name: str) -> None:
     assert audio_codec(announced) == name
 
 
 @given(st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.integers()))
-def test_no_announcement_breaks_the_reading(announced: Any) -> None:
+def test_any_announced_codec_gives_a_text(announced: Any) -> None:
     assert isinstance(video_codec(announced), str)
 
 
 # -- versions --------------------------------------------------------------------------------------------------------
 
 
-async def test_version_2_is_recognised_once(version_2: Upstream) -> None:
-    snapshot = await version_2.poll()
-    assert (snapshot.version, snapshot.listing, snapshot.streams) == ("2.7.4", Listing.COMPLETE, ())
-    assert version_2.api.asked == ["GET /api/v1/health", "GET /api/server", "GET /api/streams"]
+async def test_version_2_is_detected_once(version_2: Upstream) -> None:
+    result = await version_2.poll()
+    assert (result.version, result.listing, result.streams) == ("2.7.4", Listing.COMPLETE, ())
+    assert version_2.api.requested == ["GET /api/v1/health", "GET /api/server", "GET /api/streams"]
     await version_2.poll()
-    assert version_2.api.asked == ["GET /api/streams"]
+    assert version_2.api.requested == ["GET /api/streams"]
 
 
-async def test_version_4_is_recognised_once(version_4: Upstream) -> None:
+async def test_version_4_is_detected_once(version_4: Upstream) -> None:
     assert (await version_4.poll()).version == "4.4.3"
-    assert version_4.api.asked == [
+    assert version_4.api.requested == [
         "GET /api/v1/health", "POST /api/v1/login", "POST /api/v1/login", "GET /api/v1/streams",
     ]  # fmt: skip
     await version_4.poll()
-    assert version_4.api.asked == ["GET /api/v1/streams"]
+    assert version_4.api.requested == ["GET /api/v1/streams"]
 
 
-async def test_a_server_that_is_replaced_by_the_other_version(version_4: Upstream) -> None:
+async def test_server_of_another_version_is_detected_after_a_failed_poll(version_4: Upstream) -> None:
     await version_4.poll()
     version_4.api.version, version_4.api.streams = "2.7.5", {}
     assert (await version_4.failure()).reason in (Reason.AUTH, Reason.NOT_FOUND)
     assert (await version_4.poll()).version == "2.7.5"
 
 
-async def test_version_2_with_a_password(version_4: Upstream) -> None:
+async def test_version_2_uses_basic_authentication(version_4: Upstream) -> None:
     version_4.api.version, version_4.api.streams = "2.7.4", {}
     assert (await version_4.poll()).version == "2.7.4"
     version_4.api.password = "another"
     assert (await version_4.failure()).reason is Reason.AUTH
 
 
-async def test_a_server_without_an_api(version_2: Upstream) -> None:
+async def test_server_without_an_api_is_not_found(version_2: Upstream) -> None:
     version_2.api.broken = {path: web.Response(status=404) for path in ("/api/v1/health", "/api/server")}
     failure = await version_2.failure()
     assert failure.reason is Reason.NOT_FOUND
     assert "neither" in str(failure)
 
 
-async def test_a_server_that_does_not_tell_its_version(version_2: Upstream) -> None:
+async def test_failed_version_request_does_not_fail_the_poll(version_2: Upstream) -> None:
     version_2.api.broken = {"/api/server": web.Response(status=500)}
     assert (await version_2.poll()).version == ""
 
 
-async def test_a_server_that_is_something_else(version_2: Upstream) -> None:
+async def test_other_server_is_a_bad_response(version_2: Upstream) -> None:
     version_2.api.broken = {"/api/v1/health": web.json_response({"status": "ok"})}
     assert (await version_2.failure()).reason is Reason.BAD_RESPONSE
 
 
-async def test_a_failing_server_is_no_version_2(version_2: Upstream) -> None:
+async def test_server_error_is_not_taken_for_version_2(version_2: Upstream) -> None:
     version_2.api.broken = {"/api/v1/health": web.Response(status=500)}
     assert (await version_2.failure()).reason is Reason.SERVER_ERROR
-    assert "GET /api/server" not in version_2.api.asked
+    assert "GET /api/server" not in version_2.api.requested
 
 
-async def test_an_answer_that_is_no_list_fails_the_poll(version_2: Upstream) -> None:
+async def test_response_without_streams_fails_the_poll(version_2: Upstream) -> None:
     version_2.api.streams = [1, 2]
     assert (await version_2.failure()).reason is Reason.BAD_RESPONSE
 
@@ -373,22 +375,22 @@ async def test_an_answer_that_is_no_list_fails_the_poll(version_2: Upstream) -> 
 # -- logins ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_password_is_not_sent_to_a_server_with_a_challenge(version_4: Upstream) -> None:
+async def test_password_is_not_sent_to_a_server_with_a_challenge(version_4: Upstream) -> None:
     version_4.api.challenges = True
     assert (await version_4.poll()).version == "4.4.3"
 
 
-async def test_version_4_without_credentials() -> None:
+async def test_version_4_without_credentials_is_an_auth_failure() -> None:
     async with polled(Api("4.4.3"), AuthSettings()) as upstream:
         assert (await upstream.failure()).reason is Reason.AUTH
 
 
-async def test_a_refused_login_is_not_repeated_soon(version_4: Upstream) -> None:
+async def test_refused_login_is_not_retried_soon(version_4: Upstream) -> None:
     version_4.api.password = "another"
     logins = []
     for _ in range(10):
         assert (await version_4.failure(after=60.0)).reason is Reason.AUTH
-        logins.append(version_4.api.asked.count("POST /api/v1/login"))
+        logins.append(version_4.api.requested.count("POST /api/v1/login"))
     assert logins == [2, 0, 0, 0, 0, 2, 0, 0, 0, 0]
     # wrong again: ten minutes, then fifteen for good
     waits = [await _minutes_until_login(version_4) for _ in range(3)]
@@ -402,12 +404,12 @@ async def _minutes_until_login(upstream: Upstream) -> int:
     for minutes in range(1, 60):
         with contextlib.suppress(UpstreamError):
             await upstream.poll(after=60.0)
-        if "POST /api/v1/login" in upstream.api.asked:
+        if "POST /api/v1/login" in upstream.api.requested:
             return minutes
     raise AssertionError("no login within an hour")
 
 
-async def test_a_changed_password_is_tried_at_once(tmp_path: Path) -> None:
+async def test_changed_password_is_tried_at_once(tmp_path: Path) -> None:
     api = Api("4.4.3")
     api.password, api.streams = PASSWORD, []
     file = tmp_path / "password"
@@ -415,107 +417,107 @@ async def test_a_changed_password_is_tried_at_once(tmp_path: Path) -> None:
     async with polled(api, AuthSettings.model_validate({"username": USER, "password_file": str(file)})) as upstream:
         assert (await upstream.failure()).reason is Reason.AUTH
         assert (await upstream.failure()).reason is Reason.AUTH
-        assert "POST /api/v1/login" not in api.asked
+        assert "POST /api/v1/login" not in api.requested
         file.write_text(PASSWORD + "\n")
         await upstream.poll(after=60.0)
 
 
-async def test_a_token_that_is_no_longer_good_is_replaced(version_4: Upstream) -> None:
+async def test_rejected_token_is_replaced(version_4: Upstream) -> None:
     await version_4.poll()
     version_4.api.token = "another-token-of-4.4.3"
     await version_4.poll(after=60.0)
-    assert version_4.api.asked.count("GET /api/v1/streams") == 2
+    assert version_4.api.requested.count("GET /api/v1/streams") == 2
 
 
-async def test_a_login_whose_answer_has_no_token(version_4: Upstream) -> None:
+async def test_login_response_without_a_token_is_an_error(version_4: Upstream) -> None:
     version_4.api.token = ""
     assert "no token" in str(await version_4.failure())
 
 
-async def test_a_login_that_fails_for_another_reason_is_no_refusal(version_4: Upstream) -> None:
+async def test_login_that_failed_with_a_server_error_is_retried(version_4: Upstream) -> None:
     version_4.api.broken = {"/api/v1/login": web.Response(status=500)}
     assert (await version_4.failure()).reason is Reason.SERVER_ERROR
     version_4.api.broken = {}
     await version_4.poll(after=60.0)
 
 
-async def test_a_locked_user_is_told_as_an_auth_failure(version_4: Upstream) -> None:
+async def test_locked_user_is_an_auth_failure(version_4: Upstream) -> None:
     version_4.api.broken = {"/api/v1/login": web.Response(status=429)}
     failure = await version_4.failure()
     assert failure.reason is Reason.AUTH
     assert PASSWORD not in str(failure)
 
 
-async def test_more_logins_than_the_server_takes_from_one_address_are_no_refusal(version_4: Upstream) -> None:
+async def test_rate_limited_login_is_retried(version_4: Upstream) -> None:
     version_4.api.broken = {"/api/v1/login": web.Response(status=429, headers={"Retry-After": "40"})}
     assert (await version_4.failure()).reason is Reason.RATE_LIMITED
     version_4.api.broken = {}
     assert (await version_4.poll(after=60.0)).version == "4.4.3"
 
 
-def test_a_token_says_how_long_it_lives() -> None:
+def test_token_life_is_read_from_its_claims() -> None:
     assert token_life(TOKEN) == 3600
 
 
 @pytest.mark.parametrize("token", ["", "a", "a.b.c", "a.!!.c", "a.W10.c", "a.e30.c", "a.eyJpYXQiOjEsImV4cCI6MX0.c"])
-def test_a_token_that_does_not_say(token: str) -> None:
+def test_token_without_claims_has_the_default_life(token: str) -> None:
     assert token_life(token) == TOKEN_LIFE_SECONDS
 
 
 # -- bitrates --------------------------------------------------------------------------------------------------------
 
 
-async def test_the_bitrate_is_that_of_the_bytes_and_0_after_three_polls_without_any(version_2: Upstream) -> None:
-    def sends(total: int) -> None:
+async def test_bitrate_is_derived_from_bytes_and_zero_after_three_still_polls(version_2: Upstream) -> None:
+    def set_total(total: int) -> None:
         publisher = {"clientId": "A", "bytes": total}
         version_2.api.streams = {"live": {"main": {"publisher": publisher, "subscribers": []}}}
 
     bitrates = []
     for total in (1000, 151_000, 301_000, 301_000, 301_000, 301_000, 316_000):
-        sends(total)
+        set_total(total)
         bitrates.append((await version_2.stream()).ingest_bitrate_bytes_per_second)
     assert bitrates[:6] == [None, 10_000, 10_000, 10_000, 10_000, 0]
     assert bitrates[6] is not None
     assert bitrates[6] > 0
 
 
-async def test_a_new_publish_begins_a_new_measurement(version_4: Upstream) -> None:
-    def publishes(session: str, total: int, rate: int) -> None:
+async def test_new_publish_restarts_the_bitrate(version_4: Upstream) -> None:
+    def set_publisher(session: str, total: int, rate: int) -> None:
         publisher = {"id": session, "inBytes": total}
-        version_4.api.streams = [entry(publisher=publisher, inBps=rate, outBps=7)]
+        version_4.api.streams = [make_row(publisher=publisher, inBps=rate, outBps=7)]
 
-    publishes("a", 1_000_000, 0)
+    set_publisher("a", 1_000_000, 0)
     assert (await version_4.stream()).ingest_bitrate_bytes_per_second is None
-    publishes("a", 1_150_000, 9_999)
+    set_publisher("a", 1_150_000, 9_999)
     assert (await version_4.stream()).ingest_bitrate_bytes_per_second == 10_000
-    publishes("b", 1_200_000, 8_888)
+    set_publisher("b", 1_200_000, 8_888)
     assert (await version_4.stream()).ingest_bitrate_bytes_per_second == 8_888
 
 
-async def test_rates_of_a_measurement_that_has_just_begun_anew_are_left_out(version_4: Upstream) -> None:
-    def says(total: int, ingest: int, egress: int) -> None:
-        version_4.api.streams = [entry(publisher={"id": "a", "inBytes": total}, inBps=ingest, outBps=egress)]
+async def test_rates_that_the_server_has_just_restarted_are_left_out(version_4: Upstream) -> None:
+    def set_rates(total: int, ingest: int, egress: int) -> None:
+        version_4.api.streams = [make_row(publisher={"id": "a", "inBytes": total}, inBps=ingest, outBps=egress)]
 
-    says(0, 10_000, 20_000)
+    set_rates(0, 10_000, 20_000)
     assert (await version_4.stream()).egress_bitrate_bytes_per_second == 20_000
-    says(150_000, 0, 0)
-    sample = await version_4.stream()
-    assert (sample.ingest_bitrate_bytes_per_second, sample.egress_bitrate_bytes_per_second) == (10_000, None)
-    says(300_000, 10_000, 0)
+    set_rates(150_000, 0, 0)
+    report = await version_4.stream()
+    assert (report.ingest_bitrate_bytes_per_second, report.egress_bitrate_bytes_per_second) == (10_000, None)
+    set_rates(300_000, 10_000, 0)
     assert (await version_4.stream()).egress_bitrate_bytes_per_second == 0
 
 
-async def test_a_stream_that_is_not_live_has_no_bitrate(version_4: Upstream) -> None:
-    version_4.api.streams = [entry(status="reconnecting")]
+async def test_stream_that_is_not_live_has_no_bitrate(version_4: Upstream) -> None:
+    version_4.api.streams = [make_row(status="reconnecting")]
     for _ in range(2):
-        sample = await version_4.stream()
-        assert (sample.ingest_bitrate_bytes_per_second, sample.egress_bitrate_bytes_per_second) == (None, None)
+        report = await version_4.stream()
+        assert (report.ingest_bitrate_bytes_per_second, report.egress_bitrate_bytes_per_second) == (None, None)
 
 
 # -- settings --------------------------------------------------------------------------------------------------------
 
 
-def test_settings() -> None:
+def test_settings_name_streams_and_cost_one_request_per_poll() -> None:
     settings = NodeMediaServerSettings(
         name="origin", url="http://127.0.0.1:8000", streams=(ApplicationStream(application="live", key="main"),)
     )

@@ -114,10 +114,10 @@ async def test_get_one_metric_of_the_dashboards(wave: SimulatedWave) -> None:
 
 async def test_get_prometheus_export(wave: SimulatedWave) -> None:
     async with wave.polled(prometheus=EXPORT) as upstream:
-        foreign = (await upstream.poll()).passthrough
-    assert foreign is not None
-    assert (foreign.prefix, foreign.dropped) == ("wave_", 0)
-    kinds = {family.name: family.kind for family in foreign.families}
+        passthrough = (await upstream.poll()).passthrough
+    assert passthrough is not None
+    assert (passthrough.prefix, passthrough.dropped) == ("wave_", 0)
+    kinds = {family.name: family.kind for family in passthrough.families}
     assert kinds["streaming_viewers"] == "gauge"
     assert kinds["streaming_bandwidth_bytes_total"] == "counter"
     assert kinds["streaming_latency_seconds"] == "histogram"
@@ -126,9 +126,9 @@ async def test_get_prometheus_export(wave: SimulatedWave) -> None:
 async def test_get_prometheus_export_of_one_stream(wave: SimulatedWave) -> None:
     stream = wave.live()
     async with wave.polled(prometheus={**EXPORT, "stream_id": stream.playback_id, "period": "1hour"}) as upstream:
-        foreign = (await upstream.poll()).passthrough
-    assert foreign is not None
-    streams = {dict(sample.labels).get("stream_id") for family in foreign.families for sample in family.samples}
+        passthrough = (await upstream.poll()).passthrough
+    assert passthrough is not None
+    streams = {dict(sample.labels).get("stream_id") for family in passthrough.families for sample in family.samples}
     assert streams - {None} == {stream.playback_id}
 
 

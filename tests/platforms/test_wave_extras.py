@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
@@ -13,19 +12,17 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
 from exporter.http.errors import UpstreamError
-from exporter.model import PassthroughFamily, PassthroughSample, PlatformMetric, Reason
+from exporter.metrics.passthrough import parse_passthrough
+from exporter.model import PassthroughMetrics, PassthroughText, PlatformMetric, Reason
 from exporter.platforms.wave import PLATFORM
-from exporter.platforms.wave import prometheus_export as export
-from exporter.platforms.wave.prometheus_export import read_export
 from exporter.platforms.wave.request_budget import Pace, Spending
 from exporter.platforms.wave.unmapped_numbers import numbers_inside
-from exporter.platforms.wave.wave_settings import PrometheusSettings, WaveSettings
+from exporter.platforms.wave.wave_settings import WaveSettings
 from tests.fake_clock import FakeClock
 from tests.platforms.platform_harness import Polled, polled
 from tests.platforms.scripted_api import Reply, ScriptedApi, scripted_api
@@ -208,88 +205,6 @@ def test_no_inside_raises(inside: Any) -> None:
 # -- the export --------------------------------------------------------------------------------------------------------
 
 
-def exporting(**given_: Any) -> PrometheusSettings:
-    return PrometheusSettings.model_validate({"enabled": True, "api_key": "export-key", **given_})
-
-
-def families(text: str, **given_: Any) -> tuple[PassthroughFamily, ...]:
-    return read_export(text, exporting(**given_), stale_at=1.0).families
-
-
-def test_families_are_read_with_their_type_and_without_timestamps() -> None:
-    text = """\
-# HELP viewers Viewers\\nnow.
-# TYPE viewers gauge
-viewers{stream_id="a\\"b"} 3 1700000000000
-viewers 2.5
-# TYPE bytes_total counter
-bytes_total 7
-# TYPE errors counter
-errors{code="5"} 1
-no_type{x="1"} 1
-# TYPE h histogram
-h_bucket{le="1"} 1
-h_bucket{le="+Inf"} 2
-h_sum 3
-h_count 2
-no_type{x="2"} 2
-# TYPE empty gauge
-"""
-    assert families(text) == (
-        PassthroughFamily(
-            "viewers",
-            "gauge",
-            "Viewers\nnow.",
-            (PassthroughSample("viewers", (("stream_id", 'a"b'),), 3), PassthroughSample("viewers", (), 2.5)),
-        ),
-        PassthroughFamily("bytes_total", "counter", "", (PassthroughSample("bytes_total", (), 7),)),
-        PassthroughFamily("errors_total", "counter", "", (PassthroughSample("errors_total", (("code", "5"),), 1),)),
-        PassthroughFamily(
-            "no_type",
-            "untyped",
-            "",
-            (PassthroughSample("no_type", (("x", "1"),), 1), PassthroughSample("no_type", (("x", "2"),), 2)),
-        ),
-        PassthroughFamily(
-            "h",
-            "histogram",
-            "",
-            (
-                PassthroughSample("h_bucket", (("le", "1"),), 1),
-                PassthroughSample("h_bucket", (("le", "+Inf"),), 2),
-                PassthroughSample("h_sum", (), 3),
-                PassthroughSample("h_count", (), 2),
-            ),
-        ),
-    )
-
-
-def test_series_are_bounded_before_they_are_read() -> None:
-    text = "# TYPE a gauge\n" + "".join(f'a{{n="{n}"}} {n}\n\n' for n in range(10)) + "# a comment\nnot { readable\n"
-    foreign = read_export(text, exporting(max_series=4), stale_at=1.0)
-    assert [sample.value for sample in foreign.families[0].samples] == [0, 1, 2, 3]
-    assert foreign.dropped == 7
-    with pytest.raises(UpstreamError):
-        read_export(text, exporting(max_series=11), stale_at=1.0)
-    assert read_export("", exporting(), stale_at=1.0).families == ()
-
-
-@pytest.mark.parametrize("text", ["<!DOCTYPE html>\n<html></html>", '{"error": "x"}', "a{", "a b", "# TYPE a\n"])
-def test_what_is_no_export_is_a_bad_response_that_quotes_nothing(text: str) -> None:
-    with pytest.raises(UpstreamError) as error:
-        families(text)
-    assert error.value.reason is Reason.BAD_RESPONSE
-    assert str(error.value) == "GET /streaming/analytics/prometheus: not in the text format of Prometheus"
-    assert error.value.__cause__ is None
-
-
-@given(st.text() | st.text('# TYPEHL{}="\\\n,x1 _le+Inf', max_size=200))
-@hypothesis_settings(max_examples=300)
-def test_any_text_is_read_or_is_a_bad_response(text: str) -> None:
-    with contextlib.suppress(UpstreamError):
-        families(text)
-
-
 class Exporting:
     """WAVE with an export of this text, and one session; it notes the requests."""
 
@@ -319,6 +234,7 @@ async def server() -> AsyncIterator[tuple[Exporting, str]]:
         yield exporting_, str(running.make_url(""))
 
 
+ENDPOINT = "GET /streaming/analytics/prometheus"
 EXPORT = {"enabled": True, "api_key": "export-key"}
 
 
@@ -344,12 +260,16 @@ async def test_a_bad_export_leaves_the_former_one_until_it_is_stale(server: tupl
         assert first is not None
         assert first.stale_at == clock.now() + 90
         exporting_.text = "<html>"
-        for expected in (first, first, None):
-            clock.advance(30)
-            snapshot = await upstream.poll()
-            assert snapshot.passthrough is expected
-            assert [sample.id for sample in snapshot.streams] == ["s"]
+        with capture_logs() as logs:
+            for expected in (first, first, None):
+                clock.advance(30)
+                result = await upstream.poll()
+                assert result.passthrough is expected
+                assert [report.id for report in result.streams] == ["s"]
     assert len(exporting_.exports()) == 4
+    assert [(entry["event"], entry["reason"], entry["error"]) for entry in logs] == [
+        ("part of an upstream fails", "bad_response", f"{ENDPOINT}: not in the text format of Prometheus")
+    ]
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 500])
@@ -377,20 +297,18 @@ async def test_a_body_beyond_the_bound_fails_alone(server: tuple[Exporting, str]
     assert [entry["reason"] for entry in logs] == ["too_large"]
 
 
-async def test_an_export_that_is_read_for_too_long_is_given_up(
-    server: tuple[Exporting, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The poll's deadline holds for reading, too."""
+async def test_parsing_an_export_ends_at_the_deadline_of_the_poll(server: tuple[Exporting, str]) -> None:
     released = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def stuck(*_: Any, **__: Any) -> None:
+    def never_parse(exported: PassthroughText) -> PassthroughMetrics:
         asyncio.run_coroutine_threadsafe(released.wait(), loop).result()
+        return parse_passthrough(exported)
 
-    monkeypatch.setattr(export, "read_export", stuck)
     _, url = server
     made = settings(url, sessions=["s"], prometheus=EXPORT, timeout="1s")
     async with polled(PLATFORM, made, FakeClock()) as upstream:
+        upstream.platform.passthrough_parser = never_parse
         with capture_logs() as logs:
             snapshot = await upstream.poll()
         released.set()
@@ -412,10 +330,10 @@ async def test_a_large_export_does_not_hold_the_event_loop(server: tuple[Exporti
 
     async with polled(PLATFORM, made, FakeClock()) as upstream:
         counting = asyncio.create_task(count())
-        foreign = (await upstream.poll()).passthrough
+        passthrough = (await upstream.poll()).passthrough
         counting.cancel()
-    assert foreign is not None
-    assert len(foreign.families[0].samples) == 20_000
+    assert passthrough is not None
+    assert len(passthrough.families[0].samples) == 20_000
     assert turns > 20
 
 

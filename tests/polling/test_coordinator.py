@@ -10,7 +10,7 @@ import structlog.testing
 from exporter.config.upstream import StreamSettings, UpstreamSettings
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
-from exporter.metrics.self_metrics import ExporterMetrics
+from exporter.metrics.self_metrics import FamilyRegistry
 from exporter.model import (
     Analytics,
     Listing,
@@ -26,6 +26,7 @@ from exporter.platforms.parsing import DropCounter
 from exporter.polling.coordinator import Coordinator
 from exporter.polling.histograms import PollHistograms
 from exporter.polling.schedule import Schedule
+from exporter.polling.self_metrics import PollingMetrics
 from exporter.polling.stream_labels import hashed
 from exporter.polling.tracker import Tracker
 from exporter.store import Store
@@ -84,10 +85,11 @@ class Stage:
         self.clock = FakeClock()
         self.store = Store()
         self.store.arrange(["u"])
-        self.instruments = ExporterMetrics()
-        self.instruments.add_upstream("scripted", "u")
+        self.metrics = FamilyRegistry()
+        polling_metrics = PollingMetrics(self.metrics)
+        polling_metrics.add_upstream("scripted", "u")
         self.client = UpstreamClient.from_settings(
-            settings, clock=self.clock, observe=self.instruments.request_observer("scripted", "u")
+            settings, clock=self.clock, observe=polling_metrics.request_observer("scripted", "u")
         )
         self.platform = Scripted(settings, self.client, self.clock)
         self.coordinator = Coordinator(
@@ -98,7 +100,7 @@ class Stage:
             histograms=PollHistograms(platform="scripted", upstream="u"),
             schedule=Schedule(settings.interval, random.Random(1)),
             store=self.store,
-            instruments=self.instruments,
+            metrics=polling_metrics,
             clock=self.clock,
         )
 
@@ -112,7 +114,7 @@ class Stage:
         return view
 
     def counted(self, line: str) -> bool:
-        return line in self.instruments.upstreams().decode()
+        return line in self.metrics.render().decode()
 
 
 def news(*ids: str, **keys: Any) -> PollResult:
@@ -255,10 +257,10 @@ async def test_the_ids_of_figures_are_hidden_as_those_of_streams() -> None:
 async def test_what_is_served_besides_streams_leaves_when_it_is_stale_although_polls_fail() -> None:
     stage = Stage()
     end = stage.clock.now() + 35
-    foreign = PassthroughMetrics(prefix="p_", families=(), dropped=0, stale_at=end)
-    view = await stage.poll(news("a", analytics=(figures("x", end),), passthrough=foreign))
-    assert (len(view.analytics), view.passthrough) == (1, foreign)
+    passthrough = PassthroughMetrics(prefix="p_", families=(), dropped=0, stale_at=end)
+    view = await stage.poll(news("a", analytics=(figures("x", end),), passthrough=passthrough))
+    assert (len(view.analytics), view.passthrough) == (1, passthrough)
     view = await stage.poll(DOWN, DOWN)
-    assert (len(view.analytics), view.passthrough) == (1, foreign)
+    assert (len(view.analytics), view.passthrough) == (1, passthrough)
     view = await stage.poll(DOWN)
     assert (view.analytics, view.passthrough) == ((), None)

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import yaml
 
-from exporter.alerting.state_file import restored
+from exporter.alerting.state_file import restore_alerts
 from tests.exporter_process import GENEROUS_SECONDS, Exporter
 from tests.process.process_environment import Alertmanager, Platform, running_environment
 from tests.real.child_process import wait_until
@@ -33,9 +33,9 @@ DOWN = "StreamUpstreamDown"
 WITH_SHORT_TIMES = """
 import sys
 from exporter import cli
-from exporter.alerting import state_file as memory
+from exporter.alerting import state_file
 from exporter.web import server
-memory.WRITE_SECONDS = 0.2
+state_file.WRITE_INTERVAL_SECONDS = 0.2
 server.REQUEST_TIMEOUT_SECONDS = 3.0
 sys.exit(cli.main())
 """
@@ -149,7 +149,7 @@ def test_killed_and_started_again_it_loses_and_doubles_nothing(
             wait_until(lambda: state.exists() and '"firing"' in state.read_text(), "that is remembered")
             first.process.kill()
             first.ended()
-        [remembered] = [alert for alert in restored(state.read_bytes(), time.time()) if alert.key.rule == DOWN]
+        [remembered] = [alert for alert in restore_alerts(state.read_bytes(), time.time()) if alert.key.rule == DOWN]
         before = alertmanager.told(DOWN)
         with running(tmp_path) as second:
             wait_until(
@@ -165,7 +165,7 @@ def test_killed_and_started_again_it_loses_and_doubles_nothing(
             assert len({json.dumps(alert["labels"], sort_keys=True) for alert in told}) == 1
             assert len({alert["startsAt"] for alert in told}) == 1
             assert all(alert["endsAt"] > told[-1]["startsAt"] for alert in told)
-            [after] = [alert for alert in restored(state.read_bytes(), time.time()) if alert.key.rule == DOWN]
+            [after] = [alert for alert in restore_alerts(state.read_bytes(), time.time()) if alert.key.rule == DOWN]
             assert (after.active_at, after.fired_at) == (remembered.active_at, remembered.fired_at)
             one.kept.close()
             second.send(signal.SIGTERM)
@@ -182,13 +182,13 @@ import sys
 from pathlib import Path
 from exporter.alerting.state_file import AlertStateFile
 path = Path(sys.argv[1])
-memory = AlertStateFile.__new__(AlertStateFile)
+state_file = AlertStateFile.__new__(AlertStateFile)
 import threading
-memory.path, memory._writing = path, threading.Lock()
+state_file.path, state_file._write_lock = path, threading.Lock()
 print("writing", flush=True)
 while True:
     for letter in b"abc":
-        memory._replace(bytes([letter]) * 300_000)
+        state_file._replace_file(bytes([letter]) * 300_000)
 """
 
 
@@ -231,11 +231,11 @@ def refuses_and_recovers(
     try:
         exporter.wait(WRITE_FAILURES, lambda now: now >= failures + 2, "it can't write")
         exporter.polled_on()
-        restored(state.read_bytes(), time.time())
+        restore_alerts(state.read_bytes(), time.time())
     finally:
         end()
     wait_until(lambda: "alerts are remembered again" in exporter.process.said[said:], "it writes again")
-    restored(state.read_bytes(), time.time())
+    restore_alerts(state.read_bytes(), time.time())
     # once, however many writes failed
     assert exporter.process.said[said:].count("alerts can't be remembered") == 1
     assert not list(state.parent.glob(".*.new"))

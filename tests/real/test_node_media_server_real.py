@@ -11,8 +11,7 @@ import pytest_asyncio
 from exporter.config.upstream import AuthSettings
 from exporter.http.client import UpstreamClient
 from exporter.model import Status, StreamReport
-from exporter.platforms.node_media_server import PLATFORM
-from exporter.platforms.node_media_server.nms_settings import NodeMediaServerSettings
+from exporter.platforms.node_media_server import PLATFORM, NodeMediaServerSettings
 from exporter.runtime.clock import Clock
 from tests.real.child_process import GENEROUS_SECONDS
 from tests.real.media import PASSWORD, USERNAME, NodeMediaServer, Publisher

@@ -10,7 +10,7 @@ import structlog.testing
 
 from exporter.cli.settings import load_settings
 from exporter.polling.coordinator import Coordinator
-from exporter.runtime.tracebacks import describe
+from exporter.runtime.logging import describe_exception
 from exporter.service import READY_AFTER_SECONDS, Service
 from tests.fake_clock import FakeClock
 
@@ -49,7 +49,7 @@ async def test_a_poller_that_dies_is_restarted_and_counted(service: Service, mon
     with structlog.testing.capture_logs() as logs:
         await service.start()
         await turns(service.clock, 5)
-        text = service.instruments.upstreams().decode()
+        text = service.metrics.render_upstreams().decode()
         await service.stop()
     assert lives == 3
     assert 'stream_upstream_poller_restarts_total{platform="storm",upstream="u"} 2.0' in text
@@ -109,4 +109,4 @@ async def test_ready_after_the_first_poll_even_one_that_failed(service: Service)
 
 
 def test_an_exception_that_was_never_raised_has_no_place() -> None:
-    assert describe(KeyError("canary")) == "KeyError"
+    assert describe_exception(KeyError("canary")) == "KeyError"

@@ -28,12 +28,12 @@ def test_every_stream_has_exactly_one_shard(upstream: str, stream_id: str, name:
 
 
 @given(names, names, counts)
-def test_one_shard_more_takes_streams_and_moves_no_other(upstream: str, name: str, count: int) -> None:
+def test_added_shard_only_takes_streams(upstream: str, name: str, count: int) -> None:
     assert owner(upstream, name, count + 1) in (owner(upstream, name, count), count)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 15, 16])
-def test_the_new_shard_takes_its_share_of_each(count: int) -> None:
+def test_added_shard_takes_its_share_of_each_shard(count: int) -> None:
     streams = [f"live/stream-{number}" for number in range(4000)]
     before = Counter(owner("edge", name, count) for name in streams)
     moved = Counter(owner("edge", name, count) for name in streams if owner("edge", name, count + 1) == count)
@@ -42,7 +42,7 @@ def test_the_new_shard_takes_its_share_of_each(count: int) -> None:
     assert moved.keys() == before.keys()
 
 
-def test_versions_agree() -> None:
+def test_owners_are_the_same_in_every_version() -> None:
     """Two versions run beside each other during an update: a change here moves streams."""
     assert [owner("edge", f"live/{number}", 3) for number in range(12)] == VERSION_1_OF_3
     assert [owner("edge", f"live/{number}", 20) for number in range(12)] == VERSION_1_OF_20
@@ -53,7 +53,7 @@ VERSION_1_OF_20 = [3, 10, 0, 12, 3, 8, 11, 8, 16, 19, 18, 9]
 
 
 @given(st.text(min_size=1, max_size=20), names, names, counts)
-def test_streams_that_would_have_one_label_meet(name: str, one: str, other: str, count: int) -> None:
+def test_streams_with_the_same_label_share_a_shard(name: str, one: str, other: str, count: int) -> None:
     for ordinal in range(count):
         shard_filter = ShardFilter(Shard(ordinal, count), "studio")
         assert shard_filter.owns(one, name) == shard_filter.owns(other, name) == shard_filter.owns(name)
@@ -62,7 +62,7 @@ def test_streams_that_would_have_one_label_meet(name: str, one: str, other: str,
         assert shard_filter.owns("configured") == owned
 
 
-def test_the_name_says_nothing_where_labels_do_not_show_it() -> None:
+def test_name_does_not_choose_the_shard_of_hashed_labels() -> None:
     shard_filter = ShardFilter(Shard(0, 2), "studio", by_name=False)
     assert len({shard_filter.owns("an-id", f"name {number}") for number in range(50)}) == 1
 
@@ -76,7 +76,7 @@ def test_the_name_says_nothing_where_labels_do_not_show_it() -> None:
         ("auto/20", "stream-exporter-b-11", Shard(11, 20)),
     ],
 )
-def test_what_the_flag_may_say(text: str, host: str, shard: Shard) -> None:
+def test_valid_shard_flag_is_parsed(text: str, host: str, shard: Shard) -> None:
     assert parse_shard(text, host) == shard
     assert str(shard) == f"{shard.ordinal}/{shard.count}"
 
@@ -84,12 +84,12 @@ def test_what_the_flag_may_say(text: str, host: str, shard: Shard) -> None:
 @pytest.mark.parametrize(
     "text", ["", "1", "/", "a/2", "-1/2", "1/0", "0/1001", "1/2/3", "1 / 2", "²/3", "auto", "0/1\n"]
 )
-def test_what_it_may_not_say(text: str) -> None:
+def test_invalid_shard_flag_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"allowed: N/M, or auto/M"):
         parse_shard(text, "stream-exporter-0")
 
 
-def test_an_ordinal_beyond_the_count() -> None:
+def test_ordinal_beyond_the_count_is_refused() -> None:
     with pytest.raises(ValueError, match="N is 3; allowed: from 0 to 2"):
         parse_shard("3/3", "h")
     with pytest.raises(ValueError, match="host 'stream-exporter-2' is 2; allowed: from 0 to 1"):
@@ -98,7 +98,7 @@ def test_an_ordinal_beyond_the_count() -> None:
         parse_shard("auto/2", "laptop")
 
 
-def test_a_bad_flag_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_shard_flag_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--shard", "2/2"])
     assert ended.value.code == 2

@@ -1,4 +1,4 @@
-"""A sidecar over a store that the tests publish to, with a stand-in for Alertmanager and a clock that they move."""
+"""A sidecar with a store that tests publish to, a fake Alertmanager, and a clock that tests move."""
 
 from __future__ import annotations
 
@@ -8,86 +8,85 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry
-
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.alerting.sidecar import Sidecar
 from exporter.config.alerting import AlertingSettings
+from exporter.metrics.self_metrics import FamilyRegistry
 from exporter.model import StreamState
 from exporter.platforms.capabilities import AlertSink
 from exporter.store import Store
 from tests.fake_clock import FakeClock
 from tests.metrics.generated_views import stream, view
-from tests.sidecar.alertmanagers import StandIn, is_firing, stand_in, turns
+from tests.sidecar.fake_alertmanager import FakeAlertmanager, fake_alertmanager, is_firing, run_event_loop
 
 INTERVAL = 15.0
 
 
-class Watching:
-    """One process's life; several may follow each other on one clock."""
+class SidecarHarness:
+    """One process; several may follow each other on one clock."""
 
     def __init__(
-        self, clock: FakeClock, alertmanager: StandIn, sink_of: Callable[[str], AlertSink | None] | None = None
+        self, clock: FakeClock, alertmanager: FakeAlertmanager, sink_of: Callable[[str], AlertSink | None] | None = None
     ) -> None:
         self.clock = clock
         self.alertmanager = alertmanager
-        self.registry = CollectorRegistry()
+        self.registry = FamilyRegistry()
         self.store = Store()
         self.store.arrange(["studio"])
         self.sidecar = Sidecar(
             store=self.store,
             clock=clock,
-            instruments=SidecarMetrics(self.registry),
+            metrics=SidecarMetrics(self.registry),
             sink_of=sink_of or (lambda _: None),
             generator_url="http://exporter:10071/",
             environ={},
         )
 
     async def apply(self, *upstreams: str, **alerting: Any) -> None:
-        """New settings; by default those of one Alertmanager and one upstream."""
+        """Apply new settings; by default one Alertmanager and one upstream."""
         alerting = {"alertmanagers": [{"url": self.alertmanager.url}]} | alerting
         settings = AlertingSettings.model_validate(alerting)
         self.store.arrange(upstreams or ["studio"])
         await self.sidecar.apply(settings, upstreams or ["studio"])
 
     async def publish(self, *streams: StreamState, **facts: Any) -> None:
-        """A poll's view, evaluated."""
+        """Publish the state after a poll, and evaluate it."""
         self.store.publish(view(*streams, **{"up": True, "poll_interval_seconds": INTERVAL} | facts))
-        await turns()
+        await run_event_loop()
 
     async def pass_time(self, seconds: float, *streams: StreamState, **facts: Any) -> None:
-        """Polls with the same result, for so long."""
+        """Poll with the same result for a time."""
         for _ in range(int(seconds / INTERVAL)):
             self.clock.advance(INTERVAL)
-            await turns()
+            await run_event_loop()
             await self.publish(*streams, **facts)
 
-    async def settled(self) -> None:
-        """Until all that is to be sent has been sent."""
+    async def wait_until_sent(self) -> None:
+        """Wait until all queues are empty."""
         async with asyncio.timeout(30):
-            while any(s.waiting for t in self.sidecar._dispatcher._targets for s in t.senders):  # noqa: ASYNC110
+            while any(queue.waiting for queue in self.sidecar._notifier.queues):  # noqa: ASYNC110
                 await asyncio.sleep(0.002)
 
     def states(self) -> dict[str, str]:
         """Alert name (and stream) → state."""
         return {f"{a.key.rule} {a.key.stream}".strip(): a.phase.value for a in self.sidecar.alerts()}
 
-    def last(self, name: str) -> dict[str, Any]:
-        return self.alertmanager.told(name)[-1]
+    def last_received(self, name: str) -> dict[str, Any]:
+        return self.alertmanager.received(name)[-1]
 
     def is_firing(self, name: str) -> bool:
-        """As Alertmanager sees it now."""
-        told = self.alertmanager.told(name)
-        return bool(told) and is_firing(told[-1], self.clock.now())
+        """Whether the alert is firing in Alertmanager now."""
+        received = self.alertmanager.received(name)
+        return bool(received) and is_firing(received[-1], self.clock.now())
 
-    def value(self, name: str, **labels: str) -> float | None:
+    def metric_value(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(name, labels)
 
 
 @asynccontextmanager
-async def watching(clock: FakeClock | None = None, **alerting: Any) -> AsyncIterator[Watching]:
-    async with stand_in() as alertmanager:
-        running = Watching(clock or FakeClock(), alertmanager)
+async def sidecar_harness(clock: FakeClock | None = None, **alerting: Any) -> AsyncIterator[SidecarHarness]:
+    async with fake_alertmanager() as alertmanager:
+        running = SidecarHarness(clock or FakeClock(), alertmanager)
         await running.apply(**alerting)
         try:
             yield running
@@ -96,11 +95,11 @@ async def watching(clock: FakeClock | None = None, **alerting: Any) -> AsyncIter
 
 
 @asynccontextmanager
-async def process(
-    clock: FakeClock, alertmanager: StandIn, state_file: Path, **alerting: Any
-) -> AsyncIterator[Watching]:
-    """From start to SIGTERM, with a memory."""
-    running = Watching(clock, alertmanager)
+async def sidecar_process(
+    clock: FakeClock, alertmanager: FakeAlertmanager, state_file: Path, **alerting: Any
+) -> AsyncIterator[SidecarHarness]:
+    """One process from start to SIGTERM, with a state file."""
+    running = SidecarHarness(clock, alertmanager)
     await running.apply(state_file=str(state_file), **alerting)
     try:
         yield running

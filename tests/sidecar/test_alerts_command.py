@@ -19,14 +19,14 @@ from exporter.cli import main
 from exporter.cli.alerts import table
 from exporter.web.json_api import ALERTS_PATH, AlertsApi
 from tests.fake_clock import FakeClock
-from tests.sidecar.alertmanagers import StandIn, stand_in
-from tests.sidecar.sidecar_harness import UNHEALTHY, Watching, watching
+from tests.sidecar.fake_alertmanager import FakeAlertmanager, fake_alertmanager
+from tests.sidecar.sidecar_harness import UNHEALTHY, SidecarHarness, sidecar_harness
 
 THRESHOLDS = {"StreamUnhealthy": {"for": "0s"}}
 
 
 @asynccontextmanager
-async def served(running: Watching, user: tuple[str, str] | None = None) -> AsyncIterator[str]:
+async def served(running: SidecarHarness, user: tuple[str, str] | None = None) -> AsyncIterator[str]:
     """The handler alone, for one user where there is one; gives its base URL."""
 
     @web.middleware
@@ -49,13 +49,13 @@ async def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[
     return code, captured.out, captured.err
 
 
-async def test_what_is_pending_and_firing(capsys: pytest.CaptureFixture[str]) -> None:
-    async with watching(thresholds=THRESHOLDS) as running, served(running) as url:
+async def test_alerts_command_shows_pending_and_firing_alerts(capsys: pytest.CaptureFixture[str]) -> None:
+    async with sidecar_harness(thresholds=THRESHOLDS) as running, served(running) as url:
         capsys.readouterr()
         code, out, _ = await command(capsys, "--url", url)
         assert (code, out) == (0, "No alert is pending or firing.\n")
         await running.publish(UNHEALTHY)
-        await running.settled()
+        await running.wait_until_sent()
         capsys.readouterr()
         code, out, _ = await command(capsys, "--url", url)
         rows = [line.split() for line in out.splitlines()]
@@ -83,17 +83,17 @@ async def test_what_is_pending_and_firing(capsys: pytest.CaptureFixture[str]) ->
         assert kept["keepFiringSince"] == "2024-09-10T20:26:55.000Z"
 
 
-async def test_the_sidecar_is_off(capsys: pytest.CaptureFixture[str]) -> None:
-    running = Watching(FakeClock(), StandIn())
+async def test_alerts_command_reports_that_the_sidecar_is_off(capsys: pytest.CaptureFixture[str]) -> None:
+    running = SidecarHarness(FakeClock(), FakeAlertmanager())
     async with served(running) as url:
         code, out, _ = await command(capsys, "--url", url)
     assert (code, out) == (0, "The alerting sidecar is off: alerting.alertmanagers is empty.\n")
 
 
-async def test_a_user_with_a_password(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+async def test_alerts_command_authenticates_with_a_password(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text("hunter2-of-the-page")
-    running = Watching(FakeClock(), StandIn())
+    running = SidecarHarness(FakeClock(), FakeAlertmanager())
     async with served(running, ("me", "hunter2-of-the-page")) as url:
         code, out, _ = await command(capsys, "--url", url, "--username", "me", "--password-file", str(password))
         assert code == 0
@@ -111,14 +111,14 @@ async def test_a_user_with_a_password(capsys: pytest.CaptureFixture[str], tmp_pa
         ["--test", "StreamOfBefore"],
     ],
 )
-def test_bad_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_flags_are_usage_errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(["alerts", *arguments])
     assert exit_.value.code == 2
     assert "hunter2" not in capsys.readouterr().err
 
 
-def test_names_move_no_cursor() -> None:
+def test_control_characters_in_names_are_replaced() -> None:
     text = table([{"state": "firing", "labels": {"stream": "a\x1b[2Jb\n"}, "annotations": {}}])
     assert "\x1b" not in text
     assert len(text.splitlines()) == 2
@@ -135,8 +135,8 @@ def configured(directory: Path, *alertmanagers: dict[str, Any]) -> Path:
     return file
 
 
-async def test_a_test_alert_goes_to_every_alertmanager(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    async with stand_in() as good, stand_in() as bad:
+async def test_test_alert_goes_to_every_alertmanager(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    async with fake_alertmanager() as good, fake_alertmanager() as bad:
 
         async def refuse(_alerts: list[dict[str, Any]], _request: web.Request) -> web.Response:
             return web.Response(status=403)
@@ -168,8 +168,8 @@ async def test_a_test_alert_goes_to_every_alertmanager(capsys: pytest.CaptureFix
         assert (code, len(good.alerts)) == (0, 2)
 
 
-async def test_every_address_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    async with stand_in(host="127.0.0.1") as good:
+async def test_test_alert_goes_to_every_address(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    async with fake_alertmanager(host="127.0.0.1") as good:
         port = good.url.rpartition(":")[2]
         names = [f"http://localhost:{port}", "http://nowhere.invalid:9093"]
         file = configured(tmp_path, *({"url": url, "resolve_dns": True} for url in names))
@@ -179,7 +179,7 @@ async def test_every_address_is_told(capsys: pytest.CaptureFixture[str], tmp_pat
     assert "nowhere.invalid:9093: failed: the name can't be resolved" in out
 
 
-async def test_nobody_to_tell(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+async def test_test_alert_without_alertmanagers_fails(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, _, err = await command(capsys, "--test", "StreamUnhealthy", "--config.file", str(configured(tmp_path)))
     assert (code, err) == (1, "there is nobody to tell: alerting.alertmanagers is empty\n")
     code, _, err = await command(capsys, "--test", "StreamUnhealthy", "--config.file", str(tmp_path / "none.yaml"))

@@ -10,7 +10,6 @@ import pytest
 import structlog.testing
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from prometheus_client import CollectorRegistry
 
 from exporter.alerting.evaluator import Alert, AlertKey, Phase
 from exporter.alerting.event_queue import CAPACITY, AlertEventQueue
@@ -19,6 +18,7 @@ from exporter.config.auth import TlsSettings
 from exporter.config.secrets import Secret
 from exporter.http.auth import Bearer
 from exporter.http.client import UpstreamClient
+from exporter.metrics.self_metrics import FamilyRegistry
 from exporter.model import Identity, Status, StreamReport, StreamState, UpstreamState
 from exporter.platforms.capabilities import AlertSink
 from exporter.platforms.wave.alert_events import WaveAlertSink
@@ -26,17 +26,17 @@ from exporter.simulator.context import TOKEN
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.simulator_app import make_app as make_simulator
 from tests.fake_clock import FakeClock
-from tests.sidecar.alertmanagers import StandIn, stand_in, turns
-from tests.sidecar.sidecar_harness import Watching
+from tests.sidecar.fake_alertmanager import FakeAlertmanager, fake_alertmanager, run_event_loop
+from tests.sidecar.sidecar_harness import SidecarHarness
 
 
 class Sending:
     def __init__(self, url: str | None, capacity: int = CAPACITY) -> None:
         self.clock = FakeClock()
-        self.registry = CollectorRegistry()
+        self.registry = FamilyRegistry()
         self.client = None if url is None else client(url, self.clock)
         self.events = AlertEventQueue(
-            "wave", self.sink, clock=self.clock, instruments=SidecarMetrics(self.registry), capacity=capacity
+            "wave", self.sink, clock=self.clock, metrics=SidecarMetrics(self.registry), capacity=capacity
         )
 
     def sink(self, upstream: str) -> AlertSink | None:
@@ -139,7 +139,7 @@ async def test_what_wave_gets_to_know() -> None:
 
 
 async def test_batches_hold_a_hundred() -> None:
-    async with stand_in("/analytics/events/batch") as platform:
+    async with fake_alertmanager("/analytics/events/batch") as platform:
         platform.behave = accepting
         async with sending(platform.url) as running:
             for n in range(250):
@@ -159,7 +159,7 @@ async def accepting(body: Any, _request: web.Request) -> web.Response:
 
 
 async def test_it_is_tried_again_and_never_without_end() -> None:
-    async with stand_in("/analytics/events/batch") as platform:
+    async with fake_alertmanager("/analytics/events/batch") as platform:
 
         async def down(_body: Any, _request: web.Request) -> web.Response:
             return web.Response(status=503)
@@ -186,7 +186,7 @@ async def test_it_is_tried_again_and_never_without_end() -> None:
 
 async def test_what_comes_while_a_batch_is_under_way() -> None:
     """The oldest may have been dropped meanwhile: what is newer stays."""
-    async with stand_in("/analytics/events/batch") as platform:
+    async with fake_alertmanager("/analytics/events/batch") as platform:
         go_on = asyncio.Event()
 
         async def slowly(body: Any, request: web.Request) -> web.Response:
@@ -210,7 +210,7 @@ async def test_what_comes_while_a_batch_is_under_way() -> None:
 
 @pytest.mark.parametrize("status", [200, 400])
 async def test_rejected_events_are_counted_and_not_sent_again(status: int) -> None:
-    async with stand_in("/analytics/events/batch") as platform:
+    async with fake_alertmanager("/analytics/events/batch") as platform:
 
         async def reject(_body: Any, _request: web.Request) -> web.Response:
             return web.json_response({"success": True, "accepted": 0, "rejected": 1}, status=status)
@@ -220,14 +220,14 @@ async def test_rejected_events_are_counted_and_not_sent_again(status: int) -> No
             async with sending(platform.url) as running:
                 running.events.add(alert(), None)
                 await running.settled()
-                await turns()
+                await run_event_loop()
                 assert (running.count("accepted"), running.count("rejected")) == (0, 1)
                 assert len(platform.batches) == 1
     assert logs[-1]["event"] == "wave rejected events"
 
 
 async def test_without_wave_they_wait() -> None:
-    async with stand_in("/analytics/events/batch") as platform:
+    async with fake_alertmanager("/analytics/events/batch") as platform:
         platform.behave = accepting
         async with sending(None) as running:
             running.events.add(alert(), None)
@@ -239,7 +239,7 @@ async def test_without_wave_they_wait() -> None:
 
 
 async def test_an_internal_error_ends_nothing() -> None:
-    async with stand_in("/analytics/events/batch") as platform:
+    async with fake_alertmanager("/analytics/events/batch") as platform:
         platform.behave = accepting
         async with sending(platform.url) as running:
             broken = alert()
@@ -260,22 +260,24 @@ async def test_the_sidecar_tells_wave_of_streams_alone() -> None:
     async with wave() as url:
         clock = FakeClock()
         own = client(f"{url}/wave/api/v1", clock)
-        running = Watching(clock, StandIn(), sink_of=lambda name: WaveAlertSink(own) if name == "wave" else None)
+        running = SidecarHarness(
+            clock, FakeAlertmanager(), sink_of=lambda name: WaveAlertSink(own) if name == "wave" else None
+        )
         events = {"upstream": "wave", "enabled": True}
         await running.apply("wave", alertmanagers=[], wave_events=events)
         assert running.sidecar.active
         bad = view(packet_loss_ratio=0.09)
         for _ in range(16):
             running.store.publish(bad)
-            await turns()
+            await run_event_loop()
             clock.advance(15)
-            await turns()
+            await run_event_loop()
         down = UpstreamState(platform="wave", upstream="wave", host="wave", health_score="derived", up=False)
         for _ in range(8):
             running.store.publish(down)
-            await turns()
+            await run_event_loop()
             clock.advance(15)
-            await turns()
+            await run_event_loop()
         sender = running.sidecar._events
         assert sender is not None
         async with asyncio.timeout(30):

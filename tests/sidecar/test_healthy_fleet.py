@@ -17,7 +17,7 @@ from exporter.simulator.fleet import Fleet
 from exporter.simulator.simulated_streams import Platform, Stream
 from exporter.simulator.simulator_app import make_app as make_simulator
 from tests.fake_clock import FakeClock
-from tests.sidecar.alertmanagers import stand_in, turns
+from tests.sidecar.fake_alertmanager import fake_alertmanager, run_event_loop
 
 HOUR = 3600.0
 STEP_SECONDS = 30.0
@@ -78,11 +78,11 @@ def configuration(fleet: Fleet, began: float, url: str, alertmanager: str) -> di
 
 
 @pytest.mark.no_cover
-async def test_an_hour_of_a_thousand_healthy_streams(tmp_path: Path) -> None:
+async def test_thousand_healthy_streams_fire_no_alert_for_an_hour(tmp_path: Path) -> None:
     """With the jitter of encoders and networks, with starts and planned ends: not one page, and nothing for tickets."""
     clock = FakeClock()
     fleet = Fleet(1000, seed=7, incidents=False)
-    async with TestServer(make_simulator(fleet, clock)) as server, stand_in() as alertmanager:
+    async with TestServer(make_simulator(fleet, clock)) as server, fake_alertmanager() as alertmanager:
         settings = configuration(fleet, clock.now(), str(server.make_url("")).rstrip("/"), alertmanager.url)
         settings["alerting"]["state_file"] = str(tmp_path / "alerts.json")
         file = tmp_path / "config.yaml"
@@ -107,7 +107,7 @@ async def one_hour(service: Service, clock: FakeClock, fleet: Fleet) -> int:
         async with asyncio.timeout(120):
             while not is_idle(service, clock.now()):  # noqa: ASYNC110 - polls end when real answers have come
                 await asyncio.sleep(0.005)
-        await turns(100)
+        await run_event_loop(100)
         now_live = {
             f"{state.identity.upstream} {state.identity.stream}"
             for view in service.store.views()

@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 import structlog.testing
-from prometheus_client import CollectorRegistry
 
 from exporter.alerting.evaluator import Evaluator
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.config.alerting import AlertingSettings
+from exporter.metrics.self_metrics import FamilyRegistry
 from exporter.model import HealthReason, Reason
 from tests.fake_clock import FakeClock
 from tests.metrics.generated_views import stream, view
-from tests.sidecar.alertmanagers import stand_in, turns, unix
-from tests.sidecar.sidecar_harness import HEALTHY, INTERVAL, UNHEALTHY, Watching, process, watching
+from tests.sidecar.fake_alertmanager import fake_alertmanager, parse_time, run_event_loop
+from tests.sidecar.sidecar_harness import HEALTHY, INTERVAL, UNHEALTHY, SidecarHarness, sidecar_harness, sidecar_process
 
 NAME = "StreamUnhealthy"
 ONLY = {"StreamDegraded": 0.01}
@@ -23,22 +23,22 @@ ONLY = {"StreamDegraded": 0.01}
 AT_ONCE: dict[str, Any] = {"thresholds": {NAME: {"for": "0s"}, **ONLY}}
 
 
-async def test_the_life_of_an_alert() -> None:
-    async with watching(thresholds=ONLY) as running:
+async def test_alert_is_sent_repeated_and_resolved() -> None:
+    async with sidecar_harness(thresholds=ONLY) as running:
         clock, alertmanager = running.clock, running.alertmanager
         bad = stream("main", health_score_ratio=0.35, health_reasons=(HealthReason.ISSUES,), issues=("It freezes",))
         await running.publish(bad)
         assert running.states() == {f"{NAME} main": "pending"}
-        assert running.value("stream_exporter_alerts", alertname=NAME, state="pending") == 1
+        assert running.metric_value("stream_exporter_alerts", alertname=NAME, state="pending") == 1
         await running.pass_time(105, bad)
-        await running.settled()
-        assert not alertmanager.told(NAME)
+        await running.wait_until_sent()
+        assert not alertmanager.received(NAME)
 
         await running.pass_time(15, bad)
-        await running.settled()
+        await running.wait_until_sent()
         fired_at = clock.now()
-        (told,) = alertmanager.told(NAME)
-        assert told["labels"] == {
+        (received,) = alertmanager.received(NAME)
+        assert received["labels"] == {
             "alertname": NAME,
             "severity": "critical",
             "scope": "stream",
@@ -47,55 +47,55 @@ async def test_the_life_of_an_alert() -> None:
             "upstream": "studio",
             "stream": "main",
         }
-        assert told["annotations"]["description"].startswith("main on studio (livepeer) has a health score of 35%.")
-        assert told["annotations"]["value"] == "35%"
-        assert told["annotations"]["reasons"] == "issues"
-        assert told["annotations"]["issues"] == "It freezes"
-        assert told["generatorURL"] == "http://exporter:10071/"
-        assert unix(told["startsAt"]) == fired_at
-        assert unix(told["endsAt"]) == fired_at + 4 * 60
+        assert received["annotations"]["description"].startswith("main on studio (livepeer) has a health score of 35%.")
+        assert received["annotations"]["value"] == "35%"
+        assert received["annotations"]["reasons"] == "issues"
+        assert received["annotations"]["issues"] == "It freezes"
+        assert received["generatorURL"] == "http://exporter:10071/"
+        assert parse_time(received["startsAt"]) == fired_at
+        assert parse_time(received["endsAt"]) == fired_at + 4 * 60
 
         await running.pass_time(60, stream("main", health_score_ratio=0.2))
-        await running.settled()
-        assert len(alertmanager.told(NAME)) == 2
-        again = running.last(NAME)
-        assert again["labels"] == told["labels"]
+        await running.wait_until_sent()
+        assert len(alertmanager.received(NAME)) == 2
+        again = running.last_received(NAME)
+        assert again["labels"] == received["labels"]
         assert again["annotations"]["value"] == "20%"
-        assert unix(again["startsAt"]) == fired_at
-        assert clock.now() + 180 < unix(again["endsAt"]) <= clock.now() + 240
+        assert parse_time(again["startsAt"]) == fired_at
+        assert clock.now() + 180 < parse_time(again["endsAt"]) <= clock.now() + 240
 
         keep = running.sidecar._evaluator._rules[NAME].keep_firing_seconds
         await running.pass_time(keep, HEALTHY)
-        await running.settled()
+        await running.wait_until_sent()
         assert running.is_firing(NAME)
         await running.pass_time(15, HEALTHY)
-        await running.settled()
-        ended_at = unix(running.last(NAME)["endsAt"])
+        await running.wait_until_sent()
+        ended_at = parse_time(running.last_received(NAME)["endsAt"])
         assert ended_at <= clock.now()
         assert running.states() == {}
-        assert running.value("stream_exporter_alerts", alertname=NAME, state="firing") == 0
+        assert running.metric_value("stream_exporter_alerts", alertname=NAME, state="firing") == 0
 
-        repeated = len(alertmanager.told(NAME))
+        repeated = len(alertmanager.received(NAME))
         await running.pass_time(870, HEALTHY)
-        await running.settled()
-        assert len(alertmanager.told(NAME)) == repeated + 14
-        assert {unix(alert["endsAt"]) for alert in alertmanager.told(NAME)[-14:]} == {ended_at}
+        await running.wait_until_sent()
+        assert len(alertmanager.received(NAME)) == repeated + 14
+        assert {parse_time(alert["endsAt"]) for alert in alertmanager.received(NAME)[-14:]} == {ended_at}
         await running.pass_time(300, HEALTHY)
-        await running.settled()
-        assert len(alertmanager.told(NAME)) <= repeated + 15
+        await running.wait_until_sent()
+        assert len(alertmanager.received(NAME)) <= repeated + 15
 
 
-async def test_a_change_is_told_at_once_and_the_watchdog_with_every_round() -> None:
-    async with watching(**AT_ONCE) as running:
+async def test_change_is_sent_at_once_and_the_watchdog_with_every_round() -> None:
+    async with sidecar_harness(**AT_ONCE) as running:
         began = running.clock.now()
         await running.publish(UNHEALTHY)
-        await running.alertmanager.until(lambda: running.alertmanager.told(NAME))
+        await running.alertmanager.until(lambda: running.alertmanager.received(NAME))
         running.clock.advance(60)
-        await running.alertmanager.until(lambda: len(running.alertmanager.told(NAME)) == 2)
-        await running.settled()
-        watchdog = running.alertmanager.told("StreamSidecarWatchdog")
-        assert {unix(alert["startsAt"]) for alert in watchdog} == {began}
-        assert unix(watchdog[-1]["endsAt"]) == running.clock.now() + 240
+        await running.alertmanager.until(lambda: len(running.alertmanager.received(NAME)) == 2)
+        await running.wait_until_sent()
+        watchdog = running.alertmanager.received("StreamSidecarWatchdog")
+        assert {parse_time(alert["startsAt"]) for alert in watchdog} == {began}
+        assert parse_time(watchdog[-1]["endsAt"]) == running.clock.now() + 240
         assert watchdog[-1]["labels"] == {
             "alertname": "StreamSidecarWatchdog",
             "severity": "none",
@@ -104,34 +104,34 @@ async def test_a_change_is_told_at_once_and_the_watchdog_with_every_round() -> N
         }
 
 
-async def test_a_long_interval_lengthens_the_horizon() -> None:
-    async with watching(**AT_ONCE) as running:
+async def test_long_poll_interval_lengthens_the_horizon() -> None:
+    async with sidecar_harness(**AT_ONCE) as running:
         await running.publish(UNHEALTHY, poll_interval_seconds=300.0)
-        await running.settled()
-        assert unix(running.last(NAME)["endsAt"]) == running.clock.now() + 1200
+        await running.wait_until_sent()
+        assert parse_time(running.last_received(NAME)["endsAt"]) == running.clock.now() + 1200
 
 
-async def test_it_needs_no_poll_for_a_time_to_be_over() -> None:
+async def test_alert_fires_without_a_new_poll() -> None:
     """Polls of an upstream that fails are up to a minute apart."""
-    async with watching() as running:
+    async with sidecar_harness() as running:
         await running.publish(up=False, last_error_reason=Reason.CONNECT)
         running.clock.advance(44)
-        await turns()
+        await run_event_loop()
         assert running.states() == {"StreamUpstreamDown": "pending"}
         running.clock.advance(1.1)
-        await turns()
+        await run_event_loop()
         assert running.states() == {"StreamUpstreamDown": "firing"}
 
 
-async def test_unknown_streams_are_frozen_and_cost_nothing() -> None:
-    async with watching(**AT_ONCE) as running:
+async def test_frozen_alert_causes_no_wakeups() -> None:
+    async with sidecar_harness(**AT_ONCE) as running:
         await running.publish(UNHEALTHY)
         await running.pass_time(15, HEALTHY)
         await running.pass_time(15, stream("main", live=None, status=None), up=False)
         slept = len(running.clock.slept)
         for _ in range(100):
             running.clock.advance(15)
-            await turns(10)
+            await run_event_loop(10)
         assert running.states()[f"{NAME} main"] == "firing"
         # nothing but the rounds, and an alarm or two for the upstream's own alert
         assert len(running.clock.slept) - slept < 100
@@ -140,68 +140,68 @@ async def test_unknown_streams_are_frozen_and_cost_nothing() -> None:
 # -- over a restart ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_restart_neither_loses_nor_doubles(tmp_path: Path) -> None:
+async def test_restart_neither_loses_nor_duplicates_alerts(tmp_path: Path) -> None:
     clock, state_file = FakeClock(), tmp_path / "alerts.json"
-    async with stand_in() as alertmanager:
+    async with fake_alertmanager() as alertmanager:
         thresholds: dict[str, Any] = {"thresholds": {"StreamDegraded": {"for": "10m"}, NAME: {"for": "0s"}}}
-        async with process(clock, alertmanager, state_file, **thresholds) as before:
+        async with sidecar_process(clock, alertmanager, state_file, **thresholds) as before:
             await before.publish(UNHEALTHY)
-            await before.settled()
-            (first,) = alertmanager.told(NAME)
+            await before.wait_until_sent()
+            (first,) = alertmanager.received(NAME)
             await before.pass_time(300, UNHEALTHY)
             assert before.states() == {f"{NAME} main": "firing", "StreamDegraded main": "pending"}
         clock.advance(60)
-        told = len(alertmanager.told(NAME))
-        async with process(clock, alertmanager, state_file, **thresholds) as after:
+        received = len(alertmanager.received(NAME))
+        async with sidecar_process(clock, alertmanager, state_file, **thresholds) as after:
             assert after.states() == {f"{NAME} main": "firing", "StreamDegraded main": "pending"}
-            await after.settled()
-            again = alertmanager.told(NAME)[told:]
+            await after.wait_until_sent()
+            again = alertmanager.received(NAME)[received:]
             assert {alert["startsAt"] for alert in again} == {first["startsAt"]}
             assert all(alert["labels"] == first["labels"] for alert in again)
             await after.pass_time(225, UNHEALTHY)
             assert after.states()["StreamDegraded main"] == "pending"
             await after.pass_time(15, UNHEALTHY)
             assert after.states()["StreamDegraded main"] == "firing"
-            await after.settled()
-        assert all(unix(alert["endsAt"]) > unix(alert["startsAt"]) for alert in alertmanager.alerts), (
+            await after.wait_until_sent()
+        assert all(parse_time(alert["endsAt"]) > parse_time(alert["startsAt"]) for alert in alertmanager.alerts), (
             "none was resolved"
         )
 
 
-async def test_an_end_is_repeated_by_the_next_process_too(tmp_path: Path) -> None:
+async def test_resolve_is_repeated_by_the_next_process(tmp_path: Path) -> None:
     clock, state_file = FakeClock(), tmp_path / "alerts.json"
-    async with stand_in() as alertmanager:
-        async with process(clock, alertmanager, state_file, **AT_ONCE) as before:
+    async with fake_alertmanager() as alertmanager:
+        async with sidecar_process(clock, alertmanager, state_file, **AT_ONCE) as before:
             await before.publish(UNHEALTHY)
             await before.pass_time(600, HEALTHY)
-            await before.settled()
+            await before.wait_until_sent()
             assert not before.is_firing(NAME)
-        told = len(alertmanager.told(NAME))
-        async with process(clock, alertmanager, state_file, **AT_ONCE) as after:
-            await after.settled()
-            assert len(alertmanager.told(NAME)) > told
+        received = len(alertmanager.received(NAME))
+        async with sidecar_process(clock, alertmanager, state_file, **AT_ONCE) as after:
+            await after.wait_until_sent()
+            assert len(alertmanager.received(NAME)) > received
             assert not after.is_firing(NAME)
 
 
-async def test_what_was_removed_meanwhile_ends(tmp_path: Path) -> None:
+async def test_alert_of_an_upstream_removed_during_a_restart_is_resolved(tmp_path: Path) -> None:
     clock, state_file = FakeClock(), tmp_path / "alerts.json"
-    async with stand_in() as alertmanager:
-        async with process(clock, alertmanager, state_file, **AT_ONCE) as before:
+    async with fake_alertmanager() as alertmanager:
+        async with sidecar_process(clock, alertmanager, state_file, **AT_ONCE) as before:
             await before.publish(UNHEALTHY)
-            await before.settled()
-        after = Watching(clock, alertmanager)
+            await before.wait_until_sent()
+        after = SidecarHarness(clock, alertmanager)
         await after.apply("other", state_file=str(state_file), **AT_ONCE)
-        await after.settled()
+        await after.wait_until_sent()
         assert not after.is_firing(NAME)
         await after.sidecar.stop()
 
 
-async def test_it_works_without_a_memory(tmp_path: Path) -> None:
+async def test_sidecar_works_without_a_state_file(tmp_path: Path) -> None:
     """No place to write, and another process that has it."""
-    async with stand_in() as alertmanager:
+    async with fake_alertmanager() as alertmanager:
         clock = FakeClock()
-        async with process(clock, alertmanager, tmp_path / "alerts.json", **AT_ONCE):
-            second = Watching(clock, alertmanager)
+        async with sidecar_process(clock, alertmanager, tmp_path / "alerts.json", **AT_ONCE):
+            second = SidecarHarness(clock, alertmanager)
             with structlog.testing.capture_logs() as logs:
                 await second.apply(state_file=str(tmp_path / "alerts.json"), **AT_ONCE)
             assert "another process" in logs[0]["event"]
@@ -213,34 +213,34 @@ async def test_it_works_without_a_memory(tmp_path: Path) -> None:
 # -- settings that change ----------------------------------------------------------------------------------------------
 
 
-async def test_off_until_somebody_is_to_be_told() -> None:
-    async with watching(alertmanagers=[]) as running:
+async def test_sidecar_is_off_without_alertmanagers() -> None:
+    async with sidecar_harness(alertmanagers=[]) as running:
         await running.publish(UNHEALTHY)
         assert not running.sidecar.active
         await running.apply(**AT_ONCE)
         assert running.sidecar.active
-        await turns()
+        await run_event_loop()
         assert running.states() == {f"{NAME} main": "firing"}, "what is served already counts"
-        await running.settled()
+        await running.wait_until_sent()
         await running.apply(alertmanagers=[])
         assert not running.sidecar.active
         assert running.states() == {}
-        told = len(running.alertmanager.batches)
+        received = len(running.alertmanager.batches)
         await running.pass_time(120, UNHEALTHY)
-        assert len(running.alertmanager.batches) == told
+        assert len(running.alertmanager.batches) == received
 
 
-async def test_new_thresholds_keep_the_states() -> None:
-    async with watching(**AT_ONCE) as running:
+async def test_new_thresholds_keep_the_alert_state() -> None:
+    async with sidecar_harness(**AT_ONCE) as running:
         await running.publish(UNHEALTHY)
-        await running.settled()
-        fired = running.last(NAME)["startsAt"]
+        await running.wait_until_sent()
+        fired = running.last_received(NAME)["startsAt"]
         evaluator = running.sidecar._evaluator
         await running.apply(**AT_ONCE, external_labels={"site": "north"})
         assert running.sidecar._evaluator is evaluator, "the rules are the same"
-        await running.settled()
-        assert running.last(NAME)["labels"]["site"] == "north"
-        assert running.last(NAME)["startsAt"] == fired
+        await running.wait_until_sent()
+        assert running.last_received(NAME)["labels"]["site"] == "north"
+        assert running.last_received(NAME)["startsAt"] == fired
         await running.apply(thresholds={NAME: {"value": 0.3, "for": "0s"}, **ONLY})
         assert running.sidecar._evaluator is not evaluator
         assert running.states() == {f"{NAME} main": "firing"}
@@ -248,43 +248,43 @@ async def test_new_thresholds_keep_the_states() -> None:
         assert running.states() == {}
 
 
-async def test_an_external_label_stands_back_where_the_alert_has_its_own() -> None:
-    async with watching(
+async def test_alert_label_takes_precedence_over_external_label() -> None:
+    async with sidecar_harness(
         **AT_ONCE, external_labels={"job": "stream-exporter", "stream": "x", "severity": "y"}
     ) as running:
         await running.publish(UNHEALTHY, up=True)
-        await running.settled()
-        labels = running.last(NAME)["labels"]
+        await running.wait_until_sent()
+        labels = running.last_received(NAME)["labels"]
         assert (labels["job"], labels["stream"], labels["severity"]) == ("stream-exporter", "main", "critical")
 
 
-async def test_an_upstream_that_is_removed_takes_its_alerts_along() -> None:
-    async with watching(**AT_ONCE) as running:
+async def test_alerts_of_a_removed_upstream_are_resolved() -> None:
+    async with sidecar_harness(**AT_ONCE) as running:
         await running.publish(UNHEALTHY)
-        await running.settled()
+        await running.wait_until_sent()
         assert running.is_firing(NAME)
         await running.apply("other", **AT_ONCE)
-        await running.settled()
+        await running.wait_until_sent()
         assert not running.is_firing(NAME)
 
 
-async def test_an_upstream_that_is_removed_while_it_is_evaluated() -> None:
-    async with watching(**AT_ONCE) as running:
+async def test_upstream_removed_during_its_evaluation_leaves_no_alerts() -> None:
+    async with sidecar_harness(**AT_ONCE) as running:
         many = [stream(f"s{n}", health_score_ratio=0.2) for n in range(500)]
         running.store.publish(view(*many, up=True))
-        await turns(3)
+        await run_event_loop(3)
         await running.apply("other", **AT_ONCE)
-        await turns()
+        await run_event_loop()
         assert running.states() == {}
 
 
-async def test_the_same_settings_again_change_nothing() -> None:
-    async with watching(**AT_ONCE) as running:
+async def test_unchanged_settings_change_nothing() -> None:
+    async with sidecar_harness(**AT_ONCE) as running:
         await running.publish(UNHEALTHY)
-        await running.settled()
+        await running.wait_until_sent()
         tasks, batches = running.sidecar._tasks, len(running.alertmanager.batches)
         await running.apply(**AT_ONCE)
-        await turns()
+        await run_event_loop()
         assert running.sidecar._tasks == tasks
         assert len(running.alertmanager.batches) == batches
 
@@ -292,8 +292,8 @@ async def test_the_same_settings_again_change_nothing() -> None:
 # -- what must not stop it ---------------------------------------------------------------------------------------------
 
 
-async def test_an_error_in_one_view_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with watching(**AT_ONCE) as running:
+async def test_error_in_one_evaluation_does_not_stop_the_sidecar(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with sidecar_harness(**AT_ONCE) as running:
         evaluate = Evaluator.evaluate
 
         def broken(*_: Any) -> Any:
@@ -304,7 +304,7 @@ async def test_an_error_in_one_view_ends_nothing(monkeypatch: pytest.MonkeyPatch
         with structlog.testing.capture_logs() as logs:
             await running.publish(UNHEALTHY)
             running.clock.advance(60)
-            await turns()
+            await run_event_loop()
         assert {line["event"] for line in logs} == {"alerts not evaluated", "alerts not sent again"}
         monkeypatch.setattr(Evaluator, "evaluate", evaluate)
         await running.publish(UNHEALTHY)
@@ -312,18 +312,18 @@ async def test_an_error_in_one_view_ends_nothing(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_thousands_of_alerts_are_sent_in_steps() -> None:
-    async with watching(**AT_ONCE) as running:
+    async with sidecar_harness(**AT_ONCE) as running:
         many = [stream(f"s{n}", health_score_ratio=0.2) for n in range(1000)]
         await running.publish(*many)
-        await running.settled()
-        told = running.alertmanager.told(NAME)
-        assert len({alert["labels"]["stream"] for alert in told}) == len(told) == 1000
+        await running.wait_until_sent()
+        received = running.alertmanager.received(NAME)
+        assert len({alert["labels"]["stream"] for alert in received}) == len(received) == 1000
         assert max(len(batch) for batch in running.alertmanager.batches) == 64
         running.clock.advance(60)
-        await turns()
-        await running.settled()
-        assert len(running.alertmanager.told(NAME)) == 2000
-        assert running.value("stream_exporter_alerts", alertname=NAME, state="firing") == 1000
+        await run_event_loop()
+        await running.wait_until_sent()
+        assert len(running.alertmanager.received(NAME)) == 2000
+        assert running.metric_value("stream_exporter_alerts", alertname=NAME, state="firing") == 1000
 
 
 async def test_every_publish_is_evaluated_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,24 +335,24 @@ async def test_every_publish_is_evaluated_once(monkeypatch: pytest.MonkeyPatch) 
         return evaluate(self, *arguments)
 
     monkeypatch.setattr(Evaluator, "evaluate", counted)
-    async with watching() as running:
+    async with sidecar_harness() as running:
         for _ in range(5):
             running.clock.advance(INTERVAL)
             await running.publish(HEALTHY)
         assert len(seen) == 5
 
 
-async def test_the_instruments_are_bare_while_it_is_off() -> None:
-    registry = CollectorRegistry()
+async def test_metrics_have_no_samples_while_the_sidecar_is_off() -> None:
+    registry = FamilyRegistry()
     SidecarMetrics(registry)
     assert [sample for family in registry.collect() for sample in family.samples] == []
     assert not AlertingSettings().alertmanagers
 
 
-async def test_the_last_word() -> None:
+async def test_unsent_alerts_are_sent_at_shutdown() -> None:
     """What is not sent yet when the process ends is sent then, and nothing is resolved."""
-    async with stand_in() as alertmanager:
-        running = Watching(FakeClock(), alertmanager)
+    async with fake_alertmanager() as alertmanager:
+        running = SidecarHarness(FakeClock(), alertmanager)
         await running.apply(**AT_ONCE)
         running.store.publish(view(UNHEALTHY, up=True))
         async with asyncio.timeout(30):

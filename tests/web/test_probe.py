@@ -13,13 +13,14 @@ from multidict import MultiDict
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.http.client import Requests
+from exporter.metrics.exposition import MAX_ROWS
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
 from exporter.metrics.families.upstream_families import UPSTREAM_FAMILIES
 from exporter.model import Reason
 from exporter.polling.coordinator import Coordinator
 from exporter.polling.histograms import PollHistograms
 from exporter.polling.on_demand import NoHistograms, OnDemandPolls, UnknownUpstreamError
-from exporter.web.probe_handler import FEW, BadProbeError, parse_target, parse_time_limit
+from exporter.web.probe_handler import BadProbeError, parse_target, parse_time_limit
 from tests.metrics import generated_views
 from tests.platforms.studio_server import KEY as STUDIO_KEY
 from tests.real.prometheus import check_metrics
@@ -182,7 +183,7 @@ async def test_probe_of_one_stream_returns_only_that_stream(exporter: Exporter) 
 
 async def test_probe_of_many_streams_has_the_format_of_few(exporter: Exporter, origin: Origin) -> None:
     few = (await probe(exporter))[1]
-    origin.names += [f"more-{index}" for index in range(FEW)]
+    origin.names += [f"more-{index}" for index in range(MAX_ROWS)]
     text = (await probe(exporter))[1]
     assert value(text, "stream_live", "live/more-7") == 1
     assert series(text).keys() >= series(few).keys()
@@ -332,7 +333,7 @@ def test_scrape_timeout_leaves_half_a_second_for_the_response() -> None:
 
 async def test_probe_does_not_affect_background_polls(exporter: Exporter, origin: Origin) -> None:
     served = exporter.service.store.get("origin")
-    counted = exporter.service.instruments.upstreams()
+    counted = exporter.service.metrics.render_upstreams()
     published: list[object] = []
     exporter.service.store.subscribe(published.append)
     for names in (["main"], [], ["main", "side"]):
@@ -342,7 +343,7 @@ async def test_probe_does_not_affect_background_polls(exporter: Exporter, origin
     origin.is_broken = True
     await probe(exporter)
     assert exporter.service.store.get("origin") is served
-    assert exporter.service.instruments.upstreams() == counted
+    assert exporter.service.metrics.render_upstreams() == counted
     assert published == []
 
 

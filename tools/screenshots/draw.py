@@ -25,8 +25,8 @@ from aiohttp import web
 from playwright.async_api import Page
 
 from exporter.runtime.logging import configure
-from tests.dashboards.grafana import DASHBOARDS
-from tests.dashboards.history import History, history
+from tests.dashboards.dashboard_files import DASHBOARDS
+from tests.dashboards.prometheus_history import History, history
 from tests.page.browser import TIMEOUT_MILLISECONDS, launch_chromium
 from tests.real.tools import tool
 from tools.provide import Command, MissingError, node_and_npm, npm_project, run

@@ -23,15 +23,15 @@ from exporter.simulator.simulated_streams import Platform
 from exporter.web.app import make_app
 from exporter.web.history import POINTS, STEP_SECONDS
 from exporter.web.options import WebOptions
-from tests.dashboards.fast_forward import ORDERS, ManualRequest, living
+from tests.dashboards.fast_forward import SCHEDULED_FAULTS, ScheduledFault, fast_forward_run
 from tests.page.browser import DESKTOP, PHONE, launch_chromium, open_page, stream_titles
 from tests.real.tools import tool
 from tools.screenshots.draw import PICTURES
 
 SECONDS: Final = (POINTS + 8) * STEP_SECONDS
 TROUBLE: Final = (
-    *(order for order in ORDERS if order.which is not None),
-    ManualRequest(Platform.WAVE, FaultKind.AUTH, 0.97, 2.0, None),
+    *(fault for fault in SCHEDULED_FAULTS if fault.which is not None),
+    ScheduledFault(Platform.WAVE, FaultKind.AUTH, 0.97, 2.0, None),
 )
 """Of single streams, and in the end of an upstream, which says what to do."""
 
@@ -88,17 +88,17 @@ async def one(shot: Shot, url: str, browser: Browser) -> None:
 @asynccontextmanager
 async def serving(directory: Path) -> AsyncIterator[str]:
     """The exporter's answers, on the clock that its history was made with."""
-    async with living(directory) as life:
+    async with fast_forward_run(directory) as run:
 
         async def date(_: web.BaseRequest, response: web.StreamResponse) -> None:
             # the page tells the exporter's time by it
-            response.headers["Date"] = formatdate(life.clock.now(), usegmt=True)
+            response.headers["Date"] = formatdate(run.clock.now(), usegmt=True)
 
         # it remembers the lines of what it lives through itself
-        app = make_app(life.service, options=WebOptions())
+        app = make_app(run.service, options=WebOptions())
         app.on_response_prepare.append(date)
         async with TestServer(app) as server:
-            await life.pass_by(SECONDS, orders=TROUBLE)
+            await run.run_for(SECONDS, faults=TROUBLE)
             yield str(server.make_url("")).rstrip("/")
 
 

@@ -1,17 +1,17 @@
-"""Which thresholds and times are in force: those of the rules, or what the configuration says instead."""
+"""The rules with the thresholds and times that are in force: the rule's own, or those of the configuration."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from exporter.alerting.rules import RULES, Owner, Rule
-from exporter.config.alerting import AlertingSettings, HealthSlo, Threshold
+from exporter.config.alerting import AlertingSettings, HealthSlo
 
 
 @dataclass(frozen=True)
 class ActiveRule:
-    """A rule with the thresholds and times that are in force. Times are seconds, already divided by ``time_scale``."""
+    """A rule with the threshold and times that are in force. Times are seconds, already divided by ``time_scale``."""
 
     rule: Rule
     threshold: float | None
@@ -28,30 +28,28 @@ class ActiveRule:
 
 
 def rules_in_force(
-    alerting: AlertingSettings | None = None,
+    settings: AlertingSettings | None = None,
     *,
     owners: Collection[Owner] = tuple(Owner),
     time_scale: float = 1.0,
 ) -> tuple[ActiveRule, ...]:
-    """The rules that these owners evaluate, with the thresholds of the configuration."""
-    settings = alerting or AlertingSettings()
-    return tuple(_in_force(owners, settings.thresholds, settings.health_slo, time_scale))
+    """Return the rules that these owners evaluate, with the thresholds of the configuration."""
+    settings = settings or AlertingSettings()
+    return tuple(_activate(rule, settings, time_scale) for rule in RULES if rule.owner in owners)
 
 
-def _in_force(
-    owners: Collection[Owner], thresholds: Mapping[str, Threshold], slo: HealthSlo, time_scale: float
-) -> Iterator[ActiveRule]:
-    for rule in RULES:
-        if rule.owner not in owners:
-            continue
-        own = thresholds.get(rule.name)
-        value = own.value if own is not None and own.value is not None else rule.threshold
-        for_seconds = own.for_ if own is not None and own.for_ is not None else rule.for_seconds
-        yield ActiveRule(
-            rule=rule,
-            threshold=value,
-            for_seconds=for_seconds / time_scale,
-            keep_firing_seconds=rule.keep_firing_seconds / time_scale,
-            time_scale=time_scale,
-            slo=slo,
-        )
+def _activate(rule: Rule, settings: AlertingSettings, time_scale: float) -> ActiveRule:
+    configured = settings.thresholds.get(rule.name)
+    threshold, for_seconds = rule.threshold, rule.for_seconds
+    if configured is not None and configured.value is not None:
+        threshold = configured.value
+    if configured is not None and configured.for_ is not None:
+        for_seconds = configured.for_
+    return ActiveRule(
+        rule=rule,
+        threshold=threshold,
+        for_seconds=for_seconds / time_scale,
+        keep_firing_seconds=rule.keep_firing_seconds / time_scale,
+        time_scale=time_scale,
+        slo=settings.health_slo,
+    )

@@ -1,16 +1,71 @@
-"""What an alert rule is, as data."""
+"""An alert rule and its condition, as data.
+
+Conditions consist of few primitives, so that two evaluators can agree on them: a condition compares one measured series
+with a threshold or with another series, and holds only where its guards hold. ``promql.py`` writes it as PromQL,
+``compiled_conditions.py`` evaluates it on the model.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
-
-from exporter.alerting.conditions import Condition, Threshold
+from typing import Literal
 
 MINUTE = 60.0
-HOUR = 3600.0
-DAY = 86_400.0
+
+Operator = Literal["==", "<", "<=", ">", ">="]
+
+
+@dataclass(frozen=True)
+class Series:
+    """A metric family, narrowed by label values; several allowed values of a label are given as a tuple."""
+
+    family: str
+    labels: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    rises_within: float | None = None
+    """Window in seconds. If set, the value is how often the counter rose between two samples within the window.
+
+    Unlike ``increase`` this is a whole number and ignores resets, so both evaluators agree.
+    """
+    scale: float = 1.0
+    """Factor applied before the value is compared and shown: 8 turns bytes per second into bit/s."""
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The rule's own threshold, which the configuration may change, optionally multiplied by another series."""
+
+    of: Series | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``left operator right``; false if a series has no sample."""
+
+    left: Series
+    operator: Operator
+    right: float | Threshold
+
+
+@dataclass(frozen=True)
+class Present:
+    """The series has a sample, whatever its value."""
+
+    series: Series
+
+
+Guard = Comparison | Present
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Holds if ``measure`` and all of ``also`` hold, and none of ``unless``. Its value is that of ``measure.left``."""
+
+    measure: Comparison
+    also: tuple[Guard, ...] = ()
+    unless: tuple[Guard, ...] = ()
 
 
 class Scope(StrEnum):
@@ -34,15 +89,15 @@ class Owner(StrEnum):
     """Who can evaluate a rule."""
 
     BOTH = "both"
-    """Prometheus, or the sidecar when it is on: one of them at a time."""
+    """Prometheus, or the sidecar if it is on: one of them at a time."""
     PROMETHEUS = "prometheus"
-    """Needs what the sidecar has not: scrapes, long windows, other targets."""
+    """Needs what the sidecar does not have: scrapes, long windows, other targets."""
     SIDECAR = "sidecar"
     """The sidecar's own sign of life."""
 
 
 class Unit(StrEnum):
-    """How a value reads in a description."""
+    """Unit in which a description shows a value."""
 
     BITRATE = "bit/s"
     RATIO = "percent"
@@ -53,7 +108,7 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One alert rule. ``condition`` or ``promql`` says when it holds; without either the sidecar just sends it."""
+    """One alert rule. ``condition`` or ``promql`` defines when it holds; without either the sidecar always sends it."""
 
     name: str
     scope: Scope
@@ -61,43 +116,48 @@ class Rule:
     summary: str
     """One sentence without values."""
     description: str
-    """Text with {value}, {threshold}, {reasons}, and {label} for a label of the alert; ``texts.py`` renders it."""
+    """Template with {value}, {threshold}, {reasons}, and {label} for a label of the alert; see ``annotations.py``."""
     why: str
     """Where the defaults come from."""
     condition: Condition | None = None
     promql: str = ""
-    """For Prometheus only; ``promql.py`` says which places are filled in."""
+    """Template for Prometheus only; ``PromQL.fill_template`` lists its placeholders."""
     for_seconds: float = 0.0
     window_seconds: float = 0.0
-    """How long ``promql`` looks back before it can hold. A rule has either this (or its condition has) or ``for``."""
+    """How far ``promql`` looks back before it can hold. A rule has either a window or ``for``."""
     keep_firing_seconds: float = 0.0
     threshold: float | None = None
-    """In the base unit of the measured family, or a factor of what the value is compared with."""
+    """In the base unit of the measured family, or as a factor of what the value is compared with."""
     threshold_max: float = math.inf
-    """The highest threshold that makes sense."""
+    """Highest threshold that makes sense."""
     threshold_unit: Unit | None = None
-    """Where it is another than that of the value."""
+    """Unit of the threshold if it differs from that of the value."""
     unit: Unit = Unit.NUMBER
     labels: tuple[str, ...] = ()
-    """Further labels of the alert besides those of its scope."""
+    """Labels of the alert besides those of its scope."""
 
     @property
     def owner(self) -> Owner:
-        """Who can evaluate it."""
+        """Who can evaluate the rule."""
         if self.condition is not None:
             return Owner.BOTH
         return Owner.PROMETHEUS if self.promql else Owner.SIDECAR
 
     @property
+    def static_labels(self) -> dict[str, str]:
+        """Labels that all alerts of the rule share."""
+        return {"severity": self.severity.value, "scope": self.scope.value}
+
+    @property
     def settling_seconds(self) -> float:
-        """The window over which the condition itself looks back."""
+        """Window over which the condition itself looks back."""
         if self.condition is not None:
             return self.condition.measure.left.rises_within or 0.0
         return self.window_seconds
 
     @property
     def scale(self) -> float:
-        """What turns a threshold of the base unit into one of the unit that is shown."""
+        """Factor from the threshold's base unit to the unit that is shown."""
         measure = self.condition.measure if self.condition else None
         if measure is None or not isinstance(measure.right, Threshold) or measure.right.of is not None:
             return 1.0

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from exporter.alerting.conditions import Compare, Condition, Series, Threshold
-from exporter.alerting.rules.rule import MINUTE, Rule, Scope, Severity, Unit
-from exporter.alerting.rules.stream_rules import KEPT_SECONDS, LIVE, OUTLASTING_SECONDS
+from exporter.alerting.rules.rule import MINUTE, Comparison, Condition, Rule, Scope, Series, Severity, Threshold, Unit
+from exporter.alerting.rules.stream_rules import INHIBITOR_KEEP_FIRING_SECONDS, KEEP_FIRING_SECONDS, LIVE
 
 _INGEST_BITS = Series("stream_ingest_bitrate_bytes_per_second", scale=8)
 _EXPECTED_BITS = Series("stream_expected_ingest_bitrate_bytes_per_second", scale=8)
 _SCORE = Series("stream_health_score_ratio")
 _LOSS = Series("stream_packet_loss_ratio")
-_DROPPED = (
+_DROPPED_FRAMES = (
     "max without (instance, pod) (\n"
     "  increase(stream_dropped_frames_total{SELECTOR}[{10m}])\n"
     "  / (increase(stream_frames_total{SELECTOR}[{10m}]) >= {count:3000})\n"
@@ -26,9 +25,9 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         severity=Severity.CRITICAL,
         summary="A stream is live, but hardly any media arrives.",
         description="{stream} on {upstream} ({platform}) is live and takes in only {value}.{reasons}",
-        condition=Condition(Compare(_INGEST_BITS, "<", Threshold()), also=(LIVE,)),
+        condition=Condition(Comparison(_INGEST_BITS, "<", Threshold()), also=(LIVE,)),
         for_seconds=MINUTE,
-        keep_firing_seconds=OUTLASTING_SECONDS,
+        keep_firing_seconds=INHIBITOR_KEEP_FIRING_SECONDS,
         threshold=125.0,
         unit=Unit.BITRATE,
         why="A publisher that is connected and dead sends nothing; no encoder lives below 1 kbit/s.",
@@ -40,9 +39,9 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         summary="A stream arrives with less than half of its expected bitrate.",
         description="{stream} on {upstream} ({platform}) takes in {value}, less than {threshold} of what is expected."
         "{reasons}",
-        condition=Condition(Compare(_INGEST_BITS, "<", Threshold(of=_EXPECTED_BITS)), also=(LIVE,)),
+        condition=Condition(Comparison(_INGEST_BITS, "<", Threshold(of=_EXPECTED_BITS)), also=(LIVE,)),
         for_seconds=2 * MINUTE,
-        keep_firing_seconds=KEPT_SECONDS,
+        keep_firing_seconds=KEEP_FIRING_SECONDS,
         threshold=0.5,
         threshold_max=1.0,
         unit=Unit.BITRATE,
@@ -56,9 +55,9 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         summary="A stream arrives with less than its expected bitrate.",
         description="{stream} on {upstream} ({platform}) takes in {value}, less than {threshold} of what is expected."
         "{reasons}",
-        condition=Condition(Compare(_INGEST_BITS, "<", Threshold(of=_EXPECTED_BITS)), also=(LIVE,)),
+        condition=Condition(Comparison(_INGEST_BITS, "<", Threshold(of=_EXPECTED_BITS)), also=(LIVE,)),
         for_seconds=5 * MINUTE,
-        keep_firing_seconds=KEPT_SECONDS,
+        keep_firing_seconds=KEEP_FIRING_SECONDS,
         threshold=0.75,
         threshold_max=1.0,
         unit=Unit.BITRATE,
@@ -84,7 +83,7 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         "and\n"
         "max without (instance, pod) (stream_live{SELECTOR}) == 1",
         for_seconds=5 * MINUTE,
-        keep_firing_seconds=KEPT_SECONDS,
+        keep_firing_seconds=KEEP_FIRING_SECONDS,
         threshold=0.5,
         threshold_max=1.0,
         unit=Unit.BITRATE,
@@ -107,7 +106,7 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         "and\n"
         "max without (instance, pod) (stream_live{SELECTOR} offset {15m}) == 1",
         window_seconds=15 * MINUTE,
-        keep_firing_seconds=KEPT_SECONDS,
+        keep_firing_seconds=KEEP_FIRING_SECONDS,
         threshold=0.3,
         unit=Unit.RATIO,
         why="A steady encoder stays within a tenth; 0.3 is an adaptive encoder that hunts, or a bad uplink. The window "
@@ -119,9 +118,9 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         severity=Severity.CRITICAL,
         summary="A stream is unhealthy.",
         description="{stream} on {upstream} ({platform}) has a health score of {value}.{reasons}",
-        condition=Condition(Compare(_SCORE, "<", Threshold()), also=(LIVE,)),
+        condition=Condition(Comparison(_SCORE, "<", Threshold()), also=(LIVE,)),
         for_seconds=2 * MINUTE,
-        keep_firing_seconds=KEPT_SECONDS,
+        keep_firing_seconds=KEEP_FIRING_SECONDS,
         threshold=0.5,
         threshold_max=1.0,
         unit=Unit.RATIO,
@@ -133,9 +132,9 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         severity=Severity.WARNING,
         summary="A stream is not as healthy as it should be.",
         description="{stream} on {upstream} ({platform}) has a health score of {value}.{reasons}",
-        condition=Condition(Compare(_SCORE, "<", Threshold()), also=(LIVE,)),
+        condition=Condition(Comparison(_SCORE, "<", Threshold()), also=(LIVE,)),
         for_seconds=10 * MINUTE,
-        keep_firing_seconds=KEPT_SECONDS,
+        keep_firing_seconds=KEEP_FIRING_SECONDS,
         threshold=0.8,
         threshold_max=1.0,
         unit=Unit.RATIO,
@@ -149,13 +148,13 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         description="{stream} on {upstream} ({platform}) has {value} frames/s, less than {threshold} of what is "
         "expected.{reasons}",
         condition=Condition(
-            Compare(
+            Comparison(
                 Series("stream_video_frames_per_second"), "<", Threshold(of=Series("stream_expected_frames_per_second"))
             ),
             also=(LIVE,),
         ),
         for_seconds=3 * MINUTE,
-        keep_firing_seconds=KEPT_SECONDS,
+        keep_firing_seconds=KEEP_FIRING_SECONDS,
         threshold=0.9,
         threshold_max=1.0,
         threshold_unit=Unit.RATIO,
@@ -167,9 +166,9 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         severity=Severity.CRITICAL,
         summary="A stream drops so many frames that it stutters.",
         description="{stream} on {upstream} ({platform}) drops {value} of its frames.{reasons}",
-        promql=_DROPPED,
+        promql=_DROPPED_FRAMES,
         window_seconds=10 * MINUTE,
-        keep_firing_seconds=KEPT_SECONDS,
+        keep_firing_seconds=KEEP_FIRING_SECONDS,
         threshold=0.05,
         threshold_max=1.0,
         unit=Unit.RATIO,
@@ -181,9 +180,9 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         severity=Severity.WARNING,
         summary="A stream drops frames.",
         description="{stream} on {upstream} ({platform}) drops {value} of its frames.{reasons}",
-        promql=_DROPPED,
+        promql=_DROPPED_FRAMES,
         window_seconds=10 * MINUTE,
-        keep_firing_seconds=KEPT_SECONDS,
+        keep_firing_seconds=KEEP_FIRING_SECONDS,
         threshold=0.01,
         threshold_max=1.0,
         unit=Unit.RATIO,
@@ -195,9 +194,9 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         severity=Severity.CRITICAL,
         summary="A stream loses more packets than can be repaired.",
         description="{stream} on {upstream} ({platform}) loses {value} of its packets.{reasons}",
-        condition=Condition(Compare(_LOSS, ">", Threshold()), also=(LIVE,)),
+        condition=Condition(Comparison(_LOSS, ">", Threshold()), also=(LIVE,)),
         for_seconds=3 * MINUTE,
-        keep_firing_seconds=KEPT_SECONDS,
+        keep_firing_seconds=KEEP_FIRING_SECONDS,
         threshold=0.07,
         threshold_max=1.0,
         unit=Unit.RATIO,
@@ -209,9 +208,9 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         severity=Severity.WARNING,
         summary="A stream loses packets.",
         description="{stream} on {upstream} ({platform}) loses {value} of its packets.{reasons}",
-        condition=Condition(Compare(_LOSS, ">", Threshold()), also=(LIVE,)),
+        condition=Condition(Comparison(_LOSS, ">", Threshold()), also=(LIVE,)),
         for_seconds=5 * MINUTE,
-        keep_firing_seconds=KEPT_SECONDS,
+        keep_firing_seconds=KEEP_FIRING_SECONDS,
         threshold=0.02,
         threshold_max=1.0,
         unit=Unit.RATIO,
@@ -223,9 +222,9 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         severity=Severity.WARNING,
         summary="The round trip to a stream's publisher is long.",
         description="{stream} on {upstream} ({platform}) has a round trip of {value}.{reasons}",
-        condition=Condition(Compare(Series("stream_round_trip_time_seconds"), ">", Threshold()), also=(LIVE,)),
+        condition=Condition(Comparison(Series("stream_round_trip_time_seconds"), ">", Threshold()), also=(LIVE,)),
         for_seconds=10 * MINUTE,
-        keep_firing_seconds=KEPT_SECONDS,
+        keep_firing_seconds=KEEP_FIRING_SECONDS,
         threshold=0.3,
         unit=Unit.SECONDS,
         why="Retransmission needs about four round trips; above 300 ms none fits into a second.",
@@ -236,9 +235,9 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         severity=Severity.WARNING,
         summary="The jitter of a stream is high.",
         description="{stream} on {upstream} ({platform}) has a jitter of {value}.{reasons}",
-        condition=Condition(Compare(Series("stream_jitter_seconds"), ">", Threshold()), also=(LIVE,)),
+        condition=Condition(Comparison(Series("stream_jitter_seconds"), ">", Threshold()), also=(LIVE,)),
         for_seconds=10 * MINUTE,
-        keep_firing_seconds=KEPT_SECONDS,
+        keep_firing_seconds=KEEP_FIRING_SECONDS,
         threshold=0.05,
         unit=Unit.SECONDS,
         why="Below 20 ms is good, above 50 ms buffers run dry.",
@@ -251,11 +250,11 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         description="{stream} on {upstream} ({platform}) is late by {value}, more than {threshold} of its target."
         "{reasons}",
         condition=Condition(
-            Compare(Series("stream_latency_seconds"), ">", Threshold(of=Series("stream_target_latency_seconds"))),
+            Comparison(Series("stream_latency_seconds"), ">", Threshold(of=Series("stream_target_latency_seconds"))),
             also=(LIVE,),
         ),
         for_seconds=10 * MINUTE,
-        keep_firing_seconds=KEPT_SECONDS,
+        keep_firing_seconds=KEEP_FIRING_SECONDS,
         threshold=3.0,
         unit=Unit.SECONDS,
         threshold_unit=Unit.RATIO,
@@ -268,9 +267,9 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         summary="A stream is transcoded more slowly than it plays.",
         description="{stream} on {upstream} ({platform}) is transcoded at {value} of real time: players run dry."
         "{reasons}",
-        condition=Condition(Compare(Series("stream_transcode_realtime_ratio"), "<", Threshold()), also=(LIVE,)),
+        condition=Condition(Comparison(Series("stream_transcode_realtime_ratio"), "<", Threshold()), also=(LIVE,)),
         for_seconds=2 * MINUTE,
-        keep_firing_seconds=KEPT_SECONDS,
+        keep_firing_seconds=KEEP_FIRING_SECONDS,
         threshold=1.0,
         unit=Unit.RATIO,
         why="Below 1 the transcoder falls behind and every buffer empties in the end.",
@@ -282,10 +281,10 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         summary="The transcoding of a stream has errors.",
         description="{stream} on {upstream} ({platform}) is transcoded with errors.{reasons}",
         condition=Condition(
-            Compare(Series("stream_health_condition", {"condition": "TranscodeNoErrors"}), "==", 0), also=(LIVE,)
+            Comparison(Series("stream_health_condition", {"condition": "TranscodeNoErrors"}), "==", 0), also=(LIVE,)
         ),
         for_seconds=5 * MINUTE,
-        keep_firing_seconds=KEPT_SECONDS,
+        keep_firing_seconds=KEEP_FIRING_SECONDS,
         why="The platform tries another transcoder by itself; errors that last have a cause in the source. Livepeer "
         "only, with health_details.",
     ),

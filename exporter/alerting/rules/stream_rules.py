@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from exporter.alerting.conditions import Compare, Condition, Present, Series, Threshold
-from exporter.alerting.rules.rule import MINUTE, Rule, Scope, Severity, Unit
+from exporter.alerting.rules.rule import (
+    MINUTE,
+    Comparison,
+    Condition,
+    Present,
+    Rule,
+    Scope,
+    Series,
+    Severity,
+    Threshold,
+    Unit,
+)
 
-LIVE = Compare(Series("stream_live"), "==", 1)
-EXPECTED = Compare(Series("stream_expected"), "==", 1)
-PAUSED = Compare(Series("stream_status", {"status": "paused"}), "==", 1)
-FAILED = Compare(Series("stream_status", {"status": "error"}), "==", 1)
-UPSTREAM_UP = Compare(Series("stream_upstream_up"), "==", 1)
+LIVE = Comparison(Series("stream_live"), "==", 1)
+EXPECTED = Comparison(Series("stream_expected"), "==", 1)
+PAUSED = Comparison(Series("stream_status", {"status": "paused"}), "==", 1)
+FAILED = Comparison(Series("stream_status", {"status": "error"}), "==", 1)
+UPSTREAM_UP = Comparison(Series("stream_upstream_up"), "==", 1)
 
-KEPT_SECONDS = 2 * MINUTE
-"""How long alerts of streams are kept firing: with the time until they are stale, beyond the two minutes within which
-their upstream's own would page."""
-OUTLASTING_SECONDS = 3 * MINUTE
-"""For those that inhibit all others of their stream: ended first, they would let the others page for what is over.
+KEEP_FIRING_SECONDS = 2 * MINUTE
+"""Default for alerts of streams. Together with ``stale_after`` it exceeds the two minutes within which the alert of
+their upstream fires."""
+INHIBITOR_KEEP_FIRING_SECONDS = 3 * MINUTE
+"""For alerts that inhibit all others of their stream: if they ended first, the others would page for what is over.
 
-The upstreams' own, which inhibit these, are kept for five minutes.
+The alerts of upstreams, which inhibit these, are kept firing for five minutes.
 """
 
 STREAM_RULES: tuple[Rule, ...] = (
@@ -27,9 +37,9 @@ STREAM_RULES: tuple[Rule, ...] = (
         severity=Severity.CRITICAL,
         summary="A stream that should be live is not.",
         description="{stream} on {upstream} ({platform}) should be live now and no media arrives.",
-        condition=Condition(Compare(Series("stream_live"), "==", 0), also=(EXPECTED,), unless=(PAUSED,)),
+        condition=Condition(Comparison(Series("stream_live"), "==", 0), also=(EXPECTED,), unless=(PAUSED,)),
         for_seconds=MINUTE,
-        keep_firing_seconds=OUTLASTING_SECONDS,
+        keep_firing_seconds=INHIBITOR_KEEP_FIRING_SECONDS,
         why="60 s without media is what broadcast monitors call offline; hours and grace come from the configuration.",
     ),
     Rule(
@@ -40,7 +50,7 @@ STREAM_RULES: tuple[Rule, ...] = (
         description="{stream} on {upstream} ({platform}) is in the platform's error state.",
         condition=Condition(FAILED, unless=(EXPECTED,)),
         for_seconds=MINUTE,
-        keep_firing_seconds=KEPT_SECONDS,
+        keep_firing_seconds=KEEP_FIRING_SECONDS,
         why="An error state is no planned end. An expected stream in it is StreamExpectedOffline.",
     ),
     Rule(
@@ -51,7 +61,7 @@ STREAM_RULES: tuple[Rule, ...] = (
         description="{stream} on {upstream} ({platform}) should be live. The platform does not say whether it is.",
         condition=Condition(EXPECTED, also=(UPSTREAM_UP,), unless=(Present(Series("stream_live")),)),
         for_seconds=5 * MINUTE,
-        keep_firing_seconds=KEPT_SECONDS,
+        keep_firing_seconds=KEEP_FIRING_SECONDS,
         why="Longer than stale_after and a few polls, so that one lost answer is no alert.",
     ),
     Rule(
@@ -80,8 +90,8 @@ STREAM_RULES: tuple[Rule, ...] = (
         summary="A stream restarts again and again.",
         description="{stream} on {upstream} ({platform}) was published anew {value} times in a quarter of an hour."
         "{reasons}",
-        condition=Condition(Compare(Series("stream_restarts_total", rises_within=15 * MINUTE), ">=", Threshold())),
-        keep_firing_seconds=KEPT_SECONDS,
+        condition=Condition(Comparison(Series("stream_restarts_total", rises_within=15 * MINUTE), ">=", Threshold())),
+        keep_firing_seconds=KEEP_FIRING_SECONDS,
         threshold=6.0,
         unit=Unit.COUNT,
         why="Six restarts in 15 minutes is what ingest services call continuous.",
@@ -92,9 +102,9 @@ STREAM_RULES: tuple[Rule, ...] = (
         severity=Severity.WARNING,
         summary="A live stream does not reach one of its multistream targets.",
         description="{stream} on {upstream} ({platform}) is live, its target {target} is not connected.{reasons}",
-        condition=Condition(Compare(Series("stream_multistream_target_connected"), "==", 0), also=(LIVE,)),
+        condition=Condition(Comparison(Series("stream_multistream_target_connected"), "==", 0), also=(LIVE,)),
         for_seconds=5 * MINUTE,
-        keep_firing_seconds=KEPT_SECONDS,
+        keep_firing_seconds=KEEP_FIRING_SECONDS,
         labels=("target",),
         why="Targets connect some seconds after the stream and reconnect by themselves.",
     ),
@@ -113,7 +123,7 @@ STREAM_RULES: tuple[Rule, ...] = (
         "and\n"
         "max without (instance, pod) (stream_live{SELECTOR}) == 1",
         for_seconds=3 * MINUTE,
-        keep_firing_seconds=KEPT_SECONDS,
+        keep_firing_seconds=KEEP_FIRING_SECONDS,
         threshold=0.8,
         threshold_max=1.0,
         unit=Unit.RATIO,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from exporter.alerting.conditions import Compare, Condition, Series
-from exporter.alerting.rules.rule import MINUTE, Rule, Scope, Severity, Unit
+from exporter.alerting.rules.rule import MINUTE, Comparison, Condition, Rule, Scope, Series, Severity, Unit
 
-DOWN = Compare(Series("stream_upstream_up"), "==", 0)
-REFUSED = Compare(Series("stream_upstream_failing", {"reason": ("auth", "forbidden")}), "==", 1)
+DOWN = Comparison(Series("stream_upstream_up"), "==", 0)
+REFUSED = Comparison(Series("stream_upstream_failing", {"reason": ("auth", "forbidden")}), "==", 1)
 
 UPSTREAM_RULES: tuple[Rule, ...] = (
     Rule(
@@ -79,7 +78,7 @@ UPSTREAM_RULES: tuple[Rule, ...] = (
         severity=Severity.INFO,
         summary="A platform has more streams than may be exported.",
         description="{value} streams of {upstream} ({platform}) are left out by max_streams.",
-        condition=Condition(Compare(Series("stream_upstream_streams_dropped"), ">", 0)),
+        condition=Condition(Comparison(Series("stream_upstream_streams_dropped"), ">", 0)),
         for_seconds=10 * MINUTE,
         keep_firing_seconds=5 * MINUTE,
         unit=Unit.COUNT,

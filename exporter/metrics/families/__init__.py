@@ -1,20 +1,31 @@
 """Every metric family, once, as data: rendering, the reference page and the checks on dashboards and rules read it."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 from exporter.metrics.families.analytics_families import ANALYTICS_FAMILIES, PLATFORM_METRIC
 from exporter.metrics.families.exporter_families import EXPORTER_FAMILIES, SIDECAR_FAMILIES
-from exporter.metrics.families.family import Family
+from exporter.metrics.families.family import Family, ModelFamily
 from exporter.metrics.families.sampled_families import SAMPLED_FAMILIES
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
 from exporter.metrics.families.upstream_families import PASSTHROUGH_SERIES_DROPPED, POLLING_FAMILIES, UPSTREAM_FAMILIES
 
+_PER_STREAM: tuple[Family, ...] = (*STREAM_FAMILIES, *ANALYTICS_FAMILIES, PLATFORM_METRIC, *SAMPLED_FAMILIES)
+EXCLUDABLE: tuple[str, ...] = tuple(family.name for family in _PER_STREAM)
+"""Names of the families that ``exclude_families`` may name: the others cost the same for any number of streams."""
 FAMILIES: tuple[Family, ...] = (
-    *STREAM_FAMILIES,
-    *ANALYTICS_FAMILIES,
-    PLATFORM_METRIC,
-    *SAMPLED_FAMILIES,
+    *_PER_STREAM,
     *UPSTREAM_FAMILIES,
     PASSTHROUGH_SERIES_DROPPED,
     *POLLING_FAMILIES,
     *EXPORTER_FAMILIES,
     *SIDECAR_FAMILIES,
 )
+
+
+def provided_families(names: Iterable[str], feeds: frozenset[str]) -> frozenset[str]:
+    """Return which of these families a platform that feeds these fields would have."""
+    names = frozenset(names)
+    families = (family for family in _PER_STREAM if family.name in names)
+    return frozenset(f.name for f in families if not isinstance(f, ModelFamily) or f.is_fed(feeds))

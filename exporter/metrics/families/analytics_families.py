@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from exporter.metrics.families.family import STREAM_LABELS, Kind, Labelled, Number, Part, Source, ViewFamily
+from exporter.metrics.families.family import STREAM_LABELS, Kind, Labelled, ModelFamily, Number, Part, Source
 from exporter.model import Analytics, PlatformMetric
 
-AnalyticsFamily = ViewFamily[Analytics]
+AnalyticsFamily = ModelFamily[Analytics]
 
 
 def _over_period(name: str, help_: str, read: Callable[[Analytics], Number | None]) -> AnalyticsFamily:
@@ -50,7 +50,7 @@ def _numbers(metrics: Sequence[PlatformMetric]) -> Sequence[Labelled]:
     return [((metric.metric, metric.period), metric.value) for metric in metrics]
 
 
-PLATFORM_METRIC = ViewFamily[Sequence[PlatformMetric]](
+PLATFORM_METRIC = ModelFamily[Sequence[PlatformMetric]](
     name="stream_platform_metric",
     kind=Kind.GAUGE,
     help="Numbers of the platform without a documented meaning or unit, under their dotted path; "

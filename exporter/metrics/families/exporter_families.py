@@ -1,4 +1,7 @@
-"""The families of the exporter itself and of its alerting sidecar."""
+"""The families of the exporter itself and of its alerting sidecar.
+
+``exporter.metrics.self_metrics`` sets the former, ``exporter.alerting.self_metrics`` the latter.
+"""
 
 from __future__ import annotations
 

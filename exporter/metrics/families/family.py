@@ -1,18 +1,21 @@
-"""What a metric family is, as data: its name and meaning, its labels, and how it is read from the model."""
+"""Metric families as data: name, meaning, labels, and how they are read from the model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
+
+from exporter.model import StreamState
 
 T = TypeVar("T")
 
 Number = float | int | bool
-"""A sample's value; what is missing or not finite is never rendered."""
+"""A sample's value; a missing or non-finite one is never rendered."""
 Labelled = tuple[tuple[str, ...], Number | None]
-"""The values of a family's own labels, and the sample's value."""
+"""The values of a family's further labels, and the sample's value."""
 
 UPSTREAM_LABELS = ("platform", "upstream")
 STREAM_LABELS = (*UPSTREAM_LABELS, "stream")
@@ -27,7 +30,7 @@ class Kind(StrEnum):
 
 
 class Part(StrEnum):
-    """The part of the exposition that a family belongs to: what ``collect[]`` names."""
+    """The part of the exposition that a family belongs to, as in ``collect[]``."""
 
     EXPORTER = "exporter"
     UPSTREAMS = "upstreams"
@@ -54,40 +57,197 @@ class Family:
     labels: tuple[str, ...] = ()
     source: Source = Source.EXPORTER
     bounds: tuple[float, ...] = ()
-    """The upper bounds of a histogram, ascending, without the infinite one."""
+    """Upper bounds of a histogram, ascending, without the infinite one."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ViewFamily(Family, Generic[T]):
-    """A family read from what is served: a ``StreamState``, an ``UpstreamState``, or a part of one.
+class ModelFamily(Family, Generic[T]):
+    """A family read from a ``StreamState``, an ``UpstreamState``, or a part of one.
 
     It has one way of being read, or none while nothing in the model feeds it.
     """
 
     value: Callable[[T], Number | None] | None = None
-    """The value, for at most one series per object. It runs for every stream at every scrape: keep it cheap."""
+    """Returns the value, for at most one series per object. It runs for every stream at every scrape: keep it cheap."""
     values: Callable[[T], Sequence[Labelled]] | None = None
-    """The samples of a family with labels of its own."""
+    """Returns the samples of a family with further labels."""
     path: str = ""
-    """The attribute (``report.viewers``) that ``value`` shows as it is: whole columns of it are read at once."""
+    """Path of the attribute that ``value`` returns (``report.viewers``): whole columns of it are read at once."""
     length_of: str = ""
-    """The path of what ``value`` counts the entries of."""
+    """Path of the collection whose length ``value`` returns."""
     words: tuple[str, ...] = ()
-    """The paths of the labels of its own, where these and the value 1 are all that ``values`` says."""
+    """Paths of the further labels, if ``values`` returns just these with the value 1."""
     entries: Callable[[Any], Mapping[str, Number]] | None = None
-    """What ``values`` says, by the one label of its own, from what stands at ``has``."""
+    """Returns the values by the one further label, given what is at ``has``."""
     has: str = ""
-    """The path of what is falsy for an object without samples: most need not be asked for their ``values``."""
+    """Path of an attribute that is falsy when the object has no samples (fast path)."""
     fields: frozenset[str] = frozenset()
-    """What it shows, as ``Platform.feeds`` names it; a platform that feeds one of them feeds the family."""
+    """The fields that it shows, as in ``Platform.feeds``; a platform that fills one of them feeds the family."""
     each: str = ""
-    """What there is one series for where an object can have several: ``condition``. Empty: one at most."""
+    """What each series is for if an object can have several (``condition``); empty: at most one."""
 
     @property
     def paths(self) -> frozenset[str]:
-        """All that is read of an object to tell what the family says."""
+        """All paths that are read of an object."""
         return frozenset({self.path, self.length_of, self.has, *self.words}) - {""}
 
     def is_fed(self, feeds: frozenset[str] | None) -> bool:
-        """Whether a platform that feeds these fields (None: any) can feed the family."""
+        """Return whether a platform that fills these fields (None: any) can feed the family."""
         return feeds is None or not self.fields or not self.fields.isdisjoint(feeds)
+
+
+# -- constructors of stream families -----------------------------------------------------------------------------------
+
+StreamFamily = ModelFamily[StreamState]
+
+
+def _family(kind: Kind, name: str, help_: str, field: str) -> StreamFamily:
+    """Create a family of one field of the report."""
+    return StreamFamily(
+        name=name,
+        kind=kind,
+        help=help_,
+        part=Part.STREAMS,
+        labels=STREAM_LABELS,
+        source=Source.PLATFORM,
+        value=attrgetter(f"report.{field}"),
+        path=f"report.{field}",
+        fields=frozenset({field}),
+    )
+
+
+def gauge(name: str, help_: str, field: str) -> StreamFamily:
+    """Create a gauge of one field of the report."""
+    return _family(Kind.GAUGE, name, help_, field)
+
+
+def counter(name: str, help_: str, field: str) -> StreamFamily:
+    """Create a counter of one field of the report, which is the platform's own running total."""
+    return _family(Kind.COUNTER, name, help_, field)
+
+
+def computed(
+    name: str,
+    help_: str,
+    attribute: str,
+    *,
+    source: Source,
+    kind: Kind = Kind.GAUGE,
+    fields: frozenset[str] = frozenset(),
+) -> StreamFamily:
+    """Create a family of one attribute of the state, which the exporter computed."""
+    return StreamFamily(
+        name=name,
+        kind=kind,
+        help=help_,
+        part=Part.STREAMS,
+        labels=STREAM_LABELS,
+        source=source,
+        value=attrgetter(attribute),
+        path=attribute,
+        fields=fields,
+    )
+
+
+def entries(
+    name: str,
+    help_: str,
+    label: str,
+    *,
+    entries: Callable[[Any], Mapping[str, Number]] | None = None,
+    has: str,
+    each: str = "",
+    fields: frozenset[str] = frozenset(),
+    source: Source = Source.PLATFORM,
+) -> StreamFamily:
+    """Create a gauge with one series for each entry of a mapping.
+
+    ``entries`` returns the mapping, given what is at the path ``has``; by default that is the mapping itself.
+    """
+    read = attrgetter(has)
+    mapping = entries or _sort_entries
+
+    def values(state: StreamState) -> Sequence[Labelled]:
+        present = read(state)
+        return [((key,), value) for key, value in mapping(present).items()] if present else ()
+
+    return StreamFamily(
+        name=name,
+        kind=Kind.GAUGE,
+        help=help_,
+        part=Part.STREAMS,
+        labels=(*STREAM_LABELS, label),
+        source=source,
+        values=values,
+        entries=mapping,
+        has=has,
+        fields=fields,
+        each=each or label.replace("_", " "),
+    )
+
+
+def _sort_entries(mapping: Mapping[str, Number]) -> Mapping[str, Number]:
+    """Sort by key, because a platform may return the entries in a different order each time."""
+    return dict(sorted(dict(mapping).items()))
+
+
+def words(
+    name: str, help_: str, labels: Mapping[str, str], *, has: str, fields: frozenset[str] = frozenset()
+) -> StreamFamily:
+    """Create a gauge of value 1 that carries words as labels; ``labels`` maps each to its path."""
+    read = attrgetter(*labels.values())
+    is_present: Callable[[StreamState], object] = attrgetter(has)
+
+    def values(state: StreamState) -> Sequence[Labelled]:
+        if not is_present(state):
+            return ()
+        found = read(state)
+        return ((found if len(labels) > 1 else (found,), 1),)
+
+    return StreamFamily(
+        name=name,
+        kind=Kind.GAUGE,
+        help=help_,
+        part=Part.STREAMS,
+        labels=(*STREAM_LABELS, *labels),
+        source=Source.PLATFORM,
+        values=values,
+        words=tuple(labels.values()),
+        has=has,
+        fields=fields,
+    )
+
+
+def mapping(name: str, help_: str, label: str, field: str) -> StreamFamily:
+    """Create a gauge with one series for each key of a mapping in the report."""
+    return entries(name, help_, label, has=f"report.{field}", fields=frozenset({field}))
+
+
+def word(name: str, help_: str, label: str, field: str) -> StreamFamily:
+    """Create a gauge of value 1 that carries a word of the platform as a label, and is absent without one."""
+    return words(name, help_, {label: f"report.{field}"}, has=f"report.{field}", fields=frozenset({field}))
+
+
+def _length_reader(field: str) -> Callable[[StreamState], int | None]:
+    read = attrgetter(f"report.{field}")
+
+    def value(state: StreamState) -> int | None:
+        entries = read(state)
+        return None if entries is None else len(entries)
+
+    return value
+
+
+def counted(name: str, help_: str, field: str) -> StreamFamily:
+    """Create a gauge of the number of entries in a field of the report."""
+    return StreamFamily(
+        name=name,
+        kind=Kind.GAUGE,
+        help=help_,
+        part=Part.STREAMS,
+        labels=STREAM_LABELS,
+        source=Source.PLATFORM,
+        value=_length_reader(field),
+        length_of=f"report.{field}",
+        fields=frozenset({field}),
+    )

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from exporter.metrics.families.analytics_families import ANALYTICS_FAMILIES, PLATFORM_METRIC
 from exporter.metrics.families.exporter_families import EXPORTER_FAMILIES, SIDECAR_FAMILIES
-from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, Family, Source, ViewFamily
+from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, Family, ModelFamily, Source
 from exporter.metrics.families.sampled_families import INGEST_BITRATE, SAMPLED_FAMILIES
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
 from exporter.metrics.families.upstream_families import PASSTHROUGH_SERIES_DROPPED, POLLING_FAMILIES, UPSTREAM_FAMILIES
@@ -15,7 +15,7 @@ from exporter.metrics.text_format import bound
 from exporter.model import Reason
 from exporter.platforms.registry import platforms as registered
 
-_OF_STREAMS: tuple[ViewFamily[Any], ...] = (*STREAM_FAMILIES, *ANALYTICS_FAMILIES, PLATFORM_METRIC)
+_OF_STREAMS: tuple[ModelFamily[Any], ...] = (*STREAM_FAMILIES, *ANALYTICS_FAMILIES, PLATFORM_METRIC)
 _UNITS = (
     ("_timestamp_seconds", "unix seconds"),
     ("_bytes_per_second", "bytes/s"),
@@ -144,7 +144,7 @@ def unit(family: Family) -> str:
     return next((text for ending, text in _UNITS if family.name.endswith(ending)), "")
 
 
-def is_fed(family: ViewFamily[Any], feeds: Collection[str]) -> bool:
+def is_fed(family: ModelFamily[Any], feeds: Collection[str]) -> bool:
     """Whether a platform that fills these fields feeds the family."""
     return not family.fields.isdisjoint(feeds)
 
@@ -162,7 +162,7 @@ def _family_table(families: Iterable[Family], common: Collection[str] = ()) -> s
     return _table(("family", "type", "labels", "unit", "meaning"), rows)
 
 
-def _stream_row(family: ViewFamily[Any]) -> tuple[str, ...]:
+def _stream_row(family: ModelFamily[Any]) -> tuple[str, ...]:
     series = f"one per {family.each}" if family.each else "1"
     labels = _labels(family, STREAM_LABELS)
     return _code(family.name), family.kind, labels, unit(family), series, _source(family), _cell(family.help)
@@ -198,7 +198,7 @@ def _sums(platforms: Mapping[str, Feeding]) -> Iterator[Sequence[str]]:
         yield name, str(sum(not family.each for family in fed)), ", ".join(family.each for family in fed if family.each)
 
 
-def _source(family: ViewFamily[Any]) -> str:
+def _source(family: ModelFamily[Any]) -> str:
     if family.value is None and family.values is None:
         return "reserved"
     return family.source.value

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from exporter.metrics.families.family import Kind, Number, Source
-from exporter.metrics.families.stream_family import (
+from exporter.metrics.families.family import (
+    Kind,
+    Number,
+    Source,
     StreamFamily,
+    computed,
     counted,
     counter,
     entries,
     gauge,
     mapping,
-    own,
     word,
     words,
 )
@@ -41,7 +43,7 @@ def _life() -> Iterator[StreamFamily]:
         has="status",
         fields=frozenset(_INFO_FIELDS),
     )
-    yield own(
+    yield computed(
         "stream_live",
         "Whether media arrives (1) or not (0). Absent while unknown.",
         "live",
@@ -55,7 +57,7 @@ def _life() -> Iterator[StreamFamily]:
         has="status",
         fields=frozenset({"status"}),
     )
-    yield own(
+    yield computed(
         "stream_expected",
         "Whether the configuration says that it should be live now (1) or not in these hours (0).",
         "expected",
@@ -68,7 +70,7 @@ def _life() -> Iterator[StreamFamily]:
         "Unix time of the last sign of life, on the platform's clock.",
         "last_seen_timestamp_seconds",
     )
-    yield own(
+    yield computed(
         "stream_restarts_total",
         "New publishes seen since the stream was first seen.",
         "restarts",
@@ -79,7 +81,7 @@ def _life() -> Iterator[StreamFamily]:
 
 def _health() -> Iterator[StreamFamily]:
     yield gauge("stream_healthy", "The platform's own verdict: 1 healthy, 0 not. Absent while unknown.", "healthy")
-    yield own(
+    yield computed(
         "stream_health_score_ratio",
         "Health from 0 to 1: the platform's score, or derived; stream_upstream_info says which.",
         "health_score_ratio",
@@ -111,13 +113,13 @@ def _traffic() -> Iterator[StreamFamily]:
             f"Media {what} now, in bytes per second; derived from the byte total where the platform's figure freezes.",
             f"{direction}_bitrate_bytes_per_second",
         )
-    yield own(
+    yield computed(
         "stream_expected_ingest_bitrate_bytes_per_second",
         "The ingest bitrate that the configuration expects, in bytes per second.",
         "expected_ingest_bitrate_bytes_per_second",
         source=Source.CONFIGURATION,
     )
-    yield own(
+    yield computed(
         "stream_expected_frames_per_second",
         "The frame rate that the configuration expects.",
         "expected_frames_per_second",

@@ -1,13 +1,13 @@
-"""The families of an upstream: what its view says, and what the exporter counts about asking it."""
+"""The families of an upstream: those read from its state, and those that ``exporter.polling.self_metrics`` counts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from exporter.metrics.families.family import UPSTREAM_LABELS, Family, Kind, Labelled, Number, Part, ViewFamily
+from exporter.metrics.families.family import UPSTREAM_LABELS, Family, Kind, Labelled, ModelFamily, Number, Part
 from exporter.model import UpstreamState
 
-UpstreamFamily = ViewFamily[UpstreamState]
+UpstreamFamily = ModelFamily[UpstreamState]
 
 
 def _gauge(name: str, help_: str, value: Callable[[UpstreamState], Number | None]) -> UpstreamFamily:

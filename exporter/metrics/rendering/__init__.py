@@ -1,1 +1,1 @@
-"""Bulk text: columns of numbers, label text that is kept, and the lines that they make."""
+"""Text of the families in the catalogue: by column for many objects, by row for few."""

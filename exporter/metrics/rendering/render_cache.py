@@ -1,80 +1,214 @@
-"""What scrapes need of the streams of each upstream, prepared once for each poll and kept until the next."""
+"""Streams as text by column, rendered once per poll and kept until the next.
+
+No state is kept, and text that did not change is taken over from the poll before.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from itertools import chain, groupby, zip_longest
+from functools import lru_cache, partial
+from itertools import chain, compress, groupby, zip_longest
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final
 
-from exporter.metrics.rendering.stream_renderer import Slice, reading
-from exporter.model import UpstreamState
+from exporter.metrics.families.analytics_families import PLATFORM_METRIC
+from exporter.metrics.families.family import STREAM_LABELS, StreamFamily
+from exporter.metrics.families.stream_families import STREAM_FAMILIES
+from exporter.metrics.rendering.columns import (
+    Column,
+    EntryColumn,
+    EntryTexts,
+    NumberColumn,
+    RowLabels,
+    Rows,
+    RowTexts,
+    WordColumn,
+    read_columns,
+    select_rows,
+)
+from exporter.metrics.rendering.lines import NO_LINES, Lines, closed_labels
+from exporter.model import Identity, PlatformMetric, StreamState, UpstreamState
 from exporter.store import Remembered
 
-STREAMS_AT_ONCE: Final = 1_000
-"""In one slice: few enough for the processor's cache, and for the event loop to get its turn between two steps."""
-STREAMS_TOGETHER: Final = 50
-"""Upstreams that have no more of them in all are prepared as one."""
+CHUNK_STREAMS: Final = 1_000
+"""Maximum number of streams in a chunk: it fits the processor's cache, and the event loop gets its turn in between."""
+SHARED_BLOCK_STREAMS: Final = 50
+"""Maximum number of streams of neighbouring upstreams that share a block."""
 
-_ALIKE: Final = attrgetter("feeds", "excluded")
+_REPORT: Final = "report."
+_IDENTITY: Final = "identity"
+_METRICS: Final = "report.platform_metrics"
+_OWNER: Final = attrgetter("platform", "upstream")
+_EXTRACTION: Final = attrgetter("feeds", "excluded")
+_NO_TEXTS: Final[RowTexts[Any]] = RowTexts([], [])
+
+Columns = dict[str, Sequence[Any]]
+"""The values at each path, row by row."""
 
 
-class Prepared:
-    """The streams of some upstreams, of which all the same is said. It keeps no view alive."""
+class ExtractionPlan:
+    """Which families are read from streams, and how."""
 
-    def __init__(self, views: Sequence[UpstreamState], seen: set[bytes], before: Prepared | None = None) -> None:
-        """``seen``: the label texts that are taken; ``before``: what was prepared of the same upstreams earlier."""
-        self.views = Remembered(*views)
-        self.reading = reading(views[0].feeds, views[0].excluded)
-        states = list(chain.from_iterable(view.streams for view in views))
-        parts = [states[start : start + STREAMS_AT_ONCE] for start in range(0, len(states), STREAMS_AT_ONCE)]
-        earlier: list[Slice] = before.slices[: len(parts)] if before else []
-        self.slices: list[Slice] = [Slice(part, seen, self.reading, then) for part, then in zip_longest(parts, earlier)]
-        self.owners = frozenset(chain.from_iterable(part.owners for part in self.slices))
-        """The platforms and upstreams whose streams these are."""
+    def __init__(self, feeds: frozenset[str] | None, excluded: frozenset[str]) -> None:
+        """``feeds`` are the fields that the platform fills (None: any), ``excluded`` the families to leave out."""
+        self.families = tuple(f for f in STREAM_FAMILIES if f.is_fed(feeds) and f.name not in excluded)
+        self.has_metrics = PLATFORM_METRIC.name not in excluded
+        paths = {_IDENTITY, _METRICS}.union(*(family.paths for family in self.families))
+        self._report_fields = frozenset(path.removeprefix(_REPORT) for path in paths if path.startswith(_REPORT))
+        self._state_fields = frozenset(path for path in paths if not path.startswith(_REPORT)) | {"report"}
+
+    def read(self, streams: Sequence[StreamState]) -> Columns:
+        """Read the columns of these streams."""
+        found = read_columns(streams, self._state_fields)
+        of_reports = read_columns(found["report"], self._report_fields)
+        return found | {_REPORT + name: column for name, column in of_reports.items()}
+
+
+extraction_plan = lru_cache(maxsize=64)(ExtractionPlan)
+
+
+class Chunk:
+    """The text of some streams, ready to be joined."""
+
+    def __init__(
+        self, streams: Sequence[StreamState], seen: set[bytes], plan: ExtractionPlan, before: Chunk | None
+    ) -> None:
+        """``seen`` are the label texts that are taken; those of these streams are added. Texts come from ``before``."""
+        found = plan.read(streams)
+        self.identities: RowTexts[bytes] = (before.identities if before else _NO_TEXTS).update(
+            [found[_IDENTITY]], _identity_labels
+        )
+        """The streams, and their label texts."""
+        self.closed: Sequence[bytes] = self.identities.texts
+        self.duplicates = 0
+        """Streams left out because an earlier one has the same labels."""
+        labels = set(self.closed)
+        if len(labels) < len(self.closed) or not seen.isdisjoint(labels):
+            wanted = _mark_first(self.closed, seen)
+            self.duplicates = wanted.count(0)
+            self.closed, found = select_rows(self.closed, wanted), plan.read(select_rows(streams, wanted))
+        seen |= labels
+        self.owners: frozenset[tuple[str, str]] = (
+            before.owners
+            if before and before.identities is self.identities
+            else frozenset(map(_OWNER, self.identities.columns[0]))
+        )
+        """The platforms and upstreams of the streams."""
+        self.label_texts: dict[str, RowTexts[Any]] = {}
+        """The texts of further labels, by the family's name."""
+        columns = ((family.name, self._render_column(family, found, before)) for family in plan.families)
+        self.columns: dict[str, Column] = {name: column for name, column in columns if column is not None}
+        """By the family's name."""
+        metrics = found[_METRICS] if plan.has_metrics else ()
+        self.metrics: list[tuple[bytes, Sequence[PlatformMetric]]] = list(
+            zip(compress(self.closed, metrics), filter(None, metrics), strict=True)
+        )
+        """The streams that have numbers without a documented meaning, by their labels."""
+
+    def lines(self, family: StreamFamily, labels: RowLabels) -> Lines:
+        """Return the lines of a family, given the labels of this chunk."""
+        column = self.columns.get(family.name)
+        return NO_LINES if column is None else column.lines(family.name, labels)
+
+    def _render_column(self, family: StreamFamily, found: Columns, before: Chunk | None) -> Column | None:
+        known_column = before.columns.get(family.name) if before else None
+        if family.path:
+            return NumberColumn.from_values(found[family.path], known_column)
+        if family.length_of:
+            lengths = [None if each is None else len(each) for each in found[family.length_of]]
+            return NumberColumn.from_values(lengths, known_column)
+        present = found[family.has]
+        having = bytes(map(bool, present))
+        if 1 not in having:
+            return None
+        rows: Rows = having if 0 in having else None
+        known = before.label_texts.get(family.name, _NO_TEXTS) if before else _NO_TEXTS
+        if family.words:
+            labels = [select_rows(found[path], rows) for path in family.words]
+            create = partial(_word_text, family.labels[len(STREAM_LABELS) :])
+            words = self.label_texts[family.name] = known.update(labels, create)
+            return WordColumn(words.texts, rows)
+        texts = known.update([select_rows(present, rows)], partial(_entry_texts, family))
+        self.label_texts[family.name] = texts
+        return EntryColumn.from_texts(texts, rows, known_column)
+
+
+class StreamBlock:
+    """The chunks of some upstreams that have the same extraction plan. It keeps no state alive."""
+
+    def __init__(self, upstreams: Sequence[UpstreamState], seen: set[bytes], before: StreamBlock | None = None) -> None:
+        """``seen`` are the label texts that are taken; ``before`` is the block of the same upstreams' former states."""
+        self.upstreams = Remembered(*upstreams)
+        self.plan = extraction_plan(upstreams[0].feeds, upstreams[0].excluded)
+        streams = list(chain.from_iterable(state.streams for state in upstreams))
+        parts = [streams[start : start + CHUNK_STREAMS] for start in range(0, len(streams), CHUNK_STREAMS)]
+        earlier: list[Chunk] = before.chunks[: len(parts)] if before else []
+        self.chunks: list[Chunk] = [Chunk(part, seen, self.plan, then) for part, then in zip_longest(parts, earlier)]
+        self.owners = frozenset(chain.from_iterable(chunk.owners for chunk in self.chunks))
+        """The platforms and upstreams of the streams."""
 
 
 class RenderCache:
-    """The streams of all views. Safe to be asked by several threads: what one of them prepares the others wait for."""
+    """The blocks of all upstreams. Several threads may use it: they wait for what one of them renders."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, ...], Prepared] = {}
-        self._preparing = threading.Lock()
+        self._known: dict[tuple[str, ...], StreamBlock] = {}
+        self._rendering = threading.Lock()
 
-    def prepare(self, view: UpstreamState) -> None:
-        """Do it now for an upstream with many streams; the few of others are left to those who ask."""
-        if len(view.streams) > STREAMS_TOGETHER:
-            with self._preparing:
-                self._known |= [self._prepared([view])]
+    def prepare(self, state: UpstreamState) -> None:
+        """Render an upstream with many streams now; small ones wait for the next scrape."""
+        if len(state.streams) > SHARED_BLOCK_STREAMS:
+            with self._rendering:
+                self._known |= [self._get_or_render([state])]
 
-    def of(self, views: Sequence[UpstreamState]) -> list[Prepared]:
-        """Those of these views, in their order; prepared now where it has not been done yet."""
-        groups = [list(group) for alike in groupby(views, _ALIKE) for group in _together(alike[1])]
-        with self._preparing:
-            kept = self._known = dict(map(self._prepared, groups))
+    def blocks(self, upstreams: Sequence[UpstreamState]) -> list[StreamBlock]:
+        """Return the blocks of these upstreams, in their order; rendered now if they are not known yet."""
+        groups = [list(group) for alike in groupby(upstreams, _EXTRACTION) for group in _group_small(alike[1])]
+        with self._rendering:
+            kept = self._known = dict(map(self._get_or_render, groups))
         found = list(kept.values())
-        owners = [owner for prepared in found for owner in prepared.owners]
+        owners = [owner for block in found for owner in block.owners]
         if len(found) == len(groups) and len(set(owners)) == len(owners):
             return found
-        # a stream of one view may stand in another too, and a series that stands twice would fail the scrape
+        # a stream of one upstream may be in another too, and a duplicate series would fail the scrape
         seen: set[bytes] = set()
-        return [Prepared(group, seen) for group in groups]
+        return [StreamBlock(group, seen) for group in groups]
 
-    def _prepared(self, group: list[UpstreamState]) -> tuple[tuple[str, ...], Prepared]:
-        names = tuple(view.upstream for view in group)
+    def _get_or_render(self, group: list[UpstreamState]) -> tuple[tuple[str, ...], StreamBlock]:
+        names = tuple(state.upstream for state in group)
         known = self._known.get(names)
-        return names, known if known and known.views.are_still(*group) else Prepared(group, set(), known)
+        return names, known if known and known.upstreams.are_still(*group) else StreamBlock(group, set(), known)
 
 
-def _together(views: Iterator[UpstreamState]) -> Iterator[list[UpstreamState]]:
-    """Neighbours with few streams are together, those with many alone."""
+def _group_small(upstreams: Iterator[UpstreamState]) -> Iterator[list[UpstreamState]]:
+    """Group neighbours with few streams; an upstream with many is alone."""
     group: list[UpstreamState] = []
-    streams = 0
-    for view in views:
-        streams += len(view.streams)
-        if group and streams > STREAMS_TOGETHER:
+    count = 0
+    for state in upstreams:
+        count += len(state.streams)
+        if group and count > SHARED_BLOCK_STREAMS:
             yield group
-            group, streams = [], len(view.streams)
-        group.append(view)
+            group, count = [], len(state.streams)
+        group.append(state)
     yield group
+
+
+def _mark_first(labels: Sequence[bytes], seen: set[bytes]) -> bytes:
+    """Return 1 for each label that occurs for the first time, else 0."""
+    own: set[bytes] = set()
+    return bytes(not (text in seen or text in own or own.add(text)) for text in labels)  # type: ignore[func-returns-value]
+
+
+def _identity_labels(identity: Identity) -> bytes:
+    return closed_labels(STREAM_LABELS, (identity.platform, identity.upstream, identity.stream))
+
+
+def _word_text(names: Sequence[str], words: str | tuple[str, ...]) -> bytes:
+    return closed_labels(names, (words,) if isinstance(words, str) else words) + b"1"
+
+
+def _entry_texts(family: StreamFamily, key: tuple[Any, ...]) -> EntryTexts:
+    """``key`` is what the entries are created from, or its items if it is a mapping, which cannot be a key."""
+    assert family.entries is not None
+    return EntryTexts.from_entries(family.labels[-1], family.entries(key))

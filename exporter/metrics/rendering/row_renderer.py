@@ -1,7 +1,7 @@
-"""The text of an upstream with few streams, line by line: the same bytes as in bulk.
+"""The text of an upstream with few streams, line by line: the same bytes as by column.
 
-The bulk way is made for columns of thousands: to set up its families takes ten times as long as a single row. Here all
-but the numbers is put together once, and kept for the next answer that says the same with other numbers.
+Columns are made for thousands of rows: for a single row, their set-up takes ten times as long. Here everything except
+the numbers is joined once, and kept for the next answer that differs only in its numbers (docs/adr/0002).
 """
 
 from __future__ import annotations
@@ -11,64 +11,66 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeVar
 
 from exporter.metrics.families.analytics_families import ANALYTICS_FAMILIES, PLATFORM_METRIC
-from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, Number, ViewFamily
+from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, ModelFamily, Number
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
 from exporter.metrics.families.upstream_families import UPSTREAM_FAMILIES
-from exporter.metrics.rendering.label_texts import closed, opened
-from exporter.metrics.rendering.numbers import ABSENT, number_text
+from exporter.metrics.rendering.lines import ABSENT, closed_labels, number_text, reopen_labels
 from exporter.metrics.text_format import heading
 from exporter.model import Analytics, PlatformMetric, StreamState, UpstreamState
 
 T = TypeVar("T")
 
-LABELS_KEPT: Final = 5_000
-"""So many label texts are kept for the next answers."""
-FRAMES_KEPT: Final = 1_000
-"""So many texts without their numbers are, each of some 5 kB."""
-OBJECTS_KEPT: Final = 4
-"""Of so many objects at most: a view, a stream, and what else is said of it."""
+MAX_LABEL_TEXTS: Final = 5_000
+"""Maximum number of label texts to keep for the next answers."""
+MAX_FRAMES: Final = 1_000
+"""Maximum number of texts without their numbers to keep, each of about 5 kB."""
+MAX_FRAME_OBJECTS: Final = 4
+"""Maximum number of objects in a text that is kept: an upstream, a stream, its analytics and numbers."""
 
-_label_text = lru_cache(LABELS_KEPT)(closed)
+_label_text = lru_cache(MAX_LABEL_TEXTS)(closed_labels)
 
 
-def render_rows(view: UpstreamState, states: Iterable[StreamState], analytics: Iterable[Analytics]) -> bytes:
-    """The families of a view, and of these streams and figures of it; without its histograms and foreign metrics."""
+def render_rows(state: UpstreamState, streams: Iterable[StreamState], analytics: Iterable[Analytics]) -> bytes:
+    """Render an upstream with these streams and analytics, without histograms and pass-through metrics."""
     objects, numbers = [], []
-    for families, labels, item in _objects(view, states, analytics):
-        own, said = families.read(item)
-        objects.append(_Object(families, labels, own))
-        numbers += said
+    for families, labels, item in _list_objects(state, streams, analytics):
+        words, values = families.read(item)
+        objects.append(_Object(families, labels, words))
+        numbers += values
     texts = number_text(numbers).split(b",")
-    make = _kept_frame if len(objects) <= OBJECTS_KEPT else _frame
-    frame = make(tuple(objects), bytes(map(ABSENT.__eq__, texts)))
+    create = _kept_frame if len(objects) <= MAX_FRAME_OBJECTS else _create_frame
+    frame = create(tuple(objects), bytes(map(ABSENT.__eq__, texts)))
     pieces = list(frame.pieces)
     pieces[1::3] = [texts[place] for place in frame.places]
     return b"".join(pieces)
 
 
-def _objects(
-    view: UpstreamState, states: Iterable[StreamState], analytics: Iterable[Analytics]
+def _list_objects(
+    state: UpstreamState, streams: Iterable[StreamState], analytics: Iterable[Analytics]
 ) -> Iterator[tuple[_Families, bytes, Any]]:
-    """All that is shown, in the order of the text, with how it is read and its label text."""
-    streams = _rows(states, lambda state: (state.identity.platform, state.identity.upstream, state.identity.stream))
-    figures = _rows(analytics, lambda item: (view.platform, view.upstream, item.stream))
-    yield _UPSTREAM, _label_text(UPSTREAM_LABELS, (view.platform, view.upstream)), view
-    of_streams, of_analytics = _of_streams(view.feeds, view.excluded), _of_analytics(view.excluded)
+    """List the objects in the order of the text, each with its families and its label text."""
+    stream_rows = _unique_rows(
+        streams, lambda each: (each.identity.platform, each.identity.upstream, each.identity.stream)
+    )
+    analytics_rows = _unique_rows(analytics, lambda each: (state.platform, state.upstream, each.stream))
+    yield _UPSTREAM, _label_text(UPSTREAM_LABELS, (state.platform, state.upstream)), state
+    stream_families = _stream_families(state.feeds, state.excluded)
+    analytics_families = _analytics_families(state.excluded)
     metrics: dict[bytes, list[PlatformMetric]] = {}
-    for labels, state in streams.items():
-        yield of_streams, labels, state
-        if state.report.platform_metrics:
-            metrics[labels] = list(state.report.platform_metrics)
-    for labels, item in figures.items():
-        yield of_analytics, labels, item
-        metrics.setdefault(labels, []).extend(item.platform_metrics)
-    if PLATFORM_METRIC.name not in view.excluded:
+    for labels, stream in stream_rows.items():
+        yield stream_families, labels, stream
+        if stream.report.platform_metrics:
+            metrics[labels] = list(stream.report.platform_metrics)
+    for labels, figures in analytics_rows.items():
+        yield analytics_families, labels, figures
+        metrics.setdefault(labels, []).extend(figures.platform_metrics)
+    if PLATFORM_METRIC.name not in state.excluded:
         for labels, found in metrics.items():
             yield _METRICS, labels, found
 
 
-def _rows(items: Iterable[T], labels: Callable[[T], tuple[str, str, str]]) -> dict[bytes, T]:
-    """Each by its label text; of those with the same the first, as a series that stood twice would fail the scrape."""
+def _unique_rows(items: Iterable[T], labels: Callable[[T], tuple[str, str, str]]) -> dict[bytes, T]:
+    """Return the items by label text, the first of each: a duplicate series would fail the scrape."""
     rows: dict[bytes, T] = {}
     for item in items:
         rows.setdefault(_label_text(STREAM_LABELS, labels(item)), item)
@@ -78,36 +80,36 @@ def _rows(items: Iterable[T], labels: Callable[[T], tuple[str, str, str]]) -> di
 class _Families:
     """The families of one kind of object."""
 
-    def __init__(self, families: Sequence[ViewFamily[Any]], common: Sequence[str]) -> None:
-        """``common``: the labels of the objects themselves."""
+    def __init__(self, families: Sequence[ModelFamily[Any]], common: Sequence[str]) -> None:
+        """``common`` are the labels of the objects themselves."""
         self.headings = [heading(family.name, family.kind, family.help).encode() for family in families]
-        self._heads = [f"{family.name}{{".encode() for family in families]
+        self._starts = [f"{family.name}{{".encode() for family in families]
         self._single = [index for index, family in enumerate(families) if family.value is not None]
         self._values = [family.value for family in families if family.value is not None]
         self._several = [(index, f.labels[len(common) :]) for index, f in enumerate(families) if f.values is not None]
         self._samples = [family.values for family in families if family.values is not None]
 
     def read(self, item: object) -> tuple[Hashable, list[Number | None]]:
-        """What an object says, in words and in numbers."""
+        """Return the words and the numbers of an object."""
         numbers = [value(item) for value in self._values]
         words = []
-        for reports in self._samples:
-            some = reports(item)
-            words.append(tuple([own for own, _ in some]))
+        for samples in self._samples:
+            some = samples(item)
+            words.append(tuple([values for values, _ in some]))
             numbers += [number for _, number in some]
         return tuple(words), numbers
 
     def lines(self, labels: bytes, words: Any) -> Iterator[tuple[int, bytes]]:
-        """For each of the numbers which family it is of, and its line up to it."""
+        """Return for each of the numbers the index of its family, and its line up to the number."""
         for index in self._single:
-            yield index, self._heads[index] + labels
+            yield index, self._starts[index] + labels
         for (index, names), some in zip(self._several, words, strict=True):
-            for own in some:
-                yield index, self._heads[index] + opened(labels) + _label_text(names, own)
+            for values in some:
+                yield index, self._starts[index] + reopen_labels(labels) + _label_text(names, values)
 
 
 class _Object(NamedTuple):
-    """All that makes the text of an object but its numbers."""
+    """Everything that the text of an object consists of, except its numbers."""
 
     families: _Families
     labels: bytes
@@ -118,13 +120,13 @@ class _Frame(NamedTuple):
     """A text without its numbers."""
 
     pieces: Sequence[bytes]
-    """Of every line its beginning, nothing, and its end."""
+    """For each line its start, an empty text, and its end."""
     places: Sequence[int]
-    """Which of the numbers stand in these lines."""
+    """Which of the numbers belong in these lines."""
 
 
-def _frame(objects: Sequence[_Object], missing: bytes) -> _Frame:
-    """``missing``: 1 for each of the numbers that has no line, else 0."""
+def _create_frame(objects: Sequence[_Object], missing: bytes) -> _Frame:
+    """``missing`` is 1 for each of the numbers that has no line, else 0."""
     found: dict[_Families, list[dict[bytes, int]]] = {}
     place = 0
     for families, labels, words in objects:
@@ -137,26 +139,26 @@ def _frame(objects: Sequence[_Object], missing: bytes) -> _Frame:
     places: list[int] = []
     for families, tables in found.items():
         for heading_, lines in zip(families.headings, tables, strict=True):
-            ahead = heading_
+            before = heading_
             for line, number in lines.items():
-                pieces += (ahead + line, b"", b"\n")
+                pieces += (before + line, b"", b"\n")
                 places.append(number)
-                ahead = b""
+                before = b""
     return _Frame(pieces, places)
 
 
-_kept_frame = lru_cache(FRAMES_KEPT)(_frame)
+_kept_frame = lru_cache(MAX_FRAMES)(_create_frame)
 
 
 @lru_cache(maxsize=64)
-def _of_streams(feeds: frozenset[str] | None, excluded: frozenset[str]) -> _Families:
-    """The families of platforms that can say this, but for those that are left out."""
+def _stream_families(feeds: frozenset[str] | None, excluded: frozenset[str]) -> _Families:
+    """Return the families of platforms that fill these fields, without those that are left out."""
     families = [family for family in STREAM_FAMILIES if family.is_fed(feeds) and family.name not in excluded]
     return _Families(families, STREAM_LABELS)
 
 
 @lru_cache(maxsize=64)
-def _of_analytics(excluded: frozenset[str]) -> _Families:
+def _analytics_families(excluded: frozenset[str]) -> _Families:
     return _Families([family for family in ANALYTICS_FAMILIES if family.name not in excluded], STREAM_LABELS)
 
 

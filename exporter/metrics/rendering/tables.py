@@ -1,47 +1,122 @@
-"""Upstreams, figures and numbers, beside their label text: there are few of them, read anew for every answer."""
+"""The text of an answer, family by family, and the objects that are read for every answer.
+
+These are few: upstreams, analytics, numbers without a documented meaning, histograms. ``render_cache`` renders streams.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Generic, TypeVar
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from itertools import accumulate
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, Part, ViewFamily
-from exporter.metrics.rendering.columns import Numbers, RowLabels
-from exporter.metrics.rendering.label_texts import KeptTexts, OwnTexts
-from exporter.metrics.rendering.lines import NONE, Lines, labelled_lines
-from exporter.metrics.rendering.text_assembly import Rendering
+from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, Family, ModelFamily, Part
+from exporter.metrics.families.sampled_families import SampledFamily
+from exporter.metrics.rendering.columns import NumberColumn, RowLabels
+from exporter.metrics.rendering.lines import NO_LINES, LabelCache, Lines, join_labelled_lines, reopen_labels
+from exporter.metrics.text_format import bound, heading, number
+from exporter.model import SampledHistogram, UpstreamState
 
 T = TypeVar("T")
 
 
+class Counts(NamedTuple):
+    """The size of a rendering."""
+
+    series: int = 0
+    duplicates: int = 0
+    """Objects, or label sets of one object, left out because an earlier one has the same labels."""
+
+
+NOTHING: Final = Counts()
+
+
+class Rendering:
+    """Takes families one after the other and counts their series."""
+
+    def __init__(self, write: Callable[[bytes], object] | None = None, after: Counts = NOTHING) -> None:
+        """``write`` takes the text, by default into ``chunks``; ``after`` counts what precedes in the same answer."""
+        self.chunks: list[bytes] = []
+        self.series, self.duplicates = after
+        self._write = write or self.chunks.append
+
+    @property
+    def counts(self) -> Counts:
+        """The size so far."""
+        return Counts(self.series, self.duplicates)
+
+    @property
+    def text(self) -> bytes:
+        """The text, if it went into ``chunks``."""
+        return b"".join(self.chunks)
+
+    def add(self, family: Family, lines: Sequence[str]) -> None:
+        """Add a family with its lines; nothing without lines."""
+        self.add_block(family.name, family.kind, family.help, lines)
+
+    def add_block(self, name: str, kind: str, help_: str, lines: Sequence[str]) -> None:
+        """Add a family that is not in the catalogue; nothing without lines."""
+        if lines:
+            self.series += len(lines)
+            self._write((heading(name, kind, help_) + "".join(lines)).encode())
+
+    def add_lines(self, family: Family, blocks: Sequence[Lines]) -> None:
+        """Add a family with lines that were joined in bulk; nothing without lines."""
+        blocks = [lines for lines in blocks if lines.series]
+        if blocks:
+            # each line starts with the line feed of the one before
+            self._write(_heading(family.name, family.kind, family.help))
+            for text, series, duplicates in blocks:
+                self.series += series
+                self.duplicates += duplicates
+                self._write(text)
+            self._write(b"\n")
+
+    def add_text(self, text: bytes) -> None:
+        """Add text that was rendered elsewhere."""
+        self.series += text.count(b"\n") - text.count(b"\n#") - text.startswith(b"#")
+        self._write(text)
+
+
+@cache
+def _heading(name: str, kind: str, help_: str) -> bytes:
+    """Return the heading of a family of the catalogue, without its last line feed."""
+    return heading(name, kind, help_)[:-1].encode()
+
+
 class Table(Generic[T]):
-    """Objects, and the label text of each."""
+    """Objects with their label texts."""
 
     def __init__(
         self, name: str, labels: Sequence[bytes], items: Sequence[T], excluded: frozenset[str] = frozenset()
     ) -> None:
-        """``name``: whose label texts they are; ``excluded``: the names of families that are left out."""
+        """``name`` is the owner of the label texts; ``excluded`` are the names of families to leave out."""
         self.name = name
         self.labels = RowLabels(labels)
         self.items = items
         self.excluded = excluded
 
-    def lines(self, family: ViewFamily[T], texts: KeptTexts) -> Lines:
-        """The lines of a family."""
+    def lines(self, family: ModelFamily[T], cache: LabelCache) -> Lines:
+        """Return the lines of a family."""
         if family.name in self.excluded:
-            return NONE
+            return NO_LINES
         if family.value is not None:
-            numbers = Numbers.of(list(map(family.value, self.items)))
-            return NONE if numbers is None else numbers.lines(family.name, self.labels)
+            numbers = NumberColumn.from_values(list(map(family.value, self.items)))
+            return NO_LINES if numbers is None else numbers.lines(family.name, self.labels)
         if family.values is None:
-            return NONE
-        common = len(STREAM_LABELS if family.part is Part.STREAMS else UPSTREAM_LABELS)
-        own_texts = OwnTexts(texts, f"{self.name} {family.name}", family.labels[common:])
-        return labelled_lines(family.name, self.labels.opened, list(map(family.values, self.items)), own_texts)
+            return NO_LINES
+        names = family.labels[len(STREAM_LABELS if family.part is Part.STREAMS else UPSTREAM_LABELS) :]
+        return join_labelled_lines(
+            family.name,
+            self.labels.reopened,
+            list(map(family.values, self.items)),
+            lambda values: cache.label_texts(f"{self.name} {family.name}", names, values),
+        )
 
 
-class Seen:
-    """The label texts of all tables of one kind: a series that stood twice would fail the scrape."""
+class UniqueTables:
+    """Creates the tables of one kind of object without duplicate labels: a duplicate series would fail the scrape."""
 
     def __init__(self, rendering: Rendering) -> None:
         self._rendering = rendering
@@ -54,7 +129,7 @@ class Seen:
         items: Sequence[T],
         excluded: frozenset[str] = frozenset(),
     ) -> Table[T]:
-        """A table of these objects, but for those whose label text an earlier one has."""
+        """Create a table of these objects, without those whose label text an earlier one has."""
         new = set(labels)
         if len(new) == len(labels) and self._seen.isdisjoint(new):
             self._seen |= new
@@ -66,3 +141,42 @@ class Seen:
         self._seen |= new
         self._rendering.duplicates += len(labels) - len(first)
         return Table(name, list(first), list(first.values()), excluded)
+
+
+def render_histogram(
+    rendering: Rendering, family: SampledFamily, upstreams: Sequence[UpstreamState], cache: LabelCache
+) -> None:
+    """Render a family of sampled histograms: those of upstreams, then those of single streams."""
+    shared: list[tuple[tuple[str, ...], SampledHistogram]] = []
+    single: list[tuple[tuple[str, ...], SampledHistogram]] = []
+    for state in upstreams:
+        for histogram in state.sampled if family.name not in state.excluded else ():
+            if histogram.family != family.name:
+                continue
+            if histogram.stream is None:
+                shared.append(((state.platform, state.upstream, histogram.protocol), histogram))
+            else:
+                single.append(((state.platform, state.upstream, histogram.stream, histogram.protocol), histogram))
+    if not shared and not single:
+        return
+    labels = [
+        *cache.label_texts(family.name, family.labels, [key for key, _ in shared]),
+        *cache.label_texts(f"{family.name} of streams", (*STREAM_LABELS, "protocol"), [key for key, _ in single]),
+    ]
+    histograms = [histogram for _, histogram in (*shared, *single)]
+    table = UniqueTables(rendering).table(family.name, labels, histograms)
+    rendering.add(family, list(_histogram_lines(family, table.labels.closed, table.items)))
+
+
+def _histogram_lines(
+    family: SampledFamily, labels: Sequence[bytes], histograms: Sequence[SampledHistogram]
+) -> Iterator[str]:
+    bounds = [bound(upper) for upper in (*family.bounds, math.inf)]
+    for closed, histogram in zip(labels, histograms, strict=True):
+        text = closed.decode()
+        start = f"{family.name}_bucket{{{reopen_labels(closed).decode()}"
+        cumulated = list(accumulate(histogram.counts))
+        for upper, count in zip(bounds, cumulated, strict=True):
+            yield f'{start}le="{upper}"}} {count}\n'
+        yield f"{family.name}_count{{{text}{cumulated[-1]}\n"
+        yield f"{family.name}_sum{{{text}{number(histogram.sum)}\n"

@@ -1,7 +1,236 @@
 """Livepeer Studio, hosted or self-hosted: streams, their sessions, viewers and detailed health over its REST API."""
 
-from exporter.platforms.livepeer.livepeer import Livepeer
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BeforeValidator, model_validator
+
+from exporter.platforms.api import (
+    ALL_STREAMS,
+    BEARER,
+    REPORTS_PER_STEP,
+    Between,
+    Clock,
+    DerivedRate,
+    Described,
+    DropCounter,
+    FetchResult,
+    Field,
+    Flag,
+    HttpUrl,
+    OffOrDuration,
+    Platform,
+    Reason,
+    Requests,
+    SessionCommands,
+    ShardFilter,
+    StreamReport,
+    StreamSettings,
+    Text,
+    UpstreamClient,
+    UpstreamError,
+    UpstreamSettings,
+    format_duration,
+    refuse,
+)
+from exporter.platforms.livepeer.active_streams import ActiveStreams, EndlessListError, fetch_active_streams
+from exporter.platforms.livepeer.liveness import newest_session, report_listed_stream, report_watched_stream
+from exporter.platforms.livepeer.session_requests import SESSION_COMMANDS, SessionRequests, SessionResults
+from exporter.platforms.livepeer.stream_objects import FEEDS
+from exporter.platforms.livepeer.viewers_and_health import HealthDetailsCache, Viewership, fetch_viewership
+
+MIN_DETAILS_SECONDS, MAX_DETAILS_SECONDS = 1.0, 86_400.0
+
+
+def _read_bare_id(value: Any) -> Any:
+    return {"id": value} if isinstance(value, str) else value
+
+
+class LivepeerStream(StreamSettings):
+    """A parent stream, watched through its sessions."""
+
+    id: Text = Field(description="The stream's id.")
+
+
+class LivepeerSession(StreamSettings):
+    """A single session; it is shown under its parent stream."""
+
+    id: Text = Field(description="The session's id.")
+
+
+class LivepeerSettings(UpstreamSettings):
+    """One account (or project) of Livepeer Studio, hosted or self-hosted."""
+
+    platform: Literal["livepeer"] = "livepeer"
+    default_interval: ClassVar[float] = 30.0
+    auth_kinds: ClassVar[frozenset[str]] = frozenset({BEARER})
+
+    url: HttpUrl = Field(default="https://livepeer.studio/api", description="The base URL of its API.")
+    discover: Flag | None = Field(
+        default=None,
+        description="Whether all active streams are listed. Absent: when neither streams nor sessions are given.",
+    )
+    viewership: Flag = Field(default=True, description="Whether the viewers of all streams are asked for.")
+    health_details: Annotated[OffOrDuration, Between(MIN_DETAILS_SECONDS, MAX_DETAILS_SECONDS, format_duration)] = (
+        Field(
+            default=None,
+            description="How often the detailed health of each live stream is asked for; `false` is never.",
+        )
+    )
+    record: Flag | None = Field(
+        default=None,
+        description="Of a stream's sessions, only those with recording (true) or without (false). Absent: all.",
+    )
+    streams: tuple[LivepeerStream, ...] = Field(
+        default=(), description="Parent streams to watch through their sessions, with totals per session."
+    )
+    sessions: tuple[
+        Annotated[LivepeerSession, BeforeValidator(_read_bare_id), Described("session's id, or a mapping")], ...
+    ] = Field(default=(), description="Single sessions to watch: mappings like those of `streams`, or bare ids.")
+
+    @property
+    def discovers(self) -> bool:
+        """Whether the list of active streams is requested."""
+        if self.discover is None:
+            return not self.streams and not self.sessions
+        return self.discover
+
+    def configured_streams(self) -> tuple[StreamSettings, ...]:
+        """Return the streams and sessions that the configuration names."""
+        return (*self.streams, *self.sessions)
+
+    @model_validator(mode="after")
+    def _require_streams(self) -> Self:
+        if not self.discovers and not self.streams and not self.sessions:
+            raise refuse("discover: true, or streams or sessions to watch", found="nothing to watch")
+        return self
+
+
+class Livepeer(Platform[LivepeerSettings]):
+    """Polls one account of Livepeer Studio; it remembers byte totals, details and the parents of single sessions."""
+
+    name: ClassVar[str] = "livepeer"
+    settings_class = LivepeerSettings
+    feeds: ClassVar[frozenset[str]] = FEEDS
+    # The platform writes totals every 50 s at most (its published collector): a rate takes several of these steps, and
+    # a total that stands still for one and a half is a stall.
+    rates: ClassVar[tuple[DerivedRate, ...]] = (
+        DerivedRate("ingest_bytes", "ingest_bitrate_bytes_per_second", window=120.0, stall=75.0, in_intervals=False),
+        DerivedRate(
+            "transcoded_bytes", "transcode_bitrate_bytes_per_second", window=120.0, stall=75.0, in_intervals=False
+        ),
+    )
+
+    def __init__(
+        self, settings: LivepeerSettings, client: UpstreamClient, clock: Clock, shard_filter: ShardFilter = ALL_STREAMS
+    ) -> None:
+        super().__init__(settings, client, clock, shard_filter)
+        self._sessions = SessionRequests(settings.streams, settings.sessions, settings.record, shard_filter)
+        self._details = HealthDetailsCache(settings.health_details, clock) if settings.health_details else None
+        self._listed_ids: frozenset[str] = frozenset()
+        """The streams of the last list: when the next one fails, it fails for these."""
+
+    def configured_streams(self) -> tuple[StreamSettings, ...]:
+        """Return the configured streams; a single session is replaced by its stream as soon as that is known."""
+        return self._sessions.configured_streams()
+
+    async def fetch(self, requests: Requests, drops: DropCounter) -> FetchResult:
+        """Request the list, the configured sessions and the viewers at once; then the details of what is live."""
+        if not self.settings.discovers and not self._sessions.owned_streams():
+            return FetchResult(not_owned=True)
+        listed, watched, viewership = await asyncio.gather(
+            self._fetch_list(requests, drops), self._sessions.fetch(requests, drops), self._viewership(requests, drops)
+        )
+        if isinstance(listed, EndlessListError):
+            raise listed
+        # a session's stream decides which shard polls it, and may have become known just now
+        self.assign_shards(self.configured_streams())
+        failures = self._failures(listed, watched)
+        if not isinstance(listed, ActiveStreams) and not watched.sessions:
+            # viewers alone say nothing of any stream
+            raise listed if isinstance(listed, UpstreamError) else next(iter(watched.errors.values()))
+        if listed is None and not self._sessions.owned_streams():
+            return FetchResult(not_owned=True)
+        read_at = self.clock.monotonic()
+        platform_now = requests.now if requests.server_time is None else requests.server_time
+        active = listed if isinstance(listed, ActiveStreams) else None
+        found = _make_reports(active, watched, failures, platform_now)
+        reports = await self._add_viewers(self.own_reports(found), viewership)
+        if active is not None:
+            self._listed_ids = frozenset(report.id for report in reports) & active.streams.keys()
+        if self._details is not None:
+            reports = await self._details.add_details(requests, reports, drops)
+        return FetchResult(
+            reports=reports,
+            list_pages=None if active is None else active.pages,
+            unreadable_rows=0 if active is None else active.unreadable_rows,
+            read_at=read_at,
+            failures=failures,
+        )
+
+    @classmethod
+    def requests_per_minute(cls, settings: LivepeerSettings) -> float:
+        """Count the list's first page, the viewers, one request per configured stream, and the details of those.
+
+        Further pages and the details of discovered streams come on top: how many there are is not known here.
+        """
+        configured = len(settings.streams) + len(settings.sessions)
+        per_poll = configured + (1 if settings.discovers else 0) + (1 if settings.viewership else 0)
+        details = 60.0 / settings.health_details * configured if settings.health_details else 0.0
+        return 60.0 / settings.interval * per_poll + details
+
+    @classmethod
+    def session_commands(cls) -> SessionCommands:
+        """Return the commands for sessions and streams."""
+        return SESSION_COMMANDS
+
+    async def _fetch_list(self, requests: Requests, drops: DropCounter) -> ActiveStreams | UpstreamError | None:
+        if not self.settings.discovers:
+            return None
+        try:
+            return await fetch_active_streams(requests, drops)
+        except UpstreamError as error:
+            return error
+
+    async def _viewership(self, requests: Requests, drops: DropCounter) -> Viewership | None:
+        if not self.settings.viewership:
+            return None
+        try:
+            return await fetch_viewership(requests, drops)
+        except UpstreamError:
+            # viewers are optional, and some keys may not request them: without them the poll is as good
+            return None
+
+    async def _add_viewers(self, found: Iterable[StreamReport], viewership: Viewership | None) -> list[StreamReport]:
+        """Return the reports with their viewers; yields to the event loop in between."""
+        reports = []
+        for report in found:
+            reports.append(report if viewership is None else viewership.update_report(report))
+            if len(reports) % REPORTS_PER_STEP == 0:
+                await asyncio.sleep(0)
+        return reports
+
+    def _failures(self, listed: ActiveStreams | UpstreamError | None, watched: SessionResults) -> dict[str, Reason]:
+        failures = {stream_id: error.reason for stream_id, error in watched.errors.items()}
+        if isinstance(listed, UpstreamError):
+            failures |= dict.fromkeys(self._listed_ids - failures.keys() - watched.sessions.keys(), listed.reason)
+        return failures
+
+
+def _make_reports(
+    listed: ActiveStreams | None, watched: SessionResults, failures: Mapping[str, Reason], platform_now: float
+) -> Iterator[StreamReport]:
+    streams = listed.streams if listed else {}
+    for stream_id, sessions in watched.sessions.items():
+        active = listed.is_active(stream_id) if listed else None
+        session = newest_session(sessions, platform_now)
+        yield report_watched_stream(stream_id, session, streams.get(stream_id), active, platform_now)
+    for stream_id, stream in streams.items():
+        if stream_id not in watched.sessions and stream_id not in failures:
+            yield report_listed_stream(stream, platform_now)
+
 
 PLATFORM = Livepeer
-
-__all__ = ["PLATFORM", "Livepeer"]

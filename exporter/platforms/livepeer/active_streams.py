@@ -7,12 +7,16 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
-from exporter.http.client import Requests
-from exporter.http.errors import UpstreamError
-from exporter.model import Reason
-from exporter.platforms.base import REPORTS_PER_STEP
-from exporter.platforms.livepeer.stream_objects import Reading, read_stream
-from exporter.platforms.parsing import DropCounter, Record
+from exporter.platforms.api import (
+    REPORTS_PER_STEP,
+    DropCounter,
+    Reason,
+    Record,
+    Requests,
+    UpstreamError,
+    require_list,
+)
+from exporter.platforms.livepeer.stream_objects import ParsedObject, parse_stream
 
 ENDPOINT = "GET /stream"
 PAGE_SIZE = 1000
@@ -22,19 +26,19 @@ Params = tuple[tuple[str, str], ...]
 FIRST_PAGE: Params = (("streamsonly", "1"), ("active", "1"), ("limit", str(PAGE_SIZE)))
 
 
-class StreamList(msgspec.Struct, frozen=True):
+class ActiveStreams(msgspec.Struct, frozen=True):
     """The streams that the platform lists as active, by id."""
 
-    streams: dict[str, Reading]
+    streams: dict[str, ParsedObject]
     pages: int
     unreadable_rows: int
     """Rows that do not tell which stream they are about."""
 
     def is_active(self, stream_id: str) -> bool | None:
-        """Whether the platform says that the stream is active; None: it does not say."""
-        reading = self.streams.get(stream_id)
-        if reading is not None:
-            return reading.active
+        """Return whether the platform reports the stream as active; None: it does not say."""
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            return stream.active
         return False if self.pages == 1 and not self.unreadable_rows else None
 
 
@@ -45,18 +49,18 @@ class EndlessListError(UpstreamError):
         super().__init__(Reason.BAD_RESPONSE, f"{ENDPOINT}: {what}")
 
 
-async def fetch_active_streams(requests: Requests, drops: DropCounter) -> StreamList:
-    """Ask for all pages, as long as the platform announces a next one; a page's length says nothing.
+async def fetch_active_streams(requests: Requests, drops: DropCounter) -> ActiveStreams:
+    """Request all pages, as long as the platform announces a next one; a page's length says nothing.
 
     Pages are offsets into an order that changes while they are read: a stream that comes twice counts once.
     """
     pages = _Pages()
     params: Params | None = FIRST_PAGE
     while params is not None:
-        pages.announce(params)
-        answer = await requests.get(ENDPOINT, params=params)
-        await pages.take(answer.data, drops)
-        params = None if answer.link_next is None else _query(answer.link_next)
+        pages.start_page(params)
+        response = await requests.get(ENDPOINT, params=params)
+        await pages.add_rows(require_list(response.data, ENDPOINT), drops)
+        params = None if response.link_next is None else _parse_link(response.link_next)
     return pages.result()
 
 
@@ -64,55 +68,53 @@ class _Pages:
     """The pages so far."""
 
     def __init__(self) -> None:
-        self._streams: dict[str, Reading] = {}
-        self._asked: set[Params] = set()
-        self._seen: set[tuple[str, ...]] = set()
+        self._streams: dict[str, ParsedObject] = {}
+        self._requested: set[Params] = set()
+        self._seen_ids: set[tuple[str, ...]] = set()
         self._unreadable_rows = 0
 
-    def announce(self, params: Params) -> None:
-        """Another page is to be asked for; raises where that would not end."""
-        if params in self._asked:
+    def start_page(self, params: Params) -> None:
+        """Note that this page will be requested; raises where the list would not end."""
+        if params in self._requested:
             raise EndlessListError("a page was announced again")
-        if len(self._asked) == MAX_PAGES:
+        if len(self._requested) == MAX_PAGES:
             raise EndlessListError(f"more than {MAX_PAGES} pages")
-        self._asked.add(params)
+        self._requested.add(params)
 
-    async def take(self, rows: object, drops: DropCounter) -> None:
-        """Read a page; a row that does not tell which stream it is costs that row alone, and is counted."""
-        if not isinstance(rows, list):
-            raise UpstreamError(Reason.BAD_RESPONSE, f"{ENDPOINT}: not a list")
-        page: dict[str, Reading] = {}
+    async def add_rows(self, rows: list[object], drops: DropCounter) -> None:
+        """Read the rows of a page; one that does not tell which stream it is about is counted and left out."""
+        page: dict[str, ParsedObject] = {}
         for index, row in enumerate(rows, start=1):
-            reading = _read(row, drops)
-            if reading is not None:
-                page[reading.report.id] = reading
+            stream = _parse_row(row, drops)
+            if stream is not None:
+                page[stream.report.id] = stream
             if index % REPORTS_PER_STEP == 0:
                 await asyncio.sleep(0)
         self._unreadable_rows += len(rows) - len(page)
         ids = tuple(page)
-        if ids and ids in self._seen:
+        if ids and ids in self._seen_ids:
             raise EndlessListError("a page came again")
-        self._seen.add(ids)
+        self._seen_ids.add(ids)
         self._streams |= page
 
-    def result(self) -> StreamList:
-        """With one page of which every row was read, what is missing is not active.
+    def result(self) -> ActiveStreams:
+        """Return the list. With one page of which every row was read, streams that are not in it are not active.
 
         Raises where there are rows and not one could be read: that must not pass for an account without streams.
         """
-        if self._unreadable_rows and not any(self._seen):
+        if self._unreadable_rows and not any(self._seen_ids):
             raise UpstreamError(Reason.BAD_RESPONSE, f"{ENDPOINT}: no row tells which stream it is about")
-        return StreamList(self._streams, len(self._asked), self._unreadable_rows)
+        return ActiveStreams(self._streams, len(self._requested), self._unreadable_rows)
 
 
-def _read(row: object, drops: DropCounter) -> Reading | None:
+def _parse_row(row: object, drops: DropCounter) -> ParsedObject | None:
     if not isinstance(row, dict) or not isinstance(row.get("id"), str) or not row["id"]:
         drops.drop("id")
         return None
-    reading = read_stream(Record(row, drops))
-    return reading if reading.report.id else None
+    stream = parse_stream(Record(row, drops))
+    return stream if stream.report.id else None
 
 
-def _query(link: str) -> Params:
-    """The announced query; without our filter the list would hold every stream that there ever was."""
+def _parse_link(link: str) -> Params:
+    """Return the announced query; without our filter the list would hold every stream that there ever was."""
     return tuple((dict(FIRST_PAGE) | dict(parse_qsl(urlsplit(link).query, keep_blank_values=True))).items())

@@ -1,4 +1,4 @@
-"""Whether a stream is live, from what its sessions and the platform's list say, and what is then true of it."""
+"""Whether a stream is live, from its sessions and the platform's list, and what that changes in its report."""
 
 from __future__ import annotations
 
@@ -6,48 +6,53 @@ from collections.abc import Iterable
 
 import msgspec
 
-from exporter.model import Status, StreamReport
-from exporter.platforms.livepeer.stream_objects import NEVER, SESSION, STREAM, Reading, Report
+from exporter.platforms.api import Status, StreamReport
+from exporter.platforms.livepeer.stream_objects import NEVER, SESSION, STREAM, ParsedObject, Report
 
 
-def newest(sessions: Iterable[Reading], platform_now: float) -> Reading | None:
-    """The newest live session; where none is live, the newest."""
+def newest_session(sessions: Iterable[ParsedObject], platform_now: float) -> ParsedObject | None:
+    """Return the newest live session; where none is live, the newest."""
 
-    def rank(session: Reading) -> tuple[bool, bool, float, float]:
+    def rank(session: ParsedObject) -> tuple[bool, bool, float, float]:
         fresh = session.is_fresh(platform_now)
         return fresh is True, fresh is None, session.report.start_timestamp_seconds or 0.0, session.last_seen or 0.0
 
     return max(sessions, key=rank, default=None)
 
 
-def listed_stream(listed: Reading, platform_now: float) -> StreamReport:
-    """A stream that is known from the list alone: live by ``isActive`` and its last sign of life."""
-    return _settled(listed.report, _both(listed.active, listed.is_fresh(platform_now)), listed.last_seen)
+def report_listed_stream(listed: ParsedObject, platform_now: float) -> StreamReport:
+    """Return the report of a stream that is known from the list alone: live by ``isActive`` and ``lastSeen``."""
+    return _set_live(listed.report, _and(listed.active, listed.is_fresh(platform_now)), listed.last_seen)
 
 
-def watched_stream(
-    stream_id: str, session: Reading | None, listed: Reading | None, active: bool | None, platform_now: float
+def report_watched_stream(
+    stream_id: str,
+    session: ParsedObject | None,
+    listed: ParsedObject | None,
+    active: bool | None,
+    platform_now: float,
 ) -> StreamReport:
-    """A stream that is watched through its sessions.
+    """Return the report of a stream that is watched through its sessions.
 
-    ``session``: its newest one. ``listed``: its entry in the list. ``active``: whether the list says that it is active;
-    None: the list says nothing. Byte totals are the session's, never the list's, which count all sessions together.
+    ``session``: its newest one. ``listed``: its entry in the list. ``active``: whether the list reports it as active;
+    None: the list does not tell. Byte totals are the session's, never the list's, which count all sessions together.
     """
     if session is not None and session.is_fresh(platform_now) is not False:
-        freshest = _fresher(session, listed)
-        live = _both(active is not False, freshest.is_fresh(platform_now))
-        return _settled(_described(session.report, listed), live, freshest.last_seen)
+        freshest = _more_recent(session, listed)
+        live = _and(active is not False, freshest.is_fresh(platform_now))
+        return _set_live(_add_description(session.report, listed), live, freshest.last_seen)
     if listed is not None and active and listed.is_fresh(platform_now) is not False:
         # the platform hides a new session until its first statistics, up to a minute after it went live
-        return listed_stream(msgspec.structs.replace(listed, report=_without_totals(listed.report)), platform_now)
+        without_totals = msgspec.structs.replace(listed, report=_without_totals(listed.report))
+        return report_listed_stream(without_totals, platform_now)
     if session is not None:
-        return _settled(_described(session.report, listed), live=False, last_seen=session.last_seen)
-    report = Report(id=stream_id, kind=STREAM)
-    return _settled(_described(report, listed), live=False, last_seen=listed.last_seen if listed else NEVER)
+        return _set_live(_add_description(session.report, listed), live=False, last_seen=session.last_seen)
+    report = _add_description(Report(id=stream_id, kind=STREAM), listed)
+    return _set_live(report, live=False, last_seen=listed.last_seen if listed else NEVER)
 
 
-def _settled(report: StreamReport, live: bool | None, last_seen: float | None) -> StreamReport:
-    """The report with its life decided. What is not live has no verdict and no rate: the platform's last ones stay."""
+def _set_live(report: StreamReport, live: bool | None, last_seen: float | None) -> StreamReport:
+    """Set whether it is live. A stream that is not has no verdict and no rates, though the platform keeps the last."""
     ended = live is False and report.kind == SESSION and last_seen != NEVER
     changes = {
         "live": live,
@@ -74,22 +79,22 @@ def _status(live: bool | None, healthy: bool | None, *, ended: bool) -> Status:
     return Status.ENDED if ended else Status.IDLE
 
 
-def _both(first: bool | None, second: bool | None) -> bool | None:
-    """And, of values that may be unknown."""
+def _and(first: bool | None, second: bool | None) -> bool | None:
+    """Return whether both are true; None where unknown."""
     if first is False or second is False:
         return False
     return True if first and second else None
 
 
-def _fresher(session: Reading, listed: Reading | None) -> Reading:
-    """The one that was seen later: the list's sign of life may be newer than the session's."""
+def _more_recent(session: ParsedObject, listed: ParsedObject | None) -> ParsedObject:
+    """Return the one that was seen later: the list's sign of life may be newer than the session's."""
     if listed is None or listed.last_seen is None:
         return session
     return listed if session.last_seen is None or listed.last_seen > session.last_seen else session
 
 
-def _described(report: StreamReport, listed: Reading | None) -> StreamReport:
-    """With what only the stream's own object says. A session's name is that of the session."""
+def _add_description(report: StreamReport, listed: ParsedObject | None) -> StreamReport:
+    """Add the fields that only the stream's own object has. A session's name is that of the session."""
     if listed is None:
         return report
     return msgspec.structs.replace(

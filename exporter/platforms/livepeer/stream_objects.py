@@ -1,4 +1,4 @@
-"""What one stream or session object of Livepeer Studio says, before it is decided whether that is live.
+"""Stream and session objects of Livepeer Studio, before it is decided whether they are live.
 
 Field names, units and the meaning of null: the platform's OpenAPI document and its published source. ``streamKey`` and
 ``pull`` carry secrets; they are never read. A session's ``isActive``, ``suspended`` and ``lastTerminatedAt`` are filled
@@ -13,19 +13,16 @@ from typing import Any
 
 import msgspec
 
-from exporter.model import Rendition, StreamReport
-from exporter.platforms.parsing import Record
-from exporter.platforms.slim_report import slim_report
+from exporter.platforms.api import BITS_PER_SECOND, Record, Rendition, StreamReport, slim_report
 
 STREAM, SESSION = "stream", "session"
-"""The kinds."""
-BYTES_PER_BIT = 0.125
+"""The values of ``StreamReport.kind``."""
 FRESH_SECONDS = 90.0
-"""The platform itself holds a stream for inactive that it has not seen for so long."""
+"""Seconds after which the platform itself takes a stream that it has not seen as inactive."""
 NEVER = 0.0
-"""``last_seen`` of what has never been seen; the platform writes 0."""
-RECORDING = "recording/"
-"""Before the name of a rendition that ``recordingSpec`` asks for, which is made for the recording alone."""
+"""``last_seen`` of a stream that has never been seen; the platform writes 0."""
+RECORDING_PREFIX = "recording/"
+"""Prefix to the name of a rendition in ``recordingSpec``, which is made for the recording alone."""
 FEEDS = frozenset(
     {
         "name", "session", "kind", "playback_id",
@@ -43,36 +40,36 @@ FEEDS = frozenset(
 Report = slim_report(FEEDS)
 
 
-class Reading(msgspec.Struct, frozen=True):
-    """One object, read: ``report`` holds its facts as if it were live, the rest decides whether it is."""
+class ParsedObject(msgspec.Struct, frozen=True):
+    """A stream or session: ``report`` has its fields as if it were live, the others decide whether it is."""
 
     report: StreamReport
     active: bool | None
-    """The stream's ``isActive``; None: not said, as for every session."""
+    """The stream's ``isActive``; None: not reported, as for every session."""
     last_seen: float | None
     """Unix seconds on the platform's clock, ``NEVER``, or None when the field was bad."""
 
     def is_fresh(self, platform_now: float) -> bool | None:
-        """Whether it was seen within 90 s on the platform's clock; None: unknown."""
+        """Return whether it was seen within 90 s on the platform's clock; None: unknown."""
         return None if self.last_seen is None else platform_now - self.last_seen <= FRESH_SECONDS
 
 
-def read_stream(record: Record) -> Reading:
-    """A Stream object, as ``GET /stream`` lists it. Its totals are those of all its sessions together."""
+def parse_stream(record: Record) -> ParsedObject:
+    """Parse a Stream object, as ``GET /stream`` lists it. Its totals are those of all its sessions together."""
     suspended = record.flag("suspended")
     report = Report(
         id=record.text("id"),
         kind=STREAM,
         publish_allowed=None if suspended is None else not suspended,
-        **_facts(record),
+        **_common_fields(record),
     )
-    return Reading(report, record.flag("isActive"), _last_seen(record))
+    return ParsedObject(report, record.flag("isActive"), _last_seen(record))
 
 
-def read_session(record: Record, *, stream: str = "", session: str = "") -> Reading:
-    """A Session object. ``stream``, ``session``: what it was asked for by, else the object's own word is taken.
+def parse_session(record: Record, *, stream: str = "", session: str = "") -> ParsedObject:
+    """Parse a Session object. ``stream``, ``session``: the ids it was requested by, otherwise the object's own count.
 
-    A session that does not name its parent stream stands for itself.
+    A session that does not name its parent stream is its own stream.
     """
     session = session or record.text("id")
     report = Report(
@@ -81,13 +78,13 @@ def read_session(record: Record, *, stream: str = "", session: str = "") -> Read
         session=session,
         start_timestamp_seconds=record.time_ms("createdAt"),
         recording_status=record.text("recordingStatus"),
-        **_facts(record),
+        **_common_fields(record),
     )
-    return Reading(report, None, _last_seen(record))
+    return ParsedObject(report, None, _last_seen(record))
 
 
-def _facts(record: Record) -> dict[str, Any]:
-    """What streams and sessions say in the same words: fields of ``StreamReport``."""
+def _common_fields(record: Record) -> dict[str, Any]:
+    """Return the fields of ``StreamReport`` that streams and sessions have in common."""
     healthy = record.flag("isHealthy")
     issues = record.texts("issues")
     if "issues" not in record and healthy is not None:
@@ -119,25 +116,25 @@ def _last_seen(record: Record) -> float | None:
 
 
 def _renditions(record: Record, *, recording: bool | None) -> tuple[Rendition, ...] | None:
-    """The target bitrates, each name once, as each becomes one series; the recording's only while recording is on."""
-    targets = dict(_targets(record, ""))
+    """Return the target bitrates, each name once (each is one series); the recording's only while recording is on."""
+    targets = dict(_target_bitrates(record, ""))
     spec = record.record("recordingSpec") if recording is not False else None
     if spec is not None:
-        targets |= _targets(spec, RECORDING)
+        targets |= _target_bitrates(spec, RECORDING_PREFIX)
     if not targets and not isinstance(record.raw.get("profiles"), list):
         return None
-    return _ladder(tuple(targets.items()))
+    return _make_renditions(tuple(targets.items()))
 
 
 @lru_cache(maxsize=1024)
-def _ladder(targets: tuple[tuple[str, float], ...]) -> tuple[Rendition, ...]:
-    """The same for all streams that have the same profiles: of thousands most do."""
+def _make_renditions(targets: tuple[tuple[str, float], ...]) -> tuple[Rendition, ...]:
+    """Return one object for all streams that have the same profiles: of thousands most do."""
     return tuple(Rendition(name, bitrate) for name, bitrate in targets)
 
 
-def _targets(record: Record, prefix: str) -> Iterator[tuple[str, float]]:
+def _target_bitrates(record: Record, prefix: str) -> Iterator[tuple[str, float]]:
     for profile in record.records("profiles"):
         name = profile.text("name")
-        bitrate = profile.number("bitrate", unit=BYTES_PER_BIT, low=0)
+        bitrate = profile.number("bitrate", unit=BITS_PER_SECOND, low=0)
         if name and bitrate is not None:
             yield prefix + name, bitrate

@@ -1,7 +1,133 @@
 """node-media-server, versions 2 and 4: its streams over its HTTP API."""
 
-from exporter.platforms.node_media_server.node_media_server import NodeMediaServerPlatform
+from __future__ import annotations
 
-PLATFORM = NodeMediaServerPlatform
+from typing import ClassVar, Literal
 
-__all__ = ["PLATFORM"]
+from exporter.platforms.api import (
+    ALL_STREAMS,
+    LOGIN,
+    NONE,
+    ApplicationStream,
+    Auth,
+    Basic,
+    Clock,
+    DerivedRate,
+    DropCounter,
+    FetchResult,
+    Field,
+    NoAuth,
+    Platform,
+    Reason,
+    Record,
+    Requests,
+    ShardFilter,
+    StreamReport,
+    UpstreamClient,
+    UpstreamError,
+    UpstreamSettings,
+)
+from exporter.platforms.node_media_server.nms_login import NodeMediaServerLogin
+from exporter.platforms.node_media_server.nms_streams import FEEDS, UNREADABLE_ROW, parse_version_2, parse_version_4
+
+HEALTH_4 = "GET /api/v1/health"
+STREAMS_4 = "GET /api/v1/streams"
+STREAMS_2 = "GET /api/streams"
+SERVER_2 = "GET /api/server"
+NOT_VERSION_4 = frozenset({401, 404})
+"""Statuses of version 2 for the health page of version 4: it knows no such path, or wants its password first."""
+
+
+class NodeMediaServerSettings(UpstreamSettings):
+    """One node-media-server, version 2 or 4; the version is detected."""
+
+    platform: Literal["node_media_server"] = Field(default="node_media_server", description="The platform's name.")
+    default_interval: ClassVar[float] = 15.0
+    auth_kinds: ClassVar[frozenset[str]] = frozenset({NONE, LOGIN})
+
+    streams: tuple[ApplicationStream, ...] = Field(
+        default=(), description="What is expected of streams; every stream that the server lists is watched anyway."
+    )
+
+    def configured_streams(self) -> tuple[ApplicationStream, ...]:
+        """Return the streams that the configuration names."""
+        return self.streams
+
+
+class NodeMediaServer(Platform[NodeMediaServerSettings]):
+    """Polls one server; remembers which version it is until a poll fails."""
+
+    name: ClassVar[str] = "node_media_server"
+    settings_class = NodeMediaServerSettings
+    ids_are_keys: ClassVar[bool] = True
+    feeds: ClassVar[frozenset[str]] = FEEDS
+    rates: ClassVar[tuple[DerivedRate, ...]] = (DerivedRate("ingest_bytes", "ingest_bitrate_bytes_per_second"),)
+
+    def __init__(
+        self,
+        settings: NodeMediaServerSettings,
+        client: UpstreamClient,
+        clock: Clock,
+        shard_filter: ShardFilter = ALL_STREAMS,
+    ) -> None:
+        super().__init__(settings, client, clock, shard_filter)
+        self._generation: int | None = None
+        self._version = ""
+        self._auth_2: Auth = NoAuth()
+        self._auth_4: Auth = NoAuth()
+        if settings.auth.kind == LOGIN:
+            self._auth_2 = Basic(settings.auth)
+            self._auth_4 = client.login(NodeMediaServerLogin, settings.auth)
+
+    async def fetch(self, requests: Requests, drops: DropCounter) -> FetchResult:
+        """Request the list of all streams; first detect the server's version, where it is not known."""
+        try:
+            if self._generation is None:
+                await self._detect_version(requests)
+            reports = await self._fetch_list(requests, drops)
+        except UpstreamError:
+            self._generation = None
+            raise
+        unreadable = sum(drops.counts.get(name, 0) for name in UNREADABLE_ROW)
+        return FetchResult(reports=reports, list_pages=1, unreadable_rows=unreadable, version=self._version)
+
+    @classmethod
+    def requests_per_minute(cls, settings: NodeMediaServerSettings) -> float:
+        """Count one list per poll; detecting the version and logging in are rare."""
+        return 60.0 / settings.interval
+
+    async def _fetch_list(self, requests: Requests, drops: DropCounter) -> list[StreamReport]:
+        if self._generation == 4:
+            return list(parse_version_4((await requests.get(STREAMS_4)).data, drops))
+        return list(parse_version_2((await requests.get(STREAMS_2)).data, drops))
+
+    async def _detect_version(self, requests: Requests) -> None:
+        """Request the health page of version 4, which needs no credentials; where there is none, detect version 2."""
+        try:
+            response = await requests.get(HEALTH_4, auth=False)
+        except UpstreamError as error:
+            if error.status not in NOT_VERSION_4:
+                raise
+            await self._detect_version_2(requests)
+            return
+        data = Record.from_response(response.data, DropCounter()).record("data")
+        if data is None:
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{HEALTH_4}: not the answer of a node-media-server")
+        self.client.auth = self._auth_4
+        self._generation, self._version = 4, data.text("version")
+
+    async def _detect_version_2(self, requests: Requests) -> None:
+        self.client.auth = self._auth_2
+        self._generation, self._version = 2, ""
+        try:
+            # the server measures the processor's load for this response, so it is requested only here
+            response = await requests.get(SERVER_2)
+            self._version = Record.from_response(response.data, DropCounter()).text("version")
+        except UpstreamError as error:
+            if error.reason is Reason.NOT_FOUND:
+                text = f"neither {HEALTH_4} nor {SERVER_2} is there: is the url right, is the API switched on?"
+                raise UpstreamError(Reason.NOT_FOUND, text, status=error.status) from None
+            # a poll does not fail for the version alone: if something is wrong, the list of streams shows it
+
+
+PLATFORM = NodeMediaServer

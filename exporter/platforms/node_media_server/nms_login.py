@@ -13,63 +13,59 @@ from typing import Any
 
 import msgspec
 
-from exporter.http.auth import Login
-from exporter.http.client import Requests
-from exporter.http.errors import UpstreamError
-from exporter.model import Reason
-from exporter.platforms.parsing import DropCounter, Record
+from exporter.platforms.api import DropCounter, Login, Reason, Record, SendRequest, UpstreamError
 
-LOGIN = "POST /api/v1/login"
+ENDPOINT = "POST /api/v1/login"
 LOCKED = 429
-"""Also the answer to more than ten login requests in a minute from one address; that one says how long to wait."""
+"""Also the status of more than ten login requests in a minute from one address; that one has a ``Retry-After``."""
 TOKEN_LIFE_SECONDS = 24 * 3600.0
-"""The server's default, for a token that does not say."""
+"""The server's default, for a token without a lifetime."""
 
 
 class NodeMediaServerLogin(Login):
-    """Five refused logins lock the user for 15 minutes, for people at the same address too: so they come far apart."""
+    """Logs in rarely, because five refused logins lock the user for 15 minutes, for people at the same address too."""
 
     max_logins_per_minute = 2
     refused_wait_seconds = 300.0
     longest_refused_wait_seconds = 900.0
 
-    async def login(self, requests: Requests) -> tuple[str, float]:
-        """A new token and its life in seconds."""
+    async def login(self, send: SendRequest) -> tuple[str, float]:
+        """Return a new token and its life in seconds."""
         try:
-            token = await self._token(requests, self.password.get())
+            token = await self._request_token(send, self.password.get())
         except UpstreamError as error:
             if error.status == LOCKED and error.retry_after is None:
-                raise UpstreamError(Reason.AUTH, f"{LOGIN}: status {LOCKED}, too many wrong passwords") from None
+                raise UpstreamError(Reason.AUTH, f"{ENDPOINT}: status {LOCKED}, too many wrong passwords") from None
             raise
         return token, token_life(token)
 
-    async def _token(self, requests: Requests, secret: str) -> str:
-        """The password itself is sent only to servers that have no challenge (all but 4.2.7 to 4.2.x)."""
-        challenge = await self._challenge(requests)
+    async def _request_token(self, send: SendRequest, secret: str) -> str:
+        """Send the password itself only to servers that have no challenge (all but 4.2.7 to 4.2.x)."""
+        challenge = await self._request_challenge(send)
         if challenge:
-            response = hmac.new(secret.encode(), challenge.encode(), hashlib.sha256).hexdigest()
-            body = {"username": self.username, "challenge": challenge, "response": response}
+            signature = hmac.new(secret.encode(), challenge.encode(), hashlib.sha256).hexdigest()
+            body = {"username": self.username, "challenge": challenge, "response": signature}
         else:
             body = {"username": self.username, "password": secret}
-        answer = await requests.post(LOGIN, body=body, auth=False)
-        token = _data_text(answer.data, "token")
+        response = await send(ENDPOINT, body=body)
+        token = _data_text(response.data, "token")
         if not token or not token.isascii() or not token.isprintable():
-            raise UpstreamError(Reason.BAD_RESPONSE, f"{LOGIN}: no token in the answer")
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{ENDPOINT}: no token in the answer")
         return token
 
-    async def _challenge(self, requests: Requests) -> str:
-        """What the server wants signed; empty where it answers, with 400, that it wants the password."""
+    async def _request_challenge(self, send: SendRequest) -> str:
+        """Return the challenge to sign; empty where the server has none, and answers 400 without the password."""
         try:
-            answer = await requests.post(LOGIN, body={"username": self.username}, auth=False)
+            response = await send(ENDPOINT, body={"username": self.username})
         except UpstreamError as error:
             if error.status == 400:
                 return ""
             raise
-        return _data_text(answer.data, "challenge")
+        return _data_text(response.data, "challenge")
 
 
 def token_life(token: str) -> float:
-    """Seconds from a token's issue to its expiry, by its own claims ``iat`` and ``exp``."""
+    """Return the seconds from a token's issue to its expiry, by its own claims ``iat`` and ``exp``."""
     try:
         payload = token.split(".")[1]
         claims = msgspec.json.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
@@ -82,7 +78,7 @@ def token_life(token: str) -> float:
     return expires - issued
 
 
-def _data_text(answer: Any, name: str) -> str:
-    """A text of the envelope's ``data``."""
-    data = Record.from_response(answer, DropCounter()).record("data")
+def _data_text(response: Any, name: str) -> str:
+    """Return a text in the envelope's ``data``."""
+    data = Record.from_response(response, DropCounter()).record("data")
     return data.text(name) if data else ""

@@ -5,8 +5,7 @@ Source: Storm Streaming Server 3.x, RESTful API, page Login.
 
 from __future__ import annotations
 
-from exporter.http.auth import Login
-from exporter.http.client import Requests
+from exporter.http.auth import Login, SendRequest
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason
 from exporter.platforms.parsing import DropCounter
@@ -22,10 +21,10 @@ class StormLogin(Login):
 
     max_logins_per_minute = 5
 
-    async def login(self, requests: Requests) -> tuple[str, float]:
-        """A new token and its life in seconds."""
+    async def login(self, send: SendRequest) -> tuple[str, float]:
+        """Return a new token and its life in seconds."""
         credentials = {"username": self.username, "password": self.password.get()}
-        answer = await requests.post(LOGIN, body=credentials, auth=False)
+        answer = await send(LOGIN, body=credentials)
         record = data_of(answer, LOGIN, DropCounter())
         token = record.text("accessToken")
         if not token or not token.isascii() or not token.isprintable():

@@ -5,7 +5,7 @@ Nothing of it can fail the poll of sessions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from exporter.config.secrets import Secret
 from exporter.http.auth import Header
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
-from exporter.model import Analytics, PassthroughMetrics, Reason
+from exporter.model import Analytics, PassthroughMetrics, PassthroughText, Reason
 from exporter.platforms.parsing import DropCounter
 from exporter.platforms.wave.optional_endpoint import Extra, was_not_sent
 from exporter.platforms.wave.prometheus_export import EXPORT, KEY_HEADER, fetch_export
@@ -27,12 +27,20 @@ from exporter.platforms.wave.wave_settings import AnalyticsSettings, AnalyticsSt
 from exporter.runtime.clock import Clock
 from exporter.sharding import ALL_STREAMS, ShardFilter
 
+ParsePassthrough = Callable[[str, PassthroughText], Awaitable[PassthroughMetrics]]
+"""``Platform.parse_passthrough``."""
+
 
 class Extras:
     """Asks for what is due, and gives what counts."""
 
     def __init__(
-        self, settings: WaveSettings, client: UpstreamClient, clock: Clock, shard_filter: ShardFilter = ALL_STREAMS
+        self,
+        settings: WaveSettings,
+        client: UpstreamClient,
+        clock: Clock,
+        parse: ParsePassthrough,
+        shard_filter: ShardFilter = ALL_STREAMS,
     ) -> None:
         """``shard_filter``: one of several processes asks for the figures of its streams, and one for the account's."""
         hides_ids = settings.stream_label == "hash"
@@ -45,7 +53,7 @@ class Extras:
             self._analytics = list(_analytics(analytics, client, clock, hides_ids=hides_ids))
         self._export: Extra[PassthroughMetrics] | None = None
         if shard_filter.is_primary and prometheus is not None and prometheus.enabled and prometheus.api_key is not None:
-            self._export = _export(prometheus, prometheus.api_key, client, clock)
+            self._export = _export(prometheus, prometheus.api_key, client, clock, parse)
         self.fault: UpstreamError | None = None
         """Why nothing was answered when something was asked for last; None: something was."""
 
@@ -112,12 +120,12 @@ def _analytics(
 
 
 def _export(
-    settings: PrometheusSettings, key: Secret, client: UpstreamClient, clock: Clock
+    settings: PrometheusSettings, key: Secret, client: UpstreamClient, clock: Clock, parse: ParsePassthrough
 ) -> Extra[PassthroughMetrics]:
     own = client.with_credentials(EXPORT, Header(KEY_HEADER, key))
 
     async def export(requests: Requests, _: DropCounter, stale_at: float) -> PassthroughMetrics:
         left = requests.deadline - clock.monotonic()
-        return await fetch_export(own.requests(left), settings, stale_at=stale_at)
+        return await parse(EXPORT, await fetch_export(own.requests(left), settings, stale_at=stale_at))
 
     return Extra(EXPORT, export, interval=settings.interval, client=client, clock=clock)

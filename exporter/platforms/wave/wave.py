@@ -46,7 +46,7 @@ class WavePlatform(Platform[WaveSettings]):
         self._turns = Turns()
         self._spending = Spending()
         self._candidates = None if settings.ice_candidates is None else CandidateBook(clock, settings.ice_candidates)
-        self._extras = Extras(settings, client, clock, shard_filter)
+        self._extras = Extras(settings, client, clock, self.parse_passthrough, shard_filter)
         self._answered_at: float | None = None
 
     def configured_streams(self) -> tuple[WaveSession, ...]:

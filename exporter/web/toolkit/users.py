@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-import bcrypt
-
 CACHE_SIZE: Final = 100
 MAX_WAITING: Final = 64
 """Maximum number of waiting checks: without it, clients that guess passwords would block those that know one."""
@@ -25,6 +23,13 @@ _DEFAULT_COST = 10
 
 Check = Callable[[bytes, bytes], bool]
 """Return whether a password matches a hash; slow on purpose."""
+
+
+def matches_hash(password: bytes, hashed: bytes) -> bool:
+    """Check a password with bcrypt, which is imported only where there are users."""
+    import bcrypt
+
+    return bcrypt.checkpw(password, hashed)
 
 
 class TooManyChecksError(Exception):
@@ -60,7 +65,7 @@ class PasswordChecker:
     Wrong ones are never cached, so that guesses can't evict right ones.
     """
 
-    def __init__(self, check: Check = bcrypt.checkpw) -> None:
+    def __init__(self, check: Check = matches_hash) -> None:
         self._check = check
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="password")
         self._cache = DigestCache(CACHE_SIZE)

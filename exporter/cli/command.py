@@ -1,0 +1,221 @@
+"""What the commands share: parsers, common flags, settings and files.
+
+Every module of a command is imported for ``--help`` and ``--version``, so it imports aiohttp, pydantic and YAML only
+inside the functions that run the command; a test enforces this.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+
+from exporter.web.options import (
+    DEFAULT_MAX_REQUESTS,
+    DEFAULT_TELEMETRY_PATH,
+    check_telemetry_path,
+    external_origin,
+    parse_listen_address,
+)
+
+if TYPE_CHECKING:
+    from exporter.config.root import Settings
+
+T = TypeVar("T")
+
+PROGRAM: Final = "stream-exporter"
+DEFAULT_CONFIG_FILE: Final = Path("config.yaml")
+LOG_LEVELS: Final = ("debug", "info", "warn", "error")
+LOG_FORMATS: Final = ("logfmt", "json")
+
+Commands: TypeAlias = "argparse._SubParsersAction[CommandParser]"  # noqa: SLF001 - its only name
+
+
+class CommandError(Exception):
+    """A command failed. Its lines go to standard error, and the exit code is 1."""
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+class CommandParser(argparse.ArgumentParser):
+    """The parser of a command. Flags that come from slow imports are added when the command is used."""
+
+    add_late_flags: Callable[[argparse.ArgumentParser], None] | None = None
+
+    def complete(self) -> None:
+        """Add the flags that are still missing."""
+        add_flags, self.add_late_flags = self.add_late_flags, None
+        if add_flags is not None:
+            add_flags(self)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Complete the parser, and parse."""
+        self.complete()
+        return super().parse_known_args(args, namespace)
+
+
+def add_command(
+    commands: Commands,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    *,
+    summary: str,
+    description: str,
+    epilog: str | None = None,
+) -> CommandParser:
+    """Add a command and return its parser. ``run`` is given the parsed options and returns the exit code."""
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run, parser=parser)
+    return parser
+
+
+# -- settings and files ------------------------------------------------------------------------------------------------
+
+
+def load_or_fail(file: Path) -> Settings:
+    """Load the settings from a file and the environment. Raises ``CommandError`` with every error in them."""
+    from exporter.cli.settings import load_settings
+    from exporter.config.loading import ConfigError
+
+    try:
+        return load_settings(file, os.environ)
+    except ConfigError as error:
+        raise CommandError(*error.errors) from None
+
+
+def write_files(directory: Path, files: Mapping[str, str]) -> None:
+    """Write the files, by name, and print their paths. Raises ``CommandError``."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (directory / name).write_text(text, encoding="utf-8")
+            print(directory / name)
+    except OSError as error:
+        raise CommandError(f"can't write to {directory}: {error.strerror}") from error
+
+
+# -- common flags ------------------------------------------------------------------------------------------------------
+
+
+def add_config_file(
+    parser: argparse._ActionsContainer,
+    default: Path | None = DEFAULT_CONFIG_FILE,
+    help_: str = "the configuration (default: config.yaml in the current directory)",
+) -> None:
+    """Add ``--config.file``."""
+    parser.add_argument("--config.file", dest="config_file", type=Path, default=default, metavar="FILE", help=help_)
+
+
+def add_web_flags(parser: argparse.ArgumentParser, *, listen_default: str) -> None:
+    """Add the ``--web.*`` flags."""
+    web = parser.add_argument_group("web")
+    web.add_argument(
+        "--web.listen-address",
+        dest="listen_addresses",
+        type=typed(parse_listen_address),
+        action="append",
+        metavar="ADDRESS",
+        help=f"where to listen: :PORT, HOST:PORT or [IPV6]:PORT, port 0 for any free one; may be given several times "
+        f"(default: {listen_default})",
+    )
+    web.add_argument(
+        "--web.telemetry-path",
+        dest="telemetry_path",
+        type=typed(check_telemetry_path),
+        default=DEFAULT_TELEMETRY_PATH,
+        metavar="PATH",
+        help=f"where the metrics are (default: {DEFAULT_TELEMETRY_PATH})",
+    )
+    web.add_argument(
+        "--web.config.file",
+        dest="web_config_file",
+        type=Path,
+        metavar="FILE",
+        help="TLS, users and a rate limit, in the format of exporter-toolkit (default: none of them)",
+    )
+    web.add_argument(
+        "--web.max-requests",
+        dest="max_requests",
+        type=whole_number(),
+        default=DEFAULT_MAX_REQUESTS,
+        metavar="N",
+        help=f"requests answered at one time, 0 for any number (default: {DEFAULT_MAX_REQUESTS})",
+    )
+    web.add_argument(
+        "--web.external-url",
+        dest="external",
+        type=typed(external_origin),
+        metavar="URL",
+        help="where this exporter is reached, for the targets of /sd and the links of alerts (default: where /sd was "
+        "asked, and this host)",
+    )
+    web.add_argument(
+        "--web.enable-lifecycle", dest="enable_lifecycle", action="store_true", help="allow POST /-/reload"
+    )
+
+
+def add_log_flags(parser: argparse.ArgumentParser, *, level: str) -> None:
+    """Add the ``--log.*`` flags."""
+    logging = parser.add_argument_group("log")
+    logging.add_argument(
+        "--log.level", dest="log_level", choices=LOG_LEVELS, default=level, help=f"what is logged (default: {level})"
+    )
+    logging.add_argument(
+        "--log.format",
+        dest="log_format",
+        choices=LOG_FORMATS,
+        default="logfmt",
+        help="how it is logged (default: logfmt)",
+    )
+
+
+# -- types of values ---------------------------------------------------------------------------------------------------
+
+
+def typed(convert: Callable[[str], T]) -> Callable[[str], T]:
+    """Return a converter whose ``ValueError`` argparse reports with its own text instead of the function's name."""
+
+    def converted(text: str) -> T:
+        try:
+            return convert(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
+
+    return converted
+
+
+def whole_number(minimum: int = 0) -> Callable[[str], int]:
+    """Return a converter of whole numbers."""
+
+    def convert(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or int(text) < minimum:
+            raise ValueError(f"allowed: a whole number{f' from {minimum} on' if minimum else ''}")
+        return int(text)
+
+    return typed(convert)
+
+
+def decimal_number(is_allowed: Callable[[float], bool], allowed: str) -> Callable[[str], float]:
+    """Return a converter of the numbers that ``allowed`` describes, such as ``a number above 0``."""
+
+    def convert(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = float("nan")
+        if not is_allowed(number):
+            raise ValueError(f"allowed: {allowed}")
+        return number
+
+    return typed(convert)

@@ -1,0 +1,31 @@
+"""The command ``session``. Its actions come from the platforms, so they are imported when the command is used."""
+
+from __future__ import annotations
+
+import argparse
+
+from exporter.cli.command import Commands, add_command
+
+
+def add_parser(commands: Commands) -> None:
+    """Add the command's parser."""
+    parser = add_command(
+        commands,
+        "session",
+        _run,
+        summary="show, update, end or delete one session of a platform by hand",
+        description="Look at one session, or change it.",
+    )
+    parser.add_late_flags = _add_actions
+
+
+def _add_actions(parser: argparse.ArgumentParser) -> None:
+    from exporter.cli.session import add_actions
+
+    add_actions(parser)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from exporter.cli.session import run
+
+    return run(options)

@@ -1,0 +1,112 @@
+"""Metrics of polling, per upstream: polls and their failures, requests, dropped fields, restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import Counter, Histogram
+from prometheus_client.metrics import MetricWrapperBase
+
+from exporter.metrics.families.upstream_families import (
+    FIELDS_DROPPED,
+    POLL_DURATION,
+    POLL_FAILURES,
+    POLLER_RESTARTS,
+    POLLS,
+    REQUEST_DURATION,
+    REQUESTS,
+    STREAM_FAILURES,
+)
+from exporter.metrics.self_metrics import FamilyRegistry
+from exporter.metrics.text_format import label_value
+from exporter.model import Reason
+
+RequestObserver = Callable[[str, str, float], None]
+"""Takes the endpoint (method and path template), the HTTP status or the reason of the failure, and the seconds."""
+
+_RequestMetrics = dict[tuple[str, str], tuple[Counter, Histogram]]
+"""Label children by endpoint and code, cached because there are hundreds of requests per second."""
+
+
+class PollingMetrics:
+    """The metrics of all upstreams. Whatever is counted for an upstream that was removed is ignored."""
+
+    def __init__(self, registry: FamilyRegistry) -> None:
+        self._known: dict[tuple[str, str], _RequestMetrics] = {}
+        self._polls = registry.counter(POLLS)
+        self._poll_failures = registry.counter(POLL_FAILURES)
+        self._stream_failures = registry.counter(STREAM_FAILURES)
+        self._fields_dropped = registry.counter(FIELDS_DROPPED)
+        self._poller_restarts = registry.counter(POLLER_RESTARTS)
+        self._poll_duration = registry.histogram(POLL_DURATION)
+        self._requests = registry.counter(REQUESTS)
+        self._request_duration = registry.histogram(REQUEST_DURATION)
+
+    def add_upstream(self, platform: str, upstream: str) -> None:
+        """Start the upstream's series at 0, so that their first increase can be seen."""
+        self._known.setdefault((platform, upstream), {})
+        for metric in (self._polls, self._poller_restarts, self._poll_duration):
+            metric.labels(platform, upstream)
+        for reason in Reason:
+            self._poll_failures.labels(platform, upstream, reason.value)
+            self._stream_failures.labels(platform, upstream, reason.value)
+
+    def remove_upstream(self, platform: str, upstream: str) -> None:
+        """Remove every series of the upstream."""
+        self._known.pop((platform, upstream), None)
+        for metric in self._per_upstream():
+            metric.remove_by_labels({"platform": platform, "upstream": upstream})
+
+    def _per_upstream(self) -> tuple[MetricWrapperBase, ...]:
+        return (
+            self._polls,
+            self._poll_failures,
+            self._stream_failures,
+            self._fields_dropped,
+            self._poller_restarts,
+            self._poll_duration,
+            self._requests,
+            self._request_duration,
+        )
+
+    def count_poll(self, platform: str, upstream: str, *, seconds: float, reason: Reason | None) -> None:
+        """Count a completed poll and its duration; ``reason`` is None if it succeeded."""
+        if (platform, upstream) not in self._known:
+            return
+        self._polls.labels(platform, upstream).inc()
+        self._poll_duration.labels(platform, upstream).observe(seconds)
+        if reason is not None:
+            self._poll_failures.labels(platform, upstream, reason.value).inc()
+
+    def count_stream_failure(self, platform: str, upstream: str, *, reason: Reason) -> None:
+        """Count a stream whose own request or record failed in a poll that succeeded."""
+        if (platform, upstream) in self._known:
+            self._stream_failures.labels(platform, upstream, reason.value).inc()
+
+    def count_dropped_field(self, platform: str, upstream: str, *, field: str, times: int) -> None:
+        """Count how many times a field, by the platform's name for it, was left out in one poll."""
+        if (platform, upstream) in self._known:
+            self._fields_dropped.labels(platform, upstream, label_value(field)).inc(times)
+
+    def count_restart(self, platform: str, upstream: str) -> None:
+        """Count a restart of the upstream's poller after an internal error."""
+        if (platform, upstream) in self._known:
+            self._poller_restarts.labels(platform, upstream).inc()
+
+    def request_observer(self, platform: str, upstream: str) -> RequestObserver:
+        """Return the function that the upstream's client calls after every request."""
+
+        def observe(endpoint: str, code: str, seconds: float) -> None:
+            known = self._known.get((platform, upstream))
+            if known is None:
+                return
+            if (endpoint, code) not in known:
+                known[endpoint, code] = (
+                    self._requests.labels(platform, upstream, endpoint, code),
+                    self._request_duration.labels(platform, upstream, endpoint),
+                )
+            requests, durations = known[endpoint, code]
+            requests.inc()
+            durations.observe(seconds)
+
+        return observe

@@ -1,0 +1,28 @@
+"""Columns read from structs of one kind or of several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from exporter.metrics.rendering.columns import read_columns
+from exporter.model import StreamReport
+from exporter.platforms.slim_report import slim_report
+
+Slim = slim_report({"viewers"})
+SLIM = [Slim(id="a", viewers=1), Slim(id="b"), Slim(id="c", viewers=3)]
+ALL_STREAMS = StreamReport(id="d", viewers=4, name="main", jitter_seconds=0.5)
+NAMES = frozenset({"id", "viewers", "name", "jitter_seconds", "health_conditions"})
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [SLIM, [], [ALL_STREAMS], [*SLIM, ALL_STREAMS], [ALL_STREAMS, ALL_STREAMS, SLIM[0]], [SLIM[0], ALL_STREAMS]],
+    ids=["of one kind", "none", "a single one", "most have few fields", "most have all fields", "as many of each"],
+)
+def test_columns_equal_the_attributes(samples: Sequence[StreamReport]) -> None:
+    found = read_columns(samples, NAMES)
+    assert {name: list(column) for name, column in found.items()} == {
+        name: [getattr(sample, name) for sample in samples] for name in NAMES
+    }

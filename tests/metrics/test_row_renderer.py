@@ -1,0 +1,109 @@
+"""The text of few streams, compared with that of the other renderers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.metrics.families import EXCLUDABLE
+from exporter.metrics.families.analytics_families import PLATFORM_METRIC
+from exporter.metrics.families.stream_families import STREAM_FAMILIES
+from exporter.metrics.rendering.row_renderer import render_rows
+from exporter.model import Analytics, HealthReason, PlatformMetric, Reason, Rendition, UpstreamState
+from tests.metrics.generated_views import rendered, stream, view
+from tests.metrics.reference_renderer import render_plainly
+from tests.metrics.test_exposition_reading import VIEWS
+
+FULL = view(
+    stream(
+        "main",
+        viewers=12,
+        ingest_bitrate_bytes_per_second=312500.5,
+        ingest_bytes=2**70,
+        egress_bytes=float("nan"),
+        healthy=True,
+        restarts=2,
+        health_reasons=tuple(HealthReason),
+        health_grade='So "so"',
+        health_conditions={"ingest": True, "Transcoding": False},
+        renditions=(Rendition("720p", 1.0), Rendition("720p", 2.0), Rendition("480p", float("inf"))),
+        platform_metrics=(PlatformMetric("a.b", 1.0), PlatformMetric("a.b", 2.0), PlatformMetric("c", 3.0, "day")),
+    ),
+    stream("other", live=False, issues=("a", "b")),
+    analytics=(
+        Analytics(stream="other", period="day", viewers=3, stale_at=math.inf),
+        Analytics(stream="main", period="day", platform_metrics=(PlatformMetric("c", 4.0, "day"),), stale_at=math.inf),
+        Analytics(stream="main", period="week", viewers=3, stale_at=math.inf),
+    ),
+    up=False,
+    last_error_reason=Reason.TIMEOUT,
+    version="1.2",
+    poll_interval_seconds=15.0,
+)
+
+
+def bare(view: UpstreamState, **changes: Any) -> UpstreamState:
+    """The view without what is not shown of few streams."""
+    return msgspec.structs.replace(view, sampled=(), **changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"streams": FULL.streams[:1]},
+        {"streams": ()},
+        {"streams": (*FULL.streams, *FULL.streams)},
+        {"feeds": frozenset({"viewers", "renditions"})},
+        {"excluded": frozenset({"stream_viewers", "stream_health_condition"})},
+        {"excluded": frozenset({PLATFORM_METRIC.name})},
+        {"excluded": frozenset(family.name for family in STREAM_FAMILIES)},
+        {"up": None},
+        {"analytics": ()},
+    ],
+)
+def test_rows_equal_columns(changes: dict[str, Any]) -> None:
+    shown = bare(FULL, **changes)
+    expected = rendered(shown).text
+    assert render_rows(shown, shown.streams, shown.analytics) == expected
+    assert render_rows(shown, shown.streams, shown.analytics) == expected, "again, with texts that were kept"
+
+
+@pytest.mark.parametrize("streams", [1, 2], ids=["kept", "too many to be kept"])
+def test_kept_text_takes_other_numbers(streams: int) -> None:
+    first, *others = FULL.streams[:streams]
+    for said in (
+        {"viewers": 13, "ingest_bitrate_bytes_per_second": 7.5},
+        {"viewers": 0, "ingest_bitrate_bytes_per_second": None},
+        {"viewers": math.inf, "health_conditions": {"ingest": False, "Transcoding": False}},
+        {"health_conditions": {"Transcoding": True}, "health_grade": "ill"},
+        {"platform_metrics": (PlatformMetric("c", 5.0, "day"), PlatformMetric("a.b", math.nan))},
+        {},
+    ):
+        state = msgspec.structs.replace(first, report=msgspec.structs.replace(first.report, **said))
+        shown = bare(FULL, streams=(state, *others), analytics=FULL.analytics if others else ())
+        assert render_rows(shown, shown.streams, shown.analytics) == rendered(shown).text
+
+
+def test_only_the_given_streams_are_rendered() -> None:
+    text = render_rows(FULL, FULL.streams[1:], ()).decode()
+    assert 'stream="other"' in text
+    assert 'stream="main"' not in text
+    assert (
+        'stream_upstream_streams{platform="livepeer",upstream="studio"}'
+        in render_rows(bare(FULL, up=True), (), ()).decode()
+    )
+
+
+@pytest.mark.no_cover
+@settings(deadline=None, max_examples=200)
+@given(VIEWS, st.frozensets(st.sampled_from(EXCLUDABLE), max_size=30))
+def test_rows_equal_the_reference(views: tuple[UpstreamState, ...], excluded: frozenset[str]) -> None:
+    for one in views:
+        shown = bare(one, excluded=excluded)
+        assert render_rows(shown, shown.streams, shown.analytics).decode() == render_plainly([shown]).text

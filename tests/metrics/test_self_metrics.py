@@ -1,0 +1,68 @@
+"""The exporter's own metrics: the registries, build information, reloads, shards."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporter import __version__
+from exporter.alerting.self_metrics import SidecarMetrics
+from exporter.metrics.families.exporter_families import EXPORTER_FAMILIES
+from exporter.metrics.families.family import Family, Kind, Part
+from exporter.metrics.self_metrics import ExporterMetrics, FamilyRegistry
+from exporter.polling.self_metrics import PollingMetrics
+
+
+@pytest.fixture
+def metrics() -> ExporterMetrics:
+    return ExporterMetrics()
+
+
+def values(text: bytes, name: str) -> dict[tuple[str, ...], float]:
+    """The samples of this name, by the values of their labels, in label order."""
+    return {
+        tuple(value for _, value in sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+        if sample.name == name
+    }
+
+
+def test_a_family_without_samples_has_no_heading() -> None:
+    registry = FamilyRegistry()
+    PollingMetrics(registry)
+    SidecarMetrics(registry)
+    assert registry.render() == b""
+
+
+def test_families_of_other_layers_are_rendered_before_those_of_the_process(metrics: ExporterMetrics) -> None:
+    metrics.exporter.gauge(Family(name="stream_x", kind=Kind.GAUGE, help="X.", part=Part.EXPORTER))
+    lines = metrics.render_exporter().decode().splitlines()
+    names = [line.split()[2] for line in lines if line.startswith("# TYPE ")]
+    assert (
+        names.index("stream_exporter_build_info") < names.index("stream_x") < names.index("process_cpu_seconds_total")
+    )
+
+
+def test_reload_result_keeps_the_time_of_the_last_success(metrics: ExporterMetrics) -> None:
+    metrics.set_reload_result(success=True, at=1000.5)
+    metrics.set_reload_result(success=False, at=2000.5)
+    text = metrics.render_exporter()
+    assert values(text, "stream_exporter_config_last_reload_successful") == {(): 0}
+    assert values(text, "stream_exporter_config_last_reload_success_timestamp_seconds") == {(): 1000.5}
+    metrics.set_reload_result(success=True, at=3000.5)
+    assert values(metrics.render_exporter(), "stream_exporter_config_last_reload_successful") == {(): 1}
+
+
+def test_build_info_names_the_version(metrics: ExporterMetrics) -> None:
+    ((_, version),) = values(metrics.render_exporter(), "stream_exporter_build_info")
+    assert version == __version__
+
+
+def test_types_labels_and_help_are_those_of_the_catalogue(metrics: ExporterMetrics) -> None:
+    catalogue = {family.name: family for family in EXPORTER_FAMILIES}
+    for family in text_string_to_metric_families(metrics.render_exporter().decode()):
+        if family.name.startswith("stream_"):
+            expected = catalogue[family.name]
+            assert (family.type, family.documentation) == (expected.kind, expected.help)
+            assert all(sample.labels.keys() == set(expected.labels) for sample in family.samples)

@@ -1,0 +1,123 @@
+"""The metrics of polling: what is counted per upstream, and what a removed upstream leaves."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporter.metrics.families.upstream_families import POLLING_FAMILIES
+from exporter.metrics.self_metrics import FamilyRegistry
+from exporter.model import Reason
+from exporter.polling.self_metrics import PollingMetrics
+
+STUDIO = {"platform": "livepeer", "upstream": "studio"}
+EDGE = {"platform": "storm", "upstream": "edge"}
+
+
+class Polled(PollingMetrics):
+    """The metrics with their own registry, and one upstream."""
+
+    def __init__(self) -> None:
+        self.registry = FamilyRegistry()
+        super().__init__(self.registry)
+        self.add_upstream(**STUDIO)
+
+
+@pytest.fixture
+def metrics() -> Polled:
+    return Polled()
+
+
+def values(text: bytes, name: str) -> dict[tuple[str, ...], float]:
+    """The samples of this name, by the values of their labels besides platform and upstream, in label order."""
+    return {
+        tuple(v for k, v in sorted(sample.labels.items()) if k not in STUDIO): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+        if sample.name == name
+    }
+
+
+def use_all(metrics: PollingMetrics, labels: dict[str, str]) -> None:
+    metrics.count_poll(**labels, seconds=0.3, reason=Reason.TIMEOUT)
+    metrics.count_stream_failure(**labels, reason=Reason.NOT_FOUND)
+    metrics.count_dropped_field(**labels, field="a.b", times=2)
+    metrics.count_restart(**labels)
+    metrics.request_observer(**labels)("GET /x", "200", 0.02)
+
+
+def test_counters_of_a_new_upstream_start_at_0(metrics: Polled) -> None:
+    text = metrics.registry.render()
+    assert values(text, "stream_upstream_polls_total") == {(): 0}
+    assert values(text, "stream_upstream_poller_restarts_total") == {(): 0}
+    reasons = {(reason.value,): 0.0 for reason in Reason}
+    assert values(text, "stream_upstream_poll_failures_total") == reasons
+    assert values(text, "stream_upstream_stream_failures_total") == reasons
+    assert values(text, "stream_upstream_poll_duration_seconds_count") == {(): 0}
+
+
+def test_a_family_without_series_has_no_heading(metrics: Polled) -> None:
+    assert b"stream_upstream_requests_total" not in metrics.registry.render()
+
+
+def test_polls_failures_and_requests_are_counted(metrics: Polled) -> None:
+    use_all(metrics, STUDIO)
+    metrics.count_poll(**STUDIO, seconds=3.0, reason=None)
+    text = metrics.registry.render()
+    assert values(text, "stream_upstream_polls_total") == {(): 2}
+    assert values(text, "stream_upstream_poll_failures_total")["timeout",] == 1
+    assert values(text, "stream_upstream_stream_failures_total")["not_found",] == 1
+    assert values(text, "stream_upstream_fields_dropped_total") == {("a.b",): 2}
+    assert values(text, "stream_upstream_poller_restarts_total") == {(): 1}
+    assert values(text, "stream_upstream_requests_total") == {("200", "GET /x"): 1}
+    assert values(text, "stream_upstream_request_duration_seconds_sum") == {("GET /x",): 0.02}
+    assert values(text, "stream_upstream_poll_duration_seconds_sum") == {(): 3.3}
+    assert values(text, "stream_upstream_poll_duration_seconds_bucket")["2.5",] == 1
+
+
+def test_an_upstream_that_comes_back_is_counted_from_0_by_old_and_new_observers(metrics: Polled) -> None:
+    old = metrics.request_observer(**STUDIO)
+    old("GET /x", "200", 0.02)
+    metrics.remove_upstream(**STUDIO)
+    old("GET /x", "200", 0.02)
+    metrics.add_upstream(**STUDIO)
+    for observe in (old, metrics.request_observer(**STUDIO)):
+        observe("GET /x", "200", 0.02)
+    text = metrics.registry.render()
+    assert values(text, "stream_upstream_requests_total") == {("200", "GET /x"): 2}
+    assert values(text, "stream_upstream_request_duration_seconds_count") == {("GET /x",): 2}
+
+
+def test_nothing_of_a_removed_upstream_stays_or_comes_back(metrics: Polled) -> None:
+    use_all(metrics, STUDIO)
+    metrics.add_upstream(**EDGE)
+    use_all(metrics, EDGE)
+    before = metrics.registry.render()
+    observer = metrics.request_observer(**STUDIO)
+    metrics.remove_upstream(**STUDIO)
+    use_all(metrics, STUDIO)
+    observer("GET /x", "200", 0.1)
+    after = metrics.registry.render().decode()
+    assert "studio" not in after
+    assert after.splitlines() == [line for line in before.decode().splitlines() if "studio" not in line]
+
+
+def test_field_names_cannot_break_a_scrape(metrics: Polled) -> None:
+    metrics.count_dropped_field(**STUDIO, field="\ud800" + "x" * 300, times=1)
+    ((field,),) = values(metrics.registry.render(), "stream_upstream_fields_dropped_total")
+    assert field.startswith("\ufffdxxx")
+    assert len(field) == 249
+
+
+def test_types_labels_and_help_are_those_of_the_catalogue(metrics: Polled) -> None:
+    use_all(metrics, STUDIO)
+    text = metrics.registry.render().decode()
+    catalogue = {family.name: family for family in POLLING_FAMILIES}
+    seen = set()
+    for family in text_string_to_metric_families(text):
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        seen.add(name)
+        assert (family.type, family.documentation) == (catalogue[name].kind, catalogue[name].help)
+        for sample in family.samples:
+            assert sample.labels.keys() - {"le"} == set(catalogue[name].labels)
+    assert seen == set(catalogue)

@@ -1,0 +1,148 @@
+"""Shards over the simulated fleet: together they serve what one process does, and nothing twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp.test_utils import TestServer
+
+from exporter.cli.demo import exporter_configuration
+from exporter.sharding import SINGLE, Shard
+from exporter.simulator.context import TOKEN
+from exporter.simulator.fleet import Fleet
+from exporter.simulator.simulated_streams import Platform
+from exporter.simulator.simulator_app import make_app
+from tests.service.exporter_harness import Exporter, Labels, exporting
+
+COUNT = 3
+SHARDS = [Shard(ordinal, COUNT) for ordinal in range(COUNT)]
+STEADY = ("stream_info", "stream_live", "stream_expected", "stream_analytics_viewers", "stream_platform_metric")
+"""Families whose series do not come and go from one moment to the next."""
+
+Series = tuple[str, Labels]
+
+
+def of_streams(metrics: dict[Series, float]) -> set[Series]:
+    return {key for key in metrics if key[0] in STEADY or key[0].startswith("wave_")}
+
+
+def requests(metrics: dict[Series, float]) -> Counter[str]:
+    """How many requests were made, by upstream and endpoint."""
+    made: Counter[str] = Counter()
+    for (name, labels), value in metrics.items():
+        if name == "stream_upstream_requests_total":
+            own = dict(labels)
+            made[f"{own['upstream']} {own['endpoint']}"] += int(value)
+    return made
+
+
+async def polled(exporter: Exporter) -> dict[Series, float]:
+    """The metrics once every upstream has been polled; the next poll is a minute away."""
+
+    async def all_polled() -> bool:
+        coordinators = [exporter.service.coordinator(upstream.name) for upstream in exporter.service.settings.upstreams]
+        return all(coordinator is not None and coordinator.polled.is_set() for coordinator in coordinators)
+
+    await exporter.until(all_polled)
+    return await exporter.metrics()
+
+
+async def started(
+    stack: AsyncExitStack, tmp_path: Path, configuration: dict[str, Any], *shards: Shard
+) -> list[tuple[Exporter, dict[Series, float]]]:
+    """An exporter for each shard, and its metrics."""
+    exporters = []
+    for shard in shards:
+        directory = tmp_path / f"{shard.ordinal}-of-{shard.count}"
+        directory.mkdir()
+        exporters.append(await stack.enter_async_context(exporting(directory, configuration, shard=shard)))
+    return [(exporter, await polled(exporter)) for exporter in exporters]
+
+
+@pytest.fixture
+async def fleet_configuration() -> AsyncIterator[dict[str, Any]]:
+    """Of a fleet whose life stands still; its first stream of Livepeer is also watched through its session."""
+    fleet = Fleet(60, speed=0.01)
+    async with TestServer(make_app(fleet)) as server, aiohttp.ClientSession() as session:
+        url = str(server.make_url("/"))
+        configuration = exporter_configuration(fleet, url)
+        configuration["defaults"]["interval"] = "60s"
+        (studio,) = (upstream for upstream in configuration["upstreams"] if upstream["name"] == "studio")
+        named = {stream["id"] for stream in studio["streams"]}
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        for stream in fleet.streams(Platform.LIVEPEER):
+            async with session.get(f"{studio['url']}/stream/{stream.id}/sessions", headers=headers) as answer:
+                sessions = await answer.json()
+            if sessions and stream.id not in named:
+                studio["sessions"] = [{"id": sessions[0]["id"], "name": "by-session", "expected": True}]
+                break
+        yield configuration
+
+
+async def reload_keeps_the_shard(
+    exporter: Exporter, before: dict[Series, float], configuration: dict[str, Any]
+) -> None:
+    studio, *others = configuration["upstreams"]
+    exporter.write({**configuration, "upstreams": [studio | {"timeout": "9s"}, *others]})
+    await exporter.service.reload()
+    assert of_streams(await polled(exporter)) == of_streams(before)
+
+
+async def test_shards_together_serve_what_one_process_does(fleet_configuration: dict[str, Any], tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        exporters = await started(stack, tmp_path, fleet_configuration, SINGLE, *SHARDS)
+        whole, *parts = [metrics for _, metrics in exporters]
+        await reload_keeps_the_shard(exporters[1][0], parts[0], fleet_configuration)
+    served = Counter(key for part in parts for key in of_streams(part))
+    assert set(served) == of_streams(whole)
+    assert [key for key, times in served.items() if times > 1] == []
+    assert ("stream_live", (("platform", "livepeer"), ("stream", "by-session"), ("upstream", "studio"))) in served
+    assert {name for name, _ in served} >= {*STEADY} | {name for name, _ in whole if name.startswith("wave_")}
+    assert any(name.startswith("wave_") for name, _ in served)
+    for ordinal, part in enumerate(parts):
+        assert part["stream_exporter_shard_ordinal", ()] == ordinal
+        assert part["stream_exporter_shards", ()] == COUNT
+        assert 10 < part["stream_exporter_streams", ()] < 50
+
+    # lists once per shard, what is asked for stream by stream once in all
+    once, together = requests(whole), Counter[str]()
+    for part in parts:
+        together.update(requests(part))
+    lists = {"studio GET /stream", "studio GET /data/views/now", "edge GET /streams", "edge POST /auth/login"}
+    by_all = {endpoint: together[endpoint] / once[endpoint] for endpoint in once if together[endpoint] > once[endpoint]}
+    # whose a single session is nobody knows before it has been asked for
+    assert by_all == dict.fromkeys(lists | {"studio GET /session/{id}"}, COUNT)
+
+
+async def test_upstream_without_owned_streams_is_not_polled(
+    fleet_configuration: dict[str, Any], tmp_path: Path
+) -> None:
+    (edge,) = (upstream for upstream in fleet_configuration["upstreams"] if upstream["name"] == "edge")
+    edge |= {"discover": False, "streams": edge["streams"][:1]}
+    (wave,) = (upstream for upstream in fleet_configuration["upstreams"] if upstream["name"] == "wave")
+    wave |= {"sessions": wave["sessions"][:1], "analytics": None, "prometheus": None}
+    configuration = {**fleet_configuration, "upstreams": [edge, wave]}
+    async with AsyncExitStack() as stack:
+        exporters = await started(stack, tmp_path, configuration, *SHARDS)
+        for upstream in ("edge", "wave"):
+            speaking = {
+                index
+                for index, (_, metrics) in enumerate(exporters)
+                for _, labels in metrics
+                if ("upstream", upstream) in labels
+            }
+            assert len(speaking) == 1
+            for index, (exporter, metrics) in enumerate(exporters):
+                probed = await exporter.get(f"/probe?upstream={upstream}")
+                assert ("stream_upstream_up" in probed) == (index in speaking)
+                assert bool(probed) == (index in speaking)
+                assert any(key.startswith(f"{upstream} ") for key in requests(metrics)) == (index in speaking)
+        for exporter, _ in exporters:
+            assert exporter.service.ready
+            assert '"edge"' in await exporter.get("/api/v1/streams")

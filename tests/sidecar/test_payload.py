@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.alerting.evaluator import Alert, AlertKey, Phase
+from exporter.alerting.payload import MAX_ISSUES, AlertFormatter, rfc3339
+from exporter.alerting.rules import RULES, Scope
+from exporter.alerting.rules.active_rules import rules_in_force
+from exporter.runtime.redaction import redactor
+
+FORMATTER = AlertFormatter(rules_in_force(), {})
+ANY_TEXT = st.text(st.characters(codec=None), max_size=400)
+
+
+def alert(rule: str = "StreamUnhealthy", stream: str = "main", extra: tuple[str, ...] = (), **more: Any) -> Alert:
+    facts: dict[str, Any] = {
+        "platform": "livepeer",
+        "phase": Phase.FIRING,
+        "active_at": 1.0,
+        "fired_at": 2.0,
+        "value": 0.4,
+    } | more
+    return Alert(AlertKey(rule, "studio", stream, extra), **facts)
+
+
+def test_own_labels_of_a_rule_are_set() -> None:
+    labels = FORMATTER.labels(alert("StreamMultistreamTargetDown", extra=("backup",)))
+    assert labels["target"] == "backup"
+    assert list(labels) == sorted(labels)
+
+
+@given(
+    external=st.dictionaries(st.sampled_from(["job", "site", "stream", "severity"]), ANY_TEXT),
+    stream=ANY_TEXT,
+    values=st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 2),
+)
+def test_changing_value_is_in_no_label(external: dict[str, str], stream: str, values: tuple[float, float]) -> None:
+    """One alert is one alert to Alertmanager, however its value moves; and no label is empty or beyond UTF-8."""
+    formatter = AlertFormatter(rules_in_force(), external)
+    first, second = (formatter.payload(alert(stream=stream, value=value), 240.0) for value in values)
+    assert first.fingerprint == second.fingerprint
+    assert all(first.labels.values())
+    assert first.labels["severity"] == "critical"
+    assert msgspec.json.decode(msgspec.json.encode(first.to_json(100.0, ""))) == first.to_json(100.0, "")
+
+
+def test_issues_are_in_the_platforms_words() -> None:
+    redactor.add("hunter2-issue-canary")
+    issues = ("No  key\nframes", "key hunter2-issue-canary is wrong", *(f"issue {n}" for n in range(10)))
+    text = FORMATTER.annotations(alert(issues=issues))["issues"]
+    assert text.startswith("No key frames; key <secret> is wrong; issue 0;")
+    assert text.endswith(f"and {len(issues) - MAX_ISSUES} more")
+    assert len(FORMATTER.annotations(alert(issues=("x" * 1024,) * 5))["issues"]) <= 1000
+    assert "issues" not in FORMATTER.annotations(alert())
+
+
+@given(st.lists(ANY_TEXT, max_size=8).map(tuple))
+def test_any_issue_can_be_sent(issues: tuple[str, ...]) -> None:
+    msgspec.json.encode(FORMATTER.annotations(alert(issues=issues)))
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_test_alert_has_the_labels_for_routing(rule: Any) -> None:
+    payload = FORMATTER.test_payload(rule.name, 100.0, 240.0)
+    assert payload.labels["test"] == "true"
+    assert payload.labels["scope"] == rule.scope
+    assert payload.labels.get("upstream") == (None if rule.scope is Scope.EXPORTER else "test")
+    assert payload.labels.get("stream") == ("test" if rule.scope is Scope.STREAM else None)
+    assert payload.ends_at is None
+    assert payload.to_json(100.0, "")["endsAt"] == rfc3339(340.0)
+    assert "generatorURL" not in payload.to_json(100.0, "")
+
+
+def test_unknown_rule_is_refused() -> None:
+    assert not FORMATTER.knows(alert("StreamOfBefore"))
+    with pytest.raises(KeyError):
+        FORMATTER.test_payload("StreamOfBefore", 0.0, 0.0)

@@ -1,0 +1,278 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog.testing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.alerting.evaluator import Alert, AlertKey, Phase
+from exporter.alerting.self_metrics import SidecarMetrics
+from exporter.alerting.state_file import (
+    FILE_NAME,
+    VERSION,
+    AlertStateFile,
+    default_state_file,
+    restore_alerts,
+)
+from exporter.metrics.self_metrics import FamilyRegistry
+from tests.fake_clock import FakeClock
+from tests.sidecar.fake_alertmanager import run_event_loop
+
+NOW = FakeClock().now()
+STATE_FILES = Path(__file__).parent / "state_files"
+
+unix_times = st.floats(0, NOW)
+texts = st.text(max_size=20).filter(lambda text: text.isprintable())
+keys = st.builds(AlertKey, texts, texts, texts, st.lists(texts, max_size=2).map(tuple))
+finite = st.floats(allow_nan=False, allow_infinity=False)
+common = {"key": keys, "platform": texts, "active_at": unix_times, "value": finite}
+words = st.lists(texts, max_size=2).map(tuple)
+alerts = st.one_of(
+    st.builds(Alert, phase=st.just(Phase.PENDING), fired_at=st.none(), resolved_at=st.none(), reasons=words, **common),
+    st.builds(Alert, phase=st.just(Phase.FIRING), fired_at=unix_times, resolved_at=st.none(), issues=words, **common),
+    st.builds(Alert, phase=st.just(Phase.RESOLVED), fired_at=unix_times, resolved_at=unix_times, **common),
+)
+
+
+def alert(stream: str = "main", phase: Phase = Phase.PENDING, **more: Any) -> Alert:
+    fired = {} if phase is Phase.PENDING else {"fired_at": NOW - 50}
+    facts = {"platform": "livepeer", "active_at": NOW - 100, "value": 0.4, **fired, **more}
+    return Alert(AlertKey("StreamUnhealthy", "studio", stream), phase=phase, **facts)
+
+
+class StateFileHarness:
+    def __init__(self, path: Path, *known: Alert) -> None:
+        self.clock = FakeClock()
+        self.registry = FamilyRegistry()
+        self.alerts = list(known)
+        self.state_file = AlertStateFile(
+            path, lambda: self.alerts, clock=self.clock, metrics=SidecarMetrics(self.registry)
+        )
+
+    @property
+    def failures(self) -> float | None:
+        return self.registry.get_sample_value("stream_exporter_alert_state_write_failures_total")
+
+
+@asynccontextmanager
+async def running_state_file(path: Path, *known: Alert) -> AsyncIterator[StateFileHarness]:
+    running = StateFileHarness(path, *known)
+    assert running.state_file.lock()
+    running.state_file.start()
+    try:
+        yield running
+    finally:
+        await running.state_file.close()
+
+
+async def wait_for_writes(running: StateFileHarness, writes: int) -> None:
+    """Until it pauses after that many writes: the disk may take its time after the content can be read."""
+    async with asyncio.timeout(30):
+        while len(running.clock.slept) < writes:  # noqa: ASYNC110 - a thread writes
+            await asyncio.sleep(0.005)
+
+
+@given(st.lists(alerts, max_size=5))
+async def test_written_alerts_are_read_again(tmp_path_factory: pytest.TempPathFactory, known: list[Alert]) -> None:
+    path = tmp_path_factory.mktemp("state") / "folder" / "alerts.json"
+    async with running_state_file(path, *known):
+        pass
+    async with running_state_file(path) as running:
+        assert running.state_file.load() == known
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def assert_alerts_or_value_error(content: bytes) -> None:
+    message = ""
+    try:
+        restore_alerts(content, NOW)
+    except ValueError as error:
+        message = str(error)
+    assert message in ("", "it is no memory of alerts") or message.startswith("it is of version")
+
+
+@given(st.binary() | st.text().map(str.encode))
+def test_any_content_gives_alerts_or_a_value_error(content: bytes) -> None:
+    assert_alerts_or_value_error(content)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.fixed_dictionaries({"version": st.just(1), "written_at": st.floats() | json_values, "alerts": json_values}))
+def test_any_document_gives_alerts_or_a_value_error(document: dict[str, Any]) -> None:
+    assert_alerts_or_value_error(json.dumps(document).encode())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"version":1,"written_at":', "it is no memory of alerts"),
+        ("", "it is no memory of alerts"),
+        ('{"version":2,"more":"alerts"}', "it is of version 2, this exporter knows 1"),
+    ],
+)
+async def test_corrupt_file_is_moved_aside(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "alerts.json"
+    path.write_text(content)
+    with structlog.testing.capture_logs() as logs:
+        async with running_state_file(path) as running:
+            assert running.state_file.load() == []
+            assert not path.exists()
+    assert (tmp_path / "alerts.json.broken").read_text() == content
+    (line,) = logs
+    assert (line["event"], line["error"]) == ("alerts of before can't be understood", message)
+    assert json.loads(path.read_text())["alerts"] == []
+
+
+@pytest.mark.parametrize("version", range(1, VERSION + 1))
+def test_file_of_every_version_is_read(version: int) -> None:
+    """Committed as that version wrote it: whoever raises VERSION adds a file here, and goes on reading the others."""
+    known = restore_alerts((STATE_FILES / f"version-{version}.json").read_bytes(), NOW)
+    assert {found.phase for found in known} == set(Phase)
+    (firing,) = [found for found in known if found.phase is Phase.FIRING]
+    assert firing.key == AlertKey("StreamUnhealthy", "studio", "main-stage")
+    assert (firing.active_at, firing.fired_at) == (NOW - 600, NOW - 480)
+
+
+async def test_unreadable_file_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "alerts.json"
+    path.mkdir()
+    with structlog.testing.capture_logs() as logs:
+        assert StateFileHarness(path).state_file.load() == []
+    assert logs[0]["event"] == "alerts of before can't be read"
+
+
+async def test_pending_alerts_are_dropped_after_a_long_absence(tmp_path: Path) -> None:
+    path = tmp_path / "alerts.json"
+    pending, firing = alert(), alert("other", Phase.FIRING)
+    async with running_state_file(path, pending, firing):
+        pass
+    content = path.read_bytes()
+    assert restore_alerts(content, NOW + 599) == [pending, firing]
+    assert restore_alerts(content, NOW + 601) == [firing]
+
+
+@pytest.mark.parametrize(
+    "unsound",
+    [
+        alert(active_at=NOW + 60),
+        alert(phase=Phase.FIRING, fired_at=None),
+        alert(phase=Phase.FIRING, keep_since=-1.0),
+        alert(phase=Phase.RESOLVED),
+    ],
+)
+async def test_alerts_with_impossible_times_are_left_out(tmp_path: Path, unsound: Alert) -> None:
+    path = tmp_path / "alerts.json"
+    async with running_state_file(path, unsound, alert("sound")):
+        pass
+    assert restore_alerts(path.read_bytes(), NOW) == [alert("sound")]
+
+
+async def test_changes_are_written_soon_but_not_often(tmp_path: Path) -> None:
+    path = tmp_path / "alerts.json"
+    async with running_state_file(path, alert("first")) as running:
+        running.state_file.request_write()
+        await wait_for_writes(running, writes=1)
+        assert "first" in path.read_text()
+        running.alerts.append(alert("second"))
+        running.state_file.request_write()
+        await run_event_loop()
+        assert "second" not in path.read_text()
+        running.clock.advance(5)
+        await wait_for_writes(running, writes=2)
+        assert "second" in path.read_text()
+        running.alerts.append(alert("last"))
+    assert "last" in path.read_text()
+    assert set(os.listdir(tmp_path)) == {"alerts.json", "alerts.json.lock"}
+
+
+async def test_failed_write_is_logged_once(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    path = folder / "alerts.json"
+    with structlog.testing.capture_logs() as logs:
+        async with running_state_file(path, alert("first")) as running:
+            assert running.failures == 0
+            # no process may write a file where a folder stands, whoever it runs as
+            (folder / ".alerts.json.new").mkdir()
+            for attempt in (1, 2, 3):
+                running.state_file.request_write()
+                await wait_for_writes(running, writes=attempt)
+                assert running.failures == attempt
+                running.clock.advance(5)
+            (folder / ".alerts.json.new").rmdir()
+            running.state_file.request_write()
+            await wait_for_writes(running, writes=4)
+            assert "first" in path.read_text()
+    assert [(line["log_level"], line["event"]) for line in logs] == [
+        ("error", "alerts can't be remembered"),
+        ("info", "alerts are remembered again"),
+    ]
+
+
+async def test_impossible_path_only_loses_the_state_file() -> None:
+    """Below a device there are no files. A full disk is tried on a process: tests/process/."""
+    running = StateFileHarness(Path("/dev/full/alerts.json"), alert())
+    with structlog.testing.capture_logs() as logs:
+        assert running.state_file.lock()
+        await running.state_file.close()
+    assert running.failures == 2
+    assert [line["event"] for line in logs] == ["alerts can't be remembered"]
+
+
+async def test_unencodable_alert_is_logged(tmp_path: Path) -> None:
+    async with running_state_file(tmp_path / "alerts.json", alert()) as running:
+        running.alerts = [object()]  # type: ignore[list-item]
+        with structlog.testing.capture_logs() as logs:
+            await running.state_file.close()
+    assert logs[0]["event"] == "alerts not remembered"
+    assert running.failures
+
+
+async def test_second_process_cannot_lock_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "alerts.json"
+    async with running_state_file(path):
+        with structlog.testing.capture_logs() as logs:
+            assert not StateFileHarness(path).state_file.lock()
+        assert logs[0]["event"] == "another process uses this file of alerts, this one remembers none"
+    async with running_state_file(path):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"STATE_DIRECTORY": "/var/lib/stream-exporter"}, f"/var/lib/stream-exporter/{FILE_NAME}"),
+        ({"STATE_DIRECTORY": "/one:/two", "HOME": "/home/me"}, f"/one/{FILE_NAME}"),
+        ({"XDG_STATE_HOME": "/state", "HOME": "/home/me"}, f"/state/stream-exporter/{FILE_NAME}"),
+        ({"XDG_STATE_HOME": "relative", "HOME": "/home/me"}, f"/home/me/.local/state/stream-exporter/{FILE_NAME}"),
+        ({}, None),
+        ({"HOME": ""}, None),
+    ],
+)
+def test_default_path_comes_from_the_environment(environ: dict[str, str], expected: str | None) -> None:
+    assert default_state_file(environ) == (None if expected is None else Path(expected))
+
+
+def test_crash_while_writing_leaves_the_old_content(tmp_path: Path) -> None:
+    """The new file takes the old one's place as a whole: a reader sees the one or the other, never a part."""
+    path = tmp_path / "alerts.json"
+    path.write_text("old")
+    running = StateFileHarness(path)
+    held = os.open(path, os.O_RDONLY)
+    running.state_file._replace_file(b"new")
+    assert os.read(held, 10) == b"old"
+    os.close(held)
+    assert path.read_bytes() == b"new"
