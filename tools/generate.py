@@ -9,6 +9,7 @@ from exporter.alerting.runbook.page import render_runbook
 from exporter.config import reference as configuration_reference
 from exporter.metrics.families.reference import reference as metrics_reference
 from exporter.platforms.registry import platforms
+from tests.faults import reliability
 from tools.prometheus_rule import manifest
 
 ROOT = Path(__file__).parents[1]
@@ -22,6 +23,7 @@ def configuration_page() -> str:
 GENERATED: dict[str, Callable[[], str]] = {
     "docs/configuration.md": configuration_page,
     "docs/metrics.md": metrics_reference,
+    "docs/reliability.md": reliability.page,
     "docs/runbook.md": render_runbook,
     "deploy/kubernetes/prometheusrule.yaml": manifest,
 }

@@ -12,7 +12,7 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from aiohttp import web
 
 from exporter.metrics.exposition import Exposition
 from exporter.metrics.self_metrics import ExporterMetrics
+from exporter.model import UpstreamState
 from exporter.platforms.base import Platform
 from exporter.polling.coordinator import build_coordinator
 from exporter.polling.self_metrics import PollingMetrics
@@ -111,6 +112,17 @@ class RecordedResponse:
         """Return the response with this file's content."""
         return cls(file.read_bytes(), content_type=_CONTENT_TYPES.get(file.suffix, "text/plain"))
 
+    def with_values(self, changes: Mapping[str, Any]) -> RecordedResponse:
+        """Return the response with other values in its JSON, by their paths, such as ``data/hasNext``."""
+        content = json.loads(self.body)
+        for path, value in changes.items():
+            *way, last = path.split("/")
+            holder = content
+            for name in way:
+                holder = holder[name]
+            holder[last] = value
+        return replace(self, body=json.dumps(content).encode())
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -130,7 +142,8 @@ class Recording:
     def from_file(cls, file: Path) -> Recording:
         """Read a recording from YAML with the keys ``responses``, ``settings`` and ``recorded_at`` (ISO 8601).
 
-        A response is the name of a file beside the YAML file, or a mapping with ``file`` or ``data``, and ``status``.
+        A response is the name of a file beside the YAML file, or a mapping with ``file`` or ``data``, ``set`` (other
+        values in its JSON, by their paths) and ``status``. The file may have further keys.
         """
         written = yaml.safe_load(file.read_text(encoding="utf-8"))
         at = written.get("recorded_at")
@@ -147,9 +160,9 @@ def _recorded(content: Any, folder: Path) -> Any:
         return [_recorded(item, folder) for item in content]
     if isinstance(content, str):
         return RecordedResponse.from_file(folder / content)
-    given = RecordedResponse.from_file(folder / content["file"]) if "file" in content else None
-    response = given or RecordedResponse.of(content.get("data"))
-    return RecordedResponse(response.body, content.get("status", 200), response.content_type)
+    response = RecordedResponse.from_file(folder / content["file"]) if "file" in content else None
+    response = response or RecordedResponse.of(content.get("data"))
+    return replace(response.with_values(content.get("set", {})), status=content.get("status", 200))
 
 
 def expose(platform: type[Platform[Any]], recording: Recording, *, polls: int = 1, seconds: float | None = None) -> str:
@@ -164,28 +177,68 @@ async def expose_async(
     platform: type[Platform[Any]], recording: Recording, *, polls: int = 1, seconds: float | None = None
 ) -> str:
     """Do what ``expose`` does, within a running event loop."""
-    clock = FakeClock(recording.recorded_at, auto_advance=True)
-    async with serve_responses(recording.responses, clock) as url:
+    async with polled_upstream(platform, recording) as upstream:
+        await upstream.poll()
+        for _ in range(polls - 1):
+            await upstream.poll(after=upstream.settings.interval if seconds is None else seconds)
+        return upstream.text()
+
+
+class PolledUpstream:
+    """An upstream that polls recorded responses, one poll after the other."""
+
+    def __init__(
+        self, platform: type[Platform[Any]], recording: Recording, url: str, clock: FakeClock, *, per_stream: bool
+    ) -> None:
         given = {"name": UPSTREAM, "platform": platform.name, "url": url, **recording.settings}
-        settings = platform.settings_class.model_validate(given)
-        store, metrics = Store(), ExporterMetrics()
-        store.arrange([settings.name])
-        coordinator = build_coordinator(
-            settings,
+        self.settings = platform.settings_class.model_validate(given)
+        self.clock = clock
+        self._metrics = ExporterMetrics()
+        metrics = PollingMetrics(self._metrics.upstreams)
+        metrics.add_upstream(platform.name, self.settings.name)
+        self._store = Store()
+        self._store.arrange([self.settings.name])
+        self._coordinator = build_coordinator(
+            self.settings,
             platform,
-            store=store,
-            metrics=PollingMetrics(metrics.upstreams),
+            store=self._store,
+            metrics=metrics,
             clock=clock,
             started_at=clock.now(),
+            per_stream=per_stream,
         )
+
+    async def poll(self, *, after: float = 0.0) -> UpstreamState:
+        """Poll once more, when ``after`` seconds have passed, and return what is then served for the upstream."""
+        self.clock.advance(after)
+        await self._coordinator.poll()
+        (state,) = self._store.states()
+        return state
+
+    def text(self) -> str:
+        """Return the text of the upstream's and the streams' families."""
+        return Exposition(self._store.states, self._metrics).render({"upstreams", "streams"}).decode()
+
+    async def close(self) -> None:
+        """Close the connections to the server."""
+        await self._coordinator.close()
+
+
+@asynccontextmanager
+async def polled_upstream(
+    platform: type[Platform[Any]], recording: Recording, *, per_stream: bool = False
+) -> AsyncIterator[PolledUpstream]:
+    """Serve the recording's responses and yield an upstream that polls them when told to.
+
+    ``per_stream``: whether histograms are kept per stream.
+    """
+    clock = FakeClock(recording.recorded_at, auto_advance=True)
+    async with serve_responses(recording.responses, clock) as url:
+        upstream = PolledUpstream(platform, recording, url, clock, per_stream=per_stream)
         try:
-            for number in range(polls):
-                if number:
-                    clock.advance(settings.interval if seconds is None else seconds)
-                await coordinator.poll()
+            yield upstream
         finally:
-            await coordinator.close()
-        return Exposition(store.states, metrics).render({"upstreams", "streams"}).decode()
+            await upstream.close()
 
 
 @asynccontextmanager

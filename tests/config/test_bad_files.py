@@ -1,7 +1,7 @@
 """One file per rule in bad/: what is wrong with it stands at its end, as the error lines that it must give.
 
-``# expect:`` lines, with FILE for the file's path and DIR for its folder; ``# env:`` lines set variables. Beside the
-file are the folder secrets/ and what is in it.
+``# expect:`` lines, with FILE for the file's path, DIR for its folder and PLATFORMS for the names of all platforms;
+``# env:`` lines set variables. Beside the file are the folder secrets/ and what is in it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import pytest
 
 from exporter.cli.settings import load_settings
 from exporter.config.loading import ConfigError
+from exporter.platforms.registry import platforms
 
 BAD = sorted((Path(__file__).parent / "bad").glob("*.yaml"))
 CANARIES = ("s3cr3t", "t0ken")
@@ -31,6 +32,11 @@ def marked(file: Path, mark: str) -> list[str]:
     return [line.removeprefix(mark) for line in file.read_text().splitlines() if line.startswith(mark)]
 
 
+def expected_errors(file: Path) -> list[str]:
+    *names, last = platforms()
+    return [line.replace("PLATFORMS", f"{', '.join(names)} or {last}") for line in marked(file, "# expect: ")]
+
+
 def errors_of(file: Path, folder: Path) -> list[str]:
     make_secrets(folder / "secrets")
     copy = Path(shutil.copy(file, folder / "config.yaml"))
@@ -43,7 +49,7 @@ def errors_of(file: Path, folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("file", BAD, ids=lambda file: file.stem)
 def test_every_error_of_a_bad_file_is_reported_with_its_place(file: Path, tmp_path: Path) -> None:
-    assert errors_of(file, tmp_path) == marked(file, "# expect: ")
+    assert errors_of(file, tmp_path) == expected_errors(file)
 
 
 @pytest.mark.parametrize("file", BAD, ids=lambda file: file.stem)

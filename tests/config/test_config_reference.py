@@ -13,10 +13,10 @@ from pydantic import BaseModel
 
 from exporter.cli.settings import config_schema, load_settings
 from exporter.config import introspection
-from exporter.config.alerting import Threshold
 from exporter.config.reference import undescribed
 from exporter.config.root import Settings, settings_class
 from exporter.config.section import Section
+from exporter.config.upstream import UpstreamSettings
 from exporter.platforms.registry import platforms
 from tools.generate import GENERATED, configuration_page, main
 
@@ -55,19 +55,29 @@ def sections(annotation: object) -> Iterator[type[BaseModel]]:
                 yield from sections(argument)
 
 
-def keys() -> set[str]:
+def keys(annotation: object) -> set[str]:
     """Every key of every mapping; of a secret, any of its spellings will do."""
-    found = {Threshold.model_fields["for_"].alias or ""}
-    for model in sections(settings_class(config_schema())):
+    found = set()
+    for model in sections(annotation):
         secrets = model.secret_fields if issubclass(model, Section) else frozenset()
         found |= {info.alias or name for name, info in model.model_fields.items() if name not in secrets}
         found |= {rf"{name}(_file|_env)?" for name in secrets}
     return found
 
 
-@pytest.mark.parametrize("key", sorted(keys()))
-def test_the_example_shows_every_key(key: str) -> None:
-    shown = re.search(rf"(^|[\s{{-])({key})(:|\b(?=[ ,;]))", EXAMPLE.read_text(), re.MULTILINE)
+def places() -> dict[str, list[Path]]:
+    """Where each key may be shown: in the example, and on the page of a platform that has it for itself."""
+    found = {key: [EXAMPLE] for key in {"for", *keys(settings_class(config_schema()))}}
+    for name, platform in platforms().items():
+        for key in keys(platform.settings_class) - keys(UpstreamSettings):
+            found[key].append(ROOT / "docs" / "platforms" / f"{name}.md")
+    return found
+
+
+@pytest.mark.parametrize(("key", "files"), sorted(places().items()))
+def test_every_key_is_shown_in_an_example(key: str, files: list[Path]) -> None:
+    text = "\n".join(file.read_text() for file in files)
+    shown = re.search(rf"(^|[\s{{-])({key})(:|\b(?=[ ,;]))", text, re.MULTILINE)
     assert shown or key == "discover"
 
 

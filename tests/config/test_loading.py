@@ -16,6 +16,7 @@ from exporter.config.loading import ConfigError
 from exporter.config.root import Settings
 from exporter.config.secrets import Secret
 from exporter.config.upstream import AuthSettings, LiveHours, UpstreamSettings
+from exporter.platforms.registry import platforms
 
 Loader = Callable[..., Settings]
 MINIMAL = "upstreams: [{name: studio, platform: livepeer}]\n"
@@ -368,14 +369,14 @@ KEYS = st.sampled_from(
         "<<",
     ]
 )
-SCALARS = st.sampled_from(["studio", "livepeer", "storm", "wave", "http://a", "15s", "hash", "mon", "10:00", "", "\0"])
+SCALARS = st.sampled_from(["studio", *platforms(), "http://a", "15s", "hash", "mon", "10:00", "", "\0"])
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | SCALARS | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS | st.text(max_size=3), inner, max_size=5),
     max_leaves=25,
 )
 UPSTREAM = st.fixed_dictionaries(
-    {"platform": st.sampled_from(["livepeer", "storm", "wave", "node_media_server"])},
+    {"platform": st.sampled_from(sorted(platforms()))},
     optional={
         "name": SCALARS,
         "url": SCALARS,

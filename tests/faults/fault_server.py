@@ -1,4 +1,4 @@
-"""The platforms' servers, good and broken by command: raw sockets before the simulator, in a thread of their own."""
+"""The platforms' servers, good and broken by command: raw sockets before recordings, in a thread of their own."""
 
 from __future__ import annotations
 
@@ -7,33 +7,20 @@ import socket
 import ssl
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Coroutine, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import aiohttp
 import trustme
-from aiohttp import web
 
-from exporter.runtime.clock import Clock
-from exporter.simulator.simulator_app import make_app
 from tests.exporter_process import GENEROUS_SECONDS
-from tests.faults.matrix import CLOCK, DNS, FAULTS, HEALTHY, PLATFORMS, REFUSED, TLS, TOKEN, Fault
-from tests.faults.recorded_answers import (
-    FLEET,
-    Ahead,
-    Api,
-    Good,
-    Livepeer,
-    NodeMediaServer,
-    NodeMediaServer2,
-    Storm,
-    Wave,
-)
+from tests.faults.matrix import CLOCK, DNS, FAULTS, HEALTHY, REFUSED, TLS, TOKEN, Fault, Outcome
+from tests.faults.recorded_api import RecordedApi, basic
 from tests.faults.response_faults import Exchange, HangUpError, refusal
 from tests.http.raw_server import read_request
+from tests.platforms.recordings import PlatformRecording, main_recordings
 
 T = TypeVar("T")
 NAME = "platform.invalid"
@@ -46,7 +33,9 @@ class Cell:
 
     platform: str
     fault: Fault | None
-    api: Api
+    expected: Outcome
+    """What must come of the fault."""
+    api: RecordedApi
     secret: str
     """What its requests have to prove now."""
     secret_file: Path
@@ -100,7 +89,7 @@ class FaultServers:
         self._directory = directory
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._stack = AsyncExitStack()
+        self._elsewhere: asyncio.Server | None = None
         self._connections: dict[asyncio.Task[None], Listener] = {}
         self._asked: Counter[tuple[str, str]] = Counter()
         self.names_file = directory / "names"
@@ -113,6 +102,8 @@ class FaultServers:
         self._not_owned = ""
 
     def start(self) -> None:
+        for recording in main_recordings().values():
+            self._add_platform(recording)
         self._thread.start()
         self._run(self._start())
 
@@ -134,11 +125,29 @@ class FaultServers:
         return {"defaults": shared, "upstreams": [self._upstream(cell) for cell in self.cells.values()]}
 
     def secrets(self) -> set[str]:
-        """What must never be seen anywhere: the credentials in all forms, and the streams' keys that Livepeer shows."""
-        streams = (stream for cell in self.cells.values() for stream in getattr(cell.api, "streams", ()))
-        keys = {stream.secret_key for stream in streams if stream.secret_key}
-        assert keys
-        return {cell.secret.removesuffix("-rotated") for cell in self.cells.values()} | keys
+        """What must never be seen anywhere: the credentials in all forms, and the secrets that responses show."""
+        shown = {secret for cell in self.cells.values() for secret in cell.api.recording.secrets}
+        assert shown
+        credentials = {cell.secret.removesuffix("-rotated") for cell in self.cells.values()}
+        users = {cell.api.username for cell in self.cells.values()} - {""}
+        return shown | credentials | {basic(user, secret) for user in users for secret in credentials}
+
+    def _add_platform(self, recording: PlatformRecording) -> None:
+        api, platform = RecordedApi(recording), recording.platform.name
+        self._add(Cell(platform, None, Outcome(), api, *self._secret(platform, HEALTHY), broken=False))
+        for fault in FAULTS:
+            expected, own = fault.outcome(recording), fault.recording(recording)
+            if expected is not None:
+                own_api = api if own is recording else RecordedApi(own)
+                secret = self._secret(platform, fault.name)
+                self._add(Cell(platform, fault, expected, own_api, *secret, broken=fault.is_from_start(recording)))
+
+    def _secret(self, platform: str, fault: str) -> tuple[str, Path]:
+        return f"canary-of-{platform}-{fault}", self._directory / f"{platform}-{fault}.secret"
+
+    def _add(self, cell: Cell) -> None:
+        cell.secret_file.write_text(cell.secret)
+        self.cells[cell.name] = cell
 
     # -- in the loop -----------------------------------------------------------------------------------------------
 
@@ -146,7 +155,6 @@ class FaultServers:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(GENEROUS_SECONDS)
 
     async def _start(self) -> None:
-        apis = await self._apis()
         good, bad = trustme.CA(), trustme.CA()
         good.cert_pem.write_to_path(self.ca_file)
         self._certified, self._uncertified = _context(good), _context(bad)
@@ -154,43 +162,9 @@ class FaultServers:
         self._own = {REFUSED: Listener(self), TLS: Listener(self, self._certified)}
         for listener in (self._listener, *self._own.values()):
             await listener.open()
-        place = await asyncio.start_server(self._went_elsewhere, "127.0.0.1", 0)
-        self._stack.callback(place.close)
-        self._not_owned = f"http://127.0.0.1:{place.sockets[0].getsockname()[1]}"
+        self._elsewhere = await asyncio.start_server(self._went_elsewhere, "127.0.0.1", 0)
+        self._not_owned = f"http://127.0.0.1:{self._elsewhere.sockets[0].getsockname()[1]}"
         self.names_file.touch()
-        for platform in PLATFORMS:
-            self._add(platform, None, apis[platform])
-            for fault in FAULTS:
-                if fault.outcome(platform) is not None:
-                    self._add(platform, fault, apis[platform])
-
-    async def _apis(self) -> dict[str, Api]:
-        bases = [await self._simulator(Clock()), await self._simulator(Ahead())]
-        session = await self._stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
-        apis = (
-            Livepeer(session, *(f"{base}/livepeer/api" for base in bases)),
-            Storm(session, *(f"{base}/storm" for base in bases)),
-            Wave(session, *(f"{base}/wave/api/v1" for base in bases)),
-            NodeMediaServer(),
-        )
-        return {api.name: api for api in apis}
-
-    async def _simulator(self, clock: Clock) -> str:
-        runner = web.AppRunner(make_app(FLEET, clock))
-        await runner.setup()
-        self._stack.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        return f"http://127.0.0.1:{runner.addresses[0][1]}"
-
-    def _add(self, platform: str, fault: Fault | None, api: Api) -> None:
-        if fault is not None and fault.name == TOKEN and platform == "node_media_server":
-            # a token that version 4 refuses soon after its login is a fault of another kind
-            api = NodeMediaServer2()
-        name = f"{platform}-{fault.name if fault else HEALTHY}"
-        file = self._directory / f"{name}.secret"
-        cell = Cell(platform, fault, api, f"canary-of-{name}", file, fault is not None and platform in fault.never_good)
-        file.write_text(cell.secret)
-        self.cells[name] = cell
 
     def _upstream(self, cell: Cell) -> dict[str, Any]:
         fault = cell.fault.name if cell.fault else HEALTHY
@@ -201,8 +175,6 @@ class FaultServers:
         upstream = {"name": cell.name, **cell.api.upstream(url, cell.secret_file)}
         if fault == TLS:
             upstream["tls"] = {"ca_file": str(self.ca_file)}
-        if cell.platform == "wave" and cell.broken and fault != DNS:
-            upstream["ice_candidates"] = "5s"
         return upstream
 
     async def _set(self, *, broken: bool) -> None:
@@ -228,7 +200,8 @@ class FaultServers:
         for listener in (self._listener, *self._own.values()):
             await listener.close()
             listener.release()
-        await self._stack.aclose()
+        if self._elsewhere is not None:
+            self._elsewhere.close()
 
     async def _went_elsewhere(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.led_elsewhere += 1
@@ -263,19 +236,16 @@ class FaultServers:
         path = f"/{path}"
         cell = self.cells[name]
         ahead = cell.broken and cell.fault is not None and cell.fault.name == CLOCK
-
-        def good() -> Awaitable[Good]:
-            return cell.api.answer(request, path, ahead=ahead)
-
+        good = cell.api.respond(request, path, cell.secret, ahead=ahead)
         key = name, path.partition("?")[0]
         exchange = Exchange(request, path, cell.api, good, reader, writer, self._asked[key], self._not_owned)
         self._asked[key] += 1
         if cell.broken and cell.fault is not None and cell.fault.answer is not None:
             await cell.fault.answer(exchange)
-        elif not cell.api.allowed(request, path, cell.secret):
-            await exchange.send(refusal(401)(exchange))
+        elif status := cell.api.refused(request, path, cell.secret):
+            await exchange.send(refusal(status)(exchange))
         else:
-            await exchange.answer(await good())
+            await exchange.answer(good)
 
 
 def _context(authority: trustme.CA) -> ssl.SSLContext:

@@ -1,15 +1,19 @@
-"""The faults, and what must come of each on each platform."""
+"""The faults, and what must come of each on each platform.
+
+``otherwise`` is what most platforms do; a platform that does something else says so in its recording, under ``faults``.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
 
 from exporter.model import Reason
 from tests.faults import response_faults
-from tests.faults.response_faults import Break, every_stream, everywhere, instead, one_stream
+from tests.faults.response_faults import Break, every_stream, instead, one_stream
+from tests.platforms.recordings import PlatformRecording, recording_of
 
-PLATFORMS: Final = ("livepeer", "storm", "wave", "node_media_server")
 HEALTHY: Final = "healthy"
 REFUSED, DNS, TLS, CLOCK, TOKEN = "refused", "dns", "tls", "clock", "token-ends"
 """The faults that are none of a single answer."""
@@ -48,35 +52,67 @@ class Fault:
     otherwise: Outcome
     answer: Break | None = None
     """How a request is answered meanwhile; None: it is something else that breaks."""
-    on: dict[str, Outcome | None] = field(default_factory=dict)
-    """Outcomes of platforms that differ; None: the platform has nothing that could break so."""
-    never_good: frozenset[str] = frozenset()
-    """Platforms where it must be there from the start, as what it breaks is asked for only then."""
+    in_xml: Outcome | None = None
+    """What comes of it where the responses are XML or lines of text, if that differs."""
+    needs: str = ""
+    """What a recording must have for the fault to be possible: ``streams``, ``pages`` or ``auth``."""
+    is_constant: bool = False
+    """Whether it must be there from the start on every platform."""
 
     @property
     def has_own_port(self) -> bool:
         """Whether its listener is what breaks."""
         return self.name in (REFUSED, TLS)
 
-    def outcome(self, platform: str) -> Outcome | None:
-        return self.on.get(platform, self.otherwise)
+    def outcome(self, recording: PlatformRecording) -> Outcome | None:
+        """Return what must come of it; None: the platform has nothing that could break so."""
+        given = {
+            "streams": recording.streams,
+            "pages": recording.pages,
+            "auth": recording.recording.settings.get("auth"),
+        }
+        if self.needs and not given[self.needs]:
+            return None
+        differs = self._own(recording)
+        if differs.keys() & {"down", "streams", "failure"}:
+            reason, failure = differs.get("down"), differs.get("failure")
+            return Outcome(
+                down=None if reason is None else Reason(reason),
+                streams=differs.get("streams", UNHARMED),
+                of_stream=None if failure is None else Reason(failure),
+            )
+        if self.in_xml is not None and recording.content_type != "application/json":
+            return self.in_xml
+        return self.otherwise
+
+    def recording(self, recording: PlatformRecording) -> PlatformRecording:
+        """Return the recording of the same platform that shows the fault."""
+        name = self._own(recording).get("recording")
+        return recording if name is None else recording_of(recording.platform.name, name)
+
+    def is_from_start(self, recording: PlatformRecording) -> bool:
+        """Whether it must be there from the start, as what it breaks is requested only then."""
+        return self.is_constant or bool(self._own(recording).get("from_start"))
+
+    def _own(self, recording: PlatformRecording) -> Mapping[str, Any]:
+        return recording.faults.get(self.name, {})
 
 
 def down(reason: Reason) -> Outcome:
     return Outcome(down=reason)
 
 
+def _of_rows(name: str, done: str, otherwise: Outcome, answer: Break) -> Fault:
+    return Fault(name, done, otherwise, answer, needs="streams")
+
+
 UP = Outcome()
-_ONE_SESSION = Outcome(streams=UNKNOWN, of_stream=Reason.BAD_RESPONSE)
-_NO_PAGES = {"node_media_server": None}
-_CANDIDATES = Outcome(of_stream=Reason.BAD_RESPONSE)
-_ALL = frozenset(PLATFORMS)
 
 FAULTS: Final = (
     Fault(REFUSED, "nobody listens on the port", down(Reason.CONNECT)),
     Fault("reset", "the connection is reset", down(Reason.CONNECT), response_faults.reset),
     Fault("black-hole", "the request is read, nothing is said", down(Reason.TIMEOUT), response_faults.black_hole),
-    Fault(DNS, "the host's name is gone", down(Reason.CONNECT), never_good=_ALL),
+    Fault(DNS, "the host's name is gone", down(Reason.CONNECT), is_constant=True),
     Fault(TLS, "the certificate is of another authority", down(Reason.TLS)),
     Fault("slow-bytes", "five bytes a second", down(Reason.TIMEOUT), response_faults.slow_bytes),
     Fault("half-a-body", "the connection ends in the middle", down(Reason.BAD_RESPONSE), response_faults.half_a_body),
@@ -86,69 +122,55 @@ FAULTS: Final = (
     Fault("endless-list", "a list that never ends", down(Reason.TOO_LARGE), response_faults.endless_list),
     Fault("html", "a maintenance page, with 200", down(Reason.BAD_RESPONSE), instead(response_faults.html)),
     Fault("invalid-utf8", "bytes that are no UTF-8", down(Reason.BAD_RESPONSE), instead(response_faults.invalid_utf8)),
-    Fault("deep-json", "200,000 lists in each other", down(Reason.BAD_RESPONSE), instead(response_faults.deep_json)),
     Fault(
-        "nan", "NaN and Infinity in place of numbers", down(Reason.BAD_RESPONSE), everywhere(response_faults.no_number)
+        "deep-json", "200,000 lists in each other", down(Reason.BAD_RESPONSE), instead(response_faults.deeply_nested)
     ),
     Fault(
-        "huge-numbers",
-        "one stream's numbers are beyond every float",
-        UP,
-        one_stream(response_faults.huge),
-        # its sign of life is a number too
-        {"livepeer": Outcome(streams=UNKNOWN)},
+        "nan",
+        "NaN and Infinity in place of numbers",
+        down(Reason.BAD_RESPONSE),
+        response_faults.no_numbers,
+        # not JSON any more; in other formats each number is a bad value
+        in_xml=UP,
     ),
-    Fault(
-        "duplicate-ids", "one stream's id comes twice", UP, one_stream(response_faults.twice), {"wave": _ONE_SESSION}
-    ),
-    Fault("long-ids", "an id of 10 kB", UP, one_stream(response_faults.long_id)),
-    Fault(
+    _of_rows("huge-numbers", "one stream's numbers are beyond every float", UP, one_stream(response_faults.huge)),
+    _of_rows("duplicate-ids", "one stream's id comes twice", UP, one_stream(response_faults.twice)),
+    _of_rows("long-ids", "an id of 10 kB", UP, one_stream(response_faults.long_id)),
+    _of_rows(
         "control-characters",
         "every control character in a name",
         Outcome(streams=BESIDE),
         one_stream(response_faults.control_characters),
-        {"wave": UP},
     ),
-    Fault(
+    _of_rows(
         "renamed-fields",
         "all fields of one stream have other names",
         Outcome(streams=ABSENT),
         one_stream(response_faults.renamed),
-        {"wave": Outcome(streams=UNKNOWN)},
     ),
-    Fault(
-        "nulls",
-        "all fields of one stream are null",
-        Outcome(streams=UNKNOWN),
-        one_stream(response_faults.nulls),
-        # null has a meaning of its own here: never seen, no publisher
-        {"livepeer": Outcome(streams=OFF), "node_media_server": Outcome(streams=OFF)},
-    ),
-    Fault(
+    _of_rows("nulls", "all fields of one stream are null", Outcome(streams=UNKNOWN), one_stream(response_faults.nulls)),
+    _of_rows(
         "renamed-everywhere",
         "all fields of all streams have other names",
         down(Reason.BAD_RESPONSE),
         every_stream(response_faults.renamed),
-        {"wave": Outcome(streams=ALL_UNKNOWN)},
     ),
     Fault(
         "endless-pages",
         "further pages without end, slowly",
         down(Reason.TIMEOUT),
         response_faults.endless_pages,
-        {"wave": _CANDIDATES, **_NO_PAGES},
-        never_good=frozenset({"wave"}),
+        needs="pages",
     ),
     Fault(
         "paging-loop",
         "the same page again and again",
         down(Reason.BAD_RESPONSE),
         response_faults.same_page,
-        {"wave": _CANDIDATES, **_NO_PAGES},
-        never_good=frozenset({"wave"}),
+        needs="pages",
     ),
     Fault(CLOCK, "its clock is ten years ahead", UP),
-    Fault(TOKEN, "401 from now on, until the secret's file has a new one", down(Reason.AUTH)),
+    Fault(TOKEN, "401 from now on, until the secret's file has a new one", down(Reason.AUTH), needs="auth"),
     Fault(
         "429-storm",
         "429 for everything",

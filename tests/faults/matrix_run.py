@@ -17,7 +17,7 @@ from exporter.model import Reason
 from tests.exporter_process import GENEROUS_SECONDS, Exporter
 from tests.faults import fake_resolver
 from tests.faults.fault_server import Cell, FaultServers, fault_servers
-from tests.faults.matrix import ABSENT, ALL_UNKNOWN, BESIDE, FAULTS, HEALTHY, OFF, PLATFORMS, UNHARMED, UNKNOWN, Outcome
+from tests.faults.matrix import ABSENT, ALL_UNKNOWN, BESIDE, FAULTS, HEALTHY, OFF, UNHARMED, UNKNOWN, Outcome
 
 PATIENCE_SECONDS = 2 * GENEROUS_SECONDS
 """Longer than the longest pause between polls of an upstream that fails."""
@@ -104,7 +104,7 @@ class Run:
 
     def polls_lost_after_healing(self, cell: Cell) -> int:
         """Polls that failed as the fault lets them, from the healing on; one was perhaps under way then."""
-        down = outcome_of(cell).down
+        down = cell.expected.down
         lost = self.recovered.get(cell.name, self.healed).failures(cell.name) - self.healing.failures(cell.name)
         return int(lost[down]) if down is not None else 0
 
@@ -168,7 +168,7 @@ def _break_and_heal(servers: FaultServers, process: Exporter) -> Run:
         seen.append(Scrape(process.ask("/metrics")[1]))
         return seen[-1]
 
-    never_up = {cell.name for cell in cells if cell.broken and outcome_of(cell).down is not None}
+    never_up = {cell.name for cell in cells if cell.broken and cell.expected.down is not None}
     _until_each(scrape, [cell for cell in cells if cell.name not in never_up], lambda s, cell: s.is_well(cell))
     calm = scrape()
     servers.break_all()
@@ -185,21 +185,14 @@ def _break_and_heal(servers: FaultServers, process: Exporter) -> Run:
     return Run(servers.cells, servers.secrets(), calm, broken, shown, healing, healed, recovered, during, probes, said)
 
 
-def outcome_of(cell: Cell) -> Outcome:
-    """What is expected of a cell."""
-    expected = cell.fault.outcome(cell.platform) if cell.fault else Outcome()
-    assert expected is not None
-    return expected
-
-
 def _has_shown(cell: Cell, scrape: Scrape, calm: Scrape) -> bool:
-    down = outcome_of(cell).down
+    down = cell.expected.down
     if cell.fault is not None and down is not None:
         is_told = down is Reason.TIMEOUT or bool(_but_timeouts(scrape.failures(cell.name)))
         return scrape.up(cell.name) == 0 and not scrape.live(cell.name) and is_told
     # a stream that fails is served as it was until it is stale, which comes later where polls run out of time
     is_polled = scrape.up(cell.name) == 1 and scrape.polls(cell.name) >= calm.polls(cell.name) + POLLS_TO_SEE
-    return is_polled and _outcome(cell, scrape, calm) == outcome_of(cell)
+    return is_polled and _outcome(cell, scrape, calm) == cell.expected
 
 
 def _until_each(
@@ -221,7 +214,8 @@ def _until_each(
 def _probes(process: Exporter, cells: Iterable[Cell]) -> dict[str, tuple[int, str]]:
     """Each fault is probed once, on one platform after the other."""
     by_name = {cell.name: cell for cell in cells}
-    names = [f"{PLATFORMS[index % len(PLATFORMS)]}-{fault.name}" for index, fault in enumerate(FAULTS)]
-    names = [name for name in (*names, f"livepeer-{HEALTHY}") if name in by_name]
+    platforms = list(dict.fromkeys(cell.platform for cell in by_name.values()))
+    names = [f"{platforms[index % len(platforms)]}-{fault.name}" for index, fault in enumerate(FAULTS)]
+    names = [name for name in (*names, f"{platforms[0]}-{HEALTHY}") if name in by_name]
     with ThreadPoolExecutor(8) as pool:
         return dict(zip(names, pool.map(lambda name: process.ask(f"/probe?upstream={name}"), names), strict=True))

@@ -1,4 +1,4 @@
-"""What a broken server does with a request: on the wire, by status, or to the JSON of a good answer.
+"""What a broken server does with a request: on the wire, by status, or to the rows of a good response.
 
 Every text that is ours to choose echoes the request's secrets, as careless servers do.
 """
@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import socket
 import struct
 import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
 
-from tests.faults.recorded_answers import Api, Good, Row
+from exporter.platforms.testing import RecordedResponse
+from tests.faults.recorded_api import RecordedApi, RowChange
 from tests.http.raw_server import Request, http
+from tests.platforms.row_documents import Document, Row, without_numbers
 
 MEBIBYTE = 2**20
 CONTROLS = "".join(map(chr, (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, 0xFEFF))) + '\\"{}=,'
 LONG = "k" * 10_000
-BEYOND_FLOATS = 10**400
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -37,9 +36,9 @@ class Exchange:
     request: Request
     path: str
     """Below the upstream's URL, with its query."""
-    api: Api
-    good: Callable[[], Awaitable[Good]]
-    """The answer that the platform means."""
+    api: RecordedApi
+    good: RecordedResponse
+    """The response that the platform means."""
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     times: int
@@ -57,8 +56,9 @@ class Exchange:
         self.writer.write(raw)
         await self.writer.drain()
 
-    async def answer(self, good: Good) -> None:
-        await self.send(http(good.status, good.body, good.headers))
+    async def answer(self, response: RecordedResponse) -> None:
+        headers = {"Content-Type": response.content_type, **response.headers}
+        await self.send(http(response.status, response.body, headers))
 
 
 Break = Callable[[Exchange], Awaitable[None]]
@@ -79,13 +79,13 @@ async def black_hole(exchange: Exchange) -> None:
 
 
 async def slow_bytes(exchange: Exchange) -> None:
-    for byte in http(body=(await exchange.good()).body):
+    for byte in http(body=exchange.good.body):
         await exchange.send(bytes([byte]))
         await asyncio.sleep(0.2)
 
 
 async def half_a_body(exchange: Exchange) -> None:
-    body = (await exchange.good()).body
+    body = exchange.good.body
     await exchange.send(http(body=body)[: -len(body) // 2])
     raise HangUpError
 
@@ -97,7 +97,7 @@ def _head(*fields: str) -> bytes:
 
 async def chunked_lies(exchange: Exchange) -> None:
     # five bytes are announced, and the whole body comes
-    body = (await exchange.good()).body
+    body = exchange.good.body
     await exchange.send(_head("Transfer-Encoding: chunked") + b"5\r\n" + body + exchange.echo.encode())
     raise HangUpError
 
@@ -149,8 +149,9 @@ def invalid_utf8(exchange: Exchange) -> bytes:
     return http(200, b'{"name": "\xff\xfe ' + exchange.echo.encode() + b'"}')
 
 
-def deep_json(_: Exchange) -> bytes:
-    return http(200, b"[" * 200_000 + b"]" * 200_000)
+def deeply_nested(exchange: Exchange) -> bytes:
+    opening, closing = (b"<a>", b"</a>") if exchange.api.is_xml else (b"[", b"]")
+    return http(200, opening * 200_000 + closing * 200_000)
 
 
 def refusal(status: int, **headers: str) -> Callable[[Exchange], bytes]:
@@ -168,123 +169,90 @@ def redirect(exchange: Exchange) -> bytes:
 async def flapping(exchange: Exchange) -> None:
     """Every other answer is a 5xx, of one kind after the other."""
     if exchange.times % 2:
-        await exchange.answer(await exchange.good())
+        await exchange.answer(exchange.good)
     else:
         await exchange.send(refusal((502, 503, 504)[exchange.times // 2 % 3])(exchange))
 
 
-# -- JSON --------------------------------------------------------------------------------------------------------------
+# -- rows --------------------------------------------------------------------------------------------------------------
 
 
-def everywhere(change: Callable[[Any], Any]) -> Break:
-    """A change of every single value in an answer."""
+async def no_numbers(exchange: Exchange) -> None:
+    """NaN and Infinity in place of all numbers of a response."""
+    await exchange.answer(replace(exchange.good, body=without_numbers(exchange.good)))
 
+
+def one_stream(change: RowChange) -> Break:
+    """A change of the rows of one stream; ``change`` returns the rows that come in place of one."""
+    return _rows(change, only_victim=True)
+
+
+def every_stream(change: RowChange) -> Break:
+    """A change of the rows of all streams."""
+    return _rows(change, only_victim=False)
+
+
+def _rows(change: RowChange, *, only_victim: bool) -> Break:
     async def broken(exchange: Exchange) -> None:
-        good = await exchange.good()
-        await exchange.answer(good.with_data(_changed(good.data, change)))
+        await exchange.answer(
+            exchange.api.changed_rows(exchange.request, exchange.path, exchange.good, change, only_victim=only_victim)
+        )
 
     return broken
 
 
-def one_stream(change: Callable[[Api, Row], list[Row]]) -> Break:
-    """A change of the records of one stream; ``change`` gives the records that come in place of one."""
-    return _rows(lambda api, row: change(api, row) if api.is_victim(row) else [row])
-
-
-def every_stream(change: Callable[[Api, Row], list[Row]]) -> Break:
-    """A change of the records of all streams."""
-    return _rows(change)
-
-
-def _rows(change: Callable[[Api, Row], list[Row]]) -> Break:
-    async def broken(exchange: Exchange) -> None:
-        good, api = await exchange.good(), exchange.api
-        data = good.data
-        rows = api.rows(exchange.path, data) if good.status == 200 else None
-        if rows is None:
-            await exchange.answer(good)
-            return
-        rows[:] = [changed for row in rows for changed in change(api, row)]
-        text = json.dumps(rows[-1] if api.is_alone else data).replace(str(BEYOND_FLOATS * 10), "1e999")
-        await exchange.answer(replace(good, body=text.encode()))
-
-    return broken
-
-
-def _changed(data: Any, change: Callable[[Any], Any]) -> Any:
-    if isinstance(data, dict):
-        return {name: _changed(value, change) for name, value in data.items()}
-    if isinstance(data, list):
-        return [_changed(value, change) for value in data]
-    return change(data)
-
-
-def no_number(value: Any) -> Any:
-    """NaN or Infinity in place of a number."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return value
-    return math.nan if isinstance(value, int) else math.inf
-
-
-def huge(_: Api, row: Row) -> list[Row]:
+def huge(_: RecordedApi, document: Document, row: Row) -> list[Row]:
     """Whole numbers and floats beyond every float."""
-
-    def grown(value: Any) -> Any:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return value
-        return BEYOND_FLOATS if isinstance(value, int) else BEYOND_FLOATS * 10
-
-    return [_changed(row, grown)]
+    return [document.with_huge_numbers(row)]
 
 
-def twice(api: Api, row: Row) -> list[Row]:
-    return list(api.twice(row))
+def twice(api: RecordedApi, document: Document, row: Row) -> list[Row]:
+    """The same row again; a response about a single stream is about another one than was asked for."""
+    if api.is_alone(document):
+        return [document.with_texts(row, api.other_identity())]
+    return [row, row]
 
 
-def long_id(api: Api, row: Row) -> list[Row]:
-    return [row, api.called(row, LONG)]
+def long_id(api: RecordedApi, document: Document, row: Row) -> list[Row]:
+    """One more stream with this id and name; in a response about a single stream, its own."""
+    return [row, document.with_texts(row, dict.fromkeys(_identifying(api), LONG))]
 
 
-def control_characters(api: Api, row: Row) -> list[Row]:
-    return [row, api.called(row, CONTROLS)]
+def control_characters(api: RecordedApi, document: Document, row: Row) -> list[Row]:
+    """One more stream of this name; in a response about a single stream, its names but not the id asked for."""
+    fields = api.recording.rows.names if api.is_alone(document) else _identifying(api)
+    return [row, document.with_texts(row, dict.fromkeys(fields, CONTROLS))]
 
 
-def renamed(_: Api, row: Row) -> list[Row]:
-    return [{f"new_{name}": value for name, value in row.items()}]
+def _identifying(api: RecordedApi) -> tuple[str, ...]:
+    return api.recording.rows.identity[-1], *api.recording.rows.names
 
 
-def nulls(api: Api, row: Row) -> list[Row]:
-    return [{name: value if name in api.identity else None for name, value in row.items()}]
+def renamed(_: RecordedApi, document: Document, row: Row) -> list[Row]:
+    """All fields under other names."""
+    return [document.renamed(row)]
+
+
+def nulls(api: RecordedApi, document: Document, row: Row) -> list[Row]:
+    """No value but the identity."""
+    return [document.emptied(row, api.recording.rows.identity)]
 
 
 # -- pages -------------------------------------------------------------------------------------------------------------
 
 
 async def same_page(exchange: Exchange) -> None:
-    await exchange.answer(_more(await exchange.good(), "again", None))
+    """A next page is announced, which is the same again."""
+    await exchange.answer(
+        exchange.api.with_next_page(exchange.request, exchange.path, exchange.good, "again", other_rows=False)
+    )
 
 
 async def endless_pages(exchange: Exchange) -> None:
+    """A next page is announced, slowly, each with other streams."""
     await asyncio.sleep(0.2)
-    await exchange.answer(_more(await exchange.good(), str(exchange.times), exchange.times))
-
-
-def _more(good: Good, cursor: str, number: int | None) -> Good:
-    """The answer with a next page announced, and its streams under further names where it has a number."""
-    data = good.data
-
-    def further(row: Row, *names: str) -> Row:
-        return row if number is None else {**row, **{name: f"{row[name]}-{number}" for name in names}}
-
-    if isinstance(data, list) and data and "id" in data[0]:
-        rows = [further(row, "id") for row in data]
-        return good.with_data(rows, Link=f'</stream?cursor={cursor}>; rel="next"')
-    if isinstance(data, list):
-        return good
-    if "candidates" in data:
-        rows = [further(row, "id") for row in data["candidates"]]
-        return good.with_data({**data, "candidates": rows, "hasMore": True})
-    if isinstance(data.get("data"), dict) and "hasNext" in data["data"]:
-        rows = [further(row, "streamKey") for row in data["data"]["list"]]
-        return good.with_data({**data, "data": {**data["data"], "list": rows, "hasNext": True}})
-    return good
+    await exchange.answer(
+        exchange.api.with_next_page(
+            exchange.request, exchange.path, exchange.good, str(exchange.times), other_rows=True
+        )
+    )

@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 
 from exporter.metrics.passthrough import parse_passthrough
 from exporter.model import PassthroughMetrics, PassthroughText
-from tests.faults.fuzz_targets import EXPORT, exposed
+from tests.faults.fuzzed_upstream import exposed
 from tests.faults.test_fuzzed_platforms import QUICK
 from tests.metrics.generated_views import view
+from tests.platforms.recordings import RESPONSES
 from tests.real.prometheus import promtool
 
+EXPORT = (RESPONSES / "wave" / "export.txt").read_text()
 EXAMPLES, EXAMPLES_OF_THE_LONG_RUN = 150, 20_000
 READ_BY_PROMTOOL = 5
 FURTHER_LINES = "", "# EOF", "# TYPE streaming_bytes_total gauge", 'streaming_active_streams{platform="x"} 3'

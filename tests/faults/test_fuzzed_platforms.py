@@ -10,20 +10,21 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from exporter.model import Reason, UpstreamState
-from tests.faults.fuzz_targets import TARGETS, Fuzzed, Target, exposed, fuzzed
-from tests.faults.json_mutations import ANYTHING, EDITS, broken, encoded
+from exporter.platforms.testing import PolledUpstream
+from tests.faults.fuzzed_upstream import exposed, fuzzed
+from tests.faults.mutations import spoilt_bodies
+from tests.platforms.recordings import PlatformRecording, all_recordings, recording_of
 from tests.real.prometheus import check_metrics
 
 EXAMPLES, EXAMPLES_OF_THE_LONG_RUN = 40, 1000
 LINTED = 3
-"""promtool reads the last so many texts of each target: a process for every one would be most of the time."""
+"""promtool reads the last so many texts of each recording: a process for every one would be most of the time."""
 QUICK = (Phase.explicit, Phase.reuse, Phase.generate)
 """Without making an example smaller, which may take minutes: that is for the long run."""
 LONG_SECONDS = 1000.0
@@ -34,44 +35,27 @@ def live(view: UpstreamState) -> set[str]:
     return {state.identity.stream for state in view.streams if state.live}
 
 
-def bodies(target: Target) -> st.SearchStrategy[dict[str, bytes]]:
+def bodies(recording: PlatformRecording) -> st.SearchStrategy[dict[str, bytes]]:
     """What to answer in place of one or several good answers."""
-    names = st.sampled_from(sorted(target.answers))
-
-    def spoilt(name: str) -> st.SearchStrategy[bytes]:
-        good = target.answers[name]
-        if isinstance(good, str):
-            cut = st.integers(0, len(good))
-            return st.tuples(cut, st.text(max_size=20), cut).map(
-                lambda parts: (good[: parts[0]] + parts[1] + good[parts[2] :]).encode()
-            )
-        whole = encoded(good)
-        return st.one_of(
-            EDITS.map(lambda edits: encoded(broken(good, edits))),
-            EDITS.map(lambda edits: encoded(broken(good, edits))),
-            ANYTHING.map(encoded),
-            st.integers(0, len(whole)).map(lambda end: whole[:end]),
-            st.binary(max_size=30),
-        )
-
-    one = names.flatmap(lambda name: st.tuples(st.just(name), spoilt(name)))
+    names = st.sampled_from(sorted(recording.recording.responses))
+    one = names.flatmap(lambda name: st.tuples(st.just(name), spoilt_bodies(recording.response(name))))
     return st.lists(one, min_size=1, max_size=3).map(dict)
 
 
-async def bad_weather(target: Target, first: dict[str, bytes], second: dict[str, bytes]) -> str:
+async def bad_weather(recording: PlatformRecording, first: dict[str, bytes], second: dict[str, bytes]) -> str:
     """Good, two kinds of bad, and good again; gives what was exposed in between."""
-    async with fuzzed(target) as (upstream, answering):
-        before = await upstream.poll(after=0.0)
+    async with fuzzed(recording) as (upstream, responses):
+        before = await upstream.poll()
         assert before.up
         assert live(before)
         texts = []
         for instead in (first, second):
-            answering.instead = instead
+            responses.spoil(instead)
             view = await upstream.poll(after=60.0)
             assert view.last_error_reason is not Reason.INTERNAL, view.last_error
             assert view.up is not (view.last_error_reason is not None)
             texts.append(exposed(view))
-        answering.instead = {}
+        responses.spoil({})
         await upstream.poll(after=LONG_SECONDS)
         after = await upstream.poll(after=60.0)
         assert after.up
@@ -80,21 +64,26 @@ async def bad_weather(target: Target, first: dict[str, bytes], second: dict[str,
         return texts[-1]
 
 
-def _no_internal_failure(upstream: Fuzzed) -> None:
-    text = upstream.metrics.render().decode()
-    failures = re.findall(r'_failures_total\{.*reason="internal".*\} (\S+)', text)
+def _no_internal_failure(upstream: PolledUpstream) -> None:
+    failures = re.findall(r'_failures_total\{.*reason="internal".*\} (\S+)', upstream.text())
     assert {float(times) for times in failures} <= {0.0}
 
 
-def fuzz(target: Target, examples: int, phases: Sequence[Phase] = QUICK) -> None:
+def fuzz(recording: PlatformRecording, examples: int, phases: Sequence[Phase] = QUICK) -> Sequence[str]:
+    """Return the last texts that were exposed."""
     texts: deque[str] = deque(maxlen=LINTED)
 
     @settings(max_examples=examples, deadline=None, phases=phases)
-    @given(first=bodies(target), second=bodies(target))
+    @given(first=bodies(recording), second=bodies(recording))
     def run(first: dict[str, bytes], second: dict[str, bytes]) -> None:
-        texts.append(asyncio.run(bad_weather(target, first, second)))
+        texts.append(asyncio.run(bad_weather(recording, first, second)))
 
     run()
+    return texts
+
+
+def lint(texts: Sequence[str]) -> None:
+    """Let promtool read texts."""
     for text in texts:
         # names of a platform's own are its own affair
         check_metrics(re.sub(r"^(# \w+ )?wave_.*\n", "", text, flags=re.MULTILINE))
@@ -102,32 +91,21 @@ def fuzz(target: Target, examples: int, phases: Sequence[Phase] = QUICK) -> None
 
 @pytest.mark.real
 @pytest.mark.no_cover
-@pytest.mark.parametrize("target", TARGETS, ids=str)
-def test_no_answer_breaks_a_platform(target: Target) -> None:
-    fuzz(target, EXAMPLES)
+@pytest.mark.parametrize("recording", all_recordings(), ids=str)
+def test_no_answer_breaks_a_platform(recording: PlatformRecording) -> None:
+    lint(fuzz(recording, EXAMPLES))
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("target", TARGETS, ids=str)
-def test_no_answer_breaks_a_platform_in_a_long_run(target: Target) -> None:
-    fuzz(target, EXAMPLES_OF_THE_LONG_RUN, tuple(Phase))
+@pytest.mark.parametrize("recording", all_recordings(), ids=str)
+def test_no_answer_breaks_a_platform_in_a_long_run(recording: PlatformRecording) -> None:
+    lint(fuzz(recording, EXAMPLES_OF_THE_LONG_RUN, tuple(Phase)))
 
 
 @pytest.mark.parametrize("instead", [b"{}", b'{"live": {}}'])
 async def test_a_stream_that_left_a_list_has_its_end_whatever_the_platform_can_say(instead: bytes) -> None:
-    (target,) = (one for one in TARGETS if one.settings["name"] == "version-2")
-    async with fuzzed(target) as (upstream, answering):
-        await upstream.poll(after=0.0)
-        answering.instead = {"GET /api/streams": instead}
+    async with fuzzed(recording_of("node_media_server", "version-2")) as (upstream, responses):
+        await upstream.poll()
+        responses.spoil({"GET /api/streams": instead})
         text = exposed(await upstream.poll(after=60.0))
     assert re.search(r'^stream_end_timestamp_seconds\{.*stream="live/test"\} ', text, re.MULTILINE)
-
-
-@pytest.mark.parametrize("target", TARGETS, ids=str)
-async def test_every_answer_that_is_spoilt_is_asked_for(target: Target) -> None:
-    """A fuzzer that spoils what nobody reads shows nothing."""
-    async with fuzzed(target) as (upstream, answering):
-        view: Any = await upstream.poll(after=0.0)
-        view = await upstream.poll(after=60.0)
-    assert view.up, view.last_error
-    assert target.answers.keys() - answering.asked == set()

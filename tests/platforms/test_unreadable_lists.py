@@ -1,104 +1,96 @@
-"""A list whose records can't be told apart is no empty list: nobody's streams have ended."""
+"""A list whose rows do not tell which stream they are about is not an empty list: no stream has ended."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any
+import re
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
-from exporter.config.upstream import UpstreamSettings
-from exporter.http.errors import UpstreamError
-from exporter.model import Listing, PollResult, Reason
-from exporter.platforms.base import Platform
-from exporter.platforms.livepeer import PLATFORM as LIVEPEER
-from exporter.platforms.livepeer import LivepeerSettings
-from exporter.platforms.node_media_server import PLATFORM as NODE_MEDIA_SERVER
-from exporter.platforms.node_media_server import NodeMediaServerSettings
-from exporter.platforms.storm import PLATFORM as STORM
-from exporter.platforms.storm import StormSettings
-from tests.fake_clock import FakeClock
-from tests.platforms.platform_harness import polled
-from tests.platforms.scripted_api import ScriptedApi, fixture, scripted_api
+from exporter.model import Reason, UpstreamState
+from exporter.platforms.testing import PolledUpstream
+from tests.faults.fuzzed_upstream import fuzzed
+from tests.platforms.recordings import STREAMS, PlatformRecording, all_recordings
+from tests.platforms.row_documents import Document, Row
 
 
-@pytest.fixture
-async def api() -> AsyncIterator[ScriptedApi]:
-    async with scripted_api() as api:
-        yield api
+def is_list(recording: PlatformRecording) -> bool:
+    rows = recording.streams.rows.items() if recording.streams else ()
+    return bool(rows) and not any(recording.document(request).is_alone(path) for request, path in rows)
 
 
-async def poll(kind: type[Platform[Any]], settings: type[UpstreamSettings], api: ScriptedApi) -> PollResult:
-    given = {"name": "u", "url": api.url, "auth": {} if kind is NODE_MEDIA_SERVER else {"bearer_token": "t"}}
-    async with polled(kind, settings.model_validate(given), FakeClock()) as upstream:
-        return await upstream.poll()
-
-
-async def of_livepeer(api: ScriptedApi, *rows: Any) -> PollResult:
-    api.on("GET /stream", list(rows))
-    return await poll(LIVEPEER, LivepeerSettings, api)
-
-
-async def of_storm(api: ScriptedApi, *rows: Any) -> PollResult:
-    api.on("GET /api/streams", {"data": {"list": list(rows), "hasNext": False}})
-    return await poll(STORM, StormSettings, api)
-
-
-async def of_storm_cluster(api: ScriptedApi, *rows: Any) -> PollResult:
-    api.on("GET /api/cluster/streams", {"data": {"list": list(rows), "hasNext": False}})
-    return await poll(STORM, StormSettings, api)
-
-
-async def of_node_media_server(api: ScriptedApi, *rows: Any) -> PollResult:
-    api.on("GET /api/v1/health", fixture("node_media_server/4.4.3-health.json"))
-    api.on("GET /api/v1/streams", {"data": {"streams": list(rows)}})
-    return await poll(NODE_MEDIA_SERVER, NodeMediaServerSettings, api)
-
-
-GOOD_LIVEPEER = {"id": "a", "isActive": True}
-GOOD_STORM = {"application": "live", "streamKey": "a"}
-GOOD_CLUSTER = {"streamKey": "a", "sourceList": [{"applicationName": "live"}]}
-GOOD_NODE_MEDIA_SERVER = {"app": "live", "name": "a"}
-LISTS = [
-    pytest.param(of_livepeer, GOOD_LIVEPEER, "id", id="livepeer"),
-    pytest.param(of_storm, GOOD_STORM, "streamKey", id="storm"),
-    pytest.param(of_storm_cluster, GOOD_CLUSTER, "streamKey", id="a cluster of storm"),
-    pytest.param(of_node_media_server, GOOD_NODE_MEDIA_SERVER, "name", id="node_media_server"),
+LISTS = [recording.three_streams() for recording in all_recordings() if is_list(recording)]
+BODIES_WITHOUT_LIST = [
+    pytest.param(recording, request, body, id=f"{recording} {body.decode()}")
+    for recording in LISTS
+    for request, path in recording.rows.rows.items()
+    for body in recording.document(request).without_list(path)
 ]
 
 
-@pytest.mark.parametrize(("ask", "good", "field"), LISTS)
-async def test_a_list_of_nothing_but_unknown_records_is_bad(
-    api: ScriptedApi, ask: Any, good: dict[str, Any], field: str
-) -> None:
-    renamed = {f"new_{name}": value for name, value in good.items()}
-    with pytest.raises(UpstreamError) as error:
-        await ask(api, renamed, renamed)
-    assert error.value.reason is Reason.BAD_RESPONSE
+def live(state: UpstreamState) -> set[str]:
+    return {stream.identity.stream for stream in state.streams if stream.live}
 
 
-@pytest.mark.parametrize(("ask", "good", "field"), LISTS)
-async def test_one_unknown_record_is_counted_and_ends_no_stream_at_once(
-    api: ScriptedApi, ask: Any, good: dict[str, Any], field: str
-) -> None:
-    snapshot = await ask(api, good, {"unknown": 1})
-    assert len(snapshot.streams) == 1
-    assert snapshot.dropped_fields == {field: 1}
-    assert snapshot.listing is Listing.PAGED, "absence counts after two polls"
+def dropped(upstream: PolledUpstream) -> float:
+    """Fields that were counted as bad so far."""
+    counted = re.findall(r"^stream_upstream_fields_dropped_total\{.*\} (\S+)$", upstream.text(), re.MULTILINE)
+    return sum(map(float, counted))
 
 
-@pytest.mark.parametrize(("ask", "good", "field"), LISTS)
-async def test_an_empty_list_says_that_there_is_nothing(
-    api: ScriptedApi, ask: Any, good: dict[str, Any], field: str
-) -> None:
-    snapshot = await ask(api)
-    assert (snapshot.streams, snapshot.listing, snapshot.dropped_fields) == ((), Listing.COMPLETE, {})
+def changed_lists(recording: PlatformRecording, change: Callable[[Document, Row], list[Row]]) -> dict[str, bytes]:
+    """Bodies of the responses with the list, with other rows."""
+    bodies = {}
+    for request, path in recording.rows.rows.items():
+        document = recording.document(request)
+        document.change_rows(path, partial(change, document))
+        bodies[request] = document.body()
+    return bodies
 
 
-@pytest.mark.parametrize("answer", [{}, {"data": None}, {"data": {}}, {"data": {"streams": None}}])
-async def test_an_answer_without_a_list_is_bad(api: ScriptedApi, answer: Any) -> None:
-    api.on("GET /api/v1/health", fixture("node_media_server/4.4.3-health.json"))
-    api.on("GET /api/v1/streams", answer)
-    with pytest.raises(UpstreamError, match="no list of streams") as error:
-        await poll(NODE_MEDIA_SERVER, NodeMediaServerSettings, api)
-    assert error.value.reason is Reason.BAD_RESPONSE
+@pytest.mark.parametrize("recording", LISTS, ids=str)
+async def test_list_of_unreadable_rows_is_a_bad_response_and_ends_no_stream(recording: PlatformRecording) -> None:
+    async with fuzzed(recording) as (upstream, responses):
+        before = await upstream.poll()
+        responses.spoil(changed_lists(recording, lambda document, row: [document.renamed(row)]))
+        after = await upstream.poll(after=1.0)
+    assert (after.up, after.last_error_reason) == (False, Reason.BAD_RESPONSE)
+    assert len(live(before)) >= STREAMS
+    assert live(after) == live(before)
+
+
+@pytest.mark.parametrize("recording", LISTS, ids=str)
+async def test_one_unreadable_row_is_counted_and_its_stream_ends_after_two_polls(recording: PlatformRecording) -> None:
+    unreadable = recording.without_first()
+    bodies = {request: unreadable.response(request).body for request in recording.rows.rows}
+    async with fuzzed(recording) as (upstream, responses):
+        before, dropped_before = await upstream.poll(), dropped(upstream)
+        responses.spoil(bodies)
+        once = await upstream.poll(after=1.0)
+        assert dropped(upstream) == dropped_before + 1
+        twice = await upstream.poll(after=1.0)
+    assert once.up
+    assert twice.up
+    assert live(once) == live(before), "absence counts after two polls"
+    assert len(live(twice)) >= STREAMS - 1
+    assert live(twice) < live(before)
+
+
+@pytest.mark.parametrize("recording", LISTS, ids=str)
+async def test_empty_list_says_that_there_is_nothing(recording: PlatformRecording) -> None:
+    async with fuzzed(recording) as (upstream, responses):
+        listed, dropped_before = live(await upstream.poll()), dropped(upstream)
+        responses.spoil(changed_lists(recording, lambda document, row: []))
+        empty = await upstream.poll(after=1.0)
+        assert dropped(upstream) == dropped_before
+    assert empty.up
+    assert len(listed - live(empty)) >= STREAMS
+
+
+@pytest.mark.parametrize(("recording", "request_", "body"), BODIES_WITHOUT_LIST)
+async def test_response_without_a_list_is_bad(recording: PlatformRecording, request_: str, body: bytes) -> None:
+    async with fuzzed(recording) as (upstream, responses):
+        responses.spoil({request_: body})
+        state = await upstream.poll()
+    assert (state.up, state.last_error_reason) == (False, Reason.BAD_RESPONSE)
