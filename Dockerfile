@@ -42,5 +42,5 @@ WORKDIR /etc/stream-exporter
 USER 65532:65532
 EXPOSE 10071
 HEALTHCHECK --interval=15s --timeout=5s --start-period=10s --retries=3 \
-  CMD ["/usr/bin/python3", "-m", "exporter.cli.healthcheck"]
+  CMD ["/usr/bin/python3", "-m", "exporter.healthcheck"]
 ENTRYPOINT ["/usr/bin/python3", "-m", "exporter"]

@@ -102,7 +102,7 @@ def inspect() -> None:
     assert config["User"] == f"{NONROOT}:{NONROOT}", config["User"]
     assert labels["org.opencontainers.image.version"] == __version__, labels
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0", labels
-    assert "exporter.cli.healthcheck" in image["Healthcheck"]["Test"], image["Healthcheck"]
+    assert "exporter.healthcheck" in image["Healthcheck"]["Test"], image["Healthcheck"]
     assert list(config["ExposedPorts"]) == ["10071/tcp"], config["ExposedPorts"]
     print("user, labels, port and health check: as they should be")
 

@@ -12,7 +12,7 @@ from exporter.alerting.rules.slo_rules import SLO_RULES
 from exporter.config.alerting import AlertingSettings
 from exporter.config.root import Settings
 from exporter.metrics.families import provided_families
-from exporter.metrics.families.sampled_families import HEALTH_SCORE
+from exporter.metrics.families.stream_families import HEALTH_SCORE
 from exporter.platforms.registry import platforms
 
 

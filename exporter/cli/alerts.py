@@ -195,7 +195,7 @@ async def _send_test(alerting: AlertingSettings, name: str) -> dict[str, tuple[s
     payload = formatter.test_payload(name, clock.now(), HORIZON_INTERVALS * RESEND_SECONDS)
     answers: dict[str, tuple[str, bool]] = {}
 
-    async def tell(settings: AlertmanagerSettings, address: str | None) -> None:
+    async def send(settings: AlertmanagerSettings, address: str | None) -> None:
         alertmanager = Alertmanager(settings, clock, address=address)
         try:
             status = await alertmanager.post([payload.to_json(clock.now(), "")])
@@ -206,15 +206,15 @@ async def _send_test(alerting: AlertingSettings, name: str) -> dict[str, tuple[s
         finally:
             await alertmanager.close()
 
-    async def tell_all(settings: AlertmanagerSettings) -> None:
+    async def send_to_addresses(settings: AlertmanagerSettings) -> None:
         try:
             addresses = await _addresses(settings)
         except OSError:
             answers[host_and_port(settings.url)] = "failed: the name can't be resolved", False
             return
-        await asyncio.gather(*(tell(settings, address) for address in addresses))
+        await asyncio.gather(*(send(settings, address) for address in addresses))
 
-    await asyncio.gather(*map(tell_all, alerting.alertmanagers))
+    await asyncio.gather(*map(send_to_addresses, alerting.alertmanagers))
     return dict(sorted(answers.items()))
 
 

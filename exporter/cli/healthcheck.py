@@ -1,4 +1,4 @@
-"""``python -m exporter.cli.healthcheck``: 0 while the exporter beside it is healthy, 1 otherwise; for containers.
+"""``python -m exporter.healthcheck``: 0 while the exporter beside it is healthy, 1 otherwise; for containers.
 
 It finds the exporter as process 1 does: by the flags of that process. So neither another port nor TLS needs a word.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import ssl
-import sys
 from collections.abc import Sequence
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
@@ -71,7 +70,3 @@ def _connection(host: str, port: int, *, is_tls: bool) -> HTTPConnection:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return HTTPSConnection(host, port, timeout=_TIMEOUT_SECONDS, context=context)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

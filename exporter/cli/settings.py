@@ -11,7 +11,7 @@ from exporter.config.loading import load
 from exporter.config.root import Settings
 from exporter.config.validation import ConfigSchema, RuleLimits
 from exporter.metrics.families import EXCLUDABLE
-from exporter.metrics.families.sampled_families import HEALTH_SCORE
+from exporter.metrics.families.stream_families import HEALTH_SCORE
 from exporter.platforms.registry import registry
 
 

@@ -76,8 +76,7 @@ class Reporter:
         self._document = document
         self._environment = environment
         self._root = root
-        self.data = _merge_layers(document.data, environment.data)
-        """The file, overridden by the environment."""
+        self._data = _merge_layers(document.data, environment.data)
 
     def findings(self, errors: Iterable[ErrorDetails]) -> list[Finding]:
         """Return a finding for each value with errors: pydantic reports one error for each type of a union."""
@@ -128,7 +127,7 @@ class Reporter:
     def _find_spot(self, location: tuple[str | int, ...]) -> _Spot:
         """Follow an error's location; what pydantic adds to it for members of unions is no part of the path."""
         path: Path = ()
-        value, annotation, parent = self.data, self._root, None
+        value, annotation, parent = self._data, self._root, None
         for part in location:
             if part == _KEY_MARK:
                 return _Spot(path, path[-1], annotation, parent, about_key=True)

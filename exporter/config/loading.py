@@ -40,12 +40,12 @@ def load(path: Path, environ: Mapping[str, str], schema: ConfigSchema) -> Settin
         path.parent,
         environ,
         schema,
-        file_data=document.data,
+        layers=(environment.data, document.data),
         is_open=bool(path.stat().st_mode & stat.S_IROTH),
     )
     try:
         with using_load_context(context):
-            settings = root.model_validate(reporter.data)
+            settings = root()  # the values come from the layers
     except ValidationError as error:
         findings += reporter.findings(error.errors(include_url=False, include_input=False))
     if findings or environment.errors:

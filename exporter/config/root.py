@@ -9,9 +9,7 @@ from typing import Annotated, Any, Union
 import yaml
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     PrivateAttr,
@@ -22,7 +20,9 @@ from pydantic import (
     create_model,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from exporter.config.alerting import AlertingSettings
 from exporter.config.introspection import TAG_PREFIX, join_or
@@ -41,16 +41,32 @@ class HistogramSettings(Section):
     )
 
 
+class _LayerSource(PydanticBaseSettingsSource):
+    """One of the layers that the settings are made from, as the current load has read it."""
+
+    def __init__(self, settings_cls: type[BaseSettings], layer: Mapping[str, Any]) -> None:
+        super().__init__(settings_cls)
+        self._layer = layer
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - the interface's
+        """Return the layer's value of one field."""
+        return self._layer.get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the whole layer, including unknown keys, which are errors."""
+        return dict(self._layer)
+
+
 def _require_upstreams(upstreams: tuple[Any, ...]) -> tuple[Any, ...]:
     if not upstreams:
         raise refuse("at least one upstream", found="an empty list")
     return upstreams
 
 
-class Settings(BaseModel):
+class Settings(BaseSettings):
     """All settings, with every default resolved."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     defaults: Defaults = Field(default_factory=Defaults, description="What every upstream may override.")
     histograms: HistogramSettings = Field(
@@ -87,6 +103,20 @@ class Settings(BaseModel):
             for shown in dumped["upstreams"]
         ]
         return yaml.safe_dump(dumped, sort_keys=False, allow_unicode=True, width=120)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Use the layers of the current load, strongest first; the library's own sources drop unknown keys."""
+        del env_settings, dotenv_settings, file_secret_settings
+        layers = (_LayerSource(settings_cls, layer) for layer in load_context().layers)
+        return (init_settings, *layers)
 
     @model_validator(mode="wrap")
     @classmethod

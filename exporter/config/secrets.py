@@ -181,7 +181,7 @@ def _validate_secret(given: Any) -> Secret:
 
 def _inline_secret(text: str) -> Secret:
     context = load_context()
-    if context.is_open and _contains(context.file_data, text):
+    if context.is_open and _contains(context.layers[-1], text):
         context.warnings["a secret stands in the configuration file, which every user of the machine can read"] = None
     return Secret.inline(_check_content(text, "the text"))
 

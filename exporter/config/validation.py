@@ -58,8 +58,8 @@ class LoadContext:
     """None for settings made in code: names of rules and families are then not checked."""
     warnings: dict[str, None] = field(default_factory=dict)
     """Warnings found during validation, without duplicates and in order."""
-    file_data: Any = None
-    """Content of the configuration file, without the environment."""
+    layers: tuple[Mapping[str, Any], ...] = ()
+    """The mappings that the settings are made from, strongest first; the last is the file's."""
     is_open: bool = False
     """Whether every user of the machine may read the file."""
 
@@ -74,7 +74,7 @@ def load_context() -> LoadContext:
 
 @contextmanager
 def using_load_context(context: LoadContext) -> Iterator[None]:
-    """Validate in this context. A context variable, because constructors take no context."""
+    """Validate in this context. A context variable, because the constructor of pydantic-settings takes no context."""
     token = _load_context.set(context)
     try:
         yield

@@ -6,7 +6,7 @@ import ssl
 
 
 def _import_aiohttp() -> None:
-    """Import aiohttp without the CA certificates of its default TLS contexts; docs/adr/0002-memory-at-start.md.
+    """Import aiohttp without the CA certificates of its default TLS contexts; docs/adr/0003-memory-at-start.md.
 
     Nothing uses these contexts: each upstream with TLS has its own.
     """

@@ -6,21 +6,25 @@ Rendering runs in worker threads (that of a small probe in the event loop), fami
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator, Sequence, Set
 from functools import lru_cache
 from itertools import chain, groupby
 from operator import attrgetter
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
+from isal import isal_zlib
 
-from exporter.metrics.families.analytics_families import ANALYTICS_FAMILIES, PLATFORM_METRIC
 from exporter.metrics.families.exporter_families import DUPLICATES, SERIES, STREAMS
 from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, ModelFamily, Part, StreamFamily
-from exporter.metrics.families.sampled_families import SAMPLED_FAMILIES
-from exporter.metrics.families.stream_families import STREAM_FAMILIES
+from exporter.metrics.families.stream_families import (
+    ANALYTICS_FAMILIES,
+    PLATFORM_METRIC,
+    SAMPLED_FAMILIES,
+    STREAM_FAMILIES,
+)
 from exporter.metrics.families.upstream_families import PASSTHROUGH_SERIES_DROPPED, UPSTREAM_FAMILIES
-from exporter.metrics.gzip_stream import GzipPrefix, GzipStream
 from exporter.metrics.passthrough import PassthroughRenderer
 from exporter.metrics.rendering.columns import NumberColumn, RowLabels
 from exporter.metrics.rendering.lines import LabelCache
@@ -30,6 +34,54 @@ from exporter.metrics.rendering.tables import Counts, Rendering, Table, UniqueTa
 from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.model import Analytics, PlatformMetric, StreamState, UpstreamState
 from exporter.store import Remembered
+
+LEVEL: Final = 1
+_HEADER: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff"
+"""RFC 1952: deflate, no name, no time (the same content gives the same bytes), fastest level, unknown system."""
+_RAW_DEFLATE: Final = -15
+
+
+class GzipPrefix:
+    """The beginning of a gzip stream, which any number of streams can continue. It never changes."""
+
+    __slots__ = ("checksum", "pieces", "size")
+
+    def __init__(self, pieces: tuple[bytes, ...], checksum: int, size: int) -> None:
+        self.pieces = pieces
+        self.checksum = checksum
+        """CRC-32 of the text so far."""
+        self.size = size
+        """Bytes of the text so far."""
+
+
+_EMPTY: Final = GzipPrefix((_HEADER,), 0, 0)
+
+
+class GzipStream:
+    """Compresses text as it is written, after a prefix."""
+
+    def __init__(self, prefix: GzipPrefix = _EMPTY) -> None:
+        self._pieces = list(prefix.pieces)
+        self._checksum = prefix.checksum
+        self._size = prefix.size
+        self._deflate = isal_zlib.compressobj(LEVEL, isal_zlib.DEFLATED, _RAW_DEFLATE)
+
+    def write(self, text: bytes) -> None:
+        """Compress more text."""
+        self._checksum = isal_zlib.crc32(text, self._checksum)
+        self._size += len(text)
+        self._pieces.append(self._deflate.compress(text))
+
+    def end_prefix(self) -> GzipPrefix:
+        """Return everything up to here as a prefix; nothing more may be written to this stream."""
+        self._pieces.append(self._deflate.flush(isal_zlib.Z_FULL_FLUSH))
+        return GzipPrefix((b"".join(self._pieces),), self._checksum, self._size)
+
+    def finish(self) -> list[bytes]:
+        """Return the whole stream, in pieces."""
+        trailer = struct.pack("<LL", self._checksum, self._size & 0xFFFFFFFF)
+        return [*self._pieces, self._deflate.flush(), trailer]
+
 
 T = TypeVar("T")
 

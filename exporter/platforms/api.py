@@ -8,28 +8,34 @@ from __future__ import annotations
 from pydantic import Field
 
 from exporter.config.auth import API_KEY, BEARER, LOGIN, NONE
+from exporter.config.secrets import Secret
+from exporter.config.section import Section
 from exporter.config.streams import ApplicationStream, StreamSettings
 from exporter.config.types import (
     Between,
+    ConfigPath,
     Count,
     Described,
     Duration,
     Flag,
     Matching,
+    MetricPrefix,
     OffOrDuration,
     Text,
     format_duration,
 )
 from exporter.config.upstream import HttpUrl, UpstreamSettings
-from exporter.config.validation import refuse
+from exporter.config.validation import refuse, refuse_all
 from exporter.http.auth import Auth, Basic, Header, Login, NoAuth, SendRequest
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.http.manual_request import ManualRequest
+from exporter.http.rate_limit import DEFAULT_WINDOW_SECONDS
 from exporter.model import (
     Analytics,
     HealthReason,
     PassthroughMetrics,
+    PassthroughText,
     PlatformMetric,
     Reason,
     Rendition,
@@ -43,7 +49,7 @@ from exporter.platforms.base import (
     Platform,
     ResponseFormat,
 )
-from exporter.platforms.cached_fetch import CachedFetch
+from exporter.platforms.cached_fetch import STALE_AFTER_INTERVALS, CachedFetch
 from exporter.platforms.capabilities import (
     AlertChange,
     AlertSink,
@@ -59,6 +65,7 @@ from exporter.platforms.parsing import (
     BYTES_PER_SECOND,
     KILOBITS_PER_SECOND,
     KILOBYTES_PER_SECOND,
+    LARGEST,
     MEGABITS_PER_SECOND,
     MICROSECONDS,
     MILLISECONDS,
@@ -82,8 +89,10 @@ __all__ = [
     "BEARER",
     "BITS_PER_SECOND",
     "BYTES_PER_SECOND",
+    "DEFAULT_WINDOW_SECONDS",
     "KILOBITS_PER_SECOND",
     "KILOBYTES_PER_SECOND",
+    "LARGEST",
     "LOGIN",
     "MEGABITS_PER_SECOND",
     "MICROSECONDS",
@@ -93,6 +102,7 @@ __all__ = [
     "PERCENT",
     "REPORTS_PER_STEP",
     "SECONDS",
+    "STALE_AFTER_INTERVALS",
     "AlertChange",
     "AlertSink",
     "Analytics",
@@ -103,6 +113,7 @@ __all__ = [
     "CachedFetch",
     "Clock",
     "CommandOption",
+    "ConfigPath",
     "Count",
     "DeliveryCounts",
     "DerivedRate",
@@ -120,9 +131,11 @@ __all__ = [
     "Login",
     "ManualRequest",
     "Matching",
+    "MetricPrefix",
     "NoAuth",
     "OffOrDuration",
     "PassthroughMetrics",
+    "PassthroughText",
     "Platform",
     "PlatformMetric",
     "Reason",
@@ -130,6 +143,8 @@ __all__ = [
     "Rendition",
     "Requests",
     "ResponseFormat",
+    "Secret",
+    "Section",
     "SendRequest",
     "SessionAction",
     "SessionCommand",
@@ -146,6 +161,7 @@ __all__ = [
     "decode_xml",
     "format_duration",
     "refuse",
+    "refuse_all",
     "require_list",
     "slim_report",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What is asked for at an interval of its own, more rarely than the poll."""
+"""Data that is requested at its own interval, less often than the poll."""
 
 from __future__ import annotations
 
@@ -10,52 +10,52 @@ T = TypeVar("T")
 
 STALE_AFTER_INTERVALS = 3
 EARLY_RATIO = 0.05
-"""How early it may be asked again: a poll that comes a moment too soon must not leave it to the next."""
+"""Share of the interval by which a request may be early, so that a poll a moment too soon does not skip it."""
 
 
 class CachedFetch(Generic[T]):
-    """One value, when it was asked for, and for how long it counts."""
+    """One value, when it was requested, and whether it is stale."""
 
-    __slots__ = ("_asked_at", "_asked_before", "_clock", "_interval", "_stored_at", "_value")
+    __slots__ = ("_clock", "_interval", "_previously_requested_at", "_requested_at", "_stored_at", "_value")
 
     def __init__(self, interval: float, clock: Clock) -> None:
-        """``interval``: seconds between two questions."""
+        """``interval``: seconds between two requests."""
         self._interval = interval
         self._clock = clock
-        self._asked_at: float | None = None
-        self._asked_before: float | None = None
+        self._requested_at: float | None = None
+        self._previously_requested_at: float | None = None
         self._stored_at = 0.0
         self._value: T | None = None
 
     @property
-    def due(self) -> bool:
-        """Whether it is time to ask (again)."""
-        if self._asked_at is None:
+    def is_due(self) -> bool:
+        """Whether it is time for a request."""
+        if self._requested_at is None:
             return True
-        return self._clock.monotonic() - self._asked_at >= self._interval * (1.0 - EARLY_RATIO)
+        return self._clock.monotonic() - self._requested_at >= self._interval * (1.0 - EARLY_RATIO)
 
     @property
-    def asked_at(self) -> float | None:
-        """When it was last asked for, on the monotonic clock; the one that waits longest has the smallest."""
-        return self._asked_at
+    def requested_at(self) -> float | None:
+        """Return the monotonic seconds of the last request, for sorting by waiting time."""
+        return self._requested_at
 
     @property
     def value(self) -> T | None:
-        """The last answer; None before the first, and once it is older than three intervals."""
+        """Return the last value; None before the first, and once it is older than three intervals."""
         if self._value is None or self._clock.monotonic() - self._stored_at >= STALE_AFTER_INTERVALS * self._interval:
             return None
         return self._value
 
-    def asked(self) -> None:
-        """It was asked for now, whatever comes of it: a question that fails is not repeated before its time."""
-        self._asked_before = self._asked_at
-        self._asked_at = self._clock.monotonic()
+    def mark_requested(self) -> None:
+        """Note that a request is sent now; if it fails, it is not repeated before its time."""
+        self._previously_requested_at = self._requested_at
+        self._requested_at = self._clock.monotonic()
 
-    def not_asked(self) -> None:
-        """The question was not sent after all: it is as due as it was before."""
-        self._asked_at = self._asked_before
+    def undo_request(self) -> None:
+        """Note that the request was not sent after all, so that it is due as before."""
+        self._requested_at = self._previously_requested_at
 
     def store(self, value: T) -> None:
-        """The answer."""
+        """Store the value that the request returned."""
         self._value = value
         self._stored_at = self._clock.monotonic()

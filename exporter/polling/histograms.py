@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 
-from exporter.metrics.families.sampled_families import HEALTH_SCORE, SAMPLED_FAMILIES, SampledFamily
+from exporter.metrics.families.stream_families import HEALTH_SCORE, SAMPLED_FAMILIES, SampledFamily
 from exporter.model import SampledHistogram, StreamState
 
 OBSERVATIONS_PER_STEP = 200

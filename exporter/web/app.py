@@ -10,14 +10,13 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from exporter.config.loading import ConfigError
-from exporter.web.json_api import ALERTS_PATH, AlertsApi, StreamsApi
+from exporter.web.json_api import ALERTS_PATH, AlertsApi, DiscoveryHandler, StreamsApi
 from exporter.web.metrics_handler import MetricsHandler
 from exporter.web.options import DISCOVERY_PATH, PROBE_PATH, WebOptions
 from exporter.web.probe_handler import ProbeHandler
 from exporter.web.protocols import RunningExporter
 from exporter.web.security import Security
 from exporter.web.server import SERVER_HEADER
-from exporter.web.service_discovery import DiscoveryHandler
 from exporter.web.ui.page import Page
 
 _SECURITY_HEADERS = {

@@ -11,7 +11,7 @@ from typing import Final
 from aiohttp import hdrs, web
 from isal import igzip
 
-from exporter.metrics.gzip_stream import LEVEL
+from exporter.metrics.exposition import LEVEL
 from exporter.model import UpstreamState
 from exporter.web.protocols import Renderer
 from exporter.web.server import SINGLE_WRITE_BYTES, send_response

@@ -24,7 +24,7 @@ from exporter.http.manual_request import ManualRequest
 from exporter.model import Reason
 from exporter.platforms.capabilities import CommandOption, SessionAction, SessionCommand, SessionCommands
 from exporter.platforms.registry import platforms
-from exporter.platforms.wave.session_commands import delete_session, end_session
+from exporter.platforms.wave.wave_sessions import delete_session, end_session
 from exporter.simulator import Fleet, make_app
 from exporter.simulator.context import PASSWORD, TOKEN, USERNAME
 from exporter.simulator.simulated_streams import Platform, Stream

@@ -14,7 +14,7 @@ from exporter.http.auth import Header
 from exporter.http.client import UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason
-from exporter.platforms.storm.storm_settings import StormSettings
+from exporter.platforms.storm import StormSettings
 from tests.fake_clock import FakeClock
 from tests.http.raw_server import Observed, Request, answering, client_of, http, serving
 

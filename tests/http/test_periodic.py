@@ -1,4 +1,4 @@
-"""What is asked for at an interval of its own; and the clock that tests move."""
+"""Data that is requested at its own interval; and the clock that tests move."""
 
 import asyncio
 
@@ -9,20 +9,20 @@ from exporter.runtime.clock import Clock
 from tests.fake_clock import FakeClock
 
 
-def test_asked_at_its_interval_and_stale_after_three() -> None:
+def test_cached_fetch_is_due_after_its_interval_and_stale_after_three() -> None:
     clock = FakeClock()
     periodic: CachedFetch[str] = CachedFetch(60.0, clock)
-    assert (periodic.due, periodic.value, periodic.asked_at) == (True, None, None)
-    periodic.asked()
-    assert (periodic.due, periodic.asked_at) == (False, clock.monotonic())
+    assert (periodic.is_due, periodic.value, periodic.requested_at) == (True, None, None)
+    periodic.mark_requested()
+    assert (periodic.is_due, periodic.requested_at) == (False, clock.monotonic())
     periodic.store("a")
     clock.advance(56.9)
-    assert (periodic.due, periodic.value) == (False, "a")
+    assert (periodic.is_due, periodic.value) == (False, "a")
     clock.advance(0.2)
-    assert periodic.due
-    # it is asked for, and no answer comes
-    periodic.asked()
-    assert (periodic.due, periodic.value) == (False, "a")
+    assert periodic.is_due
+    # it is requested, and there is no response
+    periodic.mark_requested()
+    assert (periodic.is_due, periodic.value) == (False, "a")
     clock.advance(122.8)
     assert periodic.value == "a"
     clock.advance(0.1)

@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
-from exporter.metrics.families.analytics_families import ANALYTICS_FAMILIES, PLATFORM_METRIC
 from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, Labelled, ModelFamily, Part
-from exporter.metrics.families.sampled_families import SAMPLED_FAMILIES, SampledFamily
-from exporter.metrics.families.stream_families import STREAM_FAMILIES
+from exporter.metrics.families.stream_families import (
+    ANALYTICS_FAMILIES,
+    PLATFORM_METRIC,
+    SAMPLED_FAMILIES,
+    STREAM_FAMILIES,
+    SampledFamily,
+)
 from exporter.metrics.families.upstream_families import PASSTHROUGH_SERIES_DROPPED, UPSTREAM_FAMILIES
 from exporter.metrics.passthrough import PassthroughRenderer
 from exporter.metrics.text_format import bound, heading, label_text, number

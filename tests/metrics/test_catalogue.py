@@ -10,10 +10,13 @@ import pytest
 
 from exporter.metrics.exposition import Exposition
 from exporter.metrics.families import FAMILIES
-from exporter.metrics.families.analytics_families import ANALYTICS_FAMILIES, PLATFORM_METRIC
 from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, Family, Kind, ModelFamily, Part
-from exporter.metrics.families.sampled_families import SAMPLED_FAMILIES
-from exporter.metrics.families.stream_families import STREAM_FAMILIES
+from exporter.metrics.families.stream_families import (
+    ANALYTICS_FAMILIES,
+    PLATFORM_METRIC,
+    SAMPLED_FAMILIES,
+    STREAM_FAMILIES,
+)
 from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.metrics.text_format import heading, label_text
 from exporter.model import (

@@ -21,10 +21,13 @@ from prometheus_client.utils import floatToGoString
 
 from exporter.metrics.exposition import ExpositionCache
 from exporter.metrics.families import EXCLUDABLE
-from exporter.metrics.families.analytics_families import ANALYTICS_FAMILIES, PLATFORM_METRIC
 from exporter.metrics.families.family import Kind, ModelFamily
-from exporter.metrics.families.sampled_families import SAMPLED_FAMILIES
-from exporter.metrics.families.stream_families import STREAM_FAMILIES
+from exporter.metrics.families.stream_families import (
+    ANALYTICS_FAMILIES,
+    PLATFORM_METRIC,
+    SAMPLED_FAMILIES,
+    STREAM_FAMILIES,
+)
 from exporter.metrics.families.upstream_families import UPSTREAM_FAMILIES
 from exporter.model import (
     Analytics,

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.metrics.exposition import Exposition
-from exporter.metrics.gzip_stream import GzipStream
+from exporter.metrics.exposition import Exposition, GzipStream
 from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.model import Reason, UpstreamState
 from exporter.polling.self_metrics import PollingMetrics

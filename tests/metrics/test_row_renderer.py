@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.metrics.families import EXCLUDABLE
-from exporter.metrics.families.analytics_families import PLATFORM_METRIC
-from exporter.metrics.families.stream_families import STREAM_FAMILIES
+from exporter.metrics.families.stream_families import PLATFORM_METRIC, STREAM_FAMILIES
 from exporter.metrics.rendering.row_renderer import render_rows
 from exporter.model import Analytics, HealthReason, PlatformMetric, Reason, Rendition, UpstreamState
 from tests.metrics.generated_views import rendered, stream, view

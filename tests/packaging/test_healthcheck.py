@@ -81,8 +81,6 @@ def test_a_web_configuration_that_can_t_be_read(tmp_path: Path) -> None:
 
 def test_it_runs_as_a_module() -> None:
     """Here process 1 is no exporter: it is looked for at the usual port, and may even be there."""
-    done = subprocess.run(
-        [sys.executable, "-m", "exporter.cli.healthcheck"], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-m", "exporter.healthcheck"], capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert done.stdout.startswith("healthy\n" if done.returncode == 0 else "not healthy: ")

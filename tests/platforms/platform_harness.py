@@ -22,6 +22,7 @@ class Polled:
 
     def __init__(self, platform: Platform[Any], client: UpstreamClient, timeout: float) -> None:
         self.platform = platform
+        platform.passthrough_parser = parse_passthrough
         self.client = client
         self.requests: Requests = client.requests(timeout)
         self._timeout = timeout
@@ -41,8 +42,6 @@ async def polled(kind: type[Platform[Any]], settings: UpstreamSettings, clock: C
     timeout = settings.timeout if is_given else max(settings.timeout, LEAST_SECONDS)
     client = UpstreamClient.from_settings(settings, clock, lambda endpoint, code, seconds: None)
     try:
-        platform = kind(settings, client, clock)
-        platform.passthrough_parser = parse_passthrough
-        yield Polled(platform, client, timeout)
+        yield Polled(kind(settings, client, clock), client, timeout)
     finally:
         await client.close()

@@ -1,4 +1,4 @@
-"""Storm: documented answers as fixtures, and the server's manners on one of ours."""
+"""Storm: documented responses, and the behavior of a scripted server."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from pydantic import ValidationError
 from exporter.http.errors import UpstreamError
 from exporter.model import Listing, Reason, Status, StreamReport
 from exporter.platforms.parsing import DropCounter, Record
-from exporter.platforms.storm import PLATFORM
-from exporter.platforms.storm.storm_settings import StormSettings
+from exporter.platforms.storm import PLATFORM, StormSettings
 from exporter.platforms.storm.storm_streams import Report, read_cluster_stream, read_stream
 from tests.fake_clock import FakeClock
 from tests.platforms.platform_harness import Polled, polled
@@ -90,28 +89,28 @@ DOCUMENTED = Report(
 # -- one stream ----------------------------------------------------------------------------------------------
 
 
-async def test_the_documented_stream_becomes_the_whole_sample(api: ScriptedApi) -> None:
+async def test_documented_stream_fills_every_field(api: ScriptedApi) -> None:
     api.on(ONE, fixture("storm/stream.json"))
     api.on(METADATA, fixture("storm/substream-metadata.json"))
     async with storm(api, discover=False, streams=[F1]) as upstream:
-        snapshot = await upstream.poll()
-    assert snapshot.streams == (DOCUMENTED,)
-    assert snapshot.listing is Listing.DIRECT
-    assert (snapshot.failures, snapshot.dropped_fields, snapshot.postponed) == ({}, {}, frozenset())
+        result = await upstream.poll()
+    assert result.streams == (DOCUMENTED,)
+    assert result.listing is Listing.DIRECT
+    assert (result.failures, result.dropped_fields, result.postponed) == ({}, {}, frozenset())
 
 
-async def test_it_feeds_no_field_that_it_does_not_announce() -> None:
+async def test_feeds_are_the_fields_that_the_documented_stream_fills() -> None:
     unset = Report(id="")
     filled = {name for name in StreamReport.__struct_fields__ if getattr(DOCUMENTED, name) != getattr(unset, name)}
     assert filled - {"id"} == PLATFORM.feeds
 
 
-async def test_a_stream_that_is_not_there_is_idle_and_no_failure(api: ScriptedApi) -> None:
+async def test_missing_stream_is_idle_and_not_a_failure(api: ScriptedApi) -> None:
     api.on(ONE, fixture("storm/stream-not-found.json"), status=404)
     async with storm(api, discover=False, streams=[F1]) as upstream:
-        snapshot = await upstream.poll()
-    assert snapshot.streams == (Report(id="edge/f1", application="edge", status=Status.IDLE, live=False),)
-    assert snapshot.failures == {}
+        result = await upstream.poll()
+    assert result.streams == (Report(id="edge/f1", application="edge", status=Status.IDLE, live=False),)
+    assert result.failures == {}
 
 
 @pytest.mark.parametrize(
@@ -132,27 +131,27 @@ async def test_a_stream_that_is_not_there_is_idle_and_no_failure(api: ScriptedAp
         ("", Status.UNKNOWN, None),
     ],
 )
-def test_states(state: str, status: Status, is_live: bool | None) -> None:
+def test_state_becomes_status_and_liveness(state: str, status: Status, is_live: bool | None) -> None:
     found = read_stream(Record({"application": "a", "streamKey": "k", "state": state}, DropCounter()))
     assert found is not None
     assert (found.report.status, found.report.live) == (status, is_live)
 
 
-def test_no_data_is_no_score() -> None:
+def test_grade_no_data_means_no_score() -> None:
     raw = {"application": "a", "streamKey": "k", "healthScore": 0, "healthGrade": "No Data"}
     found = read_stream(Record(raw, DropCounter()))
     assert found is not None
     assert (found.report.health_score_ratio, found.report.health_grade) == (None, "No Data")
 
 
-async def test_ids_stay_in_their_place_of_the_path(api: ScriptedApi) -> None:
+async def test_special_characters_in_ids_are_encoded_in_the_path(api: ScriptedApi) -> None:
     stream = {"application": "../admin", "key": "a/b?c"}
     async with storm(api, discover=False, streams=[stream]) as upstream:
         assert (await upstream.poll()).streams[0].id == "../admin/a/b?c"
     assert api.paths() == ["GET /api/streams/..%2Fadmin/a%2Fb%3Fc"]
 
 
-async def test_an_answer_about_another_stream_is_not_believed(api: ScriptedApi) -> None:
+async def test_response_about_another_stream_is_a_bad_response(api: ScriptedApi) -> None:
     api.on(ONE, {"data": {"application": "edge", "streamKey": "other"}})
     async with storm(api, discover=False, streams=[F1]) as upstream:
         with pytest.raises(UpstreamError) as error:
@@ -160,14 +159,14 @@ async def test_an_answer_about_another_stream_is_not_believed(api: ScriptedApi) 
     assert error.value.reason is Reason.BAD_RESPONSE
 
 
-async def test_what_the_answer_leaves_out_is_known_from_the_question(api: ScriptedApi) -> None:
+async def test_response_without_application_and_key_is_about_the_requested_stream(api: ScriptedApi) -> None:
     api.on(ONE, {"data": {"state": "PUBLISHED"}})
     async with storm(api, discover=False, streams=[F1]) as upstream:
         assert [sample.id for sample in (await upstream.poll()).streams] == ["edge/f1"]
 
 
 @pytest.mark.parametrize("answer", [[], {}, {"data": []}, "text", None, 7])
-async def test_an_answer_without_its_envelope_is_bad(api: ScriptedApi, answer: Any) -> None:
+async def test_response_without_envelope_is_a_bad_response(api: ScriptedApi, answer: Any) -> None:
     api.on(ONE, answer)
     async with storm(api, discover=False, streams=[F1]) as upstream:
         with pytest.raises(UpstreamError) as error:
@@ -181,7 +180,7 @@ FIELDS = sorted(fixture("storm/stream.json")["data"])
 
 
 @given(name=st.sampled_from(FIELDS), value=json_values)
-def test_a_bad_field_costs_that_field_alone(name: str, value: Any) -> None:
+def test_bad_field_is_dropped_without_the_other_fields(name: str, value: Any) -> None:
     good = fixture("storm/stream.json")["data"]
     whole = read_stream(Record(good, DropCounter()), application="edge", key="f1")
     spoilt = read_stream(Record({**good, name: value}, DropCounter()), application="edge", key="f1")
@@ -216,7 +215,7 @@ TOUCHED = {
 
 
 @given(name=st.sampled_from(FIELDS), value=json_values)
-def test_a_bad_record_never_takes_its_neighbours_with_it(name: str, value: Any) -> None:
+def test_bad_record_leaves_the_other_records_readable(name: str, value: Any) -> None:
     good = fixture("storm/stream.json")["data"]
     page = Record({"list": [{**good, name: value}, value, {**good, "streamKey": "f2"}]}, DropCounter())
     found = [stream for record in page.records("list") if (stream := read_stream(record)) is not None]
@@ -224,7 +223,7 @@ def test_a_bad_record_never_takes_its_neighbours_with_it(name: str, value: Any) 
 
 
 @given(name=st.sampled_from(["streamKey", "sourceList"]), value=json_values)
-def test_no_cluster_item_raises(name: str, value: Any) -> None:
+def test_any_cluster_row_is_read_without_an_error(name: str, value: Any) -> None:
     item = fixture("storm/cluster-streams.json")["data"]["list"][0]
     list(read_cluster_stream(Record({**item, name: value}, DropCounter())))
     list(
@@ -234,19 +233,19 @@ def test_no_cluster_item_raises(name: str, value: Any) -> None:
     )
 
 
-async def test_bad_values_are_counted_by_their_name(api: ScriptedApi) -> None:
+async def test_bad_values_are_counted_by_field_name(api: ScriptedApi) -> None:
     record = {**fixture("storm/stream.json")["data"], "healthScore": 250, "inTotalBytes": -1, "viewerCount": "3"}
     api.on(ONE, {"data": record})
     async with storm(api, discover=False, streams=[F1]) as upstream:
-        snapshot = await upstream.poll()
-    assert snapshot.dropped_fields == {"healthScore": 1, "inTotalBytes": 1, "viewerCount": 1}
-    assert snapshot.streams[0].ingest_bitrate_bytes_per_second == 463973.0
+        result = await upstream.poll()
+    assert result.dropped_fields == {"healthScore": 1, "inTotalBytes": 1, "viewerCount": 1}
+    assert result.streams[0].ingest_bitrate_bytes_per_second == 463973.0
 
 
 # -- batches -------------------------------------------------------------------------------------------------
 
 
-async def test_two_streams_are_asked_for_in_one_batch(api: ScriptedApi) -> None:
+async def test_two_streams_are_requested_in_one_batch(api: ScriptedApi) -> None:
     api.on(BATCH, fixture("storm/batch.json"))
     async with storm(api, discover=False, streams=[F1, F2]) as upstream:
         streams = await upstream.streams()
@@ -260,7 +259,7 @@ async def test_two_streams_are_asked_for_in_one_batch(api: ScriptedApi) -> None:
 
 
 @pytest.mark.parametrize("status", [404, 405, 501])
-async def test_without_batch_streams_are_asked_for_one_by_one_from_then_on(api: ScriptedApi, status: int) -> None:
+async def test_server_without_batches_is_requested_stream_by_stream(api: ScriptedApi, status: int) -> None:
     api.on(BATCH, {}, status=status)
     api.on(ONE, fixture("storm/stream.json"))
     async with storm(api, discover=False, streams=[F1, F2]) as upstream:
@@ -270,7 +269,7 @@ async def test_without_batch_streams_are_asked_for_one_by_one_from_then_on(api: 
     assert api.paths().count(ONE) == api.paths().count(TWO) == 2
 
 
-async def test_what_a_batch_leaves_open_is_asked_for_alone(api: ScriptedApi) -> None:
+async def test_stream_missing_from_a_batch_response_is_requested_by_itself(api: ScriptedApi) -> None:
     api.on(BATCH, {"data": {"found": [], "notFound": ["edge-f2", 7]}})
     api.on(ONE, fixture("storm/stream.json"))
     async with storm(api, discover=False, streams=[F1, F2]) as upstream:
@@ -280,7 +279,7 @@ async def test_what_a_batch_leaves_open_is_asked_for_alone(api: ScriptedApi) -> 
     assert TWO not in api.paths()
 
 
-async def test_streams_that_share_a_batch_id_are_asked_for_alone(api: ScriptedApi) -> None:
+async def test_streams_with_the_same_batch_id_are_requested_one_by_one(api: ScriptedApi) -> None:
     twins = [{"application": "a-b", "key": "c"}, {"application": "a", "key": "b-c"}, F1]
     api.on(BATCH, {"data": {"found": [live("f1", subStreams=[])]}})
     async with storm(api, discover=False, streams=twins) as upstream:
@@ -289,7 +288,7 @@ async def test_streams_that_share_a_batch_id_are_asked_for_alone(api: ScriptedAp
     assert sorted(api.paths()[1:]) == ["GET /api/streams/a-b/c", "GET /api/streams/a/b-c"]
 
 
-async def test_many_streams_take_several_batches_and_one_of_them_may_fail(api: ScriptedApi) -> None:
+async def test_failed_batch_leaves_the_streams_of_other_batches(api: ScriptedApi) -> None:
     def batch(asked: Asked) -> Reply:
         keys = asked.body["data"]["streamKeyIds"]
         if "edge-k000" in keys:
@@ -299,13 +298,13 @@ async def test_many_streams_take_several_batches_and_one_of_them_may_fail(api: S
     api.on(BATCH, batch)
     streams = [{"application": "edge", "key": f"k{number:03}"} for number in range(250)]
     async with storm(api, discover=False, streams=streams) as upstream:
-        snapshot = await upstream.poll()
+        result = await upstream.poll()
     assert sorted(len(asked.body["data"]["streamKeyIds"]) for asked in api.asked) == [50, 100, 100]
-    assert (len(snapshot.streams), len(snapshot.failures)) == (150, 100)
-    assert set(snapshot.failures.values()) == {Reason.BAD_RESPONSE}
+    assert (len(result.streams), len(result.failures)) == (150, 100)
+    assert set(result.failures.values()) == {Reason.BAD_RESPONSE}
 
 
-async def test_a_poll_fails_when_no_stream_could_be_asked_for(api: ScriptedApi) -> None:
+async def test_poll_without_any_usable_response_fails(api: ScriptedApi) -> None:
     api.on(BATCH, {}, status=403)
     async with storm(api, discover=False, streams=[F1, F2]) as upstream:
         with pytest.raises(UpstreamError) as error:
@@ -316,13 +315,13 @@ async def test_a_poll_fails_when_no_stream_could_be_asked_for(api: ScriptedApi) 
 # -- lists ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_list_is_read_to_its_announced_end(api: ScriptedApi) -> None:
+async def test_list_is_read_up_to_the_page_without_has_next(api: ScriptedApi) -> None:
     pages = {"1": fixture("storm/streams-page-1.json"), "2": fixture("storm/streams-page-2.json")}
     api.on(LIST, lambda asked: Reply(pages[asked.query["page"]]))
     async with storm(api) as upstream:
-        snapshot = await upstream.poll()
-    assert snapshot.listing is Listing.PAGED
-    assert {sample.id: sample.status for sample in snapshot.streams} == {
+        result = await upstream.poll()
+    assert result.listing is Listing.PAGED
+    assert {sample.id: sample.status for sample in result.streams} == {
         "edge/f1": Status.LIVE,
         "edge/f2": Status.IDLE,
         "transcode/f1": Status.ENDED,
@@ -333,14 +332,14 @@ async def test_a_list_is_read_to_its_announced_end(api: ScriptedApi) -> None:
     ]
 
 
-async def test_one_page_is_a_complete_list(api: ScriptedApi) -> None:
+async def test_list_of_one_page_is_complete(api: ScriptedApi) -> None:
     api.on(LIST, listed())
     async with storm(api) as upstream:
-        snapshot = await upstream.poll()
-    assert (snapshot.listing, snapshot.streams) == (Listing.COMPLETE, ())
+        result = await upstream.poll()
+    assert (result.listing, result.streams) == (Listing.COMPLETE, ())
 
 
-async def test_a_page_that_comes_again_ends_the_poll(api: ScriptedApi) -> None:
+async def test_repeated_page_fails_the_poll(api: ScriptedApi) -> None:
     bandwidths = iter(range(100))
     api.on(LIST, lambda _: Reply(listed(live("f1", inBandwidth=next(bandwidths)), has_next=True)))
     async with storm(api) as upstream:
@@ -349,8 +348,8 @@ async def test_a_page_that_comes_again_ends_the_poll(api: ScriptedApi) -> None:
     assert error.value.reason is Reason.BAD_RESPONSE
 
 
-async def test_a_list_without_end_ends_the_poll(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exporter.platforms.storm.server_list.MAX_PAGES", 20)
+async def test_list_of_too_many_pages_fails_the_poll(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exporter.platforms.storm.stream_requests.MAX_PAGES", 20)
     api.on(LIST, lambda asked: Reply(listed(live(asked.query["page"]), has_next=True)))
     async with storm(api) as upstream:
         with pytest.raises(UpstreamError, match="more than 20 pages"):
@@ -359,7 +358,7 @@ async def test_a_list_without_end_ends_the_poll(api: ScriptedApi, monkeypatch: p
 
 
 @pytest.mark.parametrize("page", [{"hasNext": False}, {"list": None}, {"list": 3, "hasNext": True}])
-async def test_a_page_without_a_list_is_bad_or_ends_it(api: ScriptedApi, page: dict[str, Any]) -> None:
+async def test_page_without_a_list_is_a_bad_response(api: ScriptedApi, page: dict[str, Any]) -> None:
     api.on(LIST, {"data": page})
     async with storm(api) as upstream:
         with pytest.raises(UpstreamError) as error:
@@ -367,7 +366,7 @@ async def test_a_page_without_a_list_is_bad_or_ends_it(api: ScriptedApi, page: d
     assert error.value.reason is Reason.BAD_RESPONSE
 
 
-async def test_a_page_that_was_announced_and_is_missing_does_not_end_the_list_for_good(api: ScriptedApi) -> None:
+async def test_missing_announced_page_fails_the_poll_but_the_list_is_requested_again(api: ScriptedApi) -> None:
     api.on(LIST, lambda asked: Reply(listed(live("f1"), has_next=True), 200 if asked.query["page"] == "1" else 404))
     async with storm(api, streams=[F2]) as upstream:
         with pytest.raises(UpstreamError) as error:
@@ -377,32 +376,32 @@ async def test_a_page_that_was_announced_and_is_missing_does_not_end_the_list_fo
         assert set(await upstream.streams()) == {"edge/f1", "edge/f2"}
 
 
-async def test_records_that_name_no_stream_are_passed_over(api: ScriptedApi) -> None:
+async def test_rows_without_application_or_key_are_left_out(api: ScriptedApi) -> None:
     api.on(LIST, listed({"state": "PUBLISHED"}, {"application": "edge"}, live("f1")))
     async with storm(api) as upstream:
         assert set(await upstream.streams()) == {"edge/f1"}
 
 
-async def test_configured_streams_that_the_list_leaves_out_are_asked_for(api: ScriptedApi) -> None:
+async def test_configured_streams_missing_from_the_list_are_requested(api: ScriptedApi) -> None:
     api.on(LIST, listed(live("f1")))
     async with storm(api, streams=[F1, F2]) as upstream:
-        snapshot = await upstream.poll()
+        result = await upstream.poll()
     assert TWO in api.paths()
     assert ONE not in api.paths()
-    assert snapshot.listing is Listing.COMPLETE
-    assert {sample.id: sample.live for sample in snapshot.streams} == {"edge/f1": True, "edge/f2": False}
+    assert result.listing is Listing.COMPLETE
+    assert {sample.id: sample.live for sample in result.streams} == {"edge/f1": True, "edge/f2": False}
 
 
-async def test_a_configured_stream_may_fail_while_the_list_answers(api: ScriptedApi) -> None:
+async def test_failed_configured_stream_leaves_the_listed_streams(api: ScriptedApi) -> None:
     api.on(LIST, listed())
     api.on(TWO, {}, status=403)
     async with storm(api, streams=[F2]) as upstream:
-        snapshot = await upstream.poll()
-    assert snapshot.failures == {"edge/f2": Reason.FORBIDDEN}
+        result = await upstream.poll()
+    assert result.failures == {"edge/f2": Reason.FORBIDDEN}
 
 
 @pytest.mark.parametrize("status", [404, 405, 501])
-async def test_a_server_without_list_may_manage_a_cluster(api: ScriptedApi, status: int) -> None:
+async def test_server_without_its_own_list_is_read_by_the_cluster_list(api: ScriptedApi, status: int) -> None:
     api.on(LIST, {}, status=status)
     api.on(CLUSTER, fixture("storm/cluster-streams.json"))
     async with storm(api) as upstream:
@@ -422,10 +421,10 @@ async def test_a_server_without_list_may_manage_a_cluster(api: ScriptedApi, stat
     assert (streams["live/456"].status, streams["live/456"].live) == (Status.IDLE, False)
 
 
-async def test_without_lists_the_configured_streams_are_all_there_is(api: ScriptedApi) -> None:
+async def test_server_without_lists_is_polled_for_the_configured_streams(api: ScriptedApi) -> None:
     async with storm(api, streams=[F1]) as upstream:
-        snapshot = await upstream.poll()
-        assert snapshot.listing is Listing.DIRECT
+        result = await upstream.poll()
+        assert result.listing is Listing.DIRECT
         assert api.paths() == [LIST, CLUSTER, ONE]
         api.forget()
         await upstream.poll()
@@ -433,7 +432,7 @@ async def test_without_lists_the_configured_streams_are_all_there_is(api: Script
 
 
 @pytest.mark.parametrize("given_", [{"discover": True, "streams": [F1]}, {}])
-async def test_without_lists_there_may_be_nothing_to_watch(api: ScriptedApi, given_: dict[str, Any]) -> None:
+async def test_server_without_lists_and_streams_fails_the_poll(api: ScriptedApi, given_: dict[str, Any]) -> None:
     async with storm(api, **given_) as upstream:
         for _ in range(2):
             with pytest.raises(UpstreamError) as error:
@@ -442,7 +441,7 @@ async def test_without_lists_there_may_be_nothing_to_watch(api: ScriptedApi, giv
     assert api.paths() == [LIST, CLUSTER] * 2
 
 
-async def test_a_list_that_fails_is_not_a_list_that_is_missing(api: ScriptedApi) -> None:
+async def test_failed_list_is_requested_again(api: ScriptedApi) -> None:
     api.on(LIST, {}, status=403)
     async with storm(api, streams=[F1]) as upstream:
         with pytest.raises(UpstreamError):
@@ -454,7 +453,7 @@ async def test_a_list_that_fails_is_not_a_list_that_is_missing(api: ScriptedApi)
 # -- metadata ------------------------------------------------------------------------------------------------
 
 
-async def test_metadata_are_asked_for_once_per_publish(api: ScriptedApi) -> None:
+async def test_metadata_is_requested_once_per_publish(api: ScriptedApi) -> None:
     api.on(LIST, listed(live("f1", start=1764683374353)))
     api.on(METADATA, fixture("storm/substream-metadata.json"))
     async with storm(api) as upstream:
@@ -466,7 +465,7 @@ async def test_metadata_are_asked_for_once_per_publish(api: ScriptedApi) -> None
         assert api.paths().count(METADATA) == 2
 
 
-async def test_an_ended_publish_keeps_its_metadata_and_a_vanished_one_is_forgotten(api: ScriptedApi) -> None:
+async def test_ended_publish_keeps_its_metadata_and_a_missing_one_is_forgotten(api: ScriptedApi) -> None:
     api.on(LIST, listed(live("f1")))
     api.on(METADATA, fixture("storm/substream-metadata.json"))
     async with storm(api) as upstream:
@@ -480,7 +479,7 @@ async def test_an_ended_publish_keeps_its_metadata_and_a_vanished_one_is_forgott
     assert api.paths().count(METADATA) == 1
 
 
-async def test_a_publish_of_unknown_start_is_over_when_it_is_not_live(api: ScriptedApi) -> None:
+async def test_publish_without_a_start_ends_when_it_is_not_live(api: ScriptedApi) -> None:
     api.on(METADATA, fixture("storm/substream-metadata.json"))
     async with storm(api) as upstream:
         for state, asked in (("PUBLISHED", 1), ("PUBLISHED", 1), ("UNPUBLISHED", 1), ("PUBLISHED", 2)):
@@ -489,7 +488,7 @@ async def test_a_publish_of_unknown_start_is_over_when_it_is_not_live(api: Scrip
             assert (sample.video_codec, api.paths().count(METADATA)) == ("" if not sample.live else "H264", asked)
 
 
-async def test_texts_that_come_again_are_in_memory_once(api: ScriptedApi) -> None:
+async def test_repeated_texts_are_in_memory_once(api: ScriptedApi) -> None:
     api.on(LIST, listed(*(live(key, type="LIVE", healthScore=97) for key in ("f1", "f2"))))
     for path in (METADATA, METADATA.replace("f1", "f2")):
         api.on(path, fixture("storm/substream-metadata.json"))
@@ -510,13 +509,13 @@ async def test_texts_that_come_again_are_in_memory_once(api: ScriptedApi) -> Non
         assert getattr(one, field) is getattr(two, field) is getattr(again, field)
 
 
-async def test_metadata_that_fail_are_quiet_and_tried_again_later(api: ScriptedApi) -> None:
+async def test_failed_metadata_request_is_no_failure_and_is_retried_later(api: ScriptedApi) -> None:
     clock = FakeClock()
     api.on(LIST, listed(live("f1")))
     api.on(METADATA, {}, status=403)
     async with storm(api, clock) as upstream:
-        snapshot = await upstream.poll()
-        assert (snapshot.failures, snapshot.streams[0].video_codec) == ({}, "")
+        result = await upstream.poll()
+        assert (result.failures, result.streams[0].video_codec) == ({}, "")
         clock.advance(15)
         await upstream.poll()
         assert api.paths().count(METADATA) == 1
@@ -525,7 +524,7 @@ async def test_metadata_that_fail_are_quiet_and_tried_again_later(api: ScriptedA
         assert (await upstream.streams())["edge/f1"].video_codec == "H264"
 
 
-async def test_metadata_that_are_not_there_are_not_asked_for_again(api: ScriptedApi) -> None:
+async def test_missing_metadata_is_not_requested_again(api: ScriptedApi) -> None:
     clock = FakeClock()
     api.on(LIST, listed(live("f1")))
     async with storm(api, clock) as upstream:
@@ -535,7 +534,7 @@ async def test_metadata_that_are_not_there_are_not_asked_for_again(api: Scripted
     assert api.paths().count(METADATA) == 1
 
 
-async def test_a_fleet_that_begins_at_once_is_asked_about_step_by_step(api: ScriptedApi) -> None:
+async def test_metadata_of_many_new_streams_is_requested_over_several_polls(api: ScriptedApi) -> None:
     api.on(LIST, listed(*(live(f"k{number}") for number in range(10))))
     async with storm(api, max_concurrent_requests=2) as upstream:
         await upstream.poll()
@@ -545,7 +544,7 @@ async def test_a_fleet_that_begins_at_once_is_asked_about_step_by_step(api: Scri
     assert len(api.asked) == 3 + 10
 
 
-async def test_the_ingest_itself_is_described_not_a_rendition(api: ScriptedApi) -> None:
+async def test_metadata_is_that_of_the_ingest_and_not_of_a_rendition(api: ScriptedApi) -> None:
     api.on(BATCH, fixture("storm/batch.json"))
     api.on(METADATA, fixture("storm/substream-metadata.json"))
     async with storm(api, discover=False, streams=[F1, F2]) as upstream:
@@ -553,14 +552,14 @@ async def test_the_ingest_itself_is_described_not_a_rendition(api: ScriptedApi) 
     assert METADATA in api.paths()
 
 
-async def test_only_live_streams_with_a_substream_are_asked_about(api: ScriptedApi) -> None:
+async def test_metadata_is_requested_only_for_live_streams_with_a_substream(api: ScriptedApi) -> None:
     api.on(LIST, listed(live("f1", subStreams=None), live("f2", state="AWAITING")))
     async with storm(api) as upstream:
         await upstream.poll()
     assert api.paths() == [LIST]
 
 
-async def test_half_of_a_size_is_no_resolution(api: ScriptedApi) -> None:
+async def test_width_without_height_gives_no_resolution(api: ScriptedApi) -> None:
     api.on(LIST, listed(live("f1")))
     api.on(METADATA, {"data": {"width": 1280, "height": 0, "frameRate": 0, "videoCodec": "H265"}})
     async with storm(api) as upstream:
@@ -585,7 +584,7 @@ def token(number: int) -> Reply:
     return Reply(answer)
 
 
-async def test_a_login_gives_a_token_that_is_renewed_at_80_percent_of_its_life(api: ScriptedApi) -> None:
+async def test_token_is_renewed_at_80_percent_of_its_life(api: ScriptedApi) -> None:
     clock = FakeClock()
     api.in_turn(LOGIN, map(token, range(9)))
     async with logging_in(api, clock) as upstream:
@@ -603,7 +602,7 @@ async def test_a_login_gives_a_token_that_is_renewed_at_80_percent_of_its_life(a
 
 
 @pytest.mark.parametrize("remaining", [None, -5, "soon", 10**15])
-async def test_a_token_without_a_usable_life_lives_900_seconds(api: ScriptedApi, remaining: Any) -> None:
+async def test_token_without_a_usable_life_lasts_900_seconds(api: ScriptedApi, remaining: Any) -> None:
     clock = FakeClock()
     answer = fixture("storm/login.json")
     answer["data"]["remainingTime"] = remaining
@@ -618,7 +617,7 @@ async def test_a_token_without_a_usable_life_lives_900_seconds(api: ScriptedApi,
     assert api.paths().count(LOGIN) == 2
 
 
-async def test_a_token_that_is_refused_is_replaced_once_at_once(api: ScriptedApi) -> None:
+async def test_refused_token_is_replaced_once_without_waiting(api: ScriptedApi) -> None:
     clock = FakeClock()
     api.in_turn(LOGIN, map(token, range(9)))
     good = {"token-0"}
@@ -651,7 +650,7 @@ async def test_refused_logins_stay_below_the_limit(api: ScriptedApi) -> None:
 
 
 @pytest.mark.parametrize("status", [404, 405, 501])
-async def test_a_login_that_is_not_there_is_no_stream_that_is_not_there(api: ScriptedApi, status: int) -> None:
+async def test_missing_login_endpoint_is_not_mistaken_for_a_missing_stream(api: ScriptedApi, status: int) -> None:
     api.on(LOGIN, {}, status=status)
     async with logging_in(api, FakeClock()) as upstream:
         with pytest.raises(UpstreamError, match="login") as error:
@@ -660,7 +659,7 @@ async def test_a_login_that_is_not_there_is_no_stream_that_is_not_there(api: Scr
 
 
 @pytest.mark.parametrize("answer", [{}, {"data": {}}, {"data": {"accessToken": "two\nlines"}}])
-async def test_a_login_without_a_token_is_no_login(api: ScriptedApi, answer: Any) -> None:
+async def test_login_response_without_a_token_fails_the_login(api: ScriptedApi, answer: Any) -> None:
     api.on(LOGIN, answer)
     async with logging_in(api, FakeClock()) as upstream:
         with pytest.raises(UpstreamError) as error:
@@ -676,7 +675,7 @@ async def test_a_login_without_a_token_is_no_login(api: ScriptedApi, answer: Any
         ({}, "Authorization", None),
     ],
 )
-async def test_other_ways_to_prove_who_asks(api: ScriptedApi, auth: Any, header: str, value: str | None) -> None:
+async def test_each_kind_of_auth_sends_its_header(api: ScriptedApi, auth: Any, header: str, value: str | None) -> None:
     async with storm(api, auth=auth, discover=False, streams=[F1]) as upstream:
         await upstream.poll()
     assert api.asked[0].headers.get(header) == value
@@ -692,7 +691,7 @@ def test_defaults() -> None:
 
 
 @pytest.mark.parametrize(("path", "read"), [("/", ""), ("/api/v1/", "/api/v1"), ("/rest-api", "/rest-api")])
-async def test_the_base_path_comes_before_everything(api: ScriptedApi, path: str, read: str) -> None:
+async def test_base_path_precedes_every_path(api: ScriptedApi, path: str, read: str) -> None:
     async with storm(api, base_path=path, discover=False, streams=[F1]) as upstream:
         await upstream.poll()
     assert api.paths() == [f"GET {read}/streams/edge/f1"]
@@ -713,7 +712,7 @@ async def test_the_base_path_comes_before_everything(api: ScriptedApi, path: str
         {"sessions": []},
     ],
 )
-def test_what_is_refused(given_: dict[str, Any]) -> None:
+def test_invalid_settings_are_refused(given_: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         settings(**given_)
 
@@ -728,5 +727,5 @@ def test_what_is_refused(given_: dict[str, Any]) -> None:
         ({"auth": {"username": "u", "password": "correct-horse-7"}}, 4.0 + 60 / 720),
     ],
 )
-def test_requests_per_minute(given_: dict[str, Any], requests: float) -> None:
+def test_requests_per_minute_count_list_batches_and_logins(given_: dict[str, Any], requests: float) -> None:
     assert PLATFORM.requests_per_minute(settings(**given_)) == pytest.approx(requests)

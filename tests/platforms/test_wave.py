@@ -1,4 +1,4 @@
-"""WAVE: documented sessions and candidates as fixtures, and the platform's manners on a server of ours."""
+"""WAVE: documented responses, and the behavior of a scripted server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from exporter.model import Listing, PlatformMetric, Reason, Status, StreamReport
 from exporter.platforms.parsing import DropCounter, Record
 from exporter.platforms.wave import PLATFORM
 from exporter.platforms.wave.metric_aliases import MEASURED, QUALITY
-from exporter.platforms.wave.request_budget import Pace, Turns
+from exporter.platforms.wave.request_budget import RequestPace, SessionRotation
 from exporter.platforms.wave.wave_sessions import Report, read_session
 from exporter.platforms.wave.wave_settings import WaveSettings
 from tests.fake_clock import FakeClock
@@ -98,26 +98,26 @@ DOCUMENTED = Report(
 # -- one session -----------------------------------------------------------------------------------------------------
 
 
-async def test_a_session_becomes_the_whole_sample(api: ScriptedApi) -> None:
+async def test_documented_session_fills_the_report(api: ScriptedApi) -> None:
     api.on(SESSION, fixture("wave/session.json"))
     async with wave(api) as upstream:
-        snapshot = await upstream.poll()
-    assert snapshot.streams == (DOCUMENTED,)
-    assert snapshot.listing is Listing.DIRECT
-    assert (snapshot.failures, snapshot.dropped_fields, snapshot.postponed) == ({}, {}, frozenset())
-    assert snapshot.round_seconds is None
+        result = await upstream.poll()
+    assert result.streams == (DOCUMENTED,)
+    assert result.listing is Listing.DIRECT
+    assert (result.failures, result.dropped_fields, result.postponed) == ({}, {}, frozenset())
+    assert result.round_seconds is None
     assert api.asked[0].headers["Authorization"] == "Bearer wave_live_key"
 
 
-async def test_a_session_that_is_not_there_is_idle_and_no_failure(api: ScriptedApi) -> None:
+async def test_missing_session_is_idle_and_not_a_failure(api: ScriptedApi) -> None:
     api.on(SESSION, fixture("wave/session-not-found.json"), status=404)
     async with wave(api) as upstream:
-        snapshot = await upstream.poll()
-    assert snapshot.streams == (Report(id=ID, session=ID, kind="session", status=Status.IDLE, live=False),)
-    assert snapshot.failures == {}
+        result = await upstream.poll()
+    assert result.streams == (Report(id=ID, session=ID, kind="session", status=Status.IDLE, live=False),)
+    assert result.failures == {}
 
 
-def test_the_least_that_a_session_says() -> None:
+def test_minimal_session_leaves_other_fields_empty() -> None:
     drops = DropCounter()
     sample = read_session(Record(fixture("wave/session-minimal.json"), drops), "sess_5678", drops, numbers=True)
     assert sample == Report(
@@ -138,12 +138,12 @@ def test_the_least_that_a_session_says() -> None:
         (None, Status.UNKNOWN, None),
     ],
 )
-def test_statuses(word: str | None, status: Status, is_live: bool | None) -> None:
+def test_status_word_becomes_status_and_liveness(word: str | None, status: Status, is_live: bool | None) -> None:
     sample, _ = read({"status": word})
     assert (sample.status, sample.live) == (status, is_live)
 
 
-def test_a_session_that_ended_shows_what_lasts_and_not_what_was_measured_last() -> None:
+def test_ended_session_keeps_totals_and_drops_measurements() -> None:
     drops = DropCounter()
     sample = read_session(Record(fixture("wave/session-ended.json"), drops), "sess_9999", drops, numbers=True)
     assert (sample.status, sample.viewers_peak, sample.ingest_bytes) == (Status.ENDED, 17, 900000.0)
@@ -153,13 +153,13 @@ def test_a_session_that_ended_shows_what_lasts_and_not_what_was_measured_last() 
     assert sample.platform_metrics == ()
 
 
-def test_the_end_that_is_said_goes_before_the_duration() -> None:
+def test_reported_end_takes_precedence_over_the_duration() -> None:
     times = {"startedAt": "2026-03-01T10:00:00Z", "endedAt": "2026-03-01T11:00:00Z", "duration": 60}
     sample, _ = read({"status": "ended", **times})
     assert sample.end_timestamp_seconds == 1772359200.0 + 3600
 
 
-async def test_an_answer_about_another_session_is_not_believed(api: ScriptedApi) -> None:
+async def test_response_about_another_session_is_a_bad_response(api: ScriptedApi) -> None:
     api.on(SESSION, {"sessionId": "sess_other", "status": "live"})
     async with wave(api) as upstream:
         with pytest.raises(UpstreamError) as error:
@@ -167,20 +167,20 @@ async def test_an_answer_about_another_session_is_not_believed(api: ScriptedApi)
     assert error.value.reason is Reason.BAD_RESPONSE
 
 
-async def test_one_session_may_fail_while_another_answers(api: ScriptedApi) -> None:
+async def test_failed_session_leaves_the_other_sessions(api: ScriptedApi) -> None:
     api.on(SESSION, fixture("wave/session.json"))
     api.on("GET /streaming/sessions/broken", [], status=200)
     async with wave(api, sessions=[ID, "broken"]) as upstream:
-        snapshot = await upstream.poll()
-    assert [sample.id for sample in snapshot.streams] == [ID]
-    assert snapshot.failures == {"broken": Reason.BAD_RESPONSE}
+        result = await upstream.poll()
+    assert [sample.id for sample in result.streams] == [ID]
+    assert result.failures == {"broken": Reason.BAD_RESPONSE}
 
 
 # -- names in any spelling -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["roundTripTimeMs", "round_trip_time_ms", "Round-Trip-Time-MS", "ROUNDTRIPTIMEMS"])
-def test_spellings_are_one_name(name: str) -> None:
+def test_spellings_of_a_name_map_to_the_same_field(name: str) -> None:
     assert measured(**{name: 80}).round_trip_time_seconds == 0.08
 
 
@@ -209,11 +209,11 @@ def test_spellings_are_one_name(name: str) -> None:
         ("videoWidth", 640, "width_pixels", 640),
     ],
 )
-def test_names_and_units(name: str, value: Any, field: str, expected: Any) -> None:
+def test_name_gives_the_field_and_the_unit(name: str, value: Any, field: str, expected: Any) -> None:
     assert getattr(measured(**{name: value}), field) == pytest.approx(expected)
 
 
-def test_every_documented_name_is_known() -> None:
+def test_documented_names_are_the_known_names() -> None:
     page = (Path(__file__).parents[2] / "docs/platforms/wave.md").read_text()
     table = page[page.index("| names in `metrics`") : page.index("A name may end in its unit")]
     names = {
@@ -229,7 +229,7 @@ def test_every_documented_name_is_known() -> None:
     assert len(names - prose) > 40
 
 
-def test_the_whole_comes_before_the_video_and_that_before_the_audio() -> None:
+def test_value_of_the_stream_precedes_that_of_video_and_audio() -> None:
     everything = {"audio": {"bitrate": 1, "rtt": 1}, "video": {"bitrate": 2, "rtt": 2}, "network": {"bitrate": 3}}
     assert measured(**everything).ingest_bitrate_bytes_per_second == 375.0
     assert measured(**everything).round_trip_time_seconds == 0.002
@@ -237,39 +237,39 @@ def test_the_whole_comes_before_the_video_and_that_before_the_audio() -> None:
     assert measured(**without).ingest_bitrate_bytes_per_second == 250.0
 
 
-def test_the_audio_s_bitrate_is_never_the_stream_s() -> None:
+def test_audio_bitrate_does_not_count_for_the_stream() -> None:
     sample = measured(audio={"bitrate": 128, "fps": 40, "packetLoss": 0.5, "codec": "opus"}, audioBitrate=128)
     assert (sample.ingest_bitrate_bytes_per_second, sample.frames_per_second) == (None, None)
     assert (sample.packet_loss_ratio, sample.audio_codec) == (0.5, "opus")
 
 
-def test_metrics_come_before_connection_and_the_nearer_before_the_deeper() -> None:
+def test_metrics_precede_connection_and_less_nested_values_precede_deeper_ones() -> None:
     assert read({"connection": {"rtt": 1}, "metrics": {"a": {"rtt": 2}}})[0].round_trip_time_seconds == 0.002
     assert measured(a={"b": {"rtt": 1}}, c={"rtt": 2}).round_trip_time_seconds == 0.002
     assert read({"connection": {"transport": {"rtt": 1}}})[0].round_trip_time_seconds == 0.001
 
 
 @pytest.mark.parametrize("name", ["target", "limits", "max", "outbound", "Settings", "video_target"])
-def test_what_is_not_measured_now_is_passed_over(name: str) -> None:
+def test_values_that_are_not_current_measurements_are_ignored(name: str) -> None:
     assert measured(**{name: {"bitrate": 9000}}).ingest_bitrate_bytes_per_second is None
 
 
-def test_a_codec_of_nothing_in_particular_is_passed_over() -> None:
+def test_codec_of_neither_video_nor_audio_is_ignored() -> None:
     sample = measured(codec="H264")
     assert (sample.video_codec, sample.audio_codec) == ("", "")
 
 
-def test_depth_is_bounded_and_lists_are_not_entered() -> None:
+def test_too_deep_values_and_lists_are_ignored() -> None:
     assert measured(a={"b": {"c": {"rtt": 5}}}).round_trip_time_seconds == 0.005
     assert measured(a={"b": {"c": {"d": {"rtt": 5}}}}).round_trip_time_seconds is None
     assert measured(layers=[{"rtt": 5}]).round_trip_time_seconds is None
 
 
-def test_a_null_is_no_value_and_the_next_one_counts() -> None:
+def test_null_is_skipped_for_the_next_value() -> None:
     assert measured(network={"rtt": None}, video={"rtt": 7}).round_trip_time_seconds == 0.007
 
 
-def test_quality_holds_settings_not_measurements() -> None:
+def test_quality_fills_settings_and_no_measurements() -> None:
     sample, _ = read({"quality": {"max_bitrate_mbps": 8, "targetLatencySeconds": 2, "bitrate": 9, "fps": 9}})
     assert (sample.max_bitrate_bytes_per_second, sample.target_latency_seconds) == (1_000_000.0, 2.0)
     assert (sample.ingest_bitrate_bytes_per_second, sample.frames_per_second) == (None, None)
@@ -278,7 +278,7 @@ def test_quality_holds_settings_not_measurements() -> None:
 # -- bad values ------------------------------------------------------------------------------------------------------
 
 
-def test_impossible_values_are_dropped_alone_and_counted_by_their_known_name() -> None:
+def test_impossible_values_are_dropped_and_counted_by_known_name() -> None:
     metrics = {"Packet_Loss": 2, "bitrate": -1, "rtt": "fast", "fps": 5000, "jitter": 3, "deep": {"droppedFrames": -3}}
     sample, dropped = read({"metrics": metrics, "viewers": 2.5, "connection": 7, "startedAt": "yesterday"})
     assert dropped == {
@@ -296,13 +296,13 @@ def test_impossible_values_are_dropped_alone_and_counted_by_their_known_name() -
 
 
 @pytest.mark.parametrize("resolution", ["1080p", "0x0x0", "axb", "1280x"])
-def test_a_resolution_in_other_words_is_none(resolution: str) -> None:
+def test_resolution_that_is_not_a_size_is_ignored(resolution: str) -> None:
     sample = measured(resolution=resolution)
     assert (sample.resolution, sample.width_pixels) == ("", None)
 
 
 @given(name=st.sampled_from(sorted(fixture("wave/session.json"))), value=json_values)
-def test_no_field_of_a_session_raises_or_spoils_another(name: str, value: Any) -> None:
+def test_any_bad_field_of_a_session_leaves_the_others_readable(name: str, value: Any) -> None:
     drops = DropCounter()
     session = {**fixture("wave/session.json"), name: value}
     if name == "sessionId" and isinstance(value, str) and value not in ("", ID):
@@ -334,7 +334,7 @@ TOUCHED = {
         max_leaves=20,
     )
 )
-def test_no_inside_of_metrics_raises(inside: Any) -> None:
+def test_any_contents_of_metrics_are_read_without_an_error(inside: Any) -> None:
     sample, _ = read({"metrics": inside, "quality": inside, "connection": inside}, numbers=True)
     for field in StreamReport.__struct_fields__:
         value = getattr(sample, field)
@@ -346,7 +346,7 @@ def test_no_inside_of_metrics_raises(inside: Any) -> None:
 # -- other numbers ---------------------------------------------------------------------------------------------------
 
 
-def test_other_numbers_stand_under_their_path_when_asked_for() -> None:
+def test_unmapped_numbers_are_reported_by_path_if_configured() -> None:
     session = fixture("wave/session.json")
     sample, _ = read(session, numbers=True)
     assert sample.platform_metrics == (
@@ -358,7 +358,7 @@ def test_other_numbers_stand_under_their_path_when_asked_for() -> None:
     assert read(session)[0].platform_metrics == ()
 
 
-def test_other_numbers_are_bounded_and_come_in_a_fixed_order() -> None:
+def test_unmapped_numbers_are_limited_in_a_fixed_order() -> None:
     metrics = {f"n{number:03}": number for number in range(100)}
     backwards = dict(reversed(metrics.items()))
     sample, _ = read({"metrics": backwards}, numbers=True)
@@ -382,18 +382,18 @@ async def test_candidates_are_counted_by_type_over_all_pages(api: ScriptedApi) -
     pages = [fixture("wave/candidates-page-1.json"), fixture("wave/candidates-page-2.json")]
     api.in_turn(CANDIDATES, map(Reply, pages))
     async with wave(api, ice_candidates="60s") as upstream:
-        snapshot = await upstream.poll()
-    (sample,) = snapshot.streams
+        result = await upstream.poll()
+    (sample,) = result.streams
     assert sample.ice_candidates == counts(host=2, srflx=1, relay=1)
     assert sample.ice_gathering_complete is True
-    assert snapshot.dropped_fields == {"candidates.type": 1}
+    assert result.dropped_fields == {"candidates.type": 1}
     assert [asked.query for asked in api.asked[1:]] == [
         {"limit": "100"},
         {"limit": "100", "since": "2026-03-01T10:05:00.400Z"},
     ]
 
 
-async def test_candidates_without_times_are_asked_for_with_a_higher_limit(api: ScriptedApi) -> None:
+async def test_candidates_without_times_are_requested_with_a_higher_limit(api: ScriptedApi) -> None:
     api.on(SESSION, fixture("wave/session.json"))
 
     def page(asked: Asked) -> Reply:
@@ -417,19 +417,17 @@ async def test_candidates_without_times_are_asked_for_with_a_higher_limit(api: S
         lambda _: Reply(candidates("host"), 403),
     ],
 )
-async def test_candidates_that_cannot_be_read_cost_the_session_nothing_else(
-    api: ScriptedApi, page: Callable[[Asked], Reply]
-) -> None:
+async def test_unreadable_candidates_leave_the_session_report(api: ScriptedApi, page: Callable[[Asked], Reply]) -> None:
     api.on(SESSION, fixture("wave/session.json"))
     api.on(CANDIDATES, page)
     async with wave(api, ice_candidates="60s") as upstream:
-        snapshot = await upstream.poll()
-    assert snapshot.streams == (DOCUMENTED,)
-    assert set(snapshot.failures) == {ID}
+        result = await upstream.poll()
+    assert result.streams == (DOCUMENTED,)
+    assert set(result.failures) == {ID}
     assert len(api.asked) < 12
 
 
-async def test_candidates_have_an_end(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_candidates_of_too_many_pages_are_a_failure(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("exporter.platforms.wave.ice_candidates.MAX_PAGES", 5)
     times = iter(f"2026-03-01T10:05:{second:02}Z" for second in range(60))
     api.on(SESSION, fixture("wave/session.json"))
@@ -442,15 +440,15 @@ async def test_candidates_have_an_end(api: ScriptedApi, monkeypatch: pytest.Monk
     assert len(api.asked) == 6
 
 
-async def test_candidates_that_are_not_there_are_no_failure(api: ScriptedApi) -> None:
+async def test_missing_candidates_are_not_a_failure(api: ScriptedApi) -> None:
     api.on(SESSION, fixture("wave/session.json"))
     async with wave(api, ice_candidates="60s") as upstream:
-        snapshot = await upstream.poll()
-    assert (snapshot.failures, snapshot.streams) == ({}, (DOCUMENTED,))
+        result = await upstream.poll()
+    assert (result.failures, result.streams) == ({}, (DOCUMENTED,))
     assert api.paths() == [SESSION, CANDIDATES]
 
 
-async def test_candidates_are_asked_for_at_their_own_interval_until_they_are_complete(api: ScriptedApi) -> None:
+async def test_candidates_are_requested_at_their_interval_until_complete(api: ScriptedApi) -> None:
     clock = FakeClock()
     api.on(SESSION, fixture("wave/session.json"))
     api.on(CANDIDATES, candidates("host", complete=False))
@@ -472,7 +470,7 @@ async def test_candidates_are_asked_for_at_their_own_interval_until_they_are_com
         assert (sample.ice_candidates, sample.ice_gathering_complete) == (counts(host=1, relay=1), True)
 
 
-async def test_candidates_that_are_not_renewed_grow_stale(api: ScriptedApi) -> None:
+async def test_candidates_without_renewal_become_stale(api: ScriptedApi) -> None:
     clock = FakeClock()
     api.on(SESSION, fixture("wave/session.json"))
     api.on(CANDIDATES, candidates("host", complete=False))
@@ -485,7 +483,7 @@ async def test_candidates_that_are_not_renewed_grow_stale(api: ScriptedApi) -> N
         assert (await upstream.poll()).streams == (DOCUMENTED,)
 
 
-async def test_a_new_publish_gathers_anew(api: ScriptedApi) -> None:
+async def test_new_publish_requests_candidates_again(api: ScriptedApi) -> None:
     session = fixture("wave/session.json")
     api.on(SESSION, session)
     api.on(CANDIDATES, candidates("host"))
@@ -499,7 +497,7 @@ async def test_a_new_publish_gathers_anew(api: ScriptedApi) -> None:
 
 
 @pytest.mark.parametrize("change", [{"protocol": "srt"}, {"status": "idle"}, {"status": "ended"}])
-async def test_only_live_webrtc_sessions_have_candidates(api: ScriptedApi, change: dict[str, str]) -> None:
+async def test_candidates_are_requested_only_for_live_webrtc_sessions(api: ScriptedApi, change: dict[str, str]) -> None:
     api.on(SESSION, {**fixture("wave/session.json"), **change})
     async with wave(api, ice_candidates="60s") as upstream:
         await upstream.poll()
@@ -507,16 +505,16 @@ async def test_only_live_webrtc_sessions_have_candidates(api: ScriptedApi, chang
 
 
 @given(candidate=json_values, name=st.sampled_from(["type", "candidate", "candidateType", "timestamp"]))
-async def test_no_candidate_raises(candidate: Any, name: str) -> None:
+async def test_any_candidate_is_read_without_an_error(candidate: Any, name: str) -> None:
     page = {"candidates": [candidate, {"type": "host", name: candidate}, {"type": "relay"}], "hasMore": candidate}
     async with scripted_api() as api:
         api.on(SESSION, fixture("wave/session.json"))
         api.on(CANDIDATES, page)
         async with wave(api, ice_candidates="60s") as upstream:
-            snapshot = await upstream.poll()
-    assert snapshot.streams[0].viewers == 142
-    if ID not in snapshot.failures:
-        assert snapshot.streams[0].ice_candidates["relay"] >= 1
+            result = await upstream.poll()
+    assert result.streams[0].viewers == 142
+    if ID not in result.failures:
+        assert result.streams[0].ice_candidates["relay"] >= 1
 
 
 # -- the request limit -----------------------------------------------------------------------------------------------
@@ -561,7 +559,7 @@ class Limited:
 
 @pytest.mark.parametrize("sliding", [True, False])
 @pytest.mark.parametrize(("sessions", "interval"), [(20, 30), (50, 30), (200, 30), (90, 300), (5, 1)])
-async def test_the_limit_is_never_met_and_everybody_has_a_turn(
+async def test_request_limit_is_never_reached_and_every_session_is_polled(
     api: ScriptedApi, sliding: bool, sessions: int, interval: int
 ) -> None:
     clock = FakeClock()
@@ -570,19 +568,19 @@ async def test_the_limit_is_never_met_and_everybody_has_a_turn(
     polls = math.ceil(1800 / interval)
     async with wave(api, clock, sessions=limited.ids, interval=f"{interval}s") as upstream:
         for _ in range(polls):
-            snapshot = await upstream.poll()
-            answered = {sample.id for sample in snapshot.streams}
+            result = await upstream.poll()
+            answered = {sample.id for sample in result.streams}
             fresh.update(answered)
-            assert snapshot.failures == {}
-            assert answered | snapshot.postponed == set(limited.ids)
-            assert not answered & snapshot.postponed
+            assert result.failures == {}
+            assert answered | result.postponed == set(limited.ids)
+            assert not answered & result.postponed
             clock.advance(interval)
     assert limited.refused == 0
     assert set(fresh) == set(limited.ids)
     assert max(fresh.values()) - min(fresh.values()) <= max(1, polls // 10)
 
 
-async def test_a_round_that_takes_several_polls_is_announced(api: ScriptedApi) -> None:
+async def test_round_of_several_polls_reports_its_length(api: ScriptedApi) -> None:
     clock = FakeClock()
     limited = Limited(api, clock, 200, 60, sliding=True)
     async with wave(api, clock, sessions=limited.ids) as upstream:
@@ -594,15 +592,15 @@ async def test_a_round_that_takes_several_polls_is_announced(api: ScriptedApi) -
     assert not {sample.id for sample in first.streams} & {sample.id for sample in second.streams}
 
 
-async def test_without_a_limit_every_poll_asks_for_all(api: ScriptedApi) -> None:
+async def test_every_session_is_requested_in_every_poll_without_a_limit(api: ScriptedApi) -> None:
     sessions = [f"s{number}" for number in range(150)]
     async with wave(api, sessions=sessions) as upstream:
-        snapshot = await upstream.poll()
-    assert len(snapshot.streams) == 150
-    assert (snapshot.postponed, snapshot.round_seconds) == (frozenset(), None)
+        result = await upstream.poll()
+    assert len(result.streams) == 150
+    assert (result.postponed, result.round_seconds) == (frozenset(), None)
 
 
-async def test_a_limit_that_others_have_used_up_ends_the_poll_only_when_it_lasts(api: ScriptedApi) -> None:
+async def test_limit_used_up_by_others_fails_the_poll_only_after_two_windows(api: ScriptedApi) -> None:
     clock = FakeClock()
 
     def used_up(_: Asked) -> Reply:
@@ -613,9 +611,9 @@ async def test_a_limit_that_others_have_used_up_ends_the_poll_only_when_it_lasts
     async with wave(api, clock) as upstream:
         assert (await upstream.poll()).streams
         clock.advance(30)
-        snapshot = await upstream.poll()
-        assert not snapshot.streams
-        assert snapshot.postponed == {ID}
+        result = await upstream.poll()
+        assert not result.streams
+        assert result.postponed == {ID}
         upstream.client.rate_limit.reset_at = clock.now() + 3600
         clock.advance(120)
         with pytest.raises(UpstreamError) as error:
@@ -624,7 +622,7 @@ async def test_a_limit_that_others_have_used_up_ends_the_poll_only_when_it_lasts
     assert len(api.asked) == 1
 
 
-async def test_a_pause_that_the_platform_asks_for_is_kept(api: ScriptedApi) -> None:
+async def test_no_request_is_sent_during_a_demanded_pause(api: ScriptedApi) -> None:
     clock = FakeClock()
     api.on(SESSION, {}, status=429, headers={"Retry-After": "600"})
     async with wave(api, clock) as upstream:
@@ -639,20 +637,20 @@ async def test_a_pause_that_the_platform_asks_for_is_kept(api: ScriptedApi) -> N
         assert (await upstream.poll()).streams == (DOCUMENTED,)
 
 
-async def test_what_a_pause_kept_back_comes_first_afterwards(api: ScriptedApi) -> None:
+async def test_sessions_held_back_by_a_pause_are_requested_first_afterwards(api: ScriptedApi) -> None:
     clock = FakeClock()
     ids = [f"s{number}" for number in range(4)]
     for id_ in ids:
         api.on(f"GET /streaming/sessions/{id_}", {"status": "live"})
     api.on("GET /streaming/sessions/s1", {}, status=429, headers={"Retry-After": "600"})
     async with wave(api, clock, sessions=ids, max_concurrent_requests=1) as upstream:
-        snapshot = await upstream.poll()
-    assert [sample.id for sample in snapshot.streams] == ["s0"]
-    assert snapshot.failures == {"s1": Reason.RATE_LIMITED}
-    assert snapshot.postponed == {"s2", "s3"}
+        result = await upstream.poll()
+    assert [sample.id for sample in result.streams] == ["s0"]
+    assert result.failures == {"s1": Reason.RATE_LIMITED}
+    assert result.postponed == {"s2", "s3"}
 
 
-async def test_candidates_take_what_the_sessions_leave(api: ScriptedApi) -> None:
+async def test_candidates_use_only_the_budget_that_sessions_leave(api: ScriptedApi) -> None:
     clock = FakeClock()
     limit = {"X-RateLimit-Limit": "60", "Date": formatdate(clock.now(), usegmt=True)}
     left = iter((5, 4, 4, 3))
@@ -664,8 +662,8 @@ async def test_candidates_take_what_the_sessions_leave(api: ScriptedApi) -> None
     for id_ in ids:
         api.on(f"GET /streaming/sessions/{id_}", session)
     async with wave(api, clock, sessions=ids, ice_candidates="60s") as upstream:
-        snapshot = await upstream.poll()
-    assert snapshot.failures == {}
+        result = await upstream.poll()
+    assert result.failures == {}
     assert not any("candidates" in path for path in api.paths())
 
 
@@ -680,8 +678,10 @@ async def test_candidates_take_what_the_sessions_leave(api: ScriptedApi) -> None
         (0, 30, 5, 1, 300),
     ],
 )
-def test_pace(usable: int, interval: float, sessions: int, per_poll: int, seconds: float | None) -> None:
-    pace = Pace(usable, 60.0, interval)
+def test_pace_gives_sessions_per_poll_and_seconds_per_round(
+    usable: int, interval: float, sessions: int, per_poll: int, seconds: float | None
+) -> None:
+    pace = RequestPace(usable, 60.0, interval)
     assert pace.per_poll == per_poll
     assert pace.round_seconds(sessions) == (None if seconds is None else pytest.approx(seconds))
 
@@ -690,12 +690,12 @@ def test_pace(usable: int, interval: float, sessions: int, per_poll: int, second
     sessions=st.lists(st.integers(0, 30), unique=True),
     budgets=st.lists(st.integers(0, 35) | st.none(), max_size=20),
 )
-def test_turns_keep_to_the_budget_and_let_nobody_wait_twice(sessions: list[int], budgets: list[int | None]) -> None:
-    turns = Turns()
+def test_rotation_keeps_the_budget_and_starves_no_session(sessions: list[int], budgets: list[int | None]) -> None:
+    rotation = SessionRotation()
     ids = [f"s{number}" for number in sessions]
     waited = dict.fromkeys(ids, 0)
     for budget in budgets:
-        chosen = turns.choose(ids, budget)
+        chosen = rotation.select(ids, budget)
         assert len(chosen) == len(set(chosen)) == (len(ids) if budget is None else min(budget, len(ids)))
         left_waiting = [waited[id_] for id_ in ids if id_ not in chosen]
         assert all(waited[id_] >= max(left_waiting, default=0) for id_ in chosen)
@@ -712,7 +712,7 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-async def test_sessions_come_and_go_with_their_file(api: ScriptedApi, tmp_path: Path) -> None:
+async def test_sessions_follow_changes_of_their_file(api: ScriptedApi, tmp_path: Path) -> None:
     path = write(tmp_path / "sessions", f"# tonight\n\n  {ID}  \n{{id: sess_2, name: keynote, expected: true}}\n")
     async with wave(api, sessions=[], sessions_file=str(path)) as upstream:
         assert {sample.id for sample in (await upstream.poll()).streams} == {ID, "sess_2"}
@@ -722,14 +722,14 @@ async def test_sessions_come_and_go_with_their_file(api: ScriptedApi, tmp_path: 
         assert {sample.id for sample in (await upstream.poll()).streams} == {"sess_3"}
 
 
-async def test_the_configuration_goes_before_the_file(api: ScriptedApi, tmp_path: Path) -> None:
+async def test_configured_sessions_take_precedence_over_the_file(api: ScriptedApi, tmp_path: Path) -> None:
     path = write(tmp_path / "sessions", f"{ID}\nsess_2\n{{id: sess_3, name: main}}\n")
     async with wave(api, sessions=[{"id": ID, "name": "main"}], sessions_file=str(path)) as upstream:
         assert [session.id for session in upstream.platform.configured_streams()] == [ID, "sess_2"]
 
 
 @pytest.mark.parametrize("text", ["{id: ", "sess 1\n", "sess_1\nsess_1\n", "{id: a, nme: b}"])
-async def test_a_bad_file_leaves_what_was_read_before_and_is_told_once(
+async def test_bad_file_keeps_the_former_sessions_and_is_logged_once(
     api: ScriptedApi, tmp_path: Path, text: str
 ) -> None:
     path = write(tmp_path / "sessions", "sess_1\n")
@@ -747,14 +747,14 @@ async def test_a_bad_file_leaves_what_was_read_before_and_is_told_once(
         assert len(logs) == 1
 
 
-async def test_an_empty_file_is_nothing_to_ask_and_no_fault(api: ScriptedApi, tmp_path: Path) -> None:
+async def test_empty_file_requests_nothing_and_is_no_fault(api: ScriptedApi, tmp_path: Path) -> None:
     path = write(tmp_path / "sessions", "# nobody\n")
     async with wave(api, sessions=[], sessions_file=str(path)) as upstream:
         assert (await upstream.poll()).streams == ()
     assert api.asked == []
 
 
-def test_every_bad_line_of_a_file_is_told(tmp_path: Path) -> None:
+def test_bad_lines_of_a_file_are_listed_in_the_error(tmp_path: Path) -> None:
     path = write(tmp_path / "sessions", "good\n{id: 7}\n{id: a, nme: b}\ngood\n{id: \n" + "two words\n" * 9)
     with pytest.raises(ValidationError) as error:
         settings(sessions_file=str(path))
@@ -766,7 +766,7 @@ def test_every_bad_line_of_a_file_is_told(tmp_path: Path) -> None:
     assert "nme" in lines[1]
 
 
-def test_a_file_that_is_missing_or_endless_is_refused(tmp_path: Path) -> None:
+def test_missing_or_too_long_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValidationError):
         settings(sessions_file=str(tmp_path / "missing"))
     with pytest.raises(ValidationError):
@@ -786,7 +786,7 @@ def test_defaults() -> None:
     assert [session.id for session in made.configured_streams()] == [ID]
 
 
-def test_everything_that_may_be_set(tmp_path: Path) -> None:
+def test_all_settings_are_accepted(tmp_path: Path) -> None:
     made = settings(
         sessions=[ID, {"id": "sess_5678", "name": "keynote", "expected": True}],
         sessions_file=str(write(tmp_path / "sessions", "more\n")),
@@ -834,29 +834,29 @@ def test_everything_that_may_be_set(tmp_path: Path) -> None:
         ({"prometheus": {"max_series": 0}}, "prometheus"),
     ],
 )
-def test_what_is_refused(given_: dict[str, Any], place: str) -> None:
+def test_invalid_settings_are_refused(given_: dict[str, Any], place: str) -> None:
     with pytest.raises(ValidationError) as error:
         settings(**given_)
     assert {found["loc"][0] for found in error.value.errors()} == {place}
 
 
-def test_what_to_write_instead_of_discover() -> None:
+def test_refused_discover_names_the_alternative() -> None:
     with pytest.raises(ValidationError, match="sessions_file"):
         settings(discover=True)
 
 
-def test_the_export_or_the_analytics_alone_are_something_to_watch() -> None:
+def test_export_or_analytics_without_sessions_are_accepted() -> None:
     settings(sessions=[], prometheus={"enabled": True, "api_key": "k"})
     settings(sessions=[], analytics={"dashboards": True})
 
 
 @pytest.mark.parametrize(("ice", "requests"), [(False, 4.0), ("60s", 6.0)])
-def test_requests_per_minute(ice: Any, requests: float) -> None:
+def test_requests_per_minute_count_sessions_and_candidates(ice: Any, requests: float) -> None:
     made = settings(sessions=["a", "b"], ice_candidates=ice)
     assert PLATFORM.requests_per_minute(made) == pytest.approx(requests)
 
 
-def test_it_announces_every_field_that_it_fills() -> None:
+def test_feeds_contain_every_filled_field() -> None:
     unset = StreamReport(id="")
     filled = {name for name in StreamReport.__struct_fields__ if getattr(DOCUMENTED, name) != getattr(unset, name)}
     others = {"end_timestamp_seconds", "egress_bitrate_bytes_per_second", "ice_candidates", "ice_gathering_complete"}

@@ -1,27 +1,88 @@
-"""Every endpoint of WAVE's documents, asked of the simulator that speaks them."""
+"""Every documented endpoint of WAVE, requested from the simulator."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from aiohttp.typedefs import Handler
 
-from exporter.http.client import Requests
+from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason, Status
+from exporter.platforms.wave import PLATFORM
 from exporter.platforms.wave.alert_events import BATCH, track_event, track_events
 from exporter.platforms.wave.alert_events import EVENT as EVENT_ENDPOINT
-from exporter.platforms.wave.session_commands import delete_session, end_session, update_session
-from exporter.simulator import Fleet, Options
+from exporter.platforms.wave.wave_sessions import delete_session, end_session, update_session
+from exporter.platforms.wave.wave_settings import WaveSettings
+from exporter.simulator import Fleet, Options, make_app
+from exporter.simulator.context import API_KEY, TOKEN
+from exporter.simulator.simulated_streams import Platform, Stream
 from tests.fake_clock import FakeClock
-from tests.platforms.wave_simulation import EXPORT, SimulatedWave, simulated_wave
+from tests.platforms.platform_harness import Polled, polled
 
 EVENT = {"eventType": "stream", "eventName": "stream.started", "sessionId": "sess_abc123", "platform": "web"}
+EXPORT = {"enabled": True, "api_key": API_KEY}
+
+
+class SimulatedWave:
+    """WAVE over a simulated fleet, on one clock with the exporter; ``responses`` counts its responses by status."""
+
+    def __init__(self, fleet: Fleet, clock: FakeClock) -> None:
+        self.fleet = fleet
+        self.clock = clock
+        self.url = ""
+        self.responses: Counter[int] = Counter()
+
+    @property
+    def streams(self) -> list[Stream]:
+        """Return WAVE's streams."""
+        return self.fleet.streams(Platform.WAVE)
+
+    def live_stream(self, **wanted: Any) -> Stream:
+        """Return a stream that is live, and stays so for a quarter of an hour."""
+        now = self.clock.now()
+        for stream in self.streams:
+            is_wanted = all(getattr(stream, name) == value for name, value in wanted.items())
+            if is_wanted and self.fleet.is_live(stream, now) and self.fleet.is_live(stream, now + 900):
+                return stream
+        raise AssertionError("no such stream is live")
+
+    def settings(self, **given: Any) -> WaveSettings:
+        base = {"name": "wave", "platform": "wave", "url": self.url, "auth": {"bearer_token": TOKEN}}
+        return WaveSettings.model_validate({**base, **given})
+
+    def client(self) -> UpstreamClient:
+        """Return a client, which the test closes."""
+        settings = self.settings(sessions=["any"])
+        return UpstreamClient.from_settings(settings, self.clock, lambda endpoint, code, seconds: None)
+
+    def polled(self, **given: Any) -> AbstractAsyncContextManager[Polled]:
+        return polled(PLATFORM, self.settings(**given), self.clock)
+
+
+@asynccontextmanager
+async def simulated_wave(streams: int = 60, *, options: Options | None = None) -> AsyncIterator[SimulatedWave]:
+    """Run the simulator."""
+    wave = SimulatedWave(Fleet(streams, seed=1), FakeClock())
+
+    @web.middleware
+    async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        wave.responses[response.status] += 1
+        return response
+
+    app = web.Application(middlewares=(count,))
+    app.add_subapp("/simulated", make_app(wave.fleet, wave.clock, options))
+    async with TestServer(app) as server:
+        wave.url = str(server.make_url("/simulated/wave/api/v1"))
+        yield wave
 
 
 @pytest.fixture
@@ -66,7 +127,7 @@ async def kept_events(wave: SimulatedWave) -> list[dict[str, object]]:
 
 
 async def test_get_session(wave: SimulatedWave) -> None:
-    stream = wave.live()
+    stream = wave.live_stream()
     async with wave.polled(sessions=[stream.id]) as upstream:
         (sample,) = (await upstream.poll()).streams
     assert (sample.id, sample.protocol, sample.status) == (stream.id, stream.protocol, Status.LIVE)
@@ -75,7 +136,7 @@ async def test_get_session(wave: SimulatedWave) -> None:
 
 
 async def test_get_session_candidates(wave: SimulatedWave) -> None:
-    stream = wave.live(protocol="webrtc")
+    stream = wave.live_stream(protocol="webrtc")
     async with wave.polled(sessions=[stream.id], ice_candidates="60s") as upstream:
         (sample,) = (await upstream.poll()).streams
     assert sample.ice_gathering_complete is True
@@ -83,7 +144,7 @@ async def test_get_session_candidates(wave: SimulatedWave) -> None:
 
 
 async def test_get_stream_analytics(wave: SimulatedWave) -> None:
-    stream = wave.live()
+    stream = wave.live_stream()
     ids = [stream.playback_id, {"id": wave.streams[-1].playback_id, "name": "last"}]
     async with wave.polled(analytics={"streams": ids, "period": "7d"}) as upstream:
         first, second = (await upstream.poll()).analytics
@@ -124,7 +185,7 @@ async def test_get_prometheus_export(wave: SimulatedWave) -> None:
 
 
 async def test_get_prometheus_export_of_one_stream(wave: SimulatedWave) -> None:
-    stream = wave.live()
+    stream = wave.live_stream()
     async with wave.polled(prometheus={**EXPORT, "stream_id": stream.playback_id, "period": "1hour"}) as upstream:
         passthrough = (await upstream.poll()).passthrough
     assert passthrough is not None
@@ -132,21 +193,21 @@ async def test_get_prometheus_export_of_one_stream(wave: SimulatedWave) -> None:
     assert streams - {None} == {stream.playback_id}
 
 
-async def test_the_export_is_refused_without_its_own_key(wave: SimulatedWave) -> None:
-    stream = wave.live()
+async def test_export_without_its_own_key_is_refused(wave: SimulatedWave) -> None:
+    stream = wave.live_stream()
     export = {**EXPORT, "api_key": "another-key"}
     async with wave.polled(sessions=[stream.id], ice_candidates=False, prometheus=export) as upstream:
-        snapshot = await upstream.poll()
-    assert snapshot.passthrough is None
-    assert [sample.id for sample in snapshot.streams] == [stream.id]
-    assert wave.answers == {200: 1, 401: 1}
+        result = await upstream.poll()
+    assert result.passthrough is None
+    assert [sample.id for sample in result.streams] == [stream.id]
+    assert wave.responses == {200: 1, 401: 1}
 
 
 # -- changing ----------------------------------------------------------------------------------------------------------
 
 
 async def test_patch_session(wave: SimulatedWave, requests: Requests) -> None:
-    stream = wave.live()
+    stream = wave.live_stream()
     order = update_session(
         stream.id, status="live", metadata={"a": 1}, quality={"targetLatency": 250}, custom_properties={"b": "c"}
     )
@@ -157,21 +218,21 @@ async def test_patch_session(wave: SimulatedWave, requests: Requests) -> None:
         assert (await upstream.poll()).streams[0].target_latency_seconds == 0.25
 
 
-async def test_patch_leaves_out_what_is_not_changed() -> None:
+async def test_patch_contains_only_changed_settings() -> None:
     assert update_session("s", quality={"maxBitrate": 1}).body == {"quality": {"maxBitrate": 1}}
     assert end_session("s").body == {"status": "ended"}
 
 
-async def test_patch_refuses_what_is_no_status(wave: SimulatedWave, requests: Requests) -> None:
+async def test_patch_with_an_unknown_status_is_refused(wave: SimulatedWave, requests: Requests) -> None:
     with pytest.raises(UpstreamError) as error:
-        await update_session(wave.live().id, status="gone").send(requests)
+        await update_session(wave.live_stream().id, status="gone").send(requests)
     assert (error.value.status, error.value.reason) == (400, Reason.BAD_RESPONSE)
     assert b"status" in error.value.refusal
     assert "Validation" not in str(error.value)
 
 
-async def test_delete_session_only_once_it_has_ended(wave: SimulatedWave, requests: Requests) -> None:
-    stream = wave.live()
+async def test_delete_session_is_refused_until_it_has_ended(wave: SimulatedWave, requests: Requests) -> None:
+    stream = wave.live_stream()
     with pytest.raises(UpstreamError) as error:
         await delete_session(stream.id).send(requests)
     assert error.value.status == 409
@@ -192,7 +253,7 @@ async def test_post_event(wave: SimulatedWave, requests: Requests) -> None:
     assert EVENT.items() <= kept.items()
 
 
-async def test_an_event_without_what_it_needs_is_refused(requests: Requests) -> None:
+async def test_event_without_required_fields_is_refused(requests: Requests) -> None:
     with pytest.raises(UpstreamError) as error:
         await track_event(requests, {"eventType": "stream"})
     assert error.value.status == 400
@@ -208,22 +269,22 @@ async def test_post_batch_of_events(wave: SimulatedWave, requests: Requests) -> 
     ]
 
 
-async def test_a_batch_of_101_events_is_refused_before_it_is_sent(wave: SimulatedWave, requests: Requests) -> None:
+async def test_batch_of_101_events_is_refused_before_it_is_sent(wave: SimulatedWave, requests: Requests) -> None:
     with pytest.raises(ValueError, match="101 events"):
         await track_events(requests, [EVENT] * 101)
     assert requests.count == 0
-    assert not wave.answers
+    assert not wave.responses
 
 
 @pytest.mark.parametrize(
     ("answer", "event_id"), [(None, ""), ({"success": True}, ""), ({"success": True, "eventId": "evt_1"}, "evt_1")]
 )
-async def test_an_event_s_id_is_optional(answer: Any, event_id: str) -> None:
+async def test_event_id_is_optional(answer: Any, event_id: str) -> None:
     async with answering(EVENT_ENDPOINT, answer) as requests:
         assert await track_event(requests, EVENT) == event_id
 
 
-async def test_an_event_that_is_not_taken_is_a_failure() -> None:
+async def test_rejected_event_is_a_failure() -> None:
     async with answering(EVENT_ENDPOINT, {"success": False}) as requests:
         with pytest.raises(UpstreamError) as error:
             await track_event(requests, EVENT)
@@ -234,7 +295,7 @@ async def test_an_event_that_is_not_taken_is_a_failure() -> None:
     ("answer", "tracked"),
     [(None, (2, 0)), ({"success": True, "accepted": 2}, (2, 0)), ({"rejected": 1}, (1, 1)), ({"rejected": 9}, (0, 2))],
 )
-async def test_what_is_not_rejected_is_accepted(answer: Any, tracked: tuple[int, int]) -> None:
+async def test_events_not_reported_as_rejected_count_as_accepted(answer: Any, tracked: tuple[int, int]) -> None:
     async with answering(BATCH, answer) as requests:
         assert await track_events(requests, [EVENT, EVENT]) == tracked
 
@@ -242,7 +303,7 @@ async def test_what_is_not_rejected_is_accepted(answer: Any, tracked: tuple[int,
 # -- the limit ---------------------------------------------------------------------------------------------------------
 
 
-async def test_ten_minutes_of_webrtc_sessions_stay_within_the_free_tier() -> None:
+async def test_webrtc_sessions_stay_within_the_free_tier_for_ten_minutes() -> None:
     """With the intervals that are the default, everything on."""
     async with simulated_wave(90, options=Options(wave_rate_limit=60)) as wave:
         webrtc = [stream for stream in wave.streams if stream.protocol == "webrtc"][:7]
@@ -255,18 +316,18 @@ async def test_ten_minutes_of_webrtc_sessions_stay_within_the_free_tier() -> Non
             prometheus=EXPORT,
         ) as upstream:
             for _ in range(20):
-                snapshot = await upstream.poll()
-                assert (snapshot.failures, snapshot.postponed) == ({}, frozenset())
-                assert snapshot.passthrough is not None
-                seen |= {figures.stream for figures in snapshot.analytics}
+                result = await upstream.poll()
+                assert (result.failures, result.postponed) == ({}, frozenset())
+                assert result.passthrough is not None
+                seen |= {figures.stream for figures in result.analytics}
                 wave.clock.advance(upstream.platform.settings.interval)
         assert seen == {*analysed, ""}
-        assert set(wave.answers) == {200}
-        assert wave.answers[200] >= 20 * 8
+        assert set(wave.responses) == {200}
+        assert wave.responses[200] >= 20 * 8
 
 
 @pytest.mark.parametrize(("sessions", "limit"), [(25, 60), (28, 60), (5, 12)])
-async def test_what_else_is_asked_takes_nothing_from_the_sessions(sessions: int, limit: int) -> None:
+async def test_optional_endpoints_take_no_requests_from_the_sessions(sessions: int, limit: int) -> None:
     async with simulated_wave(90, options=Options(wave_rate_limit=limit)) as wave:
         analysed = [stream.playback_id for stream in wave.streams]
         async with wave.polled(
@@ -275,8 +336,8 @@ async def test_what_else_is_asked_takes_nothing_from_the_sessions(sessions: int,
             analytics={"streams": analysed, "dashboards": True, "interval": "1m"},
         ) as upstream:
             for _ in range(20):
-                snapshot = await upstream.poll()
-                assert len(snapshot.streams) == sessions
+                result = await upstream.poll()
+                assert len(result.streams) == sessions
                 wave.clock.advance(30)
-        assert 429 not in wave.answers
-        assert snapshot.analytics
+        assert 429 not in wave.responses
+        assert result.analytics

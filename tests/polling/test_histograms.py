@@ -4,7 +4,7 @@ from itertools import accumulate
 
 import pytest
 
-from exporter.metrics.families.sampled_families import HEALTH_SCORE, INGEST_BITRATE, LATENCY
+from exporter.metrics.families.stream_families import HEALTH_SCORE, INGEST_BITRATE, LATENCY
 from exporter.model import SampledHistogram, Status
 from exporter.polling.histograms import PollHistograms
 from tests.metrics.generated_views import rendered, stream, view

@@ -10,9 +10,9 @@ import trustme
 from exporter.cli.settings import load_settings
 from exporter.service import Service
 from exporter.web.app import make_app
+from exporter.web.json_api import target_groups
 from exporter.web.options import Origin, WebOptions, external_origin
 from exporter.web.security import Security
-from exporter.web.service_discovery import target_groups
 from tests.web.secure_server import client_context, serve_app, write_certificate, write_web_config
 
 CONFIGURATION = """

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from exporter.alerting.rules.rule import MINUTE, Rule, Scope, Severity, Unit
 from exporter.config.types import format_duration, parse_duration
-from exporter.metrics.families.sampled_families import HEALTH_SCORE
+from exporter.metrics.families.stream_families import HEALTH_SCORE
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from exporter.metrics.families.analytics_families import ANALYTICS_FAMILIES, PLATFORM_METRIC
 from exporter.metrics.families.exporter_families import EXPORTER_FAMILIES, SIDECAR_FAMILIES
 from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, Family, ModelFamily, Source
-from exporter.metrics.families.sampled_families import INGEST_BITRATE, SAMPLED_FAMILIES
-from exporter.metrics.families.stream_families import STREAM_FAMILIES
+from exporter.metrics.families.stream_families import (
+    ANALYTICS_FAMILIES,
+    INGEST_BITRATE,
+    PLATFORM_METRIC,
+    SAMPLED_FAMILIES,
+    STREAM_FAMILIES,
+)
 from exporter.metrics.families.upstream_families import PASSTHROUGH_SERIES_DROPPED, POLLING_FAMILIES, UPSTREAM_FAMILIES
 from exporter.metrics.text_format import bound
 from exporter.model import Reason

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
 
 from exporter.metrics.families.family import (
+    STREAM_LABELS,
+    UPSTREAM_LABELS,
+    Family,
     Kind,
+    Labelled,
+    ModelFamily,
     Number,
+    Part,
     Source,
     StreamFamily,
     computed,
@@ -18,7 +26,7 @@ from exporter.metrics.families.family import (
     word,
     words,
 )
-from exporter.model import HealthReason, Rendition
+from exporter.model import Analytics, HealthReason, PlatformMetric, Rendition, StreamState
 
 _INFO_FIELDS = (
     "name", "application", "protocol", "session", "kind", "video_codec", "audio_codec", "resolution", "playback_id",
@@ -213,3 +221,105 @@ STREAM_FAMILIES: tuple[StreamFamily, ...] = (
     *_transport_and_picture(),
     *_recording_and_connection(),
 )
+
+
+AnalyticsFamily = ModelFamily[Analytics]
+
+
+def _over_period(name: str, help_: str, read: Callable[[Analytics], Number | None]) -> AnalyticsFamily:
+    def values(figures: Analytics) -> Sequence[Labelled]:
+        return (((figures.period,), read(figures)),)
+
+    return AnalyticsFamily(
+        name=name,
+        kind=Kind.GAUGE,
+        help=help_,
+        part=Part.STREAMS,
+        labels=(*STREAM_LABELS, "period"),
+        source=Source.PLATFORM,
+        values=values,
+        fields=frozenset({"analytics"}),
+        each="period",
+    )
+
+
+ANALYTICS_FAMILIES: tuple[AnalyticsFamily, ...] = (
+    _over_period(
+        "stream_analytics_viewers",
+        "Viewers over the period, as the platform's analytics say.",
+        lambda figures: figures.viewers,
+    ),
+    _over_period(
+        "stream_analytics_peak_viewers",
+        "The most viewers at once in the period, as the platform's analytics say.",
+        lambda figures: figures.peak_viewers,
+    ),
+    _over_period(
+        "stream_analytics_average_watch_seconds",
+        "Seconds that a viewer watched on average in the period.",
+        lambda figures: figures.average_watch_seconds,
+    ),
+)
+
+
+def _numbers(metrics: Sequence[PlatformMetric]) -> Sequence[Labelled]:
+    return [((metric.metric, metric.period), metric.value) for metric in metrics]
+
+
+PLATFORM_METRIC = ModelFamily[Sequence[PlatformMetric]](
+    name="stream_platform_metric",
+    kind=Kind.GAUGE,
+    help="Numbers of the platform without a documented meaning or unit, under their dotted path; "
+    "stream is empty where they are of the whole account.",
+    part=Part.STREAMS,
+    labels=(*STREAM_LABELS, "metric", "period"),
+    source=Source.PLATFORM,
+    values=_numbers,
+    fields=frozenset({"platform_metrics", "analytics"}),
+    each="number",
+)
+
+
+_BITRATE_BOUNDS_BITS = (100e3, 250e3, 500e3, 1e6, 1.5e6, 2.5e6, 4e6, 6e6, 8e6, 12e6, 20e6, 50e6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampledFamily(Family):
+    """A histogram with one observation per live stream and successful poll, of the value that a gauge shows."""
+
+    observed: Callable[[StreamState], float | None]
+    """The value to observe for a live stream; None: nothing to observe."""
+
+
+INGEST_BITRATE = SampledFamily(
+    name="stream_sampled_ingest_bitrate_bytes_per_second",
+    kind=Kind.HISTOGRAM,
+    help="Ingest bitrate of live streams, observed once per successful poll, in bytes per second.",
+    part=Part.STREAMS,
+    labels=(*UPSTREAM_LABELS, "protocol"),
+    source=Source.PLATFORM,
+    bounds=tuple(bits / 8 for bits in _BITRATE_BOUNDS_BITS),
+    observed=attrgetter("report.ingest_bitrate_bytes_per_second"),
+)
+LATENCY = SampledFamily(
+    name="stream_sampled_latency_seconds",
+    kind=Kind.HISTOGRAM,
+    help="Latency of live streams, observed once per successful poll, in seconds.",
+    part=Part.STREAMS,
+    labels=(*UPSTREAM_LABELS, "protocol"),
+    source=Source.PLATFORM,
+    bounds=(0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 30.0, 60.0),
+    observed=attrgetter("report.latency_seconds"),
+)
+HEALTH_SCORE = SampledFamily(
+    name="stream_sampled_health_score_ratio",
+    kind=Kind.HISTOGRAM,
+    help="Health score of live streams (0-1), observed once per successful poll; "
+    "an expected stream that is not live counts as 0.",
+    part=Part.STREAMS,
+    labels=(*UPSTREAM_LABELS, "protocol"),
+    bounds=(0.1, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0),
+    observed=attrgetter("health_score_ratio"),
+)
+
+SAMPLED_FAMILIES: tuple[SampledFamily, ...] = (INGEST_BITRATE, LATENCY, HEALTH_SCORE)

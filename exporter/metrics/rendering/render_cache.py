@@ -12,9 +12,8 @@ from itertools import chain, compress, groupby, zip_longest
 from operator import attrgetter
 from typing import Any, Final
 
-from exporter.metrics.families.analytics_families import PLATFORM_METRIC
 from exporter.metrics.families.family import STREAM_LABELS, StreamFamily
-from exporter.metrics.families.stream_families import STREAM_FAMILIES
+from exporter.metrics.families.stream_families import PLATFORM_METRIC, STREAM_FAMILIES
 from exporter.metrics.rendering.columns import (
     Column,
     EntryColumn,

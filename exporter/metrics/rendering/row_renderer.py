@@ -1,7 +1,7 @@
 """The text of an upstream with few streams, line by line: the same bytes as by column.
 
 Columns are made for thousands of rows: for a single row, their set-up takes ten times as long. Here everything except
-the numbers is joined once, and kept for the next answer that differs only in its numbers (docs/adr/0002).
+the numbers is joined once, and kept for the next answer that differs only in its numbers (docs/adr/0003).
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeVar
 
-from exporter.metrics.families.analytics_families import ANALYTICS_FAMILIES, PLATFORM_METRIC
 from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, ModelFamily, Number
-from exporter.metrics.families.stream_families import STREAM_FAMILIES
+from exporter.metrics.families.stream_families import ANALYTICS_FAMILIES, PLATFORM_METRIC, STREAM_FAMILIES
 from exporter.metrics.families.upstream_families import UPSTREAM_FAMILIES
 from exporter.metrics.rendering.lines import ABSENT, closed_labels, number_text, reopen_labels
 from exporter.metrics.text_format import heading

@@ -12,7 +12,7 @@ from itertools import accumulate
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, Family, ModelFamily, Part
-from exporter.metrics.families.sampled_families import SampledFamily
+from exporter.metrics.families.stream_families import SampledFamily
 from exporter.metrics.rendering.columns import NumberColumn, RowLabels
 from exporter.metrics.rendering.lines import NO_LINES, LabelCache, Lines, join_labelled_lines, reopen_labels
 from exporter.metrics.text_format import bound, heading, number

@@ -116,13 +116,13 @@ class HealthDetailsCache:
         """
         live = [report.id for report in reports if report.live]
         self._cached = {id_: self._cached.get(id_) or CachedFetch(self._interval, self._clock) for id_ in live}
-        due = [(id_, cached) for id_, cached in self._cached.items() if cached.due]
-        due.sort(key=lambda item: -math.inf if item[1].asked_at is None else item[1].asked_at)
+        due = [(id_, cached) for id_, cached in self._cached.items() if cached.is_due]
+        due.sort(key=lambda item: -math.inf if item[1].requested_at is None else item[1].requested_at)
 
         async def fetch_item(item: tuple[str, CachedFetch[HealthDetails]]) -> None:
             stream_id, cached = item
             if self._clock.monotonic() < requests.deadline:
-                cached.asked()
+                cached.mark_requested()
                 cached.store(await fetch_health_details(requests, stream_id, drops))
 
         # a request that fails only leaves the last details in place until they are stale

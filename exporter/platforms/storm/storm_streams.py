@@ -1,18 +1,30 @@
-"""What Storm says of one stream, as a report: the stream object of the single GET, the batch and the list.
+"""Storm's stream objects as reports, and the metadata of their substreams (codecs, picture size, frame rate).
 
-Source: Storm Streaming Server 3.x, RESTful API, pages Stream, Stream List (Batch) and Cluster Stream List.
+Source: Storm Streaming Server 3.x, RESTful API, pages Stream, Stream List (Batch), Cluster Stream List and Substream
+Metadata.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 import msgspec
 
-from exporter.model import Status, StreamReport
-from exporter.platforms.parsing import Record
-from exporter.platforms.slim_report import slim_report
+from exporter.platforms.api import (
+    PERCENT,
+    Clock,
+    DropCounter,
+    Reason,
+    Record,
+    Requests,
+    Status,
+    StreamReport,
+    UpstreamError,
+    slim_report,
+)
 
 NO_DATA = "No Data"
 """The grade that comes with a ``healthScore`` of 0 when there is nothing to score."""
@@ -29,9 +41,9 @@ _STATUSES = {
     "CLOSED": Status.ENDED,
     "ERROR": Status.ERROR,
 }
-"""The documents show PUBLISHED alone; the others are what Storm's own player reads from the same field, and 2.x."""
+"""The documentation shows only PUBLISHED; Storm's own player and version 2.x read the others from the same field."""
 _STATES = {name: (status, status is Status.LIVE) for name, status in _STATUSES.items()}
-"""With whether that is live."""
+"""Status and whether it counts as live."""
 _UNKNOWN = Status.UNKNOWN, None
 FEEDS = frozenset(
     {
@@ -48,28 +60,39 @@ FEEDS = frozenset(
 Report = slim_report(FEEDS)
 
 
-class FoundStream(msgspec.Struct, frozen=True, gc=False):
-    """A stream that Storm spoke of, and where its substream metadata is."""
+class StormStream(msgspec.Struct, frozen=True, gc=False):
+    """A stream's report, and the substream that its metadata is requested from."""
 
     report: StreamReport
     substream: str = ""
-    """The substream's name; empty: the answer named none."""
+    """The substream's name; empty if the response names none."""
 
     @property
     def key(self) -> str:
-        """The stream key."""
+        """Return the stream key."""
         return self.report.id[len(self.report.application) + 1 :]
 
 
+def read_envelope(data: object, endpoint: str, drops: DropCounter) -> Record:
+    """Return the ``data`` of Storm's envelope ``{"data": {...}, "meta": {...}}``. Raises ``UpstreamError``."""
+    content = data.get("data") if isinstance(data, dict) else None
+    if not isinstance(content, dict):
+        raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: no data in the answer")
+    return Record(content, drops)
+
+
+# -- streams -----------------------------------------------------------------------------------------------------------
+
+
 def stream_id(application: str, key: str) -> str:
-    """The identity: Storm's own ``id`` is not unique across applications."""
+    """Return a stream's id; Storm's own ``id`` is not unique across applications."""
     return sys.intern(f"{application}/{key}")
 
 
-def read_stream(record: Record, *, application: str = "", key: str = "") -> FoundStream | None:
-    """A stream object; ``application`` and ``key`` are what was asked for, where the answer leaves them out.
+def read_stream(record: Record, *, application: str = "", key: str = "") -> StormStream | None:
+    """Return the stream of a stream object, or None if it does not tell which stream it is about.
 
-    None where it cannot be told which stream this is.
+    ``application`` and ``key``: what was requested, for responses that leave them out.
     """
     application = record.text("application") or application
     key = record.text("streamKey", unique=True) or key
@@ -77,7 +100,7 @@ def read_stream(record: Record, *, application: str = "", key: str = "") -> Foun
         return None
     status, live = _state(record)
     grade = record.text("healthGrade")
-    score = record.ratio("healthScore", unit=0.01)
+    score = record.ratio("healthScore", unit=PERCENT)
     substreams = record.records("subStreams") if "subStreams" in record else None
     report = Report(
         id=stream_id(application, key),
@@ -98,22 +121,22 @@ def read_stream(record: Record, *, application: str = "", key: str = "") -> Foun
         recording=record.flag("isRecording"),
         publish_allowed=record.flag("allowedToPublish"),
     )
-    return FoundStream(report, _native_substream(substreams, key) if substreams else "")
+    return StormStream(report, _native_substream(substreams, key) if substreams else "")
 
 
-def missing_stream(application: str, key: str) -> FoundStream:
-    """A stream that was asked for and is not there: it is not being published."""
+def missing_stream(application: str, key: str) -> StormStream:
+    """Return a requested stream that is not there: it is not being published."""
     report = Report(id=stream_id(application, key), application=application, status=Status.IDLE, live=False)
-    return FoundStream(report)
+    return StormStream(report)
 
 
-def read_cluster_stream(record: Record) -> Iterator[FoundStream]:
-    """An item of the cluster list: one stream key with its sources, told apart by the application they run in.
+def read_cluster_stream(record: Record) -> Iterator[StormStream]:
+    """Yield the streams of a row of the cluster list: one stream key in each application that has a source of it.
 
-    A source stands for a server; of several servers with the same application the one that receives media speaks.
+    A source is a server; of several servers with the same application, the one that receives media counts.
     """
     key = record.text("streamKey", unique=True)
-    by_application: dict[str, FoundStream] = {}
+    by_application: dict[str, StormStream] = {}
     for source in record.records("sourceList") if key else []:
         application = source.text("applicationName")
         if not application:
@@ -129,7 +152,7 @@ def read_cluster_stream(record: Record) -> Iterator[FoundStream]:
         )
         known = by_application.get(application)
         if known is None or _weight(report) > _weight(known.report):
-            by_application[application] = FoundStream(report)
+            by_application[application] = StormStream(report)
     yield from by_application.values()
 
 
@@ -142,6 +165,138 @@ def _state(record: Record) -> tuple[Status, bool | None]:
 
 
 def _native_substream(substreams: list[Record], key: str) -> str:
-    """The name of the substream that is the ingest itself: the one with the stream's own key, else the first."""
+    """Return the name of the substream that is the ingest itself: the one with the stream's own key, else the first."""
     named = [(record.text("streamKey", unique=True), record.text("name")) for record in substreams]
     return next((name for own, name in named if own == key and name), next((name for _, name in named if name), ""))
+
+
+# -- substream metadata ------------------------------------------------------------------------------------------------
+
+METADATA = "GET /streams/{app}/{key}/{substream}/metadata"
+STREAMS_PER_STEP = 100
+"""Number of streams to look through before the event loop gets a turn."""
+RETRY_AFTER_SECONDS = 60.0
+"""Seconds to wait after a failed request for metadata: it is no fault of the stream, and must not cost every poll."""
+
+
+class SubstreamMetadata(msgspec.Struct, frozen=True, gc=False):
+    """The facts about a substream that have a metric family, named like the fields of ``StreamReport``."""
+
+    video_codec: str = ""
+    audio_codec: str = ""
+    resolution: str = ""
+    width_pixels: int | None = None
+    height_pixels: int | None = None
+    frames_per_second: float | None = None
+
+
+class _Publish(msgspec.Struct, gc=False):
+    """The current publish of one stream, once its metadata was requested."""
+
+    start: float | None
+    metadata: SubstreamMetadata | None = None
+    retry_at: float = 0.0
+
+    def includes(self, report: StreamReport) -> bool:
+        """Whether the stream is still in this publish, or has ended it."""
+        is_same = self.start == report.start_timestamp_seconds
+        return is_same and (bool(report.live) or self.start is not None)
+
+
+class SubstreamMetadataCache:
+    """Requests the metadata of each publish once; forgets streams that are missing from a poll."""
+
+    def __init__(self, clock: Clock, requests_per_poll: int) -> None:
+        """``requests_per_poll``: maximum number, for when many streams start at once."""
+        self._clock = clock
+        self._requests_per_poll = requests_per_poll
+        self._publishes: dict[str, _Publish] = {}
+
+    async def add_metadata(
+        self, requests: Requests, streams: Iterable[StormStream], drops: DropCounter
+    ) -> list[StreamReport]:
+        """Return the reports with their metadata, as far as it is known; a failed request is retried later."""
+        streams = list(streams)
+        # looking through thousands takes milliseconds: let the event loop run before and after
+        are_many = len(streams) > STREAMS_PER_STEP
+        if are_many:
+            await asyncio.sleep(0)
+        self._forget_ended(streams)
+        now = self._clock.monotonic()
+        due = [stream for stream in streams if self._is_due(stream, now)][: self._requests_per_poll]
+        if due:
+            await self._request_metadata(requests, due, drops, now)
+        if are_many:
+            await asyncio.sleep(0)
+        return [self._with_metadata(stream.report) for stream in streams]
+
+    async def _request_metadata(
+        self, requests: Requests, streams: list[StormStream], drops: DropCounter, now: float
+    ) -> None:
+        async def fetch(stream: StormStream) -> SubstreamMetadata:
+            return await _fetch_metadata(requests, stream, drops)
+
+        for stream, result in await requests.map(fetch, streams):
+            publish = self._publishes.setdefault(stream.report.id, _Publish(stream.report.start_timestamp_seconds))
+            if isinstance(result, UpstreamError):
+                publish.retry_at = now + RETRY_AFTER_SECONDS
+            else:
+                publish.metadata = result
+
+    def _forget_ended(self, streams: list[StormStream]) -> None:
+        """Keep only the publishes that these streams belong to."""
+        known, self._publishes = self._publishes, {}
+        for report in [stream.report for stream in streams] if known else ():
+            publish = known.get(report.id)
+            if publish is not None and publish.includes(report):
+                self._publishes[report.id] = publish
+
+    def _is_due(self, stream: StormStream, now: float) -> bool:
+        if not stream.report.live or not stream.substream:
+            return False
+        publish = self._publishes.get(stream.report.id)
+        return publish is None or (publish.metadata is None and now >= publish.retry_at)
+
+    def _with_metadata(self, report: StreamReport) -> StreamReport:
+        publish = self._publishes.get(report.id)
+        if publish is None or publish.metadata is None:
+            return report
+        metadata = publish.metadata
+        return msgspec.structs.replace(
+            report,
+            video_codec=metadata.video_codec,
+            audio_codec=metadata.audio_codec,
+            resolution=metadata.resolution,
+            width_pixels=metadata.width_pixels,
+            height_pixels=metadata.height_pixels,
+            frames_per_second=metadata.frames_per_second,
+        )
+
+
+async def _fetch_metadata(requests: Requests, stream: StormStream, drops: DropCounter) -> SubstreamMetadata:
+    try:
+        response = await requests.get(
+            METADATA, app=stream.report.application, key=stream.key, substream=stream.substream
+        )
+    except UpstreamError as error:
+        if error.reason is Reason.NOT_FOUND:
+            return SubstreamMetadata()
+        raise
+    record = read_envelope(response.data, METADATA, drops)
+    width, height = record.count("width") or None, record.count("height") or None
+    metadata = SubstreamMetadata(
+        video_codec=record.text("videoCodec"),
+        audio_codec=record.text("audioCodec"),
+        resolution=f"{width}x{height}" if width and height else "",
+        width_pixels=width,
+        height_pixels=height,
+        # 0 if the encoder does not report it
+        frames_per_second=record.number("frameRate", low=0.0) or None,
+    )
+    return _deduplicated(metadata)
+
+
+@lru_cache(maxsize=1024)
+def _deduplicated(metadata: SubstreamMetadata) -> SubstreamMetadata:
+    """Return one object for all equal metadata: most publishes of a server look the same."""
+    return metadata

@@ -1,114 +1,252 @@
-"""Streams asked for by application and key: one by one, or many in one batch.
+"""Storm's login, its lists of streams, and streams requested by application and key.
 
-Source: Storm Streaming Server 3.x, RESTful API, pages Stream and Stream List (Batch).
+Source: Storm Streaming Server 3.x, RESTful API, pages Login, Stream, Stream List (Batch) and Cluster Stream List; a
+single server's list has the same paging as the cluster's.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from exporter.config.streams import ApplicationStream
-from exporter.http.client import Requests
-from exporter.http.errors import UpstreamError
-from exporter.http.manual_request import ManualRequest
-from exporter.model import Reason
-from exporter.platforms.capabilities import InvalidCommandError, SessionAction, SessionCommand, SessionCommands
-from exporter.platforms.parsing import DropCounter
-from exporter.platforms.storm.envelope import NOT_OFFERED, data_of
-from exporter.platforms.storm.storm_streams import FoundStream, missing_stream, read_stream
+import msgspec
+
+from exporter.platforms.api import (
+    MILLISECONDS,
+    ApplicationStream,
+    DropCounter,
+    InvalidCommandError,
+    Login,
+    ManualRequest,
+    Reason,
+    Record,
+    Requests,
+    SendRequest,
+    SessionAction,
+    SessionCommand,
+    SessionCommands,
+    UpstreamError,
+)
+from exporter.platforms.storm.storm_streams import (
+    StormStream,
+    missing_stream,
+    read_cluster_stream,
+    read_envelope,
+    read_stream,
+)
+
+NOT_OFFERED = frozenset({404, 405, 501})
+"""Statuses with which a server responds that does not have an endpoint."""
+
+# -- login -------------------------------------------------------------------------------------------------------------
+
+LOGIN_ENDPOINT = "POST /auth/login"
+TOKEN_LIFE_SECONDS = 900.0
+"""The documented life of a token, for responses that do not contain it."""
+
+
+class StormLogin(Login):
+    """Exchanges user name and password for a bearer token; Storm allows five logins a minute per address."""
+
+    max_logins_per_minute = 5
+
+    async def login(self, send: SendRequest) -> tuple[str, float]:
+        """Return a new token and its life in seconds."""
+        credentials = {"username": self.username, "password": self.password.get()}
+        response = await send(LOGIN_ENDPOINT, body=credentials)
+        record = read_envelope(response.data, LOGIN_ENDPOINT, DropCounter())
+        token = record.text("accessToken")
+        if not token or not token.isascii() or not token.isprintable():
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{LOGIN_ENDPOINT}: no access token in the answer")
+        life = record.number("remainingTime", unit=MILLISECONDS, low=1.0, high=30 * 86400.0)
+        return token, life or TOKEN_LIFE_SECONDS
+
+
+# -- lists -------------------------------------------------------------------------------------------------------------
+
+STREAMS = "GET /streams"
+CLUSTER_STREAMS = "GET /cluster/streams"
+ROWS_PER_PAGE = 100
+"""Requested number; the server may return fewer (its default is 10), so only ``hasNext`` tells which page is last."""
+ROWS_PER_STEP = 50
+"""Number of rows to read before the event loop gets a turn."""
+MAX_PAGES = 1000
+
+ReadRow = Callable[[Record], Iterable[StormStream] | None]
+"""Returns None if the row does not tell which stream it is about."""
+
+
+class StreamList(msgspec.Struct, frozen=True):
+    """The streams of a whole list."""
+
+    streams: dict[str, StormStream]
+    pages: int
+    unreadable_rows: int
+    """Rows that do not tell which stream they are about."""
+
+
+async def fetch_streams(requests: Requests, drops: DropCounter) -> StreamList:
+    """Return the streams of this server."""
+
+    def read_row(record: Record) -> Iterable[StormStream] | None:
+        stream = read_stream(record)
+        return None if stream is None else (stream,)
+
+    return await _fetch_list(requests, STREAMS, read_row, drops)
+
+
+async def fetch_cluster_streams(requests: Requests, drops: DropCounter) -> StreamList:
+    """Return the streams of the cluster that this server manages."""
+
+    def read_row(record: Record) -> Iterable[StormStream] | None:
+        return read_cluster_stream(record) if record.text("streamKey", unique=True) else None
+
+    return await _fetch_list(requests, CLUSTER_STREAMS, read_row, drops)
+
+
+async def _fetch_list(requests: Requests, endpoint: str, read_row: ReadRow, drops: DropCounter) -> StreamList:
+    streams: dict[str, StormStream] = {}
+    pages: set[int] = set()
+    read_rows = unreadable_rows = 0
+    for number in range(1, MAX_PAGES + 1):
+        page = await _fetch_page(requests, endpoint, number, drops)
+        records = page.records("list")
+        # the figures of a repeated page may have changed; its streams have not
+        names = hash(tuple(f"{r.raw.get('application')}/{r.raw.get('streamKey')}" for r in records))
+        if names in pages:
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: page {number} came before")
+        pages.add(names)
+        for index, record in enumerate(records):
+            if index % ROWS_PER_STEP == 0:
+                # reading a whole page takes milliseconds, and so did decoding it
+                await asyncio.sleep(0)
+            found = read_row(record)
+            if found is None:
+                drops.drop("streamKey")
+                unreadable_rows += 1
+            else:
+                read_rows += 1
+                streams.update((stream.report.id, stream) for stream in found)
+        if page.flag("hasNext"):
+            continue
+        if unreadable_rows and not read_rows:
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: no item tells which stream it is about")
+        return StreamList(streams, number, unreadable_rows)
+    raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: more than {MAX_PAGES} pages")
+
+
+async def _fetch_page(requests: Requests, endpoint: str, number: int, drops: DropCounter) -> Record:
+    try:
+        response = await requests.get(endpoint, params={"page": str(number), "rowsPerPage": str(ROWS_PER_PAGE)})
+    except UpstreamError as error:
+        if number > 1 and error.reason is Reason.NOT_FOUND:
+            # the server has a list: a 404 here does not mean that it has none
+            raise UpstreamError(
+                Reason.BAD_RESPONSE, f"{endpoint}: page {number} was announced and is not there"
+            ) from None
+        raise
+    page = read_envelope(response.data, endpoint, drops)
+    if "list" not in page:
+        raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: no list in the answer")
+    return page
+
+
+# -- single streams ----------------------------------------------------------------------------------------------------
 
 STREAM = "GET /streams/{app}/{key}"
 BATCH = "POST /streams/batch"
 BATCH_FROM = 2
+"""Minimum number of streams for a batch."""
 BATCH_SIZE = 100
 
-Answers = dict[str, FoundStream | UpstreamError]
-"""What became of each stream that was asked for, by its id."""
+Outcomes = dict[str, StormStream | UpstreamError]
+"""The result for each requested stream, by its id."""
 
 
-class DirectReader:
-    """Asks in batches until the server turns out not to have them; this is remembered for the process."""
+class StreamRequester:
+    """Requests streams by application and key, in batches unless the server turns out not to have them."""
 
     def __init__(self) -> None:
         self._has_batch = True
 
-    async def ask(self, requests: Requests, streams: Sequence[ApplicationStream], drops: DropCounter) -> Answers:
-        """Every stream of ``streams``, with what Storm said or why it did not; a 404 is a stream that is idle."""
-        answers: Answers = {}
+    async def fetch(self, requests: Requests, streams: Sequence[ApplicationStream], drops: DropCounter) -> Outcomes:
+        """Return every stream, or why it could not be fetched; a stream that responds with 404 is idle."""
+        outcomes: Outcomes = {}
         if self._has_batch and len(streams) >= BATCH_FROM:
-            answers = await self._ask_batches(requests, streams, drops)
-        left = [stream for stream in streams if stream.id not in answers]
+            outcomes = await self._fetch_batches(requests, streams, drops)
+        remaining = [stream for stream in streams if stream.id not in outcomes]
 
-        def one(stream: ApplicationStream) -> Awaitable[FoundStream]:
-            return _ask_one(requests, stream, drops)
+        def fetch_one(stream: ApplicationStream) -> Awaitable[StormStream]:
+            return _fetch_stream(requests, stream, drops)
 
-        answers.update((stream.id, result) for stream, result in await requests.map(one, left))
-        return answers
+        outcomes.update((stream.id, result) for stream, result in await requests.map(fetch_one, remaining))
+        return outcomes
 
-    async def _ask_batches(
+    async def _fetch_batches(
         self, requests: Requests, streams: Sequence[ApplicationStream], drops: DropCounter
-    ) -> Answers:
-        """What the batches said; what they left open is missing."""
-        # "a-b"/"c" and "a"/"b-c" have one batch id: such streams are asked for alone
+    ) -> Outcomes:
+        """Return the streams of which a batch tells the state."""
+        # "a-b"/"c" and "a"/"b-c" have one batch id: such streams are requested one by one
         times = Counter(map(_batch_id, streams))
-        fit = [stream for stream in streams if times[_batch_id(stream)] == 1]
-        batches = [fit[start : start + BATCH_SIZE] for start in range(0, len(fit), BATCH_SIZE)]
+        unambiguous = [stream for stream in streams if times[_batch_id(stream)] == 1]
+        batches = [unambiguous[start : start + BATCH_SIZE] for start in range(0, len(unambiguous), BATCH_SIZE)]
 
-        def batch(streams: list[ApplicationStream]) -> Awaitable[Answers]:
-            return _ask_batch(requests, streams, drops)
+        def fetch_batch(batch: list[ApplicationStream]) -> Awaitable[Outcomes]:
+            return _fetch_batch(requests, batch, drops)
 
-        answers: Answers = {}
-        for asked, result in await requests.map(batch, batches):
+        outcomes: Outcomes = {}
+        for batch, result in await requests.map(fetch_batch, batches):
             if not isinstance(result, UpstreamError):
-                answers.update(result)
+                outcomes.update(result)
             elif result.status in NOT_OFFERED:
                 self._has_batch = False
             else:
-                answers.update((stream.id, result) for stream in asked)
-        return answers
+                outcomes.update((stream.id, result) for stream in batch)
+        return outcomes
 
 
-async def _ask_one(requests: Requests, stream: ApplicationStream, drops: DropCounter) -> FoundStream:
+async def _fetch_stream(requests: Requests, stream: ApplicationStream, drops: DropCounter) -> StormStream:
     try:
-        answer = await requests.get(STREAM, app=stream.application, key=stream.key)
+        response = await requests.get(STREAM, app=stream.application, key=stream.key)
     except UpstreamError as error:
         if error.reason is Reason.NOT_FOUND:
             return missing_stream(stream.application, stream.key)
         raise
-    found = read_stream(data_of(answer, STREAM, drops), application=stream.application, key=stream.key)
+    record = read_envelope(response.data, STREAM, drops)
+    found = read_stream(record, application=stream.application, key=stream.key)
     if found is None or found.report.id != stream.id:
         raise UpstreamError(Reason.BAD_RESPONSE, f"{STREAM}: the answer is about another stream")
     return found
 
 
-async def _ask_batch(requests: Requests, streams: Sequence[ApplicationStream], drops: DropCounter) -> Answers:
-    body = {"data": {"streamKeyIds": [_batch_id(stream) for stream in streams]}}
-    answer = await requests.post(BATCH, body=body, safe=True)
-    data = data_of(answer, BATCH, drops)
-    asked = {stream.id: stream for stream in streams}
-    answers: Answers = {}
+async def _fetch_batch(requests: Requests, batch: Sequence[ApplicationStream], drops: DropCounter) -> Outcomes:
+    body = {"data": {"streamKeyIds": [_batch_id(stream) for stream in batch]}}
+    response = await requests.post(BATCH, body=body, safe=True)
+    data = read_envelope(response.data, BATCH, drops)
+    requested = {stream.id for stream in batch}
+    outcomes: Outcomes = {}
     for record in data.records("found"):
         found = read_stream(record)
-        if found is not None and found.report.id in asked:
-            answers[found.report.id] = found
+        if found is not None and found.report.id in requested:
+            outcomes[found.report.id] = found
     not_found = frozenset(data.texts("notFound") or ())
-    for stream in streams:
-        if stream.id not in answers and _batch_id(stream) in not_found:
-            answers[stream.id] = missing_stream(stream.application, stream.key)
-    return answers
+    for stream in batch:
+        if stream.id not in outcomes and _batch_id(stream) in not_found:
+            outcomes[stream.id] = missing_stream(stream.application, stream.key)
+    return outcomes
 
 
 def _batch_id(stream: ApplicationStream) -> str:
     return f"{stream.application}-{stream.key}"
 
 
-def _show(stream_id: str, _options: Mapping[str, Any]) -> tuple[ManualRequest, ...]:
+def _show_stream(stream_id: str, _options: Mapping[str, Any]) -> tuple[ManualRequest, ...]:
     application, _slash, key = stream_id.partition("/")
     if not application or not key:
         raise InvalidCommandError(f"{stream_id!r}: a stream of storm is named as application/key")
     return (ManualRequest(STREAM, {"app": application, "key": key}),)
 
 
-SESSION_COMMANDS = SessionCommands({SessionAction.SHOW: SessionCommand(_show)}, id_help="application/key")
+SESSION_COMMANDS = SessionCommands({SessionAction.SHOW: SessionCommand(_show_stream)}, id_help="application/key")

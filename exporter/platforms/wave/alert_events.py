@@ -8,11 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from exporter.http.client import Requests, UpstreamClient
-from exporter.http.errors import UpstreamError
-from exporter.model import Reason
-from exporter.platforms.capabilities import AlertChange, AlertSink, DeliveryCounts
-from exporter.platforms.parsing import DropCounter, Record
+from exporter.platforms.api import (
+    AlertChange,
+    AlertSink,
+    DeliveryCounts,
+    DropCounter,
+    Reason,
+    Record,
+    Requests,
+    UpstreamClient,
+    UpstreamError,
+)
 
 EVENT = "POST /analytics/events"
 BATCH = "POST /analytics/events/batch"
@@ -61,10 +67,10 @@ def _session_id(change: AlertChange) -> str:
 
 async def track_event(requests: Requests, event: Event) -> str:
     """Send one event and return its id, or an empty text if WAVE returns none. Raises ``UpstreamError``."""
-    answer = await requests.post(EVENT, body=event)
-    if answer.data is None:
+    response = await requests.post(EVENT, body=event)
+    if response.data is None:
         return ""
-    record = Record.from_response(answer.data, DropCounter())
+    record = Record.from_response(response.data, DropCounter())
     if record.flag("success") is False:
         raise UpstreamError(Reason.BAD_RESPONSE, f"{EVENT}: the event was not taken")
     return record.text("eventId")
@@ -77,7 +83,7 @@ async def track_events(requests: Requests, events: Sequence[Event]) -> DeliveryC
     """
     if len(events) > MAX_BATCH:
         raise ValueError(f"{len(events)} events, and a batch holds at most {MAX_BATCH}")
-    answer = await requests.post(BATCH, body={"events": list(events)})
-    rejected = None if answer.data is None else Record.from_response(answer.data, DropCounter()).count("rejected")
+    response = await requests.post(BATCH, body={"events": list(events)})
+    rejected = None if response.data is None else Record.from_response(response.data, DropCounter()).count("rejected")
     rejected = min(rejected or 0, len(events))
     return DeliveryCounts(len(events) - rejected, rejected)

@@ -1,7 +1,7 @@
-"""The ICE candidates of a WebRTC session: how many of each type, and whether gathering is done.
+"""The ICE candidates of live WebRTC sessions: how many of each type, and whether gathering is complete.
 
-Source: WAVE API reference, Streaming, "Get ICE candidates for WebRTC session". The inside of a candidate is not
-published: its type is read from ``type``, ``candidateType`` or the candidate line, its time from ``timestamp`` or
+Source: WAVE API reference, Streaming, "Get ICE candidates for WebRTC session". The contents of a candidate are not
+documented: its type is read from ``type``, ``candidateType`` or the candidate line, its time from ``timestamp`` or
 ``createdAt``.
 """
 
@@ -9,16 +9,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
-from exporter.http.client import Requests
-from exporter.http.errors import UpstreamError
-from exporter.model import Reason
-from exporter.platforms.parsing import DropCounter, Record
+from exporter.platforms.api import (
+    CachedFetch,
+    Clock,
+    DropCounter,
+    Reason,
+    Record,
+    Requests,
+    StreamReport,
+    UpstreamError,
+)
 
 CANDIDATES = "GET /streaming/sessions/{id}/webrtc/candidates"
+WEBRTC = "webrtc"
 TYPES = ("host", "srflx", "prflx", "relay")
 PAGE_LIMIT = 100
 MAX_LIMIT = 10_000
@@ -27,29 +34,123 @@ _TYPE_IN_LINE = re.compile(r"\btyp\s+(\w+)")
 
 
 class IceCandidates(msgspec.Struct, frozen=True):
-    """What one reading of all pages brought."""
+    """The candidates of a session, from all pages."""
 
     by_type: Mapping[str, int]
     complete: bool | None
 
 
-class _Reading:
-    """The candidates seen so far, and how to ask for those that come after them."""
+class CandidateCache:
+    """The candidates of the live WebRTC sessions, requested at their own interval until gathering is complete."""
+
+    def __init__(self, clock: Clock, interval: float) -> None:
+        """``interval``: seconds between two requests for the candidates of a session."""
+        self._clock = clock
+        self._interval = interval
+        self._gatherings: dict[str, _Gathering] = {}
+
+    async def request_due(
+        self, requests: Requests, reports: Sequence[StreamReport], budget: int | None, drops: DropCounter
+    ) -> dict[str, Reason]:
+        """Request what is due, for at most ``budget`` sessions; return the sessions whose request failed, and why."""
+        self._follow_publishes(reports)
+        due = [report.id for report in reports if self._is_due(report.id)]
+        due.sort(key=lambda session_id: self._gatherings[session_id].fetched.requested_at or 0.0)
+
+        async def fetch(session_id: str) -> IceCandidates:
+            self._gatherings[session_id].fetched.mark_requested()
+            return await fetch_candidates(requests, session_id, drops)
+
+        failures: dict[str, Reason] = {}
+        for session_id, result in await requests.map(fetch, due[:budget]):
+            if not isinstance(result, UpstreamError):
+                self._gatherings[session_id].store(result)
+            elif result.reason is not Reason.NOT_FOUND:
+                failures[session_id] = result.reason
+        return failures
+
+    def add_candidates(self, report: StreamReport) -> StreamReport:
+        """Return the report with its candidates, unless they are stale."""
+        gathering = self._gatherings.get(report.id)
+        found = None if gathering is None else gathering.complete or gathering.fetched.value
+        if found is None:
+            return report
+        return msgspec.structs.replace(report, ice_candidates=found.by_type, ice_gathering_complete=found.complete)
+
+    def keep_only(self, session_ids: Collection[str]) -> None:
+        """Forget the sessions that are no longer polled."""
+        self._gatherings = {id_: known for id_ in session_ids if (known := self._gatherings.get(id_)) is not None}
+
+    def _follow_publishes(self, reports: Sequence[StreamReport]) -> None:
+        for report in reports:
+            known, start = self._gatherings.get(report.id), report.start_timestamp_seconds
+            if report.protocol != WEBRTC or not report.live:
+                self._gatherings.pop(report.id, None)
+            elif known is None or known.start != start:
+                self._gatherings[report.id] = _Gathering(start, CachedFetch(self._interval, self._clock))
+
+    def _is_due(self, session_id: str) -> bool:
+        gathering = self._gatherings.get(session_id)
+        return gathering is not None and gathering.complete is None and gathering.fetched.is_due
+
+
+class _Gathering:
+    """The candidates of one publish."""
+
+    __slots__ = ("complete", "fetched", "start")
+
+    def __init__(self, start: float | None, fetched: CachedFetch[IceCandidates]) -> None:
+        self.start = start
+        self.fetched = fetched
+        self.complete: IceCandidates | None = None
+        """The candidates once gathering is complete: they neither change nor become stale."""
+
+    def store(self, found: IceCandidates) -> None:
+        self.fetched.store(found)
+        if found.complete:
+            self.complete = found
+
+
+async def fetch_candidates(requests: Requests, session_id: str, drops: DropCounter) -> IceCandidates:
+    """Return all candidates of a session, by type.
+
+    Raises ``UpstreamError``, also for a page that contains nothing new although more is announced.
+    """
+    pages = _CandidatePages()
+    for _ in range(MAX_PAGES):
+        response = await requests.get(CANDIDATES, params=pages.next_params(), id=session_id)
+        page = Record.from_response(response.data, drops)
+        if "candidates" not in page:
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{CANDIDATES}: no candidates in the answer")
+        new = pages.add_page(page.records("candidates"), drops)
+        if not page.flag("hasMore"):
+            found = list(pages.types.values())
+            return IceCandidates({type_: found.count(type_) for type_ in TYPES}, page.flag("isComplete"))
+        if not new or pages.limit > MAX_LIMIT:
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{CANDIDATES}: more is announced, and the same comes again")
+    raise UpstreamError(Reason.BAD_RESPONSE, f"{CANDIDATES}: more than {MAX_PAGES} pages")
+
+
+class _CandidatePages:
+    """The candidates read so far, and the parameters that request the next ones."""
 
     def __init__(self) -> None:
         self.types: dict[str, str] = {}
         self.limit = PAGE_LIMIT
-        self.since = ""
+        self._since = ""
         self._newest: float | None = None
 
-    def take(self, records: list[Record], drops: DropCounter) -> int:
-        """Remember the candidates of a page; how many were new (nothing says whether ``since`` includes its time)."""
+    def next_params(self) -> dict[str, str]:
+        return {"limit": str(self.limit), **({"since": self._since} if self._since else {})}
+
+    def add_page(self, records: list[Record], drops: DropCounter) -> int:
+        """Add a page and return how many candidates are new: ``since`` may or may not include its own time."""
         before, newest_before = len(self.types), self._newest
         for record in records:
-            self.types.setdefault(_identity(record), _type(record, drops))
+            self.types.setdefault(json.dumps(record.raw, sort_keys=True), _candidate_type(record, drops))
             self._note_time(record)
         if self._newest == newest_before:
-            # no time to go on from: ask for a longer page instead
+            # there is no time to continue from: request a longer page instead
             self.limit *= 2
         return len(self.types) - before
 
@@ -57,35 +158,11 @@ class _Reading:
         for name in ("timestamp", "createdAt"):
             at = record.time_iso(name)
             if at is not None and (self._newest is None or at > self._newest):
-                self._newest, self.since = at, record.text(name)
-
-    def params(self) -> dict[str, str]:
-        return {"limit": str(self.limit), **({"since": self.since} if self.since else {})}
+                self._newest, self._since = at, record.text(name)
 
 
-async def fetch_candidates(requests: Requests, session_id: str, drops: DropCounter) -> IceCandidates:
-    """All candidates of a session, by type. A page that brings nothing new while more is announced is an error."""
-    reading = _Reading()
-    for _ in range(MAX_PAGES):
-        answer = await requests.get(CANDIDATES, params=reading.params(), id=session_id)
-        page = Record.from_response(answer.data, drops)
-        if "candidates" not in page:
-            raise UpstreamError(Reason.BAD_RESPONSE, f"{CANDIDATES}: no candidates in the answer")
-        new = reading.take(page.records("candidates"), drops)
-        if not page.flag("hasMore"):
-            found = list(reading.types.values())
-            return IceCandidates({type_: found.count(type_) for type_ in TYPES}, page.flag("isComplete"))
-        if not new or reading.limit > MAX_LIMIT:
-            raise UpstreamError(Reason.BAD_RESPONSE, f"{CANDIDATES}: more is announced, and the same comes again")
-    raise UpstreamError(Reason.BAD_RESPONSE, f"{CANDIDATES}: more than {MAX_PAGES} pages")
-
-
-def _identity(record: Record) -> str:
-    return json.dumps(record.raw, sort_keys=True)
-
-
-def _type(record: Record, drops: DropCounter) -> str:
-    """One of ``TYPES``, or nothing for a candidate that does not say, which is counted as a bad field."""
+def _candidate_type(record: Record, drops: DropCounter) -> str:
+    """Return one of ``TYPES``, or an empty text for a candidate without one, which is counted as a bad field."""
     line = _TYPE_IN_LINE.search(record.text("candidate"))
     for word in (record.text("type"), record.text("candidateType"), line[1] if line else ""):
         if word.lower() in TYPES:

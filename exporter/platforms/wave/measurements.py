@@ -1,16 +1,15 @@
-"""What is found inside WAVE's ``metrics``, ``connection`` and ``quality``, of which no inside is published."""
+"""The values in WAVE's ``metrics``, ``connection`` and ``quality``, whose contents are not documented."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
 import msgspec
 
-from exporter.model import PlatformMetric
-from exporter.platforms.parsing import DropCounter, Record
+from exporter.platforms.api import LARGEST, DropCounter, PlatformMetric, Record
 from exporter.platforms.wave.metric_aliases import (
     MEASURED,
     NOT_MAPPED,
@@ -21,41 +20,43 @@ from exporter.platforms.wave.metric_aliases import (
     normalised,
     scope_of,
 )
-from exporter.platforms.wave.unmapped_numbers import MAX_DEPTH, MAX_LEAVES, first_numbers
 
 MAX_PLATFORM_METRICS = 50
+MAX_DEPTH = 4
+MAX_LEAVES = 2000
+"""Maximum number of values to look at in one object, far more than any real response has."""
 _RESOLUTION = re.compile(r"\s*(\d{2,5})\s*[x×]\s*(\d{2,5})\s*", re.IGNORECASE)
 
 
 class Leaf(msgspec.Struct, frozen=True):
-    """One value inside an object, and what stands around it."""
+    """A value in an object, and where it is."""
 
     path: tuple[str, ...]
-    """As the platform spells it, the object's own name first."""
+    """The keys as the platform spells them, from the session's field on."""
     name: str
-    """Normalised, without what tells its scope."""
+    """The normalised name without the part that tells its scope."""
     scope: Scope
     mapped: bool
     value: Any
 
 
 class Measurements(msgspec.Struct, frozen=True):
-    """Facts by their field in ``StreamReport``, and the numbers that no field was found for."""
+    """Facts by their field in ``StreamReport``, and the numbers that belong to no field."""
 
     facts: Mapping[str, float | int | str]
     numbers: tuple[PlatformMetric, ...]
 
 
 def read_measurements(session: Record, drops: DropCounter) -> Measurements:
-    """The facts of one session's objects; bad values of known names are dropped and counted."""
+    """Return the facts in a session's objects; bad values of known names are dropped and counted."""
     quality = list(_leaves(session, "quality"))
     measured = [leaf for name in ("metrics", "connection") for leaf in _leaves(session, name)]
     facts: dict[str, float | int | str] = {}
     used: set[tuple[str, ...]] = set()
     for leaves, aliases in ((quality, QUALITY), (measured, MEASURED)):
-        for field, (leaf, alias) in _chosen(leaves, aliases).items():
+        for field, (leaf, alias) in _select_leaves(leaves, aliases).items():
             used.add(leaf.path)
-            value = _value(leaf, alias, drops)
+            value = _read_value(leaf, alias, drops)
             if value is not None:
                 facts[field] = value
     _add_resolution(facts)
@@ -64,18 +65,18 @@ def read_measurements(session: Record, drops: DropCounter) -> Measurements:
 
 
 def _leaves(session: Record, name: str) -> list[Leaf]:
-    """The values inside one object of the session, nearest first."""
-    inside = session.raw.get(name)
-    if not isinstance(inside, dict):
-        # a wrong type is dropped, and counted, by reading it
+    """Return the values in one object of the session, the least nested first."""
+    content = session.raw.get(name)
+    if not isinstance(content, dict):
+        # reading a wrong type drops and counts it
         session.record(name)
         return []
-    found = islice(_walk(inside, (name,), Scope.ALL, mapped=True), MAX_LEAVES)
+    found = islice(_walk(content, (name,), Scope.ALL, mapped=True), MAX_LEAVES)
     return sorted(found, key=lambda leaf: len(leaf.path))
 
 
-def _walk(inside: Mapping[str, Any], path: tuple[str, ...], scope: Scope, *, mapped: bool) -> Iterator[Leaf]:
-    for key, value in inside.items():
+def _walk(content: Mapping[str, Any], path: tuple[str, ...], scope: Scope, *, mapped: bool) -> Iterator[Leaf]:
+    for key, value in content.items():
         own_scope, name = scope_of(normalised(key))
         inner_scope = own_scope or scope
         inner_path = (*path, key)
@@ -86,27 +87,27 @@ def _walk(inside: Mapping[str, Any], path: tuple[str, ...], scope: Scope, *, map
             yield Leaf(inner_path, name, inner_scope, mapped, value)
 
 
-def _chosen(leaves: list[Leaf], aliases: Mapping[str, Alias]) -> dict[str, tuple[Leaf, Alias]]:
-    """For each field the leaf that speaks for the stream: of the whole rather than of the video, of that rather than of
-    the audio; among equals the nearest, then the first.
+def _select_leaves(leaves: list[Leaf], aliases: Mapping[str, Alias]) -> dict[str, tuple[Leaf, Alias]]:
+    """Return the leaf that counts for each field: that of the whole stream before the video's before the audio's; among
+    equals the least nested, then the first.
     """
-    chosen: dict[str, tuple[Leaf, Alias]] = {}
+    selected: dict[str, tuple[Leaf, Alias]] = {}
     for leaf in sorted(leaves, key=lambda leaf: leaf.scope):
         alias = aliases.get(leaf.name) if leaf.mapped else None
         if alias is None or (leaf.scope is Scope.AUDIO and not alias.audio_counts):
             continue
         field = _codec_field(leaf.scope) if alias.field == "codec" else alias.field
         if field:
-            chosen.setdefault(field, (leaf, alias))
-    return chosen
+            selected.setdefault(field, (leaf, alias))
+    return selected
 
 
 def _codec_field(scope: Scope) -> str:
     return {Scope.VIDEO: "video_codec", Scope.AUDIO: "audio_codec"}.get(scope, "")
 
 
-def _value(leaf: Leaf, alias: Alias, drops: DropCounter) -> float | int | str | None:
-    # counted under the known name: the platform's own path may hold anything
+def _read_value(leaf: Leaf, alias: Alias, drops: DropCounter) -> float | int | str | None:
+    # count it under the known name: the platform's own path may contain anything
     name, record = leaf.name, Record({leaf.name: leaf.value}, drops, f"{leaf.path[0]}.")
     if alias.kind is Kind.TEXT:
         return record.text(name) or None
@@ -115,12 +116,12 @@ def _value(leaf: Leaf, alias: Alias, drops: DropCounter) -> float | int | str | 
     if alias.kind is Kind.TOTAL:
         return record.total(name)
     if alias.kind is Kind.RATIO:
-        return record.ratio(name, unit=alias.scale)
-    return record.number(name, unit=alias.scale, low=0.0, high=alias.high)
+        return record.ratio(name, unit=alias.unit)
+    return record.number(name, unit=alias.unit, low=0.0, high=alias.high)
 
 
 def _add_resolution(facts: dict[str, float | int | str]) -> None:
-    """Width and height from the resolution where they are not given, and the other way round."""
+    """Add width and height from the resolution if they are missing, and the other way round."""
     match = _RESOLUTION.fullmatch(str(facts.pop("resolution", "")))
     if match:
         facts.setdefault("width_pixels", int(match[1]))
@@ -128,3 +129,32 @@ def _add_resolution(facts: dict[str, float | int | str]) -> None:
     width, height = facts.get("width_pixels"), facts.get("height_pixels")
     if width and height:
         facts["resolution"] = f"{width}x{height}"
+
+
+# -- numbers without a documented meaning or unit ----------------------------------------------------------------------
+
+
+def numbers_inside(content: Mapping[str, Any], *, period: str, limit: int) -> tuple[PlatformMetric, ...]:
+    """Return the numbers at any depth of an object under their dotted paths, without those in lists."""
+    return first_numbers(islice(_values(content, ()), MAX_LEAVES), period=period, limit=limit)
+
+
+def first_numbers(
+    leaves: Iterable[tuple[tuple[str, ...], Any]], *, period: str = "", limit: int
+) -> tuple[PlatformMetric, ...]:
+    """Return the numbers among these values, at most ``limit``: the same ones in whatever order the values come."""
+    numbers = [PlatformMetric(".".join(path), float(value), period) for path, value in leaves if _is_number(value)]
+    numbers.sort(key=lambda number: number.metric)
+    return tuple(numbers[:limit])
+
+
+def _values(content: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, value in content.items():
+        if not isinstance(value, dict):
+            yield (*path, name), value
+        elif len(path) + 1 < MAX_DEPTH:
+            yield from _values(value, (*path, name))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST

@@ -1,7 +1,7 @@
-"""The names under which numbers stand inside WAVE's ``metrics``, ``connection`` and ``quality``.
+"""The names of values in WAVE's ``metrics``, ``connection`` and ``quality``.
 
-WAVE publishes no inside of these objects, so the usual names are known in any spelling: case, ``_``, ``-`` and spaces
-are ignored. ``docs/platforms/wave.md`` shows this table to users.
+WAVE does not document the contents of these objects, so the usual names are known in any spelling: case, ``_``, ``-``
+and spaces are ignored. ``docs/platforms/wave.md`` shows this table to users.
 """
 
 from __future__ import annotations
@@ -11,20 +11,31 @@ from enum import IntEnum
 
 import msgspec
 
-from exporter.platforms.parsing import LARGEST
+from exporter.platforms.api import (
+    BITS_PER_SECOND,
+    BYTES_PER_SECOND,
+    KILOBITS_PER_SECOND,
+    LARGEST,
+    MEGABITS_PER_SECOND,
+    MICROSECONDS,
+    MILLISECONDS,
+    PERCENT,
+    SECONDS,
+)
 
-MS, S, US = 0.001, 1.0, 0.000001
-KBIT, BIT, MBIT, BYTE = 125.0, 0.125, 125_000.0, 1.0
 _TIME_UNITS = {
-    "": MS, "ms": MS, "millis": MS, "milliseconds": MS, "s": S, "sec": S, "secs": S, "seconds": S,
-    "us": US, "micros": US, "microseconds": US,
-}  # fmt: skip
-"""What a time's name may end in, and the seconds that its unit is: milliseconds unless the name says otherwise."""
+    **dict.fromkeys(("", "ms", "millis", "milliseconds"), MILLISECONDS),
+    **dict.fromkeys(("s", "sec", "secs", "seconds"), SECONDS),
+    **dict.fromkeys(("us", "micros", "microseconds"), MICROSECONDS),
+}
+"""Unit of a time by the end of its name: milliseconds unless the name says otherwise."""
 _BITRATE_UNITS = {
-    "": KBIT, "kbps": KBIT, "kbits": KBIT, "kilobits": KBIT, "bps": BIT, "bits": BIT, "mbps": MBIT, "mbits": MBIT,
-    "bytes": BYTE, "bytespersecond": BYTE,
-}  # fmt: skip
-"""The same for bitrates, in bytes per second: kbit/s unless the name says otherwise."""
+    **dict.fromkeys(("", "kbps", "kbits", "kilobits"), KILOBITS_PER_SECOND),
+    **dict.fromkeys(("bps", "bits"), BITS_PER_SECOND),
+    **dict.fromkeys(("mbps", "mbits"), MEGABITS_PER_SECOND),
+    **dict.fromkeys(("bytes", "bytespersecond"), BYTES_PER_SECOND),
+}
+"""Unit of a bitrate by the end of its name: kbit/s unless the name says otherwise."""
 
 _TIMES = {
     "round_trip_time_seconds": ("rtt", "roundtriptime", "roundtrip"),
@@ -41,10 +52,9 @@ _BITRATES = {
     ),
 }  # fmt: skip
 _RATIOS = {
-    "packetloss": 1.0, "packetlossratio": 1.0, "packetlossrate": 1.0, "lossratio": 1.0, "lossrate": 1.0,
-    "fractionlost": 1.0, "packetlosspercent": 0.01, "packetlosspercentage": 0.01, "packetlosspct": 0.01,
-    "losspercent": 0.01,
-}  # fmt: skip
+    **dict.fromkeys(("packetloss", "packetlossratio", "packetlossrate", "lossratio", "lossrate", "fractionlost"), 1.0),
+    **dict.fromkeys(("packetlosspercent", "packetlosspercentage", "packetlosspct", "losspercent"), PERCENT),
+}
 _TOTALS = {
     "dropped_frames": ("droppedframes", "framesdropped"),
     "frames": ("frames", "framestotal", "totalframes", "framecount"),
@@ -60,11 +70,11 @@ NOT_MAPPED = frozenset(
      "minimum", "limit", "limits", "peak", "average", "avg", "history",
      "egress", "outbound", "outgoing", "output", "send", "sent", "viewers", "playback"}
 )  # fmt: skip
-"""Objects whose inside is not what is measured now, or not of the ingest: nothing below them is mapped."""
+"""Objects whose contents are not measured now, or not about the ingest: nothing below them is mapped."""
 
 
 class Scope(IntEnum):
-    """What a number is about, from its name and the objects around it; the lower one is preferred."""
+    """The part of a stream that a value is about, from its name and the objects around it; the lower is preferred."""
 
     ALL = 0
     VIDEO = 1
@@ -72,7 +82,7 @@ class Scope(IntEnum):
 
 
 class Kind(IntEnum):
-    """How a value is to be checked."""
+    """How a value is checked."""
 
     NUMBER = 0
     RATIO = 1
@@ -82,23 +92,23 @@ class Kind(IntEnum):
 
 
 class Alias(msgspec.Struct, frozen=True):
-    """What a name means: a field of the report, and how its value becomes that field's unit."""
+    """The field of the report that a name stands for, and the unit of its value."""
 
     field: str
     kind: Kind
-    scale: float = 1.0
+    unit: float = 1.0
     high: float = LARGEST
     audio_counts: bool = False
-    """Whether the audio's value stands for the stream, where there is no other: loss yes, bitrate no."""
+    """Whether the audio's value counts for the stream if there is no other: yes for loss, no for bitrate."""
 
 
 def normalised(name: str) -> str:
-    """A name without what is ignored in it."""
+    """Return a name in lower case without ``_``, ``-`` and spaces."""
     return name.lower().translate(_IGNORED)
 
 
 def scope_of(name: str) -> tuple[Scope, str]:
-    """What a normalised name is about by its beginning, and the rest of it."""
+    """Return the scope that a normalised name begins with, and the rest of the name."""
     for prefix, scope in (("video", Scope.VIDEO), ("audio", Scope.AUDIO)):
         if name.startswith(prefix):
             return scope, name.removeprefix(prefix)
@@ -110,8 +120,8 @@ def _measured() -> Iterator[tuple[str, Alias]]:
         yield from _with_units(names, _TIME_UNITS, Alias(field, Kind.NUMBER, audio_counts=True))
     for field, names in _BITRATES.items():
         yield from _with_units(names, _BITRATE_UNITS, Alias(field, Kind.NUMBER))
-    for name, scale in _RATIOS.items():
-        yield name, Alias("packet_loss_ratio", Kind.RATIO, scale, audio_counts=True)
+    for name, unit in _RATIOS.items():
+        yield name, Alias("packet_loss_ratio", Kind.RATIO, unit, audio_counts=True)
     for field, names in _TOTALS.items():
         yield from ((name, Alias(field, Kind.TOTAL)) for name in names)
     for name in _FRAME_RATES:
@@ -124,15 +134,15 @@ def _measured() -> Iterator[tuple[str, Alias]]:
 
 def _with_units(names: tuple[str, ...], units: Mapping[str, float], alias: Alias) -> Iterator[tuple[str, Alias]]:
     for name in names:
-        for suffix, scale in units.items():
-            yield name + suffix, msgspec.structs.replace(alias, scale=scale)
+        for suffix, unit in units.items():
+            yield name + suffix, msgspec.structs.replace(alias, unit=unit)
 
 
 _IGNORED = {ord(character): None for character in "_- "}
 MEASURED: Mapping[str, Alias] = dict(_measured())
-"""The names inside ``metrics`` and ``connection``."""
+"""The names in ``metrics`` and ``connection``."""
 QUALITY: Mapping[str, Alias] = {
     **dict(_with_units(("targetlatency",), _TIME_UNITS, Alias("target_latency_seconds", Kind.NUMBER))),
     **dict(_with_units(("maxbitrate",), _BITRATE_UNITS, Alias("max_bitrate_bytes_per_second", Kind.NUMBER))),
 }
-"""The names inside ``quality``, which holds settings."""
+"""The names in ``quality``, which contains settings."""

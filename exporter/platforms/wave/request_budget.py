@@ -1,4 +1,4 @@
-"""Whose turn it is, when the platform's request limit does not allow to ask for every session in every poll."""
+"""Which sessions to request, and how much else, when the platform's request limit does not allow everything at once."""
 
 from __future__ import annotations
 
@@ -8,28 +8,35 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 
+from exporter.platforms.api import DEFAULT_WINDOW_SECONDS, Clock, Reason, Requests, UpstreamClient, UpstreamError
 
-class Pace(msgspec.Struct, frozen=True):
-    """What a known request limit allows."""
+
+def was_not_sent(error: UpstreamError) -> bool:
+    """Whether the request limit kept the request back: nothing has failed."""
+    return error.reason is Reason.RATE_LIMITED and error.status is None
+
+
+class RequestPace(msgspec.Struct, frozen=True):
+    """The requests that a known limit allows."""
 
     usable: int
-    """Requests that may be made in a window."""
+    """Number of requests that may be sent in a window."""
     window_seconds: float
     interval_seconds: float
 
     @property
     def per_poll(self) -> int:
-        """The sessions of one poll, so that polls share a window evenly instead of the first taking it all."""
+        """Return the sessions of one poll, so that polls share a window evenly instead of the first taking it all."""
         share = min(1.0, self.interval_seconds / self.window_seconds)
         return max(1, math.floor(self.usable * share))
 
-    def besides(self, sessions: int) -> int:
-        """Requests of one window that its polls do not need for sessions."""
+    def remaining(self, sessions: int) -> int:
+        """Return the requests of one window that its polls do not need for this many sessions."""
         polls = math.ceil(self.window_seconds / self.interval_seconds)
         return max(0, self.usable - polls * min(sessions, self.per_poll))
 
     def round_seconds(self, sessions: int) -> float | None:
-        """How long it takes to ask for each session once; None where every poll asks for all of them."""
+        """Return how long it takes to request each session once; None if every poll requests all of them."""
         if sessions <= self.per_poll:
             return None
         by_window = sessions * self.window_seconds / max(1, self.usable)
@@ -37,41 +44,81 @@ class Pace(msgspec.Struct, frozen=True):
         return max(by_window, by_polls)
 
 
-class Spending:
-    """Counts what was asked for besides sessions, over the last window."""
+class SentRequests:
+    """Counts the requests other than for sessions over the last window."""
 
     def __init__(self) -> None:
-        self._spent: deque[tuple[float, int]] = deque()
+        self._sent: deque[tuple[float, int]] = deque()
 
-    def note(self, requests: int, now: float) -> None:
-        """So many requests were made; ``now``: monotonic seconds."""
+    def add(self, requests: int, now: float) -> None:
+        """Count requests that were sent. ``now``: monotonic seconds."""
         if requests:
-            self._spent.append((now, requests))
+            self._sent.append((now, requests))
 
-    def within(self, seconds: float, now: float) -> int:
-        """Requests made in the last ``seconds``; older ones are forgotten."""
-        while self._spent and self._spent[0][0] <= now - seconds:
-            self._spent.popleft()
-        return sum(requests for _, requests in self._spent)
+    def count_within(self, seconds: float, now: float) -> int:
+        """Return how many were sent in the last ``seconds``, and forget older ones."""
+        while self._sent and self._sent[0][0] <= now - seconds:
+            self._sent.popleft()
+        return sum(requests for _, requests in self._sent)
 
 
-class Turns:
-    """Remembers when each session was asked for last, and lets the one that has waited longest go first."""
+class SessionRotation:
+    """Selects the sessions that have waited longest since their last request."""
 
     def __init__(self) -> None:
         self._last: dict[str, int] = {}
-        """A number that grows with every question, so that equals keep their order from round to round."""
-        self._questions = 0
+        """A number that grows with every request, so that equals keep their order from round to round."""
+        self._requests = 0
 
-    def choose(self, session_ids: Sequence[str], budget: int | None) -> list[str]:
-        """The sessions to ask for within ``budget`` requests; None is no limit. It forgets those not in the list."""
+    def select(self, session_ids: Sequence[str], budget: int | None) -> list[str]:
+        """Return the sessions to request, at most ``budget``; None is no limit. Forgets sessions not in the list."""
         self._last = {session_id: self._last.get(session_id, 0) for session_id in session_ids}
-        chosen = sorted(session_ids, key=self._last.__getitem__)[:budget]
-        for session_id in chosen:
-            self._questions += 1
-            self._last[session_id] = self._questions
-        return chosen
+        selected = sorted(session_ids, key=self._last.__getitem__)[:budget]
+        for session_id in selected:
+            self._requests += 1
+            self._last[session_id] = self._requests
+        return selected
 
-    def missed(self, session_ids: Collection[str]) -> None:
-        """These were not asked for after all: they come first the next time."""
+    def put_first(self, session_ids: Collection[str]) -> None:
+        """Select these first the next time, because their requests were not sent."""
         self._last.update(dict.fromkeys(session_ids, 0))
+
+
+class RequestBudget:
+    """Divides the requests that the platform allows between sessions and the optional endpoints."""
+
+    def __init__(self, client: UpstreamClient, clock: Clock, interval: float) -> None:
+        self._client = client
+        self._clock = clock
+        self._interval = interval
+        self._optional = SentRequests()
+
+    @property
+    def window_seconds(self) -> float:
+        """Return the length of the platform's window."""
+        return self._client.rate_limit.window_seconds or DEFAULT_WINDOW_SECONDS
+
+    def pace(self) -> RequestPace | None:
+        """Return the current pace; None while no limit is known."""
+        usable = self._client.rate_limit.usable
+        return None if usable is None else RequestPace(usable, self.window_seconds, self._interval)
+
+    def sessions_left(self, requests: Requests, *, requested: int) -> int | None:
+        """Return how many more sessions this poll may request after the first ``requested``; None is no limit."""
+        pace = self.pace()
+        if pace is None or self._client.rate_limit.pause(self._clock.now()) > 0:
+            # during a pause that the platform demands, each request waits for its end, or fails as not sent
+            return None
+        return min(requests.budget() or 0, max(0, pace.per_poll - requested))
+
+    def optional_left(self, requests: Requests, *, sessions: int) -> int | None:
+        """Return how many requests other than for sessions may be sent without taking any from the next polls."""
+        budget, pace = requests.budget(), self.pace()
+        if budget is None or pace is None:
+            return budget
+        sent = self._optional.count_within(pace.window_seconds, self._clock.monotonic())
+        return max(0, min(budget, pace.remaining(sessions) - sent))
+
+    def count_optional(self, requests: int) -> None:
+        """Count requests other than for sessions that were sent now."""
+        self._optional.add(requests, self._clock.monotonic())

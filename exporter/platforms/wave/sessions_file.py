@@ -1,7 +1,7 @@
-"""The sessions to watch, and the file that they may be kept in: WAVE has no list to discover them from.
+"""The configured sessions, and the file that may contain them: WAVE has no list to discover them from.
 
-One session a line: a bare id, or a YAML object with the keys of an item of ``sessions``. Empty lines and those that
-begin with ``#`` are passed over.
+Each line of the file is a session: a bare id, or a YAML object with the keys of an item of ``sessions``. Empty lines
+and those that begin with ``#`` are skipped.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from typing import Annotated, Any
 
 import structlog
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from exporter.config.streams import StreamSettings
-from exporter.config.types import Matching, Text
+from exporter.platforms.api import Field, Matching, StreamSettings, Text
 
 log = structlog.get_logger()
 
@@ -31,43 +30,43 @@ class WaveSession(StreamSettings):
 
 
 class SessionsFileError(ValueError):
-    """A file, or lines of it, that cannot be used; the message says which and why, one line each."""
+    """A file, or lines of it, that can't be used; the message tells which and why, one line each."""
 
 
 class SessionsFile:
-    """The sessions of one file, read again when it changes. A bad file leaves what was read before."""
+    """The sessions of one file, read again when it changes. While the file is bad, the last good sessions are used."""
 
     def __init__(self, path: Path, upstream: str) -> None:
         self._path = path
         self._upstream = upstream
-        self._seen: tuple[int, ...] | None = None
-        self._told = ""
+        self._version: tuple[int, ...] | None = None
+        self._logged = ""
         self._sessions: tuple[WaveSession, ...] = ()
 
     def sessions(self) -> tuple[WaveSession, ...]:
-        """The sessions that the file holds now."""
+        """Return the sessions that the file contains now."""
         try:
             status = self._path.stat()
-            seen = (status.st_mtime_ns, status.st_ino, status.st_size, status.st_dev)
-            if seen != self._seen:
-                # noted first: a bad file is not read again until it changes
-                self._seen = seen
+            version = (status.st_mtime_ns, status.st_ino, status.st_size, status.st_dev)
+            if version != self._version:
+                # stored before reading, so that a bad file is not read again until it changes
+                self._version = version
                 self._sessions = read_sessions(self._path)
-                self._told = ""
+                self._logged = ""
         except OSError as error:
-            self._tell(f"{self._path}: {error.strerror}")
+            self._log_fault(f"{self._path}: {error.strerror}")
         except SessionsFileError as error:
-            self._tell(str(error))
+            self._log_fault(str(error))
         return self._sessions
 
-    def _tell(self, fault: str) -> None:
-        if fault != self._told:
-            self._told = fault
+    def _log_fault(self, fault: str) -> None:
+        if fault != self._logged:
+            self._logged = fault
             log.error("sessions file not read", upstream=self._upstream, error=fault, sessions=len(self._sessions))
 
 
 def read_sessions(path: Path) -> tuple[WaveSession, ...]:
-    """The sessions of a file. Raises ``OSError`` or ``SessionsFileError``."""
+    """Return the sessions of a file. Raises ``OSError`` or ``SessionsFileError``."""
     data = path.read_bytes()
     if len(data) > MAX_BYTES:
         raise SessionsFileError(f"{path}: longer than {MAX_BYTES} bytes")
@@ -79,7 +78,7 @@ def read_sessions(path: Path) -> tuple[WaveSession, ...]:
         if not text or text.startswith("#"):
             continue
         try:
-            session = _session(text)
+            session = _parse_session(text)
         except SessionsFileError as fault:
             faults.append(f"{path}:{number}: {fault}")
             continue
@@ -93,14 +92,16 @@ def read_sessions(path: Path) -> tuple[WaveSession, ...]:
     return tuple(sessions.values())
 
 
-def _session(text: str) -> WaveSession:
+def _parse_session(text: str) -> WaveSession:
     try:
-        return WaveSession.model_validate(_object(text))
+        return WaveSession.model_validate(_decode_line(text))
     except ValidationError as error:
-        raise SessionsFileError("; ".join(map(_fault, error.errors(include_url=False, include_input=False)))) from None
+        raise SessionsFileError(
+            "; ".join(map(_describe_error, error.errors(include_url=False, include_input=False)))
+        ) from None
 
 
-def _object(text: str) -> Any:
+def _decode_line(text: str) -> Any:
     if not text.startswith("{"):
         return {"id": text}
     try:
@@ -109,6 +110,6 @@ def _object(text: str) -> Any:
         raise SessionsFileError("no YAML object") from None
 
 
-def _fault(error: Any) -> str:
+def _describe_error(error: Any) -> str:
     place = ".".join(str(part) for part in error["loc"] if isinstance(part, int) or part.isprintable())
     return f"{place}: {error['msg']}"

@@ -1,17 +1,32 @@
-"""A WAVE session as a report.
+"""WAVE's sessions: their reports, and the commands on them.
 
-Source: WAVE API reference, Streaming, "Get session details".
+Source: WAVE API reference, Streaming, "Get session details", "Update session settings" and "End and delete session". A
+session that is live can't be deleted: it has to be ended first.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import msgspec
 
-from exporter.http.client import Requests
-from exporter.http.errors import UpstreamError
-from exporter.model import Reason, Status, StreamReport
-from exporter.platforms.parsing import DropCounter, Record
-from exporter.platforms.slim_report import slim_report
+from exporter.platforms.api import (
+    CommandOption,
+    DropCounter,
+    InvalidCommandError,
+    ManualRequest,
+    Reason,
+    Record,
+    Requests,
+    SessionAction,
+    SessionCommand,
+    SessionCommands,
+    Status,
+    StreamReport,
+    UpstreamError,
+    slim_report,
+)
 from exporter.platforms.wave.measurements import read_measurements
 
 SESSION = "GET /streaming/sessions/{id}"
@@ -27,28 +42,28 @@ FEEDS = frozenset(
         "ice_candidates", "ice_gathering_complete", "platform_metrics", "analytics",
     }
 )  # fmt: skip
-"""What the platform can fill: fields of ``StreamReport``, and what is asked for besides."""
+"""The fields of ``StreamReport`` that the platform can fill, and ``analytics``."""
 Report = slim_report(FEEDS)
 _LASTING = frozenset(
     {"dropped_frames", "frames", "ingest_bytes", "egress_bytes", "video_codec", "audio_codec", "resolution",
      "target_latency_seconds", "max_bitrate_bytes_per_second"}
 )  # fmt: skip
-"""What stays true of a session whose media has stopped; WAVE keeps its last measurements for ever."""
+"""Fields that stay true after the media has stopped; WAVE keeps a session's last measurements for ever."""
 
 
 async def fetch_session(requests: Requests, session_id: str, drops: DropCounter, *, numbers: bool) -> StreamReport:
-    """One session; a 404 is one that is idle. Raises ``UpstreamError`` where the answer cannot be used."""
+    """Return a session; one that responds with 404 is idle. Raises ``UpstreamError`` for an unusable response."""
     try:
-        answer = await requests.get(SESSION, id=session_id)
+        response = await requests.get(SESSION, id=session_id)
     except UpstreamError as error:
         if error.reason is Reason.NOT_FOUND:
             return Report(id=session_id, session=session_id, kind="session", status=Status.IDLE, live=False)
         raise
-    return read_session(Record.from_response(answer.data, drops), session_id, drops, numbers=numbers)
+    return read_session(Record.from_response(response.data, drops), session_id, drops, numbers=numbers)
 
 
 def read_session(record: Record, session_id: str, drops: DropCounter, *, numbers: bool) -> StreamReport:
-    """A session object; with ``numbers`` also what has no documented meaning."""
+    """Return the report of a session object. ``numbers``: include numbers without a known meaning."""
     if record.text("sessionId") not in ("", session_id):
         raise UpstreamError(Reason.BAD_RESPONSE, f"{SESSION}: the answer is about another session")
     status = _STATUSES.get(record.text("status").lower(), Status.UNKNOWN)
@@ -62,19 +77,88 @@ def read_session(record: Record, session_id: str, drops: DropCounter, *, numbers
         status=status,
         live=live,
         start_timestamp_seconds=start,
-        end_timestamp_seconds=_end(record, start, status),
+        end_timestamp_seconds=_end_time(record, start, status),
         viewers=record.count("viewers"),
         viewers_peak=record.count("peakViewers"),
     )
-    inside = read_measurements(record, drops)
-    facts = {field: value for field, value in inside.facts.items() if live is not False or field in _LASTING}
-    shown = inside.numbers if numbers and live is not False else ()
+    measurements = read_measurements(record, drops)
+    facts = {field: value for field, value in measurements.facts.items() if live is not False or field in _LASTING}
+    shown = measurements.numbers if numbers and live is not False else ()
     return msgspec.structs.replace(report, platform_metrics=shown, **facts)
 
 
-def _end(record: Record, start: float | None, status: Status) -> float | None:
-    """When it ended: as said, else from the duration of a session that is over."""
+def _end_time(record: Record, start: float | None, status: Status) -> float | None:
+    """Return the reported end; without one, the start plus the duration of a session that is over."""
     end, duration = record.time_iso("endedAt"), record.number("duration", low=0.0)
     if end is None and status is Status.ENDED and start is not None and duration is not None:
         return start + duration
     return end
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
+
+UPDATE = "PATCH /streaming/sessions/{id}"
+DELETE = "DELETE /streaming/sessions/{id}"
+_OPTIONS = (
+    CommandOption("--status", "the status to have", choices=("idle", "live", "paused", "ended")),
+    CommandOption("--metadata", "an entry of metadata"),
+    CommandOption("--quality", "an entry of quality, as targetLatency=200"),
+    CommandOption("--custom-property", "an entry of the custom properties"),
+)
+
+
+def update_session(
+    session_id: str,
+    *,
+    status: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    quality: Mapping[str, Any] | None = None,
+    custom_properties: Mapping[str, Any] | None = None,
+) -> ManualRequest:
+    """Return the request that changes the given settings and leaves the rest."""
+    settings = {"status": status, "metadata": metadata, "quality": quality, "customProperties": custom_properties}
+    return ManualRequest(UPDATE, {"id": session_id}, {name: value for name, value in settings.items() if value})
+
+
+def end_session(session_id: str) -> ManualRequest:
+    """Return the request that ends the broadcast; the session stays."""
+    return update_session(session_id, status="ended")
+
+
+def delete_session(session_id: str) -> ManualRequest:
+    """Return the request that deletes a session that is not live."""
+    return ManualRequest(
+        DELETE,
+        {"id": session_id},
+        notice="A session that is live is not deleted: the platform refuses it until the session has ended.",
+        refusal_meaning="the platform refuses to delete it; while it is live, end it first: session end",
+    )
+
+
+def _request_update(session_id: str, options: Mapping[str, Any]) -> tuple[ManualRequest]:
+    request = update_session(
+        session_id,
+        status=options["status"],
+        metadata=options["metadata"],
+        quality=options["quality"],
+        custom_properties=options["custom_property"],
+    )
+    if not request.body:
+        flags = [option.flag for option in _OPTIONS]
+        raise InvalidCommandError(f"nothing to update: give {', '.join(flags[:-1])} or {flags[-1]}")
+    return (request,)
+
+
+SESSION_COMMANDS = SessionCommands(
+    {
+        SessionAction.SHOW: SessionCommand(lambda session_id, _: (ManualRequest(SESSION, {"id": session_id}),)),
+        SessionAction.UPDATE: SessionCommand(_request_update, options=_OPTIONS, help="change its settings (PATCH)"),
+        SessionAction.END: SessionCommand(
+            lambda session_id, _: (end_session(session_id),),
+            help="end the broadcast (PATCH with status ended); the session stays",
+        ),
+        SessionAction.DELETE: SessionCommand(
+            lambda session_id, _: (delete_session(session_id),), help="delete a session that is not live (DELETE)"
+        ),
+    }
+)

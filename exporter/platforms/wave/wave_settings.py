@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, model_validator
 from pydantic_core import PydanticCustomError
 
-from exporter.config.auth import BEARER
-from exporter.config.secrets import Secret
-from exporter.config.section import Section
-from exporter.config.types import (
+from exporter.platforms.api import (
+    BEARER,
     Between,
     ConfigPath,
     Count,
     Described,
     Duration,
+    Field,
     Flag,
     MetricPrefix,
     OffOrDuration,
+    Secret,
+    Section,
     Text,
+    UpstreamSettings,
     format_duration,
+    refuse,
+    refuse_all,
 )
-from exporter.config.upstream import UpstreamSettings
-from exporter.config.validation import refuse, refuse_all
 from exporter.platforms.wave.sessions_file import Identifier, SessionsFileError, WaveSession, read_sessions
 
 DAY_SECONDS = 86_400.0
@@ -31,16 +33,16 @@ DAY_SECONDS = 86_400.0
 OwnInterval = Between(1.0, DAY_SECONDS, format_duration)
 
 
-def _bare_id(value: Any) -> Any:
+def _id_to_mapping(value: Any) -> Any:
     return {"id": value} if isinstance(value, str) else value
 
 
-def _usable_file(path: Any) -> Any:
+def _check_sessions_file(path: Any) -> Any:
     try:
         read_sessions(path)
     except (OSError, ValueError) as error:
-        told = isinstance(error, SessionsFileError)
-        cause = str(error) if told else f"{path}: {getattr(error, 'strerror', 'it is no path')}"
+        is_ours = isinstance(error, SessionsFileError)
+        cause = str(error) if is_ours else f"{path}: {getattr(error, 'strerror', 'it is no path')}"
         raise refuse("a file with a session id, or an object as under sessions, on each line", found=cause) from None
     return path
 
@@ -49,7 +51,7 @@ def _refuse_discover(_: Any) -> None:
     raise refuse("no such key on wave, which has no list of sessions: name them in sessions or sessions_file")
 
 
-def _no_two_alike(streams: tuple[AnalyticsStream, ...]) -> tuple[AnalyticsStream, ...]:
+def _check_duplicates(streams: tuple[AnalyticsStream, ...]) -> tuple[AnalyticsStream, ...]:
     labels: set[str] = set()
     for stream in streams:
         if {stream.id, stream.name or stream.id} & labels:
@@ -59,7 +61,7 @@ def _no_two_alike(streams: tuple[AnalyticsStream, ...]) -> tuple[AnalyticsStream
 
 
 class AnalyticsStream(Section):
-    """A stream whose figures are asked for."""
+    """A stream whose analytics are requested."""
 
     id: Identifier = Field(description="The stream's id in the analytics.")
     name: Text | None = Field(
@@ -71,7 +73,7 @@ class AnalyticsSettings(Section):
     """Figures over a period, from WAVE's analytics."""
 
     streams: Annotated[
-        tuple[Annotated[AnalyticsStream, BeforeValidator(_bare_id)], ...], AfterValidator(_no_two_alike)
+        tuple[Annotated[AnalyticsStream, BeforeValidator(_id_to_mapping)], ...], AfterValidator(_check_duplicates)
     ] = Field(
         default=(),
         description="The streams to ask for: bare ids, or mappings of `id` and `name`, their label `stream`.",
@@ -95,7 +97,7 @@ class PrometheusSettings(Section):
     interval: Annotated[Duration, OwnInterval] = Field(default=30.0, description="How often it is asked for.")
 
     @model_validator(mode="after")
-    def _has_key(self) -> PrometheusSettings:
+    def _check_key(self) -> PrometheusSettings:
         if self.enabled and self.api_key is None:
             allowed = "the export's own key (api_key_file, api_key_env or api_key)"
             raise refuse_all("prometheus", {("api_key",): refuse(allowed, found="nothing")})
@@ -113,10 +115,10 @@ class WaveSettings(UpstreamSettings):
     discover: Annotated[None, BeforeValidator(_refuse_discover), Described("nothing")] = Field(
         default=None, description="Refused: WAVE has no list of sessions."
     )
-    sessions: tuple[Annotated[WaveSession, BeforeValidator(_bare_id)], ...] = Field(
+    sessions: tuple[Annotated[WaveSession, BeforeValidator(_id_to_mapping)], ...] = Field(
         default=(), description="Sessions to watch: bare ids, or objects with `id`."
     )
-    sessions_file: Annotated[ConfigPath, AfterValidator(_usable_file), Described("path")] | None = Field(
+    sessions_file: Annotated[ConfigPath, AfterValidator(_check_sessions_file), Described("path")] | None = Field(
         default=None, description="More of them, a bare id or an object a line; read again when the file changes."
     )
     session_numbers: Flag = Field(
@@ -129,11 +131,11 @@ class WaveSettings(UpstreamSettings):
     prometheus: PrometheusSettings | None = Field(default=None, description="WAVE's own Prometheus export.")
 
     def configured_streams(self) -> tuple[WaveSession, ...]:
-        """The sessions that the configuration names; those of ``sessions_file`` come and go while it runs."""
+        """Return the sessions that the configuration names, without those of ``sessions_file``, which may change."""
         return self.sessions
 
     @model_validator(mode="after")
-    def _has_something_to_ask(self) -> WaveSettings:
+    def _check_not_empty(self) -> WaveSettings:
         has_analytics = self.analytics is not None and (self.analytics.streams or self.analytics.dashboards)
         has_export = self.prometheus is not None and self.prometheus.enabled
         if not (self.sessions or self.sessions_file or has_analytics or has_export):

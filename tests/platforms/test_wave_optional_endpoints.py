@@ -1,4 +1,4 @@
-"""What WAVE is asked besides sessions: at its own interval, failing alone, and read whatever comes."""
+"""WAVE: the optional endpoints keep their own interval, fail by themselves and read any response."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from exporter.http.errors import UpstreamError
 from exporter.metrics.passthrough import parse_passthrough
 from exporter.model import PassthroughMetrics, PassthroughText, PlatformMetric, Reason
 from exporter.platforms.wave import PLATFORM
-from exporter.platforms.wave.request_budget import Pace, Spending
-from exporter.platforms.wave.unmapped_numbers import numbers_inside
+from exporter.platforms.wave.measurements import numbers_inside
+from exporter.platforms.wave.request_budget import RequestPace, SentRequests
 from exporter.platforms.wave.wave_settings import WaveSettings
 from tests.fake_clock import FakeClock
 from tests.platforms.platform_harness import Polled, polled
@@ -54,7 +54,7 @@ def wave(api: ScriptedApi, clock: FakeClock | None = None, **given_: Any) -> Abs
 # -- intervals, staleness, failures ------------------------------------------------------------------------------------
 
 
-async def test_figures_are_asked_for_at_their_own_interval(api: ScriptedApi) -> None:
+async def test_analytics_are_requested_at_their_own_interval(api: ScriptedApi) -> None:
     clock = FakeClock()
     async with wave(api, clock, sessions=["s"], analytics={"streams": ["str_1"], "dashboards": True}) as upstream:
         for _ in range(21):
@@ -63,7 +63,7 @@ async def test_figures_are_asked_for_at_their_own_interval(api: ScriptedApi) -> 
     assert (api.paths().count(FIGURES), api.paths().count(DASHBOARDS), api.paths().count(SESSION)) == (3, 3, 21)
 
 
-async def test_what_is_not_renewed_stays_until_it_is_stale_and_is_told_once(api: ScriptedApi) -> None:
+async def test_failing_analytics_stay_until_stale_and_are_logged_once(api: ScriptedApi) -> None:
     clock = FakeClock()
     async with wave(api, clock, sessions=["s"], analytics={"streams": ["str_1"], "interval": "1m"}) as upstream:
         (figures,) = (await upstream.poll()).analytics
@@ -84,7 +84,7 @@ async def test_what_is_not_renewed_stays_until_it_is_stale_and_is_told_once(api:
         assert [entry["event"] for entry in logs] == ["part of an upstream is back"]
 
 
-async def test_an_id_that_is_hidden_is_not_logged_either(api: ScriptedApi) -> None:
+async def test_hidden_id_is_not_logged(api: ScriptedApi) -> None:
     api.on(FIGURES, {}, status=404)
     hashed: dict[str, Any] = {"stream_label": "hash", "stream_hash_key": "any-hash-key"}
     async with wave(api, sessions=["s"], analytics={"streams": ["str_1"]}, **hashed) as upstream:
@@ -94,7 +94,7 @@ async def test_an_id_that_is_hidden_is_not_logged_either(api: ScriptedApi) -> No
 
 
 @pytest.mark.parametrize("answer", [[], "text", {"streamId": "another"}, None])
-async def test_a_bad_answer_about_a_stream_costs_its_figures_alone(api: ScriptedApi, answer: Any) -> None:
+async def test_bad_response_about_a_stream_loses_only_its_analytics(api: ScriptedApi, answer: Any) -> None:
     api.on(FIGURES, lambda _: Reply(answer))
     async with wave(api, sessions=["s"], analytics={"streams": ["str_1"], "dashboards": True}) as upstream:
         snapshot = await upstream.poll()
@@ -103,13 +103,13 @@ async def test_a_bad_answer_about_a_stream_costs_its_figures_alone(api: Scripted
 
 
 @pytest.mark.parametrize("answer", [[], {}, {"metrics": 7}, {"metrics": None}])
-async def test_dashboards_without_metrics_are_none(api: ScriptedApi, answer: Any) -> None:
+async def test_dashboards_without_metrics_are_left_out(api: ScriptedApi, answer: Any) -> None:
     api.on(DASHBOARDS, lambda _: Reply(answer))
     async with wave(api, sessions=["s"], analytics={"dashboards": True}) as upstream:
         assert (await upstream.poll()).analytics == ()
 
 
-async def test_bad_figures_are_dropped_alone(api: ScriptedApi) -> None:
+async def test_bad_analytics_fields_are_dropped_without_the_others(api: ScriptedApi) -> None:
     api.on(FIGURES, {**ANSWER, "totalViewers": -1, "avgWatchTime": "long", "quality": "good", "extra": {"n": 1.5}})
     async with wave(api, analytics={"streams": ["str_1"]}) as upstream:
         snapshot = await upstream.poll()
@@ -122,7 +122,7 @@ async def test_bad_figures_are_dropped_alone(api: ScriptedApi) -> None:
     )
 
 
-async def test_without_sessions_the_poll_stands_and_falls_with_the_rest(api: ScriptedApi) -> None:
+async def test_poll_without_sessions_fails_if_all_optional_endpoints_fail(api: ScriptedApi) -> None:
     clock = FakeClock()
     async with wave(api, clock, analytics={"streams": ["str_1"]}) as upstream:
         assert (await upstream.poll()).analytics
@@ -140,7 +140,7 @@ async def test_without_sessions_the_poll_stands_and_falls_with_the_rest(api: Scr
         await upstream.poll()
 
 
-async def test_a_pause_of_the_platform_makes_nothing_fail_and_keeps_it_due(api: ScriptedApi) -> None:
+async def test_optional_endpoints_stay_due_during_a_demanded_pause(api: ScriptedApi) -> None:
     clock = FakeClock()
     api.on(FIGURES, {}, status=429, headers={"Retry-After": "45"})
     async with wave(
@@ -157,22 +157,22 @@ async def test_a_pause_of_the_platform_makes_nothing_fail_and_keeps_it_due(api: 
         assert len((await upstream.poll()).analytics) == 2
 
 
-def test_what_is_over_for_other_requests() -> None:
-    assert Pace(57, 60.0, 30.0).besides(7) == 43
-    assert Pace(57, 60.0, 30.0).besides(100) == 1
-    assert Pace(57, 60.0, 300.0).besides(100) == 0
-    assert Pace(57, 60.0, 1.0).besides(1) == 0
-    spending = Spending()
-    spending.note(0, 0.0)
-    spending.note(3, 0.0)
-    spending.note(2, 30.0)
-    assert [spending.within(60.0, now) for now in (30.0, 59.9, 60.0, 90.0)] == [5, 5, 2, 0]
+def test_pace_and_sent_requests_give_the_budget_of_optional_endpoints() -> None:
+    assert RequestPace(57, 60.0, 30.0).remaining(7) == 43
+    assert RequestPace(57, 60.0, 30.0).remaining(100) == 1
+    assert RequestPace(57, 60.0, 300.0).remaining(100) == 0
+    assert RequestPace(57, 60.0, 1.0).remaining(1) == 0
+    sent = SentRequests()
+    sent.add(0, 0.0)
+    sent.add(3, 0.0)
+    sent.add(2, 30.0)
+    assert [sent.count_within(60.0, now) for now in (30.0, 59.9, 60.0, 90.0)] == [5, 5, 2, 0]
 
 
 # -- numbers -----------------------------------------------------------------------------------------------------------
 
 
-def test_numbers_stand_under_their_path_and_are_bounded() -> None:
+def test_numbers_are_named_by_path_and_limited() -> None:
     inside = {
         "b": {"c": {"d": {"e": {"f": 1}}}},
         "a": {"b": {"c": {"d": 2}}},
@@ -196,7 +196,7 @@ def test_numbers_stand_under_their_path_and_are_bounded() -> None:
         max_leaves=30,
     )
 )
-def test_no_inside_raises(inside: Any) -> None:
+def test_any_contents_are_read_without_an_error(inside: Any) -> None:
     numbers = numbers_inside({"a": inside}, period="", limit=20)
     assert len(numbers) <= 20
     assert all(math.isfinite(number.value) for number in numbers)
@@ -337,14 +337,14 @@ async def test_a_large_export_does_not_hold_the_event_loop(server: tuple[Exporti
     assert turns > 20
 
 
-def test_what_it_costs() -> None:
+def test_requests_per_minute_include_the_optional_endpoints() -> None:
     made = settings(sessions=["a"], analytics={"streams": ["x", "y"], "dashboards": True}, prometheus=EXPORT)
     assert PLATFORM.requests_per_minute(made) == pytest.approx(2 + 1 + 3 / 5 + 2)
     off = settings(sessions=["a"], ice_candidates=False, prometheus={"enabled": False}, analytics={})
     assert PLATFORM.requests_per_minute(off) == pytest.approx(2)
 
 
-def test_streams_of_the_analytics_are_each_named_once() -> None:
+def test_duplicate_analytics_streams_are_refused() -> None:
     made = settings(analytics={"streams": ["a", {"id": "b", "name": "main"}]})
     assert made.analytics is not None
     assert [(stream.id, stream.name) for stream in made.analytics.streams] == [("a", None), ("b", "main")]
