@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 
-.PHONY: help venv tools demo test fuzz lint format generate reliability bench soak lock image-test release-check screenshots clean
+.PHONY: help venv tools demo test fuzz lint format generate bench soak lock image-test release-check screenshots clean
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -51,9 +51,6 @@ generate: $(READY) ## the pages that are made from the code
 	@$(BIN)/stream-exporter rules --output-dir alerts
 	@$(BIN)/python -m tests.alerting.rule_cases alerts/tests
 	@$(BIN)/python -m tests.interface.listed
-
-reliability: $(READY) ## the table of docs/reliability.md, from a run of all faults
-	@$(BIN)/python -m tests.faults.reliability
 
 bench: $(READY) ## performance figures beside other programs' in about ten minutes; ARGS=PART for one of them
 	-@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[bench]'

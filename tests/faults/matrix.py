@@ -59,11 +59,6 @@ class Fault:
     is_constant: bool = False
     """Whether it must be there from the start on every platform."""
 
-    @property
-    def has_own_port(self) -> bool:
-        """Whether its listener is what breaks."""
-        return self.name in (REFUSED, TLS)
-
     def outcome(self, recording: PlatformRecording) -> Outcome | None:
         """Return what must come of it; None: the platform has nothing that could break so."""
         given = {

@@ -148,7 +148,7 @@ def broken_xml(good: bytes, edits: list[Edit]) -> bytes:
         elif kind == "double":
             holder.append(copy.deepcopy(child))
         else:
-            for element in root.iter(child.tag) if kind == "everywhere" else [child]:
+            for element in list(root.iter(child.tag)) if kind == "everywhere" else [child]:
                 _put(element, value)
     return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) if _is_encodable(root) else b"<a>\xff</a>"
 

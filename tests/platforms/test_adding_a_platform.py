@@ -6,6 +6,7 @@ import ast
 import importlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,33 @@ FILES = (
     "tests/platforms/test_example_rtmp.py",
     "docs/platforms/example_rtmp.md",
 )
+LEFT_OUT = (
+    ".git",
+    ".venv",
+    ".cache",
+    ".*_cache",
+    ".hypothesis",
+    "__pycache__",
+    "node_modules",
+    "dist",
+    "build",
+    "pictures",
+)
+GENERATORS = ("tools.generate", "tests.interface.listed")
+SUITES = (
+    "tests/config",
+    "tests/interface",
+    "tests/faults",
+    "tests/metrics/test_metrics_reference.py",
+    "tests/platforms/test_example_rtmp.py",
+    "tests/platforms/test_recordings.py",
+    "tests/platforms/test_unreadable_lists.py",
+)
+FUZZ = """
+from tests.faults.test_fuzzed_platforms import fuzz
+from tests.platforms.recordings import recording_of
+fuzz(recording_of("example_rtmp"), examples=10)
+"""
 MAX_LINES = 60
 """Of the module, without blank lines: with its settings."""
 
@@ -53,30 +81,46 @@ def test_every_name_of_the_api_exists() -> None:
     assert all(hasattr(importlib.import_module("exporter.platforms.api"), name) for name in api.__all__)
 
 
-@pytest.mark.parametrize("check", ["test", "ruff"])
-def test_example_runs_from_its_page(check: str, tmp_path: Path) -> None:
-    """The tree is a copy by links, so that the module stands among the shipped platforms."""
-    for entry in ("exporter", "tests", "pyproject.toml"):
-        source = ROOT / entry
-        if source.is_file():
-            (tmp_path / entry).symlink_to(source)
-            continue
-        for file in source.rglob("*"):
-            if file.is_file() and "__pycache__" not in file.parts:
-                target = tmp_path / file.relative_to(ROOT)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.symlink_to(file)
-    place(tmp_path)
-    commands = {
-        "test": [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", FILES[3]],
-        "ruff": [sys.executable, "-m", "ruff", "check", "--no-cache", FILES[0], FILES[3]],
-    }
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tree with the example in it, after the generators have run."""
+    copy = tmp_path_factory.mktemp("with-example") / "tree"
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    place(copy)
+    for generator in GENERATORS:
+        run(copy, "-m", generator)
+    return copy
+
+
+def run(tree: Path, *arguments: str) -> None:
+    """Run Python in a copy of the tree."""
     done = subprocess.run(
-        commands[check],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
+        [sys.executable, *arguments],
+        cwd=tree,
+        env={**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.no_cover
+def test_suites_pass_with_the_example_in_the_tree_and_no_other_edit(tree: Path) -> None:
+    """Those over the registry that need no real server."""
+    run(tree, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not real and not soak", *SUITES)
+
+
+@pytest.mark.no_cover
+def test_no_response_of_the_example_breaks_it(tree: Path) -> None:
+    run(tree, "-c", FUZZ)
+
+
+def test_example_is_part_of_the_generated_pages(tree: Path) -> None:
+    for page in ("configuration", "metrics", "reliability"):
+        assert "example_rtmp" in (tree / "docs" / f"{page}.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("tool", [("ruff", "check", "--no-cache"), ("ruff", "format", "--no-cache", "--check")])
+def test_example_is_written_like_the_rest(tree: Path, tool: tuple[str, ...]) -> None:
+    run(tree, "-m", *tool, FILES[0], FILES[3])

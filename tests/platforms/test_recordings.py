@@ -19,6 +19,10 @@ GUIDE = "docs/development/adding-a-platform.md"
 NAMES = {platform.name for platform in shipped()}
 
 
+def page_of(platform: str) -> str:
+    return (PAGES / f"{platform}.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_platform_has_a_page_a_test_module_and_a_recording(name: str) -> None:
     missing = [
@@ -40,7 +44,7 @@ def test_every_page_and_folder_is_of_a_platform() -> None:
 
 @pytest.mark.parametrize("platform", shipped(), ids=lambda platform: platform.name)
 def test_page_of_a_platform_shows_how_it_is_configured(platform: type[Platform[Any]]) -> None:
-    assert re.search(rf"\bplatform: {platform.name}\b", (PAGES / f"{platform.name}.md").read_text())
+    assert re.search(rf"\bplatform: {platform.name}\b", page_of(platform.name))
 
 
 @pytest.mark.parametrize("recording", all_recordings(), ids=str)
@@ -51,6 +55,18 @@ async def test_recording_is_polled_well_and_every_response_is_requested(recordin
         state = await upstream.poll(after=60.0)
     assert state.up, state.last_error
     assert recording.recording.responses.keys() - responses.requested == set()
+
+
+@pytest.mark.parametrize("recording", all_recordings(), ids=str)
+async def test_page_of_a_platform_names_every_endpoint_that_is_requested(recording: PlatformRecording) -> None:
+    async with fuzzed(recording) as (upstream, _):
+        await upstream.poll()
+        await upstream.poll(after=60.0)
+        text = upstream.text()
+    endpoints = set(re.findall(r'^stream_upstream_requests_total\{.*endpoint="(.*?)"', text, re.MULTILINE))
+    page = page_of(recording.platform.name)
+    assert endpoints
+    assert {endpoint for endpoint in endpoints if f"`{endpoint}" not in page} == set()
 
 
 @pytest.mark.parametrize("recording", main_recordings().values(), ids=str)
