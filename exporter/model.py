@@ -152,7 +152,7 @@ def _nothing() -> Mapping[str, Any]:
 class StreamReport(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The data that one poll returned about one stream. None: the platform does not report it.
 
-    ``exporter.platforms.slim_report`` makes classes with fewer fields, which read the same.
+    ``exporter.platforms.base`` makes classes with fewer fields, which read the same.
     """
 
     id: str

@@ -19,9 +19,7 @@ from exporter.platforms.base import Platform
 GROUP = "stream_exporter.upstreams"
 
 
-_FRAMEWORK = frozenset(
-    {"api", "base", "cached_fetch", "capabilities", "parsing", "rates", "registry", "slim_report", "testing"}
-)
+_FRAMEWORK = frozenset({"api", "base", "cached_fetch", "capabilities", "parsing", "rates", "registry", "testing"})
 """Modules of the package that are no platforms; they need not be imported to look for one."""
 
 

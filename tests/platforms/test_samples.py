@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from exporter.model import DEPARTURE_FIELDS, Status, StreamReport
+from exporter.platforms.base import slim_report
 from exporter.platforms.registry import platforms
-from exporter.platforms.slim_report import slim_report
 from exporter.polling.stream_labels import anonymize
 
 FIELDS = StreamReport.__struct_fields__
