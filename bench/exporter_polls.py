@@ -35,7 +35,7 @@ async def _poll(settings: Settings, streams: int, polls: int) -> float:
     service = Service(settings, load=lambda: settings)
     (upstream,) = settings.upstreams
     service.store.arrange([upstream.name])
-    coordinator: Coordinator = service._coordinate(upstream, False)  # noqa: SLF001
+    coordinator: Coordinator = service._build_coordinator(upstream, service.settings)  # noqa: SLF001
     service.polling_metrics.add_upstream(upstream.platform, upstream.name)
     await coordinator.poll()
     view = service.store.get(upstream.name)

@@ -72,7 +72,7 @@ class PolledUpstream:
     def apply_result(self, result: PollResult, now: float) -> None:
         """Apply a poll's result as the coordinator does."""
         _exhaust(self._tracker.apply(result, now))
-        _exhaust(self._histograms.observe_in_steps(self._tracker.fresh()))
+        _exhaust(self._histograms.observe_in_steps(self._tracker.updated_states()))
         self.view = msgspec.structs.replace(
             self.view, streams=self._tracker.states(), sampled=self._histograms.snapshot()
         )

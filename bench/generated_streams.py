@@ -71,9 +71,9 @@ async def _poll(fleet: Fleet) -> tuple[UpstreamState, ...]:
     await service.start()
     try:
         async with asyncio.timeout(120):
-            while not all(view.up for view in service.store.views()) or len(service.store.views()) < 3:  # noqa: ASYNC110
+            while not all(view.up for view in service.store.states()) or len(service.store.states()) < 3:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
-        return service.store.views()
+        return service.store.states()
     finally:
         await service.stop()
         await server.close()

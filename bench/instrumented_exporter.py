@@ -36,7 +36,7 @@ async def serving(file: str, watch: bool = False) -> AsyncIterator[tuple[int, di
 
     async def poll() -> None:
         # Who holds the old views makes their states be freed at once, in the end.
-        for name in [view.upstream for view in service.store.views()]:
+        for name in [view.upstream for view in service.store.states()]:
             coordinator = service.coordinator(name)
             assert coordinator is not None
             await coordinator.poll()
@@ -52,9 +52,9 @@ async def serving(file: str, watch: bool = False) -> AsyncIterator[tuple[int, di
         yield (
             port,
             {
-                "ready": lambda: service.ready and all(view.up for view in service.store.views()),
-                "streams": lambda: sum(len(view.streams) for view in service.store.views()),
-                "upstreams": lambda: len(service.store.views()),
+                "ready": lambda: service.ready and all(view.up for view in service.store.states()),
+                "streams": lambda: sum(len(view.streams) for view in service.store.states()),
+                "upstreams": lambda: len(service.store.states()),
                 "series": lambda: service.exposition.render(frozenset({"streams"})).count(b"\nstream_"),
                 "poll": poll,
                 "reload": service.reload,

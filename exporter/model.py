@@ -1,7 +1,7 @@
-"""The one model that every platform is brought into: frozen, units in the field names, None where a fact is missing.
+"""The common model of all platforms: frozen, with units in the field names, and None where a fact is missing.
 
-``StreamReport`` is what a platform says of one stream at one moment, ``PollResult`` what one poll brought,
-``StreamState`` what is served for a stream once expectation, health and history have been added to it.
+``StreamReport`` is the data that one poll returned about one stream, ``PollResult`` the result of one poll, and
+``StreamState`` the data that is served for a stream: the last report plus expectation, health and history.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-# gc=False: frozen structs make no cycles, and there are too many of them for the garbage collector to look at each.
+# gc=False: frozen structs make no cycles, and scanning so many of them costs the garbage collector too much.
 
 
 class Status(StrEnum):
@@ -45,7 +45,7 @@ class Reason(StrEnum):
 
 
 class HealthReason(StrEnum):
-    """What pulls a stream's health score down now (``stream_health_reason``)."""
+    """A reason for a low health score (``stream_health_reason``)."""
 
     VERDICT = "verdict"
     ISSUES = "issues"
@@ -57,25 +57,25 @@ class HealthReason(StrEnum):
 
 
 class Listing(StrEnum):
-    """How a poll learned which streams there are; it decides what a stream's absence means."""
+    """How a poll found the streams, which decides what a stream's absence means."""
 
     DIRECT = "direct"
-    """Every stream was asked for by its id; there is no list to be absent from."""
+    """Every stream was requested by its id; there is no list to be absent from."""
     COMPLETE = "complete"
-    """One answer held the whole list: what is not in it is not there."""
+    """One response held the whole list: a stream that is not in it does not exist."""
     PAGED = "paged"
-    """The list came in several pages, over which a stream can slip: absence counts after two polls."""
+    """The list came in several pages, between which a stream can slip: absence counts after two polls."""
 
 
 class Rendition(msgspec.Struct, frozen=True, gc=False):
-    """One rendition of a stream and the bitrate that it is meant to have."""
+    """One rendition of a stream and its target bitrate."""
 
     name: str
     target_bitrate_bytes_per_second: float
 
 
 class PlatformMetric(msgspec.Struct, frozen=True, gc=False):
-    """A number of a platform that has no documented meaning or unit: exposed under its dotted path."""
+    """A platform's number without a documented meaning or unit, exposed under its dotted path."""
 
     metric: str
     value: float
@@ -83,19 +83,19 @@ class PlatformMetric(msgspec.Struct, frozen=True, gc=False):
 
 
 class Analytics(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures over a period, of one stream or of a whole account."""
+    """Audience figures over a period, of one stream or of a whole account."""
 
     stream: str = ""
-    """From a platform its id for the stream, in a view the label; empty: the whole account."""
+    """The stream's id in a poll result, its label in a state; empty: the whole account."""
     name: str = ""
-    """The label that the configuration gives it."""
+    """The configured label."""
     period: str
     viewers: int | None = None
     peak_viewers: int | None = None
     average_watch_seconds: float | None = None
     platform_metrics: tuple[PlatformMetric, ...] = ()
     stale_at: float
-    """Unix seconds from which on it does not count any more."""
+    """Unix seconds from which on the figures no longer count."""
 
 
 class PassthroughText(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,7 +122,7 @@ class PassthroughFamily(msgspec.Struct, frozen=True):
     """One family of a platform's own metrics, as the platform has it."""
 
     name: str
-    """With what its reports' names begin; the one of a counter ends in ``_total``."""
+    """Prefix of its samples' names; a counter's name ends in ``_total``."""
     kind: str
     """``counter``, ``gauge``, ``histogram``, ``summary`` or ``untyped``, or what the platform says instead."""
     help: str
@@ -145,20 +145,20 @@ _NOTHING: Mapping[str, Any] = {}
 
 
 def _nothing() -> Mapping[str, Any]:
-    """One empty mapping for all reports: few have an entry in any."""
+    """Return one empty mapping shared by all reports, because most mappings are empty."""
     return _NOTHING
 
 
 class StreamReport(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a platform says about one stream at one moment. None: the platform does not say.
+    """The data that one poll returned about one stream. None: the platform does not report it.
 
-    A platform with many streams has a slimmer kind of it (``exporter.platforms.slim_report``), which reads the same.
+    ``exporter.platforms.base`` makes classes with fewer fields, which read the same.
     """
 
     id: str
-    """The identity on the platform, stable over publishes: stream id, session id, or application/key."""
+    """The id on the platform, the same in every ingest session: stream id, session id, or application/key."""
 
-    # What does not change while it is live
+    # Facts that do not change while the stream is live
     name: str = ""
     application: str = ""
     protocol: str = ""
@@ -169,20 +169,20 @@ class StreamReport(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     resolution: str = ""
     playback_id: str = ""
 
-    # Life
+    # Status
     status: Status = Status.UNKNOWN
     live: bool | None = None
     start_timestamp_seconds: float | None = None
     end_timestamp_seconds: float | None = None
     last_seen_timestamp_seconds: float | None = None
 
-    # Health, in the platform's words
+    # Health as reported by the platform
     healthy: bool | None = None
     health_score_ratio: float | None = None
     health_grade: str = ""
     health_conditions: Mapping[str, bool] = msgspec.field(default_factory=_nothing)
     issues: tuple[str, ...] | None = None
-    """The issues' texts; empty: none reported; None: the platform does not say."""
+    """The issues' texts; empty: no issues; None: the platform does not report issues."""
 
     # Rates and totals
     ingest_bitrate_bytes_per_second: float | None = None
@@ -234,7 +234,7 @@ class StreamReport(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     platform_metrics: tuple[PlatformMetric, ...] = ()
 
     def departed(self, at: float) -> StreamReport:
-        """This stream after it left the platform's list: what lasts stays (names, totals), what was true now goes."""
+        """Return the report of a stream that left the platform's list: names and totals stay, current values go."""
         lasting = {name: getattr(self, name) for name in self.__struct_fields__ if name in _LASTING}
         return type(self)(
             **lasting,
@@ -253,33 +253,33 @@ _LASTING = frozenset(
         "recording_status",
     }
 )  # fmt: skip
-"""The fields of ``StreamReport`` that outlast the stream."""
+"""The fields of ``StreamReport`` that ``departed`` keeps."""
 DEPARTURE_FIELDS = frozenset({"end_timestamp_seconds"})
-"""The fields of ``StreamReport`` that ``departed`` fills in, whatever the platform can say."""
+"""The fields of ``StreamReport`` that ``departed`` sets, even if the platform does not report them."""
 
 
 class PollResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What one successful poll of an upstream brought."""
+    """The result of one successful poll of an upstream."""
 
     streams: tuple[StreamReport, ...] = ()
     listing: Listing = Listing.DIRECT
     failures: Mapping[str, Reason] = {}
-    """Streams (by id) whose own request or record failed while the poll succeeded: they stay as they were."""
+    """Streams (by id) whose own request or record failed while the poll succeeded; they keep their last report."""
     postponed: frozenset[str] = frozenset()
-    """Streams not asked for in this poll, for want of request budget: they stay as they were, nothing failed."""
+    """Streams (by id) not requested because the request budget was used up; they keep their last report."""
     dropped_fields: Mapping[str, int] = {}
-    """How many times a field (by the platform's name for it) was left out because its value was bad."""
+    """Number of bad values left out, by the platform's name for the field."""
     version: str = ""
     round_seconds: float | None = None
-    """How long it takes to ask for every stream once, where the request budget is shorter than the interval."""
+    """Seconds it takes to request every stream once, if the request budget is too small for one poll."""
     analytics: tuple[Analytics, ...] = ()
     passthrough: PassthroughMetrics | None = None
     not_owned: bool = False
-    """Nothing was asked for: all that this upstream has belongs to other shards."""
+    """Nothing was requested because all streams of this upstream belong to other shards."""
 
 
 class Identity(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
-    """The labels that every stream family carries."""
+    """The labels of every stream family."""
 
     platform: str
     upstream: str
@@ -287,7 +287,7 @@ class Identity(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
 
 
 class StreamState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What is served for one stream: the platform's last word, and what the exporter knows besides."""
+    """The data served for one stream: the last report plus expectation, health and history."""
 
     identity: Identity
     report: StreamReport
@@ -296,7 +296,7 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """None while nothing is known (the upstream has not answered for longer than ``stale_after``)."""
     live: bool | None = None
     expected: bool | None = None
-    """Whether it should be live now: no longer once it ended, where the configuration says ``end_ok``."""
+    """Whether the stream is expected to be live now; with ``end_ok`` not any more once it has ended."""
     restarts: int | None = None
     health_score_ratio: float | None = None
     health_reasons: tuple[HealthReason, ...] = ()
@@ -307,24 +307,24 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 NO_REPORT = StreamReport(id="")
-"""The report of a stream that the configuration names and no poll has seen yet."""
+"""The report of a configured stream that no poll has returned yet."""
 
 
 class SampledHistogram(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """How often a gauge had which value, over the polls of an upstream."""
+    """A histogram of a gauge's values over the polls of an upstream."""
 
     family: str
     """The name of the histogram's family."""
     protocol: str = ""
     stream: str | None = None
-    """The stream's label where every stream has its own histograms."""
+    """The stream's label if every stream has its own histograms."""
     counts: tuple[int, ...]
-    """Observations per bucket, not cumulated; one more bucket than the family has bounds."""
+    """Observations per bucket, not cumulative; one more bucket than the family has bounds."""
     sum: float
 
 
 class UpstreamState(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
-    """What is served for one upstream; a new one replaces the old one as a whole."""
+    """The data served for one upstream; a new state replaces the old one as a whole."""
 
     platform: str
     upstream: str
@@ -332,7 +332,7 @@ class UpstreamState(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     health_score: str
     """``reported`` or ``derived``."""
     feeds: frozenset[str] | None = None
-    """The fields that its reports can have, as ``Platform.feeds`` names them; None: any."""
+    """The fields that its reports can have, as in ``Platform.feeds``; None: any."""
     version: str = ""
     up: bool | None = None
     streams: tuple[StreamState, ...] = ()
@@ -350,6 +350,6 @@ class UpstreamState(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     analytics: tuple[Analytics, ...] = ()
     passthrough: PassthroughMetrics | None = None
     not_owned: bool = False
-    """Other shards poll all of it: nothing is served of it here."""
+    """All streams belong to other shards: nothing is served for this upstream here."""
     excluded: frozenset[str] = frozenset()
-    """The names of the families of streams that are left out of the exposition."""
+    """The names of the stream families that are left out of the exposition."""

@@ -1,7 +1,7 @@
-"""Which process polls which stream, where several share the work: rendezvous hashing, the same in every process.
+"""Which process polls which stream when several share the work: rendezvous hashing, the same in every process.
 
-What decides is the upstream and the name that a stream is to be called by, not its id: streams that would have the same
-label meet in one process, which tells them apart as a single one does.
+The upstream and the stream's intended label decide, not its id. Streams that would have the same label are therefore
+polled by one process, which gives them the same distinct labels as a single process would.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Final
 MOST_SHARDS: Final = 1000
 AUTO: Final = "auto"
 _WEIGHTS: Final = struct.Struct("<8Q")
-"""One hash weighs eight shards."""
+"""One hash contains the weights of eight shards."""
 _MAX_KNOWN: Final = 200_000
-"""Size limit of the cache of decisions: a hash of every stream in every poll would cost too much."""
+"""Size limit of the cache of decisions; hashing every stream in every poll would cost too much."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Shard:
     """One of the processes that share the work."""
 
     ordinal: int = 0
-    """From 0 on."""
+    """Counted from 0."""
     count: int = 1
 
     def __str__(self) -> str:
@@ -37,7 +37,7 @@ SINGLE: Final = Shard()
 
 
 def parse_shard(text: str, host_name: str) -> Shard:
-    """``N/M``, or ``auto/M`` for the number at the end of ``host_name``. Raises ``ValueError`` with what is allowed."""
+    """Parse ``N/M``, or ``auto/M`` for the number at the end of ``host_name``. Raises ``ValueError``."""
     form = re.fullmatch(rf"({AUTO}|[0-9]{{1,9}})/([0-9]{{1,9}})", text, re.ASCII)
     if form is None or not 1 <= int(form[2]) <= MOST_SHARDS:
         raise ValueError(f"allowed: N/M, or {AUTO}/M for the N at the end of the host name; M from 1 to {MOST_SHARDS}")
@@ -57,9 +57,9 @@ def parse_shard(text: str, host_name: str) -> Shard:
 
 
 def owner(upstream: str, name: str, count: int) -> int:
-    """The ordinal of the shard that the name belongs to; one shard more takes what becomes its own, nothing else moves.
+    """Return the ordinal of the shard that owns the name; adding a shard only moves streams to the new shard.
 
-    The weights are part of how versions understand each other while they are rolled out: changing them moves streams.
+    All versions must compute the same weights because several versions run during a rollout.
     """
     key = f"{upstream}\0{name}".encode("utf-8", "surrogatepass")
     weights: list[int] = []

@@ -142,7 +142,7 @@ class Sidecar:
 
     def _start(self) -> None:
         self._started_at = self._clock.now()
-        for state in self._store.views():
+        for state in self._store.states():
             self._new_states[state.upstream] = state
         self._wakeup.set()
         self._tasks = [
@@ -225,7 +225,7 @@ class Sidecar:
         evaluator, now = self._evaluator, self._clock.now()
         if state.not_owned:
             # another shard polls the upstream now, and sends its alerts
-            others = {key.upstream for key in evaluator.alerts} | {other.upstream for other in self._store.views()}
+            others = {key.upstream for key in evaluator.alerts} | {other.upstream for other in self._store.states()}
             evaluator.keep_only_upstreams(others - {state.upstream}, now)
         for _ in evaluator.evaluate(state, now):
             await asyncio.sleep(0)

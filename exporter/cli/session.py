@@ -24,11 +24,11 @@ from exporter.config.loading import ConfigError
 from exporter.config.upstream import UpstreamSettings
 from exporter.http.client import UpstreamClient
 from exporter.http.errors import UpstreamError
-from exporter.http.manual_request import ManualRequest
 from exporter.model import Reason
 from exporter.platforms.capabilities import (
     CommandOption,
     InvalidCommandError,
+    ManualRequest,
     SessionAction,
     SessionCommand,
     SessionCommands,

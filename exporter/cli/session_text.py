@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from exporter.http.errors import UpstreamError
-from exporter.http.manual_request import ManualRequest
 from exporter.model import Reason
+from exporter.platforms.capabilities import ManualRequest
 from exporter.runtime.redaction import HIDDEN, Redactor, redactor
 
 MAX_WORDS = 500

@@ -33,7 +33,7 @@ from exporter.metrics.rendering.row_renderer import render_rows
 from exporter.metrics.rendering.tables import Counts, Rendering, Table, UniqueTables, render_histogram
 from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.model import Analytics, PlatformMetric, StreamState, UpstreamState
-from exporter.store import Remembered
+from exporter.store import StateReferences
 
 LEVEL: Final = 1
 _HEADER: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff"
@@ -105,7 +105,7 @@ class _GzipCache:
     """The compressed text of these states, by the parts that it shows. It keeps no state alive."""
 
     def __init__(self, upstreams: Sequence[UpstreamState]) -> None:
-        self.upstreams = Remembered(*upstreams)
+        self.upstreams = StateReferences(*upstreams)
         self.prefixes: dict[frozenset[str], tuple[GzipPrefix, Counts]] = {}
 
 
@@ -139,7 +139,7 @@ class Exposition:
         """Render these parts with gzip; the text of the states is kept while they stay, for the next replica."""
         upstreams = self._upstreams()
         cache = self._gzip_cache
-        if not cache.upstreams.are_still(*upstreams):
+        if not cache.upstreams.refer_to(*upstreams):
             cache = self._gzip_cache = _GzipCache(upstreams)
         of_states = frozenset(parts) - {Part.EXPORTER}
         if of_states not in cache.prefixes:

@@ -29,7 +29,6 @@ from exporter.config.validation import refuse, refuse_all
 from exporter.http.auth import Auth, Basic, Header, Login, NoAuth, SendRequest
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
-from exporter.http.manual_request import ManualRequest
 from exporter.http.rate_limit import DEFAULT_WINDOW_SECONDS
 from exporter.model import (
     Analytics,
@@ -48,6 +47,7 @@ from exporter.platforms.base import (
     ListPlatform,
     Platform,
     ResponseFormat,
+    slim_report,
 )
 from exporter.platforms.cached_fetch import STALE_AFTER_INTERVALS, CachedFetch
 from exporter.platforms.capabilities import (
@@ -56,6 +56,7 @@ from exporter.platforms.capabilities import (
     CommandOption,
     DeliveryCounts,
     InvalidCommandError,
+    ManualRequest,
     SessionAction,
     SessionCommand,
     SessionCommands,
@@ -79,7 +80,6 @@ from exporter.platforms.parsing import (
     require_list,
 )
 from exporter.platforms.rates import DerivedRate
-from exporter.platforms.slim_report import slim_report
 from exporter.runtime.clock import Clock
 from exporter.sharding import ALL_STREAMS, ShardFilter
 

@@ -71,15 +71,15 @@ class ByteRate:
             self._moved_at, self._still_polls, self._rate = at, 0, None
         elif total > points[-1]:
             if at > points[-2]:
-                self._note_movement(at, total)
+                self._record_movement(at, total)
         else:
-            self._note_standstill(at, total)
+            self._record_standstill(at, total)
         return self._rate
 
     def _start(self, at: float, total: float) -> None:
         self._points = (at, total)
 
-    def _note_movement(self, at: float, total: float) -> None:
+    def _record_movement(self, at: float, total: float) -> None:
         points = (*self._points, at, total)
         while len(points) > 4 and at - points[2] >= self._window:
             points = points[2:]
@@ -88,7 +88,7 @@ class ByteRate:
         seconds = at - points[0]
         self._rate = (total - points[1]) / seconds if seconds >= self._window else None
 
-    def _note_standstill(self, at: float, total: float) -> None:
+    def _record_standstill(self, at: float, total: float) -> None:
         self._still_polls += 1
         stalled = self._still_polls >= STALL_POLLS if self._stall is None else at - self._moved_at >= self._stall
         if stalled:
@@ -130,9 +130,9 @@ class RateBook:
             changes.setdefault(_EGRESS, None)
         return msgspec.structs.replace(report, **changes)
 
-    def end_poll(self, without_news: Container[str]) -> None:
-        """Forget sessions that this poll did not report as live, except those of streams in ``without_news`` (ids)."""
-        for session in [session for session in self._sessions.keys() - self._seen if session[0] not in without_news]:
+    def end_poll(self, without_report: Container[str]) -> None:
+        """Forget sessions that this poll did not report as live, except for streams (ids) in ``without_report``."""
+        for session in [session for session in self._sessions.keys() - self._seen if session[0] not in without_report]:
             del self._sessions[session]
         self._seen.clear()
 

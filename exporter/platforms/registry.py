@@ -19,9 +19,7 @@ from exporter.platforms.base import Platform
 GROUP = "stream_exporter.upstreams"
 
 
-_FRAMEWORK = frozenset(
-    {"api", "base", "cached_fetch", "capabilities", "parsing", "rates", "registry", "slim_report", "testing"}
-)
+_FRAMEWORK = frozenset({"api", "base", "cached_fetch", "capabilities", "parsing", "rates", "registry", "testing"})
 """Modules of the package that are no platforms; they need not be imported to look for one."""
 
 
@@ -54,13 +52,13 @@ def shipped() -> list[type[Platform[Any]]]:
     return [module.PLATFORM for module in modules if hasattr(module, "PLATFORM")]
 
 
-def find(own: Iterable[type[Platform[Any]]], foreign: Iterable[EntryPoint]) -> Registry:
+def find(shipped_platforms: Iterable[type[Platform[Any]]], points: Iterable[EntryPoint]) -> Registry:
     """Own platforms and those of entry points; one that can't be used is left out with a warning."""
-    found = {platform.name: platform for platform in own}
+    found = {platform.name: platform for platform in shipped_platforms}
     warnings = []
-    for point in foreign:
+    for point in points:
         try:
-            platform = _usable(point.load())
+            platform = _check_platform(point.load())
             if platform.name in found:
                 raise _UnusableError(f"platform {platform.name} exists already")  # noqa: TRY301 - one place for all
             found[platform.name] = platform
@@ -71,7 +69,7 @@ def find(own: Iterable[type[Platform[Any]]], foreign: Iterable[EntryPoint]) -> R
     return Registry(MappingProxyType(dict(sorted(found.items()))), tuple(warnings))
 
 
-def _usable(candidate: Any) -> type[Platform[Any]]:
+def _check_platform(candidate: Any) -> type[Platform[Any]]:
     if not isinstance(candidate, type) or not issubclass(candidate, Platform):
         raise _UnusableError("it is no Platform")
     if not isinstance(getattr(candidate, "name", None), str) or not candidate.name:

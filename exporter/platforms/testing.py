@@ -25,7 +25,7 @@ from exporter.metrics.exposition import Exposition
 from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.model import UpstreamState
 from exporter.platforms.base import Platform
-from exporter.polling.building import build_coordinator
+from exporter.polling.coordinator import build_coordinator
 from exporter.polling.self_metrics import PollingMetrics
 from exporter.runtime.clock import Clock
 from exporter.store import Store
@@ -212,12 +212,12 @@ class PolledUpstream:
         """Poll once more, when ``after`` seconds have passed, and return what is then served for the upstream."""
         self.clock.advance(after)
         await self._coordinator.poll()
-        (state,) = self._store.views()
+        (state,) = self._store.states()
         return state
 
     def text(self) -> str:
         """Return the text of the upstream's and the streams' families."""
-        return Exposition(self._store.views, self._metrics).render({"upstreams", "streams"}).decode()
+        return Exposition(self._store.states, self._metrics).render({"upstreams", "streams"}).decode()
 
     async def close(self) -> None:
         """Close the connections to the server."""

@@ -1,12 +1,13 @@
-"""One coordinator per upstream: it polls on schedule, never over itself, and publishes what came of it.
+"""Poll one upstream on schedule, one poll at a time, and publish its state.
 
-The coordinator owns deadline, back-off and logging; what the answers mean for streams is the tracker's, what the API
-says is the platform's.
+The coordinator handles deadlines, back-off and logging. The platform reads the API's responses, and the tracker decides
+what the reports mean for the streams.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,23 +27,24 @@ from exporter.model import (
     UpstreamState,
 )
 from exporter.platforms.base import Platform
-from exporter.polling.histograms import PollHistograms
+from exporter.polling.histograms import NoHistograms, PollHistograms
 from exporter.polling.schedule import Schedule
 from exporter.polling.self_metrics import PollingMetrics
 from exporter.polling.tracker import STREAMS_PER_STEP, Tracker
 from exporter.runtime.clock import Clock
 from exporter.runtime.logging import describe_exception
+from exporter.sharding import SINGLE, Shard, ShardFilter
 from exporter.store import Store
 
 log = structlog.get_logger()
 
 DEADLINE_SLACK_SECONDS = 1.0
-"""Requests end at the deadline by themselves; what still runs after it is a fault of ours and is cut off."""
+"""Extra time before a poll is cancelled; requests end at the deadline by themselves, unless we have a bug."""
 NAMES_IN_A_LOG_LINE = 3
 
 
 class Coordinator:
-    """Polls one upstream for as long as ``run`` runs."""
+    """Polls one upstream: on schedule while ``run`` runs, or whenever ``poll`` is called."""
 
     def __init__(
         self,
@@ -69,7 +71,7 @@ class Coordinator:
         self._clock = clock
         self._labels = {"platform": settings.platform, "upstream": settings.name}
         self.polled = asyncio.Event()
-        """Set once a poll has been completed, well or badly."""
+        """Set once a poll has completed, whether it succeeded or failed."""
         self._feeds = platform.feeds | DEPARTURE_FIELDS
         self._busy = False
         self._not_owned = False
@@ -83,8 +85,8 @@ class Coordinator:
         self._clock_skew: float | None = None
         self._analytics: tuple[Analytics, ...] = ()
         self._passthrough: PassthroughMetrics | None = None
-        self._fields_told: set[str] = set()
-        self._streams_told: set[str] = set()
+        self._logged_fields: set[str] = set()
+        self._logged_stream_failures: set[str] = set()
 
     async def run(self) -> None:
         """Poll on schedule until cancelled."""
@@ -94,40 +96,40 @@ class Coordinator:
             await self.poll()
 
     async def poll(self, timeout: float | None = None) -> None:
-        """One poll, from request to published view; never raises but when cancelled.
+        """Poll once, from the requests to the published state; raises nothing except cancellation.
 
-        ``timeout``: seconds that its requests may take, instead of those of the settings. Who gives it has a deadline
-        of their own for the whole.
+        ``timeout``: seconds that the requests may take, instead of the configured timeout. A caller who gives it must
+        enforce a deadline for the whole poll.
         """
         cut_off_after = self.settings.timeout + DEADLINE_SLACK_SECONDS if timeout is None else None
         timeout = self.settings.timeout if timeout is None else timeout
         requests = self.client.requests(timeout)
-        began = self._clock.monotonic()
+        started_at = self._clock.monotonic()
         self._last_poll = self._clock.now()
         self._busy = True
         try:
-            result = await self._ask(requests, timeout, cut_off_after)
+            result = await self._request_result(requests, timeout, cut_off_after)
         except UpstreamError as error:
-            self._note_whose(not_owned=False)
-            self._metrics.count_poll(**self._labels, seconds=self._clock.monotonic() - began, reason=error.reason)
-            await self._failed(error)
+            self._set_not_owned(not_owned=False)
+            self._metrics.count_poll(**self._labels, seconds=self._clock.monotonic() - started_at, reason=error.reason)
+            await self._apply_failure(error)
         else:
-            self._note_whose(result.not_owned)
-            self._metrics.count_poll(**self._labels, seconds=self._clock.monotonic() - began, reason=None)
-            await self._succeeded(result, requests)
+            self._set_not_owned(result.not_owned)
+            self._metrics.count_poll(**self._labels, seconds=self._clock.monotonic() - started_at, reason=None)
+            await self._apply_result(result, requests)
         finally:
             self._busy = False
-        self._publish()
+        self._publish_state()
         self.polled.set()
 
-    async def tick(self) -> None:
-        """Let states age that no poll renews; cheap when nothing is due."""
+    async def refresh(self) -> None:
+        """Age the states between polls and publish them; cheap when nothing is due."""
         if self._busy or not self.polled.is_set() or self._clock.now() < self.tracker.next_change:
             return
         self._busy = True
         try:
-            await _in_steps(self.tracker.refresh(self._clock.now()))
-            self._publish()
+            await _run_in_steps(self.tracker.refresh(self._clock.now()))
+            self._publish_state()
         finally:
             self._busy = False
 
@@ -137,46 +139,42 @@ class Coordinator:
 
     # -- one poll --------------------------------------------------------------------------------------------------
 
-    async def _ask(self, requests: Requests, timeout: float, cut_off_after: float | None) -> PollResult:
+    async def _request_result(self, requests: Requests, timeout: float, cut_off_after: float | None) -> PollResult:
         try:
-            if cut_off_after is None:
+            async with asyncio.timeout(cut_off_after):
                 result = await self.platform.poll(requests)
-            else:
-                async with asyncio.timeout(cut_off_after):
-                    result = await self.platform.poll(requests)
         except UpstreamError:
             raise
         except TimeoutError:
-            message = f"no answer within {timeout:g} s"
-            raise UpstreamError(Reason.TIMEOUT, message) from None
+            raise UpstreamError(Reason.TIMEOUT, f"no answer within {timeout:g} s") from None
         except Exception as error:
             log.error("poll broke on an internal error", **self._labels, error=describe_exception(error))
             raise UpstreamError(Reason.INTERNAL, f"internal error: {type(error).__name__}") from None
         if len(result.streams) > STREAMS_PER_STEP:
-            # The last answer has just been read: what becomes of it is another step.
+            # reading the last response was one step for the event loop, processing the result is another
             await asyncio.sleep(0)
         return result
 
-    async def _succeeded(self, result: PollResult, requests: Requests) -> None:
+    async def _apply_result(self, result: PollResult, requests: Requests) -> None:
         now = self._clock.now()
-        self._schedule.succeeded(self._clock.monotonic(), result.round_seconds, self._pause())
+        self._schedule.record_success(self._clock.monotonic(), result.round_seconds, self._rate_limit_pause())
         self.tracker.set_interval(self._schedule.effective_interval)
         self.tracker.configure(self.platform.configured_streams())
         self._clock_skew = requests.clock_skew_seconds
         self._version = result.version or self._version
-        self._analytics, self._passthrough = tuple(map(self._labelled, result.analytics)), result.passthrough
-        await _in_steps(self.tracker.apply(result, now, self._clock_skew or 0.0))
-        await _in_steps(self._histograms.observe_in_steps(self.tracker.fresh()))
+        self._analytics, self._passthrough = tuple(map(self._label_analytics, result.analytics)), result.passthrough
+        await _run_in_steps(self.tracker.apply(result, now, self._clock_skew or 0.0))
+        await _run_in_steps(self._histograms.observe_in_steps(self.tracker.updated_states()))
         self._histograms.forget_all_but(state.identity.stream for state in self.tracker.states())
-        self._count(result)
-        self._tell_recovery(now)
+        self._count_and_log_faults(result)
+        self._log_recovery(now)
         self._up, self._error, self._last_success = (True, None, now) if not result.not_owned else (None, None, None)
 
-    async def _failed(self, error: UpstreamError) -> None:
+    async def _apply_failure(self, error: UpstreamError) -> None:
         now = self._clock.now()
-        self._schedule.failed(self._clock.monotonic(), error.retry_after)
+        self._schedule.record_failure(self._clock.monotonic(), error.retry_after)
         self.tracker.set_interval(self._schedule.effective_interval)
-        await _in_steps(self.tracker.refresh(now))
+        await _run_in_steps(self.tracker.refresh(now))
         self._failed_polls += 1
         if self._failing_since is None:
             self._failing_since = now
@@ -187,35 +185,35 @@ class Coordinator:
             log.debug("upstream still fails", **self._labels, reason=error.reason.value, error=str(error))
         self._up, self._error = False, error
 
-    def _note_whose(self, not_owned: bool) -> None:
-        """Where other shards poll all of it, the upstream has no series here, not even its counters."""
+    def _set_not_owned(self, not_owned: bool) -> None:
+        """Remove the upstream's series, even its counters, while only other shards poll it."""
         if not_owned and not self._not_owned:
             self._metrics.remove_upstream(self.settings.platform, self.settings.name)
         elif self._not_owned and not not_owned:
             self._metrics.add_upstream(self.settings.platform, self.settings.name)
         self._not_owned = not_owned
 
-    def _labelled(self, figures: Analytics) -> Analytics:
-        """With the stream's label in place of its id; what is of the whole account has neither."""
-        label = self.tracker.labels.label_beside(figures.stream, figures.name) if figures.stream else ""
-        return msgspec.structs.replace(figures, stream=label, name="")
+    def _label_analytics(self, analytics: Analytics) -> Analytics:
+        """Replace the stream's id by its label; analytics of the whole account have neither."""
+        label = self.tracker.labels.analytics_label(analytics.stream, analytics.name) if analytics.stream else ""
+        return msgspec.structs.replace(analytics, stream=label, name="")
 
-    def _pause(self) -> float | None:
+    def _rate_limit_pause(self) -> float | None:
         until = self.client.rate_limit.paused_until
         return None if until is None else until - self._clock.now()
 
-    # -- what is counted and told ------------------------------------------------------------------------------------
+    # -- metrics, logs and the published state -----------------------------------------------------------------------
 
-    def _count(self, result: PollResult) -> None:
+    def _count_and_log_faults(self, result: PollResult) -> None:
         for reason in result.failures.values():
             self._metrics.count_stream_failure(**self._labels, reason=reason)
         for field, times in result.dropped_fields.items():
             self._metrics.count_dropped_field(**self._labels, field=field, times=times)
-        new_fields = result.dropped_fields.keys() - self._fields_told
+        new_fields = result.dropped_fields.keys() - self._logged_fields
         if new_fields:
-            self._fields_told |= new_fields
+            self._logged_fields |= new_fields
             log.warning("bad values left out", **self._labels, fields=sorted(new_fields))
-        new_streams = result.failures.keys() - self._streams_told
+        new_streams = result.failures.keys() - self._logged_stream_failures
         if new_streams:
             first = sorted(new_streams)[:NAMES_IN_A_LOG_LINE]
             log.warning(
@@ -225,9 +223,9 @@ class Coordinator:
                 streams=[self.tracker.label(id_) for id_ in first],
                 reasons=sorted({result.failures[id_].value for id_ in new_streams}),
             )
-        self._streams_told = set(result.failures)
+        self._logged_stream_failures = set(result.failures)
 
-    def _tell_recovery(self, now: float) -> None:
+    def _log_recovery(self, now: float) -> None:
         if self._failing_since is None:
             return
         log.info(
@@ -238,7 +236,7 @@ class Coordinator:
         )
         self._failing_since, self._failed_polls = None, 0
 
-    def _publish(self) -> None:
+    def _publish_state(self) -> None:
         until_next = self._schedule.due - self._clock.monotonic()
         now = self._clock.now()
         self._store.publish(
@@ -261,7 +259,7 @@ class Coordinator:
                 last_poll_at=self._last_poll,
                 next_poll_at=now + until_next,
                 sampled=self._histograms.snapshot(),
-                analytics=tuple(figures for figures in self._analytics if now < figures.stale_at),
+                analytics=tuple(analytics for analytics in self._analytics if now < analytics.stale_at),
                 passthrough=self._passthrough
                 if self._passthrough is not None and now < self._passthrough.stale_at
                 else None,
@@ -271,7 +269,51 @@ class Coordinator:
         )
 
 
-async def _in_steps(work: Iterator[None]) -> None:
-    """Do a long piece of work without holding the event loop for more than a step of it."""
+async def _run_in_steps(work: Iterator[None]) -> None:
+    """Run a long piece of work and give the event loop its turn after every step."""
     for _ in work:
         await asyncio.sleep(0)
+
+
+def build_coordinator(
+    settings: UpstreamSettings,
+    platform: type[Platform[Any]],
+    *,
+    store: Store,
+    metrics: PollingMetrics,
+    clock: Clock,
+    started_at: float,
+    shard: Shard = SINGLE,
+    per_stream: bool = False,
+    random_: random.Random | None = None,
+    scheduled: Coordinator | None = None,
+) -> Coordinator:
+    """Build everything that polls one upstream and publishes to ``store``.
+
+    ``started_at``: unix seconds at which the exporter started. ``per_stream``: whether histograms are kept per stream.
+    ``random_``: spreads the first polls. ``scheduled``: the coordinator that polls the same upstream on schedule, if
+    this one polls on demand: they share the account's rate limit, its logins and the streams' labels.
+    """
+    labels = {"platform": settings.platform, "upstream": settings.name}
+    client = UpstreamClient.from_settings(settings, clock=clock, observe=metrics.request_observer(**labels))
+    if scheduled is not None:
+        client.share(scheduled.client)
+    shard_filter = ShardFilter(shard, settings.name, by_name=settings.stream_label == "name")
+    # the platform sets the shard filter's configured streams before the tracker reads it
+    built_platform = platform(settings, client, clock, shard_filter)
+    return Coordinator(
+        settings,
+        platform=built_platform,
+        client=client,
+        tracker=Tracker(
+            settings,
+            started_at,
+            preferred_labels=scheduled.tracker.labels if scheduled else None,
+            shard_filter=shard_filter,
+        ),
+        histograms=(NoHistograms if scheduled else PollHistograms)(**labels, per_stream=per_stream),
+        schedule=Schedule(settings.interval, random_ or random.Random()),  # noqa: S311 - spreads load, guards nothing
+        store=store,
+        metrics=metrics,
+        clock=clock,
+    )

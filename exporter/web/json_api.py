@@ -18,7 +18,7 @@ from aiohttp import hdrs, web
 from exporter.config.types import format_duration
 from exporter.config.upstream import UpstreamSettings
 from exporter.model import UpstreamState
-from exporter.store import Remembered
+from exporter.store import StateReferences
 from exporter.web.history import STEP_SECONDS, History, Points
 from exporter.web.metrics_handler import encode, takes_gzip
 from exporter.web.options import PROBE_PATH, Origin
@@ -56,7 +56,7 @@ class StreamsApi:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="streams")
         self._versions = _Versions(served)
         self._bodies: dict[tuple[frozenset[str], bool], tuple[str, asyncio.Future[bytes]]] = {}
-        self._encoded: dict[str, tuple[Remembered, bytes]] = {}
+        self._encoded: dict[str, tuple[StateReferences, bytes]] = {}
         """The encoded streams of each upstream, with the state they were encoded from."""
 
     def add_routes(self, app: web.Application) -> None:
@@ -120,10 +120,10 @@ class StreamsApi:
     def _encode_streams(self, state: UpstreamState) -> bytes:
         """Return an upstream's streams separated by commas, encoded again only if its state was replaced."""
         cached = self._encoded.get(state.upstream)
-        if cached is not None and cached[0].are_still(state):
+        if cached is not None and cached[0].refer_to(state):
             return cached[1]
         encoded = msgspec.json.encode([stream_entry(stream) for stream in state.streams])[1:-1]
-        self._encoded[state.upstream] = (Remembered(state), encoded)
+        self._encoded[state.upstream] = (StateReferences(state), encoded)
         return encoded
 
     # -- single streams ------------------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ class _Versions:
         self._served = served
         self._started = secrets.token_hex(4)
         self._count = 0
-        self._seen: dict[str, tuple[Remembered, int]] = {}
+        self._seen: dict[str, tuple[StateReferences, int]] = {}
         self._settings: tuple[object, int] = (None, 0)
 
     def etag(self, upstreams: frozenset[str]) -> str:
@@ -184,9 +184,9 @@ class _Versions:
         state = self._served.store.get(upstream)
         states = () if state is None else (state,)
         seen = self._seen.get(upstream)
-        if seen is None or not seen[0].are_still(*states):
+        if seen is None or not seen[0].refer_to(*states):
             self._count += 1
-            seen = self._seen[upstream] = (Remembered(*states), self._count)
+            seen = self._seen[upstream] = (StateReferences(*states), self._count)
         return seen[1]
 
 

@@ -41,7 +41,7 @@ class ProbeHandler:
         except BadProbeError as error:
             return web.Response(status=400, text=f"{error}\n")
         try:
-            view = await self._probes.view(upstream, seconds)
+            view = await self._probes.poll(upstream, seconds)
         except UnknownUpstreamError:
             return web.Response(status=404, text=f"unknown upstream {_shown(upstream)}\n")
         compressed = takes_gzip(request)

@@ -29,7 +29,7 @@ class Renderer(Protocol):
 class Prober(Protocol):
     """Poll an upstream for ``/probe``."""
 
-    async def view(self, upstream: str, seconds: float | None, /) -> UpstreamState:
+    async def poll(self, upstream: str, seconds: float | None, /) -> UpstreamState:
         """Return the result of a poll made now, within ``seconds``. Raises ``UnknownUpstreamError``."""
 
 

@@ -20,9 +20,8 @@ from hypothesis import strategies as st
 from exporter.cli import main
 from exporter.cli.session_text import failure, platform_words, shown_answer
 from exporter.http.errors import UpstreamError
-from exporter.http.manual_request import ManualRequest
 from exporter.model import Reason
-from exporter.platforms.capabilities import CommandOption, SessionAction, SessionCommand, SessionCommands
+from exporter.platforms.capabilities import CommandOption, ManualRequest, SessionAction, SessionCommand, SessionCommands
 from exporter.platforms.registry import platforms
 from exporter.platforms.wave.wave_sessions import delete_session, end_session
 from exporter.simulator import Fleet, make_app

@@ -8,7 +8,7 @@ import pytest
 
 from exporter.metrics.rendering.columns import read_columns
 from exporter.model import StreamReport
-from exporter.platforms.slim_report import slim_report
+from exporter.platforms.base import slim_report
 
 Slim = slim_report({"viewers"})
 SLIM = [Slim(id="a", viewers=1), Slim(id="b"), Slim(id="c", viewers=3)]

@@ -104,7 +104,7 @@ def test_gzip_cache_keeps_no_state_alive() -> None:
     served.packed()
     lost = served.views[0]
     kept = served.exposition._gzip_cache
-    assert kept.upstreams.are_still(*served.views)
+    assert kept.upstreams.refer_to(*served.views)
     served.views = (view(up=False),)
     del lost
-    assert kept.upstreams._views[0]() is None
+    assert kept.upstreams._references[0]() is None

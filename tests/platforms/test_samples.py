@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from exporter.model import DEPARTURE_FIELDS, Status, StreamReport
+from exporter.platforms.base import slim_report
 from exporter.platforms.registry import platforms
-from exporter.platforms.slim_report import slim_report
-from exporter.polling.anonymize import anonymized
+from exporter.polling.stream_labels import anonymize
 
 FIELDS = StreamReport.__struct_fields__
 LIVE: dict[str, Any] = {
@@ -45,7 +45,7 @@ def test_it_has_no_room_for_what_was_not_named() -> None:
 def test_it_departs_and_is_veiled_as_others_are(life: dict[str, Any]) -> None:
     feeds = {"application", "ingest_bytes", "viewers"}
     slim, whole = slim_report(feeds)(**LIVE | life), StreamReport(**LIVE | life)
-    for mine, others in ((slim.departed(9.0), whole.departed(9.0)), (anonymized(slim, "x"), anonymized(whole, "x"))):
+    for mine, others in ((slim.departed(9.0), whole.departed(9.0)), (anonymize(slim, "x"), anonymize(whole, "x"))):
         assert type(mine) is type(slim)
         assert [getattr(mine, field) for field in FIELDS] == [getattr(others, field) for field in FIELDS]
 

@@ -18,10 +18,10 @@ def judged(
     age: float | None = None,
     in_grace: bool = False,
     live: bool | None = True,
-    **sample: Any,
+    **report: Any,
 ) -> Judgement:
     return judge(
-        StreamReport(id="s", live=live, **sample),
+        StreamReport(id="s", live=live, **report),
         expected_bitrate=bitrate,
         expected_frame_rate=frame_rate,
         last_seen_age=age,
@@ -30,7 +30,7 @@ def judged(
 
 
 @pytest.mark.parametrize(
-    ("sample", "expectation", "score", "reasons"),
+    ("report", "expectation", "score", "reasons"),
     [
         pytest.param({"healthy": True}, {}, 1.0, (), id="verdict well"),
         pytest.param({"healthy": False}, {}, 0.4, (Why.VERDICT,), id="verdict ill"),
@@ -56,30 +56,30 @@ def judged(
         pytest.param({"health_score_ratio": 0.15}, {}, 0.15, (Why.VERDICT,), id="reported low"),
     ],
 )
-def test_score_and_reasons(
-    sample: dict[str, Any], expectation: dict[str, Any], score: float | None, reasons: tuple[Why, ...]
+def test_score_and_reasons_follow_the_facts(
+    report: dict[str, Any], expectation: dict[str, Any], score: float | None, reasons: tuple[Why, ...]
 ) -> None:
-    got, why = judged(**sample, **expectation)
+    got, why = judged(**report, **expectation)
     assert got == (score if score is None else pytest.approx(score))
     assert why == reasons
 
 
-def test_reported_score_is_not_changed_by_what_explains_it() -> None:
+def test_reported_score_is_not_changed_by_its_reasons() -> None:
     score, why = judged(health_score_ratio=0.9, ingest_bitrate_bytes_per_second=10.0, bitrate=100.0)
     assert (score, why) == (0.9, (Why.BITRATE_LOW,))
 
 
 @pytest.mark.parametrize("live", [False, None])
-def test_no_score_without_media(live: bool | None) -> None:
+def test_stream_that_is_not_live_has_no_score(live: bool | None) -> None:
     assert judged(live=live, healthy=False, health_score_ratio=0.2) == (None, ())
 
 
-def test_grace_holds_back_only_derived_scores() -> None:
+def test_grace_withholds_only_derived_scores() -> None:
     assert judged(in_grace=True, healthy=False) == (None, ())
     assert judged(in_grace=True, health_score_ratio=0.9) == (0.9, ())
 
 
-def test_unknown_verdict_is_neither_well_nor_ill() -> None:
+def test_unknown_verdict_gives_no_score() -> None:
     assert judged(healthy=None) == (None, ())
 
 
@@ -95,7 +95,7 @@ numbers = st.none() | st.floats(min_value=0, max_value=1e12)
     loss=st.none() | st.floats(0, 1),
     age=st.none() | st.floats(-1e9, 1e9),
 )
-def test_every_score_lies_between_0_and_1_and_is_explained(
+def test_score_is_between_0_and_1_and_a_low_score_has_reasons(
     healthy: bool | None,
     issues: tuple[str, ...] | None,
     bitrate: float | None,

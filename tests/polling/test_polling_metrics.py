@@ -1,4 +1,4 @@
-"""The metrics of polling: what is counted per upstream, and what a removed upstream leaves."""
+"""Metrics of polling: what is counted per upstream, and removing an upstream."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STUDIO = {"platform": "livepeer", "upstream": "studio"}
 EDGE = {"platform": "storm", "upstream": "edge"}
 
 
-class Polled(PollingMetrics):
+class StudioMetrics(PollingMetrics):
     """The metrics with their own registry, and one upstream."""
 
     def __init__(self) -> None:
@@ -24,12 +24,12 @@ class Polled(PollingMetrics):
 
 
 @pytest.fixture
-def metrics() -> Polled:
-    return Polled()
+def metrics() -> StudioMetrics:
+    return StudioMetrics()
 
 
 def values(text: bytes, name: str) -> dict[tuple[str, ...], float]:
-    """The samples of this name, by the values of their labels besides platform and upstream, in label order."""
+    """Return a metric's samples by their label values without platform and upstream, in label order."""
     return {
         tuple(v for k, v in sorted(sample.labels.items()) if k not in STUDIO): sample.value
         for family in text_string_to_metric_families(text.decode())
@@ -38,7 +38,7 @@ def values(text: bytes, name: str) -> dict[tuple[str, ...], float]:
     }
 
 
-def use_all(metrics: PollingMetrics, labels: dict[str, str]) -> None:
+def count_everything(metrics: PollingMetrics, labels: dict[str, str]) -> None:
     metrics.count_poll(**labels, seconds=0.3, reason=Reason.TIMEOUT)
     metrics.count_stream_failure(**labels, reason=Reason.NOT_FOUND)
     metrics.count_dropped_field(**labels, field="a.b", times=2)
@@ -46,7 +46,7 @@ def use_all(metrics: PollingMetrics, labels: dict[str, str]) -> None:
     metrics.request_observer(**labels)("GET /x", "200", 0.02)
 
 
-def test_counters_of_a_new_upstream_start_at_0(metrics: Polled) -> None:
+def test_counters_of_a_new_upstream_start_at_0(metrics: StudioMetrics) -> None:
     text = metrics.registry.render()
     assert values(text, "stream_upstream_polls_total") == {(): 0}
     assert values(text, "stream_upstream_poller_restarts_total") == {(): 0}
@@ -56,12 +56,12 @@ def test_counters_of_a_new_upstream_start_at_0(metrics: Polled) -> None:
     assert values(text, "stream_upstream_poll_duration_seconds_count") == {(): 0}
 
 
-def test_a_family_without_series_has_no_heading(metrics: Polled) -> None:
+def test_family_without_series_has_no_help_and_type_lines(metrics: StudioMetrics) -> None:
     assert b"stream_upstream_requests_total" not in metrics.registry.render()
 
 
-def test_polls_failures_and_requests_are_counted(metrics: Polled) -> None:
-    use_all(metrics, STUDIO)
+def test_polls_failures_and_requests_are_counted(metrics: StudioMetrics) -> None:
+    count_everything(metrics, STUDIO)
     metrics.count_poll(**STUDIO, seconds=3.0, reason=None)
     text = metrics.registry.render()
     assert values(text, "stream_upstream_polls_total") == {(): 2}
@@ -75,7 +75,7 @@ def test_polls_failures_and_requests_are_counted(metrics: Polled) -> None:
     assert values(text, "stream_upstream_poll_duration_seconds_bucket")["2.5",] == 1
 
 
-def test_an_upstream_that_comes_back_is_counted_from_0_by_old_and_new_observers(metrics: Polled) -> None:
+def test_readded_upstream_is_counted_from_0_by_old_and_new_observers(metrics: StudioMetrics) -> None:
     old = metrics.request_observer(**STUDIO)
     old("GET /x", "200", 0.02)
     metrics.remove_upstream(**STUDIO)
@@ -88,29 +88,29 @@ def test_an_upstream_that_comes_back_is_counted_from_0_by_old_and_new_observers(
     assert values(text, "stream_upstream_request_duration_seconds_count") == {("GET /x",): 2}
 
 
-def test_nothing_of_a_removed_upstream_stays_or_comes_back(metrics: Polled) -> None:
-    use_all(metrics, STUDIO)
+def test_removed_upstream_leaves_no_series_and_is_not_counted(metrics: StudioMetrics) -> None:
+    count_everything(metrics, STUDIO)
     metrics.add_upstream(**EDGE)
-    use_all(metrics, EDGE)
+    count_everything(metrics, EDGE)
     before = metrics.registry.render()
     observer = metrics.request_observer(**STUDIO)
     metrics.remove_upstream(**STUDIO)
-    use_all(metrics, STUDIO)
+    count_everything(metrics, STUDIO)
     observer("GET /x", "200", 0.1)
     after = metrics.registry.render().decode()
     assert "studio" not in after
     assert after.splitlines() == [line for line in before.decode().splitlines() if "studio" not in line]
 
 
-def test_field_names_cannot_break_a_scrape(metrics: Polled) -> None:
+def test_field_names_are_made_valid_label_values(metrics: StudioMetrics) -> None:
     metrics.count_dropped_field(**STUDIO, field="\ud800" + "x" * 300, times=1)
     ((field,),) = values(metrics.registry.render(), "stream_upstream_fields_dropped_total")
     assert field.startswith("\ufffdxxx")
     assert len(field) == 249
 
 
-def test_types_labels_and_help_are_those_of_the_catalogue(metrics: Polled) -> None:
-    use_all(metrics, STUDIO)
+def test_types_labels_and_help_match_the_catalogue(metrics: StudioMetrics) -> None:
+    count_everything(metrics, STUDIO)
     text = metrics.registry.render().decode()
     catalogue = {family.name: family for family in POLLING_FAMILIES}
     seen = set()

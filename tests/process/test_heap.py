@@ -26,10 +26,10 @@ BLOCKS = 2000
 CONFIGURATION = '{"upstreams": [{"name": "origin", "platform": "node_media_server", "url": "http://127.0.0.1:9"}]}'
 FREEING = f"""
 from exporter.runtime.memory_tuning import tune_allocator
-from tests.process.test_heap import holes, resident_bytes
+from tests.process.test_heap import blocks_with_holes, resident_bytes
 tune_allocator()
 resident = resident_bytes()
-holes(keep_every={BLOCKS})
+blocks_with_holes(keep_every={BLOCKS})
 print(resident_bytes() - resident)
 """
 TELLING = """
@@ -50,7 +50,7 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def holes(*, keep_every: int) -> list[bytearray]:
+def blocks_with_holes(*, keep_every: int) -> list[bytearray]:
     """What stays of 64 MB, and leaves holes between."""
     blocks = [bytearray(b"x" * BLOCK_BYTES) for _ in range(BLOCKS)]
     return blocks[::keep_every]
@@ -65,9 +65,9 @@ class OneMinute(FakeClock):
         self.slept.append(seconds)
 
 
-async def test_what_is_freed_between_what_stays_goes_back_to_the_system() -> None:
+async def test_trim_returns_fragmented_memory_to_the_system() -> None:
     clock = OneMinute()
-    stays = holes(keep_every=16)
+    stays = blocks_with_holes(keep_every=16)
     before = resident_bytes()
     with pytest.raises(asyncio.CancelledError):
         await trim_periodically(clock)
@@ -77,7 +77,7 @@ async def test_what_is_freed_between_what_stays_goes_back_to_the_system() -> Non
 
 
 @pytest.mark.parametrize(("variables", "is_kept"), [({}, True), ({"MALLOC_TRIM_THRESHOLD_": "131072"}, False)])
-def test_until_then_it_is_there_for_the_next_scrape_unless_the_environment_says_otherwise(
+def test_freed_memory_is_kept_until_the_trim_unless_the_environment_sets_a_threshold(
     variables: dict[str, str], is_kept: bool
 ) -> None:
     others = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
@@ -85,15 +85,15 @@ def test_until_then_it_is_there_for_the_next_scrape_unless_the_environment_says_
     assert (int(done.stdout) > 40_000_000) is is_kept
 
 
-def refuse(error: type[Exception]) -> Callable[[Any], Any]:
+def failing_load(error: type[Exception]) -> Callable[[Any], Any]:
     def load(_: Any) -> Any:
         raise error
 
     return load
 
 
-@pytest.mark.parametrize("load", [refuse(OSError), refuse(TypeError), lambda _: SimpleNamespace()])
-async def test_another_c_library_manages_by_itself(load: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("load", [failing_load(OSError), failing_load(TypeError), lambda _: SimpleNamespace()])
+async def test_other_c_libraries_are_not_trimmed(load: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", load)
     tune_allocator()
     clock = FakeClock()
@@ -101,7 +101,7 @@ async def test_another_c_library_manages_by_itself(load: Callable[[Any], Any], m
     assert clock.slept == []
 
 
-def test_the_process_gives_back_for_as_long_as_it_serves(tmp_path: Path) -> None:
+def test_process_trims_periodically_while_it_serves(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(CONFIGURATION)
     with Exporter(["--web.listen-address=127.0.0.1:0"], tmp_path, ("-c", TELLING)) as process:
         process.wait_for("given back 2")

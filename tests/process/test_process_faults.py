@@ -42,7 +42,7 @@ sys.exit(cli.main())
 
 
 @pytest.fixture(scope="module")
-def around() -> Iterator[tuple[Platform, Alertmanager]]:
+def environment() -> Iterator[tuple[Platform, Alertmanager]]:
     with running_environment(STREAMS) as both:
         yield both
 
@@ -107,10 +107,10 @@ class Running:
 
 
 @pytest.fixture(scope="module")
-def exporter(around: tuple[Platform, Alertmanager], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def exporter(environment: tuple[Platform, Alertmanager], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     directory = tmp_path_factory.mktemp("faults")
     with disk(directory / "state") as state:
-        configure(directory, around[0], state / "alerts.json")
+        configure(directory, environment[0], state / "alerts.json")
         with running(directory) as process:
             one = Running(process)
             one.wait(UP, lambda up: up == 1, "it is up")
@@ -135,10 +135,10 @@ def disk(place: Path) -> Iterator[Path]:
             subprocess.run(["umount", "--lazy", place], check=True)
 
 
-def test_killed_and_started_again_it_loses_and_doubles_nothing(
-    around: tuple[Platform, Alertmanager], tmp_path: Path
+def test_killed_exporter_resumes_its_alerts_after_a_restart(
+    environment: tuple[Platform, Alertmanager], tmp_path: Path
 ) -> None:
-    platform, alertmanager = around
+    platform, alertmanager = environment
     state = tmp_path / "alerts.json"
     configure(tmp_path, platform, state)
     platform.status = 503
@@ -192,7 +192,7 @@ while True:
 """
 
 
-def test_killed_while_it_writes_the_file_is_whole(tmp_path: Path) -> None:
+def test_state_file_is_complete_after_a_kill_while_writing(tmp_path: Path) -> None:
     path = tmp_path / "alerts.json"
     for _ in range(4):
         with subprocess.Popen([sys.executable, "-c", WRITING_ALL_THE_TIME, path], stdout=subprocess.PIPE) as writer:
@@ -206,10 +206,10 @@ def test_killed_while_it_writes_the_file_is_whole(tmp_path: Path) -> None:
         assert len(set(content)) == 1
 
 
-def test_a_file_system_without_room_costs_the_memory_alone_and_it_comes_back(exporter: Running) -> None:
+def test_full_file_system_costs_only_the_alert_state_until_there_is_room(exporter: Running) -> None:
     state = Path(yaml.safe_load(exporter.process.ask("/config")[1])["alerting"]["state_file"])
     wait_until(state.exists, "it is remembered once")
-    refuses_and_recovers(
+    assert_refused_then_recovered(
         exporter,
         state,
         lambda: exporter.limit(resource.RLIMIT_FSIZE, 1),
@@ -218,10 +218,10 @@ def test_a_file_system_without_room_costs_the_memory_alone_and_it_comes_back(exp
     ballast = state.parent / "ballast"
     # else it is the disk of the machine
     if os.path.ismount(state.parent):
-        refuses_and_recovers(exporter, state, lambda: fill(ballast), ballast.unlink)
+        assert_refused_then_recovered(exporter, state, lambda: fill(ballast), ballast.unlink)
 
 
-def refuses_and_recovers(
+def assert_refused_then_recovered(
     exporter: Running, state: Path, begin: Callable[[], object], end: Callable[[], object]
 ) -> None:
     """One time without room, from ``begin`` to ``end``."""
@@ -252,7 +252,7 @@ def fill(file: Path) -> None:
                 continue
 
 
-def test_without_descriptors_polls_say_why_and_metrics_are_answered(exporter: Running) -> None:
+def test_polls_without_file_descriptors_fail_with_their_reason_and_metrics_are_served(exporter: Running) -> None:
     exporter.polled_on()
     process = exporter.process
     in_use = len(os.listdir(f"/proc/{process.process.pid}/fd"))
@@ -278,7 +278,7 @@ def test_without_descriptors_polls_say_why_and_metrics_are_answered(exporter: Ru
     assert process.ask("/-/healthy")[0] == 200
 
 
-def test_who_never_ends_a_request_is_cut_off_and_harms_nobody(exporter: Running) -> None:
+def test_client_that_never_ends_a_request_is_disconnected(exporter: Running) -> None:
     """Ten times as many as are answered at one time, some of whom go on sending a byte now and then."""
     port = exporter.process.port
     heads = (b"", b"GET", b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow: ")
@@ -292,7 +292,7 @@ def test_who_never_ends_a_request_is_cut_off_and_harms_nobody(exporter: Running)
         deadline = time.monotonic() + GENEROUS_SECONDS
         while open_ones and time.monotonic() < deadline:
             for client in list(open_ones):
-                if is_cut_off(client):
+                if is_disconnected(client):
                     open_ones.discard(client)
             # who asks in time keeps the connection
             exporter.scrape()
@@ -304,7 +304,7 @@ def test_who_never_ends_a_request_is_cut_off_and_harms_nobody(exporter: Running)
             client.close()
 
 
-def is_cut_off(client: socket.socket) -> bool:
+def is_disconnected(client: socket.socket) -> bool:
     """Whether the other end has closed; if not, a byte more is sent, as those do who want to stay."""
     client.setblocking(False)
     try:
@@ -322,8 +322,10 @@ def is_cut_off(client: socket.socket) -> bool:
     return False
 
 
-def test_stopped_in_the_middle_of_a_poll_it_ends_well(around: tuple[Platform, Alertmanager], tmp_path: Path) -> None:
-    platform, _ = around
+def test_exporter_stopped_during_a_poll_exits_cleanly(
+    environment: tuple[Platform, Alertmanager], tmp_path: Path
+) -> None:
+    platform, _ = environment
     configure(tmp_path, platform, tmp_path / "alerts.json", timeout="30s", interval="40s", stale_after="3m")
     platform.asked.clear()
     platform.hangs.set()

@@ -72,7 +72,7 @@ def echo() -> Iterator[str]:
     server.server_close()
 
 
-def configured(echo: str) -> dict[str, Any]:
+def configuration_of(echo: str) -> dict[str, Any]:
     hashed = {"stream_label": "hash", "stream_hash_key": HASH_KEY}
     return {
         "defaults": {"interval": "1s"},
@@ -109,7 +109,7 @@ def configured(echo: str) -> dict[str, Any]:
     }
 
 
-def seen(process: Exporter) -> str:
+def all_responses(process: Exporter) -> str:
     streams = json.loads(process.ask("/api/v1/streams")[1])["streams"]
     one = [f"/api/v1/stream?upstream={s['upstream']}&stream={quote(s['stream'], safe='')}" for s in streams]
     api = ("/streams", "/api/v1/streams", "/api/v1/alerts", *one)
@@ -117,26 +117,26 @@ def seen(process: Exporter) -> str:
     return "\n".join(process.ask(page)[1] for page in pages) + process.ask("/-/reload", "POST")[1]
 
 
-def no_canary(text: str) -> None:
+def assert_no_canary(text: str) -> None:
     assert [canary for canary in CANARIES if canary in text] == []
 
 
 @pytest.mark.parametrize("log_format", ["logfmt", "json"])
-def test_no_secret_is_ever_said(echo: str, tmp_path: Path, log_format: str) -> None:
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(configured(echo)))
+def test_no_secret_reaches_responses_or_logs(echo: str, tmp_path: Path, log_format: str) -> None:
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(configuration_of(echo)))
     flags = ("--log.level", "debug", "--log.format", log_format, "--web.enable-lifecycle")
     with Exporter(["--web.listen-address", "127.0.0.1:0", "--config.file", "config.yaml", *flags], tmp_path) as process:
         _wait_for_polls(process)
-        text = seen(process)
+        text = all_responses(process)
     assert 'stream_upstream_up{platform="livepeer",upstream="bearer"} 0' in text
     assert 'stream_upstream_up{platform="storm",upstream="hashed"} 1' in text
     assert 'stream_live{platform="storm",upstream="hashed",stream="' in text
-    no_canary(text)
-    no_canary(process.said)
+    assert_no_canary(text)
+    assert_no_canary(process.said)
 
 
 def _wait_for_polls(process: Exporter) -> None:
-    missing = {upstream["name"] for upstream in configured("http://x")["upstreams"]}
+    missing = {upstream["name"] for upstream in configuration_of("http://x")["upstreams"]}
     deadline = time.monotonic() + GENEROUS_SECONDS
     while missing and time.monotonic() < deadline:
         text = process.ask("/metrics?collect[]=upstreams")[1]
@@ -161,12 +161,12 @@ sys.exit(cli.main())
 """
 
 
-def test_what_it_dies_of_does_not_show_it_either(echo: str, tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(configured(echo)))
+def test_crash_shows_no_secret(echo: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(configuration_of(echo)))
     with Exporter(["--web.listen-address", "127.0.0.1:0"], tmp_path, ("-c", DYING)) as process:
         assert process.ended() == 1
         assert "Traceback" in process.said
-        no_canary(process.said)
+        assert_no_canary(process.said)
 
 
 @pytest.mark.parametrize(
@@ -180,10 +180,10 @@ def test_what_it_dies_of_does_not_show_it_either(echo: str, tmp_path: Path) -> N
         {"url": [f"http://user:{USERINFO}@host/"], "auth": {"bearer_token": TOKEN}},
     ],
 )
-def test_errors_of_the_configuration_do_not_show_it_either(upstream: dict[str, Any], tmp_path: Path) -> None:
+def test_configuration_errors_show_no_secret(upstream: dict[str, Any], tmp_path: Path) -> None:
     bad = {"upstreams": [{"name": "u", "platform": "livepeer", **upstream}]}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(bad))
     with exporter("--config.file", "config.yaml", "--config.check", directory=tmp_path) as process:
         assert process.ended() == 1
         assert "config.yaml:" in process.said
-        no_canary(process.said)
+        assert_no_canary(process.said)

@@ -37,7 +37,7 @@ async def simulator_with(fault: str) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def answering(**answer: Any) -> AsyncIterator[str]:
+async def responding(**answer: Any) -> AsyncIterator[str]:
     async def handler(_: web.Request) -> web.Response:
         return web.Response(**answer)
 
@@ -49,11 +49,11 @@ async def answering(**answer: Any) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def raw_socket(
-    talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    handle: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
 ) -> AsyncIterator[str]:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            await talk(reader, writer)
+            await handle(reader, writer)
         except (ConnectionError, asyncio.CancelledError):
             pass
         finally:
@@ -64,48 +64,48 @@ async def raw_socket(
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-async def _silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _stay_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.read()
 
 
-async def _resets(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _reset_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     linger = b"\x01\x00\x00\x00\x00\x00\x00\x00"
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
 
 @asynccontextmanager
-async def nobody_there() -> AsyncIterator[str]:
+async def closed_port() -> AsyncIterator[str]:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
 @asynccontextmanager
-async def plain_behind_https() -> AsyncIterator[str]:
-    async with answering(text="[]") as url:
+async def https_to_plain_http() -> AsyncIterator[str]:
+    async with responding(text="[]") as url:
         yield url.replace("http://", "https://")
 
 
 FAULTS: list[Any] = [
-    pytest.param(Reason.TIMEOUT, lambda: raw_socket(_silent), id="a server that never answers"),
+    pytest.param(Reason.TIMEOUT, lambda: raw_socket(_stay_silent), id="a server that never answers"),
     pytest.param(Reason.TIMEOUT, lambda: simulator_with("slow"), id="simulated slowness"),
-    pytest.param(Reason.CONNECT, nobody_there, id="nobody listens"),
-    pytest.param(Reason.CONNECT, lambda: raw_socket(_resets), id="connection reset"),
-    pytest.param(Reason.TLS, plain_behind_https, id="no TLS behind https"),
+    pytest.param(Reason.CONNECT, closed_port, id="nobody listens"),
+    pytest.param(Reason.CONNECT, lambda: raw_socket(_reset_connection), id="connection reset"),
+    pytest.param(Reason.TLS, https_to_plain_http, id="no TLS behind https"),
     pytest.param(Reason.AUTH, lambda: simulator_with("auth"), id="key refused"),
-    pytest.param(Reason.FORBIDDEN, lambda: answering(status=403, text="{}"), id="key restricted"),
-    pytest.param(Reason.NOT_FOUND, lambda: answering(status=404, text="{}"), id="no such API"),
+    pytest.param(Reason.FORBIDDEN, lambda: responding(status=403, text="{}"), id="key restricted"),
+    pytest.param(Reason.NOT_FOUND, lambda: responding(status=404, text="{}"), id="no such API"),
     pytest.param(Reason.RATE_LIMITED, lambda: simulator_with("rate_limit"), id="simulated rate limit"),
-    pytest.param(Reason.SERVER_ERROR, lambda: answering(status=500, text="oops"), id="server error"),
+    pytest.param(Reason.SERVER_ERROR, lambda: responding(status=500, text="oops"), id="server error"),
     pytest.param(Reason.BAD_RESPONSE, lambda: simulator_with("html"), id="HTML in place of JSON"),
     pytest.param(Reason.BAD_RESPONSE, lambda: simulator_with("truncated"), id="half a body"),
-    pytest.param(Reason.BAD_RESPONSE, lambda: answering(body=b"\xff\xfe[]"), id="wrong encoding"),
-    pytest.param(Reason.TOO_LARGE, lambda: answering(text="[" + " " * 50_000 + "]"), id="too large"),
+    pytest.param(Reason.BAD_RESPONSE, lambda: responding(body=b"\xff\xfe[]"), id="wrong encoding"),
+    pytest.param(Reason.TOO_LARGE, lambda: responding(text="[" + " " * 50_000 + "]"), id="too large"),
 ]
 
 
 @pytest.mark.parametrize(("reason", "fault"), FAULTS)
-async def test_a_real_fault_has_its_reason(reason: Reason, fault: Fault, tmp_path: Path) -> None:
+async def test_real_fault_is_counted_with_its_reason(reason: Reason, fault: Fault, tmp_path: Path) -> None:
     async with fault() as url, serving(make_app(Fleet(6), Clock())) as simulator:
         upstream = {
             "platform": "livepeer",
@@ -134,19 +134,19 @@ async def test_a_real_fault_has_its_reason(reason: Reason, fault: Fault, tmp_pat
     assert any(name == "stream_live" and dict(labels)["upstream"] == "well" for name, labels in metrics)
 
 
-async def test_an_untrusted_certificate_is_a_fault_of_tls(tmp_path: Path) -> None:
+async def test_untrusted_certificate_is_counted_as_tls(tmp_path: Path) -> None:
     trustme = pytest.importorskip("trustme", reason="a development dependency")
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
-    server = await asyncio.start_server(_silent, "127.0.0.1", 0, ssl=context)
+    server = await asyncio.start_server(_stay_silent, "127.0.0.1", 0, ssl=context)
     port = server.sockets[0].getsockname()[1]
     upstream = {"name": "u", "platform": "livepeer", "url": f"https://localhost:{port}", "auth": {"bearer_token": "x"}}
     async with server, exporting(tmp_path, {"upstreams": [upstream]}) as exporter:
         await exporter.reaches(1, "stream_upstream_poll_failures_total", reason="tls")
 
 
-async def test_an_internal_error_costs_one_poll_and_says_no_text(
+async def test_internal_error_fails_the_poll_without_showing_its_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(*_: object) -> None:

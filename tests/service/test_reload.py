@@ -24,7 +24,7 @@ from tests.service.exporter_harness import Exporter, Labels, exporting, serving
 Samples = dict[tuple[str, Labels], float]
 
 
-def of(samples: Samples, upstream: str) -> Samples:
+def series_of(samples: Samples, upstream: str) -> Samples:
     return {key: value for key, value in samples.items() if dict(key[1]).get("upstream") == upstream}
 
 
@@ -32,7 +32,7 @@ def counters(samples: Samples) -> Samples:
     return {key: value for key, value in samples.items() if key[0].endswith(("_total", "_count", "_bucket"))}
 
 
-def configured(url: str, streams: int = 6, **upstreams: dict[str, Any]) -> dict[str, Any]:
+def configuration_of(url: str, streams: int = 6, **upstreams: dict[str, Any]) -> dict[str, Any]:
     base = upstreams_config(Fleet(streams), url)
     known = {upstream["name"]: upstream | upstreams.get(upstream["name"], {}) for upstream in base["upstreams"]}
     return {"defaults": {"interval": "1s"}, "upstreams": list(known.values())}
@@ -44,26 +44,28 @@ async def all_up(exporter: Exporter, *upstreams: str) -> Samples:
     return await exporter.metrics()
 
 
-async def test_the_unchanged_keeps_everything_the_changed_begins_anew_the_removed_leaves(tmp_path: Path) -> None:
-    async with serving(make_app(Fleet(6), Clock())) as url, exporting(tmp_path, configured(url)) as exporter:
+async def test_reload_keeps_unchanged_upstreams_restarts_changed_ones_and_drops_removed_ones(tmp_path: Path) -> None:
+    async with serving(make_app(Fleet(6), Clock())) as url, exporting(tmp_path, configuration_of(url)) as exporter:
         before = await all_up(exporter)
         kept = exporter.service.coordinator("edge")
-        after_configuration = configured(url, studio={"ended_ttl": "1m"})
+        after_configuration = configuration_of(url, studio={"ended_ttl": "1m"})
         after_configuration["upstreams"] = [u for u in after_configuration["upstreams"] if u["name"] != "wave"]
         exporter.write(after_configuration)
         await exporter.service.reload()
         at_once = await exporter.metrics()
         assert exporter.service.coordinator("edge") is kept
-        assert of(at_once, "wave") == {}
-        assert of(before, "edge").keys() <= of(at_once, "edge").keys()
-        assert all(of(at_once, "edge")[key] >= value for key, value in counters(of(before, "edge")).items())
+        assert series_of(at_once, "wave") == {}
+        assert series_of(before, "edge").keys() <= series_of(at_once, "edge").keys()
+        assert all(
+            series_of(at_once, "edge")[key] >= value for key, value in counters(series_of(before, "edge")).items()
+        )
         await exporter.reaches(1, "stream_upstream_up", upstream="studio")
         assert await exporter.value("stream_upstream_polls_total", upstream="studio") == 1
         assert await exporter.value("stream_exporter_config_last_reload_successful") == 1
 
 
-async def test_a_bad_file_changes_nothing_and_shows(tmp_path: Path) -> None:
-    async with serving(make_app(Fleet(6), Clock())) as url, exporting(tmp_path, configured(url)) as exporter:
+async def test_reload_of_a_bad_file_changes_nothing_and_is_reported(tmp_path: Path) -> None:
+    async with serving(make_app(Fleet(6), Clock())) as url, exporting(tmp_path, configuration_of(url)) as exporter:
         before = await all_up(exporter)
         exporter.file.write_text("upstreams: [{name: x, platform: unheard-of}]")
         with pytest.raises(ConfigError, match="unheard-of"):
@@ -71,25 +73,25 @@ async def test_a_bad_file_changes_nothing_and_shows(tmp_path: Path) -> None:
         after = await exporter.metrics()
         assert before.keys() - after.keys() == set()
         assert await exporter.value("stream_exporter_config_last_reload_successful") == 0
-        exporter.write(configured(url))
+        exporter.write(configuration_of(url))
         await exporter.service.reload()
         assert await exporter.value("stream_exporter_config_last_reload_successful") == 1
 
 
-async def test_two_reloads_at_once(tmp_path: Path) -> None:
-    async with serving(make_app(Fleet(6), Clock())) as url, exporting(tmp_path, configured(url)) as exporter:
+async def test_simultaneous_reloads_leave_one_poller_per_upstream(tmp_path: Path) -> None:
+    async with serving(make_app(Fleet(6), Clock())) as url, exporting(tmp_path, configuration_of(url)) as exporter:
         await all_up(exporter)
-        exporter.write(configured(url, edge={"ended_ttl": "1m"}))
+        exporter.write(configuration_of(url, edge={"ended_ttl": "1m"}))
         await asyncio.gather(*(exporter.service.reload() for _ in range(5)))
         await all_up(exporter)
         tasks = [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("poll ")]
         assert sorted(tasks) == ["poll edge", "poll studio", "poll wave"]
 
 
-async def test_an_added_upstream_and_changed_histograms(tmp_path: Path) -> None:
-    async with serving(make_app(Fleet(6), Clock())) as url, exporting(tmp_path, configured(url)) as exporter:
+async def test_reload_adds_an_upstream_and_switches_histograms(tmp_path: Path) -> None:
+    async with serving(make_app(Fleet(6), Clock())) as url, exporting(tmp_path, configuration_of(url)) as exporter:
         await all_up(exporter)
-        more = configured(url)
+        more = configuration_of(url)
         more["upstreams"].append(more["upstreams"][0] | {"name": "second"})
         exporter.write(more)
         await exporter.service.reload()
@@ -101,12 +103,12 @@ async def test_an_added_upstream_and_changed_histograms(tmp_path: Path) -> None:
         assert all("stream" in dict(labels) for _, labels in names)
 
 
-async def test_a_secrets_file_is_read_again_without_any_reload(tmp_path: Path) -> None:
+async def test_changed_secret_file_is_used_without_a_reload(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("wrong\n")
     token.chmod(0o600)
     async with serving(make_app(Fleet(6), Clock())) as url:
-        configuration = configured(url, studio={"auth": {"bearer_token_file": str(token)}})
+        configuration = configuration_of(url, studio={"auth": {"bearer_token_file": str(token)}})
         async with exporting(tmp_path, configuration) as exporter:
             await exporter.reaches(0, "stream_upstream_up", upstream="studio")
             token.write_text(f"{TOKEN}\n")
@@ -114,20 +116,20 @@ async def test_a_secrets_file_is_read_again_without_any_reload(tmp_path: Path) -
 
 
 @pytest.mark.no_cover
-async def test_under_load_no_scrape_fails_no_counter_falls_no_series_is_missing(tmp_path: Path) -> None:
+async def test_reloads_under_load_fail_no_scrape_and_lose_no_series(tmp_path: Path) -> None:
     fleet = Fleet(3000)
     async with serving(make_app(fleet, Clock())) as url:
-        configuration = configured(url, 3000)
+        configuration = configuration_of(url, 3000)
         # two platforms that list 1,000 streams each: one loop carries exporter, simulator and scraper here
         configuration["upstreams"] = [u for u in configuration["upstreams"] if u["name"] != "wave"]
         configuration["defaults"] = {"interval": "10s", "timeout": "10s", "stale_after": "10m"}
         async with exporting(tmp_path, configuration) as exporter:
             await all_up(exporter, "studio", "edge")
-            reloading = asyncio.create_task(_reload_again_and_again(exporter, configuration))
+            reloading = asyncio.create_task(_reload_repeatedly(exporter, configuration))
             texts = await _scrape_until(reloading, exporter.url)
             await reloading
     assert len(texts) >= 5
-    kept = [of(_samples(text), "edge") for text in texts]
+    kept = [series_of(_samples(text), "edge") for text in texts]
     for earlier, later in itertools.pairwise(kept):
         fallen = {key for key, value in counters(earlier).items() if later.get(key, 0.0) < value}
         # a stream's own totals begin anew with a publish; what the exporter counts never does
@@ -136,7 +138,7 @@ async def test_under_load_no_scrape_fails_no_counter_falls_no_series_is_missing(
         assert live - later.keys() == set()
 
 
-async def _reload_again_and_again(exporter: Exporter, configuration: dict[str, Any]) -> None:
+async def _reload_repeatedly(exporter: Exporter, configuration: dict[str, Any]) -> None:
     for round_ in range(6):
         studio = {**configuration["upstreams"][0], "ended_ttl": f"{round_ + 1}m"}
         exporter.write(configuration | {"upstreams": [studio, *configuration["upstreams"][1:]]})
@@ -163,26 +165,26 @@ def _samples(text: str) -> Samples:
     }
 
 
-async def test_what_changed_is_freed_one_upstream_after_the_other(tmp_path: Path) -> None:
-    async with serving(make_app(Fleet(6), Clock())) as url, exporting(tmp_path, configured(url)) as exporter:
+async def test_replaced_coordinators_are_freed_one_at_a_time(tmp_path: Path) -> None:
+    async with serving(make_app(Fleet(6), Clock())) as url, exporting(tmp_path, configuration_of(url)) as exporter:
         await all_up(exporter)
         coordinators = [exporter.service.coordinator(name) for name in ("studio", "edge", "wave")]
-        former = [weakref.ref(coordinator) for coordinator in coordinators if coordinator is not None]
+        replaced = [weakref.ref(coordinator) for coordinator in coordinators if coordinator is not None]
         coordinators.clear()
-        exporter.write(configured(url) | {"defaults": {"interval": "2s"}})
+        exporter.write(configuration_of(url) | {"defaults": {"interval": "2s"}})
         reload = asyncio.create_task(exporter.service.reload())
-        left = [len(former)]
+        left = [len(replaced)]
         # a poll that was under way may leave a cycle: what only the collector frees is none of the steps
         gc.disable()
         try:
             while not reload.done():
                 await asyncio.sleep(0)
-                left.append(sum(reference() is not None for reference in former))
+                left.append(sum(reference() is not None for reference in replaced))
         finally:
             gc.enable()
         await reload
         assert all(before - after <= 1 for before, after in itertools.pairwise(left))
         async with asyncio.timeout(60):
-            while any(reference() is not None for reference in former):
+            while any(reference() is not None for reference in replaced):
                 gc.collect()
                 await asyncio.sleep(0.05)

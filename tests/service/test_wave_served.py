@@ -43,7 +43,7 @@ async def exporter(tmp_path: Path) -> AsyncIterator[Exporter]:
             yield running
 
 
-async def test_figures_have_the_labels_of_their_sessions(exporter: Exporter) -> None:
+async def test_analytics_have_the_labels_of_their_sessions(exporter: Exporter) -> None:
     metrics = await exporter.metrics()
     viewers = {dict(labels)["stream"] for name, labels in metrics if name == "stream_analytics_viewers"}
     assert viewers == {"hall", "lobby"}
@@ -53,7 +53,7 @@ async def test_figures_have_the_labels_of_their_sessions(exporter: Exporter) -> 
     assert {("hall", "totalDuration"), ("", "bandwidth.ingestMbps")} <= numbers
 
 
-async def test_the_export_is_passed_through_in_one_block_for_both(exporter: Exporter) -> None:
+async def test_export_of_two_upstreams_is_passed_through_in_one_block_per_family(exporter: Exporter) -> None:
     text = await exporter.get("/metrics")
     families = [family for family in text_string_to_metric_families(text) if family.name.startswith("wave_")]
     assert len(families) == len({family.name for family in families}) == 7
@@ -63,13 +63,13 @@ async def test_the_export_is_passed_through_in_one_block_for_both(exporter: Expo
 
 
 @pytest.mark.parametrize("part", ["streams", "upstreams", "exporter"])
-async def test_it_is_a_part_of_the_streams(exporter: Exporter, part: str) -> None:
+async def test_export_belongs_to_the_part_streams(exporter: Exporter, part: str) -> None:
     text = await exporter.get(f"/metrics?collect[]={part}")
     assert ("\nwave_" in text) is (part == "streams")
     assert ("\nstream_upstream_foreign_series_dropped{" in text) is (part == "upstreams")
 
 
-async def test_a_probe_has_it_and_one_of_a_stream_has_that_stream_s_figures_alone(exporter: Exporter) -> None:
+async def test_probe_has_the_export_and_a_stream_s_probe_only_its_analytics(exporter: Exporter) -> None:
     whole = await exporter.get("/probe?upstream=wave")
     assert "\nwave_streaming_viewers{" in whole
     assert 'stream="",metric=' in whole
@@ -80,7 +80,7 @@ async def test_a_probe_has_it_and_one_of_a_stream_has_that_stream_s_figures_alon
     assert all('stream="hall"' in line for line in analysed)
 
 
-async def test_alert_changes_are_sent_to_the_upstream_of_the_settings(exporter: Exporter) -> None:
+async def test_alert_events_are_sent_to_the_configured_upstream(exporter: Exporter) -> None:
     queue = exporter.service.sidecar._events
     assert queue is not None
     queue.add(Alert(AlertKey("StreamStalled", "wave", "hall"), "wave", Phase.FIRING, active_at=1.0, value=1.0), None)

@@ -110,7 +110,7 @@ async def one_hour(service: Service, clock: FakeClock, fleet: Fleet) -> int:
         await run_event_loop(100)
         now_live = {
             f"{state.identity.upstream} {state.identity.stream}"
-            for view in service.store.views()
+            for view in service.store.states()
             for state in view.streams
             if state.live
         }
@@ -122,5 +122,5 @@ async def one_hour(service: Service, clock: FakeClock, fleet: Fleet) -> int:
 
 def is_idle(service: Service, now: float) -> bool:
     """Whether every upstream has been polled, and nothing is due."""
-    views = service.store.views()
+    views = service.store.states()
     return len(views) == 3 and all(view.next_poll_at is not None and view.next_poll_at > now for view in views)

@@ -18,8 +18,8 @@ from exporter.metrics.families.stream_families import STREAM_FAMILIES
 from exporter.metrics.families.upstream_families import UPSTREAM_FAMILIES
 from exporter.model import Reason
 from exporter.polling.coordinator import Coordinator
-from exporter.polling.histograms import PollHistograms
-from exporter.polling.on_demand import NoHistograms, OnDemandPolls, UnknownUpstreamError
+from exporter.polling.histograms import NoHistograms, PollHistograms
+from exporter.polling.on_demand import OnDemandPolls, UnknownUpstreamError
 from exporter.web.probe_handler import BadProbeError, parse_target, parse_time_limit
 from tests.metrics import generated_views
 from tests.platforms.studio_server import KEY as STUDIO_KEY
@@ -274,17 +274,17 @@ async def test_probe_ends_at_the_scrape_timeout_and_the_next_one_works(exporter:
 
 async def test_poll_past_its_deadline_is_cancelled(exporter: Exporter, monkeypatch: pytest.MonkeyPatch) -> None:
     await probe(exporter)
-    (beside,) = exporter.service.probes._targets.values()
+    (target,) = exporter.service.probes._targets.values()
 
     async def hang(_requests: Requests) -> None:
         await asyncio.Event().wait()
 
     with monkeypatch.context() as patched:
-        patched.setattr(beside._coordinator.platform, "poll", hang)
+        patched.setattr(target._coordinator.platform, "poll", hang)
         async with asyncio.timeout(60):
-            view = await exporter.service.probes.view("origin", 0.1)
+            view = await exporter.service.probes.poll("origin", 0.1)
     assert (view.up, view.last_error_reason) == (False, Reason.TIMEOUT)
-    assert (await exporter.service.probes.view("origin")).up
+    assert (await exporter.service.probes.poll("origin")).up
 
 
 async def test_probe_with_less_time_than_the_shared_poll_times_out_alone(exporter: Exporter, origin: Origin) -> None:
@@ -302,15 +302,15 @@ async def test_waiter_of_a_cancelled_poll_times_out_and_the_next_probe_works(
     exporter: Exporter, origin: Origin
 ) -> None:
     probes = exporter.service.probes
-    first = await origin.hold(probes.view("origin"))
-    waiting = asyncio.create_task(probes.view("origin"))
+    first = await origin.hold(probes.poll("origin"))
+    waiting = asyncio.create_task(probes.poll("origin"))
     await asyncio.sleep(0)
     first.cancel()
     view = await waiting
     assert (view.up, view.last_error_reason) == (False, Reason.TIMEOUT)
     assert first.cancelled()
     origin.let_go.set()
-    assert (await probes.view("origin")).up
+    assert (await probes.poll("origin")).up
 
 
 async def test_malformed_scrape_timeout_is_refused(exporter: Exporter) -> None:
@@ -328,7 +328,7 @@ def test_scrape_timeout_leaves_half_a_second_for_the_response() -> None:
         parse_target(MultiDict())
 
 
-# -- beside the background ---------------------------------------------------------------------------------------------
+# -- probes and scheduled polls ----------------------------------------------------------------------------------------
 
 
 async def test_probe_does_not_affect_background_polls(exporter: Exporter, origin: Origin) -> None:
@@ -362,11 +362,11 @@ async def test_probe_shares_login_and_request_limit_with_background_polls(export
     for _ in range(3):
         await probe(exporter)
     background = exporter.service.coordinator("origin")
-    (beside,) = exporter.service.probes._targets.values()
+    (target,) = exporter.service.probes._targets.values()
     assert background is not None
-    assert isinstance(beside._coordinator._histograms, NoHistograms)
-    assert beside._coordinator.client is not background.client
-    assert beside._coordinator.client.rate_limit is background.client.rate_limit
+    assert isinstance(target._coordinator._histograms, NoHistograms)
+    assert target._coordinator.client is not background.client
+    assert target._coordinator.client.rate_limit is background.client.rate_limit
     assert origin.asked.count("/api/v1/login") == 2  # one login is two requests: what is wanted, and the password
 
 
@@ -440,15 +440,15 @@ async def test_probe_before_the_start_finds_no_upstream() -> None:
         raise AssertionError
 
     with pytest.raises(UnknownUpstreamError):
-        await OnDemandPolls(lambda _: None, build).view("origin")
+        await OnDemandPolls(lambda _: None, build).poll("origin")
 
 
 async def test_internal_error_is_a_failed_probe(exporter: Exporter, caplog: pytest.LogCaptureFixture) -> None:
     running = exporter.service.coordinator("origin")
     await probe(exporter)
-    (beside,) = exporter.service.probes._targets.values()
-    beside._store.publish = None  # type: ignore[assignment, method-assign]
+    (target,) = exporter.service.probes._targets.values()
+    target._store.publish = None  # type: ignore[assignment, method-assign]
     probes = exporter.service.probes
-    views = await asyncio.gather(probes.view("origin"), probes.view("origin"))
+    views = await asyncio.gather(probes.poll("origin"), probes.poll("origin"))
     assert running is not None
     assert [(view.up, view.last_error_reason) for view in views] == 2 * [(False, Reason.INTERNAL)]

@@ -42,7 +42,7 @@ to those parts; it may be given several times.
 
 - Units are seconds, bytes and ratios; rates are bytes per second (times 8 for bit/s). Points in time are unix
   timestamps: an age is `time() - …_timestamp_seconds`.
-- A fact that is not known has no report: never 0, never NaN. Samples carry no timestamp: what is served was fetched
+- A fact that is not known has no sample: never 0, never NaN. Samples carry no timestamp: what is served was fetched
   by the last poll, at `stream_upstream_last_success_timestamp_seconds`.
 - A label value over 256 characters is cut to 240, `#` and 8 hex digits of its SHA-256.
 - Names, types and labels are an interface: they change only with a note in `CHANGELOG.md`.

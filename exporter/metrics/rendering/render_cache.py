@@ -28,7 +28,7 @@ from exporter.metrics.rendering.columns import (
 )
 from exporter.metrics.rendering.lines import NO_LINES, Lines, closed_labels
 from exporter.model import Identity, PlatformMetric, StreamState, UpstreamState
-from exporter.store import Remembered
+from exporter.store import StateReferences
 
 CHUNK_STREAMS: Final = 1_000
 """Maximum number of streams in a chunk: it fits the processor's cache, and the event loop gets its turn in between."""
@@ -138,7 +138,7 @@ class StreamBlock:
 
     def __init__(self, upstreams: Sequence[UpstreamState], seen: set[bytes], before: StreamBlock | None = None) -> None:
         """``seen`` are the label texts that are taken; ``before`` is the block of the same upstreams' former states."""
-        self.upstreams = Remembered(*upstreams)
+        self.upstreams = StateReferences(*upstreams)
         self.plan = extraction_plan(upstreams[0].feeds, upstreams[0].excluded)
         streams = list(chain.from_iterable(state.streams for state in upstreams))
         parts = [streams[start : start + CHUNK_STREAMS] for start in range(0, len(streams), CHUNK_STREAMS)]
@@ -177,7 +177,7 @@ class RenderCache:
     def _get_or_render(self, group: list[UpstreamState]) -> tuple[tuple[str, ...], StreamBlock]:
         names = tuple(state.upstream for state in group)
         known = self._known.get(names)
-        return names, known if known and known.upstreams.are_still(*group) else StreamBlock(group, set(), known)
+        return names, known if known and known.upstreams.refer_to(*group) else StreamBlock(group, set(), known)
 
 
 def _group_small(upstreams: Iterator[UpstreamState]) -> Iterator[list[UpstreamState]]:

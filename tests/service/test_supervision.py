@@ -27,56 +27,56 @@ def service(tmp_path: Path) -> Service:
     return Service(load_settings(file, {}), load=lambda: load_settings(file, {}), clock=FakeClock())
 
 
-async def turns(clock: FakeClock, seconds: int) -> None:
+async def advance_by_seconds(clock: FakeClock, seconds: int) -> None:
     for _ in range(seconds):
         clock.advance(1.0)
         for _ in range(10):
             await asyncio.sleep(0)
 
 
-async def test_a_poller_that_dies_is_restarted_and_counted(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_crashed_poller_is_restarted_and_counted(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(service.clock, FakeClock)
-    lives = 0
+    runs = 0
 
     async def run(_: Coordinator) -> None:
-        nonlocal lives
-        lives += 1
-        if lives < 3:
+        nonlocal runs
+        runs += 1
+        if runs < 3:
             raise RuntimeError("canary")
         await asyncio.Event().wait()
 
     monkeypatch.setattr(Coordinator, "run", run)
     with structlog.testing.capture_logs() as logs:
         await service.start()
-        await turns(service.clock, 5)
+        await advance_by_seconds(service.clock, 5)
         text = service.metrics.render_upstreams().decode()
         await service.stop()
-    assert lives == 3
+    assert runs == 3
     assert 'stream_upstream_poller_restarts_total{platform="storm",upstream="u"} 2.0' in text
     assert [entry["event"] for entry in logs] == ["poller died and is restarted"] * 2
     assert "canary" not in repr(logs)
 
 
-async def test_states_that_cannot_be_refreshed_stop_nothing(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_failing_refresh_is_retried_and_shows_no_text(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(service.clock, FakeClock)
-    ticks = 0
+    rounds = 0
 
-    async def tick(_: Coordinator) -> None:
-        nonlocal ticks
-        ticks += 1
+    async def refresh(_: Coordinator) -> None:
+        nonlocal rounds
+        rounds += 1
         raise RuntimeError("canary")
 
-    monkeypatch.setattr(Coordinator, "tick", tick)
+    monkeypatch.setattr(Coordinator, "refresh", refresh)
     with structlog.testing.capture_logs() as logs:
         await service.start()
-        await turns(service.clock, 3)
+        await advance_by_seconds(service.clock, 3)
         assert service.healthy
         await service.stop()
-    assert ticks >= 2
+    assert rounds >= 2
     assert "canary" not in repr(logs)
 
 
-async def test_ready_when_each_upstream_was_polled_or_after_half_a_minute(
+async def test_service_is_ready_after_half_a_minute_without_any_poll(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert isinstance(service.clock, FakeClock)
@@ -95,7 +95,7 @@ async def test_ready_when_each_upstream_was_polled_or_after_half_a_minute(
     assert not service.healthy
 
 
-async def test_ready_after_the_first_poll_even_one_that_failed(service: Service) -> None:
+async def test_service_is_ready_after_a_failed_first_poll(service: Service) -> None:
     await service.start()
     coordinator = service.coordinator("u")
     assert coordinator is not None
@@ -108,5 +108,5 @@ async def test_ready_after_the_first_poll_even_one_that_failed(service: Service)
     await service.stop()
 
 
-def test_an_exception_that_was_never_raised_has_no_place() -> None:
+def test_description_of_an_exception_without_traceback_is_its_name() -> None:
     assert describe_exception(KeyError("canary")) == "KeyError"

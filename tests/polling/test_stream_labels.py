@@ -9,29 +9,29 @@ from hypothesis import strategies as st
 from exporter.polling.stream_labels import LabelBook
 
 
-def test_rule_name_takes_the_platforms_name_or_the_id() -> None:
+def test_rule_name_uses_the_platforms_name_or_else_the_id() -> None:
     book = LabelBook("u", "name")
     assert book.label("1234567890", "main") == "main"
     assert book.label("abcdefghij", "") == "abcdefghij"
 
 
-def test_rule_id() -> None:
+def test_rule_id_uses_the_id() -> None:
     assert LabelBook("u", "id").label("1234567890", "main") == "1234567890"
 
 
-def test_a_newcomer_with_a_taken_name_gets_eight_characters_of_its_id() -> None:
+def test_taken_name_is_extended_by_eight_characters_of_the_id() -> None:
     book = LabelBook("u", "name")
     assert book.label("aaaaaaaaaaaa", "main") == "main"
     assert book.label("bbbbbbbbbbbb", "main") == "main#bbbbbbbb"
 
 
-def test_ids_that_begin_alike_stay_apart() -> None:
+def test_ids_with_a_common_prefix_get_different_labels() -> None:
     book = LabelBook("u", "name")
     labels = {book.label(f"session-{n}", "main") for n in range(5)}
     assert len(labels) == 5
 
 
-def test_a_label_stays_with_its_id_until_it_is_forgotten() -> None:
+def test_label_stays_with_its_id_until_forgotten() -> None:
     book = LabelBook("u", "name")
     assert book.label("a" * 12, "main") == "main"
     assert book.label("a" * 12, "renamed") == "main"
@@ -39,7 +39,7 @@ def test_a_label_stays_with_its_id_until_it_is_forgotten() -> None:
     assert book.label("b" * 12, "main") == "main"
 
 
-def test_the_configuration_names_first_and_reserves() -> None:
+def test_configured_name_takes_precedence_and_is_reserved() -> None:
     book = LabelBook("u", "hash", "key")
     book.configure({"id-1": "stage"})
     assert book.label("id-1", "whatever") == "stage"
@@ -49,7 +49,7 @@ def test_the_configuration_names_first_and_reserves() -> None:
     assert named.label("id-2222222222", "stage") == "stage#id-22222"
 
 
-def test_a_changed_configuration_renames() -> None:
+def test_changed_configured_name_changes_the_label() -> None:
     book = LabelBook("u", "name")
     book.configure({"id-1": "stage"})
     assert book.label("id-1", "") == "stage"
@@ -59,7 +59,7 @@ def test_a_changed_configuration_renames() -> None:
     assert book.label("id-1", "own") == "own"
 
 
-def test_the_id_of_one_stream_is_no_other_ones_label() -> None:
+def test_label_never_equals_another_streams_id_or_label() -> None:
     book = LabelBook("u", "name")
     assert book.label("cam", "") == "cam"
     assert book.label("id-1", "cam") == "cam#id-1"
@@ -72,7 +72,7 @@ def test_the_id_of_one_stream_is_no_other_ones_label() -> None:
     assert book.label("id-5", "stage") == "stage"
 
 
-def test_hash_is_the_documented_hmac() -> None:
+def test_rule_hash_uses_the_documented_hmac() -> None:
     expected = hmac.new(b"key", b"edge\0live/secret-key", hashlib.sha256).hexdigest()[:16]
     assert LabelBook("edge", "hash", "key").label("live/secret-key", "live/secret-key") == expected
 
