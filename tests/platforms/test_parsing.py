@@ -1,4 +1,4 @@
-"""DropCounter of JSON objects: what is believed, what is dropped, and that nothing raises."""
+"""Parsing of JSON, XML and text: what is believed, what is dropped, and that nothing raises."""
 
 import math
 from datetime import UTC, datetime, timedelta, timezone

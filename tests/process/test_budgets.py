@@ -26,6 +26,9 @@ from tests.real.child_process import Program, responds, running_server, wait_unt
 MAX_RESIDENT_BYTES = 62 * 2**20
 MAX_CPU_SECONDS = 1.0
 CPU_ATTEMPTS = 8
+LIBRARIES = ("aiohttp.web", "pydantic_settings", "prometheus_client", "yaml", "structlog", "msgspec", "orjson")
+MAX_LIBRARY_RATIO = 2.5
+"""The budget as a multiple of the CPU that the libraries take, 0.4 s on an idle machine."""
 STREAMS = 60
 POLLS = 4
 MEMORY_SAMPLES = 10
@@ -135,8 +138,16 @@ def test_the_first_poll_begins_within_the_cpu_budget(tmp_path: Path) -> None:
     while min(seconds) > MAX_CPU_SECONDS and len(seconds) < CPU_ATTEMPTS:
         # A neighbour that takes the processor's caches makes the same work cost more of its time.
         seconds.append(cpu_until_first_request(tmp_path))
-    print(f"CPU until the first request: {', '.join(f'{each:.2f} s' for each in seconds)}")
-    assert min(seconds) <= MAX_CPU_SECONDS
+    libraries = cpu_of_libraries()
+    print(f"CPU until the first request: {', '.join(f'{each:.2f} s' for each in seconds)}; libraries {libraries:.2f} s")
+    # where other processes slow the processor down, the same work takes more of its time: the libraries' share tells
+    assert min(seconds) <= max(MAX_CPU_SECONDS, MAX_LIBRARY_RATIO * libraries)
+
+
+def cpu_of_libraries() -> float:
+    """CPU seconds that importing the libraries takes now, in a process of their own."""
+    code = f"import resource, {', '.join(LIBRARIES)}; print(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))"
+    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout)
 
 
 def cpu_until_first_request(directory: Path) -> float:
