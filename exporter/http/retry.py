@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -100,6 +101,10 @@ class PreparedRequest:
         return {**credentials, **content, **(self.extra_headers or {})}
 
 
+shared_time_limit: ContextVar[asyncio.Timeout | None] = ContextVar("shared_time_limit", default=None)
+"""The time limit of the tasks that send the requests of a poll side by side, instead of one for each request."""
+
+
 class RequestSender:
     """Sends requests to one upstream: with its credentials, within its request limit, and again after brief faults."""
 
@@ -131,10 +136,22 @@ class RequestSender:
         left = request.poll.deadline - self.clock.monotonic()
         if left <= 0:
             raise UpstreamError(Reason.TIMEOUT, f"{endpoint}: not sent, the poll's time is over")
+        shared = shared_time_limit.get()
         try:
+            if shared is not None:
+                request.time_limit = shared
+                return await self._send_with_retries(request)
             async with asyncio.timeout(left) as request.time_limit:
                 return await self._send_with_retries(request)
         except TimeoutError:
+            raise UpstreamError(Reason.TIMEOUT, f"{endpoint}: no answer in time") from None
+        except asyncio.CancelledError:
+            if shared is None or not shared.expired():
+                raise
+            # the task ends with a result; who waits for it knows whether anybody else cancelled the poll
+            task = asyncio.current_task()
+            assert task is not None
+            task.uncancel()
             raise UpstreamError(Reason.TIMEOUT, f"{endpoint}: no answer in time") from None
 
     async def _send_with_retries(self, request: PreparedRequest) -> Response:
