@@ -195,7 +195,7 @@ def _steady_stream(fleet: Fleet, now: float) -> Stream:
 
 
 def _own_address(bound: socket.socket) -> str:
-    """Where this process reaches itself; an address that stands for all becomes the loopback."""
+    """Return the address at which this process reaches itself; a wildcard address becomes the loopback."""
     host, port = bound.getsockname()[:2]
     if host == "0.0.0.0":  # noqa: S104 - compared, not listened on
         host = "127.0.0.1"

@@ -248,7 +248,10 @@ class ListPlatform(Platform[SettingsT]):
         if self.response_format is ResponseFormat.XML:
             return Record(decode_xml(response.text or "", self.endpoint), drops, is_text=True)
         if self.response_format is ResponseFormat.TEXT:
-            return Record(decode_lines((response.text or "").splitlines()), drops, is_text=True)
+            lines = decode_lines((response.text or "").splitlines())
+            if not lines:
+                raise UpstreamError(Reason.BAD_RESPONSE, f"{self.endpoint}: no line with a field")
+            return Record(lines, drops, is_text=True)
         data = response.data
         return Record.from_response({"items": data} if isinstance(data, list) else data, drops)
 

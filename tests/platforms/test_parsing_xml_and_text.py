@@ -247,7 +247,14 @@ def test_row_without_a_name_costs_only_that_row() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "body"),
-    [(Listed, [{"viewers": 5}]), (Listed, 5), (ListedXml, "<streams><stream/>"), (ListedXml, "{}")],
+    [
+        (Listed, [{"viewers": 5}]),
+        (Listed, 5),
+        (ListedXml, "<streams><stream/>"),
+        (ListedXml, "{}"),
+        (ListedText, ""),
+        (ListedText, "<html>"),
+    ],
 )
 def test_wrong_document_fails_the_poll(kind: type[Listed], body: Any) -> None:
     text = exposed(kind, body)
