@@ -1,4 +1,4 @@
-"""What the commands share: parsers, common flags, settings and files.
+"""Shared code of the commands: parsers, common flags, settings and files.
 
 Every module of a command is imported for ``--help`` and ``--version``, so it imports aiohttp, pydantic and YAML only
 inside the functions that run the command; a test enforces this.

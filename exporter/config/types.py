@@ -96,7 +96,7 @@ def format_bitrate(rate: float) -> str:
 
 @dataclass(frozen=True)
 class Described:
-    """What a type is in plain words, for error lines and the reference page."""
+    """Describe a type in plain words, for error lines and the reference page."""
 
     words: str
 
@@ -163,7 +163,7 @@ def _read_size(value: Any) -> int:
 
 
 def read_number(value: Any) -> float:
-    """A number, or (from the environment) its text; a truth value is none."""
+    """Return a number, also from its text (environment variables); booleans are not accepted."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise TypeError
     number = float(value)

@@ -22,7 +22,7 @@ REFUSED = "refused"
 
 @dataclass(frozen=True)
 class RuleLimits:
-    """What the configuration may change about an alert rule."""
+    """The parts of an alert rule that the configuration may change."""
 
     threshold: float | None
     """Default threshold; None if the rule has no threshold."""
