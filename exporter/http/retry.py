@@ -134,9 +134,10 @@ class RequestSender:
         """
         endpoint = request.endpoint.template
         left = request.poll.deadline - self.clock.monotonic()
-        if left <= 0:
-            raise UpstreamError(Reason.TIMEOUT, f"{endpoint}: not sent, the poll's time is over")
         shared = shared_time_limit.get()
+        # the event loop's timer may be a moment ahead of the clock
+        if left <= 0 or (shared is not None and shared.expired()):
+            raise UpstreamError(Reason.TIMEOUT, f"{endpoint}: not sent, the poll's time is over")
         try:
             if shared is not None:
                 request.time_limit = shared

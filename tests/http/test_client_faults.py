@@ -223,6 +223,41 @@ async def test_a_cancellation_at_the_moment_of_the_deadline_wins(loop_time: Loop
             await task
 
 
+async def test_requests_of_a_map_end_with_the_deadline_each_with_its_own_error() -> None:
+    observed = Observed()
+    async with (
+        serving(silent) as port,
+        client_of(f"http://127.0.0.1:{port}", observe=observed, max_concurrent_requests=2) as client,
+    ):
+        requests = client.requests(SHORT)
+        results = await requests.map(lambda n: requests.get("GET /{n}", n=str(n)), range(5))
+    reasons = [result.reason for _, result in results if isinstance(result, UpstreamError)]
+    assert reasons == [Reason.TIMEOUT] * 5
+    assert set(observed.attempts) == {("GET /{n}", "timeout")}
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+@pytest.mark.parametrize("after", [0.0, LONG], ids=["at once", "with the deadline"])
+async def test_a_cancelled_map_is_cancelled(after: float, loop_time: LoopTime) -> None:
+    connected = asyncio.Event()
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        connected.set()
+        await reader.read()
+
+    async with serving(hold) as port, client_of(f"http://127.0.0.1:{port}") as client:
+        requests = client.requests(LONG)
+        task = asyncio.create_task(requests.map(lambda n: requests.get("GET /{n}", n=str(n)), range(3)))
+        await connected.wait()
+        asyncio.get_running_loop().call_later(after, task.cancel)
+        await loop_time.advance(after)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
 # -- TLS ---------------------------------------------------------------------------------------------------------------
 
 
