@@ -63,8 +63,10 @@ class Listing(StrEnum):
     """Every stream was requested by its id; there is no list to be absent from."""
     COMPLETE = "complete"
     """One response held the whole list: a stream that is not in it does not exist."""
-    PAGED = "paged"
+    SHIFTING = "shifting"
     """The list came in several pages, between which a stream can slip: absence counts after two polls."""
+    DOUBTFUL = "doubtful"
+    """Part of the list may be missing: absence proves nothing."""
 
 
 class Rendition(msgspec.Struct, frozen=True, gc=False):
@@ -95,7 +97,7 @@ class Analytics(msgspec.Struct, frozen=True, kw_only=True):
     average_watch_seconds: float | None = None
     platform_metrics: tuple[PlatformMetric, ...] = ()
     stale_at: float
-    """Unix seconds from which on the figures no longer count."""
+    """Seconds on the steady clock from which on the figures no longer count."""
 
 
 class PassthroughText(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +109,7 @@ class PassthroughText(msgspec.Struct, frozen=True, kw_only=True):
     max_series: int
     """Maximum number of series to keep."""
     stale_at: float
-    """Unix seconds from which on the metrics no longer count."""
+    """Seconds on the steady clock from which on the metrics no longer count."""
 
 
 class PassthroughSample(msgspec.Struct, frozen=True):
@@ -138,7 +140,7 @@ class PassthroughMetrics(msgspec.Struct, frozen=True, kw_only=True):
     dropped: int
     """Number of series above the maximum, which are in no family."""
     stale_at: float
-    """Unix seconds from which on the metrics no longer count."""
+    """Seconds on the steady clock from which on the metrics no longer count."""
 
 
 _NOTHING: Mapping[str, Any] = {}
@@ -175,8 +177,13 @@ class StreamReport(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     start_timestamp_seconds: float | None = None
     end_timestamp_seconds: float | None = None
     last_seen_timestamp_seconds: float | None = None
+    """On the platform's clock."""
+    last_seen_age_seconds: float | None = None
+    """Age of the last sign of life when the report arrived, measured on the exporter's own steady clock."""
 
     # Health as reported by the platform
+    health_unreadable: bool = False
+    """A health fact (score, verdict, issues, loss, frame rate, bitrate) was present but unreadable."""
     healthy: bool | None = None
     health_score_ratio: float | None = None
     health_grade: str = ""
@@ -267,6 +274,18 @@ class PollResult(msgspec.Struct, frozen=True, kw_only=True):
     """Streams (by id) whose own request or record failed while the poll succeeded; they keep their last report."""
     postponed: frozenset[str] = frozenset()
     """Streams (by id) not requested because the request budget was used up; they keep their last report."""
+    is_evidence: bool = True
+    """Whether the poll counts for absence and histograms: one that follows another too soon does not."""
+    list_names: Mapping[str, str] = {}
+    """The names of all streams of the platform's list by id, also of those that are not served here."""
+    unreadable_rows: int = 0
+    """Rows of the list that do not tell which stream they are about."""
+    list_doubt: str = ""
+    """Why part of the list may be missing, if it is doubtful."""
+    duplicate_records: int = 0
+    """Records left out because another one of the same stream was chosen."""
+    unknown_words: Mapping[str, str] = {}
+    """Words without a known meaning, by the platform's name for the field."""
     dropped_fields: Mapping[str, int] = {}
     """Number of bad values left out, by the platform's name for the field."""
     version: str = ""
@@ -292,9 +311,12 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     identity: Identity
     report: StreamReport
     configured: bool = False
-    status: Status | None = None
-    """None while nothing is known (the upstream has not answered for longer than ``stale_after``)."""
+    status: Status = Status.UNKNOWN
+    status_changed_at: float | None = None
+    """Unix seconds of the last change of ``status``; None: no change was seen."""
     live: bool | None = None
+    was_live: bool | None = None
+    """Whether the stream was live when its facts were withdrawn; None while they are served."""
     expected: bool | None = None
     """Whether the stream is expected to be live now; with ``end_ok`` not any more once it has ended."""
     restarts: int | None = None
@@ -303,7 +325,12 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     expected_ingest_bitrate_bytes_per_second: float | None = None
     expected_frames_per_second: float | None = None
     reported_at: float | None = None
-    """Unix seconds of the poll that the report comes from; None: never."""
+    """Unix seconds of the poll that the report comes from; None: there was none, or it was withdrawn."""
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Whether nothing is known about the stream: no poll has returned it, or not for ``stale_after``."""
+        return self.status is Status.UNKNOWN and self.reported_at is None
 
 
 NO_REPORT = StreamReport(id="")
@@ -335,6 +362,10 @@ class UpstreamState(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     """The fields that its reports can have, as in ``Platform.feeds``; None: any."""
     version: str = ""
     up: bool | None = None
+    answering: bool | None = None
+    """Whether the last successful poll is younger than 2.5 intervals; None before the first poll."""
+    list_complete: bool | None = None
+    """Whether the absence of a stream from the last list proves anything; None where there is no list."""
     streams: tuple[StreamState, ...] = ()
     streams_dropped: int = 0
     poll_interval_seconds: float = 0.0

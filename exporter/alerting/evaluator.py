@@ -76,7 +76,7 @@ class Evaluator:
         values: dict[AlertKey, float] = {}
         known_streams: dict[str, StreamState] = {}
         for index, stream_state in enumerate(upstream_state.streams):
-            if upstream_state.up or stream_state.status is not None:
+            if upstream_state.up or not stream_state.is_withdrawn:
                 label = stream_state.identity.stream
                 known_streams[label] = stream_state
                 _collect_values(self._stream_conditions, Subject(upstream_state, stream_state, label), now, values)

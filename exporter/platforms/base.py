@@ -265,7 +265,7 @@ def _listing(fetched: FetchResult) -> Listing:
     """A list of one page of which every row was read is complete."""
     if fetched.list_pages is None:
         return Listing.DIRECT
-    return Listing.COMPLETE if fetched.list_pages == 1 and not fetched.unreadable_rows else Listing.PAGED
+    return Listing.COMPLETE if fetched.list_pages == 1 and not fetched.unreadable_rows else Listing.SHIFTING
 
 
 _ALWAYS = frozenset({"id", "status", "live"}) | DEPARTURE_FIELDS

@@ -61,6 +61,9 @@ class FakeClock(Clock):
     def monotonic(self) -> float:
         return self._monotonic
 
+    def boot_id(self) -> str:
+        return "boot"
+
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         if seconds <= 0:

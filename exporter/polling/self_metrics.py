@@ -8,6 +8,7 @@ from prometheus_client import Counter, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
 from exporter.metrics.families.upstream_families import (
+    DUPLICATE_RECORDS,
     FIELDS_DROPPED,
     POLL_DURATION,
     POLL_FAILURES,
@@ -37,6 +38,7 @@ class PollingMetrics:
         self._poll_failures = registry.counter(POLL_FAILURES)
         self._stream_failures = registry.counter(STREAM_FAILURES)
         self._fields_dropped = registry.counter(FIELDS_DROPPED)
+        self._duplicate_records = registry.counter(DUPLICATE_RECORDS)
         self._poller_restarts = registry.counter(POLLER_RESTARTS)
         self._poll_duration = registry.histogram(POLL_DURATION)
         self._requests = registry.counter(REQUESTS)
@@ -45,7 +47,7 @@ class PollingMetrics:
     def add_upstream(self, platform: str, upstream: str) -> None:
         """Start the upstream's series at 0, so that their first increase can be seen."""
         self._known.setdefault((platform, upstream), {})
-        for metric in (self._polls, self._poller_restarts, self._poll_duration):
+        for metric in (self._polls, self._poller_restarts, self._duplicate_records, self._poll_duration):
             metric.labels(platform, upstream)
         for reason in Reason:
             self._poll_failures.labels(platform, upstream, reason.value)
@@ -63,6 +65,7 @@ class PollingMetrics:
             self._poll_failures,
             self._stream_failures,
             self._fields_dropped,
+            self._duplicate_records,
             self._poller_restarts,
             self._poll_duration,
             self._requests,
@@ -87,6 +90,11 @@ class PollingMetrics:
         """Count how many times a field, by the platform's name for it, was left out in one poll."""
         if (platform, upstream) in self._known:
             self._fields_dropped.labels(platform, upstream, label_value(field)).inc(times)
+
+    def count_duplicate_records(self, platform: str, upstream: str, *, times: int) -> None:
+        """Count records that were left out in favour of another one of the same stream."""
+        if (platform, upstream) in self._known:
+            self._duplicate_records.labels(platform, upstream).inc(times)
 
     def count_restart(self, platform: str, upstream: str) -> None:
         """Count a restart of the upstream's poller after an internal error."""

@@ -268,7 +268,7 @@ class Tracker:
                 tracked.departed_at = -math.inf
             return
         tracked.absent_polls += 1
-        if listing is Listing.PAGED and tracked.absent_polls < ABSENT_POLLS_OF_A_PAGED_LIST:
+        if listing is Listing.SHIFTING and tracked.absent_polls < ABSENT_POLLS_OF_A_PAGED_LIST:
             return
         if tracked.departed_at is None and tracked.report is not NO_REPORT:
             tracked.departed_at = now

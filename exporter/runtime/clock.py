@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
+
+LONGEST_SLEEP_SECONDS = 5.0
+"""Sleeps are split, because the event loop's own timers stand still while the machine is suspended."""
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Clock:
-    """The machine's clock."""
+    """The machine's clocks."""
 
     def now(self) -> float:
-        """Unix time in seconds: for what is shown."""
+        """Unix time in seconds, which an operator or NTP may set: for timestamps only."""
         return time.time()
 
     def monotonic(self) -> float:
-        """Seconds that never run backwards: for durations and deadlines."""
-        return time.monotonic()
+        """Seconds that never step and go on while the machine is suspended: for ages, durations and deadlines."""
+        return time.clock_gettime(_STEADY)
+
+    def boot_id(self) -> str:
+        """Return what identifies the time since the last boot, in which ``monotonic`` counts; empty if unknown."""
+        try:
+            return _BOOT_ID.read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            return ""
 
     async def sleep(self, seconds: float) -> None:
         """Wait; returns at once for zero and negative times."""
-        await asyncio.sleep(max(0.0, seconds))
+        end = self.monotonic() + seconds
+        while True:
+            left = end - self.monotonic()
+            await asyncio.sleep(min(max(0.0, left), LONGEST_SLEEP_SECONDS))
+            if left <= LONGEST_SLEEP_SECONDS:
+                return

@@ -39,7 +39,7 @@ def offline(**facts: Any) -> StreamState:
 
 
 def unknown() -> StreamState:
-    return stream(live=None, status=None, expected=True)
+    return stream(live=None, expected=True)
 
 
 def firing_evaluator() -> Evaluator:

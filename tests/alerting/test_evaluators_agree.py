@@ -47,7 +47,7 @@ def near(*values: float) -> st.SearchStrategy[float | None]:
 facts = st.fixed_dictionaries(
     {
         "live": st.sampled_from([True, True, False, None]),
-        "status": st.sampled_from([None, *Status]),
+        "status": st.sampled_from(list(Status)),
         "expected": st.sampled_from([None, True, True, False]),
         "restarts": st.sampled_from(["same", "same", "more", "reset"]),
         "score": near(0.0, 0.4, 0.5, 0.7, 0.8, 1.0),
@@ -82,7 +82,7 @@ def stream_state(name: str, facts_: Facts, restarts: int) -> StreamState:
     report = StreamReport(
         id=name,
         live=facts_["live"],
-        status=facts_["status"] or Status.UNKNOWN,
+        status=facts_["status"],
         ingest_bitrate_bytes_per_second=facts_["bitrate"],
         frames_per_second=facts_["frames"],
         packet_loss_ratio=facts_["loss"],
@@ -121,7 +121,7 @@ def states_of(
     last: tuple[StreamState, ...] = ()
     for step in range(count):
         reason = reasons[step]
-        is_down = reason is not None and len(last) == len(steps) and all(s.status is not None for s in last)
+        is_down = reason is not None and len(last) == len(steps) and not any(s.is_withdrawn for s in last)
         if not is_down:
             streams = []
             for index, facts_ in enumerate(steps):

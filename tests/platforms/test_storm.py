@@ -320,7 +320,7 @@ async def test_list_is_read_up_to_the_page_without_has_next(api: ScriptedApi) ->
     api.on(LIST, lambda asked: Reply(pages[asked.query["page"]]))
     async with storm(api) as upstream:
         result = await upstream.poll()
-    assert result.listing is Listing.PAGED
+    assert result.listing is Listing.SHIFTING
     assert {sample.id: sample.status for sample in result.streams} == {
         "edge/f1": Status.LIVE,
         "edge/f2": Status.IDLE,

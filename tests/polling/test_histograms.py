@@ -48,7 +48,7 @@ def test_value_above_all_bounds_counts_in_the_infinite_bucket() -> None:
 def test_unknown_values_are_not_observed() -> None:
     histograms = poll_histograms()
     histograms.observe([stream()])
-    histograms.observe([stream(live=None, status=None, expected=True)])
+    histograms.observe([stream(live=None, expected=True)])
     assert histograms.snapshot() == ()
 
 

@@ -117,16 +117,16 @@ def test_departed_stream_is_forgotten_without_another_poll() -> None:
 
 def test_stream_absent_from_a_paged_list_ends_after_two_polls() -> None:
     upstream = TrackedUpstream()
-    upstream.poll(live(), listing=Listing.PAGED)
-    assert upstream.poll(listing=Listing.PAGED)["a"].live is True
-    assert upstream.poll(listing=Listing.PAGED)["a"].live is False
+    upstream.poll(live(), listing=Listing.SHIFTING)
+    assert upstream.poll(listing=Listing.SHIFTING)["a"].live is True
+    assert upstream.poll(listing=Listing.SHIFTING)["a"].live is False
 
 
 def test_stream_back_on_a_paged_list_resets_its_absences() -> None:
     upstream = TrackedUpstream()
     for _ in range(4):
-        upstream.poll(live(), listing=Listing.PAGED)
-        assert upstream.poll(listing=Listing.PAGED)["a"].live is True
+        upstream.poll(live(), listing=Listing.SHIFTING)
+        assert upstream.poll(listing=Listing.SHIFTING)["a"].live is True
 
 
 def test_stream_no_longer_requested_is_forgotten_at_once() -> None:
@@ -215,7 +215,7 @@ def test_stale_expected_stream_is_served_as_unknown() -> None:
     upstream = TrackedUpstream(streams=[{"key": "a", "name": "stage", "expected": True}])
     upstream.poll(live())
     state = upstream.refresh_after(45)["stage"]
-    assert (state.live, state.status, state.expected) == (None, None, True)
+    assert (state.live, state.status, state.expected) == (None, Status.UNKNOWN, True)
 
 
 def test_failed_first_poll_serves_expected_streams_as_unknown() -> None:

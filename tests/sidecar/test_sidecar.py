@@ -11,7 +11,7 @@ from exporter.alerting.evaluator import Evaluator
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.config.alerting import AlertingSettings
 from exporter.metrics.self_metrics import FamilyRegistry
-from exporter.model import HealthReason, Reason
+from exporter.model import HealthReason, Reason, Status
 from tests.fake_clock import FakeClock
 from tests.metrics.generated_views import stream, view
 from tests.sidecar.fake_alertmanager import fake_alertmanager, parse_time, run_event_loop
@@ -127,7 +127,7 @@ async def test_frozen_alert_causes_no_wakeups() -> None:
     async with sidecar_harness(**AT_ONCE) as running:
         await running.publish(UNHEALTHY)
         await running.pass_time(15, HEALTHY)
-        await running.pass_time(15, stream("main", live=None, status=None), up=False)
+        await running.pass_time(15, stream("main", live=None, status=Status.UNKNOWN), up=False)
         slept = len(running.clock.slept)
         for _ in range(100):
             running.clock.advance(15)

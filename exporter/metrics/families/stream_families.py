@@ -66,6 +66,12 @@ def _life() -> Iterator[StreamFamily]:
         fields=frozenset({"status"}),
     )
     yield computed(
+        "stream_status_last_change_timestamp_seconds",
+        "Unix time of the last change of the status. Absent until a change was seen; a restart is no change.",
+        "status_changed_at",
+        source=Source.EXPORTER,
+    )
+    yield computed(
         "stream_expected",
         "Whether the configuration says that it should be live now (1) or not in these hours (0).",
         "expected",

@@ -40,6 +40,18 @@ UPSTREAM_FAMILIES: tuple[UpstreamFamily, ...] = (
         "Whether the last poll succeeded (1) or not (0). Absent before the first poll is completed.",
         lambda view: view.up,
     ),
+    _gauge(
+        "stream_upstream_answering",
+        "Whether the last successful poll is younger than 2.5 intervals (1) or not (0). Absent before the first poll "
+        "is completed.",
+        lambda view: view.answering,
+    ),
+    _gauge(
+        "stream_upstream_list_complete",
+        "Whether a stream that is missing from the last list is certainly absent (1) or not (0). Absent where the "
+        "platform has no list, or none was requested.",
+        lambda view: view.list_complete,
+    ),
     UpstreamFamily(
         name="stream_upstream_failing",
         kind=Kind.GAUGE,
@@ -105,6 +117,10 @@ FIELDS_DROPPED = _counter(
     "Values left out because they were not what the platform documents, by field.",
     "field",
 )
+DUPLICATE_RECORDS = _counter(
+    "stream_upstream_duplicate_records_total",
+    "Records left out because the platform reported another one of the same stream, which receives media or is newer.",
+)
 REQUESTS = _counter(
     "stream_upstream_requests_total",
     "Requests made, by endpoint (method and path template) and HTTP status, or the reason of the failure without one.",
@@ -136,6 +152,7 @@ POLLING_FAMILIES: tuple[Family, ...] = (
     POLL_FAILURES,
     STREAM_FAILURES,
     FIELDS_DROPPED,
+    DUPLICATE_RECORDS,
     REQUESTS,
     POLLER_RESTARTS,
     POLL_DURATION,
