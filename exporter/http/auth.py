@@ -260,8 +260,10 @@ def _credentials(settings: AuthSettings) -> tuple[str, Secret]:
 def _login_error(error: UpstreamError) -> UpstreamError:
     """Return the error of a failed login, without a status: that belongs to the request that needed the login.
 
-    Any refusal has the reason ``auth``, because a 404 for a login must not be taken for a stream's.
+    Any refusal has the reason ``auth``, except a 404 of another server, which has not seen the password. The error is
+    never the platform's answer, because a 404 for a login must not be taken for a stream's.
     """
-    is_refusal = error.status is not None and 400 <= error.status < 500 and error.status != 429
+    is_foreign = error.reason is Reason.NOT_FOUND and not error.is_platform_answer
+    is_refusal = error.status is not None and 400 <= error.status < 500 and error.status != 429 and not is_foreign
     reason = Reason.AUTH if is_refusal else error.reason
     return UpstreamError(reason, f"login failed: {error}", retry_after=error.retry_after)

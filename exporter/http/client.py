@@ -79,7 +79,7 @@ class UpstreamClient(RequestSender):
     @classmethod
     def from_settings(cls, settings: UpstreamSettings, clock: Clock, observe: Observe) -> UpstreamClient:
         """Return the client of a configured upstream; endpoints are below ``url`` and any ``base_path``."""
-        return cls(
+        client = cls(
             upstream=settings.name,
             platform=settings.platform,
             url=settings.url.rstrip("/") + getattr(settings, "base_path", ""),
@@ -90,6 +90,9 @@ class UpstreamClient(RequestSender):
             clock=clock,
             observe=observe,
         )
+        if hasattr(settings, "base_path"):
+            client.keys_to_check = "url and base_path"
+        return client
 
     def requests(self, timeout: float) -> Requests:
         """Return the requests of one poll, which may take ``timeout`` seconds."""
@@ -151,7 +154,7 @@ class Requests:
 
     @property
     def usable(self) -> int:
-        """Usable responses; a 404 is usable too."""
+        """Usable responses; a 404 of the platform's own is usable too."""
         return self._poll.usable_responses
 
     @property

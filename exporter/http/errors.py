@@ -42,6 +42,13 @@ class UpstreamError(Exception):
         """Seconds to wait, if the platform asked for a pause."""
         self.refusal = b""
         """Body of the refusal, for requests made with ``keep_refusal``; it may contain anything."""
+        self.is_platform_answer = False
+        """Whether a 404 is the platform's own answer, not that of a proxy or of another server at this address."""
+
+    @property
+    def means_absent(self) -> bool:
+        """Whether the platform itself reports that there is no such thing."""
+        return self.reason is Reason.NOT_FOUND and self.is_platform_answer
 
 
 class LostConnectionError(UpstreamError):
@@ -74,12 +81,18 @@ def map_exception(error: Exception, endpoint: str) -> UpstreamError:
 
 
 def status_error(status: int, endpoint: str, location: str | None, retry_after: float | None) -> UpstreamError:
-    """Return the error for a status outside 200 to 299."""
+    """Return the error for a status outside 200 to 299, other than a 404 that is not the platform's own."""
     if 300 <= status < 400:
         text = f"{endpoint}: status {status}{_redirect_target(location)}; redirects are not followed"
         return UpstreamError(Reason.BAD_RESPONSE, text, status=status)
     reason = _STATUS_REASONS.get(status, Reason.SERVER_ERROR if 500 <= status < 600 else Reason.BAD_RESPONSE)
     return UpstreamError(reason, f"{endpoint}: status {status}", status=status, retry_after=retry_after)
+
+
+def foreign_not_found(endpoint: str, keys_to_check: str) -> UpstreamError:
+    """Return the error for a 404 that is not the platform's own; ``keys_to_check``: the settings that may be wrong."""
+    text = f"{endpoint}: status 404, not from the platform's API: check {keys_to_check}"
+    return UpstreamError(Reason.NOT_FOUND, text, status=404)
 
 
 def _redirect_target(location: str | None) -> str:

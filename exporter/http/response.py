@@ -22,6 +22,7 @@ from exporter.model import Reason
 _GZIP = 16 + zlib.MAX_WBITS
 _MAX_DIGITS = 400
 """Maximum number of digits of a whole number; a longer one exceeds every float."""
+_ERROR_KEYS = ("error", "errors", "message", "detail", "code", "status", "statusCode")
 _KNOWN_TYPES = frozenset(
     {"text/html", "text/plain", "text/xml", "application/xml", "application/json", "application/octet-stream"}
 )
@@ -167,6 +168,11 @@ def _parse_int(digits: str) -> int | float:
     if len(digits) <= _MAX_DIGITS:
         return int(digits)
     return -math.inf if digits.startswith("-") else math.inf
+
+
+def looks_like_error(document: Any) -> bool:
+    """Whether a JSON document looks like an API's error: an object with a code or a message of what went wrong."""
+    return isinstance(document, dict) and any(document.get(key) for key in _ERROR_KEYS)
 
 
 def decode_text(body: bytes, endpoint: str) -> str:

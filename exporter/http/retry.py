@@ -17,9 +17,18 @@ from yarl import URL
 
 from exporter.http.auth import NO_HEADERS, Auth, NoAuth
 from exporter.http.endpoint import BaseUrl, Endpoint, endpoint_of
-from exporter.http.errors import LostConnectionError, UpstreamError, map_exception, status_error
+from exporter.http.errors import LostConnectionError, UpstreamError, foreign_not_found, map_exception, status_error
 from exporter.http.rate_limit import RateLimit, Ticket
-from exporter.http.response import Response, decode_json, decode_text, http_date, next_page, read_body, retry_after
+from exporter.http.response import (
+    Response,
+    decode_json,
+    decode_text,
+    http_date,
+    looks_like_error,
+    next_page,
+    read_body,
+    retry_after,
+)
 from exporter.http.transport import Transport
 from exporter.model import Reason
 from exporter.runtime.clock import Clock
@@ -125,6 +134,13 @@ class RequestSender:
         self.clock = clock
         self.observe = observe
         self.rate_limit = RateLimit()
+        self.recognise_error: Callable[[Any], bool] = looks_like_error
+        """Whether the body of a 404 is the platform's own: called with its JSON or, if it is not JSON, with its text.
+
+        A platform may replace it.
+        """
+        self.keys_to_check = "url"
+        """Settings that may be wrong when a 404 is not the platform's own."""
         self._date: tuple[str, float | None] = ("", None)
 
     async def send(self, request: PreparedRequest) -> Response:
@@ -284,9 +300,12 @@ class RequestSender:
         endpoint, status = request.endpoint.template, response.status
         if not 200 <= status < 300:
             body = await self._drain_refusal(request, response)
-            request.poll.usable_responses += status == 404
-            pause = self._requested_pause(response, date)
-            error = status_error(status, endpoint, response.headers.get(hdrs.LOCATION), pause)
+            if status == 404:
+                error = self._not_found_error(body, endpoint)
+                request.poll.usable_responses += error.is_platform_answer
+            else:
+                pause = self._requested_pause(response, date)
+                error = status_error(status, endpoint, response.headers.get(hdrs.LOCATION), pause)
             error.refusal = body if request.keep_refusal else b""
             raise error
         body = await read_body(response, self.max_body_bytes, endpoint)
@@ -297,6 +316,17 @@ class RequestSender:
             data = decode_json(body, response.headers.get(hdrs.CONTENT_TYPE), endpoint)
         request.poll.usable_responses += 1
         return Response(status, response.headers, data=data, text=text, date=date, link_next=next_page(response))
+
+    def _not_found_error(self, body: bytes, endpoint: str) -> UpstreamError:
+        try:
+            document = decode_json(body, None, endpoint)
+        except UpstreamError:
+            document = body.decode(errors="replace")
+        if not self.recognise_error(document):
+            return foreign_not_found(endpoint, self.keys_to_check)
+        error = status_error(404, endpoint, None, None)
+        error.is_platform_answer = True
+        return error
 
     async def _drain_refusal(self, request: PreparedRequest, response: aiohttp.ClientResponse) -> bytes:
         """Read a refusal's body; whatever is wrong with it, the status is what counts."""

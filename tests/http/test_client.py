@@ -173,16 +173,16 @@ async def test_one_value_out_of_range_leaves_the_others() -> None:
 async def test_counting_and_observing() -> None:
     observed = Observed()
     async with (
-        answering(http(), http(404), http(500), http(body=b"<")) as server,
+        answering(http(), http(404, b'{"error": "x"}'), http(404), http(500), http(body=b"<")) as server,
         client_of(server.url, observe=observed) as client,
     ):
         requests = client.requests(LONG)
         await requests.get("GET /a/{b}", b="c")
-        for _ in range(3):
+        for _ in range(4):
             with pytest.raises(UpstreamError):
                 await requests.get("GET /a/{b}", b="c")
-    assert (requests.count, requests.usable) == (4, 2)
-    assert observed.attempts == [("GET /a/{b}", code) for code in ("200", "404", "500", "200")]
+    assert (requests.count, requests.usable) == (5, 2)
+    assert observed.attempts == [("GET /a/{b}", code) for code in ("200", "404", "404", "500", "200")]
 
 
 # -- many at one time --------------------------------------------------------------------------------------------------
@@ -356,3 +356,13 @@ async def test_from_settings() -> None:
 async def test_without_a_base_path_and_auth() -> None:
     settings = UpstreamSettings(name="x", platform="p", url="https://x.example/api", auth=AuthSettings())
     assert str(made(settings).url_of("/a", None)) == "https://x.example/api/a"
+
+
+@pytest.mark.parametrize(("path", "keys"), [({"base_path": "/wrong"}, "url and base_path"), ({}, "url")])
+async def test_404_of_another_server_names_the_settings_to_check(path: dict[str, str], keys: str) -> None:
+    async with answering(http(404, b"<html>")) as server:
+        kind = StormSettings if path else UpstreamSettings
+        client = made(kind.model_validate({"name": "edge", "platform": "storm", "url": server.url, **path}))
+        with pytest.raises(UpstreamError, match=f"status 404, not from the platform's API: check {keys}$"):
+            await client.requests(LONG).get("GET /x")
+        await client.close()

@@ -256,7 +256,7 @@ async def test_tokens_that_are_never_good_end_the_logins() -> None:
 async def test_a_refused_login_is_not_repeated_soon(status: int) -> None:
     clock = FakeClock()
     async with logging_in(clock) as (client, issuer, server):
-        issuer.refusal = http(status)
+        issuer.refusal = http(status, b'{"message": "no"}')
         waits = []
         for _ in range(7):
             before, waited = issuer.logins, 0
@@ -268,6 +268,19 @@ async def test_a_refused_login_is_not_repeated_soon(status: int) -> None:
             waits.append(waited - 5)
         assert waits == [0, 10, 25, 55, 115, 235, 295]
     assert {request.target for request in server.requests} == {"/login"}
+
+
+async def test_a_login_at_the_wrong_address_is_not_blamed_on_the_password() -> None:
+    clock = FakeClock()
+    async with logging_in(clock) as (client, issuer, _):
+        issuer.refusal = http(404, b"<html>")
+        for _ in range(2):
+            error = await failure(client)
+            assert (error.reason, error.status, error.means_absent) == (Reason.NOT_FOUND, None, False)
+            assert "login failed: POST /login: status 404, not from the platform's API: check url" in str(error)
+        issuer.refusal = None
+        clock.advance(5)
+        await client.requests(LONG).get("GET /x")
 
 
 async def test_a_login_that_nobody_answers_keeps_its_reason() -> None:

@@ -352,10 +352,50 @@ async def test_no_tls_at_the_other_end() -> None:
 )
 async def test_reasons(status: int, reason: Reason) -> None:
     observed = Observed()
-    async with answering(http(status)) as server, client_of(server.url, observe=observed) as client:
+    answer = http(status, b'{"message": "no"}')
+    async with answering(answer) as server, client_of(server.url, observe=observed) as client:
         error = await failure(client)
     assert (error.reason, error.status, str(error)) == (reason, status, f"GET /x: status {status}")
+    assert error.means_absent == (status == 404)
     assert observed.attempts == [("GET /x", str(status))]
+
+
+@pytest.mark.parametrize("key", ["error", "errors", "message", "detail", "code", "status", "statusCode"])
+@pytest.mark.parametrize("value", [b'"gone"', b"404", b'["gone"]', b'{"text": "gone"}'])
+async def test_404_with_a_json_error_is_the_platforms_own(key: str, value: bytes) -> None:
+    error = await failure_of(http(404, b'{"%s": %s}' % (key.encode(), value), Content_Type="text/plain"))
+    assert (error.means_absent, str(error)) == (True, "GET /x: status 404")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>404 Not Found</html>",
+        b"404 page not found",
+        b"{}",
+        b'{"message": ""}',
+        b'{"error": null, "code": 0}',
+        b'{"streams": []}',
+        b'["error"]',
+        b'"error"',
+        b"\xff",
+        b"[" * 50_000,
+        b'{"message": "' + b"x" * 70_000 + b'"}',
+    ],
+    ids=lambda body: repr(body[:20]),
+)
+async def test_404_of_another_server_does_not_mean_absent(body: bytes) -> None:
+    error = await failure_of(http(404, body))
+    assert (error.reason, error.status, error.means_absent) == (Reason.NOT_FOUND, 404, False)
+    assert str(error) == "GET /x: status 404, not from the platform's API: check url"
+
+
+async def test_platform_may_recognise_its_own_404() -> None:
+    answers = (http(404, b'{"result": "unknown"}'), http(404, b"No such stream"), http(404, b'{"message": "no"}'))
+    async with answering(*answers) as server, client_of(server.url) as client:
+        client.recognise_error = lambda body: body in ({"result": "unknown"}, "No such stream")
+        assert [(await failure(client)).means_absent for _ in answers] == [True, True, False]
 
 
 @pytest.mark.parametrize(
