@@ -251,6 +251,25 @@ class StreamReport(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         )
 
 
+    def off_air(self) -> StreamReport:
+        """Return the report without what an off-air stream cannot have; the same one if there is nothing of it."""
+        fields = self.__struct_fields__
+        values = [(name, getattr(self, name)) for name in fields if name in _LIVE_ONLY]
+        changes = {name: _CLEARED.get(name) for name, value in values if value not in (None, "", _NOTHING)}
+        return msgspec.structs.replace(self, **changes) if changes else self
+
+
+_LIVE_ONLY = frozenset(
+    {
+        "last_seen_age_seconds", "healthy", "health_score_ratio", "health_grade", "health_conditions", "issues",
+        "ingest_bitrate_bytes_per_second", "egress_bitrate_bytes_per_second", "transcode_bitrate_bytes_per_second",
+        "transcode_realtime_ratio", "multistream_targets", "viewers", "system_clients", "viewer_error_ratio",
+        "latency_seconds", "round_trip_time_seconds", "jitter_seconds", "packet_loss_ratio", "frames_per_second",
+    }
+)  # fmt: skip
+"""The fields of ``StreamReport`` that ``off_air`` clears."""
+_CLEARED: Mapping[str, Any] = {"health_grade": "", "health_conditions": _NOTHING, "multistream_targets": _NOTHING}
+"""What ``off_air`` sets them to, if it is not None."""
 _LASTING = frozenset(
     {
         "id", "name", "application", "protocol", "session", "kind", "video_codec", "audio_codec", "resolution",

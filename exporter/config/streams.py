@@ -166,4 +166,15 @@ class ApplicationStream(StreamSettings):
     @property
     def id(self) -> str:
         """The identity, ``application/key``."""
-        return f"{self.application}/{self.key}"
+        return application_stream_id(self.application, self.key)
+
+
+def application_stream_id(application: str, key: str) -> str:
+    """Return the id of a stream that is identified by its application and its key; no two pairs have the same.
+
+    It is ``application/key``. In a key with a slash, or with what stands for one here, ``%`` and ``/`` are written as
+    ``%25`` and ``%2F``: the application ends at the last slash.
+    """
+    if "/" in key or "%2F" in key or "%25" in key:
+        key = key.replace("%", "%25").replace("/", "%2F")
+    return f"{application}/{key}"

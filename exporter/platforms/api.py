@@ -10,7 +10,7 @@ from pydantic import Field
 from exporter.config.auth import API_KEY, BEARER, LOGIN, NONE
 from exporter.config.secrets import Secret
 from exporter.config.section import Section
-from exporter.config.streams import ApplicationStream, StreamSettings
+from exporter.config.streams import ApplicationStream, StreamSettings, application_stream_id
 from exporter.config.types import (
     Between,
     ConfigPath,
@@ -61,6 +61,8 @@ from exporter.platforms.capabilities import (
     SessionCommand,
     SessionCommands,
 )
+from exporter.platforms.heartbeats import HeartbeatBook, SignOfLife
+from exporter.platforms.lists import ListFacts, Paging, RowReader
 from exporter.platforms.parsing import (
     BITS_PER_SECOND,
     BYTES_PER_SECOND,
@@ -77,9 +79,11 @@ from exporter.platforms.parsing import (
     Record,
     decode_lines,
     decode_xml,
+    meanings,
+    normalised,
     require_list,
 )
-from exporter.platforms.rates import DerivedRate
+from exporter.platforms.rates import Rate
 from exporter.runtime.clock import Clock
 from exporter.sharding import ALL_STREAMS, ShardFilter
 
@@ -116,7 +120,6 @@ __all__ = [
     "ConfigPath",
     "Count",
     "DeliveryCounts",
-    "DerivedRate",
     "Described",
     "DropCounter",
     "Duration",
@@ -125,8 +128,10 @@ __all__ = [
     "Flag",
     "Header",
     "HealthReason",
+    "HeartbeatBook",
     "HttpUrl",
     "InvalidCommandError",
+    "ListFacts",
     "ListPlatform",
     "Login",
     "ManualRequest",
@@ -134,15 +139,18 @@ __all__ = [
     "MetricPrefix",
     "NoAuth",
     "OffOrDuration",
+    "Paging",
     "PassthroughMetrics",
     "PassthroughText",
     "Platform",
     "PlatformMetric",
+    "Rate",
     "Reason",
     "Record",
     "Rendition",
     "Requests",
     "ResponseFormat",
+    "RowReader",
     "Secret",
     "Section",
     "SendRequest",
@@ -150,6 +158,7 @@ __all__ = [
     "SessionCommand",
     "SessionCommands",
     "ShardFilter",
+    "SignOfLife",
     "Status",
     "StreamReport",
     "StreamSettings",
@@ -157,9 +166,12 @@ __all__ = [
     "UpstreamClient",
     "UpstreamError",
     "UpstreamSettings",
+    "application_stream_id",
     "decode_lines",
     "decode_xml",
     "format_duration",
+    "meanings",
+    "normalised",
     "refuse",
     "refuse_all",
     "require_list",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from enum import StrEnum
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 
@@ -26,16 +26,23 @@ from exporter.model import (
     StreamReport,
 )
 from exporter.platforms.capabilities import AlertSink, SessionCommands
+from exporter.platforms.heartbeats import HeartbeatBook
+from exporter.platforms.lists import ListFacts, RowReader
+from exporter.platforms.movement import MovementBook
 from exporter.platforms.parsing import DropCounter, Record, decode_lines, decode_xml
-from exporter.platforms.rates import DerivedRate, RateBook
+from exporter.platforms.rates import Rate
+from exporter.platforms.records import choose
 from exporter.runtime.clock import Clock
 from exporter.sharding import ALL_STREAMS, ShardFilter
 
 SettingsT = TypeVar("SettingsT", bound=UpstreamSettings)
 ConfiguredT = TypeVar("ConfiguredT", bound=StreamSettings)
+RecordT = TypeVar("RecordT")
 
 REPORTS_PER_STEP = 100
 """Number of reports to process before the event loop gets a turn: a few milliseconds of work."""
+EVIDENCE_SHARE = 0.5
+"""Share of the interval that must have passed since the last poll that counted before another one counts."""
 
 
 class FetchResult(msgspec.Struct, kw_only=True):
@@ -43,11 +50,12 @@ class FetchResult(msgspec.Struct, kw_only=True):
 
     reports: Iterable[StreamReport] = ()
     """In the order of the platform's list; a stream may come more than once."""
-    list_pages: int | None = None
-    """Number of pages of the platform's list of streams that were read; None: there is no list, every stream was
-    requested by its id."""
-    unreadable_rows: int = 0
-    """Rows of the list that do not tell which stream they are about."""
+    listed: ListFacts | None = None
+    """How the platform's list of streams was read; None: there is no list, every stream was requested by its id."""
+    list_names: Mapping[str, str] = {}
+    """Names of listed streams by id, for those that ``reports`` leaves out because they belong to other shards."""
+    duplicates: int = 0
+    """Records that ``Platform.merge_records`` left out."""
     read_at: float | None = None
     """Monotonic seconds at which byte totals were read; None: when ``fetch`` returned."""
     failures: Mapping[str, Reason] = {}
@@ -85,8 +93,11 @@ class Platform(ABC, Generic[SettingsT]):
     """``reported`` when the platform has a score of its own, else ``derived``."""
     feeds: ClassVar[frozenset[str]] = frozenset()
     """The fields of ``StreamReport`` that this platform can fill, and ``analytics``: for the reference page."""
-    rates: ClassVar[tuple[DerivedRate, ...]] = ()
-    """Bitrates that are derived from byte totals."""
+    rates: ClassVar[tuple[Rate, ...]] = ()
+    """Bitrates that must agree with byte totals."""
+    heartbeat_limit_seconds: ClassVar[float | None] = None
+    """Time without a heartbeat after which the platform itself takes a stream as inactive; None: it has no heartbeat
+    (a time of the last sign of life, on its own clock)."""
     ids_are_keys: ClassVar[bool] = False
     """Whether knowing a stream's id is enough to publish it."""
     requests_per_minute_limit: ClassVar[int | None] = None
@@ -103,7 +114,9 @@ class Platform(ABC, Generic[SettingsT]):
         self.client = client
         self.clock = clock
         self.shard_filter = shard_filter
-        self._rate_book = RateBook(self.rates, settings.interval) if self.rates else None
+        self.heartbeats = None if self.heartbeat_limit_seconds is None else HeartbeatBook(self.heartbeat_limit_seconds)
+        self._movement = MovementBook(self.rates, settings.interval)
+        self._counted_at: float | None = None
         self._sharded_streams: tuple[StreamSettings, ...] | None = None
         self.assign_shards(settings.configured_streams())
 
@@ -137,14 +150,35 @@ class Platform(ABC, Generic[SettingsT]):
         """
         self.assign_shards(self.configured_streams())
         drops = DropCounter()
+        self._movement.start_poll()
         fetched = await self.fetch(requests, drops)
+        if self.heartbeats is not None:
+            self.heartbeats.end_poll()
         now = self.clock.monotonic() if fetched.read_at is None else fetched.read_at
+        is_evidence = self._is_evidence(now)
         failures = fetched.failures
+        reports = list(fetched.reports)
+        if fetched.listed is not None and fetched.listed.may_miss_streams:
+            singles, failed = await self._request_unlisted(requests, reports, failures.keys() | fetched.postponed, drops)
+            reports += singles
+            failures = {**failures, **failed}
         if failures and not self.shard_filter.is_all:
             failures = {id_: reason for id_, reason in failures.items() if self.shard_filter.owns(id_)}
+        for stream_id in failures.keys() | fetched.postponed:
+            self._movement.keep(stream_id)
+        names = {**fetched.list_names, **{report.id: report.name for report in reports}}
+        own, duplicates = self.merge_records(
+            list(self.own_reports(reports)), lambda report: report, lambda _, report: report
+        )
         return PollResult(
-            streams=await self._evaluated(fetched.reports, now, without_report=failures.keys() | fetched.postponed),
-            listing=_listing(fetched),
+            streams=tuple(await self._judge(own, now, is_scheduled=is_evidence)),
+            listing=Listing.DIRECT if fetched.listed is None else fetched.listed.listing,
+            is_evidence=is_evidence,
+            list_names=names if self.settings.stream_label == "name" else {},
+            unreadable_rows=fetched.listed.unreadable_rows if fetched.listed else 0,
+            list_doubt=fetched.listed.doubt if fetched.listed else "",
+            duplicate_records=fetched.duplicates + duplicates,
+            unknown_words=drops.unknown_words,
             failures=failures,
             postponed=fetched.postponed,
             dropped_fields=dict(drops.counts),
@@ -182,25 +216,83 @@ class Platform(ABC, Generic[SettingsT]):
         owns, is_all = self.shard_filter.owns, self.shard_filter.is_all
         return (report for report in reports if is_all or owns(report.id, report.name))
 
-    async def _evaluated(
-        self, reports: Iterable[StreamReport], now: float, without_report: Iterable[str]
-    ) -> tuple[StreamReport, ...]:
-        """Merge records of the same stream, leave out the streams of other shards, and derive rates."""
-        merged: dict[str, StreamReport] = {}
-        rates = self._rate_book
-        for index, report in enumerate(self.own_reports(reports), start=1):
-            merged[report.id] = report
+    async def fetch_stream(
+        self, requests: Requests, stream: StreamSettings, drops: DropCounter  # noqa: ARG002 - for overrides
+    ) -> StreamReport | None:
+        """Request one configured stream that a doubtful list does not contain; None: the platform has no such request.
+
+        Raises ``UpstreamError``.
+        """
+        return None
+
+    def merge_records(
+        self,
+        records: list[RecordT],
+        report_of: Callable[[RecordT], StreamReport],
+        with_report: Callable[[RecordT, StreamReport], RecordT],
+    ) -> tuple[list[RecordT], int]:
+        """Return one record for each stream, in the order of the streams, and how many were left out.
+
+        The one that is kept has the most viewers that any record of its stream has.
+        """
+        by_id: dict[str, list[RecordT]] = {}
+        for record in records:
+            by_id.setdefault(report_of(record).id, []).append(record)
+        if len(by_id) == len(records):
+            return records, 0
+        merged = []
+        for stream_id, found in by_id.items():
+            chosen = choose(found, report_of, self._movement.served_record(stream_id))
+            report = report_of(chosen)
+            viewers = max((v for record in found if (v := report_of(record).viewers) is not None), default=None)
+            if viewers != report.viewers:
+                chosen = with_report(chosen, msgspec.structs.replace(report, viewers=viewers))
+            merged.append(chosen)
+        return merged, len(records) - len(by_id)
+
+    def choose_record(
+        self, stream_id: str, records: Sequence[RecordT], report_of: Callable[[RecordT], StreamReport]
+    ) -> RecordT | None:
+        """Return the record of a stream that receives media, or that was served last; None if there is none."""
+        return choose(records, report_of, self._movement.served_record(stream_id)) if records else None
+
+    async def _request_unlisted(
+        self, requests: Requests, reports: Iterable[StreamReport], known: Set[str], drops: DropCounter
+    ) -> tuple[list[StreamReport], dict[str, Reason]]:
+        """Request the configured streams that a doubtful list does not contain, one by one."""
+        listed = {report.id for report in reports}
+        missing = [
+            stream for stream in self.owned(self.configured_streams()) if stream.id not in listed | known
+        ][: requests.budget()]
+
+        async def fetch_one(stream: StreamSettings) -> StreamReport | None:
+            return await self.fetch_stream(requests, stream, drops)
+
+        found: list[StreamReport] = []
+        failures: dict[str, Reason] = {}
+        for stream, outcome in await requests.map(fetch_one, missing):
+            if isinstance(outcome, UpstreamError):
+                failures[stream.id] = outcome.reason
+            elif outcome is not None:
+                found.append(outcome)
+        return found, failures
+
+    def _is_evidence(self, now: float) -> bool:
+        """Return whether a poll at this time counts, and is not one that follows another too soon."""
+        if self._counted_at is not None and now - self._counted_at < EVIDENCE_SHARE * self.settings.interval:
+            return False
+        self._counted_at = now
+        return True
+
+    async def _judge(self, reports: Sequence[StreamReport], now: float, *, is_scheduled: bool) -> list[StreamReport]:
+        """Return the reports with what their totals and their status prove."""
+        judged = []
+        for index, report in enumerate(reports, start=1):
+            found = self._movement.judge(report, now, is_scheduled=is_scheduled)
+            judged.append(found.off_air() if found.live is False else found)
             if index % REPORTS_PER_STEP == 0:
                 await asyncio.sleep(0)
-        if rates is None:
-            return tuple(merged.values())
-        evaluated = []
-        for index, report in enumerate(merged.values(), start=1):
-            evaluated.append(rates.apply(report, now))
-            if index % REPORTS_PER_STEP == 0:
-                await asyncio.sleep(0)
-        rates.end_poll(frozenset(without_report))
-        return tuple(evaluated)
+        return self._movement.withdraw_frozen(judged)
 
 
 class ResponseFormat(StrEnum):
@@ -230,19 +322,12 @@ class ListPlatform(Platform[SettingsT]):
     async def fetch(self, requests: Requests, drops: DropCounter) -> FetchResult:
         """Request the list and read it."""
         response = await requests.get(self.endpoint, json=self.response_format is ResponseFormat.JSON)
-        reports: list[StreamReport] = []
-        unreadable = 0
+        rows: RowReader[StreamReport] = RowReader(self.endpoint, drops)
         for index, report in enumerate(self.read(self._document(response, drops)), start=1):
-            if report is None:
-                unreadable += 1
-                drops.drop("row")
-            else:
-                reports.append(report)
+            rows.add(report)
             if index % REPORTS_PER_STEP == 0:
                 await asyncio.sleep(0)
-        if unreadable and not reports:
-            raise UpstreamError(Reason.BAD_RESPONSE, f"{self.endpoint}: no row tells which stream it is about")
-        return FetchResult(reports=reports, list_pages=1, unreadable_rows=unreadable)
+        return FetchResult(reports=rows.found, listed=rows.facts())
 
     def _document(self, response: Response, drops: DropCounter) -> Record:
         if self.response_format is ResponseFormat.XML:
@@ -261,14 +346,7 @@ class ListPlatform(Platform[SettingsT]):
         return 60.0 / settings.interval
 
 
-def _listing(fetched: FetchResult) -> Listing:
-    """A list of one page of which every row was read is complete."""
-    if fetched.list_pages is None:
-        return Listing.DIRECT
-    return Listing.COMPLETE if fetched.list_pages == 1 and not fetched.unreadable_rows else Listing.SHIFTING
-
-
-_ALWAYS = frozenset({"id", "status", "live"}) | DEPARTURE_FIELDS
+_ALWAYS = frozenset({"id", "status", "live", "health_unreadable"}) | DEPARTURE_FIELDS
 
 
 def slim_report(feeds: Iterable[str]) -> type[StreamReport]:
@@ -277,8 +355,10 @@ def slim_report(feeds: Iterable[str]) -> type[StreamReport]:
     The other fields read as missing and take no memory: a report with 20 fields takes 200 bytes instead of 650.
     """
     kept_fields = _ALWAYS.union(feeds)
+    if "last_seen_timestamp_seconds" in kept_fields:
+        kept_fields |= {"last_seen_age_seconds"}
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
-    attributes: dict[str, Any] = {"__doc__": StreamReport.__doc__, "departed": StreamReport.departed}
+    attributes: dict[str, Any] = {"__doc__": StreamReport.__doc__, "departed": StreamReport.departed, "off_air": StreamReport.off_air}
     for field in msgspec.structs.fields(StreamReport):
         has_factory = field.default_factory is not msgspec.NODEFAULT
         if field.name not in kept_fields:

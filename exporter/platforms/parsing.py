@@ -1,23 +1,26 @@
 """Parsing helpers: reading the records of a response field by field, from JSON, XML or lines of text.
 
 A field that is missing or null is None and nothing else. A value of the wrong type, out of range or not finite is None
-too, and counted under the platform's name for it; it never fails the rest of its record.
+too, and counted under the platform's name for it; it never fails the rest of its record. Numbers and flags may be given
+as text.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from sys import float_info, intern
-from typing import Any
+from typing import Any, TypeVar
 from xml.parsers import expat
 
 from exporter.http.errors import UpstreamError
 from exporter.http.response import http_date
 from exporter.model import Reason
+
+WordT = TypeVar("WordT")
 
 MAX_TEXT = 1024
 """Maximum length of a text, in characters."""
@@ -53,11 +56,13 @@ _XML_ENCODINGS = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", 
 class DropCounter:
     """Counts, over one poll, the fields that were dropped because their value was bad."""
 
-    __slots__ = ("counts",)
+    __slots__ = ("counts", "unknown_words")
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
         """By the platform's name of the field; dotted for nested ones."""
+        self.unknown_words: dict[str, str] = {}
+        """The last word without a known meaning, by the platform's name of the field."""
 
     def drop(self, name: str) -> None:
         """Count a dropped field."""
@@ -70,14 +75,27 @@ class Record:
     XML and text have no types: their numbers and flags are texts, and an element that stands once is no list.
     """
 
-    __slots__ = ("_drops", "_prefix", "is_text", "raw")
+    __slots__ = ("_drops", "_dropped", "_parent", "_prefix", "is_text", "raw")
 
-    def __init__(self, raw: dict[str, Any], drops: DropCounter, prefix: str = "", *, is_text: bool = False) -> None:
-        """``prefix``: counted before the names of dropped fields; ``is_text``: all values are texts, as in XML."""
+    def __init__(
+        self,
+        raw: dict[str, Any],
+        drops: DropCounter,
+        prefix: str = "",
+        *,
+        is_text: bool = False,
+        parent: Record | None = None,
+    ) -> None:
+        """``prefix``: counted before the names of dropped fields; ``is_text``: all values are texts, as in XML.
+
+        ``parent``: the record that this one is a part of.
+        """
         self.raw = raw
         self.is_text = is_text
         self._drops = drops
         self._prefix = prefix
+        self._parent = parent
+        self._dropped: set[str] | None = None
 
     @classmethod
     def from_response(cls, data: object, drops: DropCounter) -> Record:
@@ -94,19 +112,30 @@ class Record:
         """Whether the field is there and not null. An empty XML element is there."""
         return self.raw.get(name) is not None
 
+    def has_unreadable(self, *names: str) -> bool:
+        """Return whether one of these fields was read and dropped, in this record or (dotted) in a part of it.
+
+        A field that holds an object or a list stands for everything inside it.
+        """
+        if self._dropped is None:
+            return False
+        start = len(self._prefix)
+        dropped = [name[start:] for name in self._dropped]
+        return any(found == name or found.startswith(f"{name}.") for found in dropped for name in names)
+
     # -- numbers -----------------------------------------------------------------------------------------------------
 
     def number(
-        self, name: str, *, unit: float = 1.0, low: float = -LARGEST, high: float = LARGEST, text_ok: bool = False
+        self, name: str, *, unit: float = 1.0, low: float = -LARGEST, high: float = LARGEST
     ) -> float | None:
         """Return a finite number in the model's base unit; ``low`` and ``high`` bound the result, both included.
 
-        ``unit``: the factor to the base unit, such as ``KILOBITS_PER_SECOND``. ``text_ok``: accept a text.
+        ``unit``: the factor to the base unit, such as ``KILOBITS_PER_SECOND``.
         """
         value = self.raw.get(name)
         if value is None:
             return None
-        if isinstance(value, str) and (text_ok or self.is_text):
+        if isinstance(value, str):
             if self.is_text and not value:
                 return None
             if _NUMBER.fullmatch(value):
@@ -138,11 +167,12 @@ class Record:
         value = self.raw.get(name)
         if value is None:
             return None
-        if self.is_text and isinstance(value, str):
-            if not value:
+        if isinstance(value, str):
+            if self.is_text and not value:
                 return None
-            if value.isascii() and value.isdigit() and len(value) <= len(str(MAX_COUNT)):
-                value = int(value)
+            text = value.strip()
+            if text.isascii() and text.isdigit() and len(text) <= len(str(MAX_COUNT)):
+                value = int(text)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if type(value) is not int or not 0 <= value <= MAX_COUNT:
@@ -150,16 +180,20 @@ class Record:
             return None
         return value
 
+    def first_count(self, *names: str) -> int | None:
+        """Return the whole number of 0 or more under the first of these names that has a readable one."""
+        return next((value for name in names if (value := self.count(name)) is not None), None)
+
     # -- words -------------------------------------------------------------------------------------------------------
 
     def flag(self, name: str) -> bool | None:
-        """Return true or false; in XML and text also words such as ``yes`` and ``0``."""
+        """Return true or false, also from a text such as ``true``, ``yes`` or ``0``."""
         value = self.raw.get(name)
         if value is None or isinstance(value, bool):
             return value
-        if self.is_text and isinstance(value, str):
-            known = _FLAGS.get(value.lower())
-            if known is not None or not value:
+        if isinstance(value, str):
+            known = _FLAGS.get(value.strip().lower())
+            if known is not None or (self.is_text and not value):
                 return known
         self._drop(name)
         return None
@@ -181,6 +215,18 @@ class Record:
     def word(self, name: str) -> str:
         """Return a text in lower case that many streams have in common."""
         return intern(self.text(name, unique=True).lower())
+
+    def meaning(self, name: str, words: Mapping[str, WordT]) -> WordT | None:
+        """Return what a word stands for. ``words``: the meanings by ``normalised`` word; a word without one is noted.
+
+        None: there is no word, or not a known one.
+        """
+        text = self.text(name, unique=True)
+        word = normalised(text)
+        meaning = words.get(word)
+        if meaning is None and word:
+            self._drops.unknown_words[self._prefix + name] = text
+        return meaning
 
     def texts(self, name: str) -> tuple[str, ...] | None:
         """Return a list of texts; items that are not texts, or too long, are left out of it."""
@@ -217,7 +263,7 @@ class Record:
 
     def _unix_time(self, name: str, unit: float) -> float | None:
         value = self.raw.get(name)
-        if value is None or (value == 0 and not isinstance(value, bool)) or (self.is_text and value == "0"):
+        if value is None or value == "0" or (value == 0 and not isinstance(value, bool)):
             return None
         return self.number(name, unit=unit, low=YEAR_2000, high=YEAR_2100)
 
@@ -246,6 +292,13 @@ class Record:
             raise UpstreamError(Reason.BAD_RESPONSE, f"no list {self._prefix}{name} in the response")
         return self.records(name)
 
+    def items(self, name: str) -> list[Any]:
+        """Return the list under ``name``, whatever is in it. Raises ``UpstreamError`` (``bad_response``) without one."""
+        found = self._as_list(name)
+        if found is None:
+            raise UpstreamError(Reason.BAD_RESPONSE, f"no list {self._prefix}{name} in the response")
+        return found
+
     def record(self, name: str) -> Record | None:
         """Return the object under ``name``; its own fields are counted as ``name.field``."""
         value = self.raw.get(name)
@@ -254,7 +307,7 @@ class Record:
         if not isinstance(value, dict):
             self._drop(name)
             return None
-        return Record(value, self._drops, f"{self._prefix}{name}.", is_text=self.is_text)
+        return Record(value, self._drops, f"{self._prefix}{name}.", is_text=self.is_text, parent=self)
 
     def records(self, name: str) -> list[Record]:
         """Return the objects of the list under ``name``; items that are not objects are left out."""
@@ -265,7 +318,7 @@ class Record:
         prefix = f"{self._prefix}{name}."
         for item in items:
             if isinstance(item, dict):
-                yield Record(item, self._drops, prefix, is_text=self.is_text)
+                yield Record(item, self._drops, prefix, is_text=self.is_text, parent=self)
             else:
                 self._drop(name)
 
@@ -279,7 +332,14 @@ class Record:
         return None
 
     def _drop(self, name: str) -> None:
-        self._drops.drop(self._prefix + name)
+        full_name = self._prefix + name
+        self._drops.drop(full_name)
+        record: Record | None = self
+        while record is not None:
+            if record._dropped is None:
+                record._dropped = set()
+            record._dropped.add(full_name)
+            record = record._parent
 
 
 # -- whole responses ---------------------------------------------------------------------------------------------------
@@ -368,6 +428,20 @@ def require_list(data: object, endpoint: str) -> list[Any]:
 
 
 # -- values ------------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1024)
+def normalised(word: str) -> str:
+    """Return a word in lower case without spaces, ``_`` and ``-``."""
+    return word.strip().lower().translate(_IGNORED)
+
+
+_IGNORED = {ord(character): None for character in "_- "}
+
+
+def meanings(words: Mapping[str, WordT]) -> dict[str, WordT]:
+    """Return the meanings of a platform's words for ``Record.meaning``."""
+    return {normalised(word): meaning for word, meaning in words.items()}
 
 
 @lru_cache(maxsize=1024)

@@ -14,7 +14,6 @@ from exporter.platforms.api import (
     REPORTS_PER_STEP,
     Between,
     Clock,
-    DerivedRate,
     Described,
     DropCounter,
     FetchResult,
@@ -23,6 +22,7 @@ from exporter.platforms.api import (
     HttpUrl,
     OffOrDuration,
     Platform,
+    Rate,
     Reason,
     Requests,
     SessionCommands,
@@ -36,10 +36,10 @@ from exporter.platforms.api import (
     format_duration,
     refuse,
 )
-from exporter.platforms.livepeer.active_streams import ActiveStreams, EndlessListError, fetch_active_streams
-from exporter.platforms.livepeer.liveness import newest_session, report_listed_stream, report_watched_stream
+from exporter.platforms.livepeer.active_streams import ActiveStreams, fetch_active_streams
+from exporter.platforms.livepeer.liveness import report_listed_stream, report_session, report_watched_stream
 from exporter.platforms.livepeer.session_requests import SESSION_COMMANDS, SessionRequests, SessionResults
-from exporter.platforms.livepeer.stream_objects import FEEDS
+from exporter.platforms.livepeer.stream_objects import FEEDS, FRESH_SECONDS, ParsedObject, Reader
 from exporter.platforms.livepeer.viewers_and_health import HealthDetailsCache, Viewership, fetch_viewership
 
 MIN_DETAILS_SECONDS, MAX_DETAILS_SECONDS = 1.0, 86_400.0
@@ -117,12 +117,14 @@ class Livepeer(Platform[LivepeerSettings]):
     feeds: ClassVar[frozenset[str]] = FEEDS
     # The platform writes totals every 50 s at most (its published collector): a rate takes several of these steps, and
     # a total that stands still for one and a half is a stall.
-    rates: ClassVar[tuple[DerivedRate, ...]] = (
-        DerivedRate("ingest_bytes", "ingest_bitrate_bytes_per_second", window=120.0, stall=75.0, in_intervals=False),
-        DerivedRate(
-            "transcoded_bytes", "transcode_bitrate_bytes_per_second", window=120.0, stall=75.0, in_intervals=False
-        ),
+    rates: ClassVar[tuple[Rate, ...]] = tuple(
+        Rate(total, rate, is_derived=True, window_seconds=120.0, stall_seconds=75.0)
+        for total, rate in (
+            ("ingest_bytes", "ingest_bitrate_bytes_per_second"),
+            ("transcoded_bytes", "transcode_bitrate_bytes_per_second"),
+        )
     )
+    heartbeat_limit_seconds: ClassVar[float | None] = FRESH_SECONDS
 
     def __init__(
         self, settings: LivepeerSettings, client: UpstreamClient, clock: Clock, shard_filter: ShardFilter = ALL_STREAMS
@@ -141,11 +143,13 @@ class Livepeer(Platform[LivepeerSettings]):
         """Request the list, the configured sessions and the viewers at once; then the details of what is live."""
         if not self.settings.discovers and not self._sessions.owned_streams():
             return FetchResult(not_owned=True)
+        assert self.heartbeats is not None
+        reader = Reader(self.heartbeats, requests, self.clock)
         listed, watched, viewership = await asyncio.gather(
-            self._fetch_list(requests, drops), self._sessions.fetch(requests, drops), self._viewership(requests, drops)
+            self._fetch_list(requests, reader, drops),
+            self._sessions.fetch(requests, reader, drops),
+            self._viewership(requests, drops),
         )
-        if isinstance(listed, EndlessListError):
-            raise listed
         # a session's stream decides which shard polls it, and may have become known just now
         self.assign_shards(self.configured_streams())
         failures = self._failures(listed, watched)
@@ -155,9 +159,9 @@ class Livepeer(Platform[LivepeerSettings]):
         if listed is None and not self._sessions.owned_streams():
             return FetchResult(not_owned=True)
         read_at = self.clock.monotonic()
-        platform_now = requests.now if requests.server_time is None else requests.server_time
         active = listed if isinstance(listed, ActiveStreams) else None
-        found = _make_reports(active, watched, failures, platform_now)
+        chosen, duplicates = self._choose_sessions(watched)
+        found = list(_make_reports(active, chosen, failures))
         reports = await self._add_viewers(self.own_reports(found), viewership)
         if active is not None:
             self._listed_ids = frozenset(report.id for report in reports) & active.streams.keys()
@@ -165,8 +169,9 @@ class Livepeer(Platform[LivepeerSettings]):
             reports = await self._details.add_details(requests, reports, drops)
         return FetchResult(
             reports=reports,
-            list_pages=None if active is None else active.pages,
-            unreadable_rows=0 if active is None else active.unreadable_rows,
+            listed=None if active is None else active.facts,
+            list_names={report.id: report.name for report in found},
+            duplicates=duplicates,
             read_at=read_at,
             failures=failures,
         )
@@ -187,11 +192,24 @@ class Livepeer(Platform[LivepeerSettings]):
         """Return the commands for sessions and streams."""
         return SESSION_COMMANDS
 
-    async def _fetch_list(self, requests: Requests, drops: DropCounter) -> ActiveStreams | UpstreamError | None:
+    def _choose_sessions(self, watched: SessionResults) -> tuple[dict[str, ParsedObject | None], int]:
+        """Return the session that counts for each watched stream, and how many others are live too.
+
+        An ended session proves nothing as long as another one may be live.
+        """
+        chosen: dict[str, ParsedObject | None] = {}
+        duplicates = 0
+        for stream_id, sessions in watched.sessions.items():
+            possible = [session for session in sessions if session.sign.is_alive is not False]
+            duplicates += max(0, sum(bool(session.sign.is_alive) for session in sessions) - 1)
+            chosen[stream_id] = self.choose_record(stream_id, possible or sessions, report_session)
+        return chosen, duplicates
+
+    async def _fetch_list(self, requests: Requests, reader: Reader, drops: DropCounter) -> ActiveStreams | UpstreamError | None:
         if not self.settings.discovers:
             return None
         try:
-            return await fetch_active_streams(requests, drops)
+            return await fetch_active_streams(requests, reader, drops)
         except UpstreamError as error:
             return error
 
@@ -221,16 +239,15 @@ class Livepeer(Platform[LivepeerSettings]):
 
 
 def _make_reports(
-    listed: ActiveStreams | None, watched: SessionResults, failures: Mapping[str, Reason], platform_now: float
+    listed: ActiveStreams | None, watched: Mapping[str, ParsedObject | None], failures: Mapping[str, Reason]
 ) -> Iterator[StreamReport]:
     streams = listed.streams if listed else {}
-    for stream_id, sessions in watched.sessions.items():
+    for stream_id, session in watched.items():
         active = listed.is_active(stream_id) if listed else None
-        session = newest_session(sessions, platform_now)
-        yield report_watched_stream(stream_id, session, streams.get(stream_id), active, platform_now)
+        yield report_watched_stream(stream_id, session, streams.get(stream_id), active)
     for stream_id, stream in streams.items():
-        if stream_id not in watched.sessions and stream_id not in failures:
-            yield report_listed_stream(stream, platform_now)
+        if stream_id not in watched and stream_id not in failures:
+            yield report_listed_stream(stream)
 
 
 PLATFORM = Livepeer

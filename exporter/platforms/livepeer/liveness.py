@@ -2,70 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import msgspec
 
 from exporter.platforms.api import Status, StreamReport
 from exporter.platforms.livepeer.stream_objects import NEVER, SESSION, STREAM, ParsedObject, Report
 
 
-def newest_session(sessions: Iterable[ParsedObject], platform_now: float) -> ParsedObject | None:
-    """Return the newest live session; where none is live, the newest."""
-
-    def rank(session: ParsedObject) -> tuple[bool, bool, float, float]:
-        fresh = session.is_fresh(platform_now)
-        return fresh is True, fresh is None, session.report.start_timestamp_seconds or 0.0, session.last_seen or 0.0
-
-    return max(sessions, key=rank, default=None)
-
-
-def report_listed_stream(listed: ParsedObject, platform_now: float) -> StreamReport:
+def report_listed_stream(listed: ParsedObject) -> StreamReport:
     """Return the report of a stream that is known from the list alone: live by ``isActive`` and ``lastSeen``."""
-    return _set_live(listed.report, _and(listed.active, listed.is_fresh(platform_now)), listed.last_seen)
+    return _set_live(listed.report, _and(listed.active, listed.sign.is_alive), listed)
+
+
+def report_session(session: ParsedObject) -> StreamReport:
+    """Return the report of a stream that is known from this session alone."""
+    return _set_live(session.report, session.sign.is_alive, session)
 
 
 def report_watched_stream(
-    stream_id: str,
-    session: ParsedObject | None,
-    listed: ParsedObject | None,
-    active: bool | None,
-    platform_now: float,
+    stream_id: str, session: ParsedObject | None, listed: ParsedObject | None, active: bool | None
 ) -> StreamReport:
     """Return the report of a stream that is watched through its sessions.
 
-    ``session``: its newest one. ``listed``: its entry in the list. ``active``: whether the list reports it as active;
-    None: the list does not tell. Byte totals are the session's, never the list's, which count all sessions together.
+    ``session``: the one that counts. ``listed``: its entry in the list. ``active``: whether the list reports it as
+    active; None: the list does not tell. Byte totals are the session's, never the list's, which count all sessions
+    together.
     """
-    if session is not None and session.is_fresh(platform_now) is not False:
+    if session is not None and session.sign.is_alive is not False:
         freshest = _more_recent(session, listed)
-        live = _and(active is not False, freshest.is_fresh(platform_now))
-        return _set_live(_add_description(session.report, listed), live, freshest.last_seen)
-    if listed is not None and active and listed.is_fresh(platform_now) is not False:
+        live = _and(active is not False, freshest.sign.is_alive)
+        return _set_live(_add_description(session.report, listed), live, freshest)
+    if listed is not None and active and listed.sign.is_alive is not False:
         # the platform hides a new session until its first statistics, up to a minute after it went live
-        without_totals = msgspec.structs.replace(listed, report=_without_totals(listed.report))
-        return report_listed_stream(without_totals, platform_now)
+        return report_listed_stream(msgspec.structs.replace(listed, report=_without_totals(listed.report)))
     if session is not None:
-        return _set_live(_add_description(session.report, listed), live=False, last_seen=session.last_seen)
+        return _set_live(_add_description(session.report, listed), False, session)
     report = _add_description(Report(id=stream_id, kind=STREAM), listed)
-    return _set_live(report, live=False, last_seen=listed.last_seen if listed else NEVER)
+    return _set_live(report, False, listed)
 
 
-def _set_live(report: StreamReport, live: bool | None, last_seen: float | None) -> StreamReport:
-    """Set whether it is live. A stream that is not has no verdict and no rates, though the platform keeps the last."""
+def _set_live(report: StreamReport, live: bool | None, seen: ParsedObject | None) -> StreamReport:
+    """Set whether it is live, and its last sign of life."""
+    last_seen = NEVER if seen is None else seen.last_seen
     ended = live is False and report.kind == SESSION and last_seen != NEVER
     changes = {
         "live": live,
         "status": _status(live, report.healthy, ended=ended),
         "last_seen_timestamp_seconds": last_seen or None,
+        "last_seen_age_seconds": seen.sign.age_seconds if seen else None,
     }
     if live is False:
         changes |= {
             "end_timestamp_seconds": last_seen if ended else None,
-            "healthy": None,
-            "issues": None,
-            "ingest_bitrate_bytes_per_second": None,
-            "transcode_bitrate_bytes_per_second": None,
             "recording": None if report.recording is None else False,
         }
     return msgspec.structs.replace(report, **changes)

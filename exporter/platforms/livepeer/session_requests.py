@@ -13,6 +13,7 @@ from exporter.platforms.api import (
     Reason,
     Record,
     Requests,
+    RowReader,
     SessionAction,
     SessionCommand,
     SessionCommands,
@@ -21,7 +22,7 @@ from exporter.platforms.api import (
     UpstreamError,
     require_list,
 )
-from exporter.platforms.livepeer.stream_objects import ParsedObject, parse_session
+from exporter.platforms.livepeer.stream_objects import ParsedObject, Reader, parse_session
 
 SESSIONS = "GET /stream/{id}/sessions"
 SESSION = "GET /session/{id}"
@@ -77,16 +78,16 @@ class SessionRequests:
         sessions = (s for s in self._sessions if s.id not in self._stream_ids or owns(self._stream_ids[s.id]))
         return [*streams, *sessions]
 
-    async def fetch(self, requests: Requests, drops: DropCounter) -> SessionResults:
+    async def fetch(self, requests: Requests, reader: Reader, drops: DropCounter) -> SessionResults:
         """Request all of it, each on its own: one that fails fails alone."""
 
         async def fetch_item(item: StreamSettings) -> list[ParsedObject]:
             try:
                 if item.id in self._session_ids:
-                    return [await self._fetch_session(requests, item.id, drops)]
-                return await self._fetch_sessions(requests, item.id, drops)
+                    return [await self._fetch_session(requests, item.id, reader, drops)]
+                return await self._fetch_sessions(requests, item.id, reader, drops)
             except UpstreamError as error:
-                if error.reason is Reason.NOT_FOUND:
+                if error.means_absent:
                     return []
                 raise
 
@@ -107,20 +108,31 @@ class SessionRequests:
     def _stream_id(self, item: StreamSettings) -> str:
         return self._stream_ids.get(item.id, item.id)
 
-    async def _fetch_sessions(self, requests: Requests, stream_id: str, drops: DropCounter) -> list[ParsedObject]:
+    async def _fetch_sessions(
+        self, requests: Requests, stream_id: str, reader: Reader, drops: DropCounter
+    ) -> list[ParsedObject]:
+        """Return the readable sessions of a stream. Raises ``UpstreamError`` if none of its sessions is readable, or if
+        an unreadable one could be the live one.
+        """
         response = await requests.get(SESSIONS, id=stream_id, params=self._params)
-        sessions = []
+        rows: RowReader[ParsedObject] = RowReader(SESSIONS, drops, "sessions")
         for row in require_list(response.data, SESSIONS):
-            if isinstance(row, dict):
-                sessions.append(parse_session(Record(row, drops), stream=stream_id))
-            else:
-                drops.drop("sessions")
-        return sessions
+            record = rows.record(row)
+            if record is not None:
+                rows.add(parse_session(record, reader, stream=stream_id))
+        rows.facts()
+        if rows.unreadable_rows and not any(session.sign.is_alive for session in rows.found):
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{SESSIONS}: a session is unreadable, and no other one is live")
+        return rows.found
 
-    async def _fetch_session(self, requests: Requests, session_id: str, drops: DropCounter) -> ParsedObject:
+    async def _fetch_session(
+        self, requests: Requests, session_id: str, reader: Reader, drops: DropCounter
+    ) -> ParsedObject:
         response = await requests.get(SESSION, id=session_id)
         record = Record.from_response(response.data, drops)
-        session = parse_session(record, stream=self._stream_ids.get(session_id, ""), session=session_id)
+        session = parse_session(record, reader, stream=self._stream_ids.get(session_id, ""))
+        if session is None or session.report.session != session_id:
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{SESSION}: the response is not about this session")
         if session.report.id != session_id:
             self._stream_ids[session_id] = session.report.id
         return session

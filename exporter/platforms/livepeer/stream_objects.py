@@ -13,7 +13,17 @@ from typing import Any
 
 import msgspec
 
-from exporter.platforms.api import BITS_PER_SECOND, Record, Rendition, StreamReport, slim_report
+from exporter.platforms.api import (
+    BITS_PER_SECOND,
+    Clock,
+    HeartbeatBook,
+    Record,
+    Rendition,
+    Requests,
+    SignOfLife,
+    StreamReport,
+    slim_report,
+)
 
 STREAM, SESSION = "stream", "session"
 """The values of ``StreamReport.kind``."""
@@ -21,6 +31,8 @@ FRESH_SECONDS = 90.0
 """Seconds after which the platform itself takes a stream that it has not seen as inactive."""
 NEVER = 0.0
 """``last_seen`` of a stream that has never been seen; the platform writes 0."""
+NOT_SEEN = SignOfLife(False, None)
+HEALTH_FACTS = ("isHealthy", "issues", "ingestRate", "sourceBytes")
 RECORDING_PREFIX = "recording/"
 """Prefix to the name of a rendition in ``recordingSpec``, which is made for the recording alone."""
 FEEDS = frozenset(
@@ -47,31 +59,54 @@ class ParsedObject(msgspec.Struct, frozen=True):
     active: bool | None
     """The stream's ``isActive``; None: not reported, as for every session."""
     last_seen: float | None
-    """Unix seconds on the platform's clock, ``NEVER``, or None when the field was bad."""
-
-    def is_fresh(self, platform_now: float) -> bool | None:
-        """Return whether it was seen within 90 s on the platform's clock; None: unknown."""
-        return None if self.last_seen is None else platform_now - self.last_seen <= FRESH_SECONDS
+    """Unix seconds on the platform's clock, ``NEVER``, or None when the field is missing or bad."""
+    sign: SignOfLife
+    """What ``last_seen`` proves."""
 
 
-def parse_stream(record: Record) -> ParsedObject:
+class Reader:
+    """Reads the objects of one poll."""
+
+    def __init__(self, heartbeats: HeartbeatBook, requests: Requests, clock: Clock) -> None:
+        self._heartbeats = heartbeats
+        self._requests = requests
+        self._clock = clock
+
+    def sign_of_life(self, key: str, last_seen: float | None) -> SignOfLife:
+        """Return what the last sign of life of a stream or session proves."""
+        if last_seen == NEVER:
+            return NOT_SEEN
+        server_time = self._requests.server_time
+        return self._heartbeats.observe(
+            key,
+            last_seen,
+            now=self._clock.monotonic(),
+            platform_now=self._requests.now if server_time is None else server_time,
+        )
+
+
+def parse_stream(record: Record, reader: Reader) -> ParsedObject:
     """Parse a Stream object, as ``GET /stream`` lists it. Its totals are those of all its sessions together."""
+    stream_id = record.text("id")
     suspended = record.flag("suspended")
     report = Report(
-        id=record.text("id"),
+        id=stream_id,
         kind=STREAM,
         publish_allowed=None if suspended is None else not suspended,
         **_common_fields(record),
     )
-    return ParsedObject(report, record.flag("isActive"), _last_seen(record))
+    last_seen = _last_seen(record)
+    return ParsedObject(report, record.flag("isActive"), last_seen, reader.sign_of_life(stream_id, last_seen))
 
 
-def parse_session(record: Record, *, stream: str = "", session: str = "") -> ParsedObject:
-    """Parse a Session object. ``stream``, ``session``: the ids it was requested by, otherwise the object's own count.
+def parse_session(record: Record, reader: Reader, *, stream: str = "") -> ParsedObject | None:
+    """Parse a Session object; None if it has no id. ``stream``: the id that it was requested by.
 
     A session that does not name its parent stream is its own stream.
     """
-    session = session or record.text("id")
+    session = record.text("id")
+    if not session:
+        return None
     report = Report(
         id=stream or record.text("parentId") or session,
         kind=SESSION,
@@ -80,7 +115,8 @@ def parse_session(record: Record, *, stream: str = "", session: str = "") -> Par
         recording_status=record.text("recordingStatus"),
         **_common_fields(record),
     )
-    return ParsedObject(report, None, _last_seen(record))
+    last_seen = _last_seen(record)
+    return ParsedObject(report, None, last_seen, reader.sign_of_life(f"session {session}", last_seen))
 
 
 def _common_fields(record: Record) -> dict[str, Any]:
@@ -105,12 +141,13 @@ def _common_fields(record: Record) -> dict[str, Any]:
         "transcoded_media_seconds": record.total("transcodedSegmentsDuration"),
         "renditions": _renditions(record, recording=recording),
         "recording": recording,
+        "health_unreadable": record.has_unreadable(*HEALTH_FACTS),
     }
 
 
 def _last_seen(record: Record) -> float | None:
     raw = record.raw.get("lastSeen")
-    if raw is None or (raw == 0 and not isinstance(raw, bool)):
+    if raw == "0" or (raw == 0 and not isinstance(raw, bool)):
         return NEVER
     return record.time_ms("lastSeen")
 

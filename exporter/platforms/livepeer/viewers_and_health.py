@@ -69,7 +69,14 @@ async def fetch_viewership(requests: Requests, drops: DropCounter) -> Viewership
     audiences: dict[str, Audience] = {}
     for raw in rows:
         row = Record(raw if isinstance(raw, dict) else {}, drops)
-        audiences[row.text("playbackId")] = Audience(row.count("viewCount"), row.ratio("errorRate"))
+        audience = Audience(row.count("viewCount"), row.ratio("errorRate"))
+        known = audiences.get(row.text("playbackId"))
+        # of two rows for one playback id, the one with more viewers counts
+        if known is None or (audience.viewers or 0, audience.error_ratio or 0.0) > (
+            known.viewers or 0,
+            known.error_ratio or 0.0,
+        ):
+            audiences[row.text("playbackId")] = audience
     # a row without a playback id may be about any stream
     unknown = audiences.pop("", None)
     return Viewership(audiences, complete=unknown is None and len(rows) < MAX_VIEW_ROWS)

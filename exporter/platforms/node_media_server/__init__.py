@@ -12,27 +12,36 @@ from exporter.platforms.api import (
     Auth,
     Basic,
     Clock,
-    DerivedRate,
     DropCounter,
     FetchResult,
     Field,
     NoAuth,
     Platform,
+    Rate,
     Reason,
     Record,
     Requests,
     ShardFilter,
     StreamReport,
+    StreamSettings,
     UpstreamClient,
     UpstreamError,
     UpstreamSettings,
 )
 from exporter.platforms.node_media_server.nms_login import NodeMediaServerLogin
-from exporter.platforms.node_media_server.nms_streams import FEEDS, UNREADABLE_ROW, parse_version_2, parse_version_4
+from exporter.platforms.node_media_server.nms_streams import (
+    FEEDS,
+    STREAMS_2,
+    STREAMS_4,
+    StreamList,
+    missing_stream,
+    parse_single_4,
+    parse_version_2,
+    parse_version_4,
+)
 
 HEALTH_4 = "GET /api/v1/health"
-STREAMS_4 = "GET /api/v1/streams"
-STREAMS_2 = "GET /api/streams"
+STREAM_4 = "GET /api/v1/streams/{app}/{name}"
 SERVER_2 = "GET /api/server"
 NOT_VERSION_4 = frozenset({401, 404})
 """Statuses of version 2 for the health page of version 4: it knows no such path, or wants its password first."""
@@ -61,7 +70,7 @@ class NodeMediaServer(Platform[NodeMediaServerSettings]):
     settings_class = NodeMediaServerSettings
     ids_are_keys: ClassVar[bool] = True
     feeds: ClassVar[frozenset[str]] = FEEDS
-    rates: ClassVar[tuple[DerivedRate, ...]] = (DerivedRate("ingest_bytes", "ingest_bitrate_bytes_per_second"),)
+    rates: ClassVar[tuple[Rate, ...]] = (Rate("ingest_bytes", "ingest_bitrate_bytes_per_second", is_derived=True),)
 
     def __init__(
         self,
@@ -84,22 +93,38 @@ class NodeMediaServer(Platform[NodeMediaServerSettings]):
         try:
             if self._generation is None:
                 await self._detect_version(requests)
-            reports = await self._fetch_list(requests, drops)
+            listed = await self._fetch_list(requests, drops)
         except UpstreamError:
             self._generation = None
             raise
-        unreadable = sum(drops.counts.get(name, 0) for name in UNREADABLE_ROW)
-        return FetchResult(reports=reports, list_pages=1, unreadable_rows=unreadable, version=self._version)
+        return FetchResult(reports=listed.reports, listed=listed.facts, version=self._version)
+
+    async def fetch_stream(
+        self, requests: Requests, stream: StreamSettings, drops: DropCounter
+    ) -> StreamReport | None:
+        """Request one stream from version 4; version 2 has no such request that tells as much as its list."""
+        if self._generation != 4 or not isinstance(stream, ApplicationStream):
+            return None
+        try:
+            response = await requests.get(STREAM_4, app=stream.application, name=stream.key)
+        except UpstreamError as error:
+            if error.means_absent:
+                return missing_stream(stream.id, stream.application)
+            raise
+        report = parse_single_4(response.data, drops)
+        if report.id != stream.id:
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{STREAM_4}: the response is about another stream")
+        return report
 
     @classmethod
     def requests_per_minute(cls, settings: NodeMediaServerSettings) -> float:
         """Count one list per poll; detecting the version and logging in are rare."""
         return 60.0 / settings.interval
 
-    async def _fetch_list(self, requests: Requests, drops: DropCounter) -> list[StreamReport]:
+    async def _fetch_list(self, requests: Requests, drops: DropCounter) -> StreamList:
         if self._generation == 4:
-            return list(parse_version_4((await requests.get(STREAMS_4)).data, drops))
-        return list(parse_version_2((await requests.get(STREAMS_2)).data, drops))
+            return parse_version_4((await requests.get(STREAMS_4)).data, drops)
+        return parse_version_2((await requests.get(STREAMS_2)).data, drops)
 
     async def _detect_version(self, requests: Requests) -> None:
         """Request the health page of version 4, which needs no credentials; where there is none, detect version 2."""

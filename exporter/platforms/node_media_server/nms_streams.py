@@ -7,17 +7,29 @@ Codecs: Adobe Flash Video File Format 10.1, E.4.2.1 and E.4.3.1; Enhanced RTMP 1
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
-from exporter.platforms.api import DropCounter, Reason, Record, Status, StreamReport, UpstreamError, slim_report
+from exporter.platforms.api import (
+    DropCounter,
+    ListFacts,
+    Paging,
+    Reason,
+    Record,
+    RowReader,
+    Status,
+    StreamReport,
+    UpstreamError,
+    application_stream_id,
+    meanings,
+    slim_report,
+)
 
 KIND = "stream"
-UNREADABLE_ROW = ("stream", "name")
-"""The field under which a row that does not tell which stream it is about is counted, in version 2 and 4."""
-_STATUSES = {"publishing": Status.LIVE, "reconnecting": Status.CONNECTING, "idle": Status.IDLE}
+STREAMS_4 = "GET /api/v1/streams"
+STREAMS_2 = "GET /api/streams"
+_STATUSES = meanings({"publishing": Status.LIVE, "reconnecting": Status.CONNECTING, "idle": Status.IDLE})
 """Version 4.3 and later. ``reconnecting``: the publisher is gone; the server holds its place for 30 s."""
 FEEDS = frozenset(
     {
@@ -41,35 +53,48 @@ _FOUR_LETTERS = {"avc1": "h264", "hvc1": "hevc", "hev1": "hevc", "vvc1": "vvc", 
 # -- version 2 ---------------------------------------------------------------------------------------------------------
 
 
-def parse_version_2(response: Any, drops: DropCounter) -> Iterator[StreamReport]:
-    """Parse ``{application: {key: {publisher, subscribers}}}``; a row that is not an object is counted and left out."""
-    for application, streams in _nested_objects(Record.from_response(response, drops), drops):
-        for key, record in _nested_objects(streams, drops):
-            yield _parse_stream_2(application, key, record)
+class StreamList(msgspec.Struct, frozen=True):
+    """The streams of a whole list."""
+
+    reports: list[StreamReport]
+    facts: ListFacts
 
 
-def _nested_objects(record: Record, drops: DropCounter) -> Iterator[tuple[str, Record]]:
-    for name, raw in record.raw.items():
-        if isinstance(raw, dict):
-            yield name, record.sibling(raw)
-        else:
-            # not under its own name, which is a stream's and may be a secret
-            drops.drop("stream")
+def parse_version_2(response: Any, drops: DropCounter) -> StreamList:
+    """Parse ``{application: {key: {publisher, subscribers}}}``.
+
+    A row without these two is no stream: it is counted, and all of them together are an error (``bad_response``).
+    """
+    rows: RowReader[StreamReport] = RowReader(STREAMS_2, drops, "stream")
+    for application, streams in Record.from_response(response, drops).raw.items():
+        # counted without its own name, which is a stream's and may be a secret
+        for key, raw in streams.items() if isinstance(streams, dict) else [("", None)]:
+            record = rows.record(raw)
+            if record is not None:
+                is_stream = any(name in record.raw for name in _STREAM_2)
+                rows.add(_parse_stream_2(application, key, record) if is_stream else None)
+    return StreamList(rows.found, rows.facts())
+
+
+_STREAM_2 = ("publisher", "subscribers")
+"""The fields of every stream of version 2."""
 
 
 def _parse_stream_2(application: str, key: str, record: Record) -> StreamReport:
     publisher = record.record("publisher")
     subscribers = record.records("subscribers") if "subscribers" in record else None
+    is_readable = not record.has_unreadable("publisher")
     report = Report(
-        id=sys.intern(f"{application}/{key}"),
+        id=sys.intern(application_stream_id(application, key)),
         application=application,
         kind=KIND,
-        status=Status.IDLE,
-        live=False,
+        status=Status.IDLE if is_readable else Status.UNKNOWN,
+        live=False if is_readable else None,
         viewers=None if subscribers is None else len(subscribers),
     )
-    if publisher is None:
-        return report
+    if publisher is None or not any(value is not None for value in publisher.raw.values()):
+        unknown = publisher is not None
+        return msgspec.structs.replace(report, status=Status.UNKNOWN, live=None) if unknown else report
     video, audio = publisher.record("video"), publisher.record("audio")
     width = video.count("width") if video else None
     height = video.count("height") if video else None
@@ -85,6 +110,7 @@ def _parse_stream_2(application: str, key: str, record: Record) -> StreamReport:
         video_codec=video.word("codec") if video else "",
         audio_codec=audio.word("codec") if audio else "",
         frames_per_second=(video.number("fps", low=0.0) or None) if video else None,
+        health_unreadable=record.has_unreadable("publisher.bytes", "publisher.video.fps"),
         **_picture_fields(width, height),
     )
 
@@ -92,37 +118,47 @@ def _parse_stream_2(application: str, key: str, record: Record) -> StreamReport:
 # -- version 4 ---------------------------------------------------------------------------------------------------------
 
 
-def parse_version_4(response: Any, drops: DropCounter) -> Iterator[StreamReport]:
-    """Parse ``{data: {streams: [...]}}``; a row that does not tell which stream it is about is counted and left out.
-
-    Raises ``UpstreamError`` (``bad_response``) where there is no list, or no row tells which stream it is about: that
-    must not pass for a server without streams.
-    """
-    data = Record.from_response(response, drops).record("data")
-    if data is None or not isinstance(data.raw.get("streams"), list):
-        raise UpstreamError(Reason.BAD_RESPONSE, "no list of streams in the answer")
-    read = 0
-    for record in data.records("streams"):
-        application, name = record.text("app"), record.text("name", unique=True)
-        if application and name:
-            read += 1
-            yield _parse_stream_4(application, name, record)
-        else:
-            drops.drop("name")
-    if data.raw["streams"] and not read:
-        raise UpstreamError(Reason.BAD_RESPONSE, "no entry of the list says which stream it is about")
+def parse_version_4(response: Any, drops: DropCounter) -> StreamList:
+    """Parse ``{data: {streams: [...], total}}``. Raises ``UpstreamError`` (``bad_response``) without a list."""
+    data = Record.from_response(response, drops).required_record("data")
+    rows: RowReader[StreamReport] = RowReader(STREAMS_4, drops, "name")
+    listed = data.items("streams")
+    for row in listed:
+        record = rows.record(row, prefix="data.streams.")
+        if record is not None:
+            rows.add(parse_stream_4(record))
+    paging = Paging()
+    paging.has_next(len(listed), has_next=False, total=data.count("total"))
+    return StreamList(rows.found, rows.facts(paging))
 
 
-def _parse_stream_4(application: str, name: str, record: Record) -> StreamReport:
+def parse_single_4(response: Any, drops: DropCounter) -> StreamReport:
+    """Parse ``{data: {app, name, ...}}``. Raises ``UpstreamError`` (``bad_response``) if it is not a stream."""
+    report = parse_stream_4(Record.from_response(response, drops).required_record("data"))
+    if report is None:
+        raise UpstreamError(Reason.BAD_RESPONSE, "the response does not tell which stream it is about")
+    return report
+
+
+def missing_stream(stream_id: str, application: str) -> StreamReport:
+    """Return the report of a stream that the server does not know."""
+    return Report(id=stream_id, application=application, kind=KIND, status=Status.IDLE, live=False)
+
+
+def parse_stream_4(record: Record) -> StreamReport | None:
+    """Return the report of a stream object; None if it does not tell which stream it is about."""
+    application, name = record.text("app"), record.text("name", unique=True)
+    if not application or not name:
+        return None
     publisher = record.record("publisher")
     recording = record.flag("recording")
     subscribers = record.count("subscribers")
     # the server counts a recording as a subscriber, but it is no viewer
     recorders = None if recording is None else int(recording)
-    status = _STATUSES.get(record.text("status"), Status.LIVE) if publisher else Status.IDLE
-    live = status is Status.LIVE
+    status = _status_4(record, publisher)
+    live = None if status is Status.UNKNOWN else status is Status.LIVE
     report = Report(
-        id=sys.intern(f"{application}/{name}"),
+        id=sys.intern(application_stream_id(application, name)),
         application=application,
         kind=KIND,
         status=status,
@@ -132,15 +168,29 @@ def _parse_stream_4(application: str, name: str, record: Record) -> StreamReport
         recording=recording,
         **(_publisher_fields(publisher) if publisher else {}),
     )
-    if not live:
+    if live is False:
         return report
     ingest, egress = record.number("inBps", low=0.0), record.number("outBps", low=0.0)
     if report.ingest_bytes is None:
         # the server's own figures restart at 0 whenever a viewer leaves: they only count beside the total
         return report
     return msgspec.structs.replace(
-        report, ingest_bitrate_bytes_per_second=ingest, egress_bitrate_bytes_per_second=egress
+        report,
+        ingest_bitrate_bytes_per_second=ingest,
+        egress_bitrate_bytes_per_second=egress,
+        health_unreadable=record.has_unreadable("inBps", "publisher.inBytes", "publisher.videoFramerate"),
     )
+
+
+def _status_4(record: Record, publisher: Record | None) -> Status:
+    """Return the status; versions before 4.3 report none, but a publisher only while there is one."""
+    if "status" in record:
+        status = record.meaning("status", _STATUSES)
+        contradicts = status is Status.LIVE and publisher is None and not record.has_unreadable("publisher")
+        return Status.UNKNOWN if status is None or contradicts else status
+    if record.has_unreadable("publisher"):
+        return Status.UNKNOWN
+    return Status.IDLE if publisher is None else Status.LIVE
 
 
 def _publisher_fields(publisher: Record) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, ClassVar, Literal
 
+import msgspec
 from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from exporter.platforms.api import (
@@ -21,6 +22,7 @@ from exporter.platforms.api import (
     Field,
     Matching,
     Platform,
+    Rate,
     Reason,
     Requests,
     SessionCommands,
@@ -32,7 +34,7 @@ from exporter.platforms.api import (
     refuse,
     refuse_all,
 )
-from exporter.platforms.storm.storm_streams import FEEDS, SubstreamMetadataCache
+from exporter.platforms.storm.storm_streams import FEEDS, RATES, SubstreamMetadataCache
 from exporter.platforms.storm.stream_requests import (
     BATCH_FROM,
     BATCH_SIZE,
@@ -111,6 +113,7 @@ class StormPlatform(Platform[StormSettings]):
     ids_are_keys: ClassVar[bool] = True
     health_score: ClassVar[str] = "reported"
     feeds: ClassVar[frozenset[str]] = FEEDS
+    rates: ClassVar[tuple[Rate, ...]] = RATES
 
     def __init__(
         self, settings: StormSettings, client: UpstreamClient, clock: Clock, shard_filter: ShardFilter = ALL_STREAMS
@@ -130,20 +133,26 @@ class StormPlatform(Platform[StormSettings]):
         if listed is None and not self._own_streams:
             return FetchResult(not_owned=True)
         owns = self.shard_filter.owns
-        streams = {id_: stream for id_, stream in listed.streams.items() if owns(id_)} if listed else {}
-        unlisted = [stream for stream in self._own_streams if stream.id not in streams]
+        streams = [stream for stream in listed.streams if owns(stream.report.id)] if listed else []
+        listed_ids = {stream.report.id for stream in streams}
+        unlisted = [stream for stream in self._own_streams if stream.id not in listed_ids]
         failures: dict[str, UpstreamError] = {}
         for stream_id, outcome in (await self._requester.fetch(requests, unlisted, drops)).items():
             if isinstance(outcome, UpstreamError):
                 failures[stream_id] = outcome
             else:
-                streams[stream_id] = outcome
+                streams += outcome
         if failures and listed is None and not streams:
+            # nothing has shown yet that this is a Storm server without a list
+            self._lists, self._is_settled = (_LISTS if self.settings.discover else ()), not self.settings.discover
             raise next(iter(failures.values()))
+        chosen, duplicates = self.merge_records(
+            streams, lambda stream: stream.report, lambda stream, report: msgspec.structs.replace(stream, report=report)
+        )
         return FetchResult(
-            reports=await self._metadata.add_metadata(requests, streams.values(), drops),
-            list_pages=listed.pages if listed else None,
-            unreadable_rows=listed.unreadable_rows if listed else 0,
+            reports=await self._metadata.add_metadata(requests, chosen, drops),
+            listed=listed.facts if listed else None,
+            duplicates=duplicates,
             failures={stream_id: error.reason for stream_id, error in failures.items()},
         )
 
@@ -180,7 +189,7 @@ class StormPlatform(Platform[StormSettings]):
         if self.settings.discover is True or not self.settings.streams:
             message = f"neither {STREAMS} nor {CLUSTER_STREAMS} is offered"
             hint = "" if self.settings.discover is True else ", and no streams are configured"
-            raise UpstreamError(Reason.NOT_FOUND, message + hint)
+            raise UpstreamError(Reason.NOT_FOUND, f"{message}{hint}: check url and base_path")
         self._lists, self._is_settled = (), True
         return None
 

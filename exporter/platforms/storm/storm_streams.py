@@ -17,34 +17,42 @@ from exporter.platforms.api import (
     PERCENT,
     Clock,
     DropCounter,
+    Rate,
     Reason,
     Record,
     Requests,
     Status,
     StreamReport,
     UpstreamError,
+    application_stream_id,
+    meanings,
+    normalised,
     slim_report,
 )
 
-NO_DATA = "No Data"
-"""The grade that comes with a ``healthScore`` of 0 when there is nothing to score."""
-_STATUSES = {
-    "PUBLISHED": Status.LIVE,
-    "RUNNING": Status.LIVE,
-    "AWAITING": Status.IDLE,
-    "NOT_PUBLISHED": Status.IDLE,
-    "INITIALIZED": Status.IDLE,
-    "HIBERNATED": Status.IDLE,
-    "UNPUBLISHED": Status.ENDED,
-    "STOPPED": Status.ENDED,
-    "CLOSING": Status.ENDED,
-    "CLOSED": Status.ENDED,
-    "ERROR": Status.ERROR,
-}
+NO_DATA = normalised("No Data")
+"""The grade that comes with a ``healthScore`` of 0 when there is nothing to score; it may be missing too."""
+_STATUSES = meanings(
+    {
+        "PUBLISHED": Status.LIVE,
+        "RUNNING": Status.LIVE,
+        "AWAITING": Status.IDLE,
+        "NOT_PUBLISHED": Status.IDLE,
+        "INITIALIZED": Status.IDLE,
+        "HIBERNATED": Status.IDLE,
+        "UNPUBLISHED": Status.ENDED,
+        "STOPPED": Status.ENDED,
+        "CLOSING": Status.ENDED,
+        "CLOSED": Status.ENDED,
+        "ERROR": Status.ERROR,
+    }
+)
 """The documentation shows only PUBLISHED; Storm's own player and version 2.x read the others from the same field."""
-_STATES = {name: (status, status is Status.LIVE) for name, status in _STATUSES.items()}
-"""Status and whether it counts as live."""
-_UNKNOWN = Status.UNKNOWN, None
+HEALTH_FACTS = ("healthScore", "healthGrade", "inBandwidth")
+RATES = (
+    Rate("ingest_bytes", "ingest_bitrate_bytes_per_second"),
+    Rate("egress_bytes", "egress_bitrate_bytes_per_second"),
+)
 FEEDS = frozenset(
     {
         "application", "kind", "video_codec", "audio_codec", "resolution",
@@ -64,13 +72,9 @@ class StormStream(msgspec.Struct, frozen=True, gc=False):
     """A stream's report, and the substream that its metadata is requested from."""
 
     report: StreamReport
+    key: str
     substream: str = ""
     """The substream's name; empty if the response names none."""
-
-    @property
-    def key(self) -> str:
-        """Return the stream key."""
-        return self.report.id[len(self.report.application) + 1 :]
 
 
 def read_envelope(data: object, endpoint: str, drops: DropCounter) -> Record:
@@ -86,7 +90,7 @@ def read_envelope(data: object, endpoint: str, drops: DropCounter) -> Record:
 
 def stream_id(application: str, key: str) -> str:
     """Return a stream's id; Storm's own ``id`` is not unique across applications."""
-    return sys.intern(f"{application}/{key}")
+    return sys.intern(application_stream_id(application, key))
 
 
 def read_stream(record: Record, *, application: str = "", key: str = "") -> StormStream | None:
@@ -101,6 +105,7 @@ def read_stream(record: Record, *, application: str = "", key: str = "") -> Stor
     status, live = _state(record)
     grade = record.text("healthGrade")
     score = record.ratio("healthScore", unit=PERCENT)
+    has_no_data = score == 0 and normalised(grade) in ("", NO_DATA)
     substreams = record.records("subStreams") if "subStreams" in record else None
     report = Report(
         id=stream_id(application, key),
@@ -109,7 +114,7 @@ def read_stream(record: Record, *, application: str = "", key: str = "") -> Stor
         status=status,
         live=live,
         start_timestamp_seconds=record.time_ms("startTime"),
-        health_score_ratio=None if grade == NO_DATA else score,
+        health_score_ratio=None if has_no_data or normalised(grade) == NO_DATA else score,
         health_grade=grade,
         ingest_bitrate_bytes_per_second=record.number("inBandwidth", low=0.0),
         egress_bitrate_bytes_per_second=record.number("outBandwidth", low=0.0),
@@ -120,23 +125,20 @@ def read_stream(record: Record, *, application: str = "", key: str = "") -> Stor
         system_clients=record.count("systemClientCount"),
         recording=record.flag("isRecording"),
         publish_allowed=record.flag("allowedToPublish"),
+        health_unreadable=record.has_unreadable(*HEALTH_FACTS),
     )
-    return StormStream(report, _native_substream(substreams, key) if substreams else "")
+    return StormStream(report, key, _native_substream(substreams, key) if substreams else "")
 
 
 def missing_stream(application: str, key: str) -> StormStream:
     """Return a requested stream that is not there: it is not being published."""
     report = Report(id=stream_id(application, key), application=application, status=Status.IDLE, live=False)
-    return StormStream(report)
+    return StormStream(report, key)
 
 
 def read_cluster_stream(record: Record) -> Iterator[StormStream]:
-    """Yield the streams of a row of the cluster list: one stream key in each application that has a source of it.
-
-    A source is a server; of several servers with the same application, the one that receives media counts.
-    """
+    """Yield the streams of a row of the cluster list: one for each source of the stream key. A source is a server."""
     key = record.text("streamKey", unique=True)
-    by_application: dict[str, StormStream] = {}
     for source in record.records("sourceList") if key else []:
         application = source.text("applicationName")
         if not application:
@@ -149,19 +151,14 @@ def read_cluster_stream(record: Record) -> Iterator[StormStream]:
             status=status,
             live=live,
             ingest_bitrate_bytes_per_second=source.number("bitrate", low=0.0),
+            health_unreadable=source.has_unreadable("bitrate"),
         )
-        known = by_application.get(application)
-        if known is None or _weight(report) > _weight(known.report):
-            by_application[application] = StormStream(report)
-    yield from by_application.values()
-
-
-def _weight(report: StreamReport) -> tuple[bool, float]:
-    return bool(report.live), report.ingest_bitrate_bytes_per_second or 0.0
+        yield StormStream(report, key)
 
 
 def _state(record: Record) -> tuple[Status, bool | None]:
-    return _STATES.get(record.text("state").upper(), _UNKNOWN)
+    status = record.meaning("state", _STATUSES)
+    return (Status.UNKNOWN, None) if status is None else (status, status is Status.LIVE)
 
 
 def _native_substream(substreams: list[Record], key: str) -> str:
@@ -279,7 +276,7 @@ async def _fetch_metadata(requests: Requests, stream: StormStream, drops: DropCo
             METADATA, app=stream.report.application, key=stream.key, substream=stream.substream
         )
     except UpstreamError as error:
-        if error.reason is Reason.NOT_FOUND:
+        if error.means_absent:
             return SubstreamMetadata()
         raise
     record = read_envelope(response.data, METADATA, drops)

@@ -18,11 +18,14 @@ from exporter.platforms.api import (
     ApplicationStream,
     DropCounter,
     InvalidCommandError,
+    ListFacts,
     Login,
     ManualRequest,
+    Paging,
     Reason,
     Record,
     Requests,
+    RowReader,
     SendRequest,
     SessionAction,
     SessionCommand,
@@ -69,22 +72,19 @@ class StormLogin(Login):
 STREAMS = "GET /streams"
 CLUSTER_STREAMS = "GET /cluster/streams"
 ROWS_PER_PAGE = 100
-"""Requested number; the server may return fewer (its default is 10), so only ``hasNext`` tells which page is last."""
+"""Requested number; the server may return fewer (its default is 10), so a page's length says nothing."""
 ROWS_PER_STEP = 50
 """Number of rows to read before the event loop gets a turn."""
-MAX_PAGES = 1000
 
 ReadRow = Callable[[Record], Iterable[StormStream] | None]
 """Returns None if the row does not tell which stream it is about."""
 
 
 class StreamList(msgspec.Struct, frozen=True):
-    """The streams of a whole list."""
+    """The streams of a whole list, a stream with several records more than once."""
 
-    streams: dict[str, StormStream]
-    pages: int
-    unreadable_rows: int
-    """Rows that do not tell which stream they are about."""
+    streams: list[StormStream]
+    facts: ListFacts
 
 
 async def fetch_streams(requests: Requests, drops: DropCounter) -> StreamList:
@@ -101,40 +101,32 @@ async def fetch_cluster_streams(requests: Requests, drops: DropCounter) -> Strea
     """Return the streams of the cluster that this server manages."""
 
     def read_row(record: Record) -> Iterable[StormStream] | None:
-        return read_cluster_stream(record) if record.text("streamKey", unique=True) else None
+        return tuple(read_cluster_stream(record)) if record.text("streamKey", unique=True) else None
 
     return await _fetch_list(requests, CLUSTER_STREAMS, read_row, drops)
 
 
 async def _fetch_list(requests: Requests, endpoint: str, read_row: ReadRow, drops: DropCounter) -> StreamList:
-    streams: dict[str, StormStream] = {}
-    pages: set[int] = set()
-    read_rows = unreadable_rows = 0
-    for number in range(1, MAX_PAGES + 1):
-        page = await _fetch_page(requests, endpoint, number, drops)
-        records = page.records("list")
-        # the figures of a repeated page may have changed; its streams have not
-        names = hash(tuple(f"{r.raw.get('application')}/{r.raw.get('streamKey')}" for r in records))
-        if names in pages:
-            raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: page {number} came before")
-        pages.add(names)
-        for index, record in enumerate(records):
+    rows: RowReader[Iterable[StormStream]] = RowReader(endpoint, drops, "streamKey")
+    paging = Paging()
+    has_next = True
+    while has_next:
+        page = await _fetch_page(requests, endpoint, paging.pages + 1, drops)
+        listed = page.items("list")
+        found = [record for row in listed if (record := rows.record(row, prefix="list.")) is not None]
+        rows.refuse_repeated_page((r.raw.get("application"), r.raw.get("streamKey")) for r in found)
+        for index, record in enumerate(found):
             if index % ROWS_PER_STEP == 0:
                 # reading a whole page takes milliseconds, and so did decoding it
                 await asyncio.sleep(0)
-            found = read_row(record)
-            if found is None:
-                drops.drop("streamKey")
-                unreadable_rows += 1
-            else:
-                read_rows += 1
-                streams.update((stream.report.id, stream) for stream in found)
-        if page.flag("hasNext"):
-            continue
-        if unreadable_rows and not read_rows:
-            raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: no item tells which stream it is about")
-        return StreamList(streams, number, unreadable_rows)
-    raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: more than {MAX_PAGES} pages")
+            rows.add(read_row(record))
+        has_next = paging.has_next(
+            len(listed),
+            has_next=page.flag("hasNext"),
+            page_count=page.first_count("totalPages", "pageCount"),
+            total=page.first_count("totalItems", "total"),
+        )
+    return StreamList([stream for found in rows.found for stream in found], rows.facts(paging))
 
 
 async def _fetch_page(requests: Requests, endpoint: str, number: int, drops: DropCounter) -> Record:
@@ -147,10 +139,7 @@ async def _fetch_page(requests: Requests, endpoint: str, number: int, drops: Dro
                 Reason.BAD_RESPONSE, f"{endpoint}: page {number} was announced and is not there"
             ) from None
         raise
-    page = read_envelope(response.data, endpoint, drops)
-    if "list" not in page:
-        raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: no list in the answer")
-    return page
+    return read_envelope(response.data, endpoint, drops)
 
 
 # -- single streams ----------------------------------------------------------------------------------------------------
@@ -161,8 +150,8 @@ BATCH_FROM = 2
 """Minimum number of streams for a batch."""
 BATCH_SIZE = 100
 
-Outcomes = dict[str, StormStream | UpstreamError]
-"""The result for each requested stream, by its id."""
+Outcomes = dict[str, list[StormStream] | UpstreamError]
+"""The records of each requested stream, by its id, or why there are none."""
 
 
 class StreamRequester:
@@ -178,8 +167,8 @@ class StreamRequester:
             outcomes = await self._fetch_batches(requests, streams, drops)
         remaining = [stream for stream in streams if stream.id not in outcomes]
 
-        def fetch_one(stream: ApplicationStream) -> Awaitable[StormStream]:
-            return _fetch_stream(requests, stream, drops)
+        async def fetch_one(stream: ApplicationStream) -> list[StormStream]:
+            return [await _fetch_stream(requests, stream, drops)]
 
         outcomes.update((stream.id, result) for stream, result in await requests.map(fetch_one, remaining))
         return outcomes
@@ -211,7 +200,7 @@ async def _fetch_stream(requests: Requests, stream: ApplicationStream, drops: Dr
     try:
         response = await requests.get(STREAM, app=stream.application, key=stream.key)
     except UpstreamError as error:
-        if error.reason is Reason.NOT_FOUND:
+        if error.means_absent:
             return missing_stream(stream.application, stream.key)
         raise
     record = read_envelope(response.data, STREAM, drops)
@@ -225,17 +214,19 @@ async def _fetch_batch(requests: Requests, batch: Sequence[ApplicationStream], d
     body = {"data": {"streamKeyIds": [_batch_id(stream) for stream in batch]}}
     response = await requests.post(BATCH, body=body, safe=True)
     data = read_envelope(response.data, BATCH, drops)
-    requested = {stream.id for stream in batch}
-    outcomes: Outcomes = {}
+    requested_ids = {stream.id for stream in batch}
+    found: dict[str, list[StormStream]] = {}
     for record in data.records("found"):
-        found = read_stream(record)
-        if found is not None and found.report.id in requested:
-            outcomes[found.report.id] = found
+        stream = read_stream(record)
+        if stream is not None and stream.report.id in requested_ids:
+            found.setdefault(stream.report.id, []).append(stream)
     not_found = frozenset(data.texts("notFound") or ())
-    for stream in batch:
-        if stream.id not in outcomes and _batch_id(stream) in not_found:
-            outcomes[stream.id] = missing_stream(stream.application, stream.key)
-    return outcomes
+    missing = {
+        stream.id: [missing_stream(stream.application, stream.key)]
+        for stream in batch
+        if stream.id not in found and _batch_id(stream) in not_found
+    }
+    return {**found, **missing}
 
 
 def _batch_id(stream: ApplicationStream) -> str:

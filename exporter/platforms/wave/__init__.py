@@ -12,6 +12,7 @@ from exporter.platforms.api import (
     DropCounter,
     FetchResult,
     Platform,
+    Rate,
     Reason,
     Requests,
     SessionCommands,
@@ -25,7 +26,7 @@ from exporter.platforms.wave.ice_candidates import CandidateCache
 from exporter.platforms.wave.optional_endpoints import OptionalEndpoints, optional_requests_per_minute
 from exporter.platforms.wave.request_budget import RequestBudget, SessionRotation, was_not_sent
 from exporter.platforms.wave.sessions_file import SessionsFile, WaveSession
-from exporter.platforms.wave.wave_sessions import FEEDS, SESSION_COMMANDS, fetch_session
+from exporter.platforms.wave.wave_sessions import FEEDS, RATES, SESSION_COMMANDS, fetch_session
 from exporter.platforms.wave.wave_settings import WaveSettings
 
 REQUESTS_PER_MINUTE_FREE_TIER = 60
@@ -41,6 +42,7 @@ class WavePlatform(Platform[WaveSettings]):
     settings_class = WaveSettings
     requests_per_minute_limit: ClassVar[int | None] = REQUESTS_PER_MINUTE_FREE_TIER
     feeds: ClassVar[frozenset[str]] = FEEDS
+    rates: ClassVar[tuple[Rate, ...]] = RATES
 
     def __init__(
         self, settings: WaveSettings, client: UpstreamClient, clock: Clock, shard_filter: ShardFilter = ALL_STREAMS

@@ -45,6 +45,8 @@ class Measurements(msgspec.Struct, frozen=True):
 
     facts: Mapping[str, float | int | str]
     numbers: tuple[PlatformMetric, ...]
+    unreadable: frozenset[str]
+    """Fields whose value was present but bad."""
 
 
 def read_measurements(session: Record, drops: DropCounter) -> Measurements:
@@ -53,15 +55,18 @@ def read_measurements(session: Record, drops: DropCounter) -> Measurements:
     measured = [leaf for name in ("metrics", "connection") for leaf in _leaves(session, name)]
     facts: dict[str, float | int | str] = {}
     used: set[tuple[str, ...]] = set()
+    unreadable: set[str] = set()
     for leaves, aliases in ((quality, QUALITY), (measured, MEASURED)):
         for field, (leaf, alias) in _select_leaves(leaves, aliases).items():
             used.add(leaf.path)
             value = _read_value(leaf, alias, drops)
-            if value is not None:
+            if value is None:
+                unreadable.add(field)
+            else:
                 facts[field] = value
     _add_resolution(facts)
     others = ((leaf.path, leaf.value) for leaf in quality + measured if leaf.path not in used)
-    return Measurements(facts, first_numbers(others, limit=MAX_PLATFORM_METRICS))
+    return Measurements(facts, first_numbers(others, limit=MAX_PLATFORM_METRICS), frozenset(unreadable))
 
 
 def _leaves(session: Record, name: str) -> list[Leaf]:

@@ -16,6 +16,7 @@ from exporter.platforms.api import (
     DropCounter,
     InvalidCommandError,
     ManualRequest,
+    Rate,
     Reason,
     Record,
     Requests,
@@ -25,12 +26,17 @@ from exporter.platforms.api import (
     Status,
     StreamReport,
     UpstreamError,
+    meanings,
     slim_report,
 )
 from exporter.platforms.wave.measurements import read_measurements
 
 SESSION = "GET /streaming/sessions/{id}"
-_STATUSES = {"idle": Status.IDLE, "live": Status.LIVE, "paused": Status.PAUSED, "ended": Status.ENDED}
+_STATUSES = meanings({"idle": Status.IDLE, "live": Status.LIVE, "paused": Status.PAUSED, "ended": Status.ENDED})
+RATES = (
+    Rate("ingest_bytes", "ingest_bitrate_bytes_per_second"),
+    Rate("egress_bytes", "egress_bitrate_bytes_per_second"),
+)
 FEEDS = frozenset(
     {
         "protocol", "session", "kind", "video_codec", "audio_codec", "resolution",
@@ -44,6 +50,7 @@ FEEDS = frozenset(
 )  # fmt: skip
 """The fields of ``StreamReport`` that the platform can fill, and ``analytics``."""
 Report = slim_report(FEEDS)
+HEALTH_FACTS = frozenset({"ingest_bitrate_bytes_per_second", "packet_loss_ratio", "frames_per_second"})
 _LASTING = frozenset(
     {"dropped_frames", "frames", "ingest_bytes", "egress_bytes", "video_codec", "audio_codec", "resolution",
      "target_latency_seconds", "max_bitrate_bytes_per_second"}
@@ -56,7 +63,7 @@ async def fetch_session(requests: Requests, session_id: str, drops: DropCounter,
     try:
         response = await requests.get(SESSION, id=session_id)
     except UpstreamError as error:
-        if error.reason is Reason.NOT_FOUND:
+        if error.means_absent:
             return Report(id=session_id, session=session_id, kind="session", status=Status.IDLE, live=False)
         raise
     return read_session(Record.from_response(response.data, drops), session_id, drops, numbers=numbers)
@@ -66,7 +73,9 @@ def read_session(record: Record, session_id: str, drops: DropCounter, *, numbers
     """Return the report of a session object. ``numbers``: include numbers without a known meaning."""
     if record.text("sessionId") not in ("", session_id):
         raise UpstreamError(Reason.BAD_RESPONSE, f"{SESSION}: the answer is about another session")
-    status = _STATUSES.get(record.text("status").lower(), Status.UNKNOWN)
+    if not any(name in record for name in ("sessionId", "status")):
+        raise UpstreamError(Reason.BAD_RESPONSE, f"{SESSION}: the answer is not about a session")
+    status = record.meaning("status", _STATUSES) or Status.UNKNOWN
     live = None if status is Status.UNKNOWN else status is Status.LIVE
     start = record.time_iso("startedAt")
     report = Report(
@@ -84,7 +93,8 @@ def read_session(record: Record, session_id: str, drops: DropCounter, *, numbers
     measurements = read_measurements(record, drops)
     facts = {field: value for field, value in measurements.facts.items() if live is not False or field in _LASTING}
     shown = measurements.numbers if numbers and live is not False else ()
-    return msgspec.structs.replace(report, platform_metrics=shown, **facts)
+    unreadable = bool(measurements.unreadable & HEALTH_FACTS) or record.has_unreadable("metrics", "connection")
+    return msgspec.structs.replace(report, platform_metrics=shown, health_unreadable=unreadable, **facts)
 
 
 def _end_time(record: Record, start: float | None, status: Status) -> float | None:

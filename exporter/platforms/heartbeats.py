@@ -1,0 +1,74 @@
+"""Signs of life that a platform dates on its own clock, judged by the exporter's steady clock.
+
+A heartbeat that advances from poll to poll is a sign of life, whatever the platform's clock shows. One that has not
+advanced for the platform's limit is none.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+KEPT_UNSEEN = 1000
+"""Number of heartbeats that are kept although the last poll did not report them, besides as many as it did."""
+
+
+class SignOfLife(NamedTuple):
+    """What a heartbeat proves."""
+
+    is_alive: bool | None
+    """None: it may or may not be, the exporter has not watched it for long enough."""
+    age_seconds: float | None
+    """Seconds since it advanced, on the exporter's steady clock; None if it was never seen to advance."""
+
+
+UNDATED = SignOfLife(None, None)
+
+
+class _Heartbeat(msgspec.Struct, gc=False):
+    value: float
+    advanced_at: float
+    """Steady seconds; of a heartbeat that was old when it was first seen, when that was."""
+    is_trusted: bool
+    """Whether it has advanced, or was recent by the platform's own clock when it was first seen."""
+    is_seen: bool = True
+
+
+class HeartbeatBook:
+    """The heartbeats of one upstream, by stream or session."""
+
+    def __init__(self, limit_seconds: float) -> None:
+        """``limit_seconds``: time without a heartbeat after which the platform itself takes a stream as inactive."""
+        self._limit = limit_seconds
+        self._heartbeats: dict[str, _Heartbeat] = {}
+
+    def observe(self, key: str, value: float | None, *, now: float, platform_now: float) -> SignOfLife:
+        """Return what the heartbeat proves after a poll. It may be reported several times in one poll.
+
+        ``value``: unix seconds on the platform's clock, as is ``platform_now``; None: not reported or unreadable.
+        ``now``: steady seconds.
+        """
+        if value is None:
+            return UNDATED
+        heartbeat = self._heartbeats.get(key)
+        if heartbeat is None:
+            age = platform_now - value
+            is_recent = age <= self._limit
+            advanced_at = now - max(0.0, age) if is_recent else now
+            heartbeat = self._heartbeats[key] = _Heartbeat(value, advanced_at, is_recent)
+        elif value > heartbeat.value:
+            heartbeat.value, heartbeat.advanced_at, heartbeat.is_trusted = value, now, True
+        heartbeat.is_seen = True
+        age = now - heartbeat.advanced_at
+        if age > self._limit:
+            return SignOfLife(False, age)
+        return SignOfLife(True, age) if heartbeat.is_trusted else UNDATED
+
+    def end_poll(self) -> None:
+        """Forget heartbeats that are not reported any more, once there are many of them."""
+        seen = sum(heartbeat.is_seen for heartbeat in self._heartbeats.values())
+        if len(self._heartbeats) > 2 * seen + KEPT_UNSEEN:
+            self._heartbeats = {key: kept for key, kept in self._heartbeats.items() if kept.is_seen}
+        for heartbeat in self._heartbeats.values():
+            heartbeat.is_seen = False

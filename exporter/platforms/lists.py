@@ -1,0 +1,144 @@
+"""Reading a platform's list of streams, page by page, and deciding what it proves about a stream that is not in it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from typing import Generic, TypeVar
+
+import msgspec
+
+from exporter.http.errors import UpstreamError
+from exporter.model import Listing, Reason
+from exporter.platforms.parsing import DropCounter, Record
+
+T = TypeVar("T")
+
+MAX_PAGES = 1000
+UNREADABLE_ROW = "row"
+"""The field under which a row that does not tell which stream it is about is counted."""
+
+
+class ListFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """How a list was read."""
+
+    pages: int = 1
+    unreadable_rows: int = 0
+    """Rows that do not tell which stream they are about."""
+    is_shifting: bool = False
+    """Whether the list changed while its pages were read."""
+    doubt: str = ""
+    """Why part of the list may be missing."""
+
+    @property
+    def listing(self) -> Listing:
+        """Return what the absence of a stream means."""
+        if self.doubt:
+            return Listing.DOUBTFUL
+        return Listing.SHIFTING if self.pages > 1 or self.is_shifting else Listing.COMPLETE
+
+    @property
+    def may_miss_streams(self) -> bool:
+        """Whether a stream may exist that was not read."""
+        return bool(self.doubt or self.unreadable_rows)
+
+
+class Paging:
+    """Which page of a list is read next, from the fields of a page; numbers that contradict each other are a doubt.
+
+    Every argument of ``next_page`` may be None where the platform does not report it, or it is unreadable.
+    """
+
+    def __init__(self) -> None:
+        self.pages = 0
+        self.doubt = ""
+        self.is_shifting = False
+        self._rows = 0
+        self._total: int | None = None
+
+    def has_next(
+        self, rows: int, *, has_next: bool | None = None, page_count: int | None = None, total: int | None = None
+    ) -> bool:
+        """Return whether another page has to be read after one with this many rows.
+
+        ``page_count``, ``total``: number of pages and rows of the whole list.
+        """
+        self.pages += 1
+        self._rows += rows
+        self._note_total(total)
+        more_pages = None if page_count is None else self.pages < page_count
+        more_rows = None if total is None else self._rows < total
+        known = [is_more for is_more in (has_next, more_pages, more_rows) if is_more is not None]
+        if not known:
+            self._doubt("its paging fields are unreadable")
+            return False
+        if known[0] and not rows:
+            self._doubt("an empty page announces another one")
+            return False
+        if not known[0] and any(known) and not self.is_shifting:
+            self._doubt("its paging fields contradict each other")
+        if known[0] and self.pages == MAX_PAGES:
+            self._doubt(f"it has more than {MAX_PAGES} pages")
+            return False
+        return known[0]
+
+    def _note_total(self, total: int | None) -> None:
+        if total is not None:
+            self.is_shifting |= self._total is not None and total != self._total
+            self._total = total
+
+    def _doubt(self, why: str) -> None:
+        self.doubt = self.doubt or why
+
+
+class RowReader(Generic[T]):
+    """Collects what the rows of a list report; one that does not tell which stream it is about is counted."""
+
+    def __init__(self, endpoint: str, drops: DropCounter, field: str = UNREADABLE_ROW) -> None:
+        """``field``: the platform's name for the rows, under which unreadable ones are counted."""
+        self.found: list[T] = []
+        self.unreadable_rows = 0
+        self._endpoint = endpoint
+        self._drops = drops
+        self._field = field
+        self._pages: set[int] = set()
+
+    def record(self, row: object, *, prefix: str = "") -> Record | None:
+        """Return a row as a record; None, and counted, if it is not an object."""
+        if isinstance(row, dict):
+            return Record(row, self._drops, prefix)
+        self.add(None)
+        return None
+
+    def add(self, found: T | None) -> None:
+        """Take what a row reports; None: it does not tell which stream it is about."""
+        if found is None:
+            self.unreadable_rows += 1
+            self._drops.drop(self._field)
+        else:
+            self.found.append(found)
+
+    def refuse_repeated_page(self, identities: Iterable[Hashable]) -> None:
+        """Raise ``UpstreamError`` (``bad_response``) if a page with exactly these streams was read before.
+
+        Its figures may have changed meanwhile; its streams have not. An empty page repeats nothing.
+        """
+        named = tuple(identities)
+        page = hash(named)
+        if named and page in self._pages:
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{self._endpoint}: a page came again")
+        self._pages.add(page)
+
+    def facts(self, paging: Paging | None = None) -> ListFacts:
+        """Return how the list was read. Raises ``UpstreamError`` (``bad_response``) if it has rows and none is readable:
+        that must not pass for a list without streams.
+        """
+        if self.unreadable_rows and not self.found:
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{self._endpoint}: no row tells which stream it is about")
+        if paging is None:
+            return ListFacts(unreadable_rows=self.unreadable_rows)
+        return ListFacts(
+            pages=paging.pages,
+            unreadable_rows=self.unreadable_rows,
+            is_shifting=paging.is_shifting,
+            doubt=paging.doubt,
+        )
