@@ -240,8 +240,11 @@ class StreamReport(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     # Numbers without a documented meaning
     platform_metrics: tuple[PlatformMetric, ...] = ()
 
-    def departed(self, at: float) -> StreamReport:
-        """Return the report of a stream that left the platform's list: names and totals stay, current values go."""
+    def departed(self, at: float | None) -> StreamReport:
+        """Return the report of a stream that left the platform's list: names and totals stay, current values go.
+
+        ``at``: unix seconds of its end, if it is known.
+        """
         lasting = {name: getattr(self, name) for name in self.__struct_fields__ if name in _LASTING}
         return type(self)(
             **lasting,

@@ -64,7 +64,7 @@ class Service:
         self.exposition = Exposition(self.store.states, self.metrics)
         self._load = load
         self._random = random_ or random.Random()  # noqa: S311 - spreads polls over time, guards nothing
-        self._started_at = self.clock.now()
+        self._started_at = self.clock.instant()
         self._ready_at = self.clock.monotonic() + READY_AFTER_SECONDS
         self._coordinators: dict[str, Coordinator] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -101,7 +101,7 @@ class Service:
 
     async def start(self) -> None:
         """Start polling."""
-        self._started_at = self.clock.now()
+        self._started_at = self.clock.instant()
         self._ready_at = self.clock.monotonic() + READY_AFTER_SECONDS
         built = {
             upstream.name: self._build_coordinator(upstream, self.settings) for upstream in self.settings.upstreams

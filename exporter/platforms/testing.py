@@ -207,7 +207,7 @@ class PolledUpstream:
             store=self._store,
             metrics=metrics,
             clock=clock,
-            started_at=clock.now(),
+            started_at=clock.instant(),
             per_stream=per_stream,
         )
 

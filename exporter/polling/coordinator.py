@@ -7,6 +7,7 @@ what the reports mean for the streams.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -31,7 +32,7 @@ from exporter.polling.histograms import NoHistograms, PollHistograms
 from exporter.polling.schedule import Schedule
 from exporter.polling.self_metrics import PollingMetrics
 from exporter.polling.tracker import STREAMS_PER_STEP, Tracker
-from exporter.runtime.clock import Clock
+from exporter.runtime.clock import Clock, Instant
 from exporter.runtime.logging import describe_exception
 from exporter.sharding import SINGLE, Shard, ShardFilter
 from exporter.store import Store
@@ -41,6 +42,12 @@ log = structlog.get_logger()
 DEADLINE_SLACK_SECONDS = 1.0
 """Extra time before a poll is cancelled; requests end at the deadline by themselves, unless we have a bug."""
 NAMES_IN_A_LOG_LINE = 3
+ANSWERING_INTERVALS = 2.5
+"""Age of the last successful poll, in intervals, from which on an upstream is not answering."""
+FAILURE_LOG_SECONDS = 600.0
+"""Minimum time between two log lines that an upstream fails: one that fails every other poll is one fault."""
+WORD_CHARACTERS = 40
+"""Maximum number of characters of a platform's unknown word in the log."""
 
 
 class Coordinator:
@@ -77,7 +84,16 @@ class Coordinator:
         self._not_owned = False
         self._up: bool | None = None
         self._failing_since: float | None = None
+        """Steady seconds of the first failed poll since the last successful one."""
         self._failed_polls = 0
+        self._failure_logged_at = -math.inf
+        self._is_failure_logged = False
+        self._quiet_failures = 0
+        """Times that it failed since the last log line about it, without a line of their own."""
+        self._answered_at: float | None = None
+        """Steady seconds of the last successful poll."""
+        self._has_logged_start = False
+        self._was_answering: bool | None = None
         self._error: UpstreamError | None = None
         self._last_success: float | None = None
         self._last_poll: float | None = None
@@ -86,6 +102,8 @@ class Coordinator:
         self._analytics: tuple[Analytics, ...] = ()
         self._passthrough: PassthroughMetrics | None = None
         self._logged_fields: set[str] = set()
+        self._logged_words: set[str] = set()
+        self._logged_doubt = ""
         self._logged_stream_failures: set[str] = set()
 
     async def run(self) -> None:
@@ -124,11 +142,11 @@ class Coordinator:
 
     async def refresh(self) -> None:
         """Age the states between polls and publish them; cheap when nothing is due."""
-        if self._busy or not self.polled.is_set() or self._clock.now() < self.tracker.next_change:
+        if self._busy or not self.polled.is_set() or self._clock.monotonic() < self._next_change():
             return
         self._busy = True
         try:
-            await _run_in_steps(self.tracker.refresh(self._clock.now()))
+            await _run_in_steps(self.tracker.refresh(self._clock.instant()))
             self._publish_state()
         finally:
             self._busy = False
@@ -156,34 +174,53 @@ class Coordinator:
         return result
 
     async def _apply_result(self, result: PollResult, requests: Requests) -> None:
-        now = self._clock.now()
-        self._schedule.record_success(self._clock.monotonic(), result.round_seconds, self._rate_limit_pause())
+        now = self._clock.instant()
+        self._schedule.record_success(now.steady, result.round_seconds, self._rate_limit_pause())
         self.tracker.set_interval(self._schedule.effective_interval)
         self.tracker.configure(self.platform.configured_streams())
         self._clock_skew = requests.clock_skew_seconds
         self._version = result.version or self._version
         self._analytics, self._passthrough = tuple(map(self._label_analytics, result.analytics)), result.passthrough
         await _run_in_steps(self.tracker.apply(result, now, self._clock_skew or 0.0))
-        await _run_in_steps(self._histograms.observe_in_steps(self.tracker.updated_states()))
+        if result.is_evidence:
+            await _run_in_steps(self._histograms.observe_in_steps(self.tracker.updated_states()))
         self._histograms.forget_all_but(state.identity.stream for state in self.tracker.states())
         self._count_and_log_faults(result)
-        self._log_recovery(now)
-        self._up, self._error, self._last_success = (True, None, now) if not result.not_owned else (None, None, None)
+        self._up, self._error, self._last_success = True, None, now.wall
+        self._answered_at = now.steady
+        if result.not_owned:
+            self._up = self._last_success = self._answered_at = None
+        else:
+            self._log_success(now.steady)
 
     async def _apply_failure(self, error: UpstreamError) -> None:
-        now = self._clock.now()
-        self._schedule.record_failure(self._clock.monotonic(), error.retry_after)
+        now = self._clock.instant()
+        self._schedule.record_failure(now.steady, error.retry_after)
         self.tracker.set_interval(self._schedule.effective_interval)
         await _run_in_steps(self.tracker.refresh(now))
         self._failed_polls += 1
         if self._failing_since is None:
-            self._failing_since = now
-            log.warning(
-                "upstream fails", **self._labels, host=self.settings.host, reason=error.reason.value, error=str(error)
-            )
+            self._failing_since = now.steady
+            self._log_failure(error, now.steady)
         else:
             log.debug("upstream still fails", **self._labels, reason=error.reason.value, error=str(error))
         self._up, self._error = False, error
+
+    def _is_answering(self, now: float) -> bool | None:
+        """Return whether the last successful poll is recent; None before the first poll of all."""
+        if self._answered_at is None:
+            return None if self._up is None else False
+        return now < self._answers_until()
+
+    def _answers_until(self) -> float:
+        if self._answered_at is None:
+            return math.inf
+        return self._answered_at + ANSWERING_INTERVALS * self._schedule.effective_interval
+
+    def _next_change(self) -> float:
+        """Return when a state, or whether the upstream is answering, changes by itself, in steady seconds."""
+        until = self._answers_until()
+        return self.tracker.next_change if self._was_answering is not True else min(self.tracker.next_change, until)
 
     def _set_not_owned(self, not_owned: bool) -> None:
         """Remove the upstream's series, even its counters, while only other shards poll it."""
@@ -209,6 +246,17 @@ class Coordinator:
             self._metrics.count_stream_failure(**self._labels, reason=reason)
         for field, times in result.dropped_fields.items():
             self._metrics.count_dropped_field(**self._labels, field=field, times=times)
+        if result.duplicate_records:
+            self._metrics.count_duplicate_records(**self._labels, times=result.duplicate_records)
+        new_words = result.unknown_words.keys() - self._logged_words
+        if new_words:
+            self._logged_words |= new_words
+            words = {field: result.unknown_words[field][:WORD_CHARACTERS] for field in sorted(new_words)}
+            log.warning("words without a known meaning", **self._labels, words=words)
+        if result.list_doubt != self._logged_doubt:
+            self._logged_doubt = result.list_doubt
+            if result.list_doubt:
+                log.warning("the list of streams may be incomplete", **self._labels, why=result.list_doubt)
         new_fields = result.dropped_fields.keys() - self._logged_fields
         if new_fields:
             self._logged_fields |= new_fields
@@ -225,20 +273,43 @@ class Coordinator:
             )
         self._logged_stream_failures = set(result.failures)
 
-    def _log_recovery(self, now: float) -> None:
-        if self._failing_since is None:
+    def _log_failure(self, error: UpstreamError, now: float) -> None:
+        """Log that the upstream fails, once in ten minutes."""
+        if now - self._failure_logged_at < FAILURE_LOG_SECONDS:
+            self._quiet_failures += 1
+            log.debug("upstream fails again", **self._labels, reason=error.reason.value, error=str(error))
             return
-        log.info(
-            "upstream is back",
+        before = {"failed_before": self._quiet_failures} if self._quiet_failures else {}
+        self._failure_logged_at, self._quiet_failures, self._is_failure_logged = now, 0, True
+        log.warning(
+            "upstream fails",
             **self._labels,
-            down_seconds=round(now - self._failing_since, 3),
-            failed_polls=self._failed_polls,
+            host=self.settings.host,
+            reason=error.reason.value,
+            error=str(error),
+            **before,
         )
+
+    def _log_success(self, now: float) -> None:
+        """Log the first success of all, and the end of a failure that was logged."""
+        facts: dict[str, Any] = {}
+        if self._failing_since is not None:
+            facts = {"down_seconds": round(now - self._failing_since, 3), "failed_polls": self._failed_polls}
         self._failing_since, self._failed_polls = None, 0
+        if not self._has_logged_start:
+            states = self.tracker.states()
+            self._has_logged_start = True
+            log.info(
+                "upstream is up", **self._labels, streams=len(states), live=sum(bool(state.live) for state in states)
+            )
+        elif facts and self._is_failure_logged:
+            log.info("upstream is back", **self._labels, **facts)
+        self._is_failure_logged = False
 
     def _publish_state(self) -> None:
-        until_next = self._schedule.due - self._clock.monotonic()
-        now = self._clock.now()
+        now = self._clock.instant()
+        until_next = self._schedule.due - now.steady
+        self._was_answering = self._is_answering(now.steady)
         self._store.publish(
             UpstreamState(
                 platform=self.settings.platform,
@@ -248,6 +319,8 @@ class Coordinator:
                 feeds=self._feeds,
                 version=self._version,
                 up=self._up,
+                answering=self._was_answering,
+                list_complete=self.tracker.list_complete if self._up is not None else None,
                 streams=self.tracker.states(),
                 streams_dropped=self.tracker.dropped,
                 poll_interval_seconds=self._schedule.effective_interval,
@@ -257,11 +330,11 @@ class Coordinator:
                 last_error=str(self._error) if self._error else "",
                 last_error_reason=self._error.reason if self._error else None,
                 last_poll_at=self._last_poll,
-                next_poll_at=now + until_next,
+                next_poll_at=now.wall + until_next,
                 sampled=self._histograms.snapshot(),
-                analytics=tuple(analytics for analytics in self._analytics if now < analytics.stale_at),
+                analytics=tuple(analytics for analytics in self._analytics if now.steady < analytics.stale_at),
                 passthrough=self._passthrough
-                if self._passthrough is not None and now < self._passthrough.stale_at
+                if self._passthrough is not None and now.steady < self._passthrough.stale_at
                 else None,
                 not_owned=self._not_owned,
                 excluded=self.settings.excluded_families,
@@ -282,7 +355,7 @@ def build_coordinator(
     store: Store,
     metrics: PollingMetrics,
     clock: Clock,
-    started_at: float,
+    started_at: Instant,
     shard: Shard = SINGLE,
     per_stream: bool = False,
     random_: random.Random | None = None,
@@ -290,7 +363,7 @@ def build_coordinator(
 ) -> Coordinator:
     """Build everything that polls one upstream and publishes to ``store``.
 
-    ``started_at``: unix seconds at which the exporter started. ``per_stream``: whether histograms are kept per stream.
+    ``started_at``: when the exporter started. ``per_stream``: whether histograms are kept per stream.
     ``random_``: spreads the first polls. ``scheduled``: the coordinator that polls the same upstream on schedule, if
     this one polls on demand: they share the account's rate limit, its logins and the streams' labels.
     """
@@ -308,6 +381,7 @@ def build_coordinator(
         tracker=Tracker(
             settings,
             started_at,
+            derives_scores=platform.health_score == "derived",
             preferred_labels=scheduled.tracker.labels if scheduled else None,
             shard_filter=shard_filter,
         ),

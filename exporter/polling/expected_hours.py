@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from zoneinfo import ZoneInfo
 
 from exporter.config.upstream import LiveHours, StreamSettings
+from exporter.runtime.clock import Instant
 
 _DAY = datetime.timedelta(days=1)
 _DAYS_BACK, _DAYS_AHEAD = 1, 8
@@ -17,19 +18,21 @@ _DAYS_BACK, _DAYS_AHEAD = 1, 8
 class ExpectedHours:
     """Tells whether one stream is expected now; computes the calendar only when the answer may have changed."""
 
-    def __init__(self, settings: StreamSettings, started_at: float) -> None:
-        """``started_at``: unix seconds of the exporter's own start; ``start_grace`` also applies after it."""
+    def __init__(self, settings: StreamSettings, started_at: Instant) -> None:
+        """``started_at``: the exporter's own start; ``start_grace`` also applies after it."""
         self._expected = settings.expected
         self._grace = settings.start_grace
         self._started_at = started_at
         self._answer: bool | None = None
         self._from = self._until = -math.inf
 
-    def is_expected(self, now: float) -> bool | None:
+    def is_expected(self, now: Instant) -> bool | None:
         """Return whether the stream is expected to be live, or None if the configuration does not say."""
-        if not self._from <= now < self._until:
-            self._answer, self._until = self._compute_answer(now)
-            self._from = now
+        if not self._from <= now.wall < self._until:
+            # as the wall clock has it now: it may have been set since the exporter started
+            started_at = now.wall - (now.steady - self._started_at.steady)
+            self._answer, self._until = self._compute_answer(now.wall, started_at)
+            self._from = now.wall
         return self._answer
 
     @property
@@ -37,12 +40,12 @@ class ExpectedHours:
         """Unix seconds at which the last answer may change."""
         return self._until
 
-    def _compute_answer(self, now: float) -> tuple[bool | None, float]:
+    def _compute_answer(self, now: float, started_at: float) -> tuple[bool | None, float]:
         if not self._expected:
             return (None if self._expected is None else False), math.inf
         until = math.inf
         for start, end in self._expected_spans(now):
-            since = max(start, self._started_at) + self._grace
+            since = max(start, started_at) + self._grace
             if now >= end:
                 continue
             if since >= end:

@@ -34,23 +34,24 @@ def judge(
     *,
     expected_bitrate: float | None,
     expected_frame_rate: float | None,
-    last_seen_age: float | None,
-    in_grace: bool,
+    may_derive: bool,
 ) -> Judgement:
     """Return a live stream's score and its reasons.
 
-    Bitrates are in bytes per second, ``last_seen_age`` in seconds on the platform's clock. ``in_grace``: the ingest
-    session is younger than ``health_grace``, too young for a derived score.
+    Bitrates are in bytes per second. ``may_derive``: whether a score may be derived, because the platform reports none
+    of its own and the ingest session is older than ``health_grace``. It is not derived either while a fact that it
+    depends on is unreadable. The reasons do not depend on it.
     """
     if not report.live:
         return None, ()
+    last_seen_age = report.last_seen_age_seconds
     faults = _find_faults(report, expected_bitrate, expected_frame_rate, last_seen_age)
     reported = report.health_score_ratio
     if reported is not None:
         is_low = reported < REPORTED_IS_LOW
         return reported, _list_reasons(faults, is_low=is_low) if faults or is_low else ()
-    if in_grace:
-        return None, ()
+    if not may_derive or report.health_unreadable:
+        return None, _list_reasons(faults) if faults else ()
     if not faults:
         return (1.0 if _has_known_fact(report, expected_frame_rate, last_seen_age) else None), ()
     score = 1.0

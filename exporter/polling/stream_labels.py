@@ -9,14 +9,20 @@ from typing import Any
 
 import msgspec
 
+from exporter.metrics.text_format import label_value
 from exporter.model import StreamReport
 
-ID_CHARACTERS = 8
+SUFFIX_CHARACTERS = 8
 HASH_CHARACTERS = 16
 
 
 class LabelBook:
-    """Gives each stream id its label and keeps it with that id until the stream is forgotten."""
+    """The label of each stream, which depends only on names and ids, never on the order in which streams are seen.
+
+    It is the configured name; for a configured stream without a name, its id; otherwise it is set by ``stream_label``.
+    Streams that would have the same label get ``label#`` and a hash of their id, and keep it until they are forgotten.
+    A configured label never changes.
+    """
 
     def __init__(
         self,
@@ -25,77 +31,97 @@ class LabelBook:
         hash_key: str | None = None,
         preferred_label: Callable[[str], str | None] | None = None,
     ) -> None:
-        """``rule`` is ``name``, ``id`` or ``hash``; ``preferred_label`` returns the label to use for an id if free."""
+        """``rule`` is ``name``, ``id`` or ``hash``.
+
+        ``preferred_label`` returns the label that another book, which knows more of the past, gives to an id.
+        """
         self._upstream = upstream
         self._rule = rule
-        self._configured_names: Mapping[str, str] = {}
+        self._configured: dict[str, str] = {}
+        """The configured labels by id."""
+        self._owners: dict[str, str] = {}
+        """The id that each configured label belongs to."""
         self._hash_key = hash_key
         self._preferred_label = preferred_label
-        self._labels: dict[str, str] = {}
-        self._taken: set[str] = set()
-        """Labels that differ from their stream's id; the others are keys of ``_labels``."""
+        self._names: dict[str, str] = {}
+        """The platform's names of the known streams by id."""
+        self._listed: Mapping[str, str] = {}
+        self._sharing: set[str] = set()
+        """The ids of streams that would have, or had, the same label as another one."""
+        self._is_outdated = False
 
-    def configure(self, names: Mapping[str, str]) -> None:
-        """Set the configured names by stream id; they take precedence over all other labels."""
-        for stream_id in self._configured_names.keys() ^ names.keys() | {
-            i for i, n in names.items() if self._labels.get(i) != n
-        }:
-            self._labels.pop(stream_id, None)
-        self._configured_names = names
-        self._taken = {*names.values(), *(label for stream_id, label in self._labels.items() if label != stream_id)}
+    def configure(self, names: Mapping[str, str | None]) -> None:
+        """Set the configured streams: their names, or None, by id."""
+        named = {stream_id: label_value(name) for stream_id, name in names.items() if name}
+        self._owners = {label: stream_id for stream_id, label in reversed(named.items())}
+        if self._rule != "hash":
+            for stream_id in names:
+                self._owners.setdefault(label_value(stream_id), stream_id)
+        self._configured = {stream_id: label for label, stream_id in self._owners.items() if stream_id not in named}
+        self._configured |= named
+        self._is_outdated = True
+
+    def update(self, listed: Mapping[str, str]) -> bool:
+        """Find the streams that share a label; return whether labels of known streams may have changed.
+
+        ``listed``: the names of all streams of the platform's list by id.
+        """
+        if self._rule == "hash" or (listed == self._listed and not self._is_outdated):
+            return False
+        self._listed, self._is_outdated = listed, False
+        claims: dict[str, str] = dict(self._owners)
+        sharing: set[str] = set()
+        for stream_id, name in {**self._names, **listed}.items():
+            if stream_id not in self._configured:
+                owner = claims.setdefault(self._own_label(stream_id, name), stream_id)
+                if owner != stream_id:
+                    sharing |= {stream_id, owner}
+        before = self._sharing
+        self._sharing = (before | (sharing - self._configured.keys())) & (self._names.keys() | listed.keys())
+        return self._sharing != before
 
     def label(self, stream_id: str, name: str) -> str:
-        """Return the stream's label; ``name`` is the platform's own name for it, which may be empty."""
-        known = self._labels.get(stream_id)
-        if known is not None:
-            return known
-        label = (
-            self._configured_names.get(stream_id)
-            or self._free_preferred_label(stream_id)
-            or self._unique_label(stream_id, self._label_by_rule(stream_id, name))
-        )
-        self._labels[stream_id] = label
-        if label != stream_id:
-            self._taken.add(label)
-        return label
+        """Return the label of a stream that is known from now on; ``name``: the platform's name for it, if any."""
+        if name != self._names.get(stream_id):
+            self._names[stream_id] = name
+            self._is_outdated = True
+        return self._label(stream_id, name)
 
     def analytics_label(self, stream_id: str, configured_name: str) -> str:
         """Return the label of analytics, whose stream may not be tracked; it reserves no label.
 
         ``configured_name``: the name that the configuration gives to the analytics themselves.
         """
-        return configured_name or self._configured_names.get(stream_id) or self._label_by_rule(stream_id, "")
+        return configured_name or self._label(stream_id, self._names.get(stream_id, ""))
 
     def known_label(self, stream_id: str) -> str | None:
         """Return the stream's label, None if it has none yet."""
-        return self._labels.get(stream_id)
+        return self._label(stream_id, self._names[stream_id]) if stream_id in self._names else None
 
     def forget(self, stream_id: str) -> None:
-        """Free the label of a stream whose series are gone, unless it is a configured name."""
-        label = self._labels.pop(stream_id, None)
-        if label not in (None, stream_id) and stream_id not in self._configured_names:
-            self._taken.discard(label)
+        """Forget a stream whose series are gone."""
+        self._names.pop(stream_id, None)
+        self._sharing.discard(stream_id)
+        self._is_outdated = True
 
-    def _free_preferred_label(self, stream_id: str) -> str | None:
-        label = self._preferred_label(stream_id) if self._preferred_label else None
-        return None if label is None or self._is_taken(label) else label
+    def _label(self, stream_id: str, name: str) -> str:
+        configured = self._configured.get(stream_id)
+        if configured is not None:
+            return configured
+        preferred = self._preferred_label(stream_id) if self._preferred_label else None
+        if preferred is not None:
+            return preferred
+        label = self._own_label(stream_id, name)
+        if stream_id not in self._sharing:
+            return label
+        digest = hashlib.sha256(stream_id.encode("utf-8", "surrogatepass")).hexdigest()
+        return label_value(f"{label}#{digest[:SUFFIX_CHARACTERS]}")
 
-    def _is_taken(self, label: str) -> bool:
-        return label in self._taken or self._labels.get(label) == label
-
-    def _label_by_rule(self, stream_id: str, name: str) -> str:
+    def _own_label(self, stream_id: str, name: str) -> str:
+        """Return the label that a stream has unless another one has it too."""
         if self._rule == "hash":
             return hashed_label(self._hash_key or "", self._upstream, stream_id)
-        return name if self._rule == "name" and name else stream_id
-
-    def _unique_label(self, stream_id: str, wanted: str) -> str:
-        if not self._is_taken(wanted):
-            return wanted
-        short = f"{wanted}#{stream_id[:ID_CHARACTERS]}"
-        if not self._is_taken(short):
-            return short
-        digest = hashlib.sha256(stream_id.encode("utf-8", "surrogatepass")).hexdigest()
-        return f"{wanted}#{digest[:HASH_CHARACTERS]}"
+        return label_value(name if self._rule == "name" and name else stream_id)
 
 
 def hashed_label(key: str, upstream: str, stream_id: str) -> str:

@@ -12,40 +12,67 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from exporter.config.upstream import StreamSettings, UpstreamSettings
-from exporter.model import NO_REPORT, Identity, Listing, PollResult, Status, StreamReport, StreamState
+from exporter.model import (
+    NO_REPORT,
+    HealthReason,
+    Identity,
+    Listing,
+    PollResult,
+    Status,
+    StreamReport,
+    StreamState,
+)
 from exporter.polling.expected_hours import ExpectedHours
 from exporter.polling.health import judge
 from exporter.polling.stream_labels import LabelBook, anonymize
+from exporter.runtime.clock import Instant
 from exporter.sharding import ALL_STREAMS, ShardFilter
 
 STREAMS_PER_STEP = 100
 """Number of streams to process before the event loop gets its turn: well below a millisecond of work."""
 START_TOLERANCE_SECONDS = 1.0
 """Maximum difference, from rounding, between two start times of the same ingest session."""
-ABSENT_POLLS_OF_A_PAGED_LIST = 2
+ABSENT_POLLS_OF_A_SHIFTING_LIST = 2
+LONGEST_UNKNOWN_SECONDS = 24 * 3600.0
+"""How long a stream is served as unknown, unless it is configured."""
 _ENDED = Status.ENDED  # looking up an enumeration's member costs more than the rest of the check for most reports
 FILTER_CACHE_SIZE = 1000
 """Size limit of the include/exclude cache, in addition to two entries per listed stream."""
 
 
 class TrackedStream(msgspec.Struct, gc=False):
-    """What is remembered about one stream. ``gc=False`` because scanning 100,000 of them keeps the collector busy."""
+    """What is remembered about one stream. ``gc=False`` because scanning 100,000 of them keeps the collector busy.
+
+    Times are seconds on the steady clock.
+    """
 
     identity: Identity
     settings: StreamSettings | None
     expected_hours: ExpectedHours | None
     report: StreamReport = NO_REPORT
-    reported_at: float | None = None
+    name: str = ""
+    """The platform's own name, which the label was made from."""
+    reported_at: Instant | None = None
+    status: Status | None = None
+    """The status that was served last; None: none that a report proved."""
+    status_changed_at: float | None = None
+    """Unix seconds of its last change."""
+    health_score_ratio: float | None = None
+    health_reasons: tuple[HealthReason, ...] = ()
+    unreadable_rows: int = 0
+    """Unreadable rows of the last list that contained the stream."""
     session: str = ""
     session_start: float | None = None
     """The platform's start time of the last ingest session; with ``session`` it identifies an ingest session."""
     session_seen_at: float | None = None
     """When the last ingest session was first seen here; None: never live."""
+    session_age: float = 0.0
+    """How old it was then, on the platform's clock."""
     restarts: int | None = None
     absent_polls: int = 0
     departed_at: float | None = None
-    hidden: bool = False
-    """Unknown for longer than ``stale_after``: remembered but not served."""
+    withdrawn_at: float | None = None
+    """When the facts were withdrawn, because no poll had returned the stream for ``stale_after``."""
     state: StreamState | None = None
 
 
@@ -55,15 +82,17 @@ class Tracker:
     def __init__(
         self,
         settings: UpstreamSettings,
-        started_at: float,
+        started_at: Instant,
         *,
+        derives_scores: bool = True,
         preferred_labels: LabelBook | None = None,
         shard_filter: ShardFilter = ALL_STREAMS,
     ) -> None:
-        """``started_at``: unix seconds of the exporter's own start.
+        """``started_at``: the exporter's own start.
 
-        ``preferred_labels``: a book whose labels are used where they are free. ``shard_filter``: the streams that are
-        served here, whatever a result contains.
+        ``derives_scores``: whether a stream may get a derived score, because the platform reports none of its own.
+        ``preferred_labels``: a book whose labels take precedence. ``shard_filter``: the streams that are served here,
+        whatever a result contains.
         """
         self._platform, self._upstream = settings.platform, settings.name
         self._include, self._exclude = settings.include, settings.exclude
@@ -72,6 +101,7 @@ class Tracker:
         self._shortest_stale_after = self._stale_after = settings.stale_after
         self._ended_ttl = settings.ended_ttl
         self._health_grace = settings.health_grace
+        self._derives_scores = derives_scores
         self._is_hashing = settings.stream_label == "hash"
         self._started_at = started_at
         self._shard_filter = shard_filter
@@ -86,10 +116,14 @@ class Tracker:
         self._tracked: dict[str, TrackedStream] = {}
         self._updated_ids: list[str] = []
         self._filter_cache: dict[tuple[str, str], bool] = {}
+        self._unreadable_rows = 0
+        self._unreadable_rows_grew_at = -math.inf
         self.dropped = 0
         """Streams left out by ``max_streams`` in the last poll."""
+        self.list_complete: bool | None = None
+        """Whether absence from the last list proves anything; None: there was no list."""
         self.next_change = math.inf
-        """Unix seconds at which a state changes by itself (stale, forgotten, expected): call ``refresh`` then."""
+        """Steady seconds at which a state changes by itself (stale, forgotten, expected): call ``refresh`` then."""
         self.configure(settings.configured_streams())
 
     def configure(self, streams: tuple[StreamSettings, ...]) -> None:
@@ -98,11 +132,11 @@ class Tracker:
             return
         self._configured_streams = streams
         self._configured = {stream.id: stream for stream in streams if self._shard_filter.owns(stream.id)}
-        self.labels.configure({stream.id: stream.name for stream in self._configured.values() if stream.name})
+        self.labels.configure({stream.id: stream.name for stream in self._configured.values()})
         for stream_id, tracked in self._tracked.items():
             tracked.settings = self._configured.get(stream_id)
             tracked.expected_hours = self._make_expected_hours(tracked.settings)
-            tracked.identity = self._make_identity(stream_id, tracked.report.name)
+            tracked.identity = self._make_identity(stream_id, tracked.name)
 
     def set_interval(self, effective_interval: float) -> None:
         """Set the time between polls; states become stale later while it is longer than configured."""
@@ -118,21 +152,25 @@ class Tracker:
         tracked = self._tracked.get(stream_id)
         return tracked.identity.stream if tracked else "?"
 
-    def refresh(self, now: float) -> Iterator[None]:
+    def refresh(self, now: Instant) -> Iterator[None]:
         """Age the states without a new report; the caller exhausts the generator, which yields between steps."""
         self._track_expected_streams()
-        yield from self._update_states(now, now)
+        yield from self._update_states(now)
 
-    def apply(self, result: PollResult, now: float, clock_skew: float = 0.0) -> Iterator[None]:
+    def apply(self, result: PollResult, now: Instant, clock_skew: float = 0.0) -> Iterator[None]:
         """Apply a poll's result; the caller exhausts the generator, which yields between steps.
 
         ``clock_skew``: the platform's clock minus ours, in seconds.
         """
-        self._track_expected_streams()
         reports = {report.id: report for report in self._select_reports(result.streams)}
+        if self.labels.update(result.list_names or {id_: report.name for id_, report in reports.items()}):
+            self._relabel()
+        self._track_expected_streams()
+        self._track_failed_streams(result)
+        self._note_listing(result, now)
         self._updated_ids = list(reports)
         for index, (stream_id, report) in enumerate(reports.items()):
-            self._apply_report(stream_id, report, now)
+            self._apply_report(stream_id, report, now, now.wall + clock_skew)
             if index % STREAMS_PER_STEP == STREAMS_PER_STEP - 1:
                 yield
         if len(self._tracked) > len(reports):
@@ -140,7 +178,7 @@ class Tracker:
         self._forget_excess_streams()
         if len(self._tracked) >= STREAMS_PER_STEP:
             yield
-        yield from self._update_states(now, now + clock_skew)
+        yield from self._update_states(now)
 
     def updated_states(self) -> Iterator[StreamState]:
         """Yield the states that the last poll updated: of reported streams, and of expected ones that were absent."""
@@ -180,11 +218,25 @@ class Tracker:
             if stream_id not in self._tracked and settings.expected is not None:
                 self._track_stream(stream_id, "")
 
+    def _track_failed_streams(self, result: PollResult) -> None:
+        """Serve configured streams of which nothing but failures is known, as unknown."""
+        for stream_id in result.failures:
+            if stream_id not in self._tracked and stream_id in self._configured:
+                self._track_stream(stream_id, "")
+
     def _track_stream(self, stream_id: str, name: str) -> TrackedStream:
         settings = self._configured.get(stream_id)
-        tracked = TrackedStream(self._make_identity(stream_id, name), settings, self._make_expected_hours(settings))
+        tracked = TrackedStream(
+            self._make_identity(stream_id, name), settings, self._make_expected_hours(settings), name=name
+        )
         self._tracked[stream_id] = tracked
         return tracked
+
+    def _relabel(self) -> None:
+        for stream_id, tracked in self._tracked.items():
+            label = self.labels.label(stream_id, tracked.name)
+            if label != tracked.identity.stream:
+                tracked.identity = self._make_identity(stream_id, tracked.name)
 
     def _make_identity(self, stream_id: str, name: str) -> Identity:
         label = self.labels.label(stream_id, name)
@@ -196,16 +248,19 @@ class Tracker:
         return ExpectedHours(settings, self._started_at)
 
     def _forget_excess_streams(self) -> None:
-        """Bound the memory when streams come and go faster than ``ended_ttl``: forget the longest departed first."""
+        """Bound the memory when streams come and go faster than ``ended_ttl``: forget the longest departed first.
+
+        Withdrawn ones follow.
+        """
         excess = len(self._tracked) - self._max_streams
         if excess <= 0:
             return
-        departed = [
-            (t.departed_at, id_)
+        gone = [
+            (t.departed_at is None, t.departed_at or t.withdrawn_at or 0.0, id_)
             for id_, t in self._tracked.items()
-            if t.departed_at is not None and not t.expected_hours
+            if (t.departed_at is not None or t.withdrawn_at is not None) and not t.expected_hours
         ]
-        for _, stream_id in sorted(departed)[:excess]:
+        for _, _, stream_id in sorted(gone)[:excess]:
             self._forget_stream(stream_id)
 
     def _forget_stream(self, stream_id: str) -> None:
@@ -214,126 +269,166 @@ class Tracker:
 
     # -- reports and absences ---------------------------------------------------------------------------------------
 
-    def _apply_report(self, stream_id: str, report: StreamReport, now: float) -> None:
+    def _apply_report(self, stream_id: str, report: StreamReport, now: Instant, platform_now: float) -> None:
+        """Take a report; everything that is derived from it is computed now, and not again when it ages."""
         tracked = self._tracked.get(stream_id) or self._track_stream(stream_id, report.name)
+        if report.name != tracked.name:
+            tracked.name = report.name
+            tracked.identity = self._make_identity(stream_id, report.name)
         if report.live and not _continues_session(tracked, report):
-            self._record_ingest_session(tracked, report, now)
+            self._record_ingest_session(tracked, report, now, platform_now)
         if tracked.restarts is None:
             tracked.restarts = 0
         ended = report.status is _ENDED and stream_id not in self._configured
         if not ended:
             tracked.departed_at = None
         elif tracked.departed_at is None:
-            tracked.departed_at = now
+            tracked.departed_at = now.steady
+        settings = tracked.settings
+        tracked.health_score_ratio, tracked.health_reasons = judge(
+            report,
+            expected_bitrate=settings.expected_bitrate if settings else None,
+            expected_frame_rate=settings.expected_frame_rate if settings else None,
+            may_derive=self._derives_scores and not self._is_in_health_grace(tracked, now),
+        )
         tracked.report = self._anonymize_report(report) if self._is_hashing else report
         tracked.reported_at = now
+        tracked.withdrawn_at = None
         tracked.absent_polls = 0
-        tracked.hidden = False
+        tracked.unreadable_rows = self._unreadable_rows
 
-    def _record_ingest_session(self, tracked: TrackedStream, report: StreamReport, now: float) -> None:
-        if tracked.session_seen_at is None:
-            tracked.session_seen_at = now
-        elif self._is_new_ingest_session(tracked, report):
-            tracked.session_seen_at = now
-            tracked.restarts = (tracked.restarts or 0) + 1
+    def _record_ingest_session(
+        self, tracked: TrackedStream, report: StreamReport, now: Instant, platform_now: float
+    ) -> None:
+        is_first = tracked.session_seen_at is None
+        if is_first or self._is_new_ingest_session(tracked, report):
+            start = report.start_timestamp_seconds
+            tracked.session_seen_at = now.steady
+            tracked.session_age = 0.0 if start is None else platform_now - start
+            tracked.restarts = (tracked.restarts or 0) + (not is_first)
         tracked.session = report.session or tracked.session
         tracked.session_start = report.start_timestamp_seconds or tracked.session_start
 
     @staticmethod
     def _is_new_ingest_session(tracked: TrackedStream, report: StreamReport) -> bool:
-        comparable = False
+        start, known_start = report.start_timestamp_seconds, tracked.session_start
+        if start is not None and known_start is not None:
+            # two records of one ingest may have different ids: a reconnect has another start
+            return abs(start - known_start) > START_TOLERANCE_SECONDS
         if report.session and tracked.session:
-            comparable = True
-            if report.session != tracked.session:
-                return True
-        if report.start_timestamp_seconds is not None and tracked.session_start is not None:
-            comparable = True
-            if abs(report.start_timestamp_seconds - tracked.session_start) > START_TOLERANCE_SECONDS:
-                return True
-        return not comparable and tracked.report.live is False
+            return report.session != tracked.session
+        return tracked.report.live is False
 
-    def _apply_absences(self, reports: Mapping[str, StreamReport], result: PollResult, now: float) -> None:
+    def _note_listing(self, result: PollResult, now: Instant) -> None:
+        """Note what the list proves about the streams that are not in it."""
+        if result.unreadable_rows > self._unreadable_rows:
+            self._unreadable_rows_grew_at = now.steady
+        self._unreadable_rows = result.unreadable_rows
+        if result.listing is Listing.DIRECT:
+            self.list_complete = None
+        else:
+            has_new_rows = bool(result.unreadable_rows) and not self._are_unreadable_rows_old(now)
+            self.list_complete = not (result.listing is Listing.DOUBTFUL or self.dropped or has_new_rows)
+
+    def _are_unreadable_rows_old(self, now: Instant) -> bool:
+        """Whether their number has not grown for ``stale_after``, so that they are rows that are always bad."""
+        return now.steady >= self._unreadable_rows_grew_at + self._stale_after
+
+    def _apply_absences(self, reports: Mapping[str, StreamReport], result: PollResult, now: Instant) -> None:
         for stream_id, tracked in self._tracked.items():
             if stream_id not in reports and stream_id not in result.failures and stream_id not in result.postponed:
-                self._apply_absence(tracked, stream_id, result.listing, now)
+                self._apply_absence(tracked, stream_id, result, now)
                 if tracked.reported_at == now and tracked.expected_hours is not None:
                     self._updated_ids.append(stream_id)
 
-    def _apply_absence(self, tracked: TrackedStream, stream_id: str, listing: Listing, now: float) -> None:
-        """Update a stream that a successful poll did not report."""
+    def _apply_absence(self, tracked: TrackedStream, stream_id: str, result: PollResult, now: Instant) -> None:
+        """Update a stream that a successful poll did not report, if that proves anything."""
         is_configured = stream_id in self._configured
-        if listing is Listing.DIRECT or (tracked.report is NO_REPORT and not is_configured):
+        was_listed = tracked.report is not NO_REPORT
+        if result.listing is Listing.DIRECT or not (was_listed or is_configured):
             # it is no longer requested, or it is a session id whose reports came under its stream's id
             if not is_configured and tracked.departed_at is None:
                 tracked.departed_at = -math.inf
             return
-        tracked.absent_polls += 1
-        if listing is Listing.SHIFTING and tracked.absent_polls < ABSENT_POLLS_OF_A_PAGED_LIST:
+        if self._may_be_missed(tracked, result, now):
             return
-        if tracked.departed_at is None and tracked.report is not NO_REPORT:
-            tracked.departed_at = now
-        if tracked.report is NO_REPORT:
+        if result.is_evidence or result.listing is Listing.COMPLETE:
+            tracked.absent_polls += 1
+        if result.listing is Listing.SHIFTING and tracked.absent_polls < ABSENT_POLLS_OF_A_SHIFTING_LIST:
+            return
+        if tracked.departed_at is None and was_listed:
+            tracked.departed_at = now.steady
+        if not was_listed:
             tracked.report = StreamReport(id=tracked.identity.stream, status=Status.IDLE, live=False)
         elif tracked.report.live is not False:
-            tracked.report = tracked.report.departed(now)
+            # when a stream whose facts were withdrawn has ended is not known
+            tracked.report = tracked.report.departed(None if tracked.withdrawn_at is not None else now.wall)
+        tracked.health_score_ratio, tracked.health_reasons = None, ()
         tracked.reported_at = now
-        tracked.hidden = False
+        tracked.withdrawn_at = None
         if tracked.restarts is None:
             tracked.restarts = 0
 
+    def _may_be_missed(self, tracked: TrackedStream, result: PollResult, now: Instant) -> bool:
+        """Return whether the stream may exist although the list does not contain it."""
+        if result.listing is Listing.DOUBTFUL or self.dropped:
+            return True
+        if tracked.report is NO_REPORT:
+            return bool(result.unreadable_rows) and not self._are_unreadable_rows_old(now)
+        return result.unreadable_rows > tracked.unreadable_rows
+
     # -- states to serve --------------------------------------------------------------------------------------------
 
-    def _update_states(self, now: float, platform_now: float) -> Iterator[None]:
+    def _update_states(self, now: Instant) -> Iterator[None]:
         expired = []
-        oldest = changes_at = math.inf
+        changes_at = math.inf
         for index, (stream_id, tracked) in enumerate(self._tracked.items()):
-            if tracked.departed_at is not None and self._is_expired(tracked, now):
+            if self._is_expired(tracked, now):
                 expired.append(stream_id)
             else:
-                tracked.state = self._build_state(tracked, now, platform_now)
-                if not tracked.hidden and tracked.reported_at is not None and tracked.reported_at < oldest:
-                    oldest = tracked.reported_at
-                if tracked.departed_at is not None or tracked.expected_hours is not None:
-                    changes_at = min(changes_at, self._state_changes_at(tracked))
+                tracked.state = self._build_state(tracked, now)
+                changes_at = min(changes_at, self._state_changes_at(tracked, now))
             if index % STREAMS_PER_STEP == STREAMS_PER_STEP - 1:
                 yield
-        self.next_change = min(oldest + self._stale_after, changes_at)
+        self.next_change = changes_at
         for stream_id in expired:
             self._forget_stream(stream_id)
 
-    def _is_expired(self, tracked: TrackedStream, now: float) -> bool:
-        if tracked.departed_at is None or tracked.expected_hours is not None:
-            return False
-        return now >= tracked.departed_at + self._ended_ttl
-
-    def _state_changes_at(self, tracked: TrackedStream) -> float:
-        """Return when a departed or expected stream's state changes by itself, in unix seconds."""
+    def _is_expired(self, tracked: TrackedStream, now: Instant) -> bool:
         if tracked.expected_hours is not None:
-            return tracked.expected_hours.changes_at
-        return math.inf if tracked.departed_at is None else tracked.departed_at + self._ended_ttl
+            return False
+        if tracked.departed_at is not None and now.steady >= tracked.departed_at + self._ended_ttl:
+            return True
+        is_configured = tracked.settings is not None
+        return (
+            tracked.withdrawn_at is not None
+            and not is_configured
+            and now.steady >= tracked.withdrawn_at + LONGEST_UNKNOWN_SECONDS
+        )
 
-    def _build_state(self, tracked: TrackedStream, now: float, platform_now: float) -> StreamState | None:
+    def _state_changes_at(self, tracked: TrackedStream, now: Instant) -> float:
+        """Return when a stream's state changes by itself, in steady seconds."""
+        if tracked.withdrawn_at is not None:
+            changes_at = tracked.withdrawn_at + LONGEST_UNKNOWN_SECONDS
+        elif tracked.reported_at is not None:
+            changes_at = tracked.reported_at.steady + self._stale_after
+        else:
+            changes_at = math.inf
+        if tracked.expected_hours is not None:
+            # expected hours follow the wall clock
+            return min(changes_at, tracked.expected_hours.changes_at - now.wall + now.steady)
+        return changes_at if tracked.departed_at is None else min(changes_at, tracked.departed_at + self._ended_ttl)
+
+    def _build_state(self, tracked: TrackedStream, now: Instant) -> StreamState | None:
         settings, hours, reported_at = tracked.settings, tracked.expected_hours, tracked.reported_at
         expected = None if hours is None else hours.is_expected(now)
-        tracked.hidden = reported_at is None or now >= reported_at + self._stale_after
-        if tracked.hidden:
-            if expected is None:
-                return None
-            return StreamState(identity=tracked.identity, report=NO_REPORT, configured=True, expected=expected)
+        if reported_at is None or now.steady >= reported_at.steady + self._stale_after:
+            return self._build_unknown_state(tracked, now, expected)
         report = tracked.report
-        bitrate = settings.expected_bitrate if settings else None
-        frame_rate = settings.expected_frame_rate if settings else None
-        seen = report.last_seen_timestamp_seconds
-        score, reasons = judge(
-            report,
-            expected_bitrate=bitrate,
-            expected_frame_rate=frame_rate,
-            last_seen_age=None if seen is None else platform_now - seen,
-            in_grace=report.health_score_ratio is None and self._is_in_health_grace(tracked, report, now),
-        )
         status = report.status
         if report.healthy is False and status is Status.LIVE:
             status = Status.DEGRADED
+        self._note_status(tracked, status, now)
         if expected and status is Status.ENDED and settings is not None and settings.end_ok:
             expected = False
         return StreamState(
@@ -341,24 +436,43 @@ class Tracker:
             report=report,
             configured=settings is not None,
             status=status,
+            status_changed_at=tracked.status_changed_at,
             live=report.live,
             expected=expected,
             restarts=tracked.restarts,
-            health_score_ratio=score,
-            health_reasons=reasons,
-            expected_ingest_bitrate_bytes_per_second=bitrate,
-            expected_frames_per_second=frame_rate,
-            reported_at=reported_at,
+            health_score_ratio=tracked.health_score_ratio,
+            health_reasons=tracked.health_reasons,
+            expected_ingest_bitrate_bytes_per_second=settings.expected_bitrate if settings else None,
+            expected_frames_per_second=settings.expected_frame_rate if settings else None,
+            reported_at=reported_at.wall,
         )
 
-    def _is_in_health_grace(self, tracked: TrackedStream, report: StreamReport, now: float) -> bool:
+    def _build_unknown_state(self, tracked: TrackedStream, now: Instant, expected: bool | None) -> StreamState:
+        """Return the state of a stream about which nothing is known, or not any more."""
+        if tracked.reported_at is not None:
+            if tracked.withdrawn_at is None:
+                tracked.withdrawn_at = now.steady
+            self._note_status(tracked, Status.UNKNOWN, now)
+        return StreamState(
+            identity=tracked.identity,
+            report=NO_REPORT,
+            configured=tracked.settings is not None,
+            status_changed_at=tracked.status_changed_at,
+            was_live=tracked.report.live,
+            expected=expected,
+        )
+
+    @staticmethod
+    def _note_status(tracked: TrackedStream, status: Status, now: Instant) -> None:
+        if tracked.status is not None and status is not tracked.status:
+            tracked.status_changed_at = now.wall
+        tracked.status = status
+
+    def _is_in_health_grace(self, tracked: TrackedStream, now: Instant) -> bool:
         """Return whether the ingest session is too young for a derived score."""
         seen_at, grace = tracked.session_seen_at, self._health_grace
-        if seen_at is None or now >= seen_at + grace:
-            return False
         # no grace for an ingest session that had started long before it was first seen here
-        start = report.start_timestamp_seconds
-        return start is None or now < start + grace
+        return seen_at is not None and now.steady < seen_at + grace - max(0.0, tracked.session_age)
 
     def _anonymize_report(self, report: StreamReport) -> StreamReport:
         """Remove the stream key, which is part of the id, because ``stream_label: hash`` must hide it everywhere."""

@@ -41,7 +41,7 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 Fetch = Callable[[Requests, DropCounter, float], Awaitable[T]]
-"""Requests and reads the data; the last argument: unix seconds at which the data becomes stale."""
+"""Requests and reads the data; the last argument: steady seconds at which the data becomes stale."""
 ParsePassthrough = Callable[[str, PassthroughText], Awaitable[PassthroughMetrics]]
 """``Platform.parse_passthrough``."""
 
@@ -105,7 +105,7 @@ class OptionalEndpoint(Generic[T]):
         try:
             # reading may take long too, and must not take more than what is left
             async with asyncio.timeout(left):
-                return await self._fetch(poll, drops, self._clock.now() + self._lifetime)
+                return await self._fetch(poll, drops, self._clock.monotonic() + self._lifetime)
         except TimeoutError:
             raise UpstreamError(Reason.TIMEOUT, f"{self._name}: not read within the poll's time") from None
 
