@@ -253,7 +253,6 @@ class StreamReport(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             end_timestamp_seconds=self.end_timestamp_seconds or at,
         )
 
-
     def off_air(self) -> StreamReport:
         """Return the report without what an off-air stream cannot have; the same one if there is nothing of it."""
         fields = self.__struct_fields__

@@ -159,7 +159,9 @@ class Platform(ABC, Generic[SettingsT]):
         failures = fetched.failures
         reports = list(fetched.reports)
         if fetched.listed is not None and fetched.listed.may_miss_streams:
-            singles, failed = await self._request_unlisted(requests, reports, failures.keys() | fetched.postponed, drops)
+            singles, failed = await self._request_unlisted(
+                requests, reports, failures.keys() | fetched.postponed, drops
+            )
             reports += singles
             failures = {**failures, **failed}
         if failures and not self.shard_filter.is_all:
@@ -217,7 +219,10 @@ class Platform(ABC, Generic[SettingsT]):
         return (report for report in reports if is_all or owns(report.id, report.name))
 
     async def fetch_stream(
-        self, requests: Requests, stream: StreamSettings, drops: DropCounter  # noqa: ARG002 - for overrides
+        self,
+        requests: Requests,
+        stream: StreamSettings,
+        drops: DropCounter,  # noqa: ARG002 - for overrides
     ) -> StreamReport | None:
         """Request one configured stream that a doubtful list does not contain; None: the platform has no such request.
 
@@ -261,9 +266,9 @@ class Platform(ABC, Generic[SettingsT]):
     ) -> tuple[list[StreamReport], dict[str, Reason]]:
         """Request the configured streams that a doubtful list does not contain, one by one."""
         listed = {report.id for report in reports}
-        missing = [
-            stream for stream in self.owned(self.configured_streams()) if stream.id not in listed | known
-        ][: requests.budget()]
+        missing = [stream for stream in self.owned(self.configured_streams()) if stream.id not in listed | known][
+            : requests.budget()
+        ]
 
         async def fetch_one(stream: StreamSettings) -> StreamReport | None:
             return await self.fetch_stream(requests, stream, drops)
@@ -358,7 +363,11 @@ def slim_report(feeds: Iterable[str]) -> type[StreamReport]:
     if "last_seen_timestamp_seconds" in kept_fields:
         kept_fields |= {"last_seen_age_seconds"}
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
-    attributes: dict[str, Any] = {"__doc__": StreamReport.__doc__, "departed": StreamReport.departed, "off_air": StreamReport.off_air}
+    attributes: dict[str, Any] = {
+        "__doc__": StreamReport.__doc__,
+        "departed": StreamReport.departed,
+        "off_air": StreamReport.off_air,
+    }
     for field in msgspec.structs.fields(StreamReport):
         has_factory = field.default_factory is not msgspec.NODEFAULT
         if field.name not in kept_fields:

@@ -132,7 +132,9 @@ class MovementBook:
         A rise proves that media arrives. A heartbeat alone proves only that something is wrong with the flag.
         """
         self._count_moves(stream, report, now, is_scheduled=is_scheduled)
-        is_proven = stream.rises >= MOVES_UNTIL_LIVE and stream.last_move_at - stream.first_rise_at >= SECONDS_UNTIL_LIVE
+        is_proven = (
+            stream.rises >= MOVES_UNTIL_LIVE and stream.last_move_at - stream.first_rise_at >= SECONDS_UNTIL_LIVE
+        )
         if is_proven or (report.live is None and stream.rises):
             return msgspec.structs.replace(report, status=Status.LIVE, live=True)
         if report.live is False and stream.moves >= MOVES_UNTIL_UNKNOWN:

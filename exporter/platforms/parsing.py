@@ -75,7 +75,7 @@ class Record:
     XML and text have no types: their numbers and flags are texts, and an element that stands once is no list.
     """
 
-    __slots__ = ("_drops", "_dropped", "_parent", "_prefix", "is_text", "raw")
+    __slots__ = ("_dropped", "_drops", "_parent", "_prefix", "is_text", "raw")
 
     def __init__(
         self,
@@ -125,9 +125,7 @@ class Record:
 
     # -- numbers -----------------------------------------------------------------------------------------------------
 
-    def number(
-        self, name: str, *, unit: float = 1.0, low: float = -LARGEST, high: float = LARGEST
-    ) -> float | None:
+    def number(self, name: str, *, unit: float = 1.0, low: float = -LARGEST, high: float = LARGEST) -> float | None:
         """Return a finite number in the model's base unit; ``low`` and ``high`` bound the result, both included.
 
         ``unit``: the factor to the base unit, such as ``KILOBITS_PER_SECOND``.

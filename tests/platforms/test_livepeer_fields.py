@@ -2,17 +2,26 @@
 
 import copy
 import math
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.http.client import UpstreamClient
+from exporter.http.client import Requests, UpstreamClient
 from exporter.model import StreamReport
+from exporter.platforms.heartbeats import HeartbeatBook
 from exporter.platforms.livepeer import Livepeer, LivepeerSettings
-from exporter.platforms.livepeer.stream_objects import Report, parse_session, parse_stream
+from exporter.platforms.livepeer.stream_objects import (
+    FRESH_SECONDS,
+    ParsedObject,
+    Reader,
+    Report,
+    parse_session,
+    parse_stream,
+)
 from exporter.platforms.livepeer.viewers_and_health import parse_health_details
 from exporter.platforms.parsing import DropCounter, Record
 from tests.fake_clock import FakeClock
@@ -24,13 +33,13 @@ FEEDS = {
     "playbackId": {"playback_id"},
     "parentId": {"id"},
     "isActive": set(),
-    "isHealthy": {"healthy", "issues"},
-    "issues": {"issues"},
+    "isHealthy": {"healthy", "issues", "health_unreadable"},
+    "issues": {"issues", "health_unreadable"},
     "lastSeen": set(),
     "createdAt": {"start_timestamp_seconds"},
-    "ingestRate": {"ingest_bitrate_bytes_per_second"},
+    "ingestRate": {"ingest_bitrate_bytes_per_second", "health_unreadable"},
     "outgoingRate": {"transcode_bitrate_bytes_per_second"},
-    "sourceBytes": {"ingest_bytes"},
+    "sourceBytes": {"ingest_bytes", "health_unreadable"},
     "transcodedBytes": {"transcoded_bytes"},
     "sourceSegments": {"source_segments"},
     "transcodedSegments": {"transcoded_segments"},
@@ -52,6 +61,22 @@ anything = st.recursive(
 )
 
 
+def reader() -> Reader:
+    clock = FakeClock()
+    poll = SimpleNamespace(now=clock.now(), server_time=None)
+    return Reader(HeartbeatBook(FRESH_SECONDS), cast("Requests", poll), clock)
+
+
+def read_stream(record: Record) -> ParsedObject:
+    return parse_stream(record, reader())
+
+
+def read_session(record: Record) -> ParsedObject:
+    session = parse_session(record, reader())
+    assert session is not None
+    return session
+
+
 def assert_plausible(report: StreamReport) -> None:
     """Check what holds for every report, whatever was received."""
     for field in StreamReport.__struct_fields__:
@@ -66,8 +91,8 @@ def assert_plausible(report: StreamReport) -> None:
 @given(name=st.sampled_from(sorted(FEEDS.keys() - {"id", "createdAt", "parentId", "recordingStatus"})), value=anything)
 def test_any_value_of_a_stream_field_changes_only_what_it_feeds(name: str, value: Any) -> None:
     raw = fixture("streams-active")[0]
-    whole = parse_stream(Record(raw, DropCounter())).report
-    read = parse_stream(Record({**raw, name: value}, DropCounter())).report
+    whole = read_stream(Record(raw, DropCounter())).report
+    read = read_stream(Record({**raw, name: value}, DropCounter())).report
     assert_plausible(read)
     for field in set(StreamReport.__struct_fields__) - FEEDS[name]:
         assert getattr(read, field) == getattr(whole, field), field
@@ -76,8 +101,8 @@ def test_any_value_of_a_stream_field_changes_only_what_it_feeds(name: str, value
 @given(name=st.sampled_from(sorted(FEEDS.keys() - {"isActive", "suspended"})), value=anything)
 def test_any_value_of_a_session_field_changes_only_what_it_feeds(name: str, value: Any) -> None:
     raw = fixture("session-documented")
-    whole = parse_session(Record(raw, DropCounter())).report
-    read = parse_session(Record({**raw, name: value}, DropCounter())).report
+    whole = read_session(Record(raw, DropCounter())).report
+    read = read_session(Record({**raw, name: value}, DropCounter())).report
     assert_plausible(read)
     feeds = FEEDS[name] | ({"session"} if name == "id" else set())
     for field in set(StreamReport.__struct_fields__) - feeds:
@@ -85,17 +110,17 @@ def test_any_value_of_a_session_field_changes_only_what_it_feeds(name: str, valu
 
 
 @pytest.mark.parametrize("name", sorted(NUMBERS))
-@pytest.mark.parametrize("value", [-1, "12", True, [], {}, math.inf, -0.5, 10**400])
+@pytest.mark.parametrize("value", [-1, "x", True, [], {}, math.inf, -0.5, 10**400])
 def test_bad_number_is_dropped_and_counted(name: str, value: Any) -> None:
     drops = DropCounter()
-    parse_session(Record({**fixture("session-documented"), name: value}, drops))
+    read_session(Record({**fixture("session-documented"), name: value}, drops))
     assert drops.counts == {name: 1}
 
 
-def test_session_with_only_the_required_field_is_read() -> None:
+def test_session_without_an_id_is_not_read() -> None:
     drops = DropCounter()
-    report = parse_session(Record({"name": "bare"}, drops)).report
-    assert report == Report(id="", name="bare", kind="session")
+    assert parse_session(Record({"name": "bare"}, drops), reader()) is None
+    assert read_session(Record({"id": "s"}, drops)).report == Report(id="s", session="s", kind="session")
     assert drops.counts == {}
 
 
@@ -110,13 +135,13 @@ def test_session_with_only_the_required_field_is_read() -> None:
 )
 def test_bad_nested_field_is_counted_by_its_path(changes: dict[str, Any], dropped: dict[str, int]) -> None:
     drops = DropCounter()
-    parse_session(Record({**fixture("session-documented"), **changes}, drops))
+    read_session(Record({**fixture("session-documented"), **changes}, drops))
     assert drops.counts == dropped
 
 
 def test_repeated_rendition_counts_once() -> None:
     profiles = [{"name": "720p", "bitrate": 8}, {"name": "720p", "bitrate": 16}]
-    report = parse_stream(Record({"profiles": profiles}, DropCounter())).report
+    report = read_stream(Record({"profiles": profiles}, DropCounter())).report
     assert [rendition.name for rendition in report.renditions or ()] == ["720p"]
 
 

@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import hmac
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from exporter.platforms.node_media_server import PLATFORM, NodeMediaServerSettin
 from exporter.platforms.node_media_server.nms_login import TOKEN_LIFE_SECONDS, token_life
 from exporter.platforms.node_media_server.nms_streams import (
     Report,
+    StreamList,
     audio_codec,
     parse_version_2,
     parse_version_4,
@@ -158,7 +159,7 @@ async def polled(api: Api, auth: AuthSettings) -> AsyncIterator[Upstream]:
 
 
 def test_version_2_publisher_is_read() -> None:
-    (report,) = parse_version_2(fixture("2.7.4-streams.json"), DropCounter())
+    (report,) = parse_version_2(fixture("2.7.4-streams.json"), DropCounter()).reports
     assert report == Report(
         id="live/test",
         application="live",
@@ -183,15 +184,15 @@ def test_version_2_publisher_is_read() -> None:
 @pytest.mark.parametrize(
     ("file", "read"), [("2.7.4-streams.json", parse_version_2), ("4.4.3-streams.json", parse_version_4)]
 )
-def test_repeated_texts_are_interned(file: str, read: Callable[[Any, DropCounter], Iterator[StreamReport]]) -> None:
-    (one,), (again,) = read(fixture(file), DropCounter()), read(fixture(file), DropCounter())
+def test_repeated_texts_are_interned(file: str, read: Callable[[Any, DropCounter], StreamList]) -> None:
+    (one,), (again,) = (read(fixture(file), DropCounter()).reports for _ in range(2))
     for field in ("id", "protocol", "session", "video_codec", "resolution"):
         assert getattr(one, field)
         assert getattr(one, field) is getattr(again, field)
 
 
 def test_version_2_stream_without_a_publisher_is_idle() -> None:
-    (report,) = parse_version_2({"live": {"test": {"publisher": None, "subscribers": [{}]}}}, DropCounter())
+    (report,) = parse_version_2({"live": {"test": {"publisher": None, "subscribers": [{}]}}}, DropCounter()).reports
     assert report == Report(
         id="live/test", application="live", kind="stream", status=Status.IDLE, live=False, viewers=1
     )
@@ -199,7 +200,7 @@ def test_version_2_stream_without_a_publisher_is_idle() -> None:
 
 def test_version_2_publisher_without_metadata_is_live() -> None:
     publisher = {"clientId": "A", "bytes": 0, "audio": None, "video": None}
-    (report,) = parse_version_2({"live": {"test": {"publisher": publisher}}}, DropCounter())
+    (report,) = parse_version_2({"live": {"test": {"publisher": publisher}}}, DropCounter()).reports
     assert (report.live, report.video_codec, report.frames_per_second) == (True, "", None)
     assert report.viewers is None
 
@@ -208,12 +209,12 @@ def test_version_2_bad_rows_are_counted_and_left_out() -> None:
     drops = DropCounter()
     good: dict[str, Any] = {"publisher": None, "subscribers": []}
     response = {"text": "?", "live": {"good": good, "bad": 5, "better": good}}
-    assert [report.id for report in parse_version_2(response, drops)] == ["live/good", "live/better"]
+    assert [report.id for report in parse_version_2(response, drops).reports] == ["live/good", "live/better"]
     assert drops.counts == {"stream": 2}
 
 
 def test_version_4_publisher_is_read() -> None:
-    (report,) = parse_version_4(fixture("4.4.3-streams.json"), DropCounter())
+    (report,) = parse_version_4(fixture("4.4.3-streams.json"), DropCounter()).reports
     assert report == Report(
         id="live/test",
         application="live",
@@ -239,7 +240,7 @@ def test_version_4_publisher_is_read() -> None:
 
 
 def test_version_4_stream_whose_publisher_left_is_idle() -> None:
-    (report,) = parse_version_4(fixture("4.4.3-streams-publisher-gone.json"), DropCounter())
+    (report,) = parse_version_4(fixture("4.4.3-streams-publisher-gone.json"), DropCounter()).reports
     assert (report.status, report.live, report.viewers, report.session) == (Status.IDLE, False, 1, "")
     rates = report.ingest_bitrate_bytes_per_second, report.egress_bitrate_bytes_per_second
     assert (report.ingest_bytes, *rates) == (None, None, None)
@@ -252,7 +253,7 @@ def make_row(**changes: Any) -> dict[str, Any]:
 
 def parse_rows_4(*rows: Any, drops: DropCounter | None = None) -> list[StreamReport]:
     response = {"success": True, "data": {"streams": list(rows)}}
-    return list(parse_version_4(response, drops or DropCounter()))
+    return parse_version_4(response, drops or DropCounter()).reports
 
 
 def test_reconnecting_publisher_is_not_live() -> None:

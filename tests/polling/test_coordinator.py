@@ -90,7 +90,7 @@ class PolledUpstream:
             store=self.store,
             metrics=polling_metrics,
             clock=self.clock,
-            started_at=self.clock.now(),
+            started_at=self.clock.instant(),
             random_=random.Random(1),
         )
         assert isinstance(self.coordinator.platform, ScriptedPlatform)

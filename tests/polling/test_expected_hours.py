@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from exporter.config.upstream import StreamSettings
 from exporter.polling.expected_hours import ExpectedHours
+from exporter.runtime.clock import Instant
 
 BERLIN = "Europe/Berlin"
 ALL_DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -30,8 +31,23 @@ def weekly_hours(from_: str, to: str, days: list[str] | None = None, zone: str =
     return {"days": days or ALL_DAYS, "from": from_, "to": to, "timezone": zone}
 
 
-def expected_hours(expected: Any, *, grace: str = "0s", started_at: float = 0.0) -> ExpectedHours:
-    return ExpectedHours(AnyStream.model_validate({"expected": expected, "start_grace": grace}), started_at)
+class Hours:
+    """Expected hours, on a wall clock that is never set."""
+
+    def __init__(self, hours: ExpectedHours) -> None:
+        self.hours = hours
+
+    def is_expected(self, at: float) -> bool | None:
+        return self.hours.is_expected(Instant(at, at))
+
+    @property
+    def changes_at(self) -> float:
+        return self.hours.changes_at
+
+
+def expected_hours(expected: Any, *, grace: str = "0s", started_at: float = 0.0) -> Hours:
+    settings = AnyStream.model_validate({"expected": expected, "start_grace": grace})
+    return Hours(ExpectedHours(settings, Instant(started_at, started_at)))
 
 
 def test_expected_is_as_configured_without_hours() -> None:

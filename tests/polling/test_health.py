@@ -21,11 +21,10 @@ def judged(
     **report: Any,
 ) -> Judgement:
     return judge(
-        StreamReport(id="s", live=live, **report),
+        StreamReport(id="s", live=live, last_seen_age_seconds=age, **report),
         expected_bitrate=bitrate,
         expected_frame_rate=frame_rate,
-        last_seen_age=age,
-        in_grace=in_grace,
+        may_derive=not in_grace,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from exporter.http.client import Requests, UpstreamClient
 from exporter.model import Listing, PollResult, StreamReport, StreamState
 from exporter.platforms.base import FetchResult, Platform
+from exporter.platforms.lists import ListFacts
 from exporter.platforms.livepeer import LivepeerSettings
 from exporter.platforms.parsing import DropCounter
 from exporter.polling.tracker import Tracker
@@ -27,7 +28,7 @@ class Unsharded(Platform[LivepeerSettings]):
         self._result = result
 
     async def fetch(self, requests: Requests, drops: DropCounter) -> FetchResult:
-        return FetchResult(reports=self._result.streams, list_pages=1)
+        return FetchResult(reports=self._result.streams, listed=ListFacts())
 
     @classmethod
     def requests_per_minute(cls, settings: LivepeerSettings) -> float:
@@ -40,8 +41,8 @@ def served(shard: Shard, result: PollResult, **keys: Any) -> tuple[StreamState, 
     clock = FakeClock(START)
     client = UpstreamClient.from_settings(settings, clock, lambda endpoint, code, seconds: None)
     platform = Unsharded(result, settings, client, clock, shard_filter)
-    tracker = Tracker(settings, START, shard_filter=shard_filter)
-    list(tracker.apply(asyncio.run(platform.poll(client.requests(10.0))), START))
+    tracker = Tracker(settings, clock.instant(), shard_filter=shard_filter)
+    list(tracker.apply(asyncio.run(platform.poll(client.requests(10.0))), clock.instant()))
     return tracker.states()
 
 

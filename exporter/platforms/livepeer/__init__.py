@@ -205,7 +205,9 @@ class Livepeer(Platform[LivepeerSettings]):
             chosen[stream_id] = self.choose_record(stream_id, possible or sessions, report_session)
         return chosen, duplicates
 
-    async def _fetch_list(self, requests: Requests, reader: Reader, drops: DropCounter) -> ActiveStreams | UpstreamError | None:
+    async def _fetch_list(
+        self, requests: Requests, reader: Reader, drops: DropCounter
+    ) -> ActiveStreams | UpstreamError | None:
         if not self.settings.discovers:
             return None
         try:

@@ -12,10 +12,10 @@ from exporter.platforms.api import (
     DropCounter,
     ListFacts,
     Paging,
+    Reason,
     Requests,
     RowReader,
     UpstreamError,
-    Reason,
     require_list,
 )
 from exporter.platforms.livepeer.stream_objects import ParsedObject, Reader, parse_stream

@@ -99,9 +99,7 @@ class NodeMediaServer(Platform[NodeMediaServerSettings]):
             raise
         return FetchResult(reports=listed.reports, listed=listed.facts, version=self._version)
 
-    async def fetch_stream(
-        self, requests: Requests, stream: StreamSettings, drops: DropCounter
-    ) -> StreamReport | None:
+    async def fetch_stream(self, requests: Requests, stream: StreamSettings, drops: DropCounter) -> StreamReport | None:
         """Request one stream from version 4; version 2 has no such request that tells as much as its list."""
         if self._generation != 4 or not isinstance(stream, ApplicationStream):
             return None
