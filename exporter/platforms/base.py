@@ -168,7 +168,6 @@ class Platform(ABC, Generic[SettingsT]):
             failures = {id_: reason for id_, reason in failures.items() if self.shard_filter.owns(id_)}
         for stream_id in failures.keys() | fetched.postponed:
             self._movement.keep(stream_id)
-        names = {**fetched.list_names, **{report.id: report.name for report in reports}}
         own, duplicates = self.merge_records(
             list(self.own_reports(reports)), lambda report: report, lambda _, report: report
         )
@@ -176,7 +175,7 @@ class Platform(ABC, Generic[SettingsT]):
             streams=tuple(await self._judge(own, now, is_scheduled=is_evidence)),
             listing=Listing.DIRECT if fetched.listed is None else fetched.listed.listing,
             is_evidence=is_evidence,
-            list_names=names if self.settings.stream_label == "name" else {},
+            list_names=self._list_names(fetched, reports),
             unreadable_rows=fetched.listed.unreadable_rows if fetched.listed else 0,
             list_doubt=fetched.listed.doubt if fetched.listed else "",
             duplicate_records=fetched.duplicates + duplicates,
@@ -220,9 +219,9 @@ class Platform(ABC, Generic[SettingsT]):
 
     async def fetch_stream(
         self,
-        requests: Requests,
-        stream: StreamSettings,
-        drops: DropCounter,  # noqa: ARG002 - for overrides
+        requests: Requests,  # noqa: ARG002 - for platforms that override it
+        stream: StreamSettings,  # noqa: ARG002
+        drops: DropCounter,  # noqa: ARG002
     ) -> StreamReport | None:
         """Request one configured stream that a doubtful list does not contain; None: the platform has no such request.
 
@@ -281,6 +280,12 @@ class Platform(ABC, Generic[SettingsT]):
             elif outcome is not None:
                 found.append(outcome)
         return found, failures
+
+    def _list_names(self, fetched: FetchResult, reports: Iterable[StreamReport]) -> dict[str, str]:
+        """Return the names of all streams of the list, if labels are made from them."""
+        if self.settings.stream_label != "name":
+            return {}
+        return {**fetched.list_names, **{report.id: report.name for report in reports}}
 
     def _is_evidence(self, now: float) -> bool:
         """Return whether a poll at this time counts, and is not one that follows another too soon."""

@@ -129,8 +129,10 @@ class RowReader(Generic[T]):
         self._pages.add(page)
 
     def facts(self, paging: Paging | None = None) -> ListFacts:
-        """Return how the list was read. Raises ``UpstreamError`` (``bad_response``) if it has rows and none is readable:
-        that must not pass for a list without streams.
+        """Return how the list was read.
+
+        Raises ``UpstreamError`` (``bad_response``) if it has rows and none is readable: that must not pass for a list
+        without streams.
         """
         if self.unreadable_rows and not self.found:
             raise UpstreamError(Reason.BAD_RESPONSE, f"{self._endpoint}: no row tells which stream it is about")

@@ -291,7 +291,7 @@ class Record:
         return self.records(name)
 
     def items(self, name: str) -> list[Any]:
-        """Return the list under ``name``, whatever is in it. Raises ``UpstreamError`` (``bad_response``) without one."""
+        """Return the list under ``name``, whatever is in it. Raises ``UpstreamError`` (``bad_response``) without it."""
         found = self._as_list(name)
         if found is None:
             raise UpstreamError(Reason.BAD_RESPONSE, f"no list {self._prefix}{name} in the response")
@@ -332,12 +332,14 @@ class Record:
     def _drop(self, name: str) -> None:
         full_name = self._prefix + name
         self._drops.drop(full_name)
-        record: Record | None = self
-        while record is not None:
-            if record._dropped is None:
-                record._dropped = set()
-            record._dropped.add(full_name)
-            record = record._parent
+        self._note_dropped(full_name)
+
+    def _note_dropped(self, full_name: str) -> None:
+        if self._dropped is None:
+            self._dropped = set()
+        self._dropped.add(full_name)
+        if self._parent is not None:
+            self._parent._note_dropped(full_name)  # noqa: SLF001 - of the same class
 
 
 # -- whole responses ---------------------------------------------------------------------------------------------------

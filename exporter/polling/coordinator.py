@@ -92,6 +92,8 @@ class Coordinator:
         """Times that it failed since the last log line about it, without a line of their own."""
         self._answered_at: float | None = None
         """Steady seconds of the last successful poll."""
+        self._recovery: dict[str, float] | None = None
+        """What to log about the last failure, once another poll has succeeded."""
         self._has_logged_start = False
         self._was_answering: bool | None = None
         self._error: UpstreamError | None = None
@@ -291,20 +293,21 @@ class Coordinator:
         )
 
     def _log_success(self, now: float) -> None:
-        """Log the first success of all, and the end of a failure that was logged."""
-        facts: dict[str, Any] = {}
+        """Log the first success of all; and the end of a failure that was logged, at the second success in a row."""
         if self._failing_since is not None:
-            facts = {"down_seconds": round(now - self._failing_since, 3), "failed_polls": self._failed_polls}
-        self._failing_since, self._failed_polls = None, 0
+            down_seconds = round(now - self._failing_since, 3)
+            self._recovery = {"down_seconds": down_seconds, "failed_polls": self._failed_polls}
+            self._failing_since, self._failed_polls = None, 0
+        elif self._recovery is not None:
+            if self._is_failure_logged and self._has_logged_start:
+                log.info("upstream is back", **self._labels, **self._recovery)
+            self._recovery, self._is_failure_logged = None, False
         if not self._has_logged_start:
-            states = self.tracker.states()
             self._has_logged_start = True
-            log.info(
-                "upstream is up", **self._labels, streams=len(states), live=sum(bool(state.live) for state in states)
-            )
-        elif facts and self._is_failure_logged:
-            log.info("upstream is back", **self._labels, **facts)
-        self._is_failure_logged = False
+            states = self.tracker.states()
+            live = sum(bool(state.live) for state in states)
+            log.info("upstream is up", **self._labels, streams=len(states), live=live)
+            self._is_failure_logged = False
 
     def _publish_state(self) -> None:
         now = self._clock.instant()

@@ -147,7 +147,8 @@ async def test_outage_is_logged_once_at_its_start_and_once_at_its_end() -> None:
             live_streams("a"), DOWN, DOWN, UpstreamError(Reason.TIMEOUT, "late"), live_streams("a"), live_streams("a")
         )
     logged = [(entry["log_level"], entry["event"]) for entry in logs if entry["log_level"] != "debug"]
-    assert logged == [("warning", "upstream fails"), ("info", "upstream is back")]
+    assert logged == [("info", "upstream is up"), ("warning", "upstream fails"), ("info", "upstream is back")]
+    assert (logs[0]["streams"], logs[0]["live"]) == (1, 1)
     assert logs[-1]["down_seconds"] == 30.0
     assert logs[-1]["failed_polls"] == 3
 
@@ -160,6 +161,7 @@ async def test_bad_fields_and_failing_streams_are_counted_each_time_and_logged_o
     assert [entry["event"] for entry in logs] == [
         "bad values left out",
         "streams fail while their upstream answers",
+        "upstream is up",
         "streams fail while their upstream answers",
     ]
     assert upstream.has_metric(
@@ -200,7 +202,28 @@ async def test_states_become_stale_between_polls() -> None:
     assert len(upstream.store.states()[0].streams) == 1
     upstream.clock.advance(20)
     await upstream.coordinator.refresh()
-    assert upstream.store.states()[0].streams == ()
+    (state,) = upstream.store.states()[0].streams
+    assert (state.is_withdrawn, state.live, state.was_live) == (True, None, True)
+    assert state.status_changed_at == upstream.clock.now()
+
+
+async def test_answering_ends_two_and_a_half_intervals_after_the_last_success() -> None:
+    upstream = PolledUpstream(interval="10s")
+    assert (await upstream.poll(DOWN)).answering is False
+    assert (await upstream.poll(live_streams("a"))).answering is True
+    for seconds, answering in ((24.9, True), (0.1, False)):
+        upstream.clock.advance(seconds)
+        await upstream.coordinator.refresh()
+        assert upstream.store.states()[0].answering is answering
+
+
+async def test_upstream_that_fails_every_other_poll_is_logged_once_in_ten_minutes() -> None:
+    upstream = PolledUpstream(interval="10s")
+    with structlog.testing.capture_logs() as logs:
+        await upstream.poll(*[live_streams("a"), DOWN] * 90)
+    events = [entry["event"] for entry in logs if entry["log_level"] != "debug"]
+    assert events == ["upstream is up", "upstream fails", "upstream fails", "upstream fails"]
+    assert [entry.get("failed_before") for entry in logs if entry["event"] == "upstream fails"] == [None, 29, 29]
 
 
 async def test_polls_run_on_schedule_and_never_overlap() -> None:
@@ -257,7 +280,7 @@ async def test_analytics_ids_are_hashed_like_stream_ids() -> None:
 
 async def test_stale_analytics_and_passthrough_are_dropped_while_polls_fail() -> None:
     upstream = PolledUpstream()
-    end = upstream.clock.now() + 35
+    end = upstream.clock.monotonic() + 35
     passthrough = PassthroughMetrics(prefix="p_", families=(), dropped=0, stale_at=end)
     state = await upstream.poll(live_streams("a", analytics=(analytics_of("x", end),), passthrough=passthrough))
     assert (len(state.analytics), state.passthrough) == (1, passthrough)

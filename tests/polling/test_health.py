@@ -74,8 +74,14 @@ def test_stream_that_is_not_live_has_no_score(live: bool | None) -> None:
 
 
 def test_grace_withholds_only_derived_scores() -> None:
-    assert judged(in_grace=True, healthy=False) == (None, ())
+    assert judged(in_grace=True, healthy=False) == (None, (Why.VERDICT,))
     assert judged(in_grace=True, health_score_ratio=0.9) == (0.9, ())
+
+
+def test_unreadable_fact_withholds_the_derived_score_but_not_the_reasons() -> None:
+    assert judged(health_unreadable=True, healthy=True) == (None, ())
+    assert judged(health_unreadable=True, healthy=False) == (None, (Why.VERDICT,))
+    assert judged(health_unreadable=True, health_score_ratio=0.9) == (0.9, ())
 
 
 def test_unknown_verdict_gives_no_score() -> None:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Mapping
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,34 +21,67 @@ def test_rule_id_uses_the_id() -> None:
     assert LabelBook("u", "id").label("1234567890", "main") == "1234567890"
 
 
-def test_taken_name_is_extended_by_eight_characters_of_the_id() -> None:
+def labels_of(book: LabelBook, streams: Mapping[str, str]) -> dict[str, str]:
+    """Return the labels of a list's streams (names by id) after the book has seen the list."""
+    book.update(streams)
+    return {stream_id: book.label(stream_id, name) for stream_id, name in streams.items()}
+
+
+def suffix(stream_id: str) -> str:
+    return "#" + hashlib.sha256(stream_id.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+
+
+def test_all_streams_of_the_same_name_get_a_hash_of_their_id() -> None:
+    streams = {"a": "main", "b": "main", "c": "other"}
+    expected = {"a": "main" + suffix("a"), "b": "main" + suffix("b"), "c": "other"}
+    assert labels_of(LabelBook("u", "name"), streams) == expected
+    assert labels_of(LabelBook("u", "name"), dict(reversed(streams.items()))) == expected
+
+
+def test_shared_label_stays_until_the_stream_is_forgotten() -> None:
     book = LabelBook("u", "name")
-    assert book.label("aaaaaaaaaaaa", "main") == "main"
-    assert book.label("bbbbbbbbbbbb", "main") == "main#bbbbbbbb"
+    assert labels_of(book, {"a": "main"}) == {"a": "main"}
+    assert labels_of(book, {"a": "main", "b": "main"})["a"] == "main" + suffix("a")
+    assert labels_of(book, {"a": "main"}) == {"a": "main" + suffix("a")}
+    book.forget("b")
+    assert labels_of(book, {"a": "main"}) == {"a": "main" + suffix("a")}
+    book.forget("a")
+    assert labels_of(book, {"a": "main"}) == {"a": "main"}
 
 
-def test_ids_with_a_common_prefix_get_different_labels() -> None:
+def test_known_stream_that_left_the_list_still_shares_its_name() -> None:
     book = LabelBook("u", "name")
-    labels = {book.label(f"session-{n}", "main") for n in range(5)}
-    assert len(labels) == 5
+    labels_of(book, {"a": "main"})
+    assert labels_of(book, {"b": "main"}) == {"b": "main" + suffix("b")}
 
 
-def test_label_stays_with_its_id_until_forgotten() -> None:
+def test_renamed_stream_gets_the_label_of_its_new_name() -> None:
     book = LabelBook("u", "name")
-    assert book.label("a" * 12, "main") == "main"
-    assert book.label("a" * 12, "renamed") == "main"
-    book.forget("a" * 12)
-    assert book.label("b" * 12, "main") == "main"
+    assert labels_of(book, {"a": "main"}) == {"a": "main"}
+    assert labels_of(book, {"a": "renamed"}) == {"a": "renamed"}
 
 
-def test_configured_name_takes_precedence_and_is_reserved() -> None:
-    book = LabelBook("u", "hash", "key")
-    book.configure({"id-1": "stage"})
-    assert book.label("id-1", "whatever") == "stage"
-    book.forget("id-1")
+def test_configured_name_takes_precedence_and_never_changes() -> None:
+    hashed = LabelBook("u", "hash", "key")
+    hashed.configure({"id-1": "stage"})
+    assert hashed.label("id-1", "whatever") == "stage"
     named = LabelBook("u", "name")
     named.configure({"id-1": "stage"})
-    assert named.label("id-2222222222", "stage") == "stage#id-22222"
+    assert labels_of(named, {"id-1": "x", "id-2": "stage"}) == {"id-1": "stage", "id-2": "stage" + suffix("id-2")}
+
+
+def test_configured_stream_without_a_name_is_labelled_with_its_id() -> None:
+    book = LabelBook("u", "name")
+    book.configure({"id-1": None})
+    assert labels_of(book, {"id-1": "main", "id-2": "id-1"}) == {"id-1": "id-1", "id-2": "id-1" + suffix("id-2")}
+
+
+@pytest.mark.parametrize("code", [0xD801, 0xDCFF, 0xFFFD])
+def test_names_that_are_exposed_alike_do_not_merge(code: int) -> None:
+    other = chr(code)
+    labels = labels_of(LabelBook("u", "name"), {"a": "cam\ud800", "b": f"cam{other}"})
+    assert labels == {"a": "cam\ufffd" + suffix("a"), "b": "cam\ufffd" + suffix("b")}
+    assert len(set(labels_of(LabelBook("u", "id"), {"cam\ud800": "", f"cam{other}": ""}).values())) == 2
 
 
 def test_changed_configured_name_changes_the_label() -> None:
@@ -59,17 +94,9 @@ def test_changed_configured_name_changes_the_label() -> None:
     assert book.label("id-1", "own") == "own"
 
 
-def test_label_never_equals_another_streams_id_or_label() -> None:
-    book = LabelBook("u", "name")
-    assert book.label("cam", "") == "cam"
-    assert book.label("id-1", "cam") == "cam#id-1"
-    assert book.label("id-2", "stage") == "stage"
-    assert book.label("stage", "") == "stage#stage"
-    book.configure({"id-3": "cam"})
-    book.forget("cam")
-    assert book.label("id-4", "cam") == "cam#id-4"
-    book.forget("id-2")
-    assert book.label("id-5", "stage") == "stage"
+def test_name_that_is_another_streams_id_is_shared() -> None:
+    labels = labels_of(LabelBook("u", "name"), {"cam": "", "id-1": "cam"})
+    assert labels == {"cam": "cam" + suffix("cam"), "id-1": "cam" + suffix("id-1")}
 
 
 def test_rule_hash_uses_the_documented_hmac() -> None:
@@ -83,8 +110,7 @@ def test_rule_hash_uses_the_documented_hmac() -> None:
     ),
     st.sampled_from(["name", "id", "hash"]),
 )
-def test_labels_are_unique_and_stable(streams: list[tuple[str, str]], rule: str) -> None:
-    book = LabelBook("u", rule, "key")
-    labels = [book.label(id_, name) for id_, name in streams]
-    assert len(set(labels)) == len(labels)
-    assert [book.label(id_, "") for id_, _ in streams] == labels
+def test_labels_are_unique_and_do_not_depend_on_the_order(streams: list[tuple[str, str]], rule: str) -> None:
+    labels = labels_of(LabelBook("u", rule, "key"), dict(streams))
+    assert len(set(labels.values())) == len(labels)
+    assert labels_of(LabelBook("u", rule, "key"), dict(reversed(streams))) == labels

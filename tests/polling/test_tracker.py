@@ -10,7 +10,17 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from exporter.config.upstream import StreamSettings, UpstreamSettings
-from exporter.model import HealthReason, Listing, PollResult, Reason, Rendition, Status, StreamReport, StreamState
+from exporter.model import (
+    NO_REPORT,
+    HealthReason,
+    Listing,
+    PollResult,
+    Reason,
+    Rendition,
+    Status,
+    StreamReport,
+    StreamState,
+)
 from exporter.polling.tracker import FILTER_CACHE_SIZE, Tracker
 from exporter.runtime.clock import Instant
 
@@ -196,7 +206,7 @@ def test_restarts_survive_an_outage() -> None:
     upstream = TrackedUpstream()
     upstream.poll(live(session="1"))
     upstream.poll(live(session="2"))
-    assert upstream.refresh_after(600) == {}
+    assert upstream.refresh_after(600)["a"].is_withdrawn
     assert upstream.poll(live(session="3"))["a"].restarts == 2
 
 
@@ -208,8 +218,26 @@ def test_stream_without_a_new_report_is_served_until_stale() -> None:
     upstream.poll(live())
     assert upstream.tracker.next_change == upstream.now + 45
     assert upstream.refresh_after(44)["a"].live is True
-    assert upstream.refresh_after(1) == {}
+    withdrawn = upstream.refresh_after(1)["a"]
+    assert (withdrawn.status, withdrawn.live, withdrawn.was_live) == (Status.UNKNOWN, None, True)
+    assert withdrawn.report == NO_REPORT
     assert upstream.poll(live())["a"].live is True
+
+
+def test_unknown_stream_is_served_for_a_day_at_most() -> None:
+    upstream = TrackedUpstream(streams=[{"key": "b", "expected": True}])
+    upstream.poll(live("a"), live("b"))
+    upstream.refresh_after(45)
+    assert set(upstream.refresh_after(24 * 3600 - 1)) == {"a", "b"}
+    assert set(upstream.refresh_after(1)) == {"b"}
+
+
+def test_unknown_stream_that_is_missing_from_a_complete_list_has_ended_at_an_unknown_time() -> None:
+    upstream = TrackedUpstream()
+    upstream.poll(live("a"))
+    upstream.refresh_after(600)
+    state = upstream.poll(live("b"))["a"]
+    assert (state.status, state.live, state.report.end_timestamp_seconds) == (Status.ENDED, False, None)
 
 
 def test_stale_expected_stream_is_served_as_unknown() -> None:
@@ -230,7 +258,74 @@ def test_failing_stream_is_served_until_stale() -> None:
     for _ in range(2):
         states = upstream.poll(live("b"), failures={"a": Reason.TIMEOUT}, listing=Listing.DIRECT)
         assert states["a"].live is True
-    assert "a" not in upstream.poll(live("b"), failures={"a": Reason.TIMEOUT}, listing=Listing.DIRECT)
+    assert upstream.poll(live("b"), failures={"a": Reason.TIMEOUT}, listing=Listing.DIRECT)["a"].is_withdrawn
+
+
+def test_configured_stream_of_which_only_failures_are_known_is_unknown_at_once() -> None:
+    upstream = TrackedUpstream(streams=[{"key": "a"}])
+    state = upstream.poll(failures={"a": Reason.BAD_RESPONSE}, listing=Listing.DIRECT)["a"]
+    assert (state.is_withdrawn, state.status_changed_at) == (True, None)
+
+
+def test_doubtful_list_proves_no_absence() -> None:
+    upstream = TrackedUpstream()
+    upstream.poll(live("a"))
+    for _ in range(2):
+        assert upstream.poll(listing=Listing.DOUBTFUL)["a"].live is True
+    assert upstream.tracker.list_complete is False
+    assert upstream.poll(listing=Listing.DOUBTFUL)["a"].is_withdrawn
+    assert upstream.poll()["a"].status is Status.ENDED
+
+
+def test_more_unreadable_rows_than_before_may_hide_a_missing_stream() -> None:
+    upstream = TrackedUpstream()
+    upstream.poll(live("a"), live("b"), unreadable_rows=1)
+    assert upstream.poll(live("b"), unreadable_rows=2)["a"].live is True
+    assert upstream.poll(live("b"), unreadable_rows=1)["a"].live is False
+
+
+def test_stream_that_was_never_listed_is_absent_once_unreadable_rows_are_not_new() -> None:
+    upstream = TrackedUpstream(streams=[{"key": "a", "expected": True}])
+    for _ in range(3):
+        assert upstream.poll(live("b"), unreadable_rows=1)["a"].is_withdrawn
+    assert upstream.poll(live("b"), unreadable_rows=1)["a"].status is Status.IDLE
+    assert upstream.tracker.list_complete is True
+
+
+def test_list_cut_at_max_streams_proves_no_absence() -> None:
+    upstream = TrackedUpstream(max_streams=2)
+    upstream.poll(live("a"), live("b"))
+    state = upstream.poll(live("b"), live("c"), live("d"))["a"]
+    assert (state.live, upstream.tracker.list_complete) == (True, False)
+
+
+def test_poll_that_follows_too_soon_is_no_evidence_of_absence() -> None:
+    upstream = TrackedUpstream()
+    upstream.poll(live("a"))
+    for _ in range(3):
+        assert upstream.poll(listing=Listing.SHIFTING, is_evidence=False, after=1)["a"].live is True
+    upstream.poll(listing=Listing.SHIFTING)
+    assert upstream.poll(listing=Listing.SHIFTING)["a"].live is False
+
+
+def test_time_of_the_last_change_is_that_of_the_status() -> None:
+    upstream = TrackedUpstream()
+    assert upstream.poll(live())["a"].status_changed_at is None
+    assert upstream.poll(live(healthy=False))["a"].status_changed_at == upstream.now
+    changed_at = upstream.now
+    assert upstream.poll(live(healthy=False))["a"].status_changed_at == changed_at
+
+
+def test_setting_the_wall_clock_ages_nothing() -> None:
+    upstream = TrackedUpstream()
+    upstream.poll(live())
+    for wall in (START - 3600, START + 3600):
+        for _ in upstream.tracker.refresh(Instant(wall, upstream.now + 40)):
+            pass
+        assert upstream.served()["a"].live is True
+    for _ in upstream.tracker.refresh(Instant(START - 3600, upstream.now + 45)):
+        pass
+    assert upstream.served()["a"].is_withdrawn
 
 
 def test_postponed_stream_is_kept_and_a_longer_interval_makes_it_stale_later() -> None:
@@ -238,7 +333,8 @@ def test_postponed_stream_is_kept_and_a_longer_interval_makes_it_stale_later() -
     upstream.poll(live("a"), live("b"), listing=Listing.DIRECT)
     upstream.tracker.set_interval(60.0)
     assert "a" in upstream.poll(live("b"), postponed=frozenset({"a"}), after=60, listing=Listing.DIRECT)
-    assert "a" not in upstream.poll(live("b"), postponed=frozenset({"a"}), after=120, listing=Listing.DIRECT)
+    state = upstream.poll(live("b"), postponed=frozenset({"a"}), after=120, listing=Listing.DIRECT)["a"]
+    assert state.is_withdrawn
 
 
 def test_expected_stream_absent_from_every_list_is_idle() -> None:
@@ -287,7 +383,7 @@ def test_new_configuration_applies_and_keeps_the_restarts() -> None:
 def test_include_and_exclude_match_names_and_ids_but_never_configured_streams() -> None:
     upstream = TrackedUpstream(include=["court-*", "id-9"], exclude=["*-test"], streams=[{"key": "id-5"}])
     names = {"id-1": "court-1", "id-2": "court-test", "id-3": "other", "id-5": "own", "id-9": "by-id"}
-    assert set(upstream.poll(*(live(id_, name=name) for id_, name in names.items()))) == {"court-1", "own", "by-id"}
+    assert set(upstream.poll(*(live(id_, name=name) for id_, name in names.items()))) == {"court-1", "id-5", "by-id"}
 
 
 def test_filter_cache_stays_bounded_when_streams_change() -> None:
@@ -411,7 +507,7 @@ def test_random_polls_keep_the_invariants_of_states(history: list[dict[str, Any]
         restarts = {label: times for label, times in restarts.items() if label in states}
         for label, state in states.items():
             if state.live is None:
-                assert state.expected is not None
+                assert state.is_withdrawn
             else:
                 assert state.reported_at is not None
                 assert upstream.now - state.reported_at < 45
