@@ -226,7 +226,7 @@ class Requests:
         keep_refusal: bool = False,
         **path: str,
     ) -> Response:
-        """Send a request of any method; with ``json`` the response's body is decoded, otherwise it is text.
+        """Send a request of any method; with ``json`` the response's body is decoded, otherwise it is kept.
 
         ``keep_refusal``: the error of a refusal carries the body of the response.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
@@ -111,7 +112,7 @@ class PreparedRequest:
 
     def __post_init__(self) -> None:
         if self.body is not None:
-            self.body = msgspec.json.encode(self.body)
+            self.body = _encode_json(self.body)
 
     def headers(self, credentials: Mapping[str, str]) -> Mapping[str, str]:
         """Return the headers of this request; those common to all requests are added by the session."""
@@ -119,6 +120,14 @@ class PreparedRequest:
             return credentials
         content = {} if self.body is None else {"Content-Type": "application/json"}
         return {**credentials, **content, **(self.extra_headers or {})}
+
+
+def _encode_json(data: Any) -> bytes:
+    try:
+        return msgspec.json.encode(data)
+    except UnicodeEncodeError:
+        # an id with a lone surrogate, which is sent as the escape that it came as
+        return json.dumps(msgspec.to_builtins(data)).encode()
 
 
 shared_time_limit: ContextVar[asyncio.Timeout | None] = ContextVar("shared_time_limit", default=None)
@@ -325,19 +334,18 @@ class RequestSender:
             error.refusal = body if request.keep_refusal else b""
             raise error
         body = await read_body(response, self.max_body_bytes, endpoint)
-        data, text = None, None
-        if not request.wants_json:
-            text = decode_text(body, endpoint)
-        elif body or (request.safe and status != 204):
+        data = None
+        if request.wants_json and (body or (request.safe and status != 204)):
             data = decode_json(body, response.headers.get(hdrs.CONTENT_TYPE), endpoint)
         request.poll.usable_responses += 1
-        return Response(status, response.headers, data=data, text=text, date=date, link_next=next_page(response))
+        kept = b"" if request.wants_json else body
+        return Response(status, response.headers, data=data, body=kept, date=date, link_next=next_page(response))
 
     def _not_found_error(self, body: bytes, endpoint: str) -> UpstreamError:
         try:
             document = decode_json(body, None, endpoint)
         except UpstreamError:
-            document = body.decode(errors="replace")
+            document = decode_text(body)
         if not self.recognise_error(document):
             return foreign_not_found(endpoint, self.keys_to_check)
         error = status_error(404, endpoint, None, None)
