@@ -12,9 +12,7 @@ from exporter.model import Identity, Status, StreamReport, StreamState, Upstream
 ALL = frozenset(part.value for part in Part)
 
 
-def stream(
-    name: str = "main", *, status: Status = Status.LIVE, live: bool | None = True, **facts: Any
-) -> StreamState:
+def stream(name: str = "main", *, status: Status = Status.LIVE, live: bool | None = True, **facts: Any) -> StreamState:
     """A state of upstream ``studio``; facts that ``StreamState`` has go there, the others into the report."""
     own = {key: facts.pop(key) for key in list(facts) if key in StreamState.__struct_fields__}
     report = StreamReport(id=name, live=live, **facts)

@@ -224,7 +224,7 @@ async def test_outage_shows_what_was_known_and_takes_nothing_off_air(served: Ser
     expected = withdrawn("live/expected", since=since, expected=True)
     served.service.store.publish(outage(since=since, streams=[expected]))
     served.service.store.publish(upstream_state([live("other/live", upstream="other"), OFF_AIR], upstream="other"))
-    async with open_page(browser, served.url) as page:
+    async with open_page(browser, served.url, size=(1440, 2400)) as page:
         clock = await page.evaluate(
             "time => new Date(time * 1000).toLocaleTimeString('en-GB', {hour: '2-digit', minute: '2-digit'})", since
         )
@@ -257,7 +257,7 @@ async def test_outage_shows_what_was_known_and_takes_nothing_off_air(served: Ser
         await page.get_by_role("button", name="Health").click()
         await expect(stream_titles(page).first).to_have_text("other/live")
         await page.get_by_role("link", name="live/stream-00").click()
-        notice = page.locator(".detail .unknown").last
+        notice = page.locator(".detail .notice")
         await expect(notice).to_contain_text(re.compile(f"^Was live, state unknown since .*{clock}. It may be live or"))
 
 
@@ -392,7 +392,7 @@ async def test_page_of_an_outage_has_no_accessibility_violations(
         assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert await page.evaluate(CUT_OFF) == []
         await stream_titles(page).nth(1).click()
-        await expect(page.locator(".detail")).to_contain_text("It may be live or off air.")
+        await expect(page.locator(".detail")).to_contain_text("It may be live or off air now.")
         assert await accessibility_violations(page) == []
         assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 

@@ -113,7 +113,7 @@ export function renderDetail(route, response, upstream, alerts) {
       element("span", { class: `badge ${severity}` }, `${severityShape(severity)} ${word}`),
       element("span", { class: "sub" }, [facts.upstream, facts.platform, distinctName(facts)].filter(Boolean).join(" · ")),
     ),
-    isUnknown(facts) ? element("p", { class: "unknown" }, unknownNotice(facts)) : "",
+    isUnknown(facts) ? element("p", { class: "notice" }, unknownNotice(facts)) : "",
     upstream?.up === false ? upstreamDownNotice(upstream) : "",
     element("h3", {}, "Ingest bitrate, last 15 minutes"),
     chart(history, facts.expected_ingest_bitrate_bytes_per_second),
@@ -127,7 +127,7 @@ export function renderDetail(route, response, upstream, alerts) {
 
 function unknownNotice(facts) {
   const text = unknownLabel(facts);
-  return `${text.charAt(0).toUpperCase()}${text.slice(1)}. It may be live or off air.`;
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}. It may be live or off air now.`;
 }
 
 function upstreamDownNotice({ upstream, last_error: error, last_success_timestamp_seconds: success }) {
