@@ -167,7 +167,7 @@ def test_known_and_unknown_streams_are_counted_apart() -> None:
 def test_upstream_without_streams_has_none_live_only_if_that_is_known(
     facts: dict[str, bool | None], expected: int | None
 ) -> None:
-    assert count_streams(upstream_state(**facts)).live == expected
+    assert count_streams(upstream_state((), **facts)).live == expected
 
 
 @given(st.lists(st.sampled_from([known("a", live=True), known("b", live=False), withdrawn("c", since=1.0)])))

@@ -425,7 +425,7 @@ async def test_figures_are_formatted_with_units(served: ServedApp, browser: Brow
         units = await page.evaluate(
             """async () => {
               const units = await import(new URL("static/units.js", location.href));
-              const { bitrate, bytes, percent, delay, frameRate, duration, count } = units;
+              const { bitrate, bytes, percent, delay, frameRate, duration, count, timeSince } = units;
               return {
                 bitrates: [0, 100, 80_000, 124_999, 125_000, 526_250, 1.5625e6, 16e6, 124_999_999].map(bitrate),
                 bytes: [0, 999, 1000, 2.49e9].map(bytes),
@@ -434,10 +434,14 @@ async def test_figures_are_formatted_with_units(served: ServedApp, browser: Brow
                 rates: [25, 29.97, 59.9401].map(frameRate),
                 durations: [-3, 0, 59, 99, 101, 7200, 400_000].map(duration),
                 counts: [0, 1234567].map(count),
+                since: [Date.now() / 1000, 1_726_000_123].map(timeSince),
               };
             }"""
         )
         await expect(page.get_by_text("No stream is known yet.")).to_be_visible()
+    today, earlier = units.pop("since")
+    assert re.fullmatch(r"\d\d:\d\d", today)
+    assert re.fullmatch(r"1\d Sept?, \d\d:\d\d", earlier), "another day is named"
     assert units == {
         "bitrates": [
             "0 bit/s",
