@@ -227,7 +227,8 @@ def _table(thresholds: RuleThresholds) -> Panel:
 
 def _health_in_order() -> str:
     """Something for every stream: a table would put those without a value before the least healthy."""
-    others = (f"{_NO_SCORE} + 0 * {streams.current(family)}" for family in ("stream_live", "stream_expected"))
+    every_stream = f"max without (instance, pod, status) ({streams.selector('stream_status')})"
+    others = (f"{_NO_SCORE} + 0 * {series}" for series in (every_stream, streams.current("stream_expected")))
     return f"max by ({IDENTITY}) (\n  " + "\n  or ".join((_SCORE, f"-1 * ({_MISSING})", *others)) + "\n)"
 
 

@@ -82,8 +82,8 @@ _ON_TIME_RANGE_CHANGE = 2
 _ALPHABETICAL = 1
 _EXPORTER_SELECTOR = '{__name__=~"stream_exporter_build_info|stream_upstream_info"'
 """Excludes the job of the probes, which has no series of the exporter itself."""
-_STREAM_SELECTOR = '{__name__=~"stream_live|stream_expected", '
-"""Includes a stream that is expected and otherwise unknown."""
+_STREAM_SELECTOR = '{__name__=~"stream_status|stream_expected", '
+"""Includes streams whose state is unknown."""
 
 
 def _datasource_variable() -> Json:

@@ -11,7 +11,7 @@ from exporter.alerting.evaluator import Alert
 from exporter.alerting.payload import AlertFormatter, rfc3339
 from exporter.config.upstream import UpstreamSettings
 from exporter.metrics.text_format import label_value
-from exporter.model import Reason, StreamState, UpstreamState
+from exporter.model import Reason, Status, StreamState, UpstreamState
 
 LISTED_ISSUES: Final = 3
 LISTED_ISSUE_LENGTH: Final = 200
@@ -20,16 +20,17 @@ LISTED_ISSUE_LENGTH: Final = 200
 REMEDIATION: Final[dict[Reason, str]] = {
     Reason.TIMEOUT: "The platform did not answer in time. Is its host overloaded, or the way to it slow? "
     "If it is only slow, raise `timeout` of this upstream.",
-    Reason.CONNECT: "No connection came about. Check that the server runs, that name and port in `url` are right, "
-    "and that no firewall stands between it and the exporter.",
-    Reason.TLS: "The connection could not be secured. Has the certificate run out, or is it for another name? "
-    "For a certificate authority of your own, set `tls.ca_file`.",
+    Reason.CONNECT: "The exporter could not connect. Check that the server is running, that the host name and port in "
+    "`url` are right and the name is known to DNS, and that no firewall or proxy closes the connection.",
+    Reason.TLS: "The connection could not be secured. Does the server speak plain HTTP on this port? Then `url` begins "
+    "with `http://`. Has the certificate expired, or is it for another name? For a certificate authority of your own, "
+    "set `tls.ca_file`.",
     Reason.AUTH: "The platform refused the credentials. Check the token or password file of this upstream: has the key "
     "run out or been replaced? A changed file is read at the next poll, without a restart.",
     Reason.FORBIDDEN: "The credentials are known, but may not read this. Give the key's account the right to read "
     "streams on the platform.",
-    Reason.NOT_FOUND: "The platform answers, but there is nothing at this address. Check `url` (and `base_path`), and "
-    "the ids that are configured.",
+    Reason.NOT_FOUND: "The server answers, but the platform's API is not at this address. Check `url` and `base_path`: "
+    "is a part of the path missing, or there twice? Check the ids that are configured, too.",
     Reason.RATE_LIMITED: "The platform asks for fewer requests, and the exporter waits as long as it says. "
     "Raise `interval`, and see whether something else uses the same key.",
     Reason.SERVER_ERROR: "The platform itself is in trouble (an answer of class 500). Look at its status page or its "
@@ -51,8 +52,14 @@ class UpstreamEntry(msgspec.Struct, omit_defaults=True, kw_only=True):
     host: str
     version: str = ""
     up: bool | None = None
+    answering: bool | None = None
+    list_complete: bool | None = None
     streams: int
-    streams_live: int
+    streams_live: int | None = None
+    streams_unknown: int = 0
+    streams_withdrawn: int = 0
+    streams_were_live: int | None = None
+    unknown_since_timestamp_seconds: float | None = None
     streams_dropped: int = 0
     poll_interval_seconds: float | None = None
     last_success_timestamp_seconds: float | None = None
@@ -72,8 +79,10 @@ class StreamEntry(msgspec.Struct, omit_defaults=True, kw_only=True):
     stream: str
     name: str = ""
     protocol: str = ""
-    status: str = ""
+    status: Status
+    status_last_change_timestamp_seconds: float | None = None
     live: bool | None = None
+    was_live: bool | None = None
     expected: bool | None = None
     healthy: bool | None = None
     health_score_ratio: float | None = None
@@ -88,20 +97,53 @@ class StreamEntry(msgspec.Struct, omit_defaults=True, kw_only=True):
     latency_seconds: float | None = None
 
 
+class StreamCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """Numbers of an upstream's live and unknown streams."""
+
+    live: int | None
+    """None if no stream has a known state, or the upstream may have streams that are not known."""
+    unknown: int
+    withdrawn: int
+    """Unknown streams that were known to be live or not until their facts were withdrawn."""
+    were_live: int | None
+    """Number of withdrawn streams that were live then; None if no stream is withdrawn."""
+    unknown_since: float | None
+    """Unix seconds of the earliest withdrawal."""
+
+
+def count_streams(state: UpstreamState) -> StreamCounts:
+    """Count an upstream's streams. An unknown stream is neither live nor off air."""
+    known = [stream for stream in state.streams if stream.live is not None and stream.status is not Status.UNKNOWN]
+    withdrawn = [stream for stream in state.streams if stream.was_live is not None]
+    is_empty = not state.streams and bool(state.up or state.answering) and state.list_complete is not False
+    return StreamCounts(
+        live=sum(1 for stream in known if stream.live) if known or is_empty else None,
+        unknown=len(state.streams) - len(known),
+        withdrawn=len(withdrawn),
+        were_live=sum(1 for stream in withdrawn if stream.was_live) if withdrawn else None,
+        unknown_since=min((at for stream in withdrawn if (at := stream.status_changed_at) is not None), default=None),
+    )
+
+
 def upstream_entry(upstream: UpstreamSettings, state: UpstreamState | None) -> UpstreamEntry:
     """Return an upstream's entry in a list; without a state, only its configuration is known."""
     if state is None:
-        return UpstreamEntry(
-            upstream=upstream.name, platform=upstream.platform, host=upstream.host, streams=0, streams_live=0
-        )
+        return UpstreamEntry(upstream=upstream.name, platform=upstream.platform, host=upstream.host, streams=0)
+    counts = count_streams(state)
     return UpstreamEntry(
         upstream=state.upstream,
         platform=state.platform,
         host=state.host,
         version=valid_text(state.version),
         up=state.up,
+        answering=state.answering,
+        list_complete=state.list_complete,
         streams=len(state.streams),
-        streams_live=sum(1 for stream in state.streams if stream.live),
+        streams_live=counts.live,
+        streams_unknown=counts.unknown,
+        streams_withdrawn=counts.withdrawn,
+        streams_were_live=counts.were_live,
+        unknown_since_timestamp_seconds=counts.unknown_since,
         streams_dropped=state.streams_dropped,
         poll_interval_seconds=state.poll_interval_seconds,
         last_success_timestamp_seconds=state.last_success_timestamp_seconds,
@@ -124,8 +166,10 @@ def stream_entry(state: StreamState) -> StreamEntry:
         stream=stream_label(state),
         name=valid_text(report.name),
         protocol=valid_text(report.protocol),
-        status=state.status or "",
+        status=state.status,
+        status_last_change_timestamp_seconds=state.status_changed_at,
         live=state.live,
+        was_live=state.was_live,
         expected=state.expected,
         healthy=report.healthy,
         health_score_ratio=state.health_score_ratio,
@@ -147,6 +191,8 @@ def stream_facts(state: StreamState) -> dict[str, Any]:
         msgspec.structs.asdict(state.report) | msgspec.structs.asdict(state) | msgspec.structs.asdict(state.identity)
     )
     facts["sampled_timestamp_seconds"] = facts.pop("reported_at")
+    facts["status_last_change_timestamp_seconds"] = facts.pop("status_changed_at")
+    facts["health_unreadable"] = facts["health_unreadable"] or None
     for inner in ("id", "identity", "report"):
         del facts[inner]
     facts["stream"] = stream_label(state)

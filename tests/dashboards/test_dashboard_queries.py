@@ -151,11 +151,18 @@ def test_every_stream_of_the_table_has_a_sort_value(known: History) -> None:
     [dashboard] = [d for d in ALL.values() if d["uid"] == "stream-exporter-overview"]
     [health] = [target for target in targets(dashboard) if "stream_health_score_ratio" in target.expression
                 and target.panel["type"] == "table"]  # fmt: skip
-    sorted_by = {
-        series["metric"]["stream"] for series in asked(health, dict.fromkeys(variables(dashboard), ".+"), known)
-    }
-    everything = known.prometheus.get("query", query="stream_live or stream_expected", time=known.end)["result"]
-    assert sorted_by == {series["metric"]["stream"] for series in everything}
+    answer = asked(health, dict.fromkeys(variables(dashboard), ".+"), known)
+    values = {identity(series): float(series["value"][1]) for series in answer}
+    everything = known.prometheus.get("query", query="stream_status or stream_expected", time=known.end)["result"]
+    assert values.keys() == {identity(series) for series in everything}
+    query = "stream_health_score_ratio < 1 and stream_live == 1"
+    scores = known.prometheus.get("query", query=query, time=known.end)["result"]
+    assert scores
+    assert all(values[identity(series)] < 1 for series in scores), "streams without a score must come after these"
+
+
+def identity(series: Json) -> tuple[str, ...]:
+    return tuple(series["metric"][label] for label in ("platform", "upstream", "stream"))
 
 
 RULE_FILES = sorted((Path(__file__).parents[2] / "alerts").glob("stream-*.yaml"))

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exporter.cli.settings import load_settings
 from exporter.model import HealthReason, PlatformMetric, Reason, Rendition, Status, StreamReport, StreamState
 from exporter.web.history import POINTS
 from exporter.web.json_api import MAX_HISTORIES
-from exporter.web.serializers import REMEDIATION, stream_entry, stream_facts, upstream_entry
+from exporter.web.serializers import REMEDIATION, count_streams, stream_entry, stream_facts, upstream_entry
 from tests.page.served_app import ServedApp, serve_app
-from tests.page.states import stream_state, upstream_state
+from tests.page.states import outage, stream_state, upstream_state, withdrawn
 
 KEYS = Path(__file__).parent / "keys.txt"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "page.md"
@@ -67,13 +69,14 @@ async def test_streams_are_listed_in_order(served: ServedApp) -> None:
         "up": True,
         "streams": 2,
         "streams_live": 1,
+        "streams_unknown": 1,
         "poll_interval_seconds": 15.0,
         "last_poll_timestamp_seconds": 1.0,
         "next_poll_timestamp_seconds": 16.0,
     }
-    assert other == {"upstream": "other", "platform": "storm", "host": "127.0.0.1:9", "streams": 0, "streams_live": 0}
+    assert other == {"upstream": "other", "platform": "storm", "host": "127.0.0.1:9", "streams": 0}
     one, two = data["streams"]
-    assert two == {"upstream": "edge", "stream": "live/two"}
+    assert two == {"upstream": "edge", "stream": "live/two", "status": "unknown"}
     assert one == {
         "upstream": "edge",
         "stream": "live/one",
@@ -103,6 +106,90 @@ def test_keys_are_committed_and_documented() -> None:
     assert sorted(f"/api/v1/streams {key}" for key in found) == KEYS.read_text().splitlines()
     text = DOCUMENT.read_text()
     assert [key for key in found if f"`{key.rpartition('.')[2]}`" not in text] == []
+
+
+async def test_outage_leaves_streams_unknown_and_none_off_air(served: ServedApp) -> None:
+    served.service.store.publish(outage(since=1_726_000_000.0))
+    data = await served.get("/api/v1/streams")
+    edge = data["upstreams"][0]
+    assert "streams_live" not in edge
+    counts = ("answering", "streams", "streams_unknown", "streams_withdrawn", "streams_were_live")
+    assert [edge[key] for key in counts] == [False, 20, 20, 20, 19]
+    assert edge["unknown_since_timestamp_seconds"] == 1_726_000_000.0
+    assert len(data["streams"]) == 20
+    assert data["streams"][7] == {
+        "upstream": "edge",
+        "stream": "live/stream-07",
+        "status": "unknown",
+        "status_last_change_timestamp_seconds": 1_726_000_000.0,
+        "was_live": False,
+    }
+    facts = (await served.get("/api/v1/stream?upstream=edge&stream=live/stream-00"))["stream"]
+    assert facts == {
+        "platform": "storm",
+        "upstream": "edge",
+        "stream": "live/stream-00",
+        "status": "unknown",
+        "status_last_change_timestamp_seconds": 1_726_000_000.0,
+        "was_live": True,
+        "configured": False,
+    }
+
+
+def known(name: str, *, live: bool) -> StreamState:
+    return stream_state(name, status=Status.LIVE if live else Status.IDLE, live=live)
+
+
+def test_known_and_unknown_streams_are_counted_apart() -> None:
+    streams = (
+        known("a", live=True),
+        known("b", live=False),
+        stream_state("never-returned", configured=True, expected=True),
+        stream_state("new-word", status=Status.UNKNOWN, reported_at=1.0, status_changed_at=1.0),
+        withdrawn("c", since=20.0),
+        withdrawn("d", since=10.0, was_live=False),
+    )
+    counts = count_streams(upstream_state(streams))
+    assert (counts.live, counts.unknown, counts.withdrawn, counts.were_live) == (1, 4, 2, 1)
+    assert counts.unknown_since == 10.0
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({"up": True, "list_complete": True}, 0),
+        ({"up": True, "list_complete": False}, None),
+        ({"up": False, "answering": True}, 0),
+        ({"up": False, "answering": False}, None),
+        ({"up": None}, None),
+    ],
+)
+def test_upstream_without_streams_has_none_live_only_if_that_is_known(
+    facts: dict[str, bool | None], expected: int | None
+) -> None:
+    assert count_streams(upstream_state((), **facts)).live == expected
+
+
+@given(st.lists(st.sampled_from([known("a", live=True), known("b", live=False), withdrawn("c", since=1.0)])))
+def test_unknown_stream_never_counts_as_live_or_off_air(streams: list[StreamState]) -> None:
+    counts = count_streams(upstream_state(streams))
+    live, off_air = (sum(stream.live is word for stream in streams) for word in (True, False))
+    if live + off_air or not streams:
+        assert counts.live == live
+    else:
+        assert counts.live is None
+    assert counts.unknown == len(streams) - live - off_air
+
+
+async def test_doubtful_list_is_reported(served: ServedApp) -> None:
+    served.service.store.publish(upstream_state([FULL], answering=True, list_complete=False))
+    edge = (await served.get("/api/v1/streams"))["upstreams"][0]
+    assert (edge["answering"], edge["list_complete"]) == (True, False)
+
+
+def test_readable_health_facts_are_not_mentioned() -> None:
+    assert "health_unreadable" not in stream_facts(stream_state("one"))
+    assert stream_facts(stream_state("one", report=StreamReport(id="a", health_unreadable=True)))["health_unreadable"]
 
 
 async def test_upstream_parameter_filters_the_list(served: ServedApp) -> None:
@@ -229,8 +316,9 @@ def test_every_fact_of_the_model_is_serialized() -> None:
     everything: dict[str, Any] = dict.fromkeys(StreamReport.__struct_fields__, "a")
     known: dict[str, Any] = dict.fromkeys(set(StreamState.__struct_fields__) - {"identity", "report"}, 1)
     shown = stream_facts(stream_state("one", report=StreamReport(**everything), **known))
-    fields = {*StreamReport.__struct_fields__, *known, "platform", "upstream", "stream", "sampled_timestamp_seconds"}
-    assert shown.keys() == fields - {"id", "reported_at"}
+    fields = {*StreamReport.__struct_fields__, *known, "platform", "upstream", "stream"}
+    renamed = {"sampled_timestamp_seconds", "status_last_change_timestamp_seconds"}
+    assert shown.keys() == fields - {"id", "reported_at", "status_changed_at"} | renamed
 
 
 async def test_unknown_stream_is_404(served: ServedApp) -> None:
@@ -283,3 +371,15 @@ async def test_failing_upstream_has_advice(served: ServedApp) -> None:
 def test_every_reason_has_advice() -> None:
     assert REMEDIATION.keys() == set(Reason)
     assert all(advice.count("`") % 2 == 0 and advice[-1] in ".?" for advice in REMEDIATION.values())
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        (Reason.NOT_FOUND, ("`url`", "`base_path`")),
+        (Reason.TLS, ("plain HTTP on this port", "`http://`")),
+        (Reason.CONNECT, ("is running", "port", "DNS", "firewall")),
+    ],
+)
+def test_advice_names_what_to_check(reason: Reason, words: tuple[str, ...]) -> None:
+    assert all(word in REMEDIATION[reason] for word in words)

@@ -26,7 +26,7 @@ from tests.page.browser import (
     stream_titles,
 )
 from tests.page.served_app import ServedApp, serve_app
-from tests.page.states import stream_state, upstream_state
+from tests.page.states import outage, stream_state, upstream_state, withdrawn
 
 # one browser for all: it takes seconds to start
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
@@ -88,6 +88,9 @@ def fleet() -> list[StreamState]:
     ]
 
 
+OFF_AIR = stream_state("other/off", upstream="other", status=Status.IDLE, live=False)
+
+
 def publish(served: ServedApp, *streams: StreamState, **facts: Any) -> None:
     now = time.time()
     facts = {"poll_interval_seconds": 4.0, **facts}
@@ -135,7 +138,10 @@ async def test_search_filters_and_order_select_rows(served: ServedApp, browser: 
     publish(served)
     other = live("other/golf", 2e6)
     served.service.store.publish(
-        upstream_state([stream_state("other/golf", upstream="other", report=other.report)], upstream="other")
+        upstream_state(
+            [stream_state("other/golf", upstream="other", report=other.report, status=Status.LIVE, live=True)],
+            upstream="other",
+        )
     )
     async with open_page(browser, served.url) as page:
         await expect(stream_titles(page)).to_have_count(7)
@@ -208,9 +214,81 @@ async def test_view_of_a_stream_names_its_failed_upstream(served: ServedApp, bro
     lost = stream_state("live/delta", configured=True, expected=True)
     publish(served, lost, up=False, last_error="no answer within 10 s", last_error_reason=Reason.TIMEOUT)
     async with open_page(browser, served.url) as page:
-        await expect(stream_rows(page).first).to_contain_text("No news: upstream down")
+        await expect(stream_rows(page).first).to_contain_text("state unknown; upstream is down")
         await stream_titles(page).first.click()
         await expect(page.locator(".detail")).to_contain_text("Its upstream edge is down: no answer within 10 s.")
+
+
+async def test_outage_shows_what_was_known_and_takes_nothing_off_air(served: ServedApp, browser: Browser) -> None:
+    since = time.time() - 600
+    expected = withdrawn("live/expected", since=since, expected=True)
+    served.service.store.publish(outage(since=since, streams=[expected]))
+    served.service.store.publish(upstream_state([live("other/live", upstream="other"), OFF_AIR], upstream="other"))
+    async with open_page(browser, served.url, size=(1440, 2400)) as page:
+        clock = await page.evaluate(
+            "time => new Date(time * 1000).toLocaleTimeString('en-GB', {hour: '2-digit', minute: '2-digit'})", since
+        )
+        edge = page.locator(".upstreams li").first
+        await expect(edge).to_contain_text(re.compile(f"state unknown since .*{clock}; 20 of 21 were live then"))
+        await expect(edge).not_to_contain_text("streams live")
+        await expect(stream_titles(page)).to_have_count(23)
+        for button in ("All 23", "Problems 1", "Live 1", "Off air 1", "Unknown 21"):
+            await expect(page.get_by_role("button", name=button, exact=True)).to_be_visible()
+        await expect(page).to_have_title("(1, 21 unknown) stream-exporter")
+        shown = await names(page)
+        assert shown[0] == "live/expected"
+        assert shown[-2:] == ["other/live", "other/off"], "an unknown stream comes before those that are fine"
+        row = stream_rows(page).nth(1)
+        await expect(row).to_have_class("row unknown greyed")
+        await expect(row.locator(".badge")).to_have_text("? Unknown")
+        await expect(row).to_contain_text(re.compile(f"was live, state unknown since .*{clock}; upstream is down"))
+        await expect(stream_rows(page).filter(has_text="stream-07")).to_contain_text("was not live, state unknown")
+        await page.get_by_role("button", name="Unknown 21", exact=True).click()
+        await expect(stream_titles(page)).to_have_count(21)
+        assert page.url.endswith("?show=unknown")
+        await page.reload()
+        await expect(page.get_by_role("button", name="Unknown 21")).to_have_attribute("aria-pressed", "true")
+        await expect(stream_titles(page)).to_have_count(21)
+        await page.get_by_role("button", name="Off air 1").press("Enter")
+        await expect(stream_titles(page)).to_have_text(["other/off"])
+        await page.get_by_role("button", name="All 23").click()
+        await page.get_by_role("button", name="Health").click()
+        await expect(stream_titles(page).first).to_have_text("other/live")
+        await page.get_by_role("button", name="Health").click()
+        await expect(stream_titles(page).first).to_have_text("other/live")
+        await page.get_by_role("link", name="live/stream-00").click()
+        notice = page.locator(".detail .notice")
+        await expect(notice).to_contain_text(re.compile(f"^Was live, state unknown since .*{clock}. It may be live or"))
+
+
+async def test_outage_is_announced_and_ends(served: ServedApp, browser: Browser) -> None:
+    publish(served)
+    async with open_page(browser, served.url) as page:
+        await expect(stream_titles(page)).to_have_count(6)
+        served.service.store.publish(outage(since=time.time()))
+        await expect(page.locator("#news")).to_have_text("0 streams have problems, the state of 20 is unknown")
+        await expect(stream_rows(page).first).to_have_class("row unknown greyed")
+        publish(served, live("live/stream-00"))
+        await expect(stream_rows(page)).to_have_class(["row ok"])
+        await expect(page.locator("#news")).to_have_text("0 streams have problems")
+        await expect(page.locator(".upstreams li").first).to_contain_text("1 of 1 stream live")
+
+
+async def test_streams_with_an_unknown_state_on_an_answering_upstream_are_not_off_air(
+    served: ServedApp, browser: Browser
+) -> None:
+    new_word = stream_state("live/word", report=StreamReport(id="a"), status=Status.UNKNOWN, reported_at=time.time())
+    publish(served, live("live/alpha"), new_word, list_complete=False)
+    async with open_page(browser, served.url) as page:
+        edge = page.locator(".upstreams li").first
+        await expect(edge).to_contain_text("1 of 2 streams live, 1 unknown")
+        await expect(edge).to_contain_text("The list may be incomplete")
+        await expect(page.locator(".upstreams li").nth(1)).to_contain_text("no streams known")
+        assert await names(page) == ["live/word", "live/alpha"]
+        await expect(stream_rows(page).first).to_contain_text("state unknown")
+        await expect(page.get_by_role("button", name="Off air 0")).to_be_visible()
+        publish(served, new_word, up=False, last_error="status 401", last_error_reason=Reason.AUTH)
+        await expect(edge).to_contain_text("state of 1 stream unknown")
 
 
 async def test_hostile_name_is_never_markup(served: ServedApp, browser: Browser) -> None:
@@ -297,6 +375,28 @@ async def test_page_has_no_accessibility_violations(
         assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+@pytest.mark.parametrize("size", [DESKTOP, PHONE, (820, 1000)])
+@pytest.mark.parametrize("dark", [False, True])
+async def test_page_of_an_outage_has_no_accessibility_violations(
+    size: tuple[int, int], dark: bool, served: ServedApp, browser: Browser
+) -> None:
+    since = time.time() - 600
+    long = withdrawn("x" * 90, since=since - 90_000, expected=True)
+    served.service.store.publish(outage(since=since, streams=[long]))
+    served.service.store.publish(
+        upstream_state([live("other/live", upstream="other"), OFF_AIR], upstream="other", list_complete=False)
+    )
+    async with open_page(browser, served.url, size=size, dark=dark) as page:
+        await expect(page.get_by_role("button", name="Unknown 21")).to_be_visible()
+        assert await accessibility_violations(page) == []
+        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert await page.evaluate(CUT_OFF) == []
+        await stream_titles(page).nth(1).click()
+        await expect(page.locator(".detail")).to_contain_text("It may be live or off air now.")
+        assert await accessibility_violations(page) == []
+        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
 async def test_page_works_with_metrics_at_the_root(tmp_path: Path, browser: Browser) -> None:
     async with serve_app(tmp_path, clock=Clock(), options=WebOptions(telemetry_path="/")) as served:
         publish(served)
@@ -325,7 +425,7 @@ async def test_figures_are_formatted_with_units(served: ServedApp, browser: Brow
         units = await page.evaluate(
             """async () => {
               const units = await import(new URL("static/units.js", location.href));
-              const { bitrate, bytes, percent, delay, frameRate, duration, count } = units;
+              const { bitrate, bytes, percent, delay, frameRate, duration, count, timeSince } = units;
               return {
                 bitrates: [0, 100, 80_000, 124_999, 125_000, 526_250, 1.5625e6, 16e6, 124_999_999].map(bitrate),
                 bytes: [0, 999, 1000, 2.49e9].map(bytes),
@@ -334,10 +434,14 @@ async def test_figures_are_formatted_with_units(served: ServedApp, browser: Brow
                 rates: [25, 29.97, 59.9401].map(frameRate),
                 durations: [-3, 0, 59, 99, 101, 7200, 400_000].map(duration),
                 counts: [0, 1234567].map(count),
+                since: [Date.now() / 1000, 1_726_000_123].map(timeSince),
               };
             }"""
         )
         await expect(page.get_by_text("No stream is known yet.")).to_be_visible()
+    today, earlier = units.pop("since")
+    assert re.fullmatch(r"\d\d:\d\d", today)
+    assert re.fullmatch(r"1\d Sept?, \d\d:\d\d", earlier), "another day is named"
     assert units == {
         "bitrates": [
             "0 bit/s",

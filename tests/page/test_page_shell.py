@@ -4,8 +4,9 @@ import pytest
 
 from exporter.cli.settings import load_settings
 from exporter.config.upstream import UpstreamSettings
-from exporter.model import Identity, StreamReport, StreamState, UpstreamState
+from exporter.model import Identity, Status, StreamReport, StreamState, UpstreamState
 from exporter.web.ui.page import render, root_from, static_files
+from tests.page.states import outage
 
 HOSTILE = "<script>alert('x')</script>\" $version &amp;"
 
@@ -23,7 +24,9 @@ def view(**facts: object) -> UpstreamState:
 
 
 def state(live: bool | None) -> StreamState:
-    return StreamState(identity=Identity("storm", "edge", "live/one"), report=StreamReport(id="live/one"), live=live)
+    status = {True: Status.LIVE, False: Status.IDLE, None: Status.UNKNOWN}[live]
+    identity, report = Identity("storm", "edge", "live/one"), StreamReport(id="live/one")
+    return StreamState(identity=identity, report=report, status=status, live=live)
 
 
 def test_upstream_row_has_state_counts_and_time(settings: UpstreamSettings) -> None:
@@ -31,7 +34,18 @@ def test_upstream_row_has_state_counts_and_time(settings: UpstreamSettings) -> N
     html = render(
         [(settings, view(streams=streams, last_success_timestamp_seconds=1_726_000_123.9))], telemetry_path="/m"
     )
-    assert '<span class="up">up</span></td><td>3</td><td>1</td><td>2024-09-10 20:28:43 UTC</td><td></td>' in html
+    cells = ("3", "1, 1 unknown", "2024-09-10 20:28:43 UTC", "")
+    assert f'<span class="up">up</span></td>{"".join(f"<td>{cell}</td>" for cell in cells)}' in html
+
+
+def test_upstream_row_of_an_outage_has_what_was_known(settings: UpstreamSettings) -> None:
+    html = render([(settings, outage(since=1_726_000_123.9))], telemetry_path="/m")
+    assert "<td>20</td><td>unknown since 2024-09-10 20:28:43 UTC; 19 of 20 were live then</td>" in html
+
+
+def test_upstream_row_shows_no_count_that_is_not_known(settings: UpstreamSettings) -> None:
+    html = render([(settings, view(up=False, streams=(state(live=None),)))], telemetry_path="/m")
+    assert "<td>1</td><td>unknown</td>" in html
 
 
 def test_upstream_without_a_poll_says_so(settings: UpstreamSettings) -> None:

@@ -15,6 +15,7 @@ from exporter import __version__
 from exporter.config.upstream import UpstreamSettings
 from exporter.model import UpstreamState
 from exporter.web.protocols import ServedState
+from exporter.web.serializers import StreamCounts, count_streams
 
 _STATIC = files("exporter.web.ui") / "static"
 _PAGE = Template((_STATIC / "page.html").read_text(encoding="utf-8"))
@@ -98,10 +99,18 @@ def _state_cells(state: UpstreamState | None) -> list[str]:
     return [
         f'<span class="{word}">{word}</span>',
         str(len(state.streams)),
-        str(sum(1 for stream in state.streams if stream.live)),
+        _format_live(count_streams(state)),
         _format_time(state.last_success_timestamp_seconds),
         escape(state.last_error),
     ]
+
+
+def _format_live(counts: StreamCounts) -> str:
+    if counts.live is not None:
+        return f"{counts.live}, {counts.unknown} unknown" if counts.unknown else str(counts.live)
+    since = "" if counts.unknown_since is None else f" since {_format_time(counts.unknown_since)}"
+    then = "" if counts.were_live is None else f"; {counts.were_live} of {counts.withdrawn} were live then"
+    return f"unknown{since}{then}"
 
 
 def _format_time(timestamp: float | None) -> str:

@@ -2,10 +2,10 @@
 
 import { now } from "./api.js";
 import { element } from "./dom.js";
-import { factLabel, reasonLabel, severityShape } from "./labels.js";
+import { factLabel, reasonLabel, severityShape, unknownLabel } from "./labels.js";
 import { alertChip, distinctName } from "./row.js";
 import { chart } from "./sparkline.js";
-import { assessStream, sortBySeverity } from "./streams.js";
+import { assessStream, isUnknown, sortBySeverity } from "./streams.js";
 import { bitrate, bytes, count, dateTime, delay, duration, frameRate, percent, timeOfDay } from "./units.js";
 
 /** Facts by group: name → formatter of its value. Facts in no group are shown under "More". */
@@ -16,6 +16,7 @@ const GROUPS = {
     health_score_ratio: percent,
     health_reasons: (names) => names.map(reasonLabel).join(", "),
     health_grade: String,
+    health_unreadable: () => "no score: the platform sent a health value that could not be read",
     health_conditions: (conditions) => formatEntries(conditions, (value) => (value ? "yes" : "no")),
     expected: (value) => (value ? "should be live now" : "need not be live now"),
     restarts: count,
@@ -57,7 +58,9 @@ const GROUPS = {
   Life: {
     start_timestamp_seconds: dateTimeWithAge,
     end_timestamp_seconds: dateTimeWithAge,
+    status_last_change_timestamp_seconds: dateTimeWithAge,
     last_seen_timestamp_seconds: dateTimeWithAge,
+    last_seen_age_seconds: (value) => `${duration(value)} before the poll`,
     sampled_timestamp_seconds: dateTimeWithAge,
     session: String,
     playback_id: String,
@@ -72,7 +75,10 @@ const FACT_LABELS = {
   transcode_realtime_ratio: "Transcoding pace",
   start_timestamp_seconds: "Started",
   end_timestamp_seconds: "Ended",
-  last_seen_timestamp_seconds: "Last sign of life",
+  status_last_change_timestamp_seconds: "Status changed",
+  last_seen_timestamp_seconds: "Last sign of life, on the platform's clock",
+  last_seen_age_seconds: "Last sign of life, on our clock",
+  health_unreadable: "Unreadable",
   frames_per_second: "Frame rate",
   expected_frames_per_second: "Expected frame rate",
   sampled_timestamp_seconds: "Asked for",
@@ -81,7 +87,7 @@ const FACT_LABELS = {
   health_reasons: "What lowers it",
   healthy: "Verdict",
 };
-const SHOWN_ELSEWHERE = new Set(["platform", "upstream", "stream", "issues", "live", "configured", "name"]);
+const SHOWN_ELSEWHERE = new Set(["platform", "upstream", "stream", "issues", "live", "was_live", "configured", "name"]);
 
 /** The view as a list of nodes. `response` is null if there is no such stream now; `alerts` is null without sidecar. */
 export function renderDetail(route, response, upstream, alerts) {
@@ -107,6 +113,7 @@ export function renderDetail(route, response, upstream, alerts) {
       element("span", { class: `badge ${severity}` }, `${severityShape(severity)} ${word}`),
       element("span", { class: "sub" }, [facts.upstream, facts.platform, distinctName(facts)].filter(Boolean).join(" · ")),
     ),
+    isUnknown(facts) ? element("p", { class: "notice" }, unknownNotice(facts)) : "",
     upstream?.up === false ? upstreamDownNotice(upstream) : "",
     element("h3", {}, "Ingest bitrate, last 15 minutes"),
     chart(history, facts.expected_ingest_bitrate_bytes_per_second),
@@ -118,8 +125,13 @@ export function renderDetail(route, response, upstream, alerts) {
   ];
 }
 
+function unknownNotice(facts) {
+  const text = unknownLabel(facts);
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}. It may be live or off air now.`;
+}
+
 function upstreamDownNotice({ upstream, last_error: error, last_success_timestamp_seconds: success }) {
-  const then = success === undefined ? "" : ` What stands here is from ${dateTime(success)}, or no longer known.`;
+  const then = success === undefined ? "" : ` Its last data is from ${dateTime(success)}; facts that are too old are not shown.`;
   return element("p", { class: "error" }, `Its upstream ${upstream} is down: ${error}.${then}`);
 }
 

@@ -1,5 +1,7 @@
 // Labels for the names that the API uses.
 
+import { timeSince } from "./units.js";
+
 const REASONS = {
   verdict: "unhealthy verdict",
   issues: "issues",
@@ -10,11 +12,18 @@ const REASONS = {
   silent: "no sign of life",
 };
 
-const SHAPES = { bad: "▲", warn: "◆", ok: "●", off: "○" };
+const SHAPES = { bad: "▲", warn: "◆", unknown: "?", ok: "●", off: "○" };
 
 /** Label of a reason for a low health score. */
 export function reasonLabel(name) {
   return REASONS[name] ?? name;
+}
+
+/** What was known of an unknown stream, and since when it is unknown. */
+export function unknownLabel({ was_live: wasLive, status_last_change_timestamp_seconds: since }) {
+  const before = wasLive === undefined ? "" : wasLive ? "was live" : "was not live";
+  const state = since === undefined ? "state unknown" : `state unknown since ${timeSince(since)}`;
+  return [before, state].filter(Boolean).join(", ");
 }
 
 /** Shape shown with each colour, for readers who can't tell the colours apart. */

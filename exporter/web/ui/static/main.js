@@ -156,14 +156,17 @@ class Page {
     this.showList();
   }
 
-  /** Update the title, and announce the number of streams with problems when it changes. */
+  /** Update the title, and announce how many streams have problems or are unknown when that changes. */
   updateTitle() {
     const problems = this.items.filter(FILTERS.problems.test).length;
-    document.title = `${problems ? `(${count(problems)}) ` : ""}${this.route ? `${this.route.stream} · ` : ""}stream-exporter`;
-    if (this.problems !== undefined && this.problems !== problems) {
-      setText(this.announcement, `${count(problems)} ${plural(problems, "stream has", "streams have")} problems`);
-    }
-    this.problems = problems;
+    const unknown = this.items.filter(FILTERS.unknown.test).length;
+    const counts = [problems ? count(problems) : "", unknown ? `${count(unknown)} unknown` : ""].filter(Boolean).join(", ");
+    document.title = `${counts ? `(${counts}) ` : ""}${this.route ? `${this.route.stream} · ` : ""}stream-exporter`;
+    const problemsText = `${count(problems)} ${plural(problems, "stream has", "streams have")} problems`;
+    const unknownText = unknown ? `, the state of ${count(unknown)} is unknown` : "";
+    const news = problemsText + unknownText;
+    if (this.news !== undefined && this.news !== news) setText(this.announcement, news);
+    this.news = news;
   }
 
   showList() {

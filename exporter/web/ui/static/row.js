@@ -1,10 +1,10 @@
 // A stream's row in the list.
 
 import { element, setText } from "./dom.js";
-import { plural, reasonLabel, severityShape } from "./labels.js";
+import { plural, reasonLabel, severityShape, unknownLabel } from "./labels.js";
 import { streamUrl } from "./route.js";
 import { sparkline } from "./sparkline.js";
-import { alertSeverity } from "./streams.js";
+import { alertSeverity, isUnknown } from "./streams.js";
 import { bitrate, count, delay, frameRate, percent } from "./units.js";
 
 /** The columns, each with its sort order if it has one. */
@@ -45,7 +45,8 @@ export function streamRow(item, histories) {
   return {
     node,
     update({ stream: now, severity, word, alerts, key, upstreamDown }) {
-      node.className = `row ${severity}`;
+      const unknown = isUnknown(now);
+      node.className = unknown ? `row ${severity} greyed` : `row ${severity}`;
       badge.className = `badge ${severity}`;
       setText(badge, `${severityShape(severity)} ${word}`);
       setText(below, [now.upstream, now.protocol, distinctName(now)].filter(Boolean).join(" · "));
@@ -56,7 +57,7 @@ export function streamRow(item, histories) {
       setText(viewers, formatKnown(now.viewers, count));
       setText(viewersUnit, now.viewers === undefined ? "" : plural(now.viewers, "viewer", "viewers"));
       latency.setTexts(formatKnown(now.latency_seconds, delay), formatKnown(now.frames_per_second, frameRate));
-      words.replaceChildren(...alertChips(alerts), upstreamDown ? "No news: upstream down" : issuesText(now));
+      words.replaceChildren(...alertChips(alerts), unknown ? unknownText(now, upstreamDown) : issuesText(now));
     },
   };
 }
@@ -73,6 +74,11 @@ function alertChips(alerts) {
 export function alertChip(alert) {
   const waiting = alert.state === "firing" ? "" : ` (${alert.state})`;
   return element("span", { class: `chip ${alertSeverity(alert)}` }, `${alert.alertname}${waiting}`);
+}
+
+function unknownText(stream, upstreamDown) {
+  const parts = [unknownLabel(stream), upstreamDown ? "upstream is down" : "", issuesText(stream)];
+  return parts.filter(Boolean).join("; ");
 }
 
 function issuesText({ issues = [], issue_count: all = 0 }) {

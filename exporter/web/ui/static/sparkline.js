@@ -26,7 +26,7 @@ export function sparkline() {
 export function chart(history, expected) {
   const values = history.ingest_bitrate_bytes_per_second ?? [];
   const seen = knownValues(values);
-  if (seen.length === 0) return element("p", { class: "quiet" }, "No bitrate was seen in the last 15 minutes.");
+  if (seen.length === 0) return element("p", { class: "quiet" }, "No bitrate is known for the last 15 minutes.");
   const top = Math.max(expected ?? 0, ...seen) * 1.1 || 1;
   const minutes = Math.round((values.length * history.step_seconds) / 60);
   const words = `Lowest ${bitrate(Math.min(...seen))}, highest ${bitrate(Math.max(...seen))} in the last ${minutes} minutes.`;

@@ -1,13 +1,14 @@
 // The items of the list: each stream assessed, joined with its alerts, filtered and sorted. Knows nothing of the document.
 
-const RANK = { bad: 0, warn: 1, ok: 2, off: 3 };
+const RANK = { bad: 0, warn: 1, unknown: 2, ok: 3, off: 4 };
 const ALERT_SEVERITY = { critical: "bad", warning: "warn" };
 
 export const FILTERS = {
   all: { label: "All", test: () => true },
   problems: { label: "Problems", test: (item) => item.severity === "bad" || item.severity === "warn" },
-  live: { label: "Live", test: (item) => item.stream.live === true },
-  off: { label: "Off air", test: (item) => item.stream.live !== true },
+  live: { label: "Live", test: (item) => item.stream.live === true && !isUnknown(item.stream) },
+  off: { label: "Off air", test: (item) => item.stream.live === false && !isUnknown(item.stream) },
+  unknown: { label: "Unknown", test: (item) => isUnknown(item.stream) },
   alerts: { label: "Alerts", test: (item) => item.alerts.length > 0 },
 };
 
@@ -52,16 +53,24 @@ function buildItem(key, stream, upstream, alerts) {
     alerts: sortBySeverity(alerts),
     severity,
     word,
-    upstreamDown: stream.live === undefined && upstream.up === false,
+    upstreamDown: upstream.up === false,
     urgency: RANK[severity] * 10 + (stream.health_score_ratio ?? 2) - Math.min(alerts.length, 5),
     text: searchText(stream, upstream.platform, word, alerts),
   };
 }
 
-/** Severity of a stream and a word for it: `bad` needs attention now, `warn` soon, `ok` is live, `off` need not be live. */
+/** Whether nobody can tell if media arrives. Such a stream is neither live nor off air. */
+export function isUnknown(stream) {
+  return stream.status === "unknown" || stream.live === undefined;
+}
+
+/**
+ * Severity of a stream and a word for it: `bad` needs attention now, `warn` soon, `unknown` may need it, `ok` is live,
+ * `off` need not be live.
+ */
 export function assessStream(stream) {
+  if (isUnknown(stream)) return { severity: stream.expected ? "warn" : "unknown", word: "Unknown" };
   if (stream.status === "error") return { severity: "bad", word: "Error" };
-  if (stream.live === undefined) return { severity: stream.expected ? "warn" : "off", word: "Unknown" };
   if (!stream.live) {
     if (stream.status === "paused") return { severity: "off", word: "Paused" };
     if (stream.expected) return { severity: "bad", word: "Missing" };

@@ -2,6 +2,8 @@
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const minute = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
+const minuteOfDay = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 const day = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
 
 /** Bytes per second as bit/s. */
@@ -43,6 +45,12 @@ export function duration(seconds) {
 /** Unix seconds as a time of day. */
 export function timeOfDay(timestamp) {
   return clock.format(timestamp * 1000);
+}
+
+/** Unix seconds as the time since when something is so: hours and minutes, with the day if it is not today. */
+export function timeSince(timestamp) {
+  const isToday = new Date(timestamp * 1000).toDateString() === new Date().toDateString();
+  return (isToday ? minute : minuteOfDay).format(timestamp * 1000);
 }
 
 /** Unix seconds as date and time. */

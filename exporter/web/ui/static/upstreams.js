@@ -4,9 +4,10 @@ import { now } from "./api.js";
 import { element, setText } from "./dom.js";
 import { plural, severityShape } from "./labels.js";
 import { alertChip } from "./row.js";
-import { count, dateTime, duration } from "./units.js";
+import { count, dateTime, duration, timeSince } from "./units.js";
 
 const MAX_COLLAPSED = 8;
+const INCOMPLETE_LIST = "The list may be incomplete: a stream that is missing from it is unknown, not off air.";
 
 /** `onSelect(name)` is called to show only the streams of an upstream. */
 export class Upstreams {
@@ -89,13 +90,15 @@ export class Upstreams {
       element("p", { class: "sub where" }, [upstream.platform, upstream.version, upstream.host].filter(Boolean).join(" · ")),
       this.streamCounts(upstream),
       age,
+      upstream.list_complete === false ? element("p", { class: "sub" }, INCOMPLETE_LIST) : "",
       ...errorElements(upstream),
       ...(alerts.length ? [element("p", { class: "words" }, alerts.map(alertChip))] : []),
     );
   }
 
-  streamCounts({ upstream, streams, streams_live: live, streams_dropped: dropped = 0 }) {
-    const text = `${count(live)} of ${count(streams)} ${plural(streams, "stream", "streams")} live`;
+  streamCounts(counts) {
+    const { upstream, streams, streams_dropped: dropped = 0 } = counts;
+    if (streams === 0 && counts.streams_live === undefined) return element("p", { class: "live quiet" }, "no streams known");
     const left = dropped ? `, ${count(dropped)} more left out by max_streams` : "";
     return element(
       "p",
@@ -103,11 +106,22 @@ export class Upstreams {
       element(
         "button",
         { type: "button", class: "only", title: `Show only the streams of ${upstream}`, onclick: () => this.onSelect(upstream) },
-        text,
+        countsText(counts),
       ),
       left,
     );
   }
+}
+
+function countsText({ streams, streams_live: live, streams_unknown: unknown = 0, ...rest }) {
+  const { streams_withdrawn: withdrawn, streams_were_live: wereLive, unknown_since_timestamp_seconds: since } = rest;
+  const sinceText = since === undefined ? "" : ` since ${timeSince(since)}`;
+  if (live !== undefined) {
+    const text = `${count(live)} of ${count(streams)} ${plural(streams, "stream", "streams")} live`;
+    return unknown ? `${text}, ${count(unknown)} unknown${sinceText}` : text;
+  }
+  if (wereLive === undefined) return `state of ${count(streams)} ${plural(streams, "stream", "streams")} unknown`;
+  return `state unknown${sinceText}; ${count(wereLive)} of ${count(withdrawn)} were live then`;
 }
 
 function upstreamBadge({ up }) {
