@@ -112,18 +112,10 @@ UPSTREAM_INPUTS = (
     ),
     Input(
         rule="StreamUpstreamDataStale",
-        bad={
-            "stream_upstream_last_success_timestamp_seconds": 0,
-            "stream_upstream_poll_interval_seconds": 15,
-            "stream_upstream_up": 1,
-        },
-        good={
-            "stream_upstream_last_success_timestamp_seconds": 1e6,
-            "stream_upstream_poll_interval_seconds": 15,
-            "stream_upstream_up": 1,
-        },
-        description="The last good answer of studio (livepeer) is 3m 15s old, although it counts as up.",
-        fires_at=195,
+        bad={"stream_upstream_answering": 0, "stream_upstream_up": 1},
+        good={"stream_upstream_answering": 1, "stream_upstream_up": 1},
+        description="The last successful poll of studio (livepeer) is more than 2.5 poll intervals old, although the "
+        "upstream counts as up.",
     ),
     Input(
         rule="StreamSeriesLimitReached",
@@ -162,7 +154,7 @@ STREAM_INPUTS = (
         bad={"stream_upstream_up": 1},
         good={"stream_upstream_up": 1, "stream_live": 1},
         lead=60,
-        description="main on studio (livepeer) was live and has no series now, while its upstream answers.",
+        description="main on studio (livepeer) was live and is no longer served, while its upstream answers.",
     ),
     Input(
         rule="StreamFlapping",
