@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from exporter.alerting.compiled_conditions import RiseCounter
-from exporter.alerting.evaluator import RESOLVED_KEPT_SECONDS, Alert, AlertKey, Evaluator, Phase
+from exporter.alerting.evaluator import RESOLVED_KEPT_SECONDS, Alert, AlertKey, Evaluator, Moment, Phase
 from exporter.alerting.rules import RULES_BY_NAME, Owner
 from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.alerting.rules.rule import Series
@@ -24,9 +24,12 @@ def make_evaluator() -> Evaluator:
     return Evaluator(rules_in_force(owners=[Owner.BOTH]))
 
 
-def evaluate(evaluator: Evaluator, at: float, *states: StreamState, up: bool | None = True, **facts: Any) -> None:
+def evaluate(
+    evaluator: Evaluator, at: float | Moment, *states: StreamState, up: bool | None = True, **facts: Any
+) -> None:
+    """``at``: the time on both clocks."""
     upstream_state: UpstreamState = view(*states, up=up, **facts)
-    for _ in evaluator.evaluate(upstream_state, at):
+    for _ in evaluator.evaluate(upstream_state, at if isinstance(at, Moment) else Moment(at, at)):
         pass
 
 
@@ -39,7 +42,7 @@ def offline(**facts: Any) -> StreamState:
 
 
 def unknown() -> StreamState:
-    return stream(live=None, expected=True)
+    return stream(live=None, status=Status.UNKNOWN, expected=True)
 
 
 def firing_evaluator() -> Evaluator:
@@ -93,7 +96,7 @@ def test_alert_carries_reasons_and_issues() -> None:
 def test_many_streams_are_evaluated_in_steps() -> None:
     evaluator = make_evaluator()
     many = [stream(f"s{index}", live=False, expected=True) for index in range(250)]
-    assert len(list(evaluator.evaluate(view(*many, up=True), 0))) == 2
+    assert len(list(evaluator.evaluate(view(*many, up=True), Moment(0, 0)))) == 2
     assert len(evaluator.alerts) == 250
 
 
@@ -177,16 +180,16 @@ def test_due_time_is_when_an_alert_fires_or_resolves() -> None:
 def test_alerts_of_removed_upstreams_are_resolved() -> None:
     evaluator = firing_evaluator()
     evaluate(evaluator, 60, stream("other", restarts=1, live=False, expected=True))
-    evaluator.keep_only_upstreams(["studio"], 70)
+    evaluator.keep_only_upstreams(["studio"], Moment(70, 70))
     assert evaluator.alerts[OFFLINE].phase is Phase.FIRING
-    evaluator.keep_only_upstreams([], 80)
+    evaluator.keep_only_upstreams([], Moment(80, 80))
     assert {alert.phase for alert in evaluator.alerts.values()} == {Phase.RESOLVED}
     assert evaluator.alerts[OFFLINE].resolved_at == 80
 
 
 def test_resolved_alert_is_forgotten_after_its_time() -> None:
     evaluator = firing_evaluator()
-    evaluator.keep_only_upstreams([], 100)
+    evaluator.keep_only_upstreams([], Moment(100, 100))
     evaluator.forget_resolved(100 + RESOLVED_KEPT_SECONDS - 1)
     assert OFFLINE in evaluator.alerts
     evaluator.forget_resolved(100 + RESOLVED_KEPT_SECONDS)
@@ -246,7 +249,7 @@ def test_window_outlives_its_stream_and_ends() -> None:
 def test_windows_of_removed_upstreams_are_forgotten() -> None:
     evaluator = make_evaluator()
     last = evaluate_restarts(evaluator, 5)
-    evaluator.keep_only_upstreams(["other"], last)
+    evaluator.keep_only_upstreams(["other"], Moment(last, last))
     evaluate(evaluator, last + 15, stream(restarts=6))
     assert FLAPPING not in evaluator.alerts
 
