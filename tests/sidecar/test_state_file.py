@@ -49,7 +49,12 @@ alerts = st.one_of(
 
 def alert(stream: str = "main", phase: Phase = Phase.PENDING, **more: Any) -> Alert:
     """An alert that has been active for 100 s."""
-    facts = {"platform": "livepeer", "active_at": NOW - 100, "active_steady": STEADY - 100, "value": 0.4}
+    facts: dict[str, Any] = {
+        "platform": "livepeer",
+        "active_at": NOW - 100,
+        "active_steady": STEADY - 100,
+        "value": 0.4,
+    }
     if phase is not Phase.PENDING:
         facts["fired_at"] = NOW - 50
     return Alert(AlertKey("StreamUnhealthy", "studio", stream), phase=phase, **facts | more)
