@@ -21,7 +21,10 @@ _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
 
 
 class RiseCounter:
-    """How often a counter rose within a window, as ``changes() - resets()`` counts it: by samples, not by time."""
+    """How often a counter rose within a window, as ``changes() - resets()`` counts it: by samples, not by time.
+
+    Times are on the steady clock.
+    """
 
     __slots__ = ("_last_at", "_last_value", "_rises")
 
@@ -67,18 +70,18 @@ class CompiledCondition:
         """The rule with this condition."""
         return self.active.rule
 
-    def matches(self, subject: Subject, now: float) -> Iterator[tuple[ExtraLabels, float]]:
+    def matches(self, subject: Subject, steady_now: float) -> Iterator[tuple[ExtraLabels, float]]:
         """Yield the values for which the condition holds, with the values of the rule's own labels."""
-        for extra, value in self._measure(subject, now):
+        for extra, value in self._measure(subject, steady_now):
             limit = self._get_limit(subject)
             if limit is not None and self._compare(value, limit) and self._guards_hold(subject):
                 yield extra, value
 
-    def streams_in_window(self, upstream: str, now: float) -> set[str]:
+    def streams_in_window(self, upstream: str, steady_now: float) -> set[str]:
         """Return the streams with samples in the window, and forget the others."""
         if self._window is None:
             return set()
-        since = now - self._window
+        since = steady_now - self._window
         streams = set()
         for key in [key for key in self._rises if key[0] == upstream]:
             if self._rises[key].count(since) is None:
@@ -91,14 +94,14 @@ class CompiledCondition:
         """Forget the samples of all other upstreams."""
         self._rises = {key: rises for key, rises in self._rises.items() if key[0] in upstreams}
 
-    def _measure(self, subject: Subject, now: float) -> Iterable[tuple[ExtraLabels, float]]:
+    def _measure(self, subject: Subject, steady_now: float) -> Iterable[tuple[ExtraLabels, float]]:
         samples = self._read_series(subject)
         if self._window is None:
             return samples
         key = (subject.upstream_state.upstream, subject.stream)
         for _, value in samples:
-            self._rises.setdefault(key, RiseCounter()).add(now, value)
-        count = self._rises[key].count(now - self._window) if key in self._rises else None
+            self._rises.setdefault(key, RiseCounter()).add(steady_now, value)
+        count = self._rises[key].count(steady_now - self._window) if key in self._rises else None
         return () if count is None else (((), float(count)),)
 
     def _guards_hold(self, subject: Subject) -> bool:

@@ -1,4 +1,4 @@
-"""The sidecar's evaluator: the state machine of every rule and stream, run after each poll with the given time.
+"""The sidecar's evaluator: the state machine of every rule and stream, run after each poll at a given moment.
 
 inactive → pending (``for``) → firing (→ keep firing) → resolved, as in Prometheus, so that both agree.
 """
@@ -9,16 +9,32 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from exporter.alerting.compiled_conditions import CompiledCondition
 from exporter.alerting.rules.active_rules import ActiveRule
 from exporter.alerting.rules.rule import Scope
 from exporter.alerting.series_lookup import ExtraLabels, Subject
 from exporter.model import StreamState, UpstreamState
+from exporter.runtime.clock import Clock
 
 RESOLVED_KEPT_SECONDS = 15 * 60.0
 """How long a resolved alert is kept and its end repeated, for an Alertmanager that was unreachable."""
 STREAMS_PER_STEP = 100
+
+
+class Moment(NamedTuple):
+    """A moment on both clocks."""
+
+    wall: float
+    """Unix seconds, for what is shown and sent."""
+    steady: float
+    """Seconds on the steady clock, for durations."""
+
+    @classmethod
+    def now(cls, clock: Clock) -> Moment:
+        """Return the current moment."""
+        return cls(clock.now(), clock.monotonic())
 
 
 class Phase(StrEnum):
@@ -42,7 +58,11 @@ class AlertKey:
 
 @dataclass
 class Alert:
-    """State of one alert. Times are in Unix seconds."""
+    """State of one alert.
+
+    Times are in Unix seconds, as the wall clock showed them at that moment. Durations are measured from the fields
+    ``…_steady``, which are set together with them and do not depend on the wall clock.
+    """
 
     key: AlertKey
     platform: str
@@ -55,6 +75,9 @@ class Alert:
     """When the condition ceased to hold while the alert is kept firing."""
     reasons: tuple[str, ...] = ()
     issues: tuple[str, ...] = ()
+    active_steady: float = 0.0
+    resolved_steady: float | None = None
+    keep_steady: float | None = None
 
 
 class Evaluator:
@@ -67,7 +90,7 @@ class Evaluator:
         self._rules = {condition.rule.name: condition.active for condition in conditions}
         self.alerts: dict[AlertKey, Alert] = {}
 
-    def evaluate(self, upstream_state: UpstreamState, now: float) -> Iterator[None]:
+    def evaluate(self, upstream_state: UpstreamState, now: Moment) -> Iterator[None]:
         """Evaluate the rules for an upstream; a generator, to be exhausted, that yields between steps.
 
         To be called for each new state, and again with the same one at ``due_at``. While an upstream does not answer
@@ -79,12 +102,14 @@ class Evaluator:
             if upstream_state.up or not stream_state.is_withdrawn:
                 label = stream_state.identity.stream
                 known_streams[label] = stream_state
-                _collect_values(self._stream_conditions, Subject(upstream_state, stream_state, label), now, values)
+                _collect_values(
+                    self._stream_conditions, Subject(upstream_state, stream_state, label), now.steady, values
+                )
             if index % STREAMS_PER_STEP == STREAMS_PER_STEP - 1:
                 yield
-        _collect_values(self._upstream_conditions, Subject(upstream_state), now, values)
+        _collect_values(self._upstream_conditions, Subject(upstream_state), now.steady, values)
         if upstream_state.up:
-            self._collect_departed_streams(upstream_state, known_streams, now, values)
+            self._collect_departed_streams(upstream_state, known_streams, now.steady, values)
         for key, value in values.items():
             self._activate(key, upstream_state, known_streams.get(key.stream), value, now)
         for alert in [alert for key, alert in self.alerts.items() if key.upstream == upstream_state.upstream]:
@@ -93,7 +118,7 @@ class Evaluator:
                 self._deactivate(alert, now, frozen=is_unknown)
 
     def due_at(self, upstream: str) -> float:
-        """Unix time at which an alert of this upstream fires or resolves without a new poll, or infinity.
+        """When an alert of this upstream fires or resolves without a new poll, on the steady clock, or infinity.
 
         Polls of a failing upstream are up to a minute apart, and a ``for`` should not wait for them.
         """
@@ -101,7 +126,7 @@ class Evaluator:
             (self._due_time(alert) for key, alert in self.alerts.items() if key.upstream == upstream), default=math.inf
         )
 
-    def keep_only_upstreams(self, upstreams: Iterable[str], now: float) -> None:
+    def keep_only_upstreams(self, upstreams: Iterable[str], now: Moment) -> None:
         """Resolve the alerts of all other upstreams: they are no longer configured."""
         kept = frozenset(upstreams)
         for key, alert in list(self.alerts.items()):
@@ -110,69 +135,78 @@ class Evaluator:
         for condition in self._stream_conditions:
             condition.keep_only_upstreams(kept)
 
-    def forget_resolved(self, now: float) -> None:
+    def forget_resolved(self, steady_now: float) -> None:
         """Drop resolved alerts whose end was repeated long enough."""
         for key, alert in list(self.alerts.items()):
-            if alert.resolved_at is not None and now >= alert.resolved_at + RESOLVED_KEPT_SECONDS:
+            if alert.resolved_steady is not None and steady_now >= alert.resolved_steady + RESOLVED_KEPT_SECONDS:
                 del self.alerts[key]
 
     def _collect_departed_streams(
         self,
         upstream_state: UpstreamState,
         known_streams: dict[str, StreamState],
-        now: float,
+        steady_now: float,
         values: dict[AlertKey, float],
     ) -> None:
         """Evaluate streams that are no longer served: as in Prometheus, their samples count while in the window."""
         for condition in self._stream_conditions:
-            for stream in condition.streams_in_window(upstream_state.upstream, now) - known_streams.keys():
-                _collect_values([condition], Subject(upstream_state, None, stream), now, values)
+            for stream in condition.streams_in_window(upstream_state.upstream, steady_now) - known_streams.keys():
+                _collect_values([condition], Subject(upstream_state, None, stream), steady_now, values)
 
     def _activate(
-        self, key: AlertKey, upstream_state: UpstreamState, stream_state: StreamState | None, value: float, now: float
+        self, key: AlertKey, upstream_state: UpstreamState, stream_state: StreamState | None, value: float, now: Moment
     ) -> None:
         alert = self.alerts.get(key)
         if alert is None or alert.phase is Phase.RESOLVED:
-            alert = self.alerts[key] = Alert(key, upstream_state.platform, Phase.PENDING, active_at=now, value=value)
+            alert = self.alerts[key] = Alert(
+                key,
+                upstream_state.platform,
+                Phase.PENDING,
+                active_at=now.wall,
+                active_steady=now.steady,
+                value=value,
+            )
         alert.value = value
-        alert.keep_since = None
+        alert.keep_since = alert.keep_steady = None
         if stream_state is not None:
             alert.reasons = tuple(reason.value for reason in stream_state.health_reasons)
             alert.issues = stream_state.report.issues or ()
-        if alert.phase is Phase.PENDING and now - alert.active_at >= self._rules[key.rule].for_seconds:
-            alert.phase, alert.fired_at = Phase.FIRING, now
+        if alert.phase is Phase.PENDING and now.steady - alert.active_steady >= self._rules[key.rule].for_seconds:
+            alert.phase, alert.fired_at = Phase.FIRING, now.wall
 
-    def _deactivate(self, alert: Alert, now: float, *, frozen: bool) -> None:
+    def _deactivate(self, alert: Alert, now: Moment, *, frozen: bool) -> None:
         if alert.phase is Phase.FIRING:
             if frozen:
                 return
             active = self._rules.get(alert.key.rule)
             if active is not None and active.keep_firing_seconds > 0:
-                if alert.keep_since is None:
-                    alert.keep_since = now
-                if now - alert.keep_since < active.keep_firing_seconds:
+                if alert.keep_steady is None:
+                    alert.keep_since, alert.keep_steady = now
+                if now.steady - alert.keep_steady < active.keep_firing_seconds:
                     return
         self._resolve(alert, now)
 
-    def _resolve(self, alert: Alert, now: float) -> None:
+    def _resolve(self, alert: Alert, now: Moment) -> None:
         if alert.phase is Phase.PENDING:
             del self.alerts[alert.key]
         elif alert.phase is Phase.FIRING:
-            alert.phase, alert.resolved_at, alert.keep_since = Phase.RESOLVED, now, None
+            alert.phase = Phase.RESOLVED
+            alert.resolved_at, alert.resolved_steady = now
+            alert.keep_since = alert.keep_steady = None
 
     def _due_time(self, alert: Alert) -> float:
         active = self._rules.get(alert.key.rule)
         if active is None or alert.phase is Phase.RESOLVED:
             return math.inf
         if alert.phase is Phase.PENDING:
-            return alert.active_at + active.for_seconds
-        return math.inf if alert.keep_since is None else alert.keep_since + active.keep_firing_seconds
+            return alert.active_steady + active.for_seconds
+        return math.inf if alert.keep_steady is None else alert.keep_steady + active.keep_firing_seconds
 
 
 def _collect_values(
-    conditions: Iterable[CompiledCondition], subject: Subject, now: float, values: dict[AlertKey, float]
+    conditions: Iterable[CompiledCondition], subject: Subject, steady_now: float, values: dict[AlertKey, float]
 ) -> None:
     """Add the values of the conditions that hold for a subject."""
     for condition in conditions:
-        for extra, value in condition.matches(subject, now):
+        for extra, value in condition.matches(subject, steady_now):
             values[AlertKey(condition.rule.name, subject.upstream_state.upstream, subject.stream, extra)] = value

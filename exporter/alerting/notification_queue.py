@@ -86,11 +86,11 @@ class NotificationQueue:
 
     async def send_batch(self) -> bool:
         """Send the alerts that have waited longest in one request; return False if it is to be repeated later."""
-        now = self._clock.now()
-        batch = self._next_batch(now)
+        batch = self._next_batch()
         if not batch:
             self._filled.clear()
             return True
+        now = self._clock.now()
         try:
             await self._alertmanager.post([payload.to_json(now, self._generator_url) for payload in batch])
         except UpstreamError as error:
@@ -118,14 +118,15 @@ class NotificationQueue:
         self._metrics.remove_alertmanager(self.label, self._capacity, len(self._queue))
         self._queue.clear()
 
-    def _next_batch(self, now: float) -> list[AlertPayload]:
+    def _next_batch(self) -> list[AlertPayload]:
         """Return the next batch, which stays in the queue until it is delivered."""
         if self._failures:
             # only after a failure can an alert have waited that long
+            oldest_resolve = self._clock.monotonic() - RESOLVED_KEPT_SECONDS
             expired = [
                 payload
                 for payload in self._queue.values()
-                if payload.ends_at is not None and now > payload.ends_at + RESOLVED_KEPT_SECONDS
+                if payload.resolved_steady is not None and payload.resolved_steady < oldest_resolve
             ]
             self._remove(expired)
             self._metrics.count_dropped(self.label, len(expired))

@@ -27,7 +27,7 @@ Fingerprint = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class AlertPayload:
-    """The state of one alert, to be sent. Times are in Unix seconds."""
+    """The state of one alert, to be sent. Times are in Unix seconds unless stated otherwise."""
 
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
@@ -36,6 +36,8 @@ class AlertPayload:
     """When it was resolved; None while it is firing."""
     horizon_seconds: float
     """How long a firing alert lasts in Alertmanager if it is not sent again."""
+    resolved_steady: float | None = None
+    """When it was resolved, on the steady clock."""
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -43,12 +45,21 @@ class AlertPayload:
         return tuple(sorted(self.labels.items()))
 
     def to_json(self, now: float, generator_url: str) -> dict[str, Any]:
-        """Return the JSON of Alertmanager's API v2. A firing alert ends a horizon from now, however long it waited."""
+        """Return the JSON of Alertmanager's API v2. A firing alert ends a horizon from now, however long it waited.
+
+        ``now``: Unix seconds. Since the alert started, the wall clock may have been set back. Alertmanager refuses an
+        alert that ends before it starts, and considers one that ends in the future as firing.
+        """
+        if self.ends_at is None:
+            starts_at, ends_at = self.starts_at, max(now, self.starts_at) + self.horizon_seconds
+        else:
+            ends_at = min(now, self.ends_at)
+            starts_at = min(self.starts_at, ends_at)
         json: dict[str, Any] = {
             "labels": self.labels,
             "annotations": self.annotations,
-            "startsAt": rfc3339(self.starts_at),
-            "endsAt": rfc3339(now + self.horizon_seconds if self.ends_at is None else self.ends_at),
+            "startsAt": rfc3339(starts_at),
+            "endsAt": rfc3339(ends_at),
         }
         if generator_url:
             json["generatorURL"] = generator_url
@@ -97,6 +108,7 @@ class AlertFormatter:
             starts_at=alert.fired_at,
             ends_at=alert.resolved_at if alert.phase is Phase.RESOLVED else None,
             horizon_seconds=horizon_seconds,
+            resolved_steady=alert.resolved_steady,
         )
 
     def watchdog_payload(self, since: float, horizon_seconds: float) -> AlertPayload:

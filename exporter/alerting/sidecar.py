@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from exporter.alerting.evaluator import Alert, AlertKey, Evaluator, Phase
+from exporter.alerting.evaluator import Alert, AlertKey, Evaluator, Moment, Phase
 from exporter.alerting.event_queue import AlertEventQueue
 from exporter.alerting.notifier import Notifier, ResolveAddresses, cancel_tasks, resolve_addresses
 from exporter.alerting.payload import AlertFormatter, AlertPayload
@@ -36,7 +36,9 @@ HORIZON_INTERVALS = 4
 FLUSH_SECONDS = 1.0
 """Maximum time of the last attempt to send at shutdown, which has five seconds in all."""
 DUE_SLACK_SECONDS = 0.001
-"""Added to a due time so that ``for`` is certainly over: sums of Unix seconds are exact to less than this."""
+"""Added to a due time so that ``for`` is certainly over: sums of seconds are exact to less than this."""
+CLOCK_STEP_SECONDS = 60.0
+"""Change of the wall clock after which all alerts are sent again: those sent before it may have an end in the past."""
 PAYLOADS_PER_STEP = 200
 
 
@@ -80,10 +82,14 @@ class Sidecar:
         self._tasks: list[asyncio.Task[None]] = []
         self._events_task: asyncio.Task[None] | None = None
         self._started_at = clock.now()
+        """Unix seconds, for the watchdog."""
         self._new_states: dict[str, UpstreamState] = {}
         self._due_times: dict[str, float] = {}
+        """By upstream, on the steady clock."""
         self._wakeup = asyncio.Event()
         self._due_timer: asyncio.Task[None] | None = None
+        self._clock_offset = 0.0
+        """Difference between the wall clock and the steady clock when all alerts were last sent for a change of it."""
         self._sent_phases: dict[AlertKey, tuple[Phase, float | None]] = {}
         store.subscribe(self._on_publish)
 
@@ -119,7 +125,7 @@ class Sidecar:
             # what is waiting has the old labels and would never be resolved
             await self._notifier.close()
         await self._change_events(before, settings)
-        self._evaluator.keep_only_upstreams(upstreams, self._clock.now())
+        self._evaluator.keep_only_upstreams(upstreams, Moment.now(self._clock))
         if not self.active:
             self._start()
         await self._notifier.apply(settings.alertmanagers)
@@ -142,6 +148,7 @@ class Sidecar:
 
     def _start(self) -> None:
         self._started_at = self._clock.now()
+        self._clock_offset = self._get_clock_offset()
         for state in self._store.states():
             self._new_states[state.upstream] = state
         self._wakeup.set()
@@ -203,6 +210,7 @@ class Sidecar:
         while True:
             await self._wakeup.wait()
             self._wakeup.clear()
+            await self._resend_after_clock_step()
             for state in self._states_to_evaluate():
                 try:
                     await self._evaluate_upstream(state)
@@ -213,7 +221,7 @@ class Sidecar:
     def _states_to_evaluate(self) -> list[UpstreamState]:
         """Return the new states, and those of upstreams with an alert that is due to fire or resolve."""
         new_states, self._new_states = self._new_states, {}
-        now = self._clock.now()
+        now = self._clock.monotonic()
         due = [name for name, at in self._due_times.items() if at + DUE_SLACK_SECONDS <= now and name not in new_states]
         for name in due:
             del self._due_times[name]
@@ -222,7 +230,7 @@ class Sidecar:
         return current + [state for name in due if (state := self._store.get(name))]
 
     async def _evaluate_upstream(self, state: UpstreamState) -> None:
-        evaluator, now = self._evaluator, self._clock.now()
+        evaluator, now = self._evaluator, Moment.now(self._clock)
         if state.not_owned:
             # another shard polls the upstream now, and sends its alerts
             others = {key.upstream for key in evaluator.alerts} | {other.upstream for other in self._store.states()}
@@ -234,7 +242,7 @@ class Sidecar:
                 return
         due = evaluator.due_at(state.upstream)
         # a frozen alert stays due until there is a new state
-        self._due_times[state.upstream] = due if due + DUE_SLACK_SECONDS > now else math.inf
+        self._due_times[state.upstream] = due if due + DUE_SLACK_SECONDS > now.steady else math.inf
         self._send_changes(state)
 
     def _start_due_timer(self) -> None:
@@ -247,7 +255,7 @@ class Sidecar:
             self._due_timer = asyncio.create_task(self._wake_up_at(due + DUE_SLACK_SECONDS), name="alert due timer")
 
     async def _wake_up_at(self, at: float) -> None:
-        while (remaining := at - self._clock.now()) > 0:
+        while (remaining := at - self._clock.monotonic()) > 0:
             await self._clock.sleep(remaining)
         self._wakeup.set()
 
@@ -280,14 +288,27 @@ class Sidecar:
     async def _resend_forever(self) -> None:
         """Send all alerts again and again: Alertmanager forgets them when it restarts, or when their time is over."""
         while True:
-            try:
-                await self._resend_alerts()
-            except Exception as error:
-                log.error("alerts not sent again", error=describe_exception(error))
+            await self._resend_alerts()
             await self._clock.sleep(self._resend_seconds)
 
+    async def _resend_after_clock_step(self) -> None:
+        offset = self._get_clock_offset()
+        if abs(offset - self._clock_offset) > CLOCK_STEP_SECONDS:
+            log.warning("wall clock was set", seconds=round(offset - self._clock_offset))
+            self._clock_offset = offset
+            await self._resend_alerts()
+
+    def _get_clock_offset(self) -> float:
+        return self._clock.now() - self._clock.monotonic()
+
     async def _resend_alerts(self) -> None:
-        self._evaluator.forget_resolved(self._clock.now())
+        try:
+            await self._enqueue_all_alerts()
+        except Exception as error:
+            log.error("alerts not sent again", error=describe_exception(error))
+
+    async def _enqueue_all_alerts(self) -> None:
+        self._evaluator.forget_resolved(self._clock.monotonic())
         self._sent_phases = {key: phase for key, phase in self._sent_phases.items() if key in self._evaluator.alerts}
         self._notifier.enqueue([self._watchdog_payload()])
         batch: list[AlertPayload] = []
@@ -314,7 +335,9 @@ class Sidecar:
         return self._formatter.payload(alert, self._horizon_seconds(alert.key.upstream))
 
     def _watchdog_payload(self) -> AlertPayload:
-        return self._formatter.watchdog_payload(self._started_at, HORIZON_INTERVALS * self._resend_seconds)
+        # a start in the future, after the clock was set back, would prolong the watchdog beyond the sidecar's life
+        since = min(self._started_at, self._clock.now())
+        return self._formatter.watchdog_payload(since, HORIZON_INTERVALS * self._resend_seconds)
 
     def _horizon_seconds(self, upstream: str) -> float:
         state = self._store.get(upstream)

@@ -15,27 +15,34 @@ from typing import Final
 import msgspec
 import structlog
 
-from exporter.alerting.evaluator import Alert, Phase
+from exporter.alerting.evaluator import Alert, Moment, Phase
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.runtime.clock import Clock
 from exporter.runtime.logging import describe_exception
 
 log = structlog.get_logger()
 
-VERSION: Final = 1
+VERSION: Final = 2
+READABLE_VERSIONS: Final = (1, VERSION)
 FILE_NAME: Final = "alerts.json"
 WRITE_INTERVAL_SECONDS = 5.0
 """Minimum time between two writes, except for the last one."""
 PENDING_MAX_AGE_SECONDS = 10 * 60.0
 """After a longer absence a condition may not have held all the time, so its ``for`` starts again."""
+MAX_SECONDS = 253_402_300_799.0
+"""The last second of the year 9999, after which times cannot be formatted."""
 
 
 class _StateDocument(msgspec.Struct):
-    """Content of the file. Times are in Unix seconds."""
+    """Content of the file. Version 1 has neither a boot id nor steady times."""
 
     version: int
     written_at: float
+    """Unix seconds."""
     alerts: list[Alert]
+    written_steady: float = 0.0
+    boot_id: str = ""
+    """The boot to which the steady times belong; empty if unknown."""
 
 
 class _VersionOnly(msgspec.Struct):
@@ -92,7 +99,7 @@ class AlertStateFile:
             log.error("alerts of before can't be read", state_file=str(self.path), error=error.strerror)
             return []
         try:
-            return restore_alerts(content, self._clock.now())
+            return restore_alerts(content, *Moment.now(self._clock), self._clock.boot_id())
         except ValueError as error:
             self._move_aside(error)
             return []
@@ -124,7 +131,9 @@ class AlertStateFile:
 
     async def _write(self) -> None:
         try:
-            content = msgspec.json.encode(_StateDocument(VERSION, self._clock.now(), list(self._alerts())))
+            now = Moment.now(self._clock)
+            document = _StateDocument(VERSION, now.wall, list(self._alerts()), now.steady, self._clock.boot_id())
+            content = msgspec.json.encode(document)
             await asyncio.to_thread(self._replace_file, content)
         except OSError as error:
             self._log_write_failure(error)
@@ -167,21 +176,27 @@ class AlertStateFile:
         self._is_failing = True
 
 
-def restore_alerts(content: bytes, now: float) -> list[Alert]:
-    """Decode a file's content. Raises ``ValueError`` with a text that quotes nothing of the content."""
-    try:
-        version = msgspec.json.decode(content, type=_VersionOnly).version
-        document = msgspec.json.decode(content, type=_StateDocument) if version == VERSION else None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise ValueError("it is no memory of alerts") from None
-    if document is None:
-        raise ValueError(f"it is of version {version}, this exporter knows {VERSION}")
-    is_recent = now - document.written_at <= PENDING_MAX_AGE_SECONDS
-    return [
-        alert
-        for alert in document.alerts
-        if _has_valid_times(alert, now) and (is_recent or alert.phase is not Phase.PENDING)
-    ]
+def restore_alerts(content: bytes, wall_now: float, steady_now: float = 0.0, boot_id: str = "") -> list[Alert]:
+    """Decode a file's content. Raises ``ValueError`` with a text that quotes nothing of the content.
+
+    The time since the file was written is measured by the steady clock if that was in the current boot, ``boot_id``,
+    otherwise by the wall clock; it is never negative.
+    """
+    document = _decode_document(content)
+    if boot_id and document.boot_id == boot_id:
+        elapsed, shift = steady_now - document.written_steady, 0.0
+    else:
+        elapsed = max(0.0, wall_now - document.written_at)
+        shift = steady_now - elapsed - document.written_steady
+    is_recent = elapsed <= PENDING_MAX_AGE_SECONDS
+    alerts = [a for a in document.alerts if _has_valid_times(a) and (is_recent or a.phase is not Phase.PENDING)]
+    for alert in alerts:
+        alert.active_steady = min(alert.active_steady + shift, steady_now)
+        if alert.resolved_steady is not None:
+            alert.resolved_steady = min(alert.resolved_steady + shift, steady_now)
+        if alert.keep_steady is not None:
+            alert.keep_steady = min(alert.keep_steady + shift, steady_now)
+    return alerts
 
 
 def default_state_file(environ: Mapping[str, str]) -> Path | None:
@@ -195,13 +210,47 @@ def default_state_file(environ: Mapping[str, str]) -> Path | None:
     return Path(home) / ".local" / "state" / "stream-exporter" / FILE_NAME if home.startswith("/") else None
 
 
-def _has_valid_times(alert: Alert, now: float) -> bool:
-    """Whether the times its phase needs are set, and none is in the future, as after a clock was set back."""
-    times = [alert.active_at, alert.fired_at, alert.resolved_at, alert.keep_since]
-    if any(time is not None and not (math.isfinite(time) and 0 <= time <= now) for time in times):
-        return False
+def _decode_document(content: bytes) -> _StateDocument:
+    """Decode a document of any readable version. Raises ``ValueError``."""
+    try:
+        version = msgspec.json.decode(content, type=_VersionOnly).version
+        document = msgspec.json.decode(content, type=_StateDocument) if version in READABLE_VERSIONS else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise ValueError("it is no memory of alerts") from None
+    if document is None:
+        known = " and ".join(map(str, READABLE_VERSIONS))
+        raise ValueError(f"it is of version {version}, this exporter knows {known}")
+    if not all(abs(time) <= MAX_SECONDS for time in (document.written_at, document.written_steady)):
+        raise ValueError("it is no memory of alerts")
+    if version == 1:
+        _add_steady_times(document)
+    return document
+
+
+def _add_steady_times(document: _StateDocument) -> None:
+    """Add what version 1 lacks: its wall times become the steady times of an unknown boot."""
+    document.boot_id, document.written_steady = "", document.written_at
+    for alert in document.alerts:
+        alert.active_steady, alert.resolved_steady, alert.keep_steady = (
+            alert.active_at,
+            alert.resolved_at,
+            alert.keep_since,
+        )
+
+
+def _has_valid_times(alert: Alert) -> bool:
+    """Whether the times its phase needs are set, on both clocks, and all of them are times."""
+    wall_times = [alert.active_at, alert.fired_at, alert.resolved_at, alert.keep_since]
+    steady_times = [alert.active_steady, alert.resolved_steady, alert.keep_steady]
     required = {Phase.PENDING: (), Phase.FIRING: (alert.fired_at,), Phase.RESOLVED: (alert.fired_at, alert.resolved_at)}
-    return math.isfinite(alert.value) and None not in required[alert.phase]
+    return (
+        all(0 <= time <= MAX_SECONDS for time in wall_times if time is not None)
+        and all(abs(time) <= MAX_SECONDS for time in steady_times if time is not None)
+        and (alert.resolved_at is None) is (alert.resolved_steady is None)
+        and (alert.keep_since is None) is (alert.keep_steady is None)
+        and None not in required[alert.phase]
+        and math.isfinite(alert.value)
+    )
 
 
 def _open_private(path: str, flags: int) -> int:

@@ -46,9 +46,12 @@ class FakeClock(Clock):
     With ``auto_advance`` a sleep moves the clock itself and returns at once: for code that is alone on the clock.
     """
 
-    def __init__(self, now: float = START, monotonic: float = 1000.0, *, auto_advance: bool = False) -> None:
+    def __init__(
+        self, now: float = START, monotonic: float = 1000.0, *, auto_advance: bool = False, boot: str = "boot"
+    ) -> None:
         self._now = now
         self._monotonic = monotonic
+        self._boot = boot
         self._auto_advance = auto_advance
         self._order = itertools.count()
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
@@ -62,7 +65,7 @@ class FakeClock(Clock):
         return self._monotonic
 
     def boot_id(self) -> str:
-        return "boot"
+        return self._boot
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)

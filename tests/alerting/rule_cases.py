@@ -87,6 +87,9 @@ def _tests(given: Input) -> Iterator[dict[str, Any]]:
         resolving = [*lead, (given.bad, time.bad + 1 - sum(n for _, n in lead)), (given.good, gone + 8 - time.bad)]
         checks: list[Check] = [(time.at(gone - SLACK), None), (time.at(gone + 1), [])]
         yield _test(given, "resolves", resolving, checks)
+    if given.unknown is not None:
+        phases = [(given.good, (given.lead or STEP) // given.step + 1), (given.unknown, end)]
+        yield _test(given, "stream unknown", phases, [(time.at(time.fires + 2), [])])
     if not given.fires_without:
         (_, *rest) = given.bad.items()
         yield _test(given, "series missing", [*lead, (dict(rest), end)], [(time.at(end - 1), [])])

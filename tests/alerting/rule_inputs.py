@@ -32,11 +32,14 @@ class Input:
     """When the condition ceases to hold, where that is not at once."""
     step: int = STEP
     per_instance: bool = False
+    unknown: Mapping[str, Values] | None = None
+    """What is served of a stream of which nothing is known: nothing fires."""
     fires_without: bool = False
     """It fires where there is no series at all."""
 
 
 LIVE: Mapping[str, Values] = {"stream_live": 1}
+UNKNOWN = 'stream_status{status="unknown"}'
 _BAD_BUCKET, _COUNT = (
     'stream_sampled_health_score_ratio_bucket{protocol="rtmp",le="0.8"}',
     'stream_sampled_health_score_ratio_count{protocol="rtmp"}',
@@ -112,18 +115,10 @@ UPSTREAM_INPUTS = (
     ),
     Input(
         rule="StreamUpstreamDataStale",
-        bad={
-            "stream_upstream_last_success_timestamp_seconds": 0,
-            "stream_upstream_poll_interval_seconds": 15,
-            "stream_upstream_up": 1,
-        },
-        good={
-            "stream_upstream_last_success_timestamp_seconds": 1e6,
-            "stream_upstream_poll_interval_seconds": 15,
-            "stream_upstream_up": 1,
-        },
-        description="The last good answer of studio (livepeer) is 3m 15s old, although it counts as up.",
-        fires_at=195,
+        bad={"stream_upstream_answering": 0, "stream_upstream_up": 1},
+        good={"stream_upstream_answering": 1, "stream_upstream_up": 1},
+        description="The last successful poll of studio (livepeer) is more than 2.5 poll intervals old, although the "
+        "upstream counts as up.",
     ),
     Input(
         rule="StreamSeriesLimitReached",
@@ -143,17 +138,19 @@ STREAM_INPUTS = (
         rule="StreamExpectedOffline",
         bad={"stream_live": 0, "stream_expected": 1},
         good={"stream_live": 1, "stream_expected": 1},
+        unknown={UNKNOWN: 1, "stream_expected": 1, "stream_upstream_up": 1},
         description="main on studio (livepeer) should be live now and no media arrives.",
     ),
     Input(
         rule="StreamError",
         bad={'stream_status{status="error"}': 1, "stream_live": 0},
         good={'stream_status{status="live"}': 1, "stream_live": 1},
+        unknown={UNKNOWN: 1, "stream_upstream_up": 1},
         description="main on studio (livepeer) is in the platform's error state.",
     ),
     Input(
         rule="StreamExpectedUnknown",
-        bad={"stream_expected": 1, "stream_upstream_up": 1},
+        bad={"stream_expected": 1, "stream_upstream_up": 1, UNKNOWN: 1},
         good={"stream_expected": 1, "stream_upstream_up": 1, "stream_live": 0},
         description="main on studio (livepeer) should be live. The platform does not say whether it is.",
     ),
@@ -161,8 +158,9 @@ STREAM_INPUTS = (
         rule="StreamVanished",
         bad={"stream_upstream_up": 1},
         good={"stream_upstream_up": 1, "stream_live": 1},
+        unknown={UNKNOWN: 1, "stream_upstream_up": 1},
         lead=60,
-        description="main on studio (livepeer) was live and has no series now, while its upstream answers.",
+        description="main on studio (livepeer) was live and is no longer served, while its upstream answers.",
     ),
     Input(
         rule="StreamFlapping",

@@ -4,9 +4,11 @@ import math
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exporter.alerting.compiled_conditions import RiseCounter
-from exporter.alerting.evaluator import RESOLVED_KEPT_SECONDS, Alert, AlertKey, Evaluator, Phase
+from exporter.alerting.evaluator import RESOLVED_KEPT_SECONDS, Alert, AlertKey, Evaluator, Moment, Phase
 from exporter.alerting.rules import RULES_BY_NAME, Owner
 from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.alerting.rules.rule import Series
@@ -24,9 +26,12 @@ def make_evaluator() -> Evaluator:
     return Evaluator(rules_in_force(owners=[Owner.BOTH]))
 
 
-def evaluate(evaluator: Evaluator, at: float, *states: StreamState, up: bool | None = True, **facts: Any) -> None:
+def evaluate(
+    evaluator: Evaluator, at: float | Moment, *states: StreamState, up: bool | None = True, **facts: Any
+) -> None:
+    """``at``: the time on both clocks."""
     upstream_state: UpstreamState = view(*states, up=up, **facts)
-    for _ in evaluator.evaluate(upstream_state, at):
+    for _ in evaluator.evaluate(upstream_state, at if isinstance(at, Moment) else Moment(at, at)):
         pass
 
 
@@ -39,7 +44,7 @@ def offline(**facts: Any) -> StreamState:
 
 
 def unknown() -> StreamState:
-    return stream(live=None, expected=True)
+    return stream(live=None, status=Status.UNKNOWN, expected=True)
 
 
 def firing_evaluator() -> Evaluator:
@@ -93,7 +98,7 @@ def test_alert_carries_reasons_and_issues() -> None:
 def test_many_streams_are_evaluated_in_steps() -> None:
     evaluator = make_evaluator()
     many = [stream(f"s{index}", live=False, expected=True) for index in range(250)]
-    assert len(list(evaluator.evaluate(view(*many, up=True), 0))) == 2
+    assert len(list(evaluator.evaluate(view(*many, up=True), Moment(0, 0)))) == 2
     assert len(evaluator.alerts) == 250
 
 
@@ -108,7 +113,11 @@ def test_served_stream_is_evaluated_while_its_upstream_is_down() -> None:
     assert phases(evaluator)["StreamExpectedOffline"] is Phase.FIRING
 
 
-@pytest.mark.parametrize("served", [[unknown()], []], ids=["expected", "not even expected"])
+@pytest.mark.parametrize(
+    "served",
+    [[unknown()], [stream(live=None, status=Status.UNKNOWN)], []],
+    ids=["expected", "not expected", "not served"],
+)
 def test_firing_alert_is_frozen_while_its_stream_is_unknown(served: list[StreamState]) -> None:
     evaluator = firing_evaluator()
     evaluate(evaluator, 100, *served, up=False)
@@ -118,6 +127,34 @@ def test_firing_alert_is_frozen_while_its_stream_is_unknown(served: list[StreamS
     assert (evaluator.alerts[OFFLINE].phase, evaluator.alerts[OFFLINE].keep_since) == (Phase.FIRING, 10_015)
     evaluate(evaluator, 10_015 + KEPT, stream(expected=True))
     assert evaluator.alerts[OFFLINE].phase is Phase.RESOLVED
+
+
+def test_unknown_stream_fires_no_alert_about_its_state() -> None:
+    not_expected = stream("other", live=None, status=Status.UNKNOWN)
+    evaluator = make_evaluator()
+    for at in range(0, 3600, 15):
+        evaluate(evaluator, at, unknown(), not_expected)
+    assert phases(evaluator) == {"StreamExpectedUnknown": Phase.FIRING}
+    assert {key.stream for key in evaluator.alerts} == {"main"}
+    for at in range(3600, 7200, 15):
+        evaluate(evaluator, at, unknown(), not_expected, up=False)
+    assert phases(evaluator) == {"StreamExpectedUnknown": Phase.FIRING, "StreamUpstreamDown": Phase.FIRING}
+
+
+def test_overdue_polls_of_an_upstream_that_counts_as_up_fire() -> None:
+    evaluator = make_evaluator()
+    evaluate(evaluator, 0, answering=False)
+    evaluate(evaluator, 119, answering=False)
+    assert phases(evaluator) == {"StreamUpstreamDataStale": Phase.PENDING}
+    evaluate(evaluator, 120, answering=False)
+    assert phases(evaluator) == {"StreamUpstreamDataStale": Phase.FIRING}
+    other = make_evaluator()
+    for at in (0, 120):
+        evaluate(other, at, answering=True)
+    assert other.alerts == {}
+    for at in (200, 400):
+        evaluate(other, at, answering=False, up=False)
+    assert phases(other) == {"StreamUpstreamDown": Phase.FIRING}
 
 
 def test_pending_alert_is_not_frozen() -> None:
@@ -177,16 +214,16 @@ def test_due_time_is_when_an_alert_fires_or_resolves() -> None:
 def test_alerts_of_removed_upstreams_are_resolved() -> None:
     evaluator = firing_evaluator()
     evaluate(evaluator, 60, stream("other", restarts=1, live=False, expected=True))
-    evaluator.keep_only_upstreams(["studio"], 70)
+    evaluator.keep_only_upstreams(["studio"], Moment(70, 70))
     assert evaluator.alerts[OFFLINE].phase is Phase.FIRING
-    evaluator.keep_only_upstreams([], 80)
+    evaluator.keep_only_upstreams([], Moment(80, 80))
     assert {alert.phase for alert in evaluator.alerts.values()} == {Phase.RESOLVED}
     assert evaluator.alerts[OFFLINE].resolved_at == 80
 
 
 def test_resolved_alert_is_forgotten_after_its_time() -> None:
     evaluator = firing_evaluator()
-    evaluator.keep_only_upstreams([], 100)
+    evaluator.keep_only_upstreams([], Moment(100, 100))
     evaluator.forget_resolved(100 + RESOLVED_KEPT_SECONDS - 1)
     assert OFFLINE in evaluator.alerts
     evaluator.forget_resolved(100 + RESOLVED_KEPT_SECONDS)
@@ -201,6 +238,60 @@ def test_alert_of_an_unknown_rule_is_resolved() -> None:
     assert evaluator.due_at("studio") == math.inf
     evaluate(evaluator, 10)
     assert evaluator.alerts[key].phase is Phase.RESOLVED
+
+
+# -- a wall clock that is set --------------------------------------------------------------------------------------
+
+
+polls = st.lists(
+    st.tuples(
+        st.sampled_from(["live", "restarted", "offline", "unhealthy", "unknown", "gone"]),
+        st.sampled_from([True, True, True, False]),
+        st.integers(1, 12),
+        st.sampled_from([0.0, 0.0, 0.0, 3600.0, -3600.0, 86400.0, -86400.0]),
+    ),
+    min_size=3,
+    max_size=15,
+)
+"""What the stream is, whether its upstream answers, for how many polls, and how the clock is set before them."""
+
+
+def timeline(lives: list[tuple[str, bool, int, float]], *, steps: bool) -> list[Any]:
+    """After each poll: the phases and values of all alerts, and when the next one is due."""
+    evaluator, seen, restarts = make_evaluator(), [], 0
+    wall, steady = 1_726_000_000.0, 1000.0
+    for condition, up, count, step in lives:
+        wall += step if steps else 0.0
+        for _ in range(count):
+            wall, steady, restarts = wall + 15, steady + 15, restarts + (condition == "restarted")
+            served = {
+                "offline": [offline(restarts=restarts)],
+                "unhealthy": [stream(expected=True, health_score_ratio=0.2, restarts=restarts)],
+                "unknown": [unknown()],
+                "gone": [],
+            }.get(condition, [stream(expected=True, restarts=restarts)])
+            evaluate(evaluator, Moment(wall, steady), *served, up=up)
+            evaluator.forget_resolved(steady)
+            found = sorted((key, alert.phase, alert.value) for key, alert in evaluator.alerts.items())
+            seen.append((found, evaluator.due_at("studio")))
+    return seen
+
+
+@given(polls)
+def test_setting_the_wall_clock_changes_no_phase(lives: list[tuple[str, bool, int, float]]) -> None:
+    assert timeline(lives, steps=True) == timeline(lives, steps=False)
+
+
+def test_times_are_those_of_the_wall_clock_at_that_moment() -> None:
+    evaluator = make_evaluator()
+    evaluate(evaluator, Moment(5000, 0), offline())
+    evaluate(evaluator, Moment(1400, 60), offline())
+    alert = evaluator.alerts[OFFLINE]
+    assert (alert.phase, alert.active_at, alert.fired_at) == (Phase.FIRING, 5000, 1400)
+    evaluate(evaluator, Moment(9000, 75), stream(expected=True))
+    assert (alert.fired_at, alert.keep_since) == (1400, 9000)
+    evaluate(evaluator, Moment(2000, 75 + KEPT), stream(expected=True))
+    assert (evaluator.alerts[OFFLINE].resolved_at, evaluator.alerts[OFFLINE].keep_since) == (2000, None)
 
 
 # -- windows -------------------------------------------------------------------------------------------------------
@@ -246,7 +337,7 @@ def test_window_outlives_its_stream_and_ends() -> None:
 def test_windows_of_removed_upstreams_are_forgotten() -> None:
     evaluator = make_evaluator()
     last = evaluate_restarts(evaluator, 5)
-    evaluator.keep_only_upstreams(["other"], last)
+    evaluator.keep_only_upstreams(["other"], Moment(last, last))
     evaluate(evaluator, last + 15, stream(restarts=6))
     assert FLAPPING not in evaluator.alerts
 

@@ -69,10 +69,16 @@ def settings_for(url: str, **more: Any) -> AlertmanagerSettings:
 
 
 def alert_payload(
-    stream: str = "main", *, ends_at: float | None = None, starts_at: float = 1_726_000_000.0, **labels: str
+    stream: str = "main",
+    *,
+    ends_at: float | None = None,
+    starts_at: float = 1_726_000_000.0,
+    resolved_steady: float | None = None,
+    **labels: str,
 ) -> AlertPayload:
     own = {"alertname": "StreamUnhealthy", "upstream": "studio", "stream": stream, **labels}
-    return AlertPayload(own, {"summary": "A stream is unhealthy."}, starts_at, ends_at, horizon_seconds=240.0)
+    annotations = {"summary": "A stream is unhealthy."}
+    return AlertPayload(own, annotations, starts_at, ends_at, horizon_seconds=240.0, resolved_steady=resolved_steady)
 
 
 def parse_time(text: str) -> float:

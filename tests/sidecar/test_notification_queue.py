@@ -238,13 +238,18 @@ async def test_oldest_alerts_are_dropped_when_the_queue_is_full() -> None:
     assert [line["event"] for line in logs].count("too many alerts wait, the oldest are dropped") == 1
 
 
-async def test_resolve_is_dropped_after_a_quarter_of_an_hour() -> None:
+@pytest.mark.parametrize("clock_step", [0.0, -3600.0, 3600.0])
+async def test_resolve_is_dropped_after_a_quarter_of_an_hour(clock_step: float) -> None:
     async with running_queue("http://127.0.0.1:9") as running:
-        now = running.clock.now()
-        running.queue.enqueue([alert_payload("ended", ends_at=now), alert_payload("firing")])
+        wall, steady = running.clock.now(), running.clock.monotonic()
+        running.queue.enqueue([alert_payload("ended", ends_at=wall, resolved_steady=steady), alert_payload("firing")])
         await running.wait_for_attempts(1)
-        running.clock.advance(901)
+        running.clock.step(clock_step)
+        running.clock.advance(899)
         await running.wait_for_attempts(2)
+        assert running.queue.waiting == 2
+        running.clock.advance(60)
+        await running.wait_for_attempts(3)
         assert running.queue.waiting == 1
         assert running.count("dropped_total") == 1
 

@@ -12,6 +12,7 @@ from exporter.alerting.payload import MAX_ISSUES, AlertFormatter, rfc3339
 from exporter.alerting.rules import RULES, Scope
 from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.runtime.redaction import redactor
+from tests.sidecar.fake_alertmanager import parse_time
 
 FORMATTER = AlertFormatter(rules_in_force(), {})
 ANY_TEXT = st.text(st.characters(codec=None), max_size=400)
@@ -74,6 +75,27 @@ def test_test_alert_has_the_labels_for_routing(rule: Any) -> None:
     assert payload.ends_at is None
     assert payload.to_json(100.0, "")["endsAt"] == rfc3339(340.0)
     assert "generatorURL" not in payload.to_json(100.0, "")
+
+
+@pytest.mark.parametrize("clock_step", [-3600.0, 0.0, 3600.0])
+def test_firing_alert_keeps_its_start_and_lasts_whatever_the_clock(clock_step: float) -> None:
+    payload = FORMATTER.payload(alert(active_at=9_900.0, fired_at=10_000.0), 240.0)
+    now = 10_060.0 + clock_step
+    sent = payload.to_json(now, "")
+    assert sent["startsAt"] == rfc3339(10_000.0)
+    assert parse_time(sent["endsAt"]) >= max(now, 10_000.0) + 240
+
+
+@pytest.mark.parametrize("fired_at", [9_000.0, 13_000.0])
+@pytest.mark.parametrize("resolved_at", [10_000.0, 14_000.0])
+@pytest.mark.parametrize("now", [10_100.0, 8_000.0])
+def test_resolved_alert_never_ends_in_the_future_or_before_its_start(
+    fired_at: float, resolved_at: float, now: float
+) -> None:
+    """The clock may have been set back since the alert fired, and since it was resolved."""
+    resolved = alert(phase=Phase.RESOLVED, fired_at=fired_at, resolved_at=resolved_at, resolved_steady=50.0)
+    sent = FORMATTER.payload(resolved, 240.0).to_json(now, "")
+    assert parse_time(sent["startsAt"]) <= parse_time(sent["endsAt"]) <= now
 
 
 def test_unknown_rule_is_refused() -> None:

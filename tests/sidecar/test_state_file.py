@@ -26,31 +26,43 @@ from exporter.metrics.self_metrics import FamilyRegistry
 from tests.fake_clock import FakeClock
 from tests.sidecar.fake_alertmanager import run_event_loop
 
-NOW = FakeClock().now()
+CLOCK = FakeClock()
+NOW, STEADY, BOOT = CLOCK.now(), CLOCK.monotonic(), CLOCK.boot_id()
 STATE_FILES = Path(__file__).parent / "state_files"
 
 unix_times = st.floats(0, NOW)
+steady_times = st.floats(-1e9, STEADY)
 texts = st.text(max_size=20).filter(lambda text: text.isprintable())
 keys = st.builds(AlertKey, texts, texts, texts, st.lists(texts, max_size=2).map(tuple))
 finite = st.floats(allow_nan=False, allow_infinity=False)
-common = {"key": keys, "platform": texts, "active_at": unix_times, "value": finite}
+common = {"key": keys, "platform": texts, "active_at": unix_times, "active_steady": steady_times, "value": finite}
 words = st.lists(texts, max_size=2).map(tuple)
+kept = {"keep_since": unix_times, "keep_steady": steady_times}
+resolved = {"fired_at": unix_times, "resolved_at": unix_times, "resolved_steady": steady_times}
 alerts = st.one_of(
-    st.builds(Alert, phase=st.just(Phase.PENDING), fired_at=st.none(), resolved_at=st.none(), reasons=words, **common),
-    st.builds(Alert, phase=st.just(Phase.FIRING), fired_at=unix_times, resolved_at=st.none(), issues=words, **common),
-    st.builds(Alert, phase=st.just(Phase.RESOLVED), fired_at=unix_times, resolved_at=unix_times, **common),
+    st.builds(Alert, phase=st.just(Phase.PENDING), reasons=words, **common),
+    st.builds(Alert, phase=st.just(Phase.FIRING), fired_at=unix_times, issues=words, **common),
+    st.builds(Alert, phase=st.just(Phase.FIRING), fired_at=unix_times, **kept, **common),
+    st.builds(Alert, phase=st.just(Phase.RESOLVED), **resolved, **common),
 )
 
 
 def alert(stream: str = "main", phase: Phase = Phase.PENDING, **more: Any) -> Alert:
-    fired = {} if phase is Phase.PENDING else {"fired_at": NOW - 50}
-    facts = {"platform": "livepeer", "active_at": NOW - 100, "value": 0.4, **fired, **more}
-    return Alert(AlertKey("StreamUnhealthy", "studio", stream), phase=phase, **facts)
+    """An alert that has been active for 100 s."""
+    facts: dict[str, Any] = {
+        "platform": "livepeer",
+        "active_at": NOW - 100,
+        "active_steady": STEADY - 100,
+        "value": 0.4,
+    }
+    if phase is not Phase.PENDING:
+        facts["fired_at"] = NOW - 50
+    return Alert(AlertKey("StreamUnhealthy", "studio", stream), phase=phase, **facts | more)
 
 
 class StateFileHarness:
-    def __init__(self, path: Path, *known: Alert) -> None:
-        self.clock = FakeClock()
+    def __init__(self, path: Path, *known: Alert, clock: FakeClock | None = None) -> None:
+        self.clock = clock or FakeClock()
         self.registry = FamilyRegistry()
         self.alerts = list(known)
         self.state_file = AlertStateFile(
@@ -111,7 +123,11 @@ json_values = st.recursive(
 )
 
 
-@given(st.fixed_dictionaries({"version": st.just(1), "written_at": st.floats() | json_values, "alerts": json_values}))
+@given(
+    st.fixed_dictionaries(
+        {"version": st.sampled_from([1, 2]), "written_at": st.floats() | json_values, "alerts": json_values}
+    )
+)
 def test_any_document_gives_alerts_or_a_value_error(document: dict[str, Any]) -> None:
     assert_alerts_or_value_error(json.dumps(document).encode())
 
@@ -121,7 +137,8 @@ def test_any_document_gives_alerts_or_a_value_error(document: dict[str, Any]) ->
     [
         ('{"version":1,"written_at":', "it is no memory of alerts"),
         ("", "it is no memory of alerts"),
-        ('{"version":2,"more":"alerts"}', "it is of version 2, this exporter knows 1"),
+        ('{"version":3,"more":"alerts"}', "it is of version 3, this exporter knows 1 and 2"),
+        ('{"version":2,"written_at":1e300,"alerts":[]}', "it is no memory of alerts"),
     ],
 )
 async def test_corrupt_file_is_moved_aside(tmp_path: Path, content: str, message: str) -> None:
@@ -155,30 +172,88 @@ async def test_unreadable_file_is_left_alone(tmp_path: Path) -> None:
     assert logs[0]["event"] == "alerts of before can't be read"
 
 
-async def test_pending_alerts_are_dropped_after_a_long_absence(tmp_path: Path) -> None:
-    path = tmp_path / "alerts.json"
-    pending, firing = alert(), alert("other", Phase.FIRING)
-    async with running_state_file(path, pending, firing):
-        pass
-    content = path.read_bytes()
-    assert restore_alerts(content, NOW + 599) == [pending, firing]
-    assert restore_alerts(content, NOW + 601) == [firing]
+async def write(path: Path, *known: Alert, clock: FakeClock | None = None) -> bytes:
+    """Write a state file at ``NOW``, or at the time of a clock, and return its content."""
+    await StateFileHarness(path, *known, clock=clock).state_file.close()
+    return await asyncio.to_thread(path.read_bytes)
+
+
+@pytest.mark.parametrize("clock_step", [0.0, 3600.0, -3600.0, 86400.0, -86400.0])
+async def test_within_one_boot_setting_the_clock_changes_no_duration(tmp_path: Path, clock_step: float) -> None:
+    known = [
+        alert(),
+        alert("kept", Phase.FIRING, keep_since=NOW - 30, keep_steady=STEADY - 30),
+        alert("ended", Phase.RESOLVED, resolved_at=NOW - 10, resolved_steady=STEADY - 10),
+    ]
+    content = await write(tmp_path / "alerts.json", *known)
+    assert restore_alerts(content, NOW + 599 + clock_step, STEADY + 599, BOOT) == known
+    assert restore_alerts(content, NOW + 601 + clock_step, STEADY + 601, BOOT) == known[1:], "away for too long"
+
+
+@pytest.mark.parametrize("clock_step", [0.0, 3600.0, -3600.0])
+async def test_after_a_reboot_the_wall_clock_tells_the_time_between(tmp_path: Path, clock_step: float) -> None:
+    """A step before the file was written, in the boot of the alert, does not count."""
+    clock = FakeClock()
+    clock.step(clock_step)
+    known = alert("kept", Phase.FIRING, keep_since=NOW - 30, keep_steady=STEADY - 30)
+    content = await write(tmp_path / "alerts.json", alert(), known, clock=clock)
+    pending, firing = restore_alerts(content, clock.now() + 60, 5.0, "next boot")
+    assert 5.0 - pending.active_steady == 160
+    assert firing.keep_steady is not None
+    assert 5.0 - firing.keep_steady == 90
+    assert (firing.fired_at, firing.active_at) == (known.fired_at, known.active_at), "as they were sent"
+    assert [a.key.stream for a in restore_alerts(content, clock.now() + 601, 5.0, "next boot")] == ["kept"]
+
+
+async def test_clock_behind_the_file_after_a_reboot_loses_no_alert(tmp_path: Path) -> None:
+    """Without a battery the clock begins years ago. No time has passed then, as far as one can tell."""
+    content = await write(tmp_path / "alerts.json", alert(), alert("other", Phase.FIRING))
+    pending, firing = restore_alerts(content, 100.0, 5.0, "next boot")
+    assert [5.0 - a.active_steady for a in (pending, firing)] == [100, 100]
+    assert firing.fired_at == NOW - 50
+
+
+async def test_time_in_the_future_counts_as_now(tmp_path: Path) -> None:
+    ahead = alert("ended", Phase.RESOLVED, resolved_at=NOW + 60, resolved_steady=STEADY + 60)
+    ahead.active_at, ahead.active_steady = NOW + 60, STEADY + 60
+    content = await write(tmp_path / "alerts.json", ahead)
+    for boot in (BOOT, "next boot"):
+        [found] = restore_alerts(content, NOW, STEADY, boot)
+        assert (found.active_steady, found.resolved_steady) == (STEADY, STEADY)
+
+
+async def test_unknown_boot_is_another_one(tmp_path: Path) -> None:
+    clock = FakeClock(boot="")
+    content = await write(tmp_path / "alerts.json", alert(), clock=clock)
+    [found] = restore_alerts(content, NOW + 60, STEADY, "")
+    assert STEADY - found.active_steady == 160
+
+
+@pytest.mark.parametrize("now", [NOW, NOW - 3600])
+def test_version_1_counts_as_another_boot(now: float) -> None:
+    """It has wall times only: they were 15 s old and more when it was written, 15 s ago."""
+    found = {a.phase: a for a in restore_alerts((STATE_FILES / "version-1.json").read_bytes(), now, STEADY, BOOT)}
+    away = 15 if now == NOW else 0
+    assert STEADY - found[Phase.FIRING].active_steady == 585 + away
+    assert STEADY - found[Phase.PENDING].active_steady == 5 + away
+    assert found[Phase.FIRING].fired_at == NOW - 480
 
 
 @pytest.mark.parametrize(
     "unsound",
     [
-        alert(active_at=NOW + 60),
+        alert(active_at=1e12),
+        alert(active_steady=-1e300),
         alert(phase=Phase.FIRING, fired_at=None),
-        alert(phase=Phase.FIRING, keep_since=-1.0),
+        alert(phase=Phase.FIRING, keep_since=-1.0, keep_steady=1.0),
+        alert(phase=Phase.FIRING, keep_since=1.0),
         alert(phase=Phase.RESOLVED),
+        alert(phase=Phase.RESOLVED, resolved_at=1.0),
     ],
 )
 async def test_alerts_with_impossible_times_are_left_out(tmp_path: Path, unsound: Alert) -> None:
-    path = tmp_path / "alerts.json"
-    async with running_state_file(path, unsound, alert("sound")):
-        pass
-    assert restore_alerts(path.read_bytes(), NOW) == [alert("sound")]
+    content = await write(tmp_path / "alerts.json", unsound, alert("sound"))
+    assert restore_alerts(content, NOW, STEADY, BOOT) == [alert("sound")]
 
 
 async def test_changes_are_written_soon_but_not_often(tmp_path: Path) -> None:

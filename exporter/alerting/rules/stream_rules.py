@@ -14,12 +14,12 @@ from exporter.alerting.rules.rule import (
     Threshold,
     Unit,
 )
+from exporter.alerting.rules.upstream_rules import UP
 
 LIVE = Comparison(Series("stream_live"), "==", 1)
 EXPECTED = Comparison(Series("stream_expected"), "==", 1)
 PAUSED = Comparison(Series("stream_status", {"status": "paused"}), "==", 1)
 FAILED = Comparison(Series("stream_status", {"status": "error"}), "==", 1)
-UPSTREAM_UP = Comparison(Series("stream_upstream_up"), "==", 1)
 
 KEEP_FIRING_SECONDS = 2 * MINUTE
 """Default for alerts of streams. Together with ``stale_after`` it exceeds the two minutes within which the alert of
@@ -59,7 +59,7 @@ STREAM_RULES: tuple[Rule, ...] = (
         severity=Severity.WARNING,
         summary="Nobody knows whether a stream that should be live is.",
         description="{stream} on {upstream} ({platform}) should be live. The platform does not say whether it is.",
-        condition=Condition(EXPECTED, also=(UPSTREAM_UP,), unless=(Present(Series("stream_live")),)),
+        condition=Condition(EXPECTED, also=(UP,), unless=(Present(Series("stream_live")),)),
         for_seconds=5 * MINUTE,
         keep_firing_seconds=KEEP_FIRING_SECONDS,
         why="Longer than stale_after and a few polls, so that one lost answer is no alert.",
@@ -69,19 +69,21 @@ STREAM_RULES: tuple[Rule, ...] = (
         scope=Scope.STREAM,
         severity=Severity.INFO,
         summary="A live stream left without a trace.",
-        description="{stream} on {upstream} ({platform}) was live and has no series now, while its upstream answers.",
+        description="{stream} on {upstream} ({platform}) was live and is no longer served, while its upstream answers.",
         promql="(\n"
         "  max without (instance, pod) (last_over_time(stream_live{SELECTOR}[{15m}])) == 1\n"
         "  unless\n"
         "  max without (instance, pod) (stream_live{SELECTOR})\n"
         "  unless\n"
         "  max without (instance, pod) (stream_expected{SELECTOR})\n"
+        "  unless\n"
+        '  max without (instance, pod, status) (stream_status{SELECTOR,status="unknown"})\n'
         ")\n"
         "and ignoring (stream)\n"
         "max without (instance, pod) (stream_upstream_up{SELECTOR}) == 1",
         for_seconds=2 * MINUTE,
-        why="Streams that end stay for ended_ttl with stream_live 0; one that does not was dropped or renamed. It is "
-        "forgotten after 15 minutes.",
+        why="Streams that end stay for ended_ttl with stream_live 0; one that does not was dropped or renamed. One of "
+        "which nothing is known is unknown, not gone. It is forgotten after 15 minutes.",
     ),
     Rule(
         name="StreamFlapping",

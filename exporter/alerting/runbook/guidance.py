@@ -99,9 +99,9 @@ GUIDANCE: Mapping[str, Guidance] = {
     "StreamUpstreamDataStale": Guidance(
         impact="Nothing by itself. All other alerts of this upstream rest on old data.",
         diagnosis="The exporter's log: is its poller stuck or restarting (`stream_upstream_poller_restarts_total`)? "
-        "Is its process starved of CPU? Do the clocks of exporter and Prometheus agree?",
+        "Is its process starved of CPU?",
         mitigation="Restart the exporter, and keep its log: this should not happen, and is worth an issue.",
-        tuning="The threshold counts intervals. Clocks that differ by more than an interval need NTP, not tuning.",
+        tuning="Only `for`: the 2.5 intervals are part of `stream_upstream_answering`.",
     ),
     "StreamSeriesLimitReached": Guidance(
         impact="Nothing. Streams beyond `max_streams` are not watched; expected and live ones are kept first.",
