@@ -9,32 +9,17 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
 
 from exporter.alerting.compiled_conditions import CompiledCondition
 from exporter.alerting.rules.active_rules import ActiveRule
 from exporter.alerting.rules.rule import Scope
 from exporter.alerting.series_lookup import ExtraLabels, Subject
 from exporter.model import StreamState, UpstreamState
-from exporter.runtime.clock import Clock
+from exporter.runtime.clock import Instant
 
 RESOLVED_KEPT_SECONDS = 15 * 60.0
 """How long a resolved alert is kept and its end repeated, for an Alertmanager that was unreachable."""
 STREAMS_PER_STEP = 100
-
-
-class Moment(NamedTuple):
-    """A moment on both clocks."""
-
-    wall: float
-    """Unix seconds, for what is shown and sent."""
-    steady: float
-    """Seconds on the steady clock, for durations."""
-
-    @classmethod
-    def now(cls, clock: Clock) -> Moment:
-        """Return the current moment."""
-        return cls(clock.now(), clock.monotonic())
 
 
 class Phase(StrEnum):
@@ -90,7 +75,7 @@ class Evaluator:
         self._rules = {condition.rule.name: condition.active for condition in conditions}
         self.alerts: dict[AlertKey, Alert] = {}
 
-    def evaluate(self, upstream_state: UpstreamState, now: Moment) -> Iterator[None]:
+    def evaluate(self, upstream_state: UpstreamState, now: Instant) -> Iterator[None]:
         """Evaluate the rules for an upstream; a generator, to be exhausted, that yields between steps.
 
         To be called for each new state, and again with the same one at ``due_at``. While an upstream does not answer
@@ -126,7 +111,7 @@ class Evaluator:
             (self._due_time(alert) for key, alert in self.alerts.items() if key.upstream == upstream), default=math.inf
         )
 
-    def keep_only_upstreams(self, upstreams: Iterable[str], now: Moment) -> None:
+    def keep_only_upstreams(self, upstreams: Iterable[str], now: Instant) -> None:
         """Resolve the alerts of all other upstreams: they are no longer configured."""
         kept = frozenset(upstreams)
         for key, alert in list(self.alerts.items()):
@@ -154,7 +139,7 @@ class Evaluator:
                 _collect_values([condition], Subject(upstream_state, None, stream), steady_now, values)
 
     def _activate(
-        self, key: AlertKey, upstream_state: UpstreamState, stream_state: StreamState | None, value: float, now: Moment
+        self, key: AlertKey, upstream_state: UpstreamState, stream_state: StreamState | None, value: float, now: Instant
     ) -> None:
         alert = self.alerts.get(key)
         if alert is None or alert.phase is Phase.RESOLVED:
@@ -174,7 +159,7 @@ class Evaluator:
         if alert.phase is Phase.PENDING and now.steady - alert.active_steady >= self._rules[key.rule].for_seconds:
             alert.phase, alert.fired_at = Phase.FIRING, now.wall
 
-    def _deactivate(self, alert: Alert, now: Moment, *, frozen: bool) -> None:
+    def _deactivate(self, alert: Alert, now: Instant, *, frozen: bool) -> None:
         if alert.phase is Phase.FIRING:
             if frozen:
                 return
@@ -186,7 +171,7 @@ class Evaluator:
                     return
         self._resolve(alert, now)
 
-    def _resolve(self, alert: Alert, now: Moment) -> None:
+    def _resolve(self, alert: Alert, now: Instant) -> None:
         if alert.phase is Phase.PENDING:
             del self.alerts[alert.key]
         elif alert.phase is Phase.FIRING:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from exporter.alerting.evaluator import Alert, AlertKey, Evaluator, Moment, Phase
+from exporter.alerting.evaluator import Alert, AlertKey, Evaluator, Phase
 from exporter.alerting.event_queue import AlertEventQueue
 from exporter.alerting.notifier import Notifier, ResolveAddresses, cancel_tasks, resolve_addresses
 from exporter.alerting.payload import AlertFormatter, AlertPayload
@@ -125,7 +125,7 @@ class Sidecar:
             # what is waiting has the old labels and would never be resolved
             await self._notifier.close()
         await self._change_events(before, settings)
-        self._evaluator.keep_only_upstreams(upstreams, Moment.now(self._clock))
+        self._evaluator.keep_only_upstreams(upstreams, self._clock.instant())
         if not self.active:
             self._start()
         await self._notifier.apply(settings.alertmanagers)
@@ -230,7 +230,7 @@ class Sidecar:
         return current + [state for name in due if (state := self._store.get(name))]
 
     async def _evaluate_upstream(self, state: UpstreamState) -> None:
-        evaluator, now = self._evaluator, Moment.now(self._clock)
+        evaluator, now = self._evaluator, self._clock.instant()
         if state.not_owned:
             # another shard polls the upstream now, and sends its alerts
             others = {key.upstream for key in evaluator.alerts} | {other.upstream for other in self._store.states()}

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from exporter.alerting.evaluator import Alert, Moment, Phase
+from exporter.alerting.evaluator import Alert, Phase
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.runtime.clock import Clock
 from exporter.runtime.logging import describe_exception
@@ -99,7 +99,7 @@ class AlertStateFile:
             log.error("alerts of before can't be read", state_file=str(self.path), error=error.strerror)
             return []
         try:
-            return restore_alerts(content, *Moment.now(self._clock), self._clock.boot_id())
+            return restore_alerts(content, *self._clock.instant(), self._clock.boot_id())
         except ValueError as error:
             self._move_aside(error)
             return []
@@ -131,7 +131,7 @@ class AlertStateFile:
 
     async def _write(self) -> None:
         try:
-            now = Moment.now(self._clock)
+            now = self._clock.instant()
             document = _StateDocument(VERSION, now.wall, list(self._alerts()), now.steady, self._clock.boot_id())
             content = msgspec.json.encode(document)
             await asyncio.to_thread(self._replace_file, content)

@@ -9,6 +9,8 @@ from exporter.dashboards.selections import UPSTREAM_UP, exporter, upstream_varia
 from exporter.dashboards.thresholds import RuleThresholds, falling, rising
 
 _AGE = f"time() - {upstreams.current('stream_upstream_last_success_timestamp_seconds')}"
+_ANSWERING_INTERVALS = 2.5
+"""Age in intervals up to which an upstream counts as answering (``stream_upstream_answering``)."""
 _A_FEW_POLLS = "2m"
 """Polls of a platform that fails are up to a minute apart."""
 _FAILED = 'code!~"[23]..|404"'
@@ -24,8 +26,8 @@ def upstreams_dashboard(thresholds: RuleThresholds) -> Dashboard:
         annotations=[alert_annotations('job=~"$job", scope=~"upstream|exporter", upstream=~"$upstream|"')],
         rows=[
             Row("", _figures()),
-            Row("Upstreams", [_up_timeline(), _table(thresholds)]),
-            Row("Polls", _polls(thresholds)),
+            Row("Upstreams", [_up_timeline(), _table()]),
+            Row("Polls", _polls()),
             Row("Requests", _requests(thresholds)),
             Row("Scrapes", scrapes()),
             Row("Notifications of the sidecar", notifications(thresholds)),
@@ -104,15 +106,14 @@ def _up_timeline() -> Panel:
     )
 
 
-def _table(thresholds: RuleThresholds) -> Panel:
+def _table() -> Panel:
     by = "platform, upstream"
-    stale = thresholds["StreamUpstreamDataStale"]
     up = value_mapping({"0": ("down", "red"), "1": ("up", "green")})
     age = f"time() - {upstreams.max_by('stream_upstream_last_success_timestamp_seconds', by=by)}"
     return table(
         "Platforms",
         "Every upstream. Intervals: how many poll intervals old its data are; StreamUpstreamDataStale fires above "
-        f"{stale:g}. Reported scores are the platform's, derived ones the exporter's.",
+        f"{_ANSWERING_INTERVALS:g}. Reported scores are the platform's, derived ones the exporter's.",
         [
             Column(
                 name="Upstream",
@@ -140,7 +141,7 @@ def _table(thresholds: RuleThresholds) -> Panel:
             Column(
                 name="Intervals",
                 expression=f"({age})\n/ {upstreams.max_by('stream_upstream_poll_interval_seconds', by=by)}",
-                field=FieldOptions(unit="short", decimals=1, steps=rising(warning=stale)),
+                field=FieldOptions(unit="short", decimals=1, steps=rising(warning=_ANSWERING_INTERVALS)),
                 width=90,
                 colored=True,
             ),
@@ -157,8 +158,7 @@ def _table(thresholds: RuleThresholds) -> Panel:
     )
 
 
-def _polls(thresholds: RuleThresholds) -> list[Panel]:
-    stale = thresholds["StreamUpstreamDataStale"]
+def _polls() -> list[Panel]:
     polls = upstreams.rate("stream_upstream_polls_total")
     return [
         graph(
@@ -203,10 +203,10 @@ def _polls(thresholds: RuleThresholds) -> list[Panel]:
         ),
         graph(
             "Age of the data",
-            f"In poll intervals, since the last good answer. StreamUpstreamDataStale fires above {stale:g} while the "
-            "upstream counts as up.",
+            "In poll intervals, since the last good answer. StreamUpstreamDataStale fires above "
+            f"{_ANSWERING_INTERVALS:g} while the upstream counts as up.",
             [Query(f"({_AGE})\n/ {upstreams.current('stream_upstream_poll_interval_seconds')}", "{{upstream}}")],
-            FieldOptions(unit="short", minimum=0, steps=rising(warning=stale)),
+            FieldOptions(unit="short", minimum=0, steps=rising(warning=_ANSWERING_INTERVALS)),
             width=6,
             axis="intervals",
         ),

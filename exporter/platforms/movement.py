@@ -38,6 +38,8 @@ class _Stream(msgspec.Struct, gc=False):
     """The last heartbeat, on the platform's clock."""
     is_off_air: bool = False
     """Whether the platform reported the stream as off air in the last poll."""
+    has_left: bool = False
+    """Whether it was off air since its rates were measured."""
     moves: int = 0
     """Scheduled polls with a sign of life since the platform ceased to report the stream as live."""
     rises: int = 0
@@ -147,8 +149,9 @@ class MovementBook:
         has_moved = has_risen or _is_higher(report.last_seen_timestamp_seconds, stream.last_seen)
         is_new = report.live is False and not stream.is_off_air
         if is_new:
-            # what moved before the platform reported it as off air is no objection
+            # what moved before the platform reported it as off air is no objection, and no part of the next publish
             stream.moves = stream.rises = 0
+            stream.has_left = True
         elif not is_scheduled:
             return
         elif has_moved:
@@ -168,6 +171,8 @@ class MovementBook:
         A platform that reports an ingest rate of 0 while the total moves has restarted its own measurement: its other
         rates, which have no total, are dropped. A reported 0 before there is a derived rate is no stall either.
         """
+        if stream.has_left:
+            stream.has_left, stream.totals = False, self._new_totals()
         changes: dict[str, float | None] = {}
         for rate, byte_total in zip(self._rates, stream.totals, strict=True):
             total, reported = getattr(report, rate.total), getattr(report, rate.rate)

@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.alerting.compiled_conditions import RiseCounter
-from exporter.alerting.evaluator import RESOLVED_KEPT_SECONDS, Alert, AlertKey, Evaluator, Moment, Phase
+from exporter.alerting.evaluator import RESOLVED_KEPT_SECONDS, Alert, AlertKey, Evaluator, Phase
 from exporter.alerting.rules import RULES_BY_NAME, Owner
 from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.alerting.rules.rule import Series
 from exporter.alerting.series_lookup import Subject, series_reader
 from exporter.model import HealthReason, Reason, Status, StreamState, UpstreamState
+from exporter.runtime.clock import Instant
 from tests.metrics.generated_views import stream, view
 
 OFFLINE = AlertKey("StreamExpectedOffline", "studio", "main")
@@ -27,11 +28,11 @@ def make_evaluator() -> Evaluator:
 
 
 def evaluate(
-    evaluator: Evaluator, at: float | Moment, *states: StreamState, up: bool | None = True, **facts: Any
+    evaluator: Evaluator, at: float | Instant, *states: StreamState, up: bool | None = True, **facts: Any
 ) -> None:
     """``at``: the time on both clocks."""
     upstream_state: UpstreamState = view(*states, up=up, **facts)
-    for _ in evaluator.evaluate(upstream_state, at if isinstance(at, Moment) else Moment(at, at)):
+    for _ in evaluator.evaluate(upstream_state, at if isinstance(at, Instant) else Instant(at, at)):
         pass
 
 
@@ -98,7 +99,7 @@ def test_alert_carries_reasons_and_issues() -> None:
 def test_many_streams_are_evaluated_in_steps() -> None:
     evaluator = make_evaluator()
     many = [stream(f"s{index}", live=False, expected=True) for index in range(250)]
-    assert len(list(evaluator.evaluate(view(*many, up=True), Moment(0, 0)))) == 2
+    assert len(list(evaluator.evaluate(view(*many, up=True), Instant(0, 0)))) == 2
     assert len(evaluator.alerts) == 250
 
 
@@ -214,16 +215,16 @@ def test_due_time_is_when_an_alert_fires_or_resolves() -> None:
 def test_alerts_of_removed_upstreams_are_resolved() -> None:
     evaluator = firing_evaluator()
     evaluate(evaluator, 60, stream("other", restarts=1, live=False, expected=True))
-    evaluator.keep_only_upstreams(["studio"], Moment(70, 70))
+    evaluator.keep_only_upstreams(["studio"], Instant(70, 70))
     assert evaluator.alerts[OFFLINE].phase is Phase.FIRING
-    evaluator.keep_only_upstreams([], Moment(80, 80))
+    evaluator.keep_only_upstreams([], Instant(80, 80))
     assert {alert.phase for alert in evaluator.alerts.values()} == {Phase.RESOLVED}
     assert evaluator.alerts[OFFLINE].resolved_at == 80
 
 
 def test_resolved_alert_is_forgotten_after_its_time() -> None:
     evaluator = firing_evaluator()
-    evaluator.keep_only_upstreams([], Moment(100, 100))
+    evaluator.keep_only_upstreams([], Instant(100, 100))
     evaluator.forget_resolved(100 + RESOLVED_KEPT_SECONDS - 1)
     assert OFFLINE in evaluator.alerts
     evaluator.forget_resolved(100 + RESOLVED_KEPT_SECONDS)
@@ -270,7 +271,7 @@ def timeline(lives: list[tuple[str, bool, int, float]], *, steps: bool) -> list[
                 "unknown": [unknown()],
                 "gone": [],
             }.get(condition, [stream(expected=True, restarts=restarts)])
-            evaluate(evaluator, Moment(wall, steady), *served, up=up)
+            evaluate(evaluator, Instant(wall, steady), *served, up=up)
             evaluator.forget_resolved(steady)
             found = sorted((key, alert.phase, alert.value) for key, alert in evaluator.alerts.items())
             seen.append((found, evaluator.due_at("studio")))
@@ -284,13 +285,13 @@ def test_setting_the_wall_clock_changes_no_phase(lives: list[tuple[str, bool, in
 
 def test_times_are_those_of_the_wall_clock_at_that_moment() -> None:
     evaluator = make_evaluator()
-    evaluate(evaluator, Moment(5000, 0), offline())
-    evaluate(evaluator, Moment(1400, 60), offline())
+    evaluate(evaluator, Instant(5000, 0), offline())
+    evaluate(evaluator, Instant(1400, 60), offline())
     alert = evaluator.alerts[OFFLINE]
     assert (alert.phase, alert.active_at, alert.fired_at) == (Phase.FIRING, 5000, 1400)
-    evaluate(evaluator, Moment(9000, 75), stream(expected=True))
+    evaluate(evaluator, Instant(9000, 75), stream(expected=True))
     assert (alert.fired_at, alert.keep_since) == (1400, 9000)
-    evaluate(evaluator, Moment(2000, 75 + KEPT), stream(expected=True))
+    evaluate(evaluator, Instant(2000, 75 + KEPT), stream(expected=True))
     assert (evaluator.alerts[OFFLINE].resolved_at, evaluator.alerts[OFFLINE].keep_since) == (2000, None)
 
 
@@ -337,7 +338,7 @@ def test_window_outlives_its_stream_and_ends() -> None:
 def test_windows_of_removed_upstreams_are_forgotten() -> None:
     evaluator = make_evaluator()
     last = evaluate_restarts(evaluator, 5)
-    evaluator.keep_only_upstreams(["other"], Moment(last, last))
+    evaluator.keep_only_upstreams(["other"], Instant(last, last))
     evaluate(evaluator, last + 15, stream(restarts=6))
     assert FLAPPING not in evaluator.alerts
 

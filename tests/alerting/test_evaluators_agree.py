@@ -17,12 +17,13 @@ from hypothesis import Phase as Stage
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.alerting.evaluator import Evaluator, Moment, Phase
+from exporter.alerting.evaluator import Evaluator, Phase
 from exporter.alerting.rule_files import Dialect, alerts_file
 from exporter.alerting.rules import RULES_BY_NAME, Owner
 from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.config.alerting import AlertingSettings
 from exporter.model import Identity, Reason, Status, StreamReport, StreamState, UpstreamState
+from exporter.runtime.clock import Instant
 from tests.alerting.promtool import assert_tests_pass
 from tests.metrics.generated_views import rendered
 
@@ -219,7 +220,7 @@ def test_random_timelines_give_the_same_alerts(
     evaluator = Evaluator(RULES)
     expected = []
     for step, state in enumerate(states):
-        for _ in evaluator.evaluate(state, Moment(step * STEP, step * STEP)):
+        for _ in evaluator.evaluate(state, Instant(step * STEP, step * STEP)):
             pass
         expected.append({"expr": "ALERTS", "eval_time": f"{step * STEP}s", "exp_samples": alerts_of(evaluator)})
     note(f"{len(states)} steps, {sum(len(e['exp_samples']) for e in expected)} samples of ALERTS")

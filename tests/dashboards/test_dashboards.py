@@ -310,7 +310,6 @@ SHARED = [
     ("Streams / Stream", "Round trip", None, ["StreamRoundTripTimeHigh"]),
     ("Streams / Stream", "Jitter", None, ["StreamJitterHigh"]),
     ("Streams / Stream", "Pace of transcoding", None, ["StreamTranscodeBelowRealtime"]),
-    ("Streams / Upstreams and exporter", "Age of the data", None, ["StreamUpstreamDataStale"]),
     ("Streams / Upstreams and exporter", "Requests that fail", None, ["StreamUpstreamErrorRatioHigh"]),
 ]
 

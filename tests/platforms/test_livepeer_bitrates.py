@@ -9,7 +9,7 @@ from exporter.http.client import UpstreamClient
 from exporter.model import StreamReport
 from exporter.platforms.livepeer import Livepeer, LivepeerSettings
 from exporter.platforms.livepeer.stream_objects import Report
-from exporter.platforms.rates import RateBook
+from exporter.platforms.movement import MovementBook
 from tests.fake_clock import FakeClock
 from tests.platforms.studio_server import KEY, Studio, running_studio
 
@@ -103,9 +103,9 @@ async def test_stall_is_zero_although_the_reported_rate_stays(
 async def test_stall_before_the_window_is_filled_is_zero(studio: Studio, clock: FakeClock) -> None:
     broadcast = SteadyBroadcast(studio, clock)
     broadcast.stalled_at = clock.now()
-    reports = await poll_repeatedly(studio, clock, broadcast, 5)
+    reports = await poll_repeatedly(studio, clock, broadcast, 8)
     rates = [report.ingest_bitrate_bytes_per_second for report in reports]
-    assert rates == [REPORTED, REPORTED, REPORTED, 0.0, 0.0]
+    assert rates == [REPORTED] * 6 + [0.0, 0.0]
 
 
 def make_report(total: float | None, **facts: Any) -> StreamReport:
@@ -114,10 +114,12 @@ def make_report(total: float | None, **facts: Any) -> StreamReport:
 
 def rates(polls: list[tuple[StreamReport | None, bool]]) -> list[float | None]:
     """Return the ingest rates of polls 30 s apart: a poll is its report (None: no news) and whether it failed."""
-    bitrates, found = RateBook(Livepeer.rates, POLL_SECONDS), []
+    book, found = MovementBook(Livepeer.rates, POLL_SECONDS), []
     for number, (current, failed) in enumerate(polls):
-        rated = None if current is None else bitrates.apply(current, 30.0 * number)
-        bitrates.end_poll({"a"} if failed else set())
+        book.start_poll()
+        rated = None if current is None else book.judge(current, 30.0 * number, is_scheduled=True)
+        if failed:
+            book.keep("a")
         found.append(rated.ingest_bitrate_bytes_per_second if rated else None)
     return found
 
@@ -150,9 +152,9 @@ def test_reported_rate_counts_without_a_total() -> None:
 
 def test_reported_zero_before_the_first_bytes_is_unknown() -> None:
     """A publish starts with 0 everywhere; that is not a stall until the total has not moved for long enough."""
-    bitrates = RateBook(Livepeer.rates, POLL_SECONDS)
+    book = MovementBook(Livepeer.rates, POLL_SECONDS)
     seen = []
-    for at in (0.0, 30.0, 74.0, 76.0):
+    for at in (0.0, 30.0, 179.0, 181.0):
         report = Report(id="a", session="s", live=True, ingest_bytes=0.0, ingest_bitrate_bytes_per_second=0.0)
-        seen.append(bitrates.apply(report, at).ingest_bitrate_bytes_per_second)
+        seen.append(book.judge(report, at, is_scheduled=True).ingest_bitrate_bytes_per_second)
     assert seen == [None, None, None, 0.0]

@@ -7,13 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.platforms.rates import ByteRate
+from exporter.platforms.rates import ByteTotal
 
 
 def rates(totals: Sequence[float | None], every: float = 30.0, **options: float) -> list[float | None]:
     """The rates after polls that saw these totals, so many seconds apart."""
-    rate = ByteRate(**options)
-    return [rate.update(total, 1000.0 + index * every) for index, total in enumerate(totals) if total is not None]
+    total = ByteTotal(**options)
+    return [update(total, value, 1000.0 + index * every) for index, value in enumerate(totals) if value is not None]
+
+
+def update(total: ByteTotal, value: float, at: float) -> float | None:
+    total.update(value, at)
+    return total.rate
 
 
 LIVEPEER = {"window_seconds": 120.0, "stall_seconds": 75.0}
@@ -23,9 +28,32 @@ def test_between_the_last_two_polls_that_saw_it_move() -> None:
     assert rates([0, 300, 900, 900, 1500], every=10.0) == [None, 30.0, 60.0, 60.0, 30.0]
 
 
-def test_three_polls_without_a_byte() -> None:
-    assert rates([0, 300, 300, 300, 300, 300, 600], every=10.0) == [None, 30.0, 30.0, 30.0, 0.0, 0.0, 30.0]
-    assert rates([0, 0, 0, 0, 300], every=10.0) == [None, None, None, 0.0, 30.0]
+def test_total_that_has_moved_is_stalled_after_three_polls_and_45_seconds() -> None:
+    assert rates([0, 300, 300, 300, 300, 300, 600], every=15.0) == [None, 20.0, 20.0, 20.0, 0.0, 0.0, 20.0]
+    assert rates([0, 300, 300, 300, 300, 300], every=10.0)[-1] == 30.0, "less than 45 s"
+    assert rates([0, 600, 600, 600, 600], every=60.0) == [None, 10.0, 10.0, 10.0, 0.0], "three polls"
+
+
+def test_total_that_moves_in_long_steps_is_stalled_after_three_pauses_and_at_most_three_minutes() -> None:
+    steps = [0, 300, 300, 300, 600, *[600] * 20]
+    seen = rates(steps, every=10.0)
+    assert seen.index(0.0) * 10 == 40 + 3 * 30
+    slow = [0, 300, *[300] * 9, 600, *[600] * 40]
+    assert rates(slow, every=10.0).index(0.0) * 10 == 110 + 180
+
+
+def test_total_that_never_moved_is_stalled_after_three_minutes() -> None:
+    assert rates([0] * 20, every=15.0).index(0.0) * 15 == 180
+    assert rates([0] * 8, **LIVEPEER).index(0.0) * 30 == 180
+
+
+def test_polls_that_follow_too_soon_do_not_count() -> None:
+    total = ByteTotal()
+    for at, value in ((0.0, 0.0), (15.0, 300.0)):
+        total.update(value, at)
+    for at in (61.0, 62.0, 63.0):
+        total.update(300.0, at, is_scheduled=False)
+        assert not total.is_stalled
 
 
 def test_a_window_is_filled_first() -> None:
@@ -48,7 +76,6 @@ def test_totals_that_move_in_long_steps() -> None:
 def test_a_total_that_stands_still_for_long_enough() -> None:
     totals = [300.0 * n for n in range(6)] + [1500.0] * 4
     assert rates(totals, **LIVEPEER)[5:] == [10.0, 10.0, 10.0, 0.0, 0.0]
-    assert rates([0, 0, 0, 0], **LIVEPEER) == [None, None, None, 0.0]
 
 
 def test_a_pause_is_no_part_of_the_rate_after_it() -> None:
@@ -68,10 +95,10 @@ def test_polls_that_failed_are_no_polls() -> None:
 
 @pytest.mark.parametrize("again", [300.0, 900.0])
 def test_two_polls_at_one_moment(again: float) -> None:
-    rate = ByteRate()
-    rate.update(0.0, 10.0)
-    assert rate.update(300.0, 20.0) == 30.0
-    assert rate.update(again, 20.0) == 30.0
+    rate = ByteTotal()
+    update(rate, 0.0, 10.0)
+    assert update(rate, 300.0, 20.0) == 30.0
+    assert update(rate, again, 20.0) == 30.0
 
 
 @given(
@@ -82,12 +109,12 @@ def test_a_rate_lies_between_the_slowest_and_the_fastest(
     steps: list[tuple[float, float]], options: dict[str, float]
 ) -> None:
     """Polls some seconds apart, bytes per second since the one before: no rate is beyond what there was."""
-    rate = ByteRate(**options)
+    rate = ByteTotal(**options)
     at = total = 0.0
-    assert rate.update(total, at) is None
+    assert update(rate, total, at) is None
     for seconds, speed in steps:
         at, total = at + seconds, total + seconds * speed
-        result = rate.update(total, at)
+        result = update(rate, total, at)
         assert result is None or 0.0 <= result <= max(speed for _, speed in steps) * 1.0001
 
 
@@ -98,17 +125,17 @@ def test_a_rate_lies_between_the_slowest_and_the_fastest(
 def test_no_history_raises_or_gives_a_negative_rate(
     polls: list[tuple[float, float]], options: dict[str, float]
 ) -> None:
-    rate = ByteRate(**options)
+    rate = ByteTotal(**options)
     at = 0.0
     for seconds, total in polls:
         at += seconds
-        result = rate.update(total, at)
+        result = update(rate, total, at)
         assert result is None or result >= 0.0
 
 
 @given(st.lists(st.floats(0.1, 100.0), min_size=2, max_size=200), st.sampled_from([{}, LIVEPEER]))
 def test_a_rate_forgets(steps: list[float], options: dict[str, float]) -> None:
-    rate = ByteRate(**options)
+    rate = ByteTotal(**options)
     at = 0.0
     for seconds in steps:
         at += seconds
@@ -119,11 +146,11 @@ def test_a_rate_forgets(steps: list[float], options: dict[str, float]) -> None:
 
 def test_a_rate_takes_less_than_half_a_kilobyte() -> None:
     # of so many that what the interpreter keeps for later tuples does not count
-    rates = [ByteRate(**LIVEPEER) for _ in range(5000)]
+    rates = [ByteTotal(**LIVEPEER) for _ in range(5000)]
     tracemalloc.start()
     try:
         for at in map(float, range(0, 1000, 50)):
-            seen = [rate.update(1e11 + at * 1e6 + number, at) for number, rate in enumerate(rates)]
+            seen = [update(rate, 1e11 + at * 1e6 + number, at) for number, rate in enumerate(rates)]
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
