@@ -39,6 +39,8 @@ class Rows:
     """The fields of a row that tell which stream it is about; the last one differs between streams of one list."""
     names: Sequence[str] = ()
     """Further fields of a row that hold a name."""
+    count: str = ""
+    """The path of the number of rows, in the same response."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ class PlatformRecording:
                     document.replace_row(path, row, [])
                 copies = [self._other(document, first, number) for number in range(2, STREAMS + 1)]
                 document.replace_row(path, first, [first, *copies])
+                document.count_rows(path, rows.count)
                 bodies[request] = document.body()
         return self.with_bodies(bodies)
 

@@ -43,6 +43,10 @@ class Document(ABC):
         """Replace one of the rows at a path by others."""
         self.change_rows(path, lambda other: rows if other is row else [other])
 
+    def count_rows(self, path: str, count: str) -> None:
+        """Set the number of rows, at the path ``count``, to what it is now; a list may have none."""
+        assert not count
+
     @abstractmethod
     def body(self) -> bytes:
         """Return the response as it is now."""
@@ -106,6 +110,14 @@ class JsonDocument(Document):
 
     def is_alone(self, path: str) -> bool:
         return path == ITSELF and isinstance(self._data, dict)
+
+    def count_rows(self, path: str, count: str) -> None:
+        *parents, name = count.split("/")
+        holder = self._data
+        for parent in parents:
+            holder = holder[parent]
+        if count:
+            holder[name] = len(self.rows(path))
 
     def body(self) -> bytes:
         # a float of so many digits can't be written as such

@@ -42,7 +42,10 @@ class PolledUpstream:
         self.platform = Livepeer(self.settings, self.client, clock)
 
     async def poll(self) -> PollResult:
-        return await self.platform.poll(self.client.requests(self.settings.timeout))
+        """Poll once; the result without ages and names, which have tests of their own."""
+        result = await self.platform.poll(self.client.requests(self.settings.timeout))
+        streams = tuple(msgspec.structs.replace(report, last_seen_age_seconds=None) for report in result.streams)
+        return msgspec.structs.replace(result, streams=streams, list_names={})
 
     async def stream(self, stream_id: str = MAIN) -> StreamReport:
         return by_id(await self.poll())[stream_id]
@@ -122,8 +125,8 @@ LISTED_CRASHED = Report(
     name="crashed",
     kind="stream",
     playback_id="crashedplayback1",
-    status=Status.IDLE,
-    live=False,
+    status=Status.UNKNOWN,
+    live=None,
     last_seen_timestamp_seconds=1726000000000 * MS,
     ingest_bytes=1000.0,
     transcoded_bytes=0.0,
@@ -190,34 +193,36 @@ class TestDiscovery:
 
     async def test_stream_on_two_pages_counts_once(self, polled: Any, studio: Studio) -> None:
         first, second, third = studio.streams
-        studio.streams = [first, second, {**second, "sourceBytes": 7}, third]
-        studio.page_size = 2
-        streams = by_id(await polled().poll())
-        assert list(streams) == [MAIN, SECOND, CRASHED]
-        assert streams[SECOND].ingest_bytes == 7
+        for row in ({**second, "sourceBytes": 7}, {**second, "sourceBytes": 5}):
+            other = {**second, "sourceBytes": 12 - row["sourceBytes"]}
+            studio.streams = [first, row, other, third]
+            studio.page_size = 2
+            result = await polled().poll()
+            assert list(by_id(result)) == [MAIN, SECOND, CRASHED]
+            assert by_id(result)[SECOND].ingest_bytes == 7, "whatever the order"
+            assert result.duplicate_records == 1
 
     async def test_repeated_page_fails_the_poll(self, polled: Any, studio: Studio) -> None:
-        upstream = polled(discover=True, streams=[{"id": MAIN}])
         studio.next_link = "/api/stream?streamsonly=1&active=1&limit=1000&cursor=skip0"
         with pytest.raises(UpstreamError, match="came again") as error:
-            await upstream.poll()
+            await polled().poll()
         assert error.value.reason is Reason.BAD_RESPONSE
+        result = await polled(discover=True, streams=[{"id": MAIN}]).poll()
+        assert (result.listing, result.list_doubt) == (Listing.DOUBTFUL, "GET /stream: a page came again")
 
-    async def test_empty_page_announced_again_fails_the_poll(self, polled: Any, studio: Studio) -> None:
+    async def test_empty_page_that_announces_another_makes_the_list_doubtful(self, polled: Any, studio: Studio) -> None:
         studio.streams = []
         studio.next_link = "/api/stream?cursor=skip20"
-        with pytest.raises(UpstreamError, match="announced again") as error:
-            await polled().poll()
-        assert error.value.reason is Reason.BAD_RESPONSE
+        assert (await polled().poll()).listing is Listing.DOUBTFUL
 
-    async def test_endless_list_is_abandoned_at_the_page_limit(
+    async def test_endless_list_is_doubtful_from_the_page_limit_on(
         self, polled: Any, studio: Studio, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("exporter.platforms.livepeer.active_streams.MAX_PAGES", 3)
+        monkeypatch.setattr("exporter.platforms.lists.MAX_PAGES", 3)
         studio.streams = [{"id": str(number)} for number in range(10)]
         studio.page_size = 1
-        with pytest.raises(UpstreamError, match="more than 3 pages"):
-            await polled().poll()
+        result = await polled().poll()
+        assert (result.listing, result.list_doubt) == (Listing.DOUBTFUL, "it has more than 3 pages")
         assert studio.paths().count("/stream") == 3
 
     async def test_rows_without_an_id_are_counted_and_left_out(self, polled: Any, studio: Studio) -> None:
@@ -225,7 +230,7 @@ class TestDiscovery:
         result = await polled().poll()
         assert result.streams == (LISTED_SECOND,)
         assert result.dropped_fields == {"id": 4}
-        assert result.listing is Listing.SHIFTING, "an unread row may be any stream: absence must not count at once"
+        assert (result.listing, result.unreadable_rows) == (Listing.COMPLETE, 4)
 
     @pytest.mark.parametrize("body", [{"streams": []}, None, 7])
     async def test_response_that_is_not_a_list_fails_the_poll(self, polled: Any, studio: Studio, body: Any) -> None:
@@ -238,14 +243,17 @@ class TestDiscovery:
         ("changes", "live", "status"),
         [
             ({"lastSeen": int((NOW - 89) * 1000)}, True, Status.LIVE),
-            ({"lastSeen": int((NOW - 92) * 1000)}, False, Status.IDLE),
+            ({"lastSeen": int((NOW - 92) * 1000)}, None, Status.UNKNOWN),
             ({"lastSeen": 0}, False, Status.IDLE),
-            ({"lastSeen": None}, False, Status.IDLE),
+            ({"lastSeen": None}, None, Status.UNKNOWN),
+            ({"lastSeen": str(int(NOW * 1000))}, True, Status.LIVE),
             ({"lastSeen": "yesterday"}, None, Status.UNKNOWN),
             ({"lastSeen": False}, None, Status.UNKNOWN),
             ({"isActive": False}, False, Status.IDLE),
             ({"isActive": None}, None, Status.UNKNOWN),
-            ({"isActive": "yes", "lastSeen": 0}, False, Status.IDLE),
+            ({"isActive": "true"}, True, Status.LIVE),
+            ({"isActive": "maybe"}, None, Status.UNKNOWN),
+            ({"isActive": "maybe", "lastSeen": 0}, False, Status.IDLE),
             ({"isHealthy": False}, True, Status.DEGRADED),
         ],
     )
@@ -256,9 +264,31 @@ class TestDiscovery:
         report = await polled().stream(SECOND)
         assert (report.live, report.status) == (live, status)
 
-    async def test_freshness_is_measured_on_the_platforms_clock(self, polled: Any, studio: Studio) -> None:
+    async def test_first_sign_of_life_is_compared_with_the_platforms_clock(self, polled: Any, studio: Studio) -> None:
         studio.ahead = 3600
-        assert {report.live for report in (await polled().poll()).streams} == {False}
+        assert {report.live for report in (await polled().poll()).streams} == {None}
+
+    async def test_sign_of_life_that_advances_counts_whatever_the_platforms_clock_shows(
+        self, polled: Any, studio: Studio, clock: FakeClock
+    ) -> None:
+        studio.ahead = 300
+        upstream = polled()
+        await upstream.poll()
+        clock.advance(30)
+        for row in studio.streams:
+            row["lastSeen"] += 30_000
+        assert {report.live for report in (await upstream.poll()).streams} == {True}
+
+    async def test_sign_of_life_that_does_not_advance_ends_after_90_s_on_our_clock(
+        self, polled: Any, studio: Studio, clock: FakeClock
+    ) -> None:
+        studio.streams[1]["lastSeen"] = int((NOW + 3600) * 1000)
+        upstream = polled()
+        assert (await upstream.stream(SECOND)).live is True
+        clock.advance(90)
+        assert (await upstream.stream(SECOND)).live is True
+        clock.advance(1)
+        assert (await upstream.stream(SECOND)).live is False
 
     @pytest.mark.parametrize(
         ("healthy", "issues", "expected"),
@@ -290,9 +320,12 @@ class TestSessions:
         studio.sessions[MAIN] = [older, *reversed(studio.sessions[MAIN])]
         assert (await polled(streams=[{"id": MAIN}]).stream()).session == EVENING
 
-    async def test_documented_sessions_are_read(self, polled: Any, studio: Studio) -> None:
+    async def test_documented_sessions_are_read(self, polled: Any, studio: Studio, clock: FakeClock) -> None:
         studio.sessions[MAIN] = fixture("sessions-documented")
-        assert await polled(streams=[{"id": MAIN}], viewership=False).stream() == Report(
+        upstream = polled(streams=[{"id": MAIN}], viewership=False)
+        assert (await upstream.stream()).status is Status.UNKNOWN, "its last sign of life may be that of another clock"
+        clock.advance(91)
+        assert await upstream.stream() == Report(
             id=MAIN,
             name="test_session",
             kind="session",
@@ -342,6 +375,7 @@ class TestSessions:
         self, polled: Any, studio: Studio, clock: FakeClock
     ) -> None:
         upstream = polled(streams=[{"id": MAIN}])
+        assert (await upstream.stream()).live is True
         clock.advance(79)
         assert (await upstream.stream()).live is True
         clock.advance(3)
@@ -408,9 +442,12 @@ class TestStreamsThatAreBothListedAndConfigured:
         )
         assert report.ingest_bitrate_bytes_per_second == 312500.5
 
-    async def test_stale_listed_stream_is_not_live(self, polled: Any, studio: Studio) -> None:
+    async def test_stale_listed_stream_is_not_live(self, polled: Any, studio: Studio, clock: FakeClock) -> None:
         studio.sessions[CRASHED] = [{**studio.sessions[MAIN][0], "lastSeen": 1726000000000}]
-        report = await polled(discover=True, streams=[{"id": CRASHED}]).stream(CRASHED)
+        upstream = polled(discover=True, streams=[{"id": CRASHED}])
+        await upstream.poll()
+        clock.advance(91)
+        report = await upstream.stream(CRASHED)
         assert (report.live, report.status) == (False, Status.ENDED)
         assert (report.name, report.publish_allowed) == ("crashed", False)
 
@@ -439,7 +476,7 @@ class TestStreamsThatAreBothListedAndConfigured:
         result = await upstream.poll()
         assert list(by_id(result)) == [MAIN]
         assert result.failures == {SECOND: Reason.FORBIDDEN, CRASHED: Reason.FORBIDDEN}
-        assert result.listing is Listing.DIRECT
+        assert result.listing is Listing.DOUBTFUL
 
 
 class TestSingleSessions:
@@ -449,9 +486,12 @@ class TestSingleSessions:
         assert await upstream.poll() == PollResult(streams=(EVENING_SESSION,))
         assert studio.paths().count(f"/session/{EVENING}") == 1
 
-    async def test_documented_session_is_read(self, polled: Any, studio: Studio) -> None:
+    async def test_documented_session_is_read(self, polled: Any, studio: Studio, clock: FakeClock) -> None:
         studio.session[MAIN] = fixture("session-documented")
-        report = await polled(sessions=[{"id": MAIN}]).stream()
+        upstream = polled(sessions=[{"id": MAIN}])
+        await upstream.poll()
+        clock.advance(91)
+        report = await upstream.stream()
         assert (report.status, report.session, report.kind) == (Status.ENDED, MAIN, "session")
         assert report.renditions == (
             Rendition("240p0", 31_250.0),
@@ -479,14 +519,14 @@ class TestSingleSessions:
     ) -> None:
         studio.streams, studio.session[EVENING] = studio.streams[:1], studio.sessions[MAIN][0]
         upstream = polled(discover=discover, sessions=[{"id": EVENING, "name": "keynote", "expected": True}])
-        tracker = Tracker(upstream.settings, clock.now())
-        list(tracker.refresh(clock.now()))
+        tracker = Tracker(upstream.settings, clock.instant())
+        list(tracker.refresh(clock.instant()))
         assert [(state.identity.stream, state.expected, state.live) for state in tracker.states()] == [
             ("keynote", True, None)
         ]
         result = await upstream.poll()
         tracker.configure(upstream.platform.configured_streams())
-        list(tracker.apply(result, clock.now()))
+        list(tracker.apply(result, clock.instant()))
         assert [(state.identity.stream, state.expected, state.live) for state in tracker.states()] == [
             ("keynote", True, True)
         ]
@@ -514,7 +554,7 @@ class TestSingleSessions:
     async def test_failed_session_is_a_failure_of_its_stream(self, polled: Any, studio: Studio) -> None:
         studio.session = {
             EVENING: studio.sessions[MAIN][0],
-            "other": {**studio.sessions[MAIN][1], "parentId": "parent"},
+            "other": {**studio.sessions[MAIN][1], "id": "other", "parentId": "parent"},
         }
         upstream = polled(sessions=[EVENING, "other"])
         await upstream.poll()
@@ -527,7 +567,7 @@ class TestSingleSessions:
         studio.session[EVENING] = copy.deepcopy(studio.sessions[MAIN][0])
         upstream = polled(sessions=[EVENING])
         await upstream.poll()
-        studio.session[EVENING] |= {"parentId": 7, "id": None}
+        studio.session[EVENING] |= {"parentId": 7}
         assert (await upstream.poll()).streams == (EVENING_SESSION,)
 
     async def test_session_without_parent_is_its_own_stream(self, polled: Any, studio: Studio) -> None:

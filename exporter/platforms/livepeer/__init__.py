@@ -20,6 +20,7 @@ from exporter.platforms.api import (
     Field,
     Flag,
     HttpUrl,
+    ListFacts,
     OffOrDuration,
     Platform,
     Rate,
@@ -169,9 +170,9 @@ class Livepeer(Platform[LivepeerSettings]):
             reports = await self._details.add_details(requests, reports, drops)
         return FetchResult(
             reports=reports,
-            listed=None if active is None else active.facts,
+            listed=ListFacts(doubt=str(listed)) if isinstance(listed, UpstreamError) else active and active.facts,
             list_names={report.id: report.name for report in found},
-            duplicates=duplicates,
+            duplicates=duplicates + (active.duplicates if active else 0),
             read_at=read_at,
             failures=failures,
         )
@@ -211,7 +212,9 @@ class Livepeer(Platform[LivepeerSettings]):
         if not self.settings.discovers:
             return None
         try:
-            return await fetch_active_streams(requests, reader, drops)
+            rows, facts = await fetch_active_streams(requests, reader, drops)
+            streams, duplicates = self.merge_records(rows, report_listed_stream, lambda row, _: row)
+            return ActiveStreams({stream.report.id: stream for stream in streams}, facts, duplicates)
         except UpstreamError as error:
             return error
 

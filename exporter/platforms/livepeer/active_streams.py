@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
@@ -28,10 +29,13 @@ FIRST_PAGE: Params = (("streamsonly", "1"), ("active", "1"), ("limit", str(PAGE_
 
 
 class ActiveStreams(msgspec.Struct, frozen=True):
-    """The streams that the platform lists as active, by id."""
+    """The streams that the platform lists as active."""
 
-    streams: dict[str, ParsedObject]
+    streams: Mapping[str, ParsedObject]
+    """By id."""
     facts: ListFacts
+    duplicates: int = 0
+    """Rows left out because another one of the same stream was chosen."""
 
     def is_active(self, stream_id: str) -> bool | None:
         """Return whether the platform reports the stream as active; None: it does not say."""
@@ -42,11 +46,13 @@ class ActiveStreams(msgspec.Struct, frozen=True):
         return False if is_complete else None
 
 
-async def fetch_active_streams(requests: Requests, reader: Reader, drops: DropCounter) -> ActiveStreams:
+async def fetch_active_streams(
+    requests: Requests, reader: Reader, drops: DropCounter
+) -> tuple[list[ParsedObject], ListFacts]:
     """Request all pages, as long as the platform announces a next one; a page's length says nothing.
 
-    Pages are offsets into an order that changes while they are read: a stream that comes twice counts once. Raises
-    ``UpstreamError``, also for a list that does not come to an end.
+    Pages are offsets into an order that changes while they are read: a stream may come twice. Raises ``UpstreamError``,
+    also for a list that does not come to an end.
     """
     rows: RowReader[ParsedObject] = RowReader(ENDPOINT, drops, "id")
     paging = Paging()
@@ -68,7 +74,7 @@ async def fetch_active_streams(requests: Requests, reader: Reader, drops: DropCo
         rows.refuse_repeated_page(stream.report.id for stream in rows.found[read_before:])
         has_next = paging.has_next(len(page), has_next=response.link_next is not None)
         params = _parse_link(response.link_next) if has_next and response.link_next is not None else None
-    return ActiveStreams({stream.report.id: stream for stream in rows.found}, rows.facts(paging))
+    return rows.found, rows.facts(paging)
 
 
 def _parse_link(link: str) -> Params:

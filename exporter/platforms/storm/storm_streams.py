@@ -48,7 +48,7 @@ _STATUSES = meanings(
     }
 )
 """The documentation shows only PUBLISHED; Storm's own player and version 2.x read the others from the same field."""
-HEALTH_FACTS = ("healthScore", "healthGrade", "inBandwidth")
+HEALTH_FACTS = ("healthScore", "inBandwidth", "inTotalBytes")
 RATES = (
     Rate("ingest_bytes", "ingest_bitrate_bytes_per_second"),
     Rate("egress_bytes", "egress_bitrate_bytes_per_second"),
