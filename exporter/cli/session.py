@@ -24,7 +24,6 @@ from exporter.config.loading import ConfigError
 from exporter.config.upstream import UpstreamSettings
 from exporter.http.client import UpstreamClient
 from exporter.http.errors import UpstreamError
-from exporter.model import Reason
 from exporter.platforms.capabilities import (
     CommandOption,
     InvalidCommandError,
@@ -172,7 +171,7 @@ async def _send(requests: Sequence[ManualRequest], target: _Target) -> int:
             try:
                 answer = await request.send(sender)
             except UpstreamError as error:
-                if error.reason is Reason.NOT_FOUND and left:
+                if error.means_absent and left:
                     continue
                 for line in failure(error, request):
                     _say(line)

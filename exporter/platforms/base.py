@@ -14,7 +14,7 @@ from exporter.config.streams import StreamSettings
 from exporter.config.upstream import UpstreamSettings
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
-from exporter.http.response import Response
+from exporter.http.response import Response, decode_declared
 from exporter.model import (
     DEPARTURE_FIELDS,
     Analytics,
@@ -341,9 +341,9 @@ class ListPlatform(Platform[SettingsT]):
 
     def _document(self, response: Response, drops: DropCounter) -> Record:
         if self.response_format is ResponseFormat.XML:
-            return Record(decode_xml(response.text or "", self.endpoint), drops, is_text=True)
+            return Record(decode_xml(decode_declared(response.body), self.endpoint), drops, is_text=True)
         if self.response_format is ResponseFormat.TEXT:
-            lines = decode_lines((response.text or "").splitlines())
+            lines = decode_lines(response.text.splitlines())
             if not lines:
                 raise UpstreamError(Reason.BAD_RESPONSE, f"{self.endpoint}: no line with a field")
             return Record(lines, drops, is_text=True)

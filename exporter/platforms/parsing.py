@@ -50,6 +50,11 @@ PERCENT = 0.01
 
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,300}(\.[0-9]{1,300})?([eE][+-]?[0-9]{1,4})?\s*")
 _FLAGS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False, "on": True, "off": False}
+_XML_FORBIDDEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]"
+    "|&#(?:x0*(?:[0-8bcefBCEF]|1[0-9a-fA-F]|[fF]{3}[eEfF])|0*(?:[0-8]|1[124-9]|2[0-9]|3[01]|6553[45]));"
+)
+"""Characters that no XML document may contain, and references to them."""
 _XML_ENCODINGS = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1"})
 
 
@@ -349,7 +354,8 @@ def decode_xml(text: str, endpoint: str) -> dict[str, Any]:
     """Return an XML document as data for ``Record``, with the root element's name as its only key.
 
     An element without children and attributes is its text, any other a dict of its children by name; children of the
-    same name are a list. Attributes are ``@name``, text beside children is ``#text``. Raises ``UpstreamError``
+    same name are a list. Attributes are ``@name``, text beside children is ``#text``. Control characters that XML
+    forbids, which some servers write all the same, become spaces. Raises ``UpstreamError``
     (``bad_response``) for what is not XML, and for documents with a DOCTYPE, entities, or an encoding other than UTF-8,
     ASCII and Latin-1.
     """
@@ -362,6 +368,7 @@ def decode_xml(text: str, endpoint: str) -> dict[str, Any]:
     parser.StartDoctypeDeclHandler = tree.refuse_doctype
     parser.XmlDeclHandler = tree.declaration
     try:
+        text = _XML_FORBIDDEN.sub(" ", text)
         for start in range(0, len(text), XML_SLICE_CHARACTERS):
             parser.Parse(text[start : start + XML_SLICE_CHARACTERS].encode("utf-8", "replace"), False)
         parser.Parse(b"", True)

@@ -180,7 +180,7 @@ NAMES = ("streams-active", "sessions-default-filled", "session-documented", "vie
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from([(name, place) for name in NAMES for place in places(fixture(name))]), anything)
-async def test_any_value_in_any_response_fails_at_most_the_stream_that_it_is_about(
+async def test_any_value_in_any_response_fails_at_most_one_stream(
     where: tuple[str, tuple[str | int, ...]], value: Any
 ) -> None:
     name, place = where

@@ -170,7 +170,7 @@ class Livepeer(Platform[LivepeerSettings]):
             reports = await self._details.add_details(requests, reports, drops)
         return FetchResult(
             reports=reports,
-            listed=ListFacts(doubt=str(listed)) if isinstance(listed, UpstreamError) else active and active.facts,
+            listed=_list_facts(listed),
             list_names={report.id: report.name for report in found},
             duplicates=duplicates + (active.duplicates if active else 0),
             read_at=read_at,
@@ -241,6 +241,12 @@ class Livepeer(Platform[LivepeerSettings]):
         if isinstance(listed, UpstreamError):
             failures |= dict.fromkeys(self._listed_ids - failures.keys() - watched.sessions.keys(), listed.reason)
         return failures
+
+
+def _list_facts(listed: ActiveStreams | UpstreamError | None) -> ListFacts | None:
+    if isinstance(listed, UpstreamError):
+        return ListFacts(doubt=str(listed))
+    return listed.facts if listed else None
 
 
 def _make_reports(

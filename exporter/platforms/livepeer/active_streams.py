@@ -13,6 +13,7 @@ from exporter.platforms.api import (
     DropCounter,
     ListFacts,
     Paging,
+    Record,
     Reason,
     Requests,
     RowReader,
@@ -68,13 +69,21 @@ async def fetch_active_streams(
         for index, row in enumerate(page, start=1):
             record = rows.record(row)
             if record is not None:
-                rows.add(parse_stream(record, reader) if record.text("id") else None)
+                rows.add(_parse_row(record, reader))
             if index % REPORTS_PER_STEP == 0:
                 await asyncio.sleep(0)
         rows.refuse_repeated_page(stream.report.id for stream in rows.found[read_before:])
         has_next = paging.has_next(len(page), has_next=response.link_next is not None)
         params = _parse_link(response.link_next) if has_next and response.link_next is not None else None
     return rows.found, rows.facts(paging)
+
+
+def _parse_row(record: Record, reader: Reader) -> ParsedObject | None:
+    """Return a stream of the list; None for a row without a readable id, which is counted once."""
+    if not isinstance(record.raw.get("id"), str):
+        return None
+    stream = parse_stream(record, reader)
+    return stream if stream.report.id else None
 
 
 def _parse_link(link: str) -> Params:

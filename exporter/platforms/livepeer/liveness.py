@@ -27,7 +27,8 @@ def report_watched_stream(
     active; None: the list does not tell. Byte totals are the session's, never the list's, which count all sessions
     together.
     """
-    if session is not None and session.sign.is_alive is not False:
+    is_listed_alive = listed is not None and bool(active and listed.sign.is_alive)
+    if session is not None and _may_be_current(session, is_listed_alive):
         freshest = _more_recent(session, listed)
         live = _and(active is not False, freshest.sign.is_alive)
         return _set_live(_add_description(session.report, listed), live, freshest)
@@ -38,6 +39,16 @@ def report_watched_stream(
         return _set_live(_add_description(session.report, listed), False, session)
     report = _add_description(Report(id=stream_id, kind=STREAM), listed)
     return _set_live(report, False, listed)
+
+
+def _may_be_current(session: ParsedObject, is_listed_alive: bool) -> bool:
+    """Return whether the session may be the one that is live now, if there is one.
+
+    One that was not seen for long, by the platform's clock, is not while the list shows that another one is.
+    """
+    if session.sign.is_alive is None and session.last_seen is not None:
+        return not is_listed_alive
+    return session.sign.is_alive is not False
 
 
 def _set_live(report: StreamReport, live: bool | None, seen: ParsedObject | None) -> StreamReport:

@@ -61,8 +61,8 @@ class WavePlatform(Platform[WaveSettings]):
         own = self.settings.sessions
         if self._file is None:
             return own
-        ids, names = {session.id for session in own}, {session.name for session in own if session.name}
-        return *own, *(s for s in self._file.sessions() if s.id not in ids and s.name not in names)
+        ids, names = {session.id for session in own}, {session.name.strip() for session in own if session.name}
+        return *own, *(s for s in self._file.sessions() if s.id not in ids and (s.name or "").strip() not in names)
 
     async def fetch(self, requests: Requests, drops: DropCounter) -> FetchResult:
         """Request the sessions that the budget allows, longest waiting first; then everything else that is due."""

@@ -54,9 +54,10 @@ def _refuse_discover(_: Any) -> None:
 def _check_duplicates(streams: tuple[AnalyticsStream, ...]) -> tuple[AnalyticsStream, ...]:
     labels: set[str] = set()
     for stream in streams:
-        if {stream.id, stream.name or stream.id} & labels:
+        own = {stream.id, (stream.name or stream.id).strip()}
+        if own & labels:
             raise refuse("each id and name once", found="the id or name of another stream")
-        labels |= {stream.id, stream.name or stream.id}
+        labels |= own
     return streams
 
 
