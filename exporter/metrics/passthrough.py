@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
@@ -201,19 +201,13 @@ def _read_families(
     return tuple(family.build(taken) for family in families.values() if family.samples)
 
 
-class _Bound(NamedTuple):
-    """The value of ``le`` or ``quantile``."""
+class _Key(NamedTuple):
+    """What tells a series of a family from the others."""
 
-    number: float
-    text: str
-
-
-class _Sample(NamedTuple):
     ending: str
     labels: Labels
-    """Without the label that ``bound`` is the value of."""
-    bound: _Bound | None
-    value: float
+    """Without ``le`` or ``quantile`` where it is a bound."""
+    bound: str
 
 
 class _Family:
@@ -221,13 +215,12 @@ class _Family:
 
     def __init__(self, name: str, declarations: _Declarations, prefix: str) -> None:
         self.name = name
-        self.samples: list[_Sample] = []
+        self.samples: dict[_Key, float] = {}
         self._kind = declarations.kinds.get(name, _UNTYPED)
         self._help = declarations.helps.get(name, "")
         self._bound_label = _BOUNDS.get(self._kind, "")
         self._reserved = {"le", "quantile", *_OUR_LABELS, *_TARGET_LABELS} - _MEANINGFUL.get(self._kind, set())
         self._label_names: set[str] = set()
-        self._seen: set[tuple[str, Labels, str]] = set()
         self._fault: DropReason | None = None
         if not _NAME.fullmatch(prefix + name):
             self._fault = DropReason.NAME
@@ -248,17 +241,15 @@ class _Family:
             self._label_names.update(kept)
         if not self._reserved.isdisjoint(kept):
             self._rename_labels(kept)
-        limit = None
+        limit = ""
         if self._bound_label in kept:
-            limit = _parse_bound(kept.pop(self._bound_label))
-            if limit is None:
+            limit = _normalize_bound(kept.pop(self._bound_label))
+            if not limit:
                 return DropReason.BOUND
-        sample = _Sample(name[len(self.name) :], tuple(sorted(kept.items())), limit, value)
-        key = (sample.ending, sample.labels, limit.text if limit else "")
-        if key in self._seen:
+        key = _Key(name[len(self.name) :], tuple(sorted(kept.items())), limit)
+        if key in self.samples:
             return DropReason.DUPLICATE
-        self._seen.add(key)
-        self.samples.append(sample)
+        self.samples[key] = value
         return None
 
     def _rename_labels(self, labels: dict[str, str]) -> None:
@@ -273,29 +264,30 @@ class _Family:
         name = self.name
         if self._kind == "counter" and not name.endswith("_total") and f"{name}_total" not in taken:
             name += "_total"
-        samples = self._sort_by_bound() if self._bound_label else self.samples
+        samples = sorted(self.samples.items(), key=self._order()) if self._bound_label else self.samples.items()
         return PassthroughFamily(
             name,
             self._kind,
             self._help,
             tuple(
-                PassthroughSample(name + ending, (*labels, (self._bound_label, limit.text)) if limit else labels, value)
-                for ending, labels, limit, value in samples
+                PassthroughSample(name + ending, (*labels, (self._bound_label, limit)) if limit else labels, value)
+                for (ending, labels, limit), value in samples
             ),
         )
 
-    def _sort_by_bound(self) -> list[_Sample]:
-        """Bring the parts of each histogram or summary together, in the order that the format requires."""
+    def _order(self) -> Callable[[tuple[_Key, float]], tuple[bool, int, bool, float]]:
+        """Return a sort key that brings the parts of each histogram or summary together, sorted by bound."""
         groups: dict[Labels, int] = {}
-        for sample in self.samples:
-            groups.setdefault(sample.labels, len(groups))
+        for key in self.samples:
+            groups.setdefault(key.labels, len(groups))
 
-        def key(sample: _Sample) -> tuple[bool, int, bool, float]:
-            is_no_part = self._kind == "histogram" and not sample.ending
-            limit = math.inf if sample.bound is None or math.isnan(sample.bound.number) else sample.bound.number
-            return is_no_part, groups[sample.labels], sample.bound is None, limit
+        def order(item: tuple[_Key, float]) -> tuple[bool, int, bool, float]:
+            ending, labels, limit = item[0]
+            is_no_part = self._kind == "histogram" and not ending
+            # NaN has no order
+            return is_no_part, groups[labels], not limit, math.inf if limit in ("", "NaN") else float(limit)
 
-        return sorted(self.samples, key=key)
+        return order
 
 
 def _fits_float(value: float, line: str) -> bool:
@@ -306,12 +298,12 @@ def _fits_float(value: float, line: str) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _parse_bound(text: str) -> _Bound | None:
-    """Parse a number as Go does; None for any other text, and for a number too large for a float."""
+def _normalize_bound(text: str) -> str:
+    """Return a bound as Prometheus 3 stores it; "" if it is not a number to Go, or too large for a float."""
     if not _NUMBER.fullmatch(text):
-        return None
+        return ""
     value = float(text)
-    return None if math.isinf(value) and text[-1].isdigit() else _Bound(value, bound(value))
+    return "" if math.isinf(value) and text[-1].isdigit() else bound(value)
 
 
 # -- rendering ---------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from exporter.metrics.exposition import ExpositionCache
 from exporter.metrics.passthrough import DEFAULT_HELP, ExportParser, parse_passthrough
 from exporter.model import PassthroughFamily, PassthroughMetrics, PassthroughSample, PassthroughText, UpstreamState
 from tests.metrics.generated_views import rendered, stream, view
+from tests.polling.test_coordinator import PolledUpstream
 from tests.real.tools import tool
 
 DROPPED = "stream_upstream_foreign_series_dropped"
@@ -372,6 +373,16 @@ def test_log_of_dropped_series_names_three_families() -> None:
         ("more series than max_series", 8, ["m5", "m6", "m7"]),
         ("duplicate series", 5, ["m0", "m1", "m2"]),
     ]
+
+
+async def test_dropped_series_are_logged_under_the_polled_upstream() -> None:
+    coordinator = PolledUpstream().coordinator
+    exported = PassthroughText(text="a 1\na 2\n", prefix="wave_", max_series=9, stale_at=math.inf)
+    with capture_logs() as logs:
+        metrics = await coordinator.platform.parse_passthrough("GET /metrics", exported)
+    await coordinator.close()
+    assert metrics.dropped == 1
+    assert [(entry["platform"], entry["upstream"], entry["families"]) for entry in logs] == [("scripted", "u", ["a"])]
 
 
 def test_export_without_faults_logs_nothing() -> None:
