@@ -1,92 +1,309 @@
-"""A platform's own metrics: parsed from its text, checked, and rendered as one block per family over all upstreams.
+"""A platform's own metrics: parsed from its text, and rendered as one block per family over all upstreams.
 
-Each series gets the labels ``platform`` and ``upstream``. Whatever would spoil our exposition for a reader is left out
-and counted: invalid names, values that are not numbers, a family whose type differs from an earlier one of the same
-name, incomplete histograms.
+Series are kept as Prometheus would keep them, whatever their values and wherever they are in the text. Each one gets
+the labels ``platform`` and ``upstream``. Only series that would make our exposition unreadable, or appear in it twice,
+are dropped; they are counted, and each reason is logged once.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
-from prometheus_client import Metric
+import structlog
 from prometheus_client.parser import text_fd_to_metric_families
 
 from exporter.config.types import OWN_METRIC_PREFIXES
-from exporter.metrics.text_format import bound, label_text, number
+from exporter.metrics.text_format import bound, label_text, label_value, number
 from exporter.model import PassthroughFamily, PassthroughMetrics, PassthroughSample, PassthroughText, UpstreamState
+
+log = structlog.get_logger()
 
 DEFAULT_HELP = "From the platform's own export, which does not say what it is."
 MAX_HELP_CHARACTERS = 1000
+NAMES_IN_A_LOG_LINE = 3
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]{0,255}")
 _LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]{0,255}")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|[+-]?inf(?:inity)?|nan", re.IGNORECASE)
+_ENDS_IN_INFINITY = re.compile(r"[\s}][+-]?inf(?:inity)?(?:\s+[0-9.e+-]+)?$", re.IGNORECASE)
+"""A line with the value ``+Inf``, not a number too large for a float, which the parser also reads as infinite."""
+_HELP_ESCAPE = re.compile(r"\\[\\n]")
 _OUR_LABELS = ("platform", "upstream")
+_TARGET_LABELS = ("job", "instance", "namespace", "pod", "container", "service", "endpoint", "node")
+"""Labels that Prometheus and its operator attach to a target."""
 _RENAMED = "exported_"
-"""Prefix of a label that has one of our names, as in Prometheus."""
-_ENDINGS = {
-    "counter": ("",), "gauge": ("",), "untyped": ("",), "summary": ("", "_sum", "_count"),
-    "histogram": ("", "_bucket", "_sum", "_count"),
+"""Prefix of a renamed label, as in Prometheus."""
+_UNTYPED = "untyped"
+_PARTS: Mapping[str, tuple[str, ...]] = {
+    "counter": (), "gauge": (), _UNTYPED: (), "summary": ("_sum", "_count"), "histogram": ("_bucket", "_sum", "_count"),
 }  # fmt: skip
-"""The types of the format, each with what its samples' names end in; the first is the family's own name."""
-_MEANINGFUL = {"histogram": {"le"}, "summary": {"quantile"}, "untyped": {"le", "quantile"}}
+"""The types of the format, each with the endings of its samples' names other than the family's own name."""
+_BOUNDS = {"histogram": "le", "summary": "quantile"}
+"""The label of a type that must be a number."""
+_MEANINGFUL = {"histogram": {"le"}, "summary": {"quantile"}, _UNTYPED: {"le", "quantile"}}
 """Labels that only these types may have."""
-_KINDS = {"unknown": "untyped"}
-"""The parser's word for a type where it differs from the format's."""
 
 Labels = tuple[tuple[str, str], ...]
+
+
+class DropReason(StrEnum):
+    """Why series are dropped."""
+
+    MAX_SERIES = "more series than max_series"
+    NAME = "invalid metric name"
+    OWN_NAME = "name is reserved for the exporter's own metrics"
+    LABEL = "invalid label name"
+    BOUND = "le or quantile is not a number"
+    VALUE = "value is too large for a float"
+    DUPLICATE = "duplicate series"
+    TYPE = "type differs from another upstream's family of the same name; set another prefix"
+
+
+class _Drops:
+    """Number of dropped series and the names of the first families, by reason."""
+
+    def __init__(self) -> None:
+        self.counts: dict[DropReason, int] = {}
+        self._families: dict[DropReason, dict[str, None]] = {}
+
+    def add(self, reason: DropReason, family: str, series: int = 1) -> None:
+        self.counts[reason] = self.counts.get(reason, 0) + series
+        families = self._families.setdefault(reason, {})
+        if family and len(families) < NAMES_IN_A_LOG_LINE:
+            families[label_value(family)] = None
+
+    def log_new(self, logged: set[tuple[str, str, DropReason]], platform: str, upstream: str) -> None:
+        """Log the reasons that are not in ``logged`` yet, and add them."""
+        for reason, count in self.counts.items():
+            if (platform, upstream, reason) in logged:
+                continue
+            logged.add((platform, upstream, reason))
+            log.warning(
+                "series of the platform's own export are dropped",
+                platform=platform,
+                upstream=upstream,
+                reason=reason.value,
+                count=count,
+                families=list(self._families[reason]),
+            )
+
 
 # -- parsing -----------------------------------------------------------------------------------------------------------
 
 
+class ExportParser:
+    """Parses the exports of one upstream, and logs once for each reason that series are dropped."""
+
+    def __init__(self, platform: str, upstream: str) -> None:
+        self._upstream = (platform, upstream)
+        self._logged: set[tuple[str, str, DropReason]] = set()
+
+    def __call__(self, exported: PassthroughText, /) -> PassthroughMetrics:
+        """Parse text 0.0.4. Raises ``ValueError``."""
+        metrics, drops = _parse(exported)
+        drops.log_new(self._logged, *self._upstream)
+        return metrics
+
+
 def parse_passthrough(exported: PassthroughText) -> PassthroughMetrics:
     """Parse text 0.0.4, up to the maximum of series and without timestamps. Raises ``ValueError``."""
-    lines = exported.text.split("\n")
-    taken, series = _count_series(lines, exported.max_series)
+    return _parse(exported)[0]
+
+
+def _parse(exported: PassthroughText) -> tuple[PassthroughMetrics, _Drops]:
+    drops = _Drops()
     try:
-        families = _merge_metrics(text_fd_to_metric_families(islice(lines, taken)))  # type: ignore[arg-type] # any lines do
+        lines, declarations = _read_lines(exported, drops)
+        families = _read_families(lines, declarations, exported.prefix, drops)
     except Exception:
         # the parser has no error class of its own, and its messages quote the line
         raise ValueError("not in the text format of Prometheus") from None
-    return PassthroughMetrics(
+    metrics = PassthroughMetrics(
         prefix=exported.prefix,
         families=families,
-        dropped=max(0, series - exported.max_series),
+        dropped=sum(drops.counts.values()),
         stale_at=exported.stale_at,
     )
+    return metrics, drops
 
 
-def _count_series(lines: list[str], max_series: int) -> tuple[int, int]:
-    """Return how many lines hold the series that are allowed, and how many series there are in all."""
-    series, taken = 0, len(lines)
-    for index, line in enumerate(lines):
-        content = line.strip()
-        if content and not content.startswith("#"):
-            series += 1
-            if series == max_series + 1:
-                taken = index
-    return taken, series
+class _Declarations:
+    """The HELP and TYPE lines of a text: the first of each name counts, before or after its samples."""
+
+    def __init__(self) -> None:
+        self.kinds: dict[str, str] = {}
+        self.helps: dict[str, str] = {}
+
+    def read(self, line: str) -> None:
+        """Read a line that starts with ``#``; other comments are ignored. Raises ``ValueError``."""
+        words = line.split(None, 3)
+        if words[0] != "#" or len(words) < 2 or words[1] not in ("HELP", "TYPE"):
+            return
+        if words[1] == "TYPE":
+            _, _, name, kind = words
+            self.kinds.setdefault(name, kind if kind in _PARTS else _UNTYPED)
+        elif len(words) == 4:
+            self.helps.setdefault(words[2], _HELP_ESCAPE.sub(lambda found: "\\\n"[found[0] == r"\n"], words[3]))
+
+    def ignore_parts(self) -> None:
+        """Ignore the types of names that belong to a histogram or summary: readers would take one for the other."""
+        declared, self.kinds = self.kinds, {}
+        for name in sorted(declared, key=len):
+            if self.find_family(name) == name:
+                self.kinds[name] = declared[name]
+
+    def find_family(self, sample_name: str) -> str:
+        """Return the name of the family that a sample belongs to."""
+        base, underscore, ending = sample_name.rpartition("_")
+        return base if underscore + ending in _PARTS.get(self.kinds.get(base, ""), ()) else sample_name
 
 
-def _merge_metrics(metrics: Iterator[Metric]) -> tuple[PassthroughFamily, ...]:
-    """Return one family for each name and type: the parser yields lines without a type one by one."""
-    found: dict[tuple[str, str], tuple[str, list[PassthroughSample]]] = {}
-    for metric in metrics:
-        kind = _KINDS.get(metric.type, metric.type)
-        # the parser removes the ending from a counter's name, and adds it to its samples' names where it is missing
-        name = f"{metric.name}_total" if kind == "counter" else metric.name
-        _, samples = found.setdefault((name, kind), (metric.documentation, []))
-        samples.extend(
-            PassthroughSample(sample.name, tuple(sample.labels.items()), sample.value) for sample in metric.samples
+def _read_lines(exported: PassthroughText, drops: _Drops) -> tuple[list[str], _Declarations]:
+    """Return the lines of the series that are allowed, and the declarations."""
+    lines: list[str] = []
+    declarations = _Declarations()
+    for raw in exported.text.split("\n"):
+        line = raw.strip()
+        if line.startswith("#"):
+            declarations.read(line)
+        elif line and len(lines) < exported.max_series:
+            lines.append(line)
+        elif line:
+            name = _NAME.match(line)
+            drops.add(DropReason.MAX_SERIES, name[0] if name else "")
+    declarations.ignore_parts()
+    return lines, declarations
+
+
+def _read_families(
+    lines: Sequence[str], declarations: _Declarations, prefix: str, drops: _Drops
+) -> tuple[PassthroughFamily, ...]:
+    families: dict[str, _Family] = {}
+    by_sample_name: dict[str, _Family] = {}
+    # without declarations the parser yields every line by itself, as it is
+    for line, metric in zip(lines, text_fd_to_metric_families(lines), strict=True):  # type: ignore[arg-type]
+        ((name, labels, value, *_),) = metric.samples
+        family = by_sample_name.get(name)
+        if family is None:
+            base = declarations.find_family(name)
+            if base not in families:
+                families[base] = _Family(base, declarations, prefix)
+            family = by_sample_name[name] = families[base]
+        reason = family.add_sample(name, labels, value, line)
+        if reason is not None:
+            drops.add(reason, family.name)
+    taken = declarations.kinds.keys() | families.keys()
+    return tuple(family.build(taken) for family in families.values() if family.samples)
+
+
+class _Key(NamedTuple):
+    """What tells a series of a family from the others."""
+
+    ending: str
+    labels: Labels
+    """Without ``le`` or ``quantile`` where it is a bound."""
+    bound: str
+
+
+class _Family:
+    """Collects the samples of one family that can be passed through."""
+
+    def __init__(self, name: str, declarations: _Declarations, prefix: str) -> None:
+        self.name = name
+        self.samples: dict[_Key, float] = {}
+        self._kind = declarations.kinds.get(name, _UNTYPED)
+        self._help = declarations.helps.get(name, "")
+        self._bound_label = _BOUNDS.get(self._kind, "")
+        self._reserved = {"le", "quantile", *_OUR_LABELS, *_TARGET_LABELS} - _MEANINGFUL.get(self._kind, set())
+        self._label_names: set[str] = set()
+        self._fault: DropReason | None = None
+        if not _NAME.fullmatch(prefix + name):
+            self._fault = DropReason.NAME
+        elif (prefix + name).startswith(OWN_METRIC_PREFIXES):
+            self._fault = DropReason.OWN_NAME
+
+    def add_sample(self, name: str, labels: Mapping[str, str], value: float, line: str) -> DropReason | None:
+        """Add a sample; return why not, if it cannot be passed through."""
+        if self._fault is not None:
+            return self._fault
+        if not _fits_float(value, line):
+            return DropReason.VALUE
+        # to Prometheus a label with an empty value is the same as no label
+        kept = {label: label_value(text) for label, text in labels.items() if text}
+        if not self._label_names.issuperset(kept):
+            if not all(map(_LABEL.fullmatch, kept)):
+                return DropReason.LABEL
+            self._label_names.update(kept)
+        if not self._reserved.isdisjoint(kept):
+            self._rename_labels(kept)
+        limit = ""
+        if self._bound_label in kept:
+            limit = _normalize_bound(kept.pop(self._bound_label))
+            if not limit:
+                return DropReason.BOUND
+        key = _Key(name[len(self.name) :], tuple(sorted(kept.items())), limit)
+        if key in self.samples:
+            return DropReason.DUPLICATE
+        self.samples[key] = value
+        return None
+
+    def _rename_labels(self, labels: dict[str, str]) -> None:
+        for name in sorted(self._reserved & labels.keys()):
+            renamed = _RENAMED + name
+            while renamed in labels:
+                renamed = _RENAMED + renamed
+            labels[renamed] = labels.pop(name)
+
+    def build(self, taken: Iterable[str]) -> PassthroughFamily:
+        """Return the family; a counter's name gets its ending unless that name is in ``taken``."""
+        name = self.name
+        if self._kind == "counter" and not name.endswith("_total") and f"{name}_total" not in taken:
+            name += "_total"
+        samples = sorted(self.samples.items(), key=self._order()) if self._bound_label else self.samples.items()
+        return PassthroughFamily(
+            name,
+            self._kind,
+            self._help,
+            tuple(
+                PassthroughSample(name + ending, (*labels, (self._bound_label, limit)) if limit else labels, value)
+                for (ending, labels, limit), value in samples
+            ),
         )
-    return tuple(
-        PassthroughFamily(name, kind, help_, tuple(samples))
-        for (name, kind), (help_, samples) in found.items()
-        if samples
-    )
+
+    def _order(self) -> Callable[[tuple[_Key, float]], tuple[bool, int, bool, float]]:
+        """Return a sort key that brings the parts of each histogram or summary together, sorted by bound."""
+        groups: dict[Labels, int] = {}
+        for key in self.samples:
+            groups.setdefault(key.labels, len(groups))
+
+        def order(item: tuple[_Key, float]) -> tuple[bool, int, bool, float]:
+            ending, labels, limit = item[0]
+            is_no_part = self._kind == "histogram" and not ending
+            # NaN has no order
+            return is_no_part, groups[labels], not limit, math.inf if limit in ("", "NaN") else float(limit)
+
+        return order
+
+
+def _fits_float(value: float, line: str) -> bool:
+    """Return whether a line's value is a float to every reader."""
+    if isinstance(value, int):
+        return abs(value) <= sys.float_info.max
+    return not math.isinf(value) or _ENDS_IN_INFINITY.search(line) is not None
+
+
+@lru_cache(maxsize=1024)
+def _normalize_bound(text: str) -> str:
+    """Return a bound as Prometheus 3 stores it; "" if it is not a number to Go, or too large for a float."""
+    if not _NUMBER.fullmatch(text):
+        return ""
+    value = float(text)
+    return "" if math.isinf(value) and text[-1].isdigit() else bound(value)
 
 
 # -- rendering ---------------------------------------------------------------------------------------------------------
@@ -110,184 +327,68 @@ class MergedFamilies(NamedTuple):
 
 
 class PassthroughRenderer:
-    """Renders pass-through metrics, and reuses the text of an upstream as long as its metrics stay the same."""
+    """Renders parsed metrics, and reuses the text of an upstream as long as its metrics stay the same."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], tuple[PassthroughMetrics, list[Block], int]] = {}
+        self._known: dict[tuple[str, str], tuple[PassthroughMetrics, list[Block]]] = {}
+        self._logged: set[tuple[str, str, DropReason]] = set()
 
     def merge(self, upstreams: Sequence[UpstreamState]) -> MergedFamilies:
         """Merge the families of these upstreams; the first family of a name decides its type."""
         self._known, before = {}, self._known
         blocks: dict[str, Block] = {}
-        claimed: dict[str, str] = {}
+        claimed: set[str] = set()
         dropped: dict[tuple[str, str], int] = {}
         for state in upstreams:
-            if state.passthrough is None:
+            metrics = state.passthrough
+            if metrics is None:
                 continue
             key = (state.platform, state.upstream)
             known = before.get(key)
-            if known is None or known[0] is not state.passthrough:
-                known = state.passthrough, *_render_blocks(state.passthrough, key)
+            if known is None or known[0] is not metrics:
+                known = metrics, list(_render_blocks(metrics, key))
             self._known[key] = known
-            dropped[key] = dropped.get(key, 0) + known[2] + _add_blocks(known[1], blocks, claimed)
+            drops = _Drops()
+            for block in known[1]:
+                if not _add_block(block, blocks, claimed):
+                    drops.add(DropReason.TYPE, block.name, len(block.lines))
+            drops.log_new(self._logged, *key)
+            dropped[key] = dropped.get(key, 0) + metrics.dropped + sum(drops.counts.values())
         return MergedFamilies(list(blocks.values()), dropped)
 
 
-def _add_blocks(added: Sequence[Block], blocks: dict[str, Block], claimed: dict[str, str]) -> int:
-    """Add families to ``blocks``; return how many series were left out.
+def _add_block(added: Block, blocks: dict[str, Block], claimed: set[str]) -> bool:
+    """Add a family to ``blocks``; return False if another one already has its name with incompatible samples.
 
-    ``claimed`` maps the names of samples to the family that they belong to.
+    ``claimed``: the names of the samples of all blocks.
     """
-    dropped = 0
-    for block in added:
-        names = [block.name + ending for ending in _ENDINGS[block.kind]]
-        known = blocks.get(block.name)
-        if known is not None and known.kind == block.kind:
-            blocks[block.name] = known._replace(lines=[*known.lines, *block.lines])
-        elif known is None and not any(name in claimed for name in names):
-            blocks[block.name] = block
-            claimed.update(dict.fromkeys(names, block.name))
-        else:
-            dropped += len(block.lines)
-    return dropped
+    known = blocks.get(added.name)
+    if known is not None and _PARTS[known.kind] == _PARTS[added.kind]:
+        blocks[added.name] = known._replace(lines=[*known.lines, *added.lines])
+        return True
+    names = {added.name, *(added.name + ending for ending in _PARTS[added.kind])}
+    if not claimed.isdisjoint(names):
+        return False
+    blocks[added.name] = added
+    claimed |= names
+    return True
 
 
-def _render_blocks(metrics: PassthroughMetrics, upstream: tuple[str, str]) -> tuple[list[Block], int]:
-    """Render the families that can be passed through; also return how many series cannot."""
-    blocks: dict[str, Block] = {}
-    dropped = metrics.dropped
+def _render_blocks(metrics: PassthroughMetrics, upstream: tuple[str, str]) -> Iterator[Block]:
+    ours = label_text(_OUR_LABELS, upstream)
     for family in metrics.families:
-        name = metrics.prefix + family.name
-        is_usable = family.kind in _ENDINGS and _NAME.fullmatch(name) and not name.startswith(OWN_METRIC_PREFIXES)
-        lines = list(_FamilyLines(family, name, upstream).render()) if is_usable and name not in blocks else []
-        dropped += len(family.samples) - len(lines)
-        if lines:
-            blocks[name] = Block(name, family.kind, family.help[:MAX_HELP_CHARACTERS] or DEFAULT_HELP, lines)
-    return list(blocks.values()), dropped
+        lines = [
+            f"{metrics.prefix}{sample.name}{{{_join_labels(ours, sample.labels)}}} {_value_text(sample.value)}\n"
+            for sample in family.samples
+        ]
+        help_ = family.help[:MAX_HELP_CHARACTERS] or DEFAULT_HELP
+        yield Block(metrics.prefix + family.name, family.kind, help_, lines)
 
 
-class _FamilyLines:
-    """Renders the lines of one family of one upstream, each series once."""
-
-    def __init__(self, family: PassthroughFamily, name: str, upstream: tuple[str, str]) -> None:
-        self._family = family
-        self._name = name
-        self._common = tuple(zip(_OUR_LABELS, upstream, strict=True))
-        self._reserved = ({"le", "quantile"} - _MEANINGFUL.get(family.kind, set())) | set(_OUR_LABELS)
-        self._seen: set[tuple[str, str]] = set()
-
-    def render(self) -> Iterator[str]:
-        if self._family.kind == "histogram":
-            yield from self._render_histograms()
-        elif self._family.kind == "summary":
-            yield from self._render_samples(self._read_summary)
-        else:
-            yield from self._render_samples(self._read_value)
-
-    def _render_samples(self, read: Callable[[str, dict[str, str], float], str | None]) -> Iterator[str]:
-        """Render each sample by itself; ``read`` returns the value's text, and may rewrite labels."""
-        for sample in self._family.samples:
-            ending, labels = self._split_ending(sample), self._rename_labels(sample)
-            if ending is None or labels is None:
-                continue
-            value = read(ending, labels, sample.value)
-            if value is not None:
-                yield from self._render_line(ending, labels, value)
-
-    def _read_value(self, ending: str, _: dict[str, str], value: float) -> str | None:
-        if ending or (self._family.kind == "counter" and value < 0):
-            return None
-        return number(value)
-
-    def _read_summary(self, ending: str, labels: dict[str, str], value: float) -> str | None:
-        if ending:
-            return None if "quantile" in labels or (ending == "_count" and value < 0) else number(value)
-        quantile = _parse_float(labels.get("quantile"))
-        if not 0 <= quantile <= 1:
-            return None
-        labels["quantile"] = bound(quantile)
-        return number(value)
-
-    def _render_histograms(self) -> Iterator[str]:
-        groups: dict[Labels, _Histogram] = {}
-        for sample in self._family.samples:
-            ending, labels = self._split_ending(sample), self._rename_labels(sample)
-            if ending is not None and labels is not None:
-                upper = _parse_float(labels.pop("le", None))
-                groups.setdefault(_sort_labels(labels), _Histogram()).add_sample(ending, upper, sample.value)
-        for labels_, histogram in groups.items():
-            if histogram.is_complete:
-                for upper, count in sorted(histogram.buckets.items()):
-                    yield from self._render_line("_bucket", dict(labels_), str(number(count)), upper)
-                yield from self._render_line("_count", dict(labels_), str(number(histogram.single["_count"])))
-                yield from self._render_line("_sum", dict(labels_), str(number(histogram.single["_sum"])))
-
-    def _render_line(
-        self, ending: str, labels: Mapping[str, str], value: str, upper: float | None = None
-    ) -> Iterator[str]:
-        pairs = (*self._common, *_sort_labels(labels), *([("le", bound(upper))] if upper is not None else []))
-        text = label_text([name for name, _ in pairs], [value for _, value in pairs])
-        if (ending, text) not in self._seen:
-            self._seen.add((ending, text))
-            yield f"{self._name}{ending}{{{text}}} {value}\n"
-
-    def _split_ending(self, sample: PassthroughSample) -> str | None:
-        ending = sample.name.removeprefix(self._family.name)
-        is_ours = sample.name.startswith(self._family.name) and ending in _ENDINGS[self._family.kind]
-        return ending if is_ours else None
-
-    def _rename_labels(self, sample: PassthroughSample) -> dict[str, str] | None:
-        """Return the sample's labels, those with our names renamed; None if a name is invalid."""
-        # to Prometheus a label with an empty value is the same as no label
-        labels = {name: value for name, value in sample.labels if value}
-        if not all(map(_LABEL.fullmatch, labels)):
-            return None
-        for name in sorted(self._reserved & labels.keys()):
-            renamed = _RENAMED + name
-            while renamed in labels:
-                renamed = _RENAMED + renamed
-            labels[renamed] = labels.pop(name)
-        return labels
+def _join_labels(ours: str, labels: Labels) -> str:
+    return f"{ours},{label_text(*zip(*labels, strict=True))}" if labels else ours
 
 
-class _Histogram:
-    """The samples of one histogram."""
-
-    def __init__(self) -> None:
-        self.buckets: dict[float, float] = {}
-        self.single: dict[str, float] = {}
-        self._is_bad = False
-
-    def add_sample(self, ending: str, upper: float, value: float) -> None:
-        """Add a sample; ``upper`` is NaN if it has no bound."""
-        if ending == "_bucket" and not math.isnan(upper):
-            self.buckets.setdefault(upper, value)
-        elif ending in ("_sum", "_count") and math.isnan(upper):
-            self.single.setdefault(ending, value)
-        else:
-            self._is_bad = True
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether all parts are there and consistent: an incomplete histogram would make all quantiles wrong."""
-        if self._is_bad or math.inf not in self.buckets or self.single.keys() != {"_sum", "_count"}:
-            return False
-        counts = [self.buckets[upper] for upper in sorted(self.buckets)]
-        return (
-            all(map(math.isfinite, (*counts, *self.single.values())))
-            and counts[0] >= 0
-            and counts == sorted(counts)
-            and counts[-1] == self.single["_count"]
-        )
-
-
-def _sort_labels(labels: Mapping[str, str]) -> Labels:
-    return tuple(sorted(labels.items()))
-
-
-def _parse_float(text: str | None) -> float:
-    """Parse a number; NaN for any other text."""
-    try:
-        return math.nan if text is None else float(text)
-    except ValueError:
-        return math.nan
+def _value_text(value: float) -> str:
+    """Return a sample's value as text; unlike the exporter's own values, it may be NaN or infinite."""
+    return number(value) or bound(value)

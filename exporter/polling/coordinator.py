@@ -18,7 +18,7 @@ import structlog
 from exporter.config.upstream import UpstreamSettings
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
-from exporter.metrics.passthrough import parse_passthrough
+from exporter.metrics.passthrough import ExportParser
 from exporter.model import (
     DEPARTURE_FIELDS,
     Analytics,
@@ -68,7 +68,7 @@ class Coordinator:
     ) -> None:
         self.settings = settings
         self.platform = platform
-        platform.passthrough_parser = parse_passthrough
+        platform.passthrough_parser = ExportParser(settings.platform, settings.name)
         self.client = client
         self.tracker = tracker
         self._histograms = histograms

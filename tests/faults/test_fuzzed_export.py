@@ -17,16 +17,21 @@ from hypothesis import strategies as st
 
 from exporter.metrics.passthrough import parse_passthrough
 from exporter.model import PassthroughMetrics, PassthroughText
-from tests.faults.fuzzed_upstream import exposed
 from tests.faults.test_fuzzed_platforms import QUICK
-from tests.metrics.generated_views import view
+from tests.metrics.generated_views import rendered, view
+from tests.metrics.reference_renderer import render_plainly
+from tests.metrics.test_passthrough import check
 from tests.platforms.recordings import RESPONSES
 from tests.real.prometheus import promtool
 
 EXPORT = (RESPONSES / "wave" / "export.txt").read_text()
 EXAMPLES, EXAMPLES_OF_THE_LONG_RUN = 150, 20_000
 READ_BY_PROMTOOL = 5
-FURTHER_LINES = "", "# EOF", "# TYPE streaming_bytes_total gauge", 'streaming_active_streams{platform="x"} 3'
+FURTHER_LINES = (
+    "", "# EOF", "# TYPE streaming_bytes_total gauge", 'streaming_active_streams{platform="x",job="y"} 3',
+    "streaming_latency_seconds 1", "# TYPE streaming_latency_seconds_sum summary", "streaming_active_streams NaN",
+    "# HELP streaming_latency_seconds Latency.", 'streaming_latency_seconds_bucket{le="0.25",stream_id="str_1"} 9',
+)  # fmt: skip
 PIECES = st.sampled_from([*'{}"\\,=# \t\r\0é', "_total", "_bucket", "le=", "NaN", "+Inf", "1e999"]) | st.text(
     max_size=5
 )
@@ -63,7 +68,10 @@ def fuzz(examples: int, phases: Sequence[Phase]) -> None:
         views = [view(platform="wave", upstream=f"wave{index}", passthrough=one) for index, one in enumerate(parsed)]
         assert all(sum(len(family.samples) for family in one.families) <= series for one in parsed)
         if views:
-            texts.append(exposed(*views))
+            text = rendered(*views).text.decode()
+            assert text == render_plainly(views).text
+            check(text)
+            texts.append(text)
 
     run()
     assert texts

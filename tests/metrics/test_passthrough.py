@@ -6,17 +6,18 @@ import contextlib
 import math
 import re
 import subprocess
-from collections.abc import Iterable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
 from exporter.metrics.exposition import ExpositionCache
-from exporter.metrics.passthrough import DEFAULT_HELP, parse_passthrough
+from exporter.metrics.passthrough import DEFAULT_HELP, ExportParser, parse_passthrough
 from exporter.model import PassthroughFamily, PassthroughMetrics, PassthroughSample, PassthroughText, UpstreamState
 from tests.metrics.generated_views import rendered, stream, view
+from tests.polling.test_coordinator import PolledUpstream
 from tests.real.tools import tool
 
 DROPPED = "stream_upstream_foreign_series_dropped"
@@ -24,23 +25,28 @@ UNREADABLE = "not in the text format of Prometheus"
 OURS = 'platform="wave",upstream="wave"'
 
 
-def exported(*families: PassthroughFamily, prefix: str = "wave_", dropped: int = 0) -> PassthroughMetrics:
-    return PassthroughMetrics(prefix=prefix, families=families, dropped=dropped, stale_at=math.inf)
-
-
-def parse(text: str, *, max_series: int = 5000) -> PassthroughMetrics:
-    return parse_passthrough(PassthroughText(text=text, prefix="wave_", max_series=max_series, stale_at=math.inf))
+def parse(text: str, *, prefix: str = "wave_", max_series: int = 5000) -> PassthroughMetrics:
+    return parse_passthrough(PassthroughText(text=text, prefix=prefix, max_series=max_series, stale_at=math.inf))
 
 
 def upstream(metrics: PassthroughMetrics | None, name: str = "wave") -> UpstreamState:
     return view(platform="wave", upstream=name, passthrough=metrics)
 
 
-def passed(*metrics: PassthroughMetrics) -> str:
-    """The metrics part of the answer, of one upstream for each of these: wave, wave2, wave3."""
-    views = [upstream(item, "wave" if index == 0 else f"wave{index + 1}") for index, item in enumerate(metrics)]
+def passed(*texts: str, prefix: str = "wave_") -> str:
+    """The metrics part of the answer, of one upstream for each of these exports: wave, wave2, wave3."""
+    views = [
+        upstream(parse(text, prefix=prefix), "wave" if index == 0 else f"wave{index + 1}")
+        for index, text in enumerate(texts)
+    ]
     lines = rendered(*views).text.decode().splitlines(keepends=True)
     return "".join(line for line in lines if not re.match(r"(# (HELP|TYPE) )?stream_", line))
+
+
+def series(*texts: str, prefix: str = "wave_") -> list[str]:
+    """The lines of the series, without the labels that all have."""
+    lines = [line for line in passed(*texts, prefix=prefix).splitlines() if not line.startswith("#")]
+    return [line.replace(f"{{{OURS}}}", "").replace(f"{OURS},", "") for line in lines]
 
 
 def dropped(*views: UpstreamState) -> dict[str, float]:
@@ -51,11 +57,6 @@ def dropped(*views: UpstreamState) -> dict[str, float]:
 def dropped_in(text: str) -> dict[str, float]:
     families = text_string_to_metric_families(text)
     return {s.labels["upstream"]: s.value for family in families if family.name == DROPPED for s in family.samples}
-
-
-def gauge(name: str, *values: float, **labels: str) -> PassthroughFamily:
-    samples = tuple(PassthroughSample(name, tuple(labels.items()), value) for value in values)
-    return PassthroughFamily(name, "gauge", "Help.", samples)
 
 
 # -- what comes out ----------------------------------------------------------------------------------------------------
@@ -85,7 +86,7 @@ streaming_wait_seconds_count 3
 streaming_untyped{le="x"} 1
 """
     assert (
-        passed(parse(text))
+        passed(text)
         == f"""\
 # HELP wave_streaming_viewers Viewers\\nnow, a \\\\ too.
 # TYPE wave_streaming_viewers gauge
@@ -102,8 +103,8 @@ wave_streaming_errors_total{{{OURS},code="500"}} 3
 wave_streaming_latency_seconds_bucket{{{OURS},stream_id="a",le="0.25"}} 1
 wave_streaming_latency_seconds_bucket{{{OURS},stream_id="a",le="1.0"}} 2
 wave_streaming_latency_seconds_bucket{{{OURS},stream_id="a",le="+Inf"}} 4
-wave_streaming_latency_seconds_count{{{OURS},stream_id="a"}} 4
 wave_streaming_latency_seconds_sum{{{OURS},stream_id="a"}} 7.25
+wave_streaming_latency_seconds_count{{{OURS},stream_id="a"}} 4
 # HELP wave_streaming_wait_seconds {DEFAULT_HELP}
 # TYPE wave_streaming_wait_seconds summary
 wave_streaming_wait_seconds{{{OURS},quantile="0.5"}} 0.2
@@ -116,16 +117,172 @@ wave_streaming_untyped{{{OURS},le="x"}} 1
     )
 
 
+HTTP = """\
+# HELP http_requests_total Requests.
+# TYPE http_requests_total counter
+http_requests_total{code="200"} 5
+# TYPE up gauge
+up 1
+http_requests_total{code="500"} 3
+"""
+
+
+def test_series_apart_from_their_declaration_are_merged_into_its_family() -> None:
+    assert passed(HTTP) == (
+        "# HELP wave_http_requests_total Requests.\n# TYPE wave_http_requests_total counter\n"
+        f'wave_http_requests_total{{{OURS},code="200"}} 5\nwave_http_requests_total{{{OURS},code="500"}} 3\n'
+        f"# HELP wave_up {DEFAULT_HELP}\n# TYPE wave_up gauge\nwave_up{{{OURS}}} 1\n"
+    )
+    assert dropped(upstream(parse(HTTP))) == {"wave": 0}
+
+
+DECLARED = [
+    ("counter", ["x_total 1", 'x_total{a="b"} 2'], "x_total"),
+    ("gauge", ["x 1", 'x{a="b"} 2'], "x"),
+    ("untyped", ["x 1", 'x{a="b"} 2'], "x"),
+    ("summary", ['x{quantile="0.5"} 1', 'x{quantile="0.9"} NaN', "x_sum 3", "x_count 2"], "x"),
+    ("histogram", ['x_bucket{le="1.0"} 1', 'x_bucket{le="+Inf"} 2', "x_sum 3", "x_count 2"], "x"),
+]
+
+
+@pytest.mark.parametrize(("kind", "lines", "name"), DECLARED, ids=[kind for kind, _, _ in DECLARED])
+@given(st.data())
+def test_family_is_the_same_wherever_its_declaration_and_series_are(
+    kind: str, lines: list[str], name: str, data: st.DataObject
+) -> None:
+    declarations = [f"# HELP {name} Help.", f"# TYPE {name} {kind}"]
+    others = ["# TYPE y gauge", "y 1", "# HELP y Help.", 'z{le="1"} 2', "# TYPE z_total counter"]
+    text = "\n".join(data.draw(st.permutations(declarations + lines + others)))
+    out = passed(text)
+    assert f"# HELP wave_{name} Help.\n# TYPE wave_{name} {kind}\nwave_{name}" in out
+    assert len(re.findall(r"^# TYPE", out, re.MULTILINE)) == 3
+    assert sorted(series(text)) == sorted(f"wave_{line}" for line in (*lines, "y 1", 'z{le="1"} 2'))
+    assert dropped(upstream(parse(text))) == {"wave": 0}
+
+
+def test_parts_of_histograms_and_summaries_are_sorted_by_bound() -> None:
+    text = """\
+h_count{s="b"} 1
+h_bucket{s="a",le="+Inf"} 3
+# TYPE h histogram
+h_bucket{s="b",le="+Inf"} 1
+h_bucket{le="1e1",s="a"} 2
+h_bucket{s="a",le="2"} 1
+# TYPE s summary
+s_sum 1
+s{quantile="0.99"} 2
+s{quantile="0.5"} 1
+"""
+    assert series(text) == [
+        'wave_h_bucket{s="b",le="+Inf"} 1',
+        'wave_h_count{s="b"} 1',
+        'wave_h_bucket{s="a",le="2.0"} 1',
+        'wave_h_bucket{s="a",le="10.0"} 2',
+        'wave_h_bucket{s="a",le="+Inf"} 3',
+        'wave_s{quantile="0.5"} 1',
+        'wave_s{quantile="0.99"} 2',
+        "wave_s_sum 1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("NaN", "NaN"), ("nan", "NaN"), ("+Inf", "+Inf"), ("inf", "+Inf"), ("Infinity", "+Inf"), ("-Inf", "-Inf"),
+        ("-Inf 1700000000000", "-Inf"), ("-3", "-3"), ("1e-3", "0.001"), (str(2**70), "1.1805916207174113e+21"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["counter", "gauge", "untyped", "summary", "histogram"])
+def test_any_float_is_passed_through_in_the_spelling_of_the_format(kind: str, value: str, written: str) -> None:
+    name = {"summary": "x_sum", "histogram": "x_count", "counter": "x_total"}.get(kind, "x")
+    declared = "x_total" if kind == "counter" else "x"
+    for labels in ("", '{a="b c"}'):
+        text = f"# TYPE {declared} {kind}\n{name}{labels} {value}\n"
+        assert series(text) == [f"wave_{name}{labels} {written}"]
+        assert dropped(upstream(parse(text))) == {"wave": 0}
+
+
+HISTOGRAM = ['h_bucket{le="1.0"} 1', 'h_bucket{le="+Inf"} 2', "h_sum 3", "h_count 2"]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [*HISTOGRAM[:3], "h_count 3"],
+        HISTOGRAM[1:],
+        HISTOGRAM[:1] + HISTOGRAM[2:],
+        HISTOGRAM[:2],
+        HISTOGRAM[2:],
+        ['h_bucket{le="0.5"} 9', *HISTOGRAM],
+        ['h_bucket{le="0.5"} -1', *HISTOGRAM],
+        ['h_bucket{le="0.5"} NaN', *HISTOGRAM],
+        [*HISTOGRAM[:2], "h_sum +Inf", "h_count 2"],
+        ['h_bucket{le="-Inf"} 0', *HISTOGRAM],
+        [*HISTOGRAM[:2], 'h_bucket{le="NaN"} 2', *HISTOGRAM[2:]],
+        [*HISTOGRAM, "h_bucket 1"],
+        [*HISTOGRAM, 'h_count{le="1.0"} 1'],
+        [*HISTOGRAM, "h 1"],
+    ],
+)
+def test_histogram_is_passed_through_whatever_its_parts(lines: list[str]) -> None:
+    text = "# TYPE h histogram\n" + "\n".join(lines)
+    assert sorted(series(text)) == sorted(f"wave_{line}" for line in lines)
+    assert dropped(upstream(parse(text))) == {"wave": 0}
+
+
+@pytest.mark.parametrize("line", ["s 1", 's{quantile="2.0"} 1', 's{quantile="NaN"} 1', 's_sum{quantile="0.5"} 1'])
+def test_summary_is_passed_through_whatever_its_parts(line: str) -> None:
+    text = f"# TYPE s summary\n{line}\n"
+    assert series(text) == [f"wave_{line}"]
+    assert dropped(upstream(parse(text))) == {"wave": 0}
+
+
+@pytest.mark.parametrize("kind", ["info", "stateset", "gaugehistogram", "unknown", "other", "gauge x"])
+def test_family_of_a_type_that_the_format_lacks_is_untyped(kind: str) -> None:
+    assert passed(f"# TYPE x {kind}\nx 1\n").endswith(f"# TYPE wave_x untyped\nwave_x{{{OURS}}} 1\n")
+
+
+def test_first_type_and_help_of_a_name_count() -> None:
+    text = '# HELP x First.\n# TYPE x gauge\nx 1\n# HELP x Second.\n# TYPE x counter\nx{a="b"} 2\n'
+    assert passed(text) == (
+        f'# HELP wave_x First.\n# TYPE wave_x gauge\nwave_x{{{OURS}}} 1\nwave_x{{{OURS},a="b"}} 2\n'
+    )
+
+
+@pytest.mark.parametrize("ending", ["bucket", "sum", "count"])
+@pytest.mark.parametrize("kind", ["gauge", "histogram", "summary"])
+@pytest.mark.parametrize("order", [1, -1])
+def test_family_named_like_samples_of_another_is_part_of_it(order: int, kind: str, ending: str) -> None:
+    """Readers of the format would refuse a second declaration."""
+    declarations = ["# TYPE h histogram", f"# TYPE h_{ending} {kind}"][::order]
+    text = "\n".join([*declarations, *HISTOGRAM, f'h_{ending}{{a="b"}} 1'])
+    assert passed(text).count("# TYPE") == 1
+    assert sorted(series(text)) == sorted(f"wave_{line}" for line in (*HISTOGRAM, f'h_{ending}{{a="b"}} 1'))
+
+
+def test_counter_without_its_ending_gets_it_unless_another_name_has_it() -> None:
+    assert series('# TYPE x counter\nx 1\ny 1\nx{a="b"} 2\n') == ["wave_x_total 1", 'wave_x_total{a="b"} 2', "wave_y 1"]
+    assert series("# TYPE x counter\nx 1\nx_total 2\n") == ["wave_x 1", "wave_x_total 2"]
+    assert series("# TYPE x_total gauge\nx_total 2\nx 1\n# TYPE x counter\n") == ["wave_x_total 2", "wave_x 1"]
+
+
 def test_labels_with_our_names_are_renamed() -> None:
-    labels = {"platform": "p", "upstream": "u", "exported_upstream": "v", "le": "1", "quantile": "0.5", "empty": ""}
-    (line,) = passed(exported(gauge("a", 1, **labels))).splitlines()[2:]
+    labels = 'platform="p",upstream="u",exported_upstream="v",le="1",quantile="0.5",empty=""'
     moved = 'exported_exported_upstream="u",exported_le="1",exported_platform="p",exported_quantile="0.5"'
-    assert line == f'wave_a{{{OURS},{moved},exported_upstream="v"}} 1'
+    assert series(f"# TYPE a gauge\na{{{labels}}} 1\n") == [f'wave_a{{{moved},exported_upstream="v"}} 1']
+
+
+@pytest.mark.parametrize(
+    "label", ["job", "instance", "namespace", "pod", "container", "service", "endpoint", "node", "platform", "upstream"]
+)
+@pytest.mark.parametrize("kind", ["counter", "untyped", "histogram", "summary"])
+def test_labels_that_prometheus_attaches_to_a_target_are_renamed(kind: str, label: str) -> None:
+    assert series(f'# TYPE x_total {kind}\nx_total{{{label}="a"}} 1\n') == [f'wave_x_total{{exported_{label}="a"}} 1']
 
 
 def test_family_of_several_upstreams_is_one_block() -> None:
-    first = exported(gauge("a", 1), gauge("b", 2))
-    second = exported(gauge("b", 3), gauge("a", 4))
+    first = "# HELP a Help.\n# TYPE a gauge\na 1\n# HELP b Help.\n# TYPE b gauge\nb 2\n"
+    second = "# HELP b Help.\n# TYPE b gauge\nb 3\n# HELP a Help.\n# TYPE a gauge\na 4\n"
     assert passed(first, second) == (
         "# HELP wave_a Help.\n# TYPE wave_a gauge\n"
         'wave_a{platform="wave",upstream="wave"} 1\nwave_a{platform="wave",upstream="wave2"} 4\n'
@@ -134,23 +291,31 @@ def test_family_of_several_upstreams_is_one_block() -> None:
     )
 
 
+@pytest.mark.parametrize("second", ["# TYPE a counter\n# TYPE a_total gauge\na 2\n", "a 2\n", "# TYPE a gauge\na 2\n"])
+def test_family_of_single_values_has_the_type_of_the_first_upstream(second: str) -> None:
+    assert passed("# TYPE a gauge\na 1\n", second).endswith(
+        '# TYPE wave_a gauge\nwave_a{platform="wave",upstream="wave"} 1\nwave_a{platform="wave",upstream="wave2"} 2\n'
+    )
+    views = upstream(parse("# TYPE a gauge\na 1\n")), upstream(parse(second), "wave2")
+    assert dropped(*views) == {"wave": 0, "wave2": 0}
+
+
 def test_prefix_is_per_upstream() -> None:
-    assert "\nother_a{" in passed(exported(gauge("a", 1), prefix="other_"))
+    assert "\nother_a{" in passed("a 1\n", prefix="other_")
 
 
 def test_text_is_rendered_once_while_the_metrics_stay() -> None:
-    metrics, cache = exported(gauge("a", 1)), ExpositionCache()
+    metrics, cache = parse("a 1\n"), ExpositionCache()
     (first,) = cache.passthrough.merge([upstream(metrics)]).blocks
     (again,) = cache.passthrough.merge([upstream(metrics)]).blocks
     assert again is first
-    (other,) = cache.passthrough.merge([upstream(exported(gauge("a", 2)))]).blocks
+    (other,) = cache.passthrough.merge([upstream(parse("a 2\n"))]).blocks
     assert other.lines == [f"wave_a{{{OURS}}} 2\n"]
     assert cache.passthrough.merge([]).blocks == []
 
 
 def test_long_texts_are_truncated() -> None:
-    family = PassthroughFamily("a", "gauge", "h" * 5000, (PassthroughSample("a", (("l", "v" * 5000),), 1),))
-    help_, _, line = passed(exported(family)).splitlines()
+    help_, _, line = passed(f'# HELP a {"h" * 5000}\na{{l="{"v" * 5000}"}} 1\n').splitlines()
     assert len(help_) < 1100
     assert len(line) < 400
 
@@ -160,190 +325,138 @@ def test_long_texts_are_truncated() -> None:
 
 def test_dropped_series_are_counted_per_upstream_with_an_export() -> None:
     views = (
-        upstream(exported(gauge("a", 1), dropped=7)),
-        upstream(exported(PassthroughFamily("a", "counter", "", (PassthroughSample("a", (), 1),))), "wave2"),
+        upstream(parse('h_bucket{le="1"} 1\n' + "a 1\n" * 8)),
+        upstream(parse("# TYPE h histogram\nh_sum 1\nh_bucket 1\n"), "wave2"),
         upstream(None, "wave3"),
     )
-    assert dropped(*views) == {"wave": 7, "wave2": 1}
+    assert dropped(*views) == {"wave": 7, "wave2": 2}
     assert dropped(upstream(None)) == {}
 
 
-def test_name_with_two_types_keeps_the_first() -> None:
-    counter = PassthroughFamily(
-        "a", "counter", "", (PassthroughSample("a", (), 5), PassthroughSample("a", (("x", "y"),), 5))
-    )
-    for metrics in ([exported(gauge("a", 1)), exported(counter)], [exported(gauge("a", 1), counter)]):
-        text = passed(*metrics)
-        assert text.count("# TYPE") == 1
-        assert text.endswith(f"# TYPE wave_a gauge\nwave_a{{{OURS}}} 1\n")
+UNREADABLE_SERIES = {
+    "name": ('{"a b"} 1', "invalid metric name"),
+    "name that is not ASCII": ('{"é"} 1', "invalid metric name"),
+    "long name": ("a" * 300 + " 1", "invalid metric name"),
+    "label": ('x{"a-b"="secret"} 1', "invalid label name"),
+    "le": ('# TYPE x histogram\nx_bucket{le="secret"} 1', "le or quantile is not a number"),
+    "le as in Python": ('# TYPE x histogram\nx_bucket{le="1_0"} 1', "le or quantile is not a number"),
+    "le too large": ('# TYPE x histogram\nx_bucket{le="1e999"} 1', "le or quantile is not a number"),
+    "quantile": ('# TYPE x summary\nx{quantile="secret"} 1', "le or quantile is not a number"),
+    "value": ('x{a="secret inf"} 1e999', "value is too large for a float"),
+    "integer": ('x{a="secret"} ' + "9" * 400, "value is too large for a float"),
+    "duplicate": ('good{x=""} 2', "duplicate series"),
+}
 
 
-@pytest.mark.parametrize("order", [1, -1])
-@pytest.mark.parametrize("ending", ["bucket", "sum", "count"])
-def test_family_named_like_samples_of_another_is_dropped(order: int, ending: str) -> None:
-    """Readers of the format would take one for the other, or refuse the whole answer."""
-    histogram = parse('# TYPE a histogram\na_bucket{le="+Inf"} 1\na_sum 1\na_count 1\n').families[0]
-    both = exported(*[histogram, gauge(f"a_{ending}", 1)][::order])
-    assert passed(both).count("# TYPE") == 1
-    assert dropped(upstream(both)) == {"wave": 1 if order == 1 else 3}
+@pytest.mark.parametrize(("line", "reason"), UNREADABLE_SERIES.values(), ids=list(UNREADABLE_SERIES))
+def test_unreadable_series_are_dropped_and_logged_once_per_reason(line: str, reason: str) -> None:
+    text = PassthroughText(text=f"good 1\n{line}\n", prefix="wave_", max_series=9, stale_at=math.inf)
+    parser = ExportParser("wave", "main")
+    with capture_logs() as logs:
+        first, second = parser(text), parser(text)
+    assert rendered(upstream(second)).text.decode().count("\nwave_") == 1
+    assert dropped(upstream(first)) == {"wave": 1}
+    (entry,) = logs
+    assert (entry["platform"], entry["upstream"], entry["reason"], entry["count"]) == ("wave", "main", reason, 1)
+    assert len(entry["families"]) == 1
+    assert "secret" not in str(entry)
+    assert len(str(entry)) < 500
 
 
-@pytest.mark.parametrize(
-    "family",
-    [
-        gauge("a", math.nan),
-        gauge("a", math.inf, x="y"),
-        gauge("a b", 1),
-        gauge("é", 1),
-        gauge("a" * 300, 1),
-        gauge("a", 1, **{"a-b": "c"}),
-        gauge("a", 1, __name__="b"),
-        gauge("a", 1, __reserved="b"),
-        PassthroughFamily("a", "counter", "", (PassthroughSample("a", (), -1),)),
-        PassthroughFamily("a", "stateset", "", (PassthroughSample("a", (), 1),)),
-        PassthroughFamily("a", "gauge", "", (PassthroughSample("a_sum", (), 1),)),
-        PassthroughFamily("a", "gauge", "", (PassthroughSample("b", (), 1),)),
-        PassthroughFamily("a", "summary", "", (PassthroughSample("a", (), 1),)),
-        PassthroughFamily("a", "summary", "", (PassthroughSample("a", (("quantile", "2"),), 1),)),
-        PassthroughFamily("a", "summary", "", (PassthroughSample("a", (("quantile", "high"),), 1),)),
-        PassthroughFamily("a", "summary", "", (PassthroughSample("a_count", (), -1),)),
-        PassthroughFamily("a", "summary", "", (PassthroughSample("a_sum", (("quantile", "0.5"),), 1),)),
-    ],
-)
-def test_unreadable_series_are_dropped(family: PassthroughFamily) -> None:
-    metrics = exported(family, gauge("good", 1))
-    assert passed(metrics).count("\n") == 3
-    assert dropped(upstream(metrics)) == {"wave": 1}
+def test_log_of_dropped_series_names_three_families() -> None:
+    many = "".join(f'm{index}{{id="secret"}} 1\n' * 2 for index in range(9))
+    parser = ExportParser("wave", "main")
+    with capture_logs() as logs:
+        parser(PassthroughText(text=many, prefix="wave_", max_series=10, stale_at=math.inf))
+        parser(PassthroughText(text="x 1\nx 1\n", prefix="wave_", max_series=10, stale_at=math.inf))
+    assert [(entry["reason"], entry["count"], entry["families"]) for entry in logs] == [
+        ("more series than max_series", 8, ["m5", "m6", "m7"]),
+        ("duplicate series", 5, ["m0", "m1", "m2"]),
+    ]
+
+
+async def test_dropped_series_are_logged_under_the_polled_upstream() -> None:
+    coordinator = PolledUpstream().coordinator
+    exported = PassthroughText(text="a 1\na 2\n", prefix="wave_", max_series=9, stale_at=math.inf)
+    with capture_logs() as logs:
+        metrics = await coordinator.platform.parse_passthrough("GET /metrics", exported)
+    await coordinator.close()
+    assert metrics.dropped == 1
+    assert [(entry["platform"], entry["upstream"], entry["families"]) for entry in logs] == [("scripted", "u", ["a"])]
+
+
+def test_export_without_faults_logs_nothing() -> None:
+    with capture_logs() as logs:
+        metrics = ExportParser("wave", "main")(
+            PassthroughText(text=HTTP, prefix="wave_", max_series=10, stale_at=math.inf)
+        )
+        rendered(upstream(metrics))
+    assert logs == []
+
+
+INCOMPATIBLE = [
+    ("# TYPE a gauge\na 1\n", "# TYPE a histogram\na_sum 1\na_count 1\n", 2),
+    ("# TYPE a histogram\na_sum 1\n", "a 1\n", 1),
+    ("# TYPE a histogram\na_sum 1\n", "# TYPE a summary\na_sum 1\n", 1),
+    ("# TYPE a histogram\na_sum 1\n", "# TYPE a_bucket gauge\na_bucket 1\n", 1),
+    ("a_sum 1\n", "# TYPE a summary\na_sum 1\n", 1),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "count"), INCOMPATIBLE)
+def test_family_that_does_not_fit_another_upstreams_is_dropped_and_logged_once(
+    first: str, second: str, count: int
+) -> None:
+    views, cache = (upstream(parse(first)), upstream(parse(second), "wave2")), ExpositionCache()
+    assert passed(first, second) == passed(first)
+    assert dropped(*views) == {"wave": 0, "wave2": count}
+    with capture_logs() as logs:
+        rendered(*views, cache=cache)
+        rendered(*views, cache=cache)
+    assert [(entry["upstream"], entry["count"]) for entry in logs] == [("wave2", count)]
+    assert logs[0]["reason"].startswith("type differs")
 
 
 @pytest.mark.parametrize(
     ("prefix", "name"), [("s", "tream_live"), ("p", "rocess_x"), ("python", "_info"), ("stream", "_x")]
 )
 def test_name_that_becomes_one_of_ours_is_dropped(prefix: str, name: str) -> None:
-    metrics = exported(gauge(name, 1), prefix=prefix)
-    assert passed(metrics) == ""
-    assert dropped(upstream(metrics)) == {"wave": 1}
+    text = f"{name} 1\n"
+    assert passed(text, prefix=prefix) == ""
+    assert dropped(upstream(parse(text, prefix=prefix))) == {"wave": 1}
 
 
 def test_duplicate_series_keep_the_first() -> None:
-    samples = (
-        PassthroughSample("a", (("x", "1"), ("y", "2")), 1),
-        PassthroughSample("a", (("y", "2"), ("x", "1")), 2),
-        PassthroughSample("a", (("y", "2"), ("x", "1"), ("z", "")), 3),
-    )
-    metrics = exported(PassthroughFamily("a", "gauge", "", samples))
-    assert passed(metrics).splitlines()[2:] == [f'wave_a{{{OURS},x="1",y="2"}} 1']
-    assert dropped(upstream(metrics)) == {"wave": 2}
-
-
-GOOD = [("_bucket", "1", 1.0), ("_bucket", "+Inf", 2.0), ("_sum", "", 3.0), ("_count", "", 2.0)]
-
-
-def histogram(parts: Iterable[tuple[str, str, float]], **labels: str) -> tuple[PassthroughSample, ...]:
-    return tuple(
-        PassthroughSample(f"h{ending}", (*labels.items(), *([("le", le)] if le else [])), value)
-        for ending, le, value in parts
-    )
-
-
-@pytest.mark.parametrize(
-    "parts",
-    [
-        [part for part in GOOD if part[1] != "+Inf"],
-        [part for part in GOOD if part[0] != "_sum"],
-        [part for part in GOOD if part[0] != "_count"],
-        [part for part in GOOD if part[0] != "_bucket"],
-        [("_bucket", "0.5", 9.0), *GOOD],
-        [("_bucket", "0.5", -1.0), *GOOD],
-        [("_bucket", "0.5", math.nan), *GOOD],
-        [("_bucket", "low", 1.0), *GOOD],
-        [("_bucket", "", 1.0), *GOOD],
-        [("_count", "1", 1.0), *GOOD],
-        [("", "", 1.0), *GOOD],
-        [*GOOD[:2], ("_sum", "", math.inf), ("_count", "", 2.0)],
-        [*GOOD[:3], ("_count", "", 3.0)],
-    ],
-)
-def test_incomplete_histogram_is_dropped(parts: list[tuple[str, str, float]]) -> None:
-    samples = histogram(parts, stream="bad") + histogram(GOOD, stream="good")
-    metrics = exported(PassthroughFamily("h", "histogram", "", samples))
-    lines = passed(metrics).splitlines()[2:]
-    assert len(lines) == len(GOOD)
-    assert all('stream="good"' in line for line in lines)
-    assert dropped(upstream(metrics)) == {"wave": len(parts)}
+    text = 'a{x="1",y="2"} 1\na{y="2",x="1"} 2\nb 1\na{y="2",x="1",z=""} 3\n'
+    assert series(text) == ['wave_a{x="1",y="2"} 1', "wave_b 1"]
+    assert dropped(upstream(parse(text))) == {"wave": 2}
 
 
 def test_equal_bounds_keep_the_first() -> None:
-    metrics = exported(PassthroughFamily("h", "histogram", "", histogram([("_bucket", "1.0", 5.0), *GOOD])))
-    assert passed(metrics) == ""
-    metrics = exported(PassthroughFamily("h", "histogram", "", histogram([*GOOD, ("_bucket", "1.00", 5.0)])))
-    assert 'le="1.0"} 1.0' in passed(metrics)
-    assert dropped(upstream(metrics)) == {"wave": 1}
+    text = "\n".join(["# TYPE h histogram", 'h_bucket{le="1.00"} 5', *HISTOGRAM])
+    assert series(text)[0] == 'wave_h_bucket{le="1.0"} 5'
+    assert dropped(upstream(parse(text))) == {"wave": 1}
 
 
 # -- whatever comes ----------------------------------------------------------------------------------------------------
 
-NAMES = st.sampled_from(["a", "a_total", "a_bucket", "a_sum", "a_count", "b", "é", "tream_live"]) | st.text(max_size=4)
-LABELS = st.dictionaries(
-    st.sampled_from(["platform", "upstream", "exported_platform", "le", "quantile", "x", "__x"]) | st.text(max_size=3),
-    st.sampled_from(["", "1", "1.0", "+Inf", "0.5", 'a"\\\n']) | st.text(max_size=4),
-    max_size=3,
-).map(lambda labels: tuple(labels.items()))
-VALUES = st.integers(0, 3) | st.floats() | st.integers(-(2**70), 2**70)
-ENDINGS = st.sampled_from(["", "_bucket", "_sum", "_count", "_total"])
-
-
-def families() -> st.SearchStrategy[PassthroughFamily]:
-    return NAMES.flatmap(
-        lambda name: st.builds(
-            PassthroughFamily,
-            st.just(name),
-            st.sampled_from(["gauge", "counter", "histogram", "summary", "untyped", "info"]),
-            st.text(max_size=5),
-            st.lists(st.builds(PassthroughSample, ENDINGS.map(lambda e: name + e), LABELS, VALUES), max_size=6).map(
-                tuple
-            ),
-        )
-    )
-
-
-METRICS = st.builds(
-    PassthroughMetrics,
-    prefix=st.sampled_from(["wave_", "s", ":"]),
-    families=st.lists(families(), max_size=4).map(tuple),
-    dropped=st.integers(0, 3),
-    stale_at=st.just(math.inf),
-)
-
 
 def check(text: str) -> None:
-    """It can be read; no series stands twice, no family, and no value that is none."""
+    """It can be read; no series stands twice, no family."""
     assert list(text_string_to_metric_families(text))
     names = re.findall(r"^# TYPE (\S+)", text, re.MULTILINE)
     assert len(names) == len(set(names))
     # of a counter the parser takes the name with _total and without it for the same, which they are not in 0.0.4
     untyped = "\n".join(line for line in text.split("\n") if not line.startswith("#")) + "\n"
-    series = set()
+    found = set()
     for family in text_string_to_metric_families(untyped):
         for sample in family.samples:
             key = sample.name, tuple(sorted(sample.labels.items()))
-            assert key not in series
-            series.add(key)
-            assert math.isfinite(sample.value)
+            assert key not in found
+            found.add(key)
+            assert math.isfinite(sample.value) or sample.name.startswith("wave_")
             assert sample.timestamp is None
             assert {"platform", "upstream"} <= sample.labels.keys()
-
-
-@settings(deadline=None, max_examples=150)
-@given(st.lists(METRICS, min_size=1, max_size=2))
-def test_any_metrics_render_to_readable_text(metrics: list[PassthroughMetrics]) -> None:
-    views = [upstream(item, f"wave{index}") for index, item in enumerate(metrics)]
-    text = rendered(*views).text.decode()
-    check(text)
-    given_series = sum(len(family.samples) for item in metrics for family in item.families)
-    lines = [line for line in text.split("\n") if line and not line.startswith(("#", "stream_"))]
-    left_out = sum(dropped_in(text).values()) - sum(item.dropped for item in metrics)
-    assert len(lines) + left_out == given_series
 
 
 def exports() -> st.SearchStrategy[str]:
@@ -364,13 +477,17 @@ def exports() -> st.SearchStrategy[str]:
 
 
 @settings(deadline=None, max_examples=300)
-@given(exports() | st.text())
-def test_any_export_renders_to_readable_text(text: str) -> None:
-    try:
-        metrics = parse(text, max_series=8)
-    except ValueError:
-        return
-    check(rendered(upstream(metrics)).text.decode())
+@given(st.lists(exports() | st.text(), min_size=1, max_size=2))
+def test_any_export_renders_to_readable_text(texts: list[str]) -> None:
+    parsed, lines = [], 0
+    for text in texts:
+        with contextlib.suppress(ValueError):
+            parsed.append(parse(text, max_series=8))
+            lines += sum(bool(line.strip()) and not line.strip().startswith("#") for line in text.split("\n"))
+    if parsed:
+        out = rendered(*(upstream(metrics, f"wave{index}") for index, metrics in enumerate(parsed))).text.decode()
+        check(out)
+        assert len(re.findall("^wave_", out, re.MULTILINE)) + sum(dropped_in(out).values()) == lines
 
 
 @pytest.mark.real
@@ -379,11 +496,16 @@ def test_promtool_reads_the_rendered_text() -> None:
 # TYPE wait histogram
 wait_bucket{le="1"} 1
 wait_bucket{le="+Inf"} 2
-wait_sum 3
-wait_count 2
+wait_sum -Inf
+wait_count 3
+wait_bucket{le="0.5"} 7
+wait 1
+wait_sum{le="1"} 1
+# TYPE wait_count gauge
 # TYPE items gauge
 items{le="1",quantile="2",platform="x"} 1
 items NaN
+items{a="b"} +Inf
 # TYPE delay summary
 delay{quantile="0.9"} 1
 delay{quantile="0.99"} NaN
@@ -392,6 +514,9 @@ delay_count 1
 # TYPE errors counter
 errors 1
 untyped_one{le="9"} 1
+errors{code="500"} -1
+late_sum 1
+# TYPE late summary
 """
     views = (upstream(parse(text)), upstream(parse(text), "wave2"), view(stream(viewers=3)))
     done = subprocess.run(
@@ -442,7 +567,7 @@ no_type{x="2"} 2
             "histogram",
             "",
             (
-                PassthroughSample("h_bucket", (("le", "1"),), 1),
+                PassthroughSample("h_bucket", (("le", "1.0"),), 1),
                 PassthroughSample("h_bucket", (("le", "+Inf"),), 2),
                 PassthroughSample("h_sum", (), 3),
                 PassthroughSample("h_count", (), 2),
