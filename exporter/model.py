@@ -138,7 +138,7 @@ class PassthroughMetrics(msgspec.Struct, frozen=True, kw_only=True):
     """Prefix of all names in our exposition."""
     families: tuple[PassthroughFamily, ...]
     dropped: int
-    """Number of series above the maximum, which are in no family."""
+    """Number of series dropped, which are in no family."""
     stale_at: float
     """Seconds on the steady clock from which on the metrics no longer count."""
 

@@ -38,7 +38,12 @@ from exporter.platforms.api import (
     refuse,
 )
 from exporter.platforms.livepeer.active_streams import ActiveStreams, fetch_active_streams
-from exporter.platforms.livepeer.liveness import report_listed_stream, report_session, report_watched_stream
+from exporter.platforms.livepeer.liveness import (
+    report_listed_stream,
+    report_session,
+    report_watched_stream,
+    without_doubt_about_older,
+)
 from exporter.platforms.livepeer.session_requests import SESSION_COMMANDS, SessionRequests, SessionResults
 from exporter.platforms.livepeer.stream_objects import FEEDS, FRESH_SECONDS, ParsedObject, Reader
 from exporter.platforms.livepeer.viewers_and_health import HealthDetailsCache, Viewership, fetch_viewership
@@ -201,6 +206,7 @@ class Livepeer(Platform[LivepeerSettings]):
         chosen: dict[str, ParsedObject | None] = {}
         duplicates = 0
         for stream_id, sessions in watched.sessions.items():
+            sessions = without_doubt_about_older(sessions)
             possible = [session for session in sessions if session.sign.is_alive is not False]
             duplicates += max(0, sum(bool(session.sign.is_alive) for session in sessions) - 1)
             chosen[stream_id] = self.choose_record(stream_id, possible or sessions, report_session)

@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from exporter.platforms.api import Status, StreamReport
-from exporter.platforms.livepeer.stream_objects import NEVER, SESSION, STREAM, ParsedObject, Report
+from exporter.platforms.livepeer.stream_objects import (
+    FRESH_SECONDS,
+    NEVER,
+    NOT_SEEN,
+    SESSION,
+    STREAM,
+    ParsedObject,
+    Report,
+)
+
+
+def without_doubt_about_older(sessions: Sequence[ParsedObject]) -> list[ParsedObject]:
+    """Return the sessions of a stream, those marked as ended that had ended when another one was last seen.
+
+    Both times are on the platform's clock, so that it does not matter whether that clock is right.
+    """
+    newest = max((session.last_seen or NEVER for session in sessions), default=NEVER)
+    return [
+        msgspec.structs.replace(session, sign=NOT_SEEN)
+        if session.sign.is_alive is None
+        and session.last_seen is not None
+        and newest - session.last_seen > FRESH_SECONDS
+        else session
+        for session in sessions
+    ]
 
 
 def report_listed_stream(listed: ParsedObject) -> StreamReport:
