@@ -38,8 +38,8 @@ def test_total_that_moves_in_long_steps_is_stalled_after_three_pauses_and_at_mos
     steps = [0, 300, 300, 300, 600, *[600] * 20]
     seen = rates(steps, every=10.0)
     assert seen.index(0.0) * 10 == 40 + 3 * 30
-    slow = [0, 300, *[300] * 9, 600, *[600] * 40]
-    assert rates(slow, every=10.0).index(0.0) * 10 == 110 + 180
+    slow = [0, *[300] * 4, *[600] * 10, 900, *[900] * 20]
+    assert rates(slow, every=10.0).index(0.0) * 10 == 150 + 180
 
 
 def test_total_that_never_moved_is_stalled_after_three_minutes() -> None:

@@ -24,14 +24,12 @@ def without_doubt_about_older(sessions: Sequence[ParsedObject]) -> list[ParsedOb
     Both times are on the platform's clock, so that it does not matter whether that clock is right.
     """
     newest = max((session.last_seen or NEVER for session in sessions), default=NEVER)
-    return [
-        msgspec.structs.replace(session, sign=NOT_SEEN)
-        if session.sign.is_alive is None
-        and session.last_seen is not None
-        and newest - session.last_seen > FRESH_SECONDS
-        else session
-        for session in sessions
-    ]
+
+    def had_ended(session: ParsedObject) -> bool:
+        is_doubtful = session.sign.is_alive is None and session.last_seen is not None
+        return is_doubtful and newest - (session.last_seen or NEVER) > FRESH_SECONDS
+
+    return [msgspec.structs.replace(s, sign=NOT_SEEN) if had_ended(s) else s for s in sessions]
 
 
 def report_listed_stream(listed: ParsedObject) -> StreamReport:
