@@ -165,12 +165,11 @@ class Requests:
     @property
     def server_time(self) -> float | None:
         """Unix seconds now on the platform's clock; None if unknown."""
-        skew = self._poll.clock_skew_seconds
-        return None if skew is None else self._poll.clock.now() + skew
+        return None if self._poll.clock_skew_seconds is None else self._poll.platform_time()
 
     def budget(self) -> int | None:
         """Return how many more requests the platform's limit allows now; None if no limit is known."""
-        return self._client.rate_limit.budget(self._poll.clock.now())
+        return self._client.rate_limit.budget(self._poll.clock.monotonic())
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
@@ -227,7 +226,7 @@ class Requests:
         keep_refusal: bool = False,
         **path: str,
     ) -> Response:
-        """Send a request of any method; with ``json`` the response's body is decoded, otherwise it is text.
+        """Send a request of any method; with ``json`` the response's body is decoded, otherwise it is kept.
 
         ``keep_refusal``: the error of a refusal carries the body of the response.
 

@@ -51,8 +51,15 @@ class Endpoint:
             value = values[name]
             if value in _NO_SEGMENTS:
                 raise UpstreamError(Reason.NOT_FOUND, f"{self.template}: {name} can't be {value!r}")
-            path += (value if _UNRESERVED.fullmatch(value) else quote(value, safe="", errors="replace")) + part
+            path += (value if _UNRESERVED.fullmatch(value) else self._quote(name, value)) + part
         return path
+
+    def _quote(self, name: str, value: str) -> str:
+        try:
+            # invalid bytes in a platform's name go back to it as they came
+            return quote(value, safe="", errors="surrogateescape")
+        except UnicodeEncodeError:
+            raise UpstreamError(Reason.NOT_FOUND, f"{self.template}: {name} can't be {value!r}") from None
 
 
 endpoint_of = lru_cache(maxsize=256)(Endpoint)
@@ -76,7 +83,7 @@ class BaseUrl(NamedTuple):
 
     def join(self, path: str, params: Params | None = None) -> URL:
         """Return a URL below the base. ``path`` is already encoded, ``params`` are not."""
-        query = urlencode(params, errors="replace", quote_via=quote) if params else ""
+        query = _encode_query(params) if params else ""
         return URL.build(
             scheme=self.scheme, authority=self.authority, path=self.path + path, query_string=query, encoded=True
         )
@@ -86,6 +93,14 @@ class BaseUrl(NamedTuple):
         if params:
             return self.join(endpoint.path(values), params)
         return _cached_url(self, endpoint, *values.items())
+
+
+def _encode_query(params: Params) -> str:
+    try:
+        return urlencode(params, errors="surrogateescape", quote_via=quote)
+    except UnicodeEncodeError:
+        # half of a surrogate pair, in a form that keeps different values different
+        return urlencode(params, errors="surrogatepass", quote_via=quote)
 
 
 @lru_cache(maxsize=MAX_CACHED_URLS)

@@ -1,7 +1,8 @@
 """A platform's request limit, from the headers of its responses, and the pauses that it asks for.
 
-Headers: ``X-RateLimit-Limit``, ``-Remaining``, ``-Reset`` (unix seconds), ``-Window`` (seconds), as WAVE documents.
-Other platforms send none, so their requests are not limited.
+Headers: ``X-RateLimit-Limit``, ``-Remaining``, ``-Reset`` and ``-Window`` (seconds), as WAVE documents, or those of the
+IETF draft without ``X-``, where the limit may name its window (``2, 2;w=1``). A reset below 1e9 is a number of seconds
+from now; a larger one is unix time, in seconds or (13 digits) milliseconds. Without such headers there is no limit.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ RESERVE_RATIO = 0.05
 DEFAULT_WINDOW_SECONDS = 60.0
 LONGEST_WINDOW_SECONDS = 86_400.0
 LONGEST_PAUSE_SECONDS = 900.0
-"""Maximum pause; a platform that asks for a longer one gets a request earlier."""
+"""Maximum pause, and time to the end of a window; a platform that asks for a longer one gets a request earlier."""
 LATER_SECONDS = 1.0
 NOT_YET_SECONDS = 1.0
 """Minimum time left in a window: a response that counts the limit down shows that the window is not over."""
-_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
+_FIRST_NUMBER = re.compile(r"\s*([0-9]{1,13}(?:\.[0-9]{1,6})?)\s*(?:[,;]|$)", re.ASCII)
+_QUOTA = re.compile(r"(?:^|,)\s*([0-9]{1,13})\s*(?:;[^,;]*)*?;\s*w=([0-9]{1,6})\s*(?=[,;]|$)", re.ASCII)
+_LEAST_UNIX_SECONDS = 1e9
+_LEAST_UNIX_MILLISECONDS = 1e12
 
 
 class Ticket:
@@ -33,7 +37,7 @@ class Ticket:
 
 
 class RateLimit:
-    """The known limit, and how much may still be sent. All times are unix seconds on our clock."""
+    """The known limit, and how much may still be sent. All times are seconds on the steady clock."""
 
     def __init__(self) -> None:
         self.limit: float | None = None
@@ -42,6 +46,8 @@ class RateLimit:
         self.reset_at: float | None = None
         self.window_seconds: float | None = None
         self.paused_until: float | None = None
+        self._assumed_end: float | None = None
+        """End of a window that no response has described yet, so that failing requests do not use it up for good."""
         self._sent = 0
         self._under_way = 0
         self._guessing = True
@@ -70,7 +76,8 @@ class RateLimit:
 
     def until_reset(self, now: float) -> float | None:
         """Return the seconds until the window ends, or None if that is not known."""
-        return None if self.reset_at is None else max(0.0, self.reset_at - now)
+        end = self._window_end
+        return None if end is None else max(0.0, end - now)
 
     async def wait_for_turn(self) -> None:
         """Wait while the first request of all, or the first after a reset, is under way.
@@ -95,16 +102,25 @@ class RateLimit:
         self._guessing = False
         self._finished.set()
 
-    def update(self, ticket: Ticket, headers: Mapping[str, str], now: float, skew: float) -> None:
-        """Update the limit from a response's headers, except bad ones. ``skew``: the platform's clock ahead of ours."""
-        remaining = _number(headers, "X-RateLimit-Remaining")
+    def update(self, ticket: Ticket, headers: Mapping[str, str], now: float, platform_time: float) -> None:
+        """Update the limit from a response's headers, except bad ones.
+
+        ``platform_time``: unix seconds now on the platform's clock.
+        """
+        remaining = _first_number(_header(headers, "Remaining"))
         if remaining is None:
             return
-        self.limit = _number(headers, "X-RateLimit-Limit") or self.limit
-        window = _number(headers, "X-RateLimit-Window")
+        quotas = _header(headers, "Limit")
+        limit = _first_number(quotas)
+        reset = _first_number(_header(headers, "Reset"))
+        if limit == 0 or (limit is None and reset is None):
+            # no limit of requests: nobody could use zero, and a remainder alone may count anything
+            return
+        self.limit = limit or self.limit
+        window = _first_number(_header(headers, "Window")) or _window_of(quotas, limit)
         if window is not None and 0 < window <= LONGEST_WINDOW_SECONDS:
             self.window_seconds = window
-        is_later_window = self._note_reset(_number(headers, "X-RateLimit-Reset"), now, skew)
+        is_later_window = self._note_reset(reset, now, platform_time)
         at_least = max(0.0, remaining - (self._sent - ticket.number))
         if self.remaining is None or ticket.alone:
             self.remaining = at_least
@@ -119,21 +135,28 @@ class RateLimit:
         until = now + min(seconds, LONGEST_PAUSE_SECONDS)
         self.paused_until = until if self.paused_until is None else max(self.paused_until, until)
 
-    def _note_reset(self, reset: float | None, now: float, skew: float) -> bool:
+    @property
+    def _window_end(self) -> float | None:
+        return self._assumed_end if self.reset_at is None else self.reset_at
+
+    def _note_reset(self, reset: float | None, now: float, platform_time: float) -> bool:
         """Update the end of the window; returns whether it is later than before."""
         before = self.reset_at
         window = self.window_seconds or DEFAULT_WINDOW_SECONDS
-        if reset is None or not now - window <= reset - skew <= now + LONGEST_WINDOW_SECONDS:
-            reset_at = now + window if before is None else before
+        left = None if reset is None else _seconds_until(reset, platform_time)
+        if left is None or left < -window:
+            reset_at = now + min(window, LONGEST_PAUSE_SECONDS) if before is None else before
         else:
-            reset_at = reset - skew
+            reset_at = now + min(left, LONGEST_PAUSE_SECONDS)
         self.reset_at = max(reset_at, now + NOT_YET_SECONDS)
         return before is not None and reset_at >= before + LATER_SECONDS
 
     def _start_new_window(self, now: float) -> None:
         """Start a new window if the last one is over."""
-        if self.reset_at is not None and now >= self.reset_at:
+        end = self._window_end
+        if end is not None and now >= end:
             self.reset_at = None
+            self._assumed_end = now + min(self.window_seconds or DEFAULT_WINDOW_SECONDS, LONGEST_PAUSE_SECONDS)
             self.remaining = self.limit
             self._guessing = True
 
@@ -144,6 +167,21 @@ class RateLimit:
         return min(max(1.0, RESERVE_RATIO * self.limit), self.limit - 1.0)
 
 
-def _number(headers: Mapping[str, str], name: str) -> float | None:
-    text = headers.get(name)
-    return float(text) if text is not None and _NUMBER.fullmatch(text) else None
+def _header(headers: Mapping[str, str], name: str) -> str:
+    return headers.get(f"X-RateLimit-{name}") or headers.get(f"RateLimit-{name}") or ""
+
+
+def _first_number(text: str) -> float | None:
+    match = _FIRST_NUMBER.match(text)
+    return float(match[1]) if match else None
+
+
+def _window_of(quotas: str, limit: float | None) -> float | None:
+    """Return the window of the quota that the limit is taken from (``10, 10;w=1, 1000;w=3600``: 1)."""
+    return next((float(window) for quota, window in _QUOTA.findall(quotas) if float(quota) == limit), None)
+
+
+def _seconds_until(reset: float, platform_time: float) -> float:
+    if reset < _LEAST_UNIX_SECONDS:
+        return reset
+    return (reset / 1000 if reset >= _LEAST_UNIX_MILLISECONDS else reset) - platform_time

@@ -1,9 +1,14 @@
-"""Responses: reading a body within bounds, decoding it, and interpreting its headers."""
+"""Responses: reading a body within bounds, decoding it, and interpreting its headers.
+
+Damaged text stays in its place: it does not make the rest of a document unreadable. Text that was not valid Unicode
+holds lone surrogates after decoding JSON, so that different names stay different; what writes it must replace them.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import re
 import zlib
 from collections.abc import Mapping
 from datetime import UTC
@@ -27,13 +32,17 @@ _KNOWN_TYPES = frozenset(
     {"text/html", "text/plain", "text/xml", "application/xml", "application/json", "application/octet-stream"}
 )
 
+_XML_ENCODING = re.compile(rb"""\s*<\?xml\s[^>]*?\bencoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
+_XML_DECLARATION_BYTES = 200
+_LATIN_1 = frozenset({b"iso-8859-1", b"iso8859-1", b"iso_8859-1", b"latin-1", b"latin1", b"l1"})
+
 _decode = msgspec.json.Decoder().decode
 
 
 class Response:
     """A usable response."""
 
-    __slots__ = ("data", "date", "headers", "link_next", "status", "text")
+    __slots__ = ("body", "data", "date", "headers", "link_next", "status")
 
     def __init__(
         self,
@@ -41,19 +50,25 @@ class Response:
         headers: Mapping[str, str],
         *,
         data: Any = None,
-        text: str | None = None,
+        body: bytes = b"",
         date: float | None = None,
         link_next: str | None = None,
     ) -> None:
         self.status = status
         self.headers = headers
         self.data = data
-        """The decoded JSON; None if the response has no body, or text was requested."""
-        self.text = text
+        """The decoded JSON; None if the response has no body, or JSON was not requested."""
+        self.body = body
+        """The body, if JSON was not requested."""
         self.date = date
         """Unix seconds on the platform's clock."""
         self.link_next = link_next
         """URL of the next page."""
+
+    @property
+    def text(self) -> str:
+        """The body decoded as UTF-8; invalid bytes become U+FFFD."""
+        return decode_text(self.body)
 
     def __repr__(self) -> str:
         return f"<Response {self.status}>"
@@ -132,36 +147,27 @@ def _too_large(limit: int, endpoint: str) -> UpstreamError:
 
 
 def decode_json(body: bytes, content_type: str | None, endpoint: str) -> Any:
-    """Return the JSON value; numbers too large for a float become infinite.
+    """Return the JSON value. Raises ``UpstreamError`` (``bad_response``) if its structure cannot be parsed.
 
-    Raises ``UpstreamError`` (``bad_response``) for everything that is not JSON: NaN and Infinity, invalid UTF-8, HTML,
-    endless nesting.
+    Damaged values are kept: NaN, Infinity and numbers too large for a float become floats that are not finite; invalid
+    bytes and halves of surrogate pairs become lone surrogates; raw control characters in strings stay.
     """
     try:
         return _decode(body)
-    except UnicodeDecodeError:
-        raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: the body is not UTF-8") from None
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _decode_leniently(body, content_type, endpoint)
 
 
 def _decode_leniently(body: bytes, content_type: str | None, endpoint: str) -> Any:
-    """Decode what the fast decoder refuses as a whole: a number out of range, half a surrogate pair in a string.
-
-    One such value must not make all others unreadable.
-    """
+    """Decode what the fast decoder refuses as a whole."""
     try:
-        data = json.loads(body, parse_constant=_refuse_constant, parse_int=_parse_int)
-        # half a pair can't be encoded again; it becomes a question mark
-        return json.loads(json.dumps(data, ensure_ascii=False).encode("utf-8", "replace"), parse_int=_parse_int)
+        encoding = json.detect_encoding(body)
+        text = body.decode("utf-8-sig" if encoding == "utf-8" else encoding, "surrogateescape")
+        return json.loads(text, strict=False, parse_int=_parse_int)
     except (ValueError, RecursionError):
         given = (content_type or "").partition(";")[0].strip().lower()
         kind = given if given in _KNOWN_TYPES else "not a usual one"
         raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: not JSON (content type {kind})") from None
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(name)
 
 
 def _parse_int(digits: str) -> int | float:
@@ -175,12 +181,15 @@ def looks_like_error(document: Any) -> bool:
     return isinstance(document, dict) and any(document.get(key) for key in _ERROR_KEYS)
 
 
-def decode_text(body: bytes, endpoint: str) -> str:
-    """Decode the body as UTF-8, whatever its content type."""
-    try:
-        return body.decode()
-    except UnicodeDecodeError:
-        raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: the body is not UTF-8") from None
+def decode_text(body: bytes) -> str:
+    """Decode as UTF-8, without a byte order mark; invalid bytes become U+FFFD."""
+    return body.decode("utf-8-sig", "replace")
+
+
+def decode_declared(body: bytes) -> str:
+    """Decode a text that may begin with an XML declaration: as Latin-1 if it is declared so, as UTF-8 otherwise."""
+    match = _XML_ENCODING.match(body[:_XML_DECLARATION_BYTES])
+    return body.decode("latin-1") if match and match[1].lower() in _LATIN_1 else decode_text(body)
 
 
 # -- times in headers ------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
@@ -18,7 +19,7 @@ from yarl import URL
 from exporter.http.auth import NO_HEADERS, Auth, NoAuth
 from exporter.http.endpoint import BaseUrl, Endpoint, endpoint_of
 from exporter.http.errors import LostConnectionError, UpstreamError, foreign_not_found, map_exception, status_error
-from exporter.http.rate_limit import RateLimit, Ticket
+from exporter.http.rate_limit import LONGEST_PAUSE_SECONDS, RateLimit, Ticket
 from exporter.http.response import (
     Response,
     decode_json,
@@ -45,6 +46,8 @@ MAX_RETRIES = 2
 RETRIES_PER_POLL = 10
 """Maximum number of retries in a poll, so that an upstream that refuses everything does not get triple the load."""
 BACK_OFF_SECONDS, LONGEST_BACK_OFF_SECONDS = 0.2, 2.0
+LONGEST_WAIT_FOR_WINDOW_SECONDS = 2.0
+"""Maximum time to wait for a new window of the request limit: limits per second would fail most polls otherwise."""
 TRANSIENT = frozenset({429, 502, 503, 504})
 PAUSING = frozenset({429, 503})
 _NO_CREDENTIALS: tuple[Auth, Mapping[str, str]] = NoAuth(), NO_HEADERS
@@ -72,14 +75,23 @@ class PollContext:
         """Headers that prove who asks, read once per poll, and the kind of authentication that they came from."""
         self.clock_skew_seconds: float | None = None
         self._fastest_seconds: float | None = None
+        self._platform_epoch = 0.0
+        """Unix seconds on the platform's clock when our steady clock was 0."""
 
-    def update_clock_skew(self, date: float, now: float, seconds: float) -> None:
+    def platform_time(self) -> float:
+        """Return unix seconds now on the platform's clock, or on our own if the platform's is unknown."""
+        is_known = self.clock_skew_seconds is not None
+        return self._platform_epoch + self.clock.monotonic() if is_known else self.clock.now()
+
+    def update_clock_skew(self, date: float, seconds: float) -> None:
         """Learn the platform's time from the ``Date`` of a response that took ``seconds`` to begin."""
         if self._fastest_seconds is None or seconds < self._fastest_seconds:
             # the faster the response, the more precisely is known when in between it was written
             self._fastest_seconds = seconds
+            now = self.clock.now()
             skew = date - (now - seconds / 2)
             self.clock_skew_seconds = skew if abs(skew) >= 1.0 else 0.0
+            self._platform_epoch = now + self.clock_skew_seconds - self.clock.monotonic()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -100,7 +112,7 @@ class PreparedRequest:
 
     def __post_init__(self) -> None:
         if self.body is not None:
-            self.body = msgspec.json.encode(self.body)
+            self.body = _encode_json(self.body)
 
     def headers(self, credentials: Mapping[str, str]) -> Mapping[str, str]:
         """Return the headers of this request; those common to all requests are added by the session."""
@@ -108,6 +120,14 @@ class PreparedRequest:
             return credentials
         content = {} if self.body is None else {"Content-Type": "application/json"}
         return {**credentials, **content, **(self.extra_headers or {})}
+
+
+def _encode_json(data: Any) -> bytes:
+    try:
+        return msgspec.json.encode(data)
+    except UnicodeEncodeError:
+        # an id with a lone surrogate, which is sent as the escape that it came as
+        return json.dumps(msgspec.to_builtins(data)).encode()
 
 
 shared_time_limit: ContextVar[asyncio.Timeout | None] = ContextVar("shared_time_limit", default=None)
@@ -212,7 +232,7 @@ class RequestSender:
         pause = 0.0
         if error.status in PAUSING and error.retry_after is not None:
             pause = error.retry_after
-            self.rate_limit.pause_for(pause, self.clock.now())
+            self.rate_limit.pause_for(pause, self.clock.monotonic())
         if not request.safe or retries == MAX_RETRIES or not request.poll.retries_left:
             return None
         if error.status not in TRANSIENT and not isinstance(error, LostConnectionError):
@@ -262,17 +282,23 @@ class RequestSender:
     async def _wait_for_turn(self, request: PreparedRequest) -> Ticket:
         """Wait until the platform's limit and requested pauses allow the request, or raise if that is too late."""
         limit, endpoint = self.rate_limit, request.endpoint.template
-        while (pause := limit.pause(self.clock.now())) > 0:
-            if self.clock.monotonic() + pause >= request.poll.deadline:
-                text = f"{endpoint}: not sent, the platform asked for a pause of {pause:.0f} s more"
-                raise UpstreamError(Reason.RATE_LIMITED, text, retry_after=pause)
-            await self.clock.sleep(pause)
-        await limit.wait_for_turn()
-        now = self.clock.now()
-        if limit.budget(now) == 0:
-            text = f"{endpoint}: not sent, the platform's request limit is used up"
-            raise UpstreamError(Reason.RATE_LIMITED, text, retry_after=limit.until_reset(now))
-        return limit.start_request()
+        while True:
+            now = self.clock.monotonic()
+            wait: float | None = limit.pause(now)
+            if wait:
+                if now + wait >= request.poll.deadline:
+                    text = f"{endpoint}: not sent, the platform asked for a pause of {wait:.0f} s more"
+                    raise UpstreamError(Reason.RATE_LIMITED, text, retry_after=wait)
+            else:
+                await limit.wait_for_turn()
+                now = self.clock.monotonic()
+                if limit.budget(now) != 0:
+                    return limit.start_request()
+                wait = limit.until_reset(now)
+                if wait is None or wait > LONGEST_WAIT_FOR_WINDOW_SECONDS or now + wait >= request.poll.deadline:
+                    text = f"{endpoint}: not sent, the platform's request limit is used up"
+                    raise UpstreamError(Reason.RATE_LIMITED, text, retry_after=wait)
+            await self.clock.sleep(wait)
 
     # -- responses -----------------------------------------------------------------------------------------------------
 
@@ -288,10 +314,9 @@ class RequestSender:
         self, poll: PollContext, response: aiohttp.ClientResponse, ticket: Ticket, date: float | None, seconds: float
     ) -> None:
         """Learn the platform's time and request limit from a response that took ``seconds`` to begin."""
-        now = self.clock.now()
         if date is not None and hdrs.AGE not in response.headers:
-            poll.update_clock_skew(date, now, seconds)
-        self.rate_limit.update(ticket, response.headers, now, poll.clock_skew_seconds or 0.0)
+            poll.update_clock_skew(date, seconds)
+        self.rate_limit.update(ticket, response.headers, self.clock.monotonic(), poll.platform_time())
 
     async def _read_response(
         self, request: PreparedRequest, response: aiohttp.ClientResponse, date: float | None
@@ -304,24 +329,23 @@ class RequestSender:
                 error = self._not_found_error(body, endpoint)
                 request.poll.usable_responses += error.is_platform_answer
             else:
-                pause = self._requested_pause(response, date)
+                pause = self._requested_pause(request.poll, response, date)
                 error = status_error(status, endpoint, response.headers.get(hdrs.LOCATION), pause)
             error.refusal = body if request.keep_refusal else b""
             raise error
         body = await read_body(response, self.max_body_bytes, endpoint)
-        data, text = None, None
-        if not request.wants_json:
-            text = decode_text(body, endpoint)
-        elif body or (request.safe and status != 204):
+        data = None
+        if request.wants_json and (body or (request.safe and status != 204)):
             data = decode_json(body, response.headers.get(hdrs.CONTENT_TYPE), endpoint)
         request.poll.usable_responses += 1
-        return Response(status, response.headers, data=data, text=text, date=date, link_next=next_page(response))
+        kept = b"" if request.wants_json else body
+        return Response(status, response.headers, data=data, body=kept, date=date, link_next=next_page(response))
 
     def _not_found_error(self, body: bytes, endpoint: str) -> UpstreamError:
         try:
             document = decode_json(body, None, endpoint)
         except UpstreamError:
-            document = body.decode(errors="replace")
+            document = decode_text(body)
         if not self.recognise_error(document):
             return foreign_not_found(endpoint, self.keys_to_check)
         error = status_error(404, endpoint, None, None)
@@ -337,12 +361,11 @@ class RequestSender:
             response.close()
             return b""
 
-    def _requested_pause(self, response: aiohttp.ClientResponse, date: float | None) -> float | None:
+    def _requested_pause(self, poll: PollContext, response: aiohttp.ClientResponse, date: float | None) -> float | None:
         """Return the seconds that a 429 or 503 asks to wait; for a 429 without them, until the limit's window ends."""
         if response.status not in PAUSING:
             return None
-        now = self.clock.now()
-        seconds = retry_after(response.headers.get(hdrs.RETRY_AFTER), date, now)
+        seconds = retry_after(response.headers.get(hdrs.RETRY_AFTER), date, poll.platform_time())
         if seconds is None and response.status == 429:
-            seconds = self.rate_limit.until_reset(now)
-        return seconds
+            seconds = self.rate_limit.until_reset(self.clock.monotonic())
+        return None if seconds is None else min(seconds, LONGEST_PAUSE_SECONDS)

@@ -237,7 +237,7 @@ class Coordinator:
 
     def _rate_limit_pause(self) -> float | None:
         until = self.client.rate_limit.paused_until
-        return None if until is None else until - self._clock.now()
+        return None if until is None else until - self._clock.monotonic()
 
     # -- metrics, logs and the published state -----------------------------------------------------------------------
 

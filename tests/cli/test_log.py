@@ -150,3 +150,15 @@ def test_no_key_makes_logging_fail(format: str, key: str) -> None:  # noqa: A002
         assert json.loads(line)[f"k{key}"] == "value"
     else:
         assert re.fullmatch(r'ts=\S+ level=info msg=m k[^ ="]*=value', line)
+
+
+@pytest.mark.parametrize("format", ["logfmt", "json"])
+def test_text_that_is_not_valid_unicode_does_not_fail(format: str) -> None:  # noqa: A002
+    stream = lines(format=format)
+    structlog.get_logger().warning("bad \udce9", name="caf\udce9", names=["\ud800"], **{"key\udfff": {"a": "\udbff"}})
+    logging.getLogger("x").warning("caf%s", "\udce9")
+    text = stream.getvalue()
+    assert text.encode().count(b"\n") == 2
+    assert {"\\udce9", "\\ud800", "\\udfff", "\\udbff"} <= set(re.findall(r"\\ud[0-9a-f]{3}", text))
+    if format == "json":
+        assert json.loads(text.splitlines()[0])["name"] == "caf\udce9"

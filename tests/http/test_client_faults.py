@@ -361,7 +361,7 @@ async def test_reasons(status: int, reason: Reason) -> None:
 
 
 @pytest.mark.parametrize("key", ["error", "errors", "message", "detail", "code", "status", "statusCode"])
-@pytest.mark.parametrize("value", [b'"gone"', b"404", b'["gone"]', b'{"text": "gone"}'])
+@pytest.mark.parametrize("value", [b'"gone"', b"404", b'["gone"]', b'{"text": "gone"}', b'"\xe9"', b'"\x07"'])
 async def test_404_with_a_json_error_is_the_platforms_own(key: str, value: bytes) -> None:
     error = await failure_of(http(404, b'{"%s": %s}' % (key.encode(), value), Content_Type="text/plain"))
     assert (error.means_absent, str(error)) == (True, "GET /x: status 404")
@@ -457,10 +457,6 @@ async def test_bodies_and_heads_that_are_broken(answer: bytes) -> None:
         b"",
         b"<html>",
         b"{",
-        b'{"a": NaN}',
-        b"[Infinity]",
-        b"-Infinity",
-        b'{"a": "\xff"}',
         b"[" * 100_000,
         b"[" * 100_000 + b"]" * 100_000,
         b'{"a":' * 50_000 + b"1" + b"}" * 50_000,

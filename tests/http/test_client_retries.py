@@ -139,9 +139,7 @@ async def test_a_pause_that_does_not_fit_holds_for_all(status: int, seconds: int
         error = await failure(requests)
         assert error.reason is (Reason.RATE_LIMITED if status == 429 else Reason.SERVER_ERROR)
         assert error.retry_after is not None
-        assert error.retry_after >= min(seconds, 10**6)
-        limit = requests._client.rate_limit
-        assert limit.paused_until == UNIX + min(seconds, 900)
+        assert error.retry_after == min(seconds, 900)
         # the next one is not even sent
         error = await failure(requests)
         assert (error.reason, error.retry_after) == (Reason.RATE_LIMITED, min(seconds, 900))
@@ -163,10 +161,10 @@ async def test_a_pause_that_fits_holds_for_all() -> None:
 
 
 async def test_a_pause_holds_for_what_may_not_be_repeated_too() -> None:
-    async with asking(http(429, Retry_After="5")) as (requests, server, _):
+    async with asking(http(429, Retry_After="5")) as (requests, server, clock):
         with pytest.raises(UpstreamError):
             await requests.post("POST /x", body={})
-        assert requests._client.rate_limit.paused_until == UNIX + 5
+        assert requests._client.rate_limit.pause(clock.monotonic()) == 5
     assert len(server.requests) == 1
 
 
@@ -179,10 +177,10 @@ async def test_a_retry_after_that_says_nothing(value: str) -> None:
 
 async def test_a_refusal_that_names_the_end_of_the_window_only() -> None:
     headers = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int(UNIX) + 40)}
-    async with asking(http(429, given=headers), timeout=10.0) as (requests, _, _):
+    async with asking(http(429, given=headers), timeout=10.0) as (requests, _, clock):
         error = await failure(requests)
     assert (error.reason, error.retry_after) == (Reason.RATE_LIMITED, 40.0)
-    assert requests._client.rate_limit.paused_until == UNIX + 40
+    assert requests._client.rate_limit.pause(clock.monotonic()) == 40
 
 
 # -- the request limit -------------------------------------------------------------------------------------------------
@@ -210,3 +208,58 @@ async def test_an_exhausted_limit_is_kept_without_asking() -> None:
         assert client.requests(LONG).budget() == 57
         await client.requests(LONG).get("GET /x")
     assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("step", [-3600.0, 3600.0])
+async def test_setting_the_wall_clock_neither_prolongs_nor_ends_a_pause(step: float) -> None:
+    clock = FakeClock(UNIX)
+    async with answering(http(429, Retry_After="20"), http()) as server, client_of(server.url, clock=clock) as client:
+        assert (await failure(client.requests(5.0))).retry_after == 20
+        clock.step(step)
+        clock.advance(10)
+        assert (await failure(client.requests(5.0))).retry_after == 10
+        assert client.requests(5.0).budget() == 0
+        clock.advance(10)
+        assert (await client.requests(LONG).get("GET /x")).data == {}
+
+
+@pytest.mark.parametrize("step", [-3600.0, 3600.0])
+@pytest.mark.parametrize("reset", [int(UNIX) + 40, 40])
+async def test_setting_the_wall_clock_does_not_move_the_end_of_the_window(step: float, reset: int) -> None:
+    clock = FakeClock(UNIX)
+    date = formatdate(UNIX, usegmt=True)
+    headers = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(reset), "Date": date}
+    async with answering(http(given=headers)) as server, client_of(server.url, clock=clock) as client:
+        requests = client.requests(LONG)
+        await requests.get("GET /x")
+        clock.step(step)
+        assert (await exhausted(client)).retry_after == 40
+        assert requests.server_time == UNIX
+        clock.advance(40)
+        # the platform's clock, as measured before ours was set, tells when the reset is
+        await requests.get("GET /x")
+    assert len(server.requests) == 2
+
+
+async def test_limit_of_two_a_second_slows_a_poll_down_instead_of_failing_it() -> None:
+    headers = {"x-ratelimit-limit": "2, 2;w=1", "x-ratelimit-remaining": "1", "x-ratelimit-reset": "1"}
+    async with asking(http(given=headers)) as (requests, server, clock):
+        for _ in range(5):
+            await requests.get("GET /x")
+    assert len(server.requests) == 5
+    assert clock.slept == [1.0] * 4
+
+
+async def test_new_window_after_the_deadline_is_not_waited_for() -> None:
+    headers = {"x-ratelimit-limit": "2, 2;w=1", "x-ratelimit-remaining": "1", "x-ratelimit-reset": "1"}
+    async with asking(http(given=headers), timeout=1.0) as (requests, server, clock):
+        await requests.get("GET /x")
+        assert (await failure(requests)).reason is Reason.RATE_LIMITED
+    assert (len(server.requests), clock.slept) == (1, [])
+
+
+async def test_remainder_alone_limits_nothing() -> None:
+    async with asking(http(given={"X-RateLimit-Remaining": "0"})) as (requests, server, _):
+        for _ in range(3):
+            await requests.get("GET /x")
+    assert len(server.requests) == 3

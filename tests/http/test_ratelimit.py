@@ -3,16 +3,20 @@
 import asyncio
 import math
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from multidict import CIMultiDict
 
 from exporter.http.rate_limit import RateLimit, Ticket
 
 NOW = 1_726_000_000.0
+"""The platform's time, and by default ours: what a steady clock shows is arbitrary."""
+NUMBERS = r"[0-9]{1,16}(\.[0-9]{1,3})?(, ?[0-9]{1,6}(; ?(w|q)=[0-9]{1,6}){0,2}){0,2}"
 
 
 def headers(remaining: object, limit: object = 60, reset: object = NOW + 30, window: object = 60) -> dict[str, str]:
@@ -20,12 +24,12 @@ def headers(remaining: object, limit: object = 60, reset: object = NOW + 30, win
     return {f"X-RateLimit-{name}": str(value) for name, value in names.items() if value is not None}
 
 
-def told(*answers: dict[str, str], skew: float = 0.0) -> RateLimit:
+def told(*answers: Mapping[str, str], platform_time: float = NOW) -> RateLimit:
     """The limit after these answers, one after the other, at ``NOW``."""
     limit = RateLimit()
     for answer in answers:
         ticket = limit.start_request()
-        limit.update(ticket, answer, NOW, skew)
+        limit.update(ticket, answer, NOW, platform_time)
         limit.finish_request()
     return limit
 
@@ -49,7 +53,17 @@ def test_a_window_that_is_over_gives_all_of_it_again() -> None:
     limit = told(headers(0, reset=NOW + 30))
     assert (limit.budget(NOW + 29.9), limit.until_reset(NOW + 10)) == (0, 20.0)
     assert limit.budget(NOW + 30) == 57
-    assert limit.until_reset(NOW + 30) is None
+    assert limit.until_reset(NOW + 40) == 50.0
+
+
+def test_requests_that_all_fail_do_not_use_up_the_limit_for_good() -> None:
+    limit = told(headers(60, reset=NOW + 30))
+    assert limit.budget(NOW + 30) == 57
+    for _ in range(100):
+        limit.start_request()
+        limit.finish_request()
+    assert (limit.budget(NOW + 89), limit.until_reset(NOW + 89)) == (0, 1.0)
+    assert limit.budget(NOW + 90) == 57
 
 
 def test_without_a_limit_the_end_of_the_window_means_that_nothing_is_known() -> None:
@@ -57,11 +71,57 @@ def test_without_a_limit_the_end_of_the_window_means_that_nothing_is_known() -> 
 
 
 @pytest.mark.parametrize("skew", [-3600.0, 5.0, 3600.0])
-def test_the_reset_is_on_the_platforms_clock(skew: float) -> None:
-    assert told(headers(0, reset=NOW + skew + 30), skew=skew).reset_at == NOW + 30
+@pytest.mark.parametrize("reset", [f"{NOW + 30:.0f}", f"{(NOW + 30) * 1000:.0f}", f"{NOW + 30:.3f}", "30", "30;w=60"])
+def test_reset_is_on_the_platforms_clock_in_seconds_or_ms_or_counts_from_now(reset: str, skew: float) -> None:
+    text = reset if reset.startswith("30") else f"{float(reset) + skew * (1000 if len(reset) == 13 else 1):.0f}"
+    assert told(headers(0, reset=text), platform_time=NOW + skew).reset_at == NOW + 30
 
 
-@pytest.mark.parametrize("reset", [None, "", "soon", 0, 30, (NOW + 30) * 1000, NOW + 10**8, -5, "nan", "1e9"])
+@pytest.mark.parametrize("reset", ["86400", NOW + 86_400, (NOW + 86_400) * 1000, NOW + 10**8, 99999999999, 10**9 - 1])
+def test_reset_far_ahead_pauses_for_15_minutes_only(reset: float | str) -> None:
+    text = reset if isinstance(reset, str) else f"{reset:.0f}"
+    limit = told(headers(0, reset=text, window=86_400))
+    assert (limit.budget(NOW + 899), limit.until_reset(NOW)) == (0, 900.0)
+    assert limit.budget(NOW + 900) == 57
+
+
+def test_long_window_without_a_reset_pauses_for_15_minutes_only() -> None:
+    assert told(headers(0, reset=None, window=86_400)).until_reset(NOW) == 900.0
+
+
+def test_reset_of_zero_means_soon() -> None:
+    assert told(headers(0, reset=0)).reset_at == NOW + 1
+
+
+@pytest.mark.parametrize("prefix", ["x-ratelimit-", "ratelimit-", "X-RateLimit-"])
+@pytest.mark.parametrize(
+    ("quotas", "limit", "window"),
+    [
+        ("2, 2;w=1", 2, 1),
+        ("10, 10;w=1, 1000;w=3600", 10, 1),
+        ("1000, 10;w=1, 1000;w=3600", 1000, 3600),
+        ('2, 2;name="x";w=1', 2, 1),
+        ("2 , 2 ; w=1;burst=5", 2, 1),
+        ("2;w=1", 2, 1),
+        ("2, 3;w=9", 2, None),
+        ("2, 2;w=0", 2, None),
+        ("2, 2;w=999999", 2, None),
+        ("2", 2, None),
+    ],
+)
+def test_limit_in_the_form_of_the_ietf_draft(prefix: str, quotas: str, limit: int, window: int | None) -> None:
+    known = told(CIMultiDict({f"{prefix}limit": quotas, f"{prefix}remaining": "1", f"{prefix}reset": "1"}))
+    assert (known.limit, known.remaining, known.window_seconds, known.reset_at) == (limit, 1, window, NOW + 1)
+
+
+@pytest.mark.parametrize("remaining", [0, 7, "0, 0;w=60"])
+@pytest.mark.parametrize("others", [{}, {"limit": "many", "reset": "soon"}, {"window": 60}, {"limit": 0, "reset": 30}])
+def test_remainder_alone_means_nothing(remaining: object, others: dict[str, object]) -> None:
+    limit = told(headers(remaining, **{"limit": None, "reset": None, "window": None, **others}))
+    assert (limit.budget(NOW), limit.until_reset(NOW), limit.is_unknown) == (None, None, True)
+
+
+@pytest.mark.parametrize("reset", [None, "", "soon", NOW - 3600, -5, "nan", "1e9", 10**15])
 def test_a_reset_that_is_bad_counts_as_a_window_from_now(reset: object) -> None:
     assert told(headers(0, reset=reset)).reset_at == NOW + 60
     assert told(headers(0, reset=reset, window=10)).reset_at == NOW + 10
@@ -80,7 +140,7 @@ def test_answers_that_cross() -> None:
     tickets = [limit.start_request() for _ in range(5)]
     assert limit.budget(NOW) == 52
     for ticket, remaining in zip(tickets[1:], (56, 55, 58, 57), strict=True):
-        limit.update(ticket, headers(remaining), NOW, 0.0)
+        limit.update(ticket, headers(remaining), NOW, NOW)
         limit.finish_request()
     assert limit.budget(NOW) == 52
 
@@ -88,14 +148,14 @@ def test_answers_that_cross() -> None:
 def test_what_others_use_counts() -> None:
     limit = told(headers(60))
     tickets = [limit.start_request() for _ in range(2)]
-    limit.update(tickets[1], headers(40), NOW, 0.0)
+    limit.update(tickets[1], headers(40), NOW, NOW)
     assert limit.budget(NOW) == 37
 
 
 def test_a_window_that_began_earlier_than_was_known() -> None:
     limit = told(headers(10, reset=NOW + 30))
     tickets = [limit.start_request() for _ in range(2)]
-    limit.update(tickets[1], headers(58, reset=NOW + 90), NOW, 0.0)
+    limit.update(tickets[1], headers(58, reset=NOW + 90), NOW, NOW)
     assert (limit.budget(NOW), limit.reset_at) == (55, NOW + 90)
 
 
@@ -104,7 +164,7 @@ def test_an_answer_of_the_old_window_does_not_begin_a_new_one() -> None:
     now = NOW + 30
     assert limit.budget(now) == 57
     # the platform's clock is a little behind
-    limit.update(limit.start_request(), headers(0, reset=NOW + 30), now, 0.0)
+    limit.update(limit.start_request(), headers(0, reset=NOW + 30), now, now)
     assert (limit.budget(now), limit.budget(now + 0.5)) == (0, 0)
     assert limit.budget(now + 1.0) == 57
 
@@ -128,19 +188,24 @@ async def test_the_first_request_after_a_reset_goes_alone() -> None:
     others = [asyncio.create_task(limit.wait_for_turn()) for _ in range(3)]
     await asyncio.sleep(0)
     assert not any(other.done() for other in others)
-    limit.update(first, headers(1, reset=NOW + 31), NOW + 30, 0.0)
+    limit.update(first, headers(1, reset=NOW + 31), NOW + 30, NOW + 30)
     limit.finish_request()
     await asyncio.gather(*others)
     assert limit.budget(NOW + 30) == 0
 
 
-@given(st.dictionaries(st.sampled_from(list(headers(0))), st.text(max_size=20)), st.floats(-1e10, 1e10))
-def test_no_header_raises(answer: dict[str, str], skew: float) -> None:
+@given(
+    st.dictionaries(st.sampled_from(list(headers(0))), st.text(max_size=20) | st.from_regex(NUMBERS)),
+    st.floats(-1e10, 1e10),
+)
+def test_no_header_raises_or_pauses_for_longer_than_15_minutes(answer: dict[str, str], platform_time: float) -> None:
     limit = RateLimit()
-    limit.update(limit.start_request(), answer, NOW, skew)
+    limit.update(limit.start_request(), answer, NOW, platform_time)
     limit.finish_request()
     budget = limit.budget(NOW)
     assert budget is None or budget >= 0
+    assert 0 <= (limit.until_reset(NOW) or 0) <= 900
+    assert limit.budget(NOW + 900) != 0
 
 
 class Platform:
@@ -201,7 +266,7 @@ class Polling(RuleBasedStateMachine):
     @rule(data=st.data())
     def come_back(self, data: st.DataObject) -> None:
         ticket, answer = self.answers.pop(data.draw(st.integers(0, len(self.answers) - 1)))
-        self.client.update(ticket, answer, self.now, 0.0)
+        self.client.update(ticket, answer, self.now, self.now)
         self.client.finish_request()
 
     @rule(rounds=st.integers(1, 60))
@@ -210,7 +275,7 @@ class Polling(RuleBasedStateMachine):
             if self.under_way or self.answers or not self.may_send():
                 return
             ticket = self.client.start_request()
-            self.client.update(ticket, self.platform.answer(self.now), self.now, 0.0)
+            self.client.update(ticket, self.platform.answer(self.now), self.now, self.now)
             self.client.finish_request()
 
     @precondition(lambda self: not self.under_way and not self.answers)

@@ -15,7 +15,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from exporter.http.errors import UpstreamError, map_exception
-from exporter.http.response import decode_json, http_date, next_page, retry_after
+from exporter.http.response import decode_declared, decode_json, http_date, next_page, retry_after
 from exporter.model import Reason
 
 documents = st.recursive(
@@ -44,11 +44,46 @@ def test_json_is_read_as_python_reads_it(document: Any) -> None:
         assert decode_json(text.encode(), "application/json", "GET /x") == json.loads(text)
 
 
-@given(documents, st.text(alphabet="\ud800\udbff\udc00\udfffa", min_size=1))
-def test_half_a_surrogate_pair_does_not_spoil_a_document(document: Any, broken: str) -> None:
-    decoded = decode_json(json.dumps({"good": document, "bad": broken}).encode(), None, "GET /x")
+@given(documents, st.text(alphabet='\ud800\udbff\udc00\udfffa"\\', min_size=1))
+def test_halves_of_surrogate_pairs_are_kept(document: Any, broken: str) -> None:
+    text = json.dumps({"good": document, "bad": broken, broken: 1})
+    assert decode_json(text.encode(), None, "GET /x") == json.loads(text)
+
+
+@given(documents, st.binary(min_size=1).map(lambda raw: raw.replace(b'"', b"").replace(b"\\", b"")))
+def test_bytes_that_are_not_utf_8_stay_in_their_string(document: Any, raw: bytes) -> None:
+    body = b'{"good": %s, "bad": "%s", "%s!": 1}' % (json.dumps(document).encode(), raw, raw)
+    decoded = decode_json(body, None, "GET /x")
     assert decoded["good"] == json.loads(json.dumps(document))
-    decoded["bad"].encode()
+    assert decoded["bad"].encode("utf-8", "surrogateescape") == raw
+    assert list(decoded) == ["good", "bad", decoded["bad"] + "!"]
+
+
+@given(st.text(), st.sampled_from([b"\xff", b"\x07", b"\n", b"\\ud800", b""]))
+def test_other_text_in_a_damaged_document_is_unchanged(text: str, damage: bytes) -> None:
+    body = b'["' + damage + b'",' + json.dumps(text, ensure_ascii=False).encode() + b"]"
+    assert decode_json(body, None, "GET /x")[1] == text
+
+
+def test_different_bad_bytes_stay_different() -> None:
+    names = decode_json(b'["caf\xe9", "caf\xea", "caf\\ud83d", "caf\\ud83c", "caf?"]', None, "GET /x")
+    assert len(set(names)) == 5
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"1e999", b"-" + b"9" * 5000])
+def test_a_number_that_is_none_leaves_the_others(number: bytes) -> None:
+    first, *others = decode_json(b'[%s, 1, {"a": 2.5}]' % number, None, "GET /x")
+    assert (math.isfinite(first), others) == (False, [1, {"a": 2.5}])
+
+
+@pytest.mark.parametrize("character", [bytes([code]) for code in range(32)] + [b"\x7f"])
+def test_raw_control_characters_in_strings_are_accepted(character: bytes) -> None:
+    assert decode_json(b'{"a": "x%sy", "b": 1}' % character, None, "GET /x") == {"a": f"x{character.decode()}y", "b": 1}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32-le"])
+def test_byte_order_marks_and_other_unicode_encodings_are_accepted(encoding: str) -> None:
+    assert decode_json('{"a": "ä"}'.encode(encoding), None, "GET /x") == {"a": "ä"}
 
 
 @given(st.binary() | st.text().map(str.encode) | st.from_regex(rb'[\[\]{}",:0-9eE+.\-\\u tfn]{0,60}'))
@@ -57,13 +92,36 @@ def test_anything_is_a_value_or_a_classed_failure(body: bytes) -> None:
         decoded = decode_json(body, "text/html", "GET /x")
     except UpstreamError as error:
         decoded = error.reason.value
-    json.dumps(decoded, ensure_ascii=False).encode()
+    json.dumps(decoded)
+
+
+LATIN_1 = "<?xml version='1.0' encoding='%s'?><a>caf\xe9</a>"
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"<a>\xc3\xa9</a>", "<a>\xe9</a>"),
+        (b"\xef\xbb\xbf<a>\xc3\xa9</a>", "<a>\xe9</a>"),
+        (b"<a>\xe9\xff</a>", "<a>\ufffd\ufffd</a>"),
+        (b"", ""),
+        *(((LATIN_1 % name).encode("latin-1"), LATIN_1 % name) for name in ("ISO-8859-1", "latin1", "Latin-1")),
+        *(((LATIN_1 % name).encode(), LATIN_1 % name) for name in ("UTF-8", "utf8", "US-ASCII", "koi8-r", "no such")),
+        ((LATIN_1 % "utf-8").encode("latin-1"), LATIN_1.replace("\xe9", "\ufffd") % "utf-8"),
+        (b"\n" + (LATIN_1 % "iso-8859-1").encode("latin-1"), "\n" + LATIN_1 % "iso-8859-1"),
+        (b"<a encoding='latin1'>\xe9</a>", "<a encoding='latin1'>\ufffd</a>"),
+        (b"<?xml " + b" " * 200 + b"encoding='latin1'?>\xe9", "<?xml " + " " * 200 + "encoding='latin1'?>\ufffd"),
+    ],
+)
+def test_text_is_decoded_as_its_xml_declaration_declares(body: bytes, text: str) -> None:
+    assert decode_declared(body) == text
 
 
 @given(st.text() | st.from_regex(r'(\s*<[^>]{0,5}>(;\s*[a-z]{1,4}(=("[^"]{0,4}"|[a-z]{0,4}))?){0,3},?){0,4}'))
 def test_no_link_header_raises(header: str) -> None:
-    page = next_page(response_with({"Link": header}))
-    assert page is None or page.partition("?")[0] == "http://127.0.0.1/base/x"
+    for text in (header, header.replace("a", "\udce9")):
+        page = next_page(response_with({"Link": text}))
+        assert page is None or page.partition("?")[0] == "http://127.0.0.1/base/x"
 
 
 @given(st.datetimes(datetime(1971, 1, 1), datetime(9000, 1, 1)))  # noqa: DTZ001
@@ -86,7 +144,9 @@ def test_retry_after(text: str | None, wait: float | None) -> None:
     assert retry_after(text, None, UNIX) == wait
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[NaN]", b"\xff", b"[" * 10_000])
+@pytest.mark.parametrize(
+    "body", [b"", b"\xef\xbb\xbf", b"<html>", b"[1,]", b"{'a': 1}", b"[nan]", b"\xff", b'["', b"[" * 10_000]
+)
 def test_what_is_no_json(body: bytes) -> None:
     with pytest.raises(UpstreamError) as caught:
         decode_json(body, "text/html", "GET /x")

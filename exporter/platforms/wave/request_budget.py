@@ -106,7 +106,7 @@ class RequestBudget:
     def sessions_left(self, requests: Requests, *, requested: int) -> int | None:
         """Return how many more sessions this poll may request after the first ``requested``; None is no limit."""
         pace = self.pace()
-        if pace is None or self._client.rate_limit.pause(self._clock.now()) > 0:
+        if pace is None or self._client.rate_limit.pause(self._clock.monotonic()) > 0:
             # during a pause that the platform demands, each request waits for its end, or fails as not sent
             return None
         return min(requests.budget() or 0, max(0, pace.per_poll - requested))
