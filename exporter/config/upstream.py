@@ -243,7 +243,7 @@ class UpstreamSettings(SharedSettings):
             errors: dict[Place, PydanticCustomError] = {}
             for index, stream in enumerate(value):
                 for kind, _ in sorted(seen & _unique_keys(stream)):
-                    errors[index,] = refuse(f"each {kind} once in an upstream", found=f"the {kind} of another stream")
+                    errors[index,] = refuse(_ONCE[kind], found=f"the {kind} of another stream")
                 seen |= _unique_keys(stream)
             if errors:
                 raise refuse_all("streams", errors)
@@ -257,5 +257,11 @@ def _as_streams(value: Any) -> tuple[StreamSettings, ...]:
 
 
 def _unique_keys(stream: StreamSettings) -> set[tuple[str, str]]:
-    """Return what no other stream of the upstream may have."""
-    return {("id", stream.id)} | ({("name", stream.name)} if stream.name else set())
+    """Return what no other stream of the upstream may have; people can't tell names apart by blanks at their ends."""
+    return {("id", stream.id)} | ({("name", stream.name.strip())} if stream.name else set())
+
+
+_ONCE = {
+    "id": "each id once in an upstream",
+    "name": "each name once in an upstream (leading and trailing blanks do not count)",
+}

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import ssl
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -23,6 +26,19 @@ _STATUS_REASONS = {
     404: Reason.NOT_FOUND,
     429: Reason.RATE_LIMITED,
 }
+_OWN_AUTHORITY = "; for a certificate authority of your own, set tls.ca_file"
+_OTHER_NAME = "; check the host in url, or set tls.server_name"
+_CERTIFICATE_HINTS = {
+    9: "; check this machine's clock",
+    10: "; renew it on the server",
+    18: _OWN_AUTHORITY,
+    19: _OWN_AUTHORITY,
+    20: _OWN_AUTHORITY,
+    21: _OWN_AUTHORITY,
+    62: _OTHER_NAME,
+    64: _OTHER_NAME,
+}
+"""What to do about a refused certificate, by OpenSSL's number of the cause (``X509_V_ERR_*``)."""
 
 
 class UpstreamError(Exception):
@@ -56,28 +72,12 @@ class LostConnectionError(UpstreamError):
 
 
 def map_exception(error: Exception, endpoint: str) -> UpstreamError:
-    """Return the error for an exception of the HTTP library."""
-    match error:
-        case aiohttp.ConnectionTimeoutError():
-            return UpstreamError(Reason.TIMEOUT, f"{endpoint}: no connection in time")
-        case TimeoutError():
-            return UpstreamError(Reason.TIMEOUT, f"{endpoint}: no answer in time")
-        case aiohttp.ClientConnectorCertificateError():
-            return UpstreamError(Reason.TLS, f"{endpoint}: certificate refused{_certificate_cause(error)}")
-        case aiohttp.ClientSSLError() | ssl.SSLError():
-            return UpstreamError(Reason.TLS, f"{endpoint}: no TLS connection")
-        case aiohttp.ClientConnectorDNSError():
-            return UpstreamError(Reason.CONNECT, f"{endpoint}: the host's name can't be resolved")
-        case aiohttp.ClientConnectorError():
-            return UpstreamError(Reason.CONNECT, f"{endpoint}: no connection{_system_cause(error.os_error)}")
-        case aiohttp.ClientPayloadError():
-            return UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: the answer's body is cut off or malformed")
-        case aiohttp.ServerDisconnectedError() | OSError():
-            return LostConnectionError(Reason.CONNECT, f"{endpoint}: the connection was lost")
-        case aiohttp.ClientResponseError():
-            return UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: the answer is no valid HTTP")
-        case _:
-            return UpstreamError(Reason.INTERNAL, f"{endpoint}: {type(error).__name__}")
+    """Return the error for an exception of the HTTP library: what happened, and what to check."""
+    for kind, reason, cause in _CAUSES:
+        if isinstance(error, kind):
+            made = LostConnectionError if kind in _LOST_CONNECTION else UpstreamError
+            return made(reason, f"{endpoint}: {cause if isinstance(cause, str) else cause(error)}")
+    return UpstreamError(Reason.INTERNAL, f"{endpoint}: {type(error).__name__}")
 
 
 def status_error(status: int, endpoint: str, location: str | None, retry_after: float | None) -> UpstreamError:
@@ -106,9 +106,59 @@ def _redirect_target(location: str | None) -> str:
 
 def _certificate_cause(error: aiohttp.ClientConnectorCertificateError) -> str:
     cause = error.certificate_error
-    return f": {cause.verify_message}" if isinstance(cause, ssl.SSLCertVerificationError) else ""
+    if not isinstance(cause, ssl.SSLCertVerificationError):
+        return "certificate refused"
+    hint = _CERTIFICATE_HINTS.get(cause.verify_code, "")
+    return f"certificate refused: {cause.verify_message.rstrip('.')}{hint}"
 
 
-def _system_cause(error: OSError) -> str:
+def _tls_cause(error: Exception) -> str:
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    reason = getattr(cause, "reason", None)
+    if reason == "WRONG_VERSION_NUMBER":
+        # the first bytes of the answer are no TLS record
+        return "the server speaks plain HTTP on this port: use http:// in url, or the server's TLS port"
+    words = f" ({reason.lower().replace('_', ' ')})" if reason else ""
+    return f"the TLS handshake failed{words}: check the port in url, and the server's TLS settings"
+
+
+def _name_cause(error: aiohttp.ClientConnectorDNSError) -> str:
+    if error.os_error.errno == socket.EAI_AGAIN:
+        return "the host's name can't be resolved now: check the name server (DNS)"
+    return "the host's name is unknown: check the host in url, and the name server (DNS)"
+
+
+def _connection_cause(error: aiohttp.ClientConnectorError) -> str:
+    cause = error.os_error
+    if isinstance(cause, ConnectionRefusedError):
+        return "connection refused: check that the server runs, and the port in url"
+    if isinstance(cause, ConnectionResetError):
+        return "the server closed the connection in the TLS handshake: check the port in url, and its TLS versions"
     # use the text of the number, because several failed addresses are reported as one error with a combined text
-    return f": {os.strerror(error.errno)}" if error.errno else ""
+    words = f" ({os.strerror(cause.errno)})" if cause.errno else ""
+    return f"no connection to the host{words}: check host and port in url, the network and firewalls"
+
+
+_CAUSES: tuple[tuple[type[Exception], Reason, str | Callable[[Any], str]], ...] = (
+    (
+        aiohttp.ConnectionTimeoutError,
+        Reason.TIMEOUT,
+        "no connection in time: check host and port in url, and firewalls",
+    ),
+    (TimeoutError, Reason.TIMEOUT, "no answer in time"),
+    (aiohttp.ClientConnectorCertificateError, Reason.TLS, _certificate_cause),
+    (aiohttp.ClientSSLError, Reason.TLS, _tls_cause),
+    (ssl.SSLError, Reason.TLS, _tls_cause),
+    (aiohttp.ClientConnectorDNSError, Reason.CONNECT, _name_cause),
+    (aiohttp.ClientConnectorError, Reason.CONNECT, _connection_cause),
+    (aiohttp.ClientPayloadError, Reason.BAD_RESPONSE, "the answer's body is cut off or malformed"),
+    (
+        aiohttp.ServerDisconnectedError,
+        Reason.CONNECT,
+        "the server closed the connection without an answer: check scheme and port in url",
+    ),
+    (OSError, Reason.CONNECT, "the connection broke before the answer was complete: check the server's log"),
+    (aiohttp.ClientResponseError, Reason.BAD_RESPONSE, "the answer is not valid HTTP: check the port in url"),
+)
+"""Reason and text for each kind of exception; the first kind that fits counts."""
+_LOST_CONNECTION = frozenset({aiohttp.ServerDisconnectedError, OSError})

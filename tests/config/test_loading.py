@@ -435,3 +435,14 @@ def test_what_cannot_inherit_is_reported_beside_bad_defaults(loaded: Loader) -> 
         'defaults.timeout: found "fast", allowed a duration such as 500ms, 15s or 1m30s',
         "upstreams[0]: found a single value, allowed a mapping",
     ]
+
+
+def test_names_in_a_sessions_file_that_differ_only_in_outer_blanks_are_refused(loaded: Loader, tmp_path: Path) -> None:
+    text = "upstreams: [{name: studio, platform: wave, url: https://wave.example, sessions_file: sessions}]"
+    sessions = tmp_path / "sessions"
+    sessions.write_text('{id: a, name: main}\n{id: b, name: "my main"}\n')
+    loaded(text)
+    sessions.write_text('{id: a, name: "main "}\n{id: b, name: main}\n{id: c, name: "my main"}\n')
+    with pytest.raises(ConfigError, match=f"{sessions}:2: its id or name is another session's") as caught:
+        loaded(text)
+    assert "sessions:3" not in str(caught.value)

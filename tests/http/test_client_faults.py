@@ -7,6 +7,7 @@ import ssl
 import struct
 import tracemalloc
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ async def test_refused() -> None:
         async with client_of(f"http://127.0.0.1:{unused.getsockname()[1]}", observe=observed) as client:
             error = await failure(client)
     assert (error.reason, error.status) == (Reason.CONNECT, None)
-    assert str(error).endswith("Connection refused")
+    assert str(error) == "GET /x: connection refused: check that the server runs, and the port in url"
     assert observed.attempts == [("GET /x", "connect")]
 
 
@@ -60,7 +61,7 @@ async def test_a_name_that_does_not_exist() -> None:
     async with client_of("http://nonexistent.invalid") as client:
         error = await failure(client)
     assert error.reason is Reason.CONNECT
-    assert "name" in str(error)
+    assert str(error).startswith("GET /x: the host's name ")
 
 
 async def test_reset_before_an_answer() -> None:
@@ -71,7 +72,35 @@ async def test_reset_before_an_answer() -> None:
         writer.transport.abort()
 
     async with serving(reset) as port, client_of(f"http://127.0.0.1:{port}") as client:
-        assert (await failure(client)).reason is Reason.CONNECT
+        error = await failure(client)
+    assert error.reason is Reason.CONNECT
+    assert "the connection broke before the answer was complete" in str(error)
+
+
+async def closing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Take what the client sends first, and close without a word."""
+    await reader.read(10_000)
+
+
+async def test_closed_by_the_server_without_an_answer() -> None:
+    async with serving(closing) as port, client_of(f"http://127.0.0.1:{port}") as client:
+        error = await failure(client)
+    assert error.reason is Reason.CONNECT
+    assert "the server closed the connection without an answer: check scheme and port in url" in str(error)
+
+
+async def test_closed_by_the_server_in_the_tls_handshake() -> None:
+    async with serving(closing) as port, client_of(f"https://127.0.0.1:{port}") as client:
+        error = await failure(client)
+    assert error.reason is Reason.CONNECT
+    assert "the server closed the connection in the TLS handshake: check the port in url" in str(error)
+
+
+async def test_plain_http_to_a_tls_port(https: str) -> None:
+    async with client_of(https.replace("https", "http")) as client:
+        error = await failure(client)
+    assert error.reason is Reason.CONNECT
+    assert "check scheme and port in url" in str(error)
 
 
 async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -293,7 +322,8 @@ async def test_an_unknown_certificate(https: str) -> None:
     async with client_of(https, observe=observed) as client:
         error = await failure(client)
     assert error.reason is Reason.TLS
-    assert "certificate refused: unable to get local issuer certificate" in str(error)
+    hint = "for a certificate authority of your own, set tls.ca_file"
+    assert str(error) == f"GET /x: certificate refused: unable to get local issuer certificate; {hint}"
     assert observed.attempts == [("GET /x", "tls")]
 
 
@@ -304,9 +334,26 @@ async def test_a_certificate_of_the_configured_authority(https: str, ca_file: Pa
 
 async def test_a_certificate_for_another_name(https: str, ca_file: Path) -> None:
     async with client_of(https, tls=TlsSettings(ca_file=ca_file, server_name="elsewhere.example")) as client:
-        assert (await failure(client)).reason is Reason.TLS
+        error = await failure(client)
+    assert error.reason is Reason.TLS
+    assert str(error).endswith(
+        "certificate is not valid for 'elsewhere.example'; check the host in url, or set tls.server_name"
+    )
     async with client_of(https, tls=TlsSettings(ca_file=ca_file, server_name="localhost")) as client:
         assert (await client.requests(LONG).get("GET /x")).data == "safe"
+
+
+async def test_an_expired_certificate(authority: trustme.CA, ca_file: Path) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    dates = datetime(2001, 1, 1, tzinfo=UTC), datetime(2002, 1, 1, tzinfo=UTC)
+    authority.issue_cert("127.0.0.1", not_before=dates[0], not_after=dates[1]).configure_cert(context)
+    async with (
+        serving(silent, context) as port,
+        client_of(f"https://127.0.0.1:{port}", tls=TlsSettings(ca_file=ca_file)) as client,
+    ):
+        error = await failure(client)
+    assert error.reason is Reason.TLS
+    assert str(error) == "GET /x: certificate refused: certificate has expired; renew it on the server"
 
 
 async def test_any_certificate_when_told_so(https: str) -> None:
@@ -329,7 +376,22 @@ async def test_no_tls_at_the_other_end() -> None:
         await writer.drain()
 
     async with serving(plain) as port, client_of(f"https://127.0.0.1:{port}") as client:
-        assert (await failure(client)).reason is Reason.TLS
+        error = await failure(client)
+    assert error.reason is Reason.TLS
+    text = "the server speaks plain HTTP on this port: use http:// in url, or the server's TLS port"
+    assert str(error) == f"GET /x: {text}"
+
+
+async def test_tls_handshake_that_the_server_refuses() -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(b"\x15\x03\x03\x00\x02\x02\x28")
+        await reader.read()
+
+    async with serving(refuse) as port, client_of(f"https://127.0.0.1:{port}") as client:
+        error = await failure(client)
+    assert error.reason is Reason.TLS
+    assert "the TLS handshake failed (sslv3 alert handshake failure): check the port in url" in str(error)
 
 
 # -- statuses ----------------------------------------------------------------------------------------------------------

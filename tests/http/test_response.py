@@ -1,7 +1,9 @@
 """Reading responses: any input gives a value or a failure with a reason."""
 
+import errno
 import json
 import math
+import socket
 import ssl
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -9,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp.client_reqrep import ConnectionKey
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -36,6 +39,17 @@ def response_with(headers: dict[str, str]) -> aiohttp.ClientResponse:
     response._url = URL("http://127.0.0.1/base/x?cursor=1")
     response._headers = CIMultiDictProxy(CIMultiDict(headers))
     return response
+
+
+KEY = ConnectionKey("x.example", 443, is_ssl=False, ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=None)
+
+
+def connector_error(error: OSError) -> Exception:
+    return aiohttp.ClientConnectorError(KEY, error)
+
+
+def dns_error(number: int) -> Exception:
+    return aiohttp.ClientConnectorDNSError(KEY, socket.gaierror(number, "canary"))
 
 
 @given(documents)
@@ -156,12 +170,48 @@ def test_what_is_no_json(body: bytes) -> None:
 @pytest.mark.parametrize(
     ("raised", "reason", "text"),
     [
-        (aiohttp.ConnectionTimeoutError("canary"), Reason.TIMEOUT, "no connection in time"),
+        (
+            aiohttp.ConnectionTimeoutError("canary"),
+            Reason.TIMEOUT,
+            "no connection in time: check host and port in url, and firewalls",
+        ),
         (aiohttp.SocketTimeoutError("canary"), Reason.TIMEOUT, "no answer in time"),
-        (ConnectionResetError("canary"), Reason.CONNECT, "the connection was lost"),
-        (aiohttp.ServerDisconnectedError("canary"), Reason.CONNECT, "the connection was lost"),
+        (
+            ConnectionResetError("canary"),
+            Reason.CONNECT,
+            "the connection broke before the answer was complete: check the server's log",
+        ),
+        (
+            aiohttp.ServerDisconnectedError("canary"),
+            Reason.CONNECT,
+            "the server closed the connection without an answer: check scheme and port in url",
+        ),
+        (
+            connector_error(OSError(errno.EHOSTUNREACH, "canary")),
+            Reason.CONNECT,
+            "no connection to the host (No route to host): check host and port in url, the network and firewalls",
+        ),
+        (
+            connector_error(OSError("canary")),
+            Reason.CONNECT,
+            "no connection to the host: check host and port in url, the network and firewalls",
+        ),
+        (
+            dns_error(socket.EAI_NONAME),
+            Reason.CONNECT,
+            "the host's name is unknown: check the host in url, and the name server (DNS)",
+        ),
+        (
+            dns_error(socket.EAI_AGAIN),
+            Reason.CONNECT,
+            "the host's name can't be resolved now: check the name server (DNS)",
+        ),
         (aiohttp.ClientPayloadError("canary"), Reason.BAD_RESPONSE, "the answer's body is cut off or malformed"),
-        (ssl.SSLError("canary"), Reason.TLS, "no TLS connection"),
+        (
+            ssl.SSLError("canary"),
+            Reason.TLS,
+            "the TLS handshake failed: check the port in url, and the server's TLS settings",
+        ),
         (ZeroDivisionError("canary"), Reason.INTERNAL, "ZeroDivisionError"),
     ],
 )

@@ -82,10 +82,13 @@ def read_sessions(path: Path) -> tuple[WaveSession, ...]:
         except SessionsFileError as fault:
             faults.append(f"{path}:{number}: {fault}")
             continue
-        if session.id in sessions or session.name in names:
-            faults.append(f"{path}:{number}: its id or name is another session's")
+        name = session.name.strip() if session.name else None
+        if session.id in sessions or name in names:
+            faults.append(
+                f"{path}:{number}: its id or name is another session's (leading and trailing blanks do not count)"
+            )
         sessions[session.id] = session
-        names |= {session.name} if session.name else set()
+        names |= set() if name is None else {name}
     if faults:
         left = [f"and {len(faults) - BAD_LINES_SHOWN} more lines"] if len(faults) > BAD_LINES_SHOWN else []
         raise SessionsFileError("\n".join(faults[:BAD_LINES_SHOWN] + left))
