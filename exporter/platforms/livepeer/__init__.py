@@ -171,7 +171,7 @@ class Livepeer(Platform[LivepeerSettings]):
             reports=reports,
             listed=None if active is None else active.facts,
             list_names={report.id: report.name for report in found},
-            duplicates=duplicates,
+            duplicates=duplicates + (active.duplicates if active else 0),
             read_at=read_at,
             failures=failures,
         )
@@ -205,13 +205,17 @@ class Livepeer(Platform[LivepeerSettings]):
             chosen[stream_id] = self.choose_record(stream_id, possible or sessions, report_session)
         return chosen, duplicates
 
+    def _merge_rows(self, rows: list[ParsedObject]) -> tuple[list[ParsedObject], int]:
+        """Return one row of the list for each stream, and how many were left out; no row has viewers yet."""
+        return self.merge_records(rows, report_listed_stream, lambda row, _: row)
+
     async def _fetch_list(
         self, requests: Requests, reader: Reader, drops: DropCounter
     ) -> ActiveStreams | UpstreamError | None:
         if not self.settings.discovers:
             return None
         try:
-            return await fetch_active_streams(requests, reader, drops)
+            return await fetch_active_streams(requests, reader, drops, self._merge_rows)
         except UpstreamError as error:
             return error
 

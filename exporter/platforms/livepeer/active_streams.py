@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
@@ -24,6 +25,8 @@ ENDPOINT = "GET /stream"
 PAGE_SIZE = 1000
 """The platform's maximum; with its default of 20 a list would take fifty times as many requests."""
 Params = tuple[tuple[str, str], ...]
+Merge = Callable[[list[ParsedObject]], tuple[list[ParsedObject], int]]
+"""Returns one row for each stream, and how many were left out."""
 FIRST_PAGE: Params = (("streamsonly", "1"), ("active", "1"), ("limit", str(PAGE_SIZE)))
 
 
@@ -32,6 +35,8 @@ class ActiveStreams(msgspec.Struct, frozen=True):
 
     streams: dict[str, ParsedObject]
     facts: ListFacts
+    duplicates: int = 0
+    """Rows left out because another one of the same stream was chosen."""
 
     def is_active(self, stream_id: str) -> bool | None:
         """Return whether the platform reports the stream as active; None: it does not say."""
@@ -42,11 +47,11 @@ class ActiveStreams(msgspec.Struct, frozen=True):
         return False if is_complete else None
 
 
-async def fetch_active_streams(requests: Requests, reader: Reader, drops: DropCounter) -> ActiveStreams:
+async def fetch_active_streams(requests: Requests, reader: Reader, drops: DropCounter, merge: Merge) -> ActiveStreams:
     """Request all pages, as long as the platform announces a next one; a page's length says nothing.
 
-    Pages are offsets into an order that changes while they are read: a stream that comes twice counts once. Raises
-    ``UpstreamError``, also for a list that does not come to an end.
+    Pages are offsets into an order that changes while they are read: a stream may come twice, ``merge`` chooses its row.
+    Raises ``UpstreamError``, also for a list that does not come to an end.
     """
     rows: RowReader[ParsedObject] = RowReader(ENDPOINT, drops, "id")
     paging = Paging()
@@ -68,7 +73,12 @@ async def fetch_active_streams(requests: Requests, reader: Reader, drops: DropCo
         rows.refuse_repeated_page(stream.report.id for stream in rows.found[read_before:])
         has_next = paging.has_next(len(page), has_next=response.link_next is not None)
         params = _parse_link(response.link_next) if has_next and response.link_next is not None else None
-    return ActiveStreams({stream.report.id: stream for stream in rows.found}, rows.facts(paging))
+    facts = rows.facts(paging)
+    streams, duplicates = {stream.report.id: stream for stream in rows.found}, 0
+    if len(streams) < len(rows.found):
+        chosen, duplicates = merge(rows.found)
+        streams = {stream.report.id: stream for stream in chosen}
+    return ActiveStreams(streams, facts, duplicates)
 
 
 def _parse_link(link: str) -> Params:
