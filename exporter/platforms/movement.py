@@ -110,8 +110,7 @@ class MovementBook:
                 moved_at.append(total.moved_at)
         if len(moved_at) < FROZEN_STREAMS or max(moved_at) - min(moved_at) > self._interval:
             return reports
-        withdrawn: dict[str, Any] = {rate.rate: None for rate in self._rates}
-        return [msgspec.structs.replace(report, **withdrawn) if report.live else report for report in reports]
+        return [_without_figures(report) if report.live else report for report in reports]
 
     def _new_totals(self) -> list[ByteTotal]:
         return [
@@ -195,8 +194,16 @@ class MovementBook:
         return msgspec.structs.replace(report, **changes) if changes else report
 
 
+def _without_figures(report: StreamReport) -> StreamReport:
+    """Return the report without rates; its other health facts are as old as these, so that there is no score either."""
+    withdrawn: dict[str, Any] = dict.fromkeys(_FIGURES.intersection(report.__struct_fields__))
+    return msgspec.structs.replace(report, health_unreadable=True, **withdrawn)
+
+
 def _is_higher(value: float | None, before: float | None) -> bool:
     return value is not None and before is not None and value > before
 
 
 _INGEST, _EGRESS = "ingest_bitrate_bytes_per_second", "egress_bitrate_bytes_per_second"
+_FIGURES = frozenset({_INGEST, _EGRESS, "transcode_bitrate_bytes_per_second", "health_score_ratio"})
+"""The fields that are withdrawn while the platform's statistics are frozen."""

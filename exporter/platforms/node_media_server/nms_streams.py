@@ -67,8 +67,8 @@ def parse_version_2(response: Any, drops: DropCounter) -> StreamList:
     """
     rows: RowReader[StreamReport] = RowReader(STREAMS_2, drops, "stream")
     for application, streams in Record.from_response(response, drops).raw.items():
-        # counted without its own name, which is a stream's and may be a secret
-        for key, raw in streams.items() if isinstance(streams, dict) else [("", None)]:
+        # counted without its own name, which is a stream's and may be a secret; no application is without streams
+        for key, raw in streams.items() if isinstance(streams, dict) and streams else [("", None)]:
             record = rows.record(raw)
             if record is not None:
                 is_stream = any(name in record.raw for name in _STREAM_2)

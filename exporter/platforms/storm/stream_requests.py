@@ -149,6 +149,8 @@ BATCH = "POST /streams/batch"
 BATCH_FROM = 2
 """Minimum number of streams for a batch."""
 BATCH_SIZE = 100
+_STREAM_FIELDS = ("application", "streamKey", "state")
+"""At least one of them is in every response about a stream."""
 
 Outcomes = dict[str, list[StormStream] | UpstreamError]
 """The records of each requested stream, by its id, or why there are none."""
@@ -204,6 +206,8 @@ async def _fetch_stream(requests: Requests, stream: ApplicationStream, drops: Dr
             return missing_stream(stream.application, stream.key)
         raise
     record = read_envelope(response.data, STREAM, drops)
+    if not any(name in record for name in _STREAM_FIELDS):
+        raise UpstreamError(Reason.BAD_RESPONSE, f"{STREAM}: the answer is not about a stream")
     found = read_stream(record, application=stream.application, key=stream.key)
     if found is None or found.report.id != stream.id:
         raise UpstreamError(Reason.BAD_RESPONSE, f"{STREAM}: the answer is about another stream")
