@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from exporter.alerting.compiled_conditions import CompiledCondition
@@ -74,6 +74,8 @@ class Evaluator:
         self._upstream_conditions = [condition for condition in conditions if condition.rule.scope is Scope.UPSTREAM]
         self._rules = {condition.rule.name: condition.active for condition in conditions}
         self.alerts: dict[AlertKey, Alert] = {}
+        self._stream_ids: dict[tuple[str, str], str] = {}
+        """The platform's id of each stream with alerts, by upstream and label. It may be a secret: it stays here."""
 
     def evaluate(self, upstream_state: UpstreamState, now: Instant) -> Iterator[None]:
         """Evaluate the rules for an upstream; a generator, to be exhausted, that yields between steps.
@@ -92,6 +94,7 @@ class Evaluator:
                 )
             if index % STREAMS_PER_STEP == STREAMS_PER_STEP - 1:
                 yield
+        self._follow_renamed_streams(upstream_state, now)
         _collect_values(self._upstream_conditions, Subject(upstream_state), now.steady, values)
         if upstream_state.up:
             self._collect_departed_streams(upstream_state, known_streams, now.steady, values)
@@ -154,10 +157,31 @@ class Evaluator:
         alert.value = value
         alert.keep_since = alert.keep_steady = None
         if stream_state is not None:
+            if stream_state.report.id:
+                self._stream_ids[key.upstream, key.stream] = stream_state.report.id
             alert.reasons = tuple(reason.value for reason in stream_state.health_reasons)
             alert.issues = stream_state.report.issues or ()
         if alert.phase is Phase.PENDING and now.steady - alert.active_steady >= self._rules[key.rule].for_seconds:
             alert.phase, alert.fired_at = Phase.FIRING, now.wall
+
+    def _follow_renamed_streams(self, upstream_state: UpstreamState, now: Instant) -> None:
+        """Let the alerts of a stream whose label has changed go on under the new one, and resolve the old ones."""
+        upstream = upstream_state.upstream
+        known = {label: stream_id for (name, label), stream_id in self._stream_ids.items() if name == upstream}
+        if not known:
+            return
+        labels = {state.identity.stream for state in upstream_state.streams}
+        gone = {stream_id: label for label, stream_id in known.items() if label not in labels}
+        for state in upstream_state.streams if gone else ():
+            old_label = gone.get(state.report.id)
+            for key, alert in list(self.alerts.items()) if old_label is not None else ():
+                if (key.upstream, key.stream) == (upstream, old_label) and alert.phase is not Phase.RESOLVED:
+                    new_key = replace(key, stream=state.identity.stream)
+                    self.alerts[new_key] = replace(alert, key=new_key)
+                    self._stream_ids[upstream, new_key.stream] = state.report.id
+                    self._resolve(alert, now)
+        with_alerts = {(key.upstream, key.stream) for key in self.alerts}
+        self._stream_ids = {place: id_ for place, id_ in self._stream_ids.items() if place in with_alerts}
 
     def _deactivate(self, alert: Alert, now: Instant, *, frozen: bool) -> None:
         if alert.phase is Phase.FIRING:

@@ -132,6 +132,28 @@ def _table() -> Panel:
                 colored=True,
             ),
             Column(
+                name="Answering",
+                expression=upstreams.max_by("stream_upstream_answering", by=by),
+                field=FieldOptions(
+                    unit="short",
+                    mappings=[value_mapping({"0": ("no", "red"), "1": ("yes", "green")})],
+                    steps=falling(critical=1),
+                ),
+                width=95,
+                colored=True,
+            ),
+            Column(
+                name="List",
+                expression=upstreams.max_by("stream_upstream_list_complete", by=by),
+                field=FieldOptions(
+                    unit="short",
+                    mappings=[value_mapping({"0": ("doubtful", "orange"), "1": ("complete", "green")})],
+                    steps=falling(critical=1),
+                ),
+                width=90,
+                colored=True,
+            ),
+            Column(
                 name="Streams",
                 expression=f"sum by ({by}) ({upstreams.current('stream_upstream_streams')})",
                 field=FieldOptions(unit="short", decimals=0),
@@ -226,14 +248,20 @@ def _polls() -> list[Panel]:
             bars=True,
         ),
         graph(
-            "Fields left out",
-            "Values per minute that were not what the platform documents, by field.",
+            "Fields and records left out",
+            "Values per minute that were not what the platform documents, by field; and records per minute that were "
+            "left out in favour of another one of the same stream.",
             [
                 Query(
                     f"60 * sum by (upstream, field) ({upstreams.rate('stream_upstream_fields_dropped_total')}) > 0",
                     "{{upstream}} {{field}}",
                     min_step=_A_FEW_POLLS,
-                )
+                ),
+                Query(
+                    f"60 * {upstreams.rate('stream_upstream_duplicate_records_total')} > 0",
+                    "{{upstream}} duplicates",
+                    min_step=_A_FEW_POLLS,
+                ),
             ],
             FieldOptions(unit="cpm", minimum=0, empty="Every value was as documented"),
             width=8,

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,6 +79,26 @@ def test_alert_goes_from_pending_to_firing_to_resolved() -> None:
     evaluate(evaluator, 900, offline())
     assert evaluator.alerts[OFFLINE] is not alert
     assert evaluator.alerts[OFFLINE].active_at == 900
+
+
+@pytest.mark.parametrize("seconds", [30, 90])
+def test_alert_of_a_renamed_stream_keeps_its_start_under_the_new_label(seconds: float) -> None:
+    """``seconds``: of the alert before the stream is renamed, when it is pending or firing."""
+
+    def named(label: str) -> StreamState:
+        state = offline()
+        identity = msgspec.structs.replace(state.identity, stream=label)
+        return msgspec.structs.replace(state, identity=identity)
+
+    evaluator = make_evaluator()
+    evaluate(evaluator, 0, named("main"))
+    evaluate(evaluator, seconds, named("main"))
+    was_firing = evaluator.alerts[OFFLINE].phase is Phase.FIRING
+    evaluate(evaluator, 95, named("renamed"))
+    renamed = evaluator.alerts[replace(OFFLINE, stream="renamed")]
+    assert (renamed.phase, renamed.active_at) == (Phase.FIRING, 0)
+    old = evaluator.alerts.get(OFFLINE)
+    assert (old.phase if old else None) == (Phase.RESOLVED if was_firing else None)
 
 
 def test_pending_alert_is_dropped_when_its_condition_ends() -> None:
