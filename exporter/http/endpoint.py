@@ -59,7 +59,9 @@ class Endpoint:
             # invalid bytes in a platform's name go back to it as they came
             return quote(value, safe="", errors="surrogateescape")
         except UnicodeEncodeError:
-            raise UpstreamError(Reason.NOT_FOUND, f"{self.template}: {name} can't be {value!r}") from None
+            # without the value, which may be a stream key
+            text = f"{self.template}: {name} contains half a surrogate pair, which no URL can hold"
+            raise UpstreamError(Reason.NOT_FOUND, text) from None
 
 
 endpoint_of = lru_cache(maxsize=256)(Endpoint)

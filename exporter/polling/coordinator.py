@@ -46,6 +46,8 @@ ANSWERING_INTERVALS = 2.5
 """Age of the last successful poll, in intervals, from which on an upstream is not answering."""
 FAILURE_LOG_SECONDS = 600.0
 """Minimum time between two log lines that an upstream fails: one that fails every other poll is one fault."""
+CLOCK_TOLERANCE_SECONDS = 30.0
+"""Difference of a platform's clock that is not worth a line in the log."""
 WORD_CHARACTERS = 40
 """Maximum number of characters of a platform's unknown word in the log."""
 
@@ -106,6 +108,7 @@ class Coordinator:
         self._logged_fields: set[str] = set()
         self._logged_words: set[str] = set()
         self._logged_doubt = ""
+        self._is_clock_logged = False
         self._logged_stream_failures: set[str] = set()
 
     async def run(self) -> None:
@@ -188,6 +191,7 @@ class Coordinator:
             await _run_in_steps(self._histograms.observe_in_steps(self.tracker.updated_states()))
         self._histograms.forget_all_but(state.identity.stream for state in self.tracker.states())
         self._count_and_log_faults(result)
+        self._log_wrong_clock()
         self._up, self._error, self._last_success = True, None, now.wall
         self._answered_at = now.steady
         if result.not_owned:
@@ -274,6 +278,13 @@ class Coordinator:
                 reasons=sorted({result.failures[id_].value for id_ in new_streams}),
             )
         self._logged_stream_failures = set(result.failures)
+
+    def _log_wrong_clock(self) -> None:
+        """Log once that the platform's clock is wrong; it decides nothing."""
+        is_wrong = self._clock_skew is not None and abs(self._clock_skew) > CLOCK_TOLERANCE_SECONDS
+        if is_wrong and not self._is_clock_logged:
+            log.warning("the platform's clock differs", **self._labels, ahead_seconds=round(self._clock_skew or 0.0))
+        self._is_clock_logged = is_wrong
 
     def _log_failure(self, error: UpstreamError, now: float) -> None:
         """Log that the upstream fails, once in ten minutes."""

@@ -288,3 +288,12 @@ async def test_stale_analytics_and_passthrough_are_dropped_while_polls_fail() ->
     assert (len(state.analytics), state.passthrough) == (1, passthrough)
     state = await upstream.poll(DOWN)
     assert (state.analytics, state.passthrough) == ((), None)
+
+
+async def test_wrong_clock_of_the_platform_is_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    upstream = PolledUpstream()
+    skews = iter([29.0, 31.0, 45.0, 0.0, -31.0])
+    monkeypatch.setattr(Requests, "clock_skew_seconds", property(lambda _: next(skews)))
+    with structlog.testing.capture_logs() as logs:
+        await upstream.poll(*[live_streams("a")] * 5)
+    assert [e["ahead_seconds"] for e in logs if e["event"] == "the platform's clock differs"] == [31, -31]

@@ -65,7 +65,7 @@ class CandidateCache:
         for session_id, result in await requests.map(fetch, due[:budget]):
             if not isinstance(result, UpstreamError):
                 self._gatherings[session_id].store(result)
-            elif result.reason is not Reason.NOT_FOUND:
+            elif not result.means_absent:
                 failures[session_id] = result.reason
         return failures
 

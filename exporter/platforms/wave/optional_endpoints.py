@@ -173,7 +173,7 @@ class OptionalEndpoints:
 
         outcomes = [outcome for _, outcome in await requests.map(request, due)]
         errors = [error for error in outcomes if isinstance(error, UpstreamError) and not was_not_sent(error)]
-        if None in outcomes or any(error.reason is Reason.NOT_FOUND for error in errors):
+        if None in outcomes or any(error.means_absent for error in errors):
             self.fault = None
         elif errors:
             self.fault = errors[0]
