@@ -15,6 +15,7 @@ ALL = frozenset(part.value for part in Part)
 def stream(name: str = "main", *, status: Status = Status.LIVE, live: bool | None = True, **facts: Any) -> StreamState:
     """A state of upstream ``studio``; facts that ``StreamState`` has go there, the others into the report."""
     own = {key: facts.pop(key) for key in list(facts) if key in StreamState.__struct_fields__}
+    own.setdefault("reported_at", None if status is Status.UNKNOWN else 1_726_000_000.0)
     report = StreamReport(id=name, live=live, **facts)
     return StreamState(identity=Identity("livepeer", "studio", name), report=report, status=status, live=live, **own)
 

@@ -81,8 +81,9 @@ def test_labels_start_with_those_of_the_part(family: Family) -> None:
 
 def test_every_field_of_a_report_is_in_a_family_and_no_other() -> None:
     shown = frozenset().union(*(family.fields for family in OF_STREAMS)) - {"analytics"}
-    # shown through what the exporter makes of it: a state's score
-    assert shown == set(StreamReport.__struct_fields__) - NOT_IN_A_FAMILY - {"health_score_ratio"}
+    # shown through what the exporter makes of them: a state's score
+    judged = {"health_score_ratio", "health_unreadable", "last_seen_age_seconds"}
+    assert shown == set(StreamReport.__struct_fields__) - NOT_IN_A_FAMILY - judged
 
 
 def full_state() -> StreamState:
@@ -96,6 +97,7 @@ def full_state() -> StreamState:
     return stream(
         **facts
         | {
+            "status_changed_at": 1.0,
             "health_score_ratio": 0.9,
             "health_conditions": {"ingest": True},
             "issues": ("one",),
@@ -127,6 +129,8 @@ def full_answer() -> bytes:
     full: UpstreamState = view(
         full_state(),
         up=True,
+        answering=True,
+        list_complete=True,
         version="1",
         poll_interval_seconds=15.0,
         last_success_timestamp_seconds=1.0,

@@ -142,13 +142,13 @@ def test_fact_is_rendered_as_its_line(facts: dict[str, object], line: str) -> No
 
 
 def test_unknown_fact_has_no_line() -> None:
-    lines = samples_of(stream(live=None, status=Status.UNKNOWN))
+    lines = samples_of(stream(live=None, status=Status.UNKNOWN, reported_at=1.0))
     assert {line.partition("{")[0] for line in lines} == {"stream_info", "stream_status"}
 
 
 def test_unknown_stream_has_only_the_expectation() -> None:
     state = StreamState(identity=Identity("livepeer", "studio", "main"), report=NO_REPORT, expected=True)
-    assert samples_of(state) == [f"stream_expected{{{LABELS}}} 1"]
+    assert samples_of(state) == [f'stream_status{{{LABELS},status="unknown"}} 1', f"stream_expected{{{LABELS}}} 1"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

@@ -135,7 +135,7 @@ async def test_poll_without_sessions_fails_if_all_optional_endpoints_fail(api: S
         with pytest.raises(UpstreamError):
             # nothing is due: it is still as it was
             await upstream.poll()
-        api.on(FIGURES, {}, status=404)
+        api.on(FIGURES, {"error": {"code": "NOT_FOUND"}}, status=404)
         clock.advance(270)
         await upstream.poll()
 

@@ -48,7 +48,7 @@ def _life() -> Iterator[StreamFamily]:
         "stream_info",
         "What does not change while the stream is live; what is not known is empty. Always 1.",
         {field: f"report.{field}" for field in _INFO_FIELDS},
-        has="status",
+        has="reported_at",
         fields=frozenset(_INFO_FIELDS),
     )
     yield computed(
