@@ -1,0 +1,69 @@
+"""Platforms that fail in turn, in recorded time: nobody is paged for a stream. The long run is ``tests/load``'s."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import yaml
+from aiohttp.test_utils import TestServer
+
+from exporter.cli.settings import load_settings
+from exporter.service import Service
+from exporter.simulator.context import Context
+from exporter.simulator.fault_injection import FaultKind
+from exporter.simulator.fleet import Fleet
+from exporter.simulator.simulated_streams import Platform
+from exporter.simulator.simulator_app import make_simulator
+from tests.fake_clock import FakeClock
+from tests.sidecar.fake_alertmanager import fake_alertmanager, run_event_loop
+from tests.sidecar.test_healthy_fleet import configuration, is_idle
+
+OUTAGE_SECONDS, AFTERWARDS_SECONDS, STEP_SECONDS = 300.0, 180.0, 10.0
+OUTAGES = {Platform.LIVEPEER: FaultKind.DOWN, Platform.STORM: FaultKind.AUTH, Platform.WAVE: FaultKind.HTML}
+
+
+@pytest.mark.no_cover
+async def test_no_alert_about_a_stream_fires_while_each_platform_fails_in_turn(tmp_path: Path) -> None:
+    clock = FakeClock()
+    fleet = Fleet(60, seed=7, incidents=False)
+    context = Context(fleet, clock)
+    async with TestServer(make_simulator(context)) as server, fake_alertmanager() as alertmanager:
+        settings = configuration(fleet, clock.now(), str(server.make_url("")).rstrip("/"), alertmanager.url)
+        settings["alerting"]["state_file"] = str(tmp_path / "alerts.json")
+        file = tmp_path / "config.yaml"
+        file.write_text(yaml.safe_dump(settings))
+        service = Service(load_settings(file, {}), load=lambda: load_settings(file, {}), clock=clock)
+        await service.start()
+        try:
+            await pass_time(service, clock, 180.0)
+            for platform, kind in OUTAGES.items():
+                live = live_streams(service, platform)
+                fleet.faults.inject(platform, None, kind, clock.now(), OUTAGE_SECONDS)
+                await pass_time(service, clock, OUTAGE_SECONDS - STEP_SECONDS)
+                unknown = [s for v in service.store.states() if v.platform == platform.value for s in v.streams]
+                assert {s.status.value for s in unknown} == {"unknown"}
+                assert {s.identity.stream for s in unknown if s.was_live} == live, "they stay, with what was known"
+                await pass_time(service, clock, AFTERWARDS_SECONDS)
+                assert live_streams(service, platform) >= live
+        finally:
+            await service.stop()
+    told = {(alert["labels"]["alertname"], alert["labels"].get("stream", "")) for alert in alertmanager.alerts}
+    assert {name for name, stream in told if stream} == set()
+    assert {name for name, stream in told if not stream} >= {"StreamUpstreamDown", "StreamUpstreamAuthFailing"}
+
+
+def live_streams(service: Service, platform: Platform) -> set[str]:
+    states = [view for view in service.store.states() if view.platform == platform.value]
+    return {stream.identity.stream for view in states for stream in view.streams if stream.live}
+
+
+async def pass_time(service: Service, clock: FakeClock, seconds: float) -> None:
+    until = clock.now() + seconds
+    while clock.now() < until:
+        clock.advance(STEP_SECONDS)
+        async with asyncio.timeout(120):
+            while not is_idle(service, clock.now()):  # noqa: ASYNC110 - polls end when real answers have come
+                await asyncio.sleep(0.005)
+        await run_event_loop(100)
