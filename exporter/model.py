@@ -248,7 +248,7 @@ class StreamReport(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         lasting = {name: getattr(self, name) for name in self.__struct_fields__ if name in _LASTING}
         return type(self)(
             **lasting,
-            status=Status.ENDED if self.live else self.status,
+            status=self.status if self.live is False else Status.ENDED,
             live=False,
             end_timestamp_seconds=self.end_timestamp_seconds or at,
         )

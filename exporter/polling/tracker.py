@@ -132,7 +132,8 @@ class Tracker:
             return
         self._configured_streams = streams
         self._configured = {stream.id: stream for stream in streams if self._shard_filter.owns(stream.id)}
-        self.labels.configure({stream.id: stream.name for stream in self._configured.values()})
+        # also those of other shards, so that all shards give the same labels
+        self.labels.configure({stream.id: stream.name for stream in streams})
         for stream_id, tracked in self._tracked.items():
             tracked.settings = self._configured.get(stream_id)
             tracked.expected_hours = self._make_expected_hours(tracked.settings)

@@ -39,6 +39,7 @@ from exporter.platforms.api import (
 )
 from exporter.platforms.livepeer.active_streams import ActiveStreams, fetch_active_streams
 from exporter.platforms.livepeer.liveness import (
+    latest_started,
     report_listed_stream,
     report_session,
     report_watched_stream,
@@ -208,7 +209,8 @@ class Livepeer(Platform[LivepeerSettings]):
         for stream_id, sessions in watched.sessions.items():
             sessions = without_doubt_about_older(sessions)
             possible = [session for session in sessions if session.sign.is_alive is not False]
-            duplicates += max(0, sum(bool(session.sign.is_alive) for session in sessions) - 1)
+            possible = latest_started(possible)
+            duplicates += max(0, sum(bool(session.sign.is_alive) for session in possible) - 1)
             chosen[stream_id] = self.choose_record(stream_id, possible or sessions, report_session)
         return chosen, duplicates
 

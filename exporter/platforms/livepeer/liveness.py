@@ -32,6 +32,16 @@ def without_doubt_about_older(sessions: Sequence[ParsedObject]) -> list[ParsedOb
     return [msgspec.structs.replace(s, sign=NOT_SEEN) if had_ended(s) else s for s in sessions]
 
 
+def latest_started(sessions: Sequence[ParsedObject]) -> list[ParsedObject]:
+    """Return the sessions that started last: one that an encoder has left counts as alive until its heartbeat is old."""
+    latest = max((_start(session) for session in sessions), default=0.0)
+    return [session for session in sessions if _start(session) == latest]
+
+
+def _start(session: ParsedObject) -> float:
+    return session.report.start_timestamp_seconds or 0.0
+
+
 def report_listed_stream(listed: ParsedObject) -> StreamReport:
     """Return the report of a stream that is known from the list alone: live by ``isActive`` and ``lastSeen``."""
     return _set_live(listed.report, _and(listed.active, listed.sign.is_alive), listed)
