@@ -21,7 +21,7 @@ from tests.sidecar.fake_alertmanager import fake_alertmanager, run_event_loop
 from tests.sidecar.test_healthy_fleet import configuration, is_idle
 
 OUTAGE_SECONDS, AFTERWARDS_SECONDS, STEP_SECONDS = 300.0, 330.0, 10.0
-OUTAGES = {Platform.LIVEPEER: FaultKind.DOWN, Platform.STORM: FaultKind.AUTH, Platform.WAVE: FaultKind.HTML}
+OUTAGES = {Platform.LIVEPEER: FaultKind.TRUNCATED, Platform.STORM: FaultKind.AUTH, Platform.WAVE: FaultKind.HTML}
 
 
 @pytest.mark.no_cover
@@ -31,6 +31,8 @@ async def test_no_alert_about_a_stream_fires_while_each_platform_fails_in_turn(t
     context = Context(fleet, clock)
     async with TestServer(make_simulator(context)) as server, fake_alertmanager() as alertmanager:
         settings = configuration(fleet, clock.now(), str(server.make_url("")).rstrip("/"), alertmanager.url)
+        for upstream in settings["upstreams"]:
+            upstream["interval"] = "30s"
         settings["alerting"]["state_file"] = str(tmp_path / "alerts.json")
         file = tmp_path / "config.yaml"
         file.write_text(yaml.safe_dump(settings))

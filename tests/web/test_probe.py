@@ -392,7 +392,7 @@ async def test_probe_labels_equal_those_of_metrics_in_any_order(tmp_path: Path) 
         ids = {
             s.labels["stream"] for f in text_string_to_metric_families(content) for s in f.samples if "name" in s.labels
         }
-        digests = [hashlib.sha256(row["id"].encode()).hexdigest()[:8] for row in rows]
+        digests = [hashlib.sha256(str(row["id"]).encode()).hexdigest()[:8] for row in rows]
         assert ids == {f"twin#{digest}" for digest in digests}
     infos = [{line for line in content.splitlines() if line.startswith("stream_info")} for content in (text, served)]
     assert infos[0] == infos[1]

@@ -48,8 +48,8 @@ UPSTREAM_FAMILIES: tuple[UpstreamFamily, ...] = (
     ),
     _gauge(
         "stream_upstream_list_complete",
-        "Whether the last list of streams was read as a whole (1), or some may be missing from it (0). Absent where the "
-        "platform has no list, or none was requested.",
+        "Whether the last list of streams was read as a whole (1), or some may be missing from it (0). Absent where "
+        "the platform has no list, or none was requested.",
         lambda view: view.list_complete,
     ),
     UpstreamFamily(

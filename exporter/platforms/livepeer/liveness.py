@@ -33,7 +33,7 @@ def without_doubt_about_older(sessions: Sequence[ParsedObject]) -> list[ParsedOb
 
 
 def latest_started(sessions: Sequence[ParsedObject]) -> list[ParsedObject]:
-    """Return the sessions that started last: one that an encoder has left counts as alive until its heartbeat is old."""
+    """Return the sessions that started last: one that its encoder has left is alive until its heartbeat is old."""
     latest = max((_start(session) for session in sessions), default=0.0)
     return [session for session in sessions if _start(session) == latest]
 
