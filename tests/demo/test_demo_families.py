@@ -22,6 +22,7 @@ ABSENT = {
     # of a healthy minute
     "stream_end_timestamp_seconds": "no stream has ended yet",
     "stream_health_reason": "no stream need be ill",
+    "stream_status_last_change_timestamp_seconds": "no status need change",
     "stream_upstream_failing": "no upstream fails",
     # of the platforms
     "stream_system_clients": "Storm tells it of single streams only, the demo's come from its list",

@@ -102,10 +102,9 @@ def test_no_answer_breaks_a_platform_in_a_long_run(recording: PlatformRecording)
     lint(fuzz(recording, EXAMPLES_OF_THE_LONG_RUN, tuple(Phase)))
 
 
-@pytest.mark.parametrize("instead", [b"{}", b'{"live": {}}'])
-async def test_a_stream_that_left_a_list_has_its_end_whatever_the_platform_can_say(instead: bytes) -> None:
+async def test_a_stream_that_left_a_list_has_its_end_whatever_the_platform_can_say() -> None:
     async with fuzzed(recording_of("node_media_server", "version-2")) as (upstream, responses):
         await upstream.poll()
-        responses.spoil({"GET /api/streams": instead})
+        responses.spoil({"GET /api/streams": b"{}"})
         text = exposed(await upstream.poll(after=60.0))
     assert re.search(r'^stream_end_timestamp_seconds\{.*stream="live/test"\} ', text, re.MULTILINE)
