@@ -55,7 +55,7 @@ class Served:
         for stream in self.streams():
             self.status(stream)
 
-    def value(self, name: str, stream: str | None = None, **labels: str) -> float | None:
+    def value(self, name: str, stream: str | None = None, /, **labels: str) -> float | None:
         """Return the value of the one series of a family with these labels; None if there is none."""
         wanted = labels if stream is None else {"stream": stream, **labels}
         found = [
