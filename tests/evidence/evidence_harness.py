@@ -103,8 +103,9 @@ class Served:
         return {key: value for key, value in self._samples.items() if dict(key[1]).get("stream") == stream}
 
     def of_streams(self) -> dict[tuple[str, Labels], float]:
-        """Return the series of all streams, without those of the upstream."""
-        return {key: value for key, value in self._samples.items() if "stream" in dict(key[1])}
+        """Return the series of all streams, without those of the upstream and its analytics."""
+        streams = self.streams()
+        return {key: value for key, value in self._samples.items() if dict(key[1]).get("stream") in streams}
 
     def upstream(self, name: str, **labels: str) -> float | None:
         """Return the value of one of the upstream's own series."""
@@ -160,14 +161,14 @@ class EvidenceHarness:
 @asynccontextmanager
 async def evidence_harness(
     platform: str,
-    responses: Mapping[str, Any],
+    responses: dict[str, Any],
     *,
     at: float = START,
     alerting: bool = False,
     **settings: Any,
 ) -> AsyncIterator[EvidenceHarness]:
     """Yield a platform's upstream over these responses, which are copied; ``alerting``: with a sidecar."""
-    served = dict(copy.deepcopy(dict(responses)))
+    served = copy.deepcopy(responses)
     async with polled_upstream(PLATFORMS[platform], Recording(served, settings, at)) as upstream:
         if not alerting:
             yield EvidenceHarness(upstream, served, None)

@@ -31,7 +31,7 @@ from tests.evidence.evidence_harness import (
     storm_stream,
 )
 
-Respond = Callable[..., Mapping[str, Any]]
+Respond = Callable[..., dict[str, Any]]
 VIEWS = {"GET /data/views/now": json_of([])}
 
 

@@ -46,7 +46,7 @@ def harness_of(recording: PlatformRecording, **settings: Any) -> Any:
     given = {**recording.recording.settings, "interval": "15s", **settings}
     return evidence_harness(
         recording.platform.name,
-        recording.recording.responses,
+        dict(recording.recording.responses),
         at=recording.recording.recorded_at,
         alerting=True,
         **given,
