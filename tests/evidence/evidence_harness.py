@@ -318,4 +318,4 @@ def nms2(streams: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-LIVEPEER_KEY = {"auth": {"bearer_token": "t"}}
+LIVEPEER_KEY: dict[str, Any] = {"auth": {"bearer_token": "t"}}

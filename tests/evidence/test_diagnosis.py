@@ -36,8 +36,8 @@ OWN: dict[str, RecordedResponse] = {
     "error": RecordedResponse(b'{"error": {"code": "NOT_FOUND", "message": "Session not found"}}', 404),
     "errors": RecordedResponse(b'{"errors": ["not found"]}', 404),
 }
-STREAM = {"streams": [{"application": "a", "key": "k", "expected": True}]}
-LOGIN = {"auth": {"username": "u", "password": "correct horse"}}
+STREAM: dict[str, Any] = {"streams": [{"application": "a", "key": "k", "expected": True}]}
+LOGIN: dict[str, Any] = {"auth": {"username": "u", "password": "correct horse"}}
 TOKEN = {"data": {"accessToken": "token", "remainingTime": 900_000}}
 
 
@@ -57,7 +57,7 @@ class Everything(dict[str, Any]):
 
 @pytest.mark.parametrize("foreign", FOREIGN)
 async def test_login_at_a_wrong_base_path_is_not_a_wrong_password(foreign: str) -> None:
-    settings = {"base_path": "/wrong", **LOGIN, **STREAM}
+    settings: dict[str, Any] = {"base_path": "/wrong", **LOGIN, **STREAM}
     async with evidence_harness(STORM, Everything(FOREIGN[foreign]), alerting=True, **settings) as harness:
         with structlog.testing.capture_logs() as logs:
             served = await harness.poll(3)
@@ -86,7 +86,7 @@ async def test_login_that_is_refused_is_a_wrong_password(status: int) -> None:
 async def test_doubled_api_is_a_wrong_address(foreign: str, discover: Any, *, has_login: bool) -> None:
     """The login may be served at the doubled path too, by something that takes any path."""
     responses = Everything(FOREIGN[foreign], {"POST /api/api/auth/login": TOKEN})
-    settings = {"base_path": "/api/api", "discover": discover, **(LOGIN if has_login else {}), **STREAM}
+    settings: dict[str, Any] = {"base_path": "/api/api", "discover": discover, **(LOGIN if has_login else {}), **STREAM}
     async with evidence_harness(STORM, responses, alerting=True, **settings) as harness:
         with structlog.testing.capture_logs() as logs:
             served = await harness.poll(6)

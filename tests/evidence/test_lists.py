@@ -33,7 +33,10 @@ MANY = 50
 
 def page(key: str, **fields: Any) -> dict[str, Any]:
     """Return a page with one stream; without paging fields other than these."""
-    return changed(storm_list(storm_stream(key)), {f"data/{name}": v for name, v in {**NO_COUNTS, **fields}.items()})
+    paged: dict[str, Any] = changed(
+        storm_list(storm_stream(key)), {f"data/{name}": v for name, v in {**NO_COUNTS, **fields}.items()}
+    )
+    return paged
 
 
 PAGED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

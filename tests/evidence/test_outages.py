@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 import structlog.testing
 
-from exporter.platforms.testing import PolledUpstream, RecordedResponse, Recording, polled_upstream
+from exporter.platforms.testing import START, PolledUpstream, RecordedResponse, Recording, polled_upstream
 from tests.evidence.evidence_harness import (
     LIVEPEER,
     LIVEPEER_KEY,
     PLATFORMS,
-    START,
     STORM,
     EvidenceHarness,
     Served,
@@ -93,7 +92,7 @@ async def test_failed_polls_change_no_series_of_a_stream_until_they_are_withdraw
         assert served.streams() == before.streams()
 
 
-SCORES = {"interval": "15s", "stale_after": "10m"}
+SCORES: dict[str, Any] = {"interval": "15s", "stale_after": "10m"}
 
 
 async def test_outage_does_not_lower_scores() -> None:
