@@ -74,7 +74,8 @@ class Paging:
         if known[0] and not rows:
             self._doubt("an empty page announces another one")
             return False
-        if not known[0] and any(known) and not self.is_shifting:
+        has_too_many = total is not None and self._rows > total
+        if not known[0] and (any(known) or has_too_many) and not self.is_shifting:
             self._doubt("its paging fields contradict each other")
         if known[0] and self.pages == MAX_PAGES:
             self._doubt(f"it has more than {MAX_PAGES} pages")

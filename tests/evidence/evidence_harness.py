@@ -55,7 +55,7 @@ class Served:
         for stream in self.streams():
             self.status(stream)
 
-    def value(self, name: str, stream: str | None = None, **labels: str) -> float | None:
+    def value(self, name: str, stream: str | None = None, /, **labels: str) -> float | None:
         """Return the value of the one series of a family with these labels; None if there is none."""
         wanted = labels if stream is None else {"stream": stream, **labels}
         found = [
@@ -103,8 +103,9 @@ class Served:
         return {key: value for key, value in self._samples.items() if dict(key[1]).get("stream") == stream}
 
     def of_streams(self) -> dict[tuple[str, Labels], float]:
-        """Return the series of all streams, without those of the upstream."""
-        return {key: value for key, value in self._samples.items() if "stream" in dict(key[1])}
+        """Return the series of all streams, without those of the upstream and its analytics."""
+        streams = self.streams()
+        return {key: value for key, value in self._samples.items() if dict(key[1]).get("stream") in streams}
 
     def upstream(self, name: str, **labels: str) -> float | None:
         """Return the value of one of the upstream's own series."""
@@ -160,14 +161,14 @@ class EvidenceHarness:
 @asynccontextmanager
 async def evidence_harness(
     platform: str,
-    responses: Mapping[str, Any],
+    responses: dict[str, Any],
     *,
     at: float = START,
     alerting: bool = False,
     **settings: Any,
 ) -> AsyncIterator[EvidenceHarness]:
     """Yield a platform's upstream over these responses, which are copied; ``alerting``: with a sidecar."""
-    served = dict(copy.deepcopy(dict(responses)))
+    served = copy.deepcopy(responses)
     async with polled_upstream(PLATFORMS[platform], Recording(served, settings, at)) as upstream:
         if not alerting:
             yield EvidenceHarness(upstream, served, None)
@@ -317,4 +318,4 @@ def nms2(streams: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-LIVEPEER_KEY = {"auth": {"bearer_token": "t"}}
+LIVEPEER_KEY: dict[str, Any] = {"auth": {"bearer_token": "t"}}

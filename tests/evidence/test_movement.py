@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from exporter.platforms.testing import RecordedResponse
+from exporter.platforms.testing import START, RecordedResponse
 from tests.evidence.evidence_harness import (
     LIVEPEER,
     LIVEPEER_KEY,
     NMS,
     RATES,
-    START,
     STORM,
     WAVE,
     EvidenceHarness,
@@ -62,7 +61,7 @@ async def poll_livepeer(harness: EvidenceHarness, *, date: float, seen: float) -
 @pytest.mark.parametrize("date", [300.0, 3600.0, -300.0, -3600.0])
 @pytest.mark.parametrize("way", WAYS)
 async def test_heartbeat_that_advances_is_live_whatever_the_clocks_show(way: str, date: float) -> None:
-    settings = {"interval": "15s", **WAYS[way], **LIVEPEER_KEY}
+    settings: dict[str, Any] = {"interval": "15s", **WAYS[way], **LIVEPEER_KEY}
     async with evidence_harness(LIVEPEER, {}, alerting=True, **settings) as harness:
         statuses = []
         for index in range(20):
@@ -81,7 +80,7 @@ async def test_heartbeat_that_advances_is_live_whatever_the_clocks_show(way: str
     [(-300.0, 0.0), (0.0, 3600.0), (300.0, 3600.0), (-300.0, 3600.0), (0.0, 86_400.0)],
 )
 async def test_heartbeat_that_stands_still_is_no_sign_of_life(way: str, date: float, ahead: float) -> None:
-    settings = {"interval": "15s", **WAYS[way], **LIVEPEER_KEY}
+    settings: dict[str, Any] = {"interval": "15s", **WAYS[way], **LIVEPEER_KEY}
     async with evidence_harness(LIVEPEER, {}, **settings) as harness:
         lives = [(await poll_livepeer(harness, date=date, seen=START + ahead)).status("s1") for _ in range(9)]
     assert lives[0] == "live"
@@ -90,7 +89,7 @@ async def test_heartbeat_that_stands_still_is_no_sign_of_life(way: str, date: fl
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_old_heartbeat_at_the_first_poll_proves_nothing(way: str) -> None:
-    settings = {"interval": "15s", **WAYS[way], **LIVEPEER_KEY}
+    settings: dict[str, Any] = {"interval": "15s", **WAYS[way], **LIVEPEER_KEY}
     async with evidence_harness(LIVEPEER, {}, alerting=True, **settings) as harness:
         for _ in range(6):
             served = await poll_livepeer(harness, date=0.0, seen=START - 3600)

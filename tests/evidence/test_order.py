@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from exporter.platforms.testing import START
 from tests.evidence.evidence_harness import (
     LIVEPEER,
     LIVEPEER_KEY,
     NMS,
-    START,
     START_MS,
     STORM,
     Served,
@@ -31,7 +31,7 @@ from tests.evidence.evidence_harness import (
     storm_stream,
 )
 
-Respond = Callable[..., Mapping[str, Any]]
+Respond = Callable[..., dict[str, Any]]
 VIEWS = {"GET /data/views/now": json_of([])}
 
 
@@ -74,7 +74,7 @@ def cluster_source(state: str, bitrate: int = 1000) -> dict[str, Any]:
     return {"applicationName": "a", "state": state, "bitrate": bitrate}
 
 
-BATCHED = {
+BATCHED: dict[str, Any] = {
     "discover": False,
     "streams": [{"application": "a", "key": "k", "expected": True}, {"application": "a", "key": "other"}],
 }
@@ -152,7 +152,7 @@ async def test_sessions_listed_alternately_are_no_restarts(created: str, count: 
     def respond(*rows: Any) -> dict[str, Any]:
         return {"GET /stream/s1/sessions": json_of(rows), **VIEWS}
 
-    settings = {"interval": "5s", "streams": [{"id": "s1", "expected": True}], **LIVEPEER_KEY}
+    settings: dict[str, Any] = {"interval": "5s", "streams": [{"id": "s1", "expected": True}], **LIVEPEER_KEY}
     served = await serve_in_every_order(LIVEPEER, respond, sessions, polls=8, **settings)
     assert served.status("s1") == "live"
     assert served.value("stream_restarts_total", "s1") == 0
@@ -160,7 +160,7 @@ async def test_sessions_listed_alternately_are_no_restarts(created: str, count: 
 
 
 async def test_new_session_is_one_restart() -> None:
-    settings = {"streams": [{"id": "s1"}], **LIVEPEER_KEY}
+    settings: dict[str, Any] = {"streams": [{"id": "s1"}], **LIVEPEER_KEY}
     async with evidence_harness(LIVEPEER, {}, **settings) as harness:
         for poll in range(6):
             now = harness.clock.now()
@@ -250,7 +250,7 @@ async def test_label_stays_while_the_stream_with_the_same_name_is_remembered() -
 
 
 async def test_configured_name_never_changes() -> None:
-    settings = {"discover": True, "streams": [{"id": "s1", "name": "cam"}], **LIVEPEER_KEY}
+    settings: dict[str, Any] = {"discover": True, "streams": [{"id": "s1", "name": "cam"}], **LIVEPEER_KEY}
 
     def respond(*rows: Any) -> dict[str, Any]:
         return {**livepeer(*rows), "GET /stream/s1/sessions": json_of([livepeer_session()])}
@@ -264,7 +264,12 @@ async def test_configured_name_never_changes() -> None:
 async def test_configured_stream_without_a_name_has_its_id_as_label(
     polls: tuple[bool, ...], expected: bool | None
 ) -> None:
-    settings = {"discover": True, "interval": "30s", "streams": [{"id": "s1", "expected": expected}], **LIVEPEER_KEY}
+    settings: dict[str, Any] = {
+        "discover": True,
+        "interval": "30s",
+        "streams": [{"id": "s1", "expected": expected}],
+        **LIVEPEER_KEY,
+    }
     async with evidence_harness(LIVEPEER, {}, **settings) as harness:
         for is_live in polls:
             now = harness.clock.now()
@@ -277,7 +282,7 @@ async def test_configured_stream_without_a_name_has_its_id_as_label(
 
 @pytest.mark.parametrize("is_live", [True, False])
 async def test_configured_stream_without_a_name_is_not_relabelled_by_another_stream(*, is_live: bool) -> None:
-    settings = {"streams": [{"application": "live", "key": "n", "expected": True}]}
+    settings: dict[str, Any] = {"streams": [{"application": "live", "key": "n", "expected": True}]}
     rows = [nms4_stream("n", status="publishing" if is_live else "idle"), nms4_stream("m")]
     served = await serve_in_every_order(NMS, nms4, rows, **settings)
     assert served.streams() == {"live/n", "live/m"}

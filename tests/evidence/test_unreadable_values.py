@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 import structlog.testing
 
-from exporter.platforms.testing import RecordedResponse
+from exporter.platforms.testing import START, RecordedResponse
 from tests.evidence.evidence_harness import (
     LIVE_ONLY,
     LIVEPEER,
@@ -17,7 +17,6 @@ from tests.evidence.evidence_harness import (
     MISSING,
     NMS,
     RATES,
-    START,
     STORM,
     WAVE,
     EvidenceHarness,
@@ -108,7 +107,7 @@ async def poll_row(
 
 # -- unreadable becomes perfect ----------------------------------------------------------------------------------------
 
-UNREADABLE_HEALTH = {
+UNREADABLE_HEALTH: dict[tuple[str, str], list[Any]] = {
     ("storm", "healthScore"): [120, -1, "12.5 %", "Bad", True, [], {}, float("nan"), 10**400, "100.5"],
     ("storm", "inBandwidth"): WRONG_NUMBERS,
     ("livepeer", "isHealthy"): ["maybe", 7, {}, ["true"], ""],
@@ -221,7 +220,7 @@ async def test_value_given_as_text_is_read(name: str, path: str, text: str, expe
 
 # -- unknown words -----------------------------------------------------------------------------------------------------
 
-UNKNOWN_WORDS = {
+UNKNOWN_WORDS: dict[tuple[str, str], list[Any]] = {
     ("storm", "state"): ["GLITCH", "live?", 1, None, MISSING, True, [], {}],
     ("livepeer", "isActive"): ["maybe", 2, None, MISSING, {}],
     ("wave", "status"): ["broken", "error", 1, None, MISSING, {}],

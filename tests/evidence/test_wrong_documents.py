@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -67,7 +66,7 @@ def name_of(document: Any) -> str:
 )
 async def test_livepeer_session_that_is_none_is_a_bad_response(document: Any) -> None:
     good = livepeer_session("single", parent="s1")
-    settings = {"sessions": [{"id": "single", "name": "main", "expected": True}], **LIVEPEER_KEY}
+    settings: dict[str, Any] = {"sessions": [{"id": "single", "name": "main", "expected": True}], **LIVEPEER_KEY}
     for was_live in (False, True):
         responses = {"GET /session/single": good if was_live else json_of(document), **VIEWS}
         async with evidence_harness(LIVEPEER, responses, alerting=True, **settings) as harness:
@@ -83,7 +82,10 @@ async def test_livepeer_session_that_is_none_is_a_bad_response(document: Any) ->
 
 @pytest.mark.parametrize("document", ERROR_ENVELOPES, ids=name_of)
 async def test_bad_session_fails_alone_beside_a_good_one(document: Any) -> None:
-    settings = {"sessions": [{"id": "bad", "expected": True}, {"id": "good", "name": "good"}], **LIVEPEER_KEY}
+    settings: dict[str, Any] = {
+        "sessions": [{"id": "bad", "expected": True}, {"id": "good", "name": "good"}],
+        **LIVEPEER_KEY,
+    }
     responses = {"GET /session/bad": json_of(document), **VIEWS}
     async with evidence_harness(LIVEPEER, responses, alerting=True, **settings) as harness:
         for _ in range(5):
@@ -143,7 +145,7 @@ async def test_document_about_no_stream_leaves_the_stream_unknown(name: str, doc
     ids=name_of,
 )
 async def test_list_of_sessions_that_are_none_leaves_the_stream_unknown(rows: list[Any]) -> None:
-    settings = {"streams": [{"id": "s1", "expected": True}], **LIVEPEER_KEY}
+    settings: dict[str, Any] = {"streams": [{"id": "s1", "expected": True}], **LIVEPEER_KEY}
     responses = {"GET /stream/s1/sessions": json_of(rows), **VIEWS}
     async with evidence_harness(LIVEPEER, responses, alerting=True, **settings) as harness:
         served = await harness.poll(6)
@@ -158,12 +160,12 @@ async def test_row_without_a_readable_sign_of_life_is_unknown(kind: str, last_se
     responses = {
         "GET /stream": json_of([row]), "GET /stream/s1/sessions": json_of([row]), "GET /session/e1": row, **VIEWS,
     }  # fmt: skip
-    settings: Mapping[str, Any] = {
+    ways: dict[str, dict[str, Any]] = {
         "list": {"discover": True, "streams": []},
         "session of a stream": {"streams": [{"id": "s1", "expected": True}]},
         "single session": {"sessions": [{"id": "e1", "name": "s1", "expected": True}]},
-    }[kind]
-    async with evidence_harness(LIVEPEER, responses, alerting=True, **settings, **LIVEPEER_KEY) as harness:
+    }
+    async with evidence_harness(LIVEPEER, responses, alerting=True, **ways[kind], **LIVEPEER_KEY) as harness:
         served = await harness.poll(6)
         assert (served.upstream("up"), served.streams()) == (1, {"s1"})
         assert served.status("s1") == "unknown"
