@@ -239,11 +239,11 @@ class Platform(ABC, Generic[SettingsT]):
 
         The one that is kept has the most viewers that any record of its stream has.
         """
+        if len({report_of(record).id for record in records}) == len(records):
+            return records, 0
         by_id: dict[str, list[RecordT]] = {}
         for record in records:
             by_id.setdefault(report_of(record).id, []).append(record)
-        if len(by_id) == len(records):
-            return records, 0
         merged = []
         for stream_id, found in by_id.items():
             chosen = choose(found, report_of, self._movement.served_record(stream_id))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -56,6 +57,9 @@ class MovementBook:
     def __init__(self, rates: Sequence[Rate], interval: float) -> None:
         """``interval``: seconds between polls, as configured."""
         self._rates = rates
+        self._plan = [(attrgetter(rate.total), attrgetter(rate.rate), rate.rate, rate.is_derived) for rate in rates]
+        self._ingest = next((index for index, rate in enumerate(rates) if rate.total == INGEST_TOTAL), None)
+        """Which of the rates is that of the ingest."""
         self._interval = interval
         self._streams: dict[str, _Stream] = {}
         self._poll = 0
@@ -122,10 +126,7 @@ class MovementBook:
         ]
 
     def _ingest_of(self, stream: _Stream) -> ByteTotal | None:
-        for rate, total in zip(self._rates, stream.totals, strict=True):
-            if rate.total == INGEST_TOTAL and stream.last_ingest is not None:
-                return total
-        return None
+        return None if self._ingest is None or stream.last_ingest is None else stream.totals[self._ingest]
 
     def _doubt(self, stream: _Stream, report: StreamReport, now: float, *, is_scheduled: bool) -> StreamReport:
         """Return the report of a stream that the platform does not report as live, as far as it stands still.
@@ -173,25 +174,32 @@ class MovementBook:
         if stream.has_left:
             stream.has_left, stream.totals = False, self._new_totals()
         changes: dict[str, float | None] = {}
-        for rate, byte_total in zip(self._rates, stream.totals, strict=True):
-            total, reported = getattr(report, rate.total), getattr(report, rate.rate)
+        for (read_total, read_rate, rate, is_derived), byte_total in zip(self._plan, stream.totals, strict=True):
+            total, reported = read_total(report), read_rate(report)
             if total is not None:
                 byte_total.update(total, now, is_scheduled=is_scheduled)
-            if rate.is_derived:
+            if is_derived:
                 derived = None if total is None else byte_total.rate
                 served = (reported or None) if derived is None else derived
             else:
                 served = 0.0 if total is not None and byte_total.is_stalled and reported is not None else reported
             if served != reported:
-                changes[rate.rate] = served
+                changes[rate] = served
+        if not changes and not self._has_stalled_score(stream, report):
+            return report
         has_restarted = changes.get(_INGEST) and not report.ingest_bitrate_bytes_per_second
         if has_restarted and report.egress_bitrate_bytes_per_second is not None:
             changes.setdefault(_EGRESS, None)
-        ingest = self._ingest_of(stream)
-        if ingest is not None and ingest.is_stalled and report.health_score_ratio is not None:
-            # the platform's own score is made from figures that stand still
+        if self._has_stalled_score(stream, report):
             return msgspec.structs.replace(report, health_score_ratio=None, **changes)
-        return msgspec.structs.replace(report, **changes) if changes else report
+        return msgspec.structs.replace(report, **changes)
+
+    def _has_stalled_score(self, stream: _Stream, report: StreamReport) -> bool:
+        """Whether the platform's own score is made from figures that stand still."""
+        if report.health_score_ratio is None:
+            return False
+        ingest = self._ingest_of(stream)
+        return ingest is not None and ingest.is_stalled
 
 
 def _without_figures(report: StreamReport) -> StreamReport:

@@ -105,7 +105,7 @@ def read_stream(record: Record, *, application: str = "", key: str = "") -> Stor
     status, live = _state(record)
     grade = record.text("healthGrade")
     score = record.ratio("healthScore", unit=PERCENT)
-    has_no_data = score == 0 and normalised(grade) in ("", NO_DATA)
+    has_no_data = normalised(grade) == NO_DATA or (score == 0 and not grade.strip())
     substreams = record.records("subStreams") if "subStreams" in record else None
     report = Report(
         id=stream_id(application, key),
@@ -114,7 +114,7 @@ def read_stream(record: Record, *, application: str = "", key: str = "") -> Stor
         status=status,
         live=live,
         start_timestamp_seconds=record.time_ms("startTime"),
-        health_score_ratio=None if has_no_data or normalised(grade) == NO_DATA else score,
+        health_score_ratio=None if has_no_data else score,
         health_grade=grade,
         ingest_bitrate_bytes_per_second=record.number("inBandwidth", low=0.0),
         egress_bitrate_bytes_per_second=record.number("outBandwidth", low=0.0),
