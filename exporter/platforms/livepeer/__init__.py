@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, model_validator
@@ -171,7 +171,7 @@ class Livepeer(Platform[LivepeerSettings]):
             reports=reports,
             listed=None if active is None else active.facts,
             list_names={report.id: report.name for report in found},
-            duplicates=duplicates,
+            duplicates=duplicates + (active.duplicates if active else 0),
             read_at=read_at,
             failures=failures,
         )
@@ -205,13 +205,21 @@ class Livepeer(Platform[LivepeerSettings]):
             chosen[stream_id] = self.choose_record(stream_id, possible or sessions, report_session)
         return chosen, duplicates
 
+    def _choose_listed(self, stream_id: str, records: Sequence[ParsedObject]) -> ParsedObject:
+        """Return the record of the list that counts; most streams have one."""
+        return (
+            records[0]
+            if len(records) == 1
+            else self.choose_record(stream_id, records, report_listed_stream) or records[0]
+        )
+
     async def _fetch_list(
         self, requests: Requests, reader: Reader, drops: DropCounter
     ) -> ActiveStreams | UpstreamError | None:
         if not self.settings.discovers:
             return None
         try:
-            return await fetch_active_streams(requests, reader, drops)
+            return await fetch_active_streams(requests, reader, drops, self._choose_listed)
         except UpstreamError as error:
             return error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
@@ -24,6 +25,8 @@ ENDPOINT = "GET /stream"
 PAGE_SIZE = 1000
 """The platform's maximum; with its default of 20 a list would take fifty times as many requests."""
 Params = tuple[tuple[str, str], ...]
+ChooseRecord = Callable[[str, Sequence[ParsedObject]], ParsedObject]
+"""Returns the record of a stream that counts."""
 FIRST_PAGE: Params = (("streamsonly", "1"), ("active", "1"), ("limit", str(PAGE_SIZE)))
 
 
@@ -32,6 +35,8 @@ class ActiveStreams(msgspec.Struct, frozen=True):
 
     streams: dict[str, ParsedObject]
     facts: ListFacts
+    duplicates: int = 0
+    """Records that were left out because another one of the same stream was chosen."""
 
     def is_active(self, stream_id: str) -> bool | None:
         """Return whether the platform reports the stream as active; None: it does not say."""
@@ -42,11 +47,13 @@ class ActiveStreams(msgspec.Struct, frozen=True):
         return False if is_complete else None
 
 
-async def fetch_active_streams(requests: Requests, reader: Reader, drops: DropCounter) -> ActiveStreams:
+async def fetch_active_streams(
+    requests: Requests, reader: Reader, drops: DropCounter, choose: ChooseRecord
+) -> ActiveStreams:
     """Request all pages, as long as the platform announces a next one; a page's length says nothing.
 
-    Pages are offsets into an order that changes while they are read: a stream that comes twice counts once. Raises
-    ``UpstreamError``, also for a list that does not come to an end.
+    Pages are offsets into an order that changes while they are read: a stream that comes twice counts once, with the
+    record that ``choose`` returns. Raises ``UpstreamError``, also for a list that does not come to an end.
     """
     rows: RowReader[ParsedObject] = RowReader(ENDPOINT, drops, "id")
     paging = Paging()
@@ -68,7 +75,11 @@ async def fetch_active_streams(requests: Requests, reader: Reader, drops: DropCo
         rows.refuse_repeated_page(stream.report.id for stream in rows.found[read_before:])
         has_next = paging.has_next(len(page), has_next=response.link_next is not None)
         params = _parse_link(response.link_next) if has_next and response.link_next is not None else None
-    return ActiveStreams({stream.report.id: stream for stream in rows.found}, rows.facts(paging))
+    records: dict[str, list[ParsedObject]] = {}
+    for stream in rows.found:
+        records.setdefault(stream.report.id, []).append(stream)
+    streams = {stream_id: choose(stream_id, found) for stream_id, found in records.items()}
+    return ActiveStreams(streams, rows.facts(paging), len(rows.found) - len(streams))
 
 
 def _parse_link(link: str) -> Params:
