@@ -108,7 +108,8 @@ class MovementBook:
                 moved_at.append(total.moved_at)
         if len(moved_at) < FROZEN_STREAMS or max(moved_at) - min(moved_at) > self._interval:
             return reports
-        withdrawn: dict[str, Any] = {rate.rate: None for rate in self._rates}
+        # no score may be made from what else the platform reports: it stands still too
+        withdrawn: dict[str, Any] = {"health_unreadable": True, **{rate.rate: None for rate in self._rates}}
         return [msgspec.structs.replace(report, **withdrawn) if report.live else report for report in reports]
 
     def _new_totals(self) -> list[ByteTotal]:
