@@ -28,10 +28,16 @@ UNDATED = SignOfLife(None, None)
 
 class _Heartbeat(msgspec.Struct, gc=False):
     value: float
+    """The latest value of the last poll that reported it."""
+    latest: float
+    """The latest value of this poll; several records of one stream may have different ones."""
     advanced_at: float
-    """Steady seconds; of a heartbeat that was old when it was first seen, when that was."""
+    """Steady seconds; before it was seen to advance, by the platform's own clock."""
+    watched_from: float
+    """Steady seconds of the last advance, or of the first poll."""
     is_trusted: bool
     """Whether it has advanced, or was recent by the platform's own clock when it was first seen."""
+    is_first_poll: bool = True
     is_seen: bool = True
 
 
@@ -52,17 +58,22 @@ class HeartbeatBook:
         if value is None:
             return UNDATED
         heartbeat = self._heartbeats.get(key)
-        if heartbeat is None:
+        if heartbeat is None or (heartbeat.is_first_poll and value > heartbeat.latest):
             age = platform_now - value
             is_recent = age <= self._limit
             advanced_at = now - max(0.0, age) if is_recent else now
-            heartbeat = self._heartbeats[key] = _Heartbeat(value, advanced_at, is_recent)
-        elif value > heartbeat.value:
-            heartbeat.value, heartbeat.advanced_at, heartbeat.is_trusted = value, now, True
+            heartbeat = self._heartbeats[key] = _Heartbeat(value, value, advanced_at, now, is_recent)
+        elif value > heartbeat.value and not heartbeat.is_first_poll:
+            heartbeat.advanced_at = heartbeat.watched_from = now
+            heartbeat.is_trusted = True
+        heartbeat.latest = max(heartbeat.latest, value) if heartbeat.is_seen else value
         heartbeat.is_seen = True
         age = now - heartbeat.advanced_at
-        if age > self._limit:
+        if now - heartbeat.watched_from > self._limit:
             return SignOfLife(False, age)
+        if age > self._limit:
+            # by the platform's clock, which may be wrong: nothing is known until it was watched for long enough
+            return UNDATED
         return SignOfLife(True, age) if heartbeat.is_trusted else UNDATED
 
     def end_poll(self) -> None:
@@ -71,4 +82,6 @@ class HeartbeatBook:
         if len(self._heartbeats) > 2 * seen + KEPT_UNSEEN:
             self._heartbeats = {key: kept for key, kept in self._heartbeats.items() if kept.is_seen}
         for heartbeat in self._heartbeats.values():
-            heartbeat.is_seen = False
+            # a value that fell is no advance, but the next one may be: the platform's clock was set back
+            heartbeat.value = heartbeat.latest
+            heartbeat.is_seen = heartbeat.is_first_poll = False

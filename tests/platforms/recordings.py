@@ -66,6 +66,22 @@ class LoginRequest:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What a row proves, for the suites that make up the life of a stream. Paths lead through a row, as in ``a/b``."""
+
+    off_air: Mapping[str, Any]
+    """Values, by path, with which the first row, which is live, is that of a stream that is off air; None: no value."""
+    unknown: Mapping[str, Any]
+    """Values with which nobody can tell whether it is live."""
+    ingest_total: str = ""
+    """Path of the running total of received bytes."""
+    heartbeat: str = ""
+    """Path of the last sign of life, in unix milliseconds."""
+    page_count: str = ""
+    """Path, in the response, of the number of pages."""
+
+
+@dataclass(frozen=True)
 class PlatformRecording:
     """A recording, and what its YAML file tells the suites besides."""
 
@@ -79,6 +95,7 @@ class PlatformRecording:
     """Requests that need no credentials."""
     secrets: Sequence[str] = ()
     """Texts in the responses that must never be shown."""
+    evidence: Evidence | None = None
     faults: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     """What this platform does under a fault, where it is not what most do (``tests/faults/matrix.py``)."""
 
@@ -160,8 +177,16 @@ def _load(platform: type[Platform[Any]], file: Path) -> PlatformRecording:
             assert found is not None, "pages of what? rows and identity, here or under streams"
             pages = Pages(found, **keys)
         login = LoginRequest(**given.pop("login")) if "login" in given else None
+        evidence = Evidence(**given.pop("evidence")) if "evidence" in given else None
         return PlatformRecording(
-            platform, file.stem, Recording.from_file(file), streams=streams, pages=pages, login=login, **given
+            platform,
+            file.stem,
+            Recording.from_file(file),
+            streams=streams,
+            pages=pages,
+            login=login,
+            evidence=evidence,
+            **given,
         )
     except (AssertionError, KeyError, TypeError) as error:
         raise ValueError(f"{file}: {error}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -64,6 +64,7 @@ def read_measurements(session: Record, drops: DropCounter) -> Measurements:
                 unreadable.add(field)
             else:
                 facts[field] = value
+        unreadable |= _unreadable_fields(leaves, aliases, facts, drops)
     _add_resolution(facts)
     others = ((leaf.path, leaf.value) for leaf in quality + measured if leaf.path not in used)
     return Measurements(facts, first_numbers(others, limit=MAX_PLATFORM_METRICS), frozenset(unreadable))
@@ -85,10 +86,9 @@ def _walk(content: Mapping[str, Any], path: tuple[str, ...], scope: Scope, *, ma
         own_scope, name = scope_of(normalised(key))
         inner_scope = own_scope or scope
         inner_path = (*path, key)
-        if isinstance(value, dict):
-            if len(path) < MAX_DEPTH:
-                yield from _walk(value, inner_path, inner_scope, mapped=mapped and name not in NOT_MAPPED)
-        elif value is not None and not isinstance(value, list):
+        if isinstance(value, dict) and len(path) < MAX_DEPTH:
+            yield from _walk(value, inner_path, inner_scope, mapped=mapped and name not in NOT_MAPPED)
+        if value is not None:
             yield Leaf(inner_path, name, inner_scope, mapped, value)
 
 
@@ -98,13 +98,33 @@ def _select_leaves(leaves: list[Leaf], aliases: Mapping[str, Alias]) -> dict[str
     """
     selected: dict[str, tuple[Leaf, Alias]] = {}
     for leaf in sorted(leaves, key=lambda leaf: leaf.scope):
-        alias = aliases.get(leaf.name) if leaf.mapped else None
-        if alias is None or (leaf.scope is Scope.AUDIO and not alias.audio_counts):
-            continue
-        field = _codec_field(leaf.scope) if alias.field == "codec" else alias.field
-        if field:
-            selected.setdefault(field, (leaf, alias))
+        if not isinstance(leaf.value, dict | list):
+            field, alias = _field_of(leaf, aliases)
+            if alias is not None:
+                selected.setdefault(field, (leaf, alias))
     return selected
+
+
+def _unreadable_fields(
+    leaves: list[Leaf], aliases: Mapping[str, Alias], facts: Collection[str], drops: DropCounter
+) -> set[str]:
+    """Return the fields of known names that hold an object or a list, unless another leaf has told them."""
+    unreadable = set()
+    for leaf in leaves:
+        field, alias = _field_of(leaf, aliases)
+        if isinstance(leaf.value, dict | list) and alias is not None and field not in facts:
+            unreadable.add(field)
+            drops.drop(f"{leaf.path[0]}.{leaf.name}")
+    return unreadable
+
+
+def _field_of(leaf: Leaf, aliases: Mapping[str, Alias]) -> tuple[str, Alias | None]:
+    """Return the field that a leaf is about, and the alias that tells; none for a name that is not known."""
+    alias = aliases.get(leaf.name) if leaf.mapped else None
+    if alias is None or (leaf.scope is Scope.AUDIO and not alias.audio_counts):
+        return "", None
+    field = _codec_field(leaf.scope) if alias.field == "codec" else alias.field
+    return field, alias if field else None
 
 
 def _codec_field(scope: Scope) -> str:

@@ -1,0 +1,37 @@
+"""A value that can't be read is no good news: what a score depends on is spoilt, value by value, on every platform.
+
+The platforms are those of the registry, the values are all that their recordings have: nothing is listed here.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from exporter.platforms.registry import shipped
+from tests.faults.health_facts import HEALTH_FIELDS, Spoilt, spoilt_facts
+from tests.platforms.recordings import PlatformRecording, all_recordings
+
+PLATFORMS = sorted(platform.name for platform in shipped())
+
+
+def has_a_derived_score(spoilt: Spoilt) -> bool:
+    """Whether there is a score that is not the platform's own."""
+    score = spoilt.after.health_score_ratio
+    return score is not None and score != spoilt.after.report.health_score_ratio
+
+
+@pytest.mark.parametrize("recording", all_recordings(), ids=str)
+def test_stream_has_no_derived_score_while_a_health_fact_is_unreadable(recording: PlatformRecording) -> None:
+    spoilt_facts_ = spoilt_facts(recording.platform.name, recording.name)
+    wrong = {str(spoilt): sorted(spoilt.lost) for spoilt in spoilt_facts_ if has_a_derived_score(spoilt)}
+    assert wrong == {}
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_recordings_of_a_platform_have_every_health_fact_that_it_feeds(platform: str) -> None:
+    """Otherwise the test above shows nothing about it."""
+    recordings = [recording for recording in all_recordings() if recording.platform.name == platform]
+    found = [spoilt for recording in recordings for spoilt in spoilt_facts(platform, recording.name)]
+    lost = {field for spoilt in found for field in spoilt.lost}
+    assert set(HEALTH_FIELDS) & recordings[0].platform.feeds - lost == set()
+    assert any(spoilt.before.health_score_ratio is not None for spoilt in found)
