@@ -77,7 +77,7 @@ def test_no_stream_alert_fires_while_a_platform_fails(tmp_path: Path) -> None:
     with (
         running_server(start, lambda port: responds(f"http://127.0.0.1:{port}/-/ready")) as (_, port),
         running_prometheus(tmp_path) as prometheus,
-        prometheus.scraping("streams", f"127.0.0.1:{port}", interval="5s"),
+        prometheus.scraping("stream-exporter", f"127.0.0.1:{port}", interval="5s"),
         prometheus.evaluating(*ALERTS.glob("stream-*.yaml")),
     ):
         demo = Demo(f"http://127.0.0.1:{port}", prometheus)
