@@ -383,6 +383,8 @@ class TestSessions:
         clock.advance(79)
         assert (await upstream.stream()).live is True
         clock.advance(3)
+        assert (await upstream.stream()).live is None, "90 s on the platform's clock, not yet on ours"
+        clock.advance(9)
         report = await upstream.stream()
         assert (report.live, report.status) == (False, Status.ENDED)
         assert report.end_timestamp_seconds == 1726000140000 * MS
