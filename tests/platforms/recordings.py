@@ -109,6 +109,18 @@ class PlatformRecording:
         return self.streams
 
     @property
+    def proofs(self) -> Evidence:
+        """What a row proves; raises where the recording does not tell."""
+        assert self.evidence is not None, f"{self}: the key evidence is missing"
+        return self.evidence
+
+    @property
+    def has_list(self) -> bool:
+        """Whether a response is a list of streams, not the record of a single one."""
+        rows = self.streams.rows.items() if self.streams else ()
+        return bool(rows) and not any(self.document(request).is_alone(path) for request, path in rows)
+
+    @property
     def content_type(self) -> str:
         """The type of the responses with the streams."""
         requests = self.recording.responses if self.streams is None else self.streams.rows
