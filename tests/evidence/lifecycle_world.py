@@ -290,7 +290,7 @@ class Server(dict[str, Any]):
         total = _number(read_value(row, self.evidence.ingest_total)) if self.evidence.ingest_total else None
         heartbeat = _number(read_value(row, self.evidence.heartbeat)) if self.evidence.heartbeat else None
         self.answer.told[stream.number] = Told(
-            flag=stream.flag,
+            flag=Flag.LIVE if stream.flag is Flag.UNKNOWN and not self.evidence.unknown else stream.flag,
             total=total,
             heartbeat=None if heartbeat is None else heartbeat / 1000,
             is_health_readable=not is_damaged,

@@ -136,7 +136,12 @@ FAULTS: Final = (
         # not JSON any more; in other formats each number is a bad value
         in_xml=UP,
     ),
-    _of_rows("huge-numbers", "one stream's numbers are beyond every float", UP, one_stream(response_faults.huge)),
+    _of_rows(
+        "huge-numbers",
+        "one stream's numbers are beyond every float",
+        Outcome(streams=SCORELESS),
+        one_stream(response_faults.huge),
+    ),
     _of_rows("duplicate-ids", "one stream's id comes twice", UP, one_stream(response_faults.twice)),
     _of_rows("long-ids", "an id of 10 kB", UP, one_stream(response_faults.long_id)),
     _of_rows(
@@ -159,7 +164,12 @@ FAULTS: Final = (
         every_stream(response_faults.renamed),
     ),
     _of_content("text-numbers", "all numbers of one stream as text", UP, one_stream(response_faults.numbers_as_text)),
-    _of_content("negative-numbers", "all numbers of one stream below zero", UP, one_stream(response_faults.negative)),
+    _of_content(
+        "negative-numbers",
+        "all numbers of one stream below zero",
+        Outcome(streams=SCORELESS),
+        one_stream(response_faults.negative),
+    ),
     _of_content(
         "wrong-units", "one stream's times in another unit", UP, one_stream(response_faults.times_in_another_unit)
     ),
@@ -171,8 +181,8 @@ FAULTS: Final = (
     ),
     _of_content(
         "unknown-state",
-        "a word without a known meaning for one stream's state",
-        Outcome(streams=UNKNOWN),
+        "a word without a known meaning for the state of one stream, whose total moves",
+        UP,
         one_stream(response_faults.unknown_state),
     ),
     Fault(

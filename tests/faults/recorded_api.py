@@ -28,7 +28,8 @@ _SECRET_KEYS = ("password", "bearer_token", "api_key")
 _UNIX_TIME = re.compile(rb"(?<![\w.-])(\d{10})(\d{3})?(?![\w-])")
 """In seconds or milliseconds."""
 _ISO_TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
-_NOT_FOUND = RecordedResponse(b'{"message": "Not found"}', 404)
+_NOT_FOUND = RecordedResponse(b"<html>Not found</html>", 404, "text/html")
+"""Of what no recording has: it is no statement of the platform about a stream."""
 
 RowChange = Callable[["RecordedApi", Document, Row], list[Row]]
 

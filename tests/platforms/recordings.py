@@ -69,8 +69,8 @@ class Evidence:
 
     off_air: Mapping[str, Any]
     """Values, by path, with which the first row, which is live, is that of a stream that is off air; None: no value."""
-    unknown: Mapping[str, Any]
-    """Values with which nobody can tell whether it is live."""
+    unknown: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Values with which nobody can tell whether it is live; empty: there are none."""
     ingest_total: str = ""
     """Path of the running total of received bytes."""
     heartbeat: str = ""
