@@ -83,7 +83,8 @@ _STREAM_2 = ("publisher", "subscribers")
 def _parse_stream_2(application: str, key: str, record: Record) -> StreamReport:
     publisher = record.record("publisher")
     subscribers = record.records("subscribers") if "subscribers" in record else None
-    is_readable = not record.has_unreadable("publisher")
+    # without a publisher there is a list of subscribers, which may be empty
+    is_readable = not record.has_unreadable("publisher") and any(name in record for name in _STREAM_2)
     report = Report(
         id=sys.intern(application_stream_id(application, key)),
         application=application,
@@ -188,7 +189,7 @@ def _status_4(record: Record, publisher: Record | None) -> Status:
         status = record.meaning("status", _STATUSES)
         contradicts = status is Status.LIVE and publisher is None and not record.has_unreadable("publisher")
         return Status.UNKNOWN if status is None or contradicts else status
-    if record.has_unreadable("publisher"):
+    if record.has_unreadable("publisher") or not any(name in record for name in ("publisher", "subscribers")):
         return Status.UNKNOWN
     return Status.IDLE if publisher is None else Status.LIVE
 

@@ -50,7 +50,7 @@ FEEDS = frozenset(
 )  # fmt: skip
 """The fields of ``StreamReport`` that the platform can fill, and ``analytics``."""
 Report = slim_report(FEEDS)
-HEALTH_FACTS = frozenset({"ingest_bitrate_bytes_per_second", "packet_loss_ratio", "frames_per_second"})
+HEALTH_FACTS = frozenset({"ingest_bitrate_bytes_per_second", "ingest_bytes", "packet_loss_ratio", "frames_per_second"})
 _LASTING = frozenset(
     {"dropped_frames", "frames", "ingest_bytes", "egress_bytes", "video_codec", "audio_codec", "resolution",
      "target_latency_seconds", "max_bitrate_bytes_per_second"}
