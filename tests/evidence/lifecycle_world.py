@@ -16,7 +16,7 @@ from typing import Any
 
 from exporter.platforms.testing import FakeClock, RecordedResponse
 from tests.evidence.lifecycle_rows import read_value, with_values
-from tests.platforms.recordings import Evidence, PlatformRecording
+from tests.platforms.recordings import PlatformRecording
 from tests.platforms.row_documents import Document, Row
 
 BYTES_PER_SECOND = 500_000
@@ -110,7 +110,7 @@ class Server(dict[str, Any]):
         """``health_paths``: paths, in a row, of facts that the health depends on."""
         super().__init__(recording.recording.responses)
         self.recording = recording
-        self.evidence: Evidence = _evidence(recording)
+        self.evidence = recording.proofs
         self._rows = recording.rows
         self._health_paths = health_paths
         self._clock = clock
@@ -118,7 +118,7 @@ class Server(dict[str, Any]):
         self._wall = recording.recording.recorded_at
         self.ahead = 0.0
         """Seconds that the platform's clock is ahead."""
-        self.is_list = not any(recording.document(name).is_alone(path) for name, path in self._rows.rows.items())
+        self.is_list = recording.has_list
         count = 4 if self.is_list else len(self._rows.rows)
         self.streams = [TrueStream(number, name=number, total=1e6 * (number + 1)) for number in range(count)]
         self.poll = Poll()
@@ -290,7 +290,7 @@ class Server(dict[str, Any]):
         total = _number(read_value(row, self.evidence.ingest_total)) if self.evidence.ingest_total else None
         heartbeat = _number(read_value(row, self.evidence.heartbeat)) if self.evidence.heartbeat else None
         self.answer.told[stream.number] = Told(
-            flag=stream.flag,
+            flag=Flag.LIVE if stream.flag is Flag.UNKNOWN and not self.evidence.unknown else stream.flag,
             total=total,
             heartbeat=None if heartbeat is None else heartbeat / 1000,
             is_health_readable=not is_damaged,
@@ -303,13 +303,6 @@ def _number(value: Any) -> float | None:
         return None if value is None else float(value)
     except (TypeError, ValueError):
         return None
-
-
-def _evidence(recording: PlatformRecording) -> Evidence:
-    assert recording.evidence is not None, (
-        f"{recording}: the key evidence is missing (docs/development/adding-a-platform.md)"
-    )
-    return recording.evidence
 
 
 def _replace_rows(document: Document, path: str, rows: list[Row]) -> None:

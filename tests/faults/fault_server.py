@@ -121,7 +121,7 @@ class FaultServers:
 
     def configuration(self) -> dict[str, Any]:
         """Every cell as an upstream."""
-        shared = {"interval": "4s", "stale_after": "8s", "timeout": "4s", "max_body_bytes": "1MiB"}
+        shared = {"interval": "4s", "stale_after": "8s", "timeout": "4s", "max_body_bytes": "1MiB", "health_grace": 0}
         return {"defaults": shared, "upstreams": [self._upstream(cell) for cell in self.cells.values()]}
 
     def secrets(self) -> set[str]:

@@ -20,6 +20,7 @@ REFUSED, DNS, TLS, CLOCK, TOKEN = "refused", "dns", "tls", "clock", "token-ends"
 
 UNHARMED: Final = "unharmed"
 BESIDE: Final = "unharmed, one more beside them"
+SCORELESS: Final = "one without a score"
 UNKNOWN: Final = "one unknown"
 ALL_UNKNOWN: Final = "all unknown"
 ABSENT: Final = "one taken for ended, after two polls"
@@ -55,7 +56,8 @@ class Fault:
     in_xml: Outcome | None = None
     """What comes of it where the responses are XML or lines of text, if that differs."""
     needs: str = ""
-    """What a recording must have for the fault to be possible: ``streams``, ``pages`` or ``auth``."""
+    """What a recording must have for the fault to be possible: ``streams``, ``list``, ``evidence``, ``pages`` or
+    ``auth``."""
     is_constant: bool = False
     """Whether it must be there from the start on every platform."""
 
@@ -64,6 +66,8 @@ class Fault:
         given = {
             "streams": recording.streams,
             "pages": recording.pages,
+            "list": recording.has_list,
+            "evidence": recording.evidence,
             "auth": recording.recording.settings.get("auth"),
         }
         if self.needs and not given[self.needs]:
@@ -97,6 +101,10 @@ def down(reason: Reason) -> Outcome:
     return Outcome(down=reason)
 
 
+def _of_content(name: str, done: str, otherwise: Outcome, answer: Break) -> Fault:
+    return Fault(name, done, otherwise, answer, needs="evidence")
+
+
 def _of_rows(name: str, done: str, otherwise: Outcome, answer: Break) -> Fault:
     return Fault(name, done, otherwise, answer, needs="streams")
 
@@ -128,7 +136,12 @@ FAULTS: Final = (
         # not JSON any more; in other formats each number is a bad value
         in_xml=UP,
     ),
-    _of_rows("huge-numbers", "one stream's numbers are beyond every float", UP, one_stream(response_faults.huge)),
+    _of_rows(
+        "huge-numbers",
+        "one stream's numbers are beyond every float",
+        Outcome(streams=SCORELESS),
+        one_stream(response_faults.huge),
+    ),
     _of_rows("duplicate-ids", "one stream's id comes twice", UP, one_stream(response_faults.twice)),
     _of_rows("long-ids", "an id of 10 kB", UP, one_stream(response_faults.long_id)),
     _of_rows(
@@ -140,7 +153,7 @@ FAULTS: Final = (
     _of_rows(
         "renamed-fields",
         "all fields of one stream have other names",
-        Outcome(streams=ABSENT),
+        Outcome(streams=UNKNOWN),
         one_stream(response_faults.renamed),
     ),
     _of_rows("nulls", "all fields of one stream are null", Outcome(streams=UNKNOWN), one_stream(response_faults.nulls)),
@@ -150,6 +163,77 @@ FAULTS: Final = (
         down(Reason.BAD_RESPONSE),
         every_stream(response_faults.renamed),
     ),
+    _of_content("text-numbers", "all numbers of one stream as text", UP, one_stream(response_faults.numbers_as_text)),
+    _of_content(
+        "negative-numbers",
+        "all numbers of one stream below zero",
+        Outcome(streams=SCORELESS),
+        one_stream(response_faults.negative),
+    ),
+    _of_content(
+        "wrong-units", "one stream's times in another unit", UP, one_stream(response_faults.times_in_another_unit)
+    ),
+    _of_content(
+        "unreadable-health",
+        "a word in place of all that one stream's score is made from",
+        Outcome(streams=SCORELESS),
+        one_stream(response_faults.unreadable_health),
+    ),
+    _of_content(
+        "unknown-state",
+        "a word without a known meaning for the state of one stream, whose total moves",
+        UP,
+        one_stream(response_faults.unknown_state),
+    ),
+    Fault(
+        "two-states",
+        "one stream comes twice, live and off air",
+        UP,
+        one_stream(response_faults.off_air_too),
+        needs="list",
+    ),
+    Fault(
+        "no-identity",
+        "one row does not tell which stream it is about",
+        Outcome(streams=UNKNOWN),
+        one_stream(response_faults.without_identity),
+        needs="list",
+    ),
+    Fault(
+        "no-identities",
+        "no row tells which stream it is about",
+        down(Reason.BAD_RESPONSE),
+        every_stream(response_faults.without_identity),
+        needs="list",
+    ),
+    Fault(
+        "no-list",
+        "something else in place of the list",
+        down(Reason.BAD_RESPONSE),
+        response_faults.object_for_a_list,
+        needs="list",
+    ),
+    Fault(
+        "error-list",
+        '`{"errors": ["temporarily unavailable"]}`, with 200',
+        down(Reason.BAD_RESPONSE),
+        instead(response_faults.envelope({"errors": ["temporarily unavailable"]})),
+    ),
+    Fault(
+        "error-object",
+        '`{"error": {"status": {"code": 503}}}`, with 200',
+        down(Reason.BAD_RESPONSE),
+        instead(response_faults.envelope({"error": {"status": {"code": 503}}})),
+    ),
+    Fault(
+        "other-data",
+        '`{"data": {"something": "else"}}`, with 200',
+        down(Reason.BAD_RESPONSE),
+        instead(response_faults.envelope({"data": {"something": "else"}})),
+    ),
+    Fault("html-404", "404 with a page of HTML", down(Reason.NOT_FOUND), instead(response_faults.html_404)),
+    Fault("date-ahead", "a `Date` five minutes ahead", UP, response_faults.clock_off_by(300.0)),
+    Fault("date-behind", "a `Date` five minutes behind", UP, response_faults.clock_off_by(-300.0)),
     Fault(
         "endless-pages",
         "further pages without end, slowly",

@@ -17,7 +17,7 @@ from exporter.model import Reason
 from tests.exporter_process import GENEROUS_SECONDS, Exporter
 from tests.faults import fake_resolver
 from tests.faults.fault_server import Cell, FaultServers, fault_servers
-from tests.faults.matrix import ABSENT, ALL_UNKNOWN, BESIDE, FAULTS, HEALTHY, OFF, UNHARMED, UNKNOWN, Outcome
+from tests.faults.matrix import ABSENT, ALL_UNKNOWN, BESIDE, FAULTS, HEALTHY, OFF, SCORELESS, UNHARMED, UNKNOWN, Outcome
 
 PATIENCE_SECONDS = 2 * GENEROUS_SECONDS
 """Longer than the longest pause between polls of an upstream that fails."""
@@ -26,6 +26,7 @@ POLLS_TO_SEE = 3
 """So many polls of a broken upstream that stays up tell what becomes of its streams."""
 _FAMILIES = (
     "stream_live",
+    "stream_health_score_ratio",
     "stream_upstream_up",
     "stream_upstream_polls_total",
     "stream_upstream_poll_failures_total",
@@ -65,6 +66,10 @@ class Scrape:
     def live(self, upstream: str) -> dict[str, float]:
         """``stream_live`` by the stream's label, as it is escaped."""
         return self._values.get(("stream_live", upstream), {})
+
+    def scores(self, upstream: str) -> dict[str, float]:
+        """``stream_health_score_ratio`` by the stream's label, as it is escaped."""
+        return self._values.get(("stream_health_score_ratio", upstream), {})
 
     def is_well(self, cell: Cell) -> bool:
         """Whether the upstream is up and all of its own streams are live."""
@@ -140,6 +145,8 @@ def _streams(cell: Cell, seen: Scrape) -> str:
     if live[victim] == 0:
         is_ended = re.search(rf'stream_status\{{.*"{cell.name}",stream="{victim}",status="ended"', seen.text)
         return ABSENT if is_ended else OFF
+    if victim not in seen.scores(cell.name) and seen.scores(cell.name):
+        return SCORELESS
     return BESIDE if set(live) - set(own) else UNHARMED
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,17 +15,21 @@ from typing import Any
 
 from exporter.config.auth import AuthSettings
 from exporter.platforms.testing import RecordedResponse
+from tests.evidence.lifecycle_rows import read_value, with_values
+from tests.faults.health_facts import health_paths
 from tests.http.raw_server import Request
 from tests.platforms.recordings import PlatformRecording, Rows
 from tests.platforms.row_documents import Document, Row
 
 TEN_YEARS_SECONDS = 10 * 365.25 * 86_400
+BYTES_PER_SECOND = 500_000.0
 _YEAR_SECONDS = 365.25 * 86_400
 _SECRET_KEYS = ("password", "bearer_token", "api_key")
 _UNIX_TIME = re.compile(rb"(?<![\w.-])(\d{10})(\d{3})?(?![\w-])")
 """In seconds or milliseconds."""
 _ISO_TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
-_NOT_FOUND = RecordedResponse(b'{"message": "Not found"}', 404)
+_NOT_FOUND = RecordedResponse(b"<html>Not found</html>", 404, "text/html")
+"""Of what no recording has: it is no statement of the platform about a stream."""
 
 RowChange = Callable[["RecordedApi", Document, Row], list[Row]]
 
@@ -40,6 +45,9 @@ class RecordedApi:
         """Of the live streams, that of the victim first."""
         self._auth = AuthSettings.model_validate(self.recording.recording.settings.get("auth", {}))
         self._recorded_at = self.recording.recording.recorded_at
+        self._started_at = time.monotonic()
+        self.health_paths = health_paths(recording) if recording.streams else ()
+        """Paths, within a row, of what a stream's score is made from."""
 
     @property
     def username(self) -> str:
@@ -70,9 +78,34 @@ class RecordedApi:
         login = self.recording.login
         if login is not None and name == login.request:
             response = response.with_values({login.token: login_token(secret)})
-        seconds = TEN_YEARS_SECONDS if ahead else 0.0
-        body = moved_times(response.body, self._recorded_at, seconds) if ahead else response.body
-        return replace(response, body=body, headers={"Date": formatdate(self._recorded_at + seconds, usegmt=True)})
+        response = self._moving(name, response) if known else response
+        body = moved_times(response.body, self._recorded_at, TEN_YEARS_SECONDS) if ahead else response.body
+        now = self._recorded_at + self._running_seconds + (TEN_YEARS_SECONDS if ahead else 0.0)
+        return replace(response, body=body, headers={"Date": formatdate(now, usegmt=True)})
+
+    @property
+    def _running_seconds(self) -> float:
+        return time.monotonic() - self._started_at
+
+    def _moving(self, name: str, response: RecordedResponse) -> RecordedResponse:
+        """Return a response with totals and heartbeats that go on since the recording."""
+        rows, evidence = self.recording.streams, self.recording.evidence
+        if rows is None or evidence is None or name not in rows.rows:
+            return response
+        speeds = {evidence.ingest_total: BYTES_PER_SECOND, evidence.heartbeat: 1000.0}
+        passed = self._running_seconds
+
+        def moved(row: Row) -> list[Row]:
+            values = {path: read_value(row, path) for path in speeds if path}
+            return [
+                with_values(
+                    row, {path: int(float(v) + speeds[path] * passed) for path, v in values.items() if v is not None}
+                )
+            ]
+
+        document = self.recording.document(name)
+        document.change_rows(rows.rows[name], moved)
+        return replace(response, body=document.body())
 
     def refused(self, request: Request, path: str, secret: str) -> int | None:
         """Return the status for a request without the secret that is right now."""
@@ -106,6 +139,14 @@ class RecordedApi:
 
         document.change_rows(where, changed)
         return replace(response, body=document.body())
+
+    def without_list(self, request: Request, path: str, response: RecordedResponse) -> RecordedResponse:
+        """Return a response in which the list of streams is something else."""
+        rows, name = self.recording.streams, request_name(request, path)
+        document = self._document(request, path, response, rows)
+        if document is None or rows is None:
+            return response
+        return replace(response, body=document.without_list(rows.rows[name])[-1])
 
     def with_next_page(
         self, request: Request, path: str, response: RecordedResponse, page: str, *, other_rows: bool

@@ -6,15 +6,19 @@ Every text that is ours to choose echoes the request's secrets, as careless serv
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import socket
 import struct
 import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from email.utils import formatdate, parsedate_to_datetime
 from functools import cache
+from xml.etree import ElementTree
 
 from exporter.platforms.testing import RecordedResponse
+from tests.evidence.lifecycle_rows import with_values
 from tests.faults.recorded_api import RecordedApi, RowChange
 from tests.http.raw_server import Request, http
 from tests.platforms.row_documents import Document, Row, without_numbers
@@ -22,6 +26,8 @@ from tests.platforms.row_documents import Document, Row, without_numbers
 MEBIBYTE = 2**20
 CONTROLS = "".join(map(chr, (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, 0xFEFF))) + '\\"{}=,'
 LONG = "k" * 10_000
+LEAST_TIME = 10**9
+"""Whole numbers above this are unix times, in seconds or milliseconds, or totals, which then move: no harm."""
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -163,6 +169,26 @@ def refusal(status: int, **headers: str) -> Callable[[Exchange], bytes]:
     return make
 
 
+def envelope(content: object) -> Callable[[Exchange], bytes]:
+    """An error with status 200, or the data of something else."""
+    return lambda _: http(200, json.dumps(content).encode())
+
+
+def html_404(exchange: Exchange) -> bytes:
+    return http(404, f"<html><h1>Not Found</h1>{exchange.echo}</html>".encode(), {"Content-Type": "text/html"})
+
+
+def clock_off_by(seconds: float) -> Break:
+    """The ``Date`` of another clock, such as a proxy's; the body is as it was."""
+
+    async def broken(exchange: Exchange) -> None:
+        good = exchange.good
+        now = parsedate_to_datetime(good.headers["Date"]).timestamp()
+        await exchange.answer(replace(good, headers={**good.headers, "Date": formatdate(now + seconds, usegmt=True)}))
+
+    return broken
+
+
 def redirect(exchange: Exchange) -> bytes:
     return http(302, b"", {"Location": f"{exchange.not_owned}/?{exchange.echo.replace(' ', '+')}"})
 
@@ -237,6 +263,66 @@ def renamed(_: RecordedApi, document: Document, row: Row) -> list[Row]:
 def nulls(api: RecordedApi, document: Document, row: Row) -> list[Row]:
     """No value but the identity."""
     return [document.emptied(row, api.recording.rows.identity)]
+
+
+def numbers_as_text(_: RecordedApi, document: Document, row: Row) -> list[Row]:
+    """Every number as a text."""
+    return [_with_numbers(document, row, str)]
+
+
+def negative(_: RecordedApi, document: Document, row: Row) -> list[Row]:
+    """Every number below zero."""
+    return [_with_numbers(document, row, lambda value: -1 - abs(value))]
+
+
+def times_in_another_unit(_: RecordedApi, document: Document, row: Row) -> list[Row]:
+    """Seconds for milliseconds, and the other way round."""
+    units = {10: lambda value: value * 1000, 13: lambda value: value // 1000}
+    return [_with_numbers(document, row, lambda value: units.get(len(str(value)), int)(value), only_times=True)]
+
+
+def _with_numbers(
+    document: Document, row: Row, change: Callable[[float], float | str], *, only_times: bool = False
+) -> Row:
+    """Return a row with other numbers in place of its own."""
+    if isinstance(row, dict):
+        return {name: _with_numbers(document, value, change, only_times=only_times) for name, value in row.items()}
+    if isinstance(row, list):
+        return [_with_numbers(document, value, change, only_times=only_times) for value in row]
+    if isinstance(row, ElementTree.Element):
+        row = copy.deepcopy(row)
+        for element in row.iter():
+            if element.text and element.text.strip().isdigit():
+                element.text = str(change(int(element.text)))
+        return row
+    is_number = isinstance(row, int | float) and not isinstance(row, bool)
+    is_time = isinstance(row, int) and abs(row) > LEAST_TIME
+    return change(row) if is_number and (is_time or not only_times) else row
+
+
+def unreadable_health(api: RecordedApi, _: Document, row: Row) -> list[Row]:
+    """A word in place of everything that the score is made from."""
+    return [with_values(row, dict.fromkeys(api.health_paths, "limbo"))]
+
+
+def unknown_state(api: RecordedApi, _: Document, row: Row) -> list[Row]:
+    """A word for the state that nobody knows."""
+    return [with_values(row, api.recording.proofs.unknown)]
+
+
+def off_air_too(api: RecordedApi, _: Document, row: Row) -> list[Row]:
+    """Another record of the same stream, which is off air."""
+    return [row, with_values(row, api.recording.proofs.off_air)]
+
+
+def without_identity(api: RecordedApi, document: Document, row: Row) -> list[Row]:
+    """No value in the fields that tell which stream it is."""
+    return [with_values(row, dict.fromkeys(api.recording.rows.identity))]
+
+
+async def object_for_a_list(exchange: Exchange) -> None:
+    """An empty object in place of the list."""
+    await exchange.answer(exchange.api.without_list(exchange.request, exchange.path, exchange.good))
 
 
 # -- pages -------------------------------------------------------------------------------------------------------------

@@ -69,8 +69,8 @@ class Evidence:
 
     off_air: Mapping[str, Any]
     """Values, by path, with which the first row, which is live, is that of a stream that is off air; None: no value."""
-    unknown: Mapping[str, Any]
-    """Values with which nobody can tell whether it is live."""
+    unknown: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Values with which nobody can tell whether it is live; empty: there are none."""
     ingest_total: str = ""
     """Path of the running total of received bytes."""
     heartbeat: str = ""
@@ -107,6 +107,18 @@ class PlatformRecording:
         """Where the streams are; raises where the recording does not tell."""
         assert self.streams is not None, f"{self}: the key streams is missing"
         return self.streams
+
+    @property
+    def proofs(self) -> Evidence:
+        """What a row proves; raises where the recording does not tell."""
+        assert self.evidence is not None, f"{self}: the key evidence is missing"
+        return self.evidence
+
+    @property
+    def has_list(self) -> bool:
+        """Whether a response is a list of streams, not the record of a single one."""
+        rows = self.streams.rows.items() if self.streams else ()
+        return bool(rows) and not any(self.document(request).is_alone(path) for request, path in rows)
 
     @property
     def content_type(self) -> str:
