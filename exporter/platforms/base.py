@@ -150,8 +150,9 @@ class Platform(ABC, Generic[SettingsT]):
         """
         self.assign_shards(self.configured_streams())
         drops = DropCounter()
-        self._movement.start_poll()
         fetched = await self.fetch(requests, drops)
+        # not before: a poll that failed is none
+        self._movement.start_poll()
         if self.heartbeats is not None:
             self.heartbeats.end_poll()
         now = self.clock.monotonic() if fetched.read_at is None else fetched.read_at

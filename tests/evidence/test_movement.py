@@ -271,3 +271,17 @@ async def test_heartbeat_alone_makes_an_off_air_stream_unknown_and_not_live() ->
             statuses.append((await harness.poll()).status("s1"))
     assert statuses[0] == "idle"
     assert set(statuses[3:]) == {"unknown"}
+
+
+async def test_outage_forgets_nothing_about_the_movement_of_totals() -> None:
+    async with evidence_harness(NMS, {}, interval="15s") as harness:
+        for total in (1_000_000, 2_500_000):
+            harness.responses.update(nms4(nms4_stream(publisher={"inBytes": total})))
+            await harness.poll()
+        harness.responses["GET /api/v1/streams"] = {"error": "restarting"}
+        for _ in range(8):
+            assert (await harness.poll()).value("stream_upstream_up") == 0
+        harness.responses.update(nms4(nms4_stream(publisher={"inBytes": 16_000_000})))
+        served = await harness.poll()
+    assert served.value(RATES[0], "live/n") == pytest.approx(100_000.0, rel=0.01)
+    assert served.value("stream_restarts_total", "live/n") == 0
