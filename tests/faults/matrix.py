@@ -53,8 +53,6 @@ class Fault:
     otherwise: Outcome
     answer: Break | None = None
     """How a request is answered meanwhile; None: it is something else that breaks."""
-    in_xml: Outcome | None = None
-    """What comes of it where the responses are XML or lines of text, if that differs."""
     needs: str = ""
     """What a recording must have for the fault to be possible: ``streams``, ``list``, ``evidence``, ``pages`` or
     ``auth``."""
@@ -80,8 +78,6 @@ class Fault:
                 streams=differs.get("streams", UNHARMED),
                 of_stream=None if failure is None else Reason(failure),
             )
-        if self.in_xml is not None and recording.content_type != "application/json":
-            return self.in_xml
         return self.otherwise
 
     def recording(self, recording: PlatformRecording) -> PlatformRecording:
