@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from exporter.model import Status, StreamReport
-from exporter.platforms.rates import LONGEST_STALL_SECONDS, ByteTotal, Rate
+from exporter.platforms.rates import LONGEST_STALL_SECONDS, ByteTotal, MeasuredTotal, Rate
 
 INGEST_TOTAL = "ingest_bytes"
 MOVES_UNTIL_UNKNOWN = 2
@@ -26,27 +26,34 @@ POLLS_REMEMBERED = 3
 """Polls without a report of a stream after which what is known of its totals is forgotten."""
 
 
-class _Stream(msgspec.Struct, gc=False):
-    """What is remembered of one stream."""
+class _Doubt(msgspec.Struct, gc=False):
+    """What speaks against the platform's word that a stream is not live."""
 
-    session: str
-    totals: list[ByteTotal]
-    """One for each rate."""
-    start: float | None = None
-    last_ingest: float | None = None
-    """The last ingest total, whether the stream was live or not."""
+    is_off_air: bool
+    """Whether the platform reported it as off air in the last poll; otherwise, that its state is not known."""
     last_seen: float | None = None
     """The last heartbeat, on the platform's clock."""
-    is_off_air: bool = False
-    """Whether the platform reported the stream as off air in the last poll."""
-    has_left: bool = False
-    """Whether it was off air since its rates were measured."""
     moves: int = 0
     """Scheduled polls with a sign of life since the platform ceased to report the stream as live."""
     rises: int = 0
     """Those of them in which the ingest total rose."""
     first_rise_at: float = 0.0
     last_move_at: float = 0.0
+
+
+class _Stream(msgspec.Struct, gc=False):
+    """What is remembered of one stream."""
+
+    session: str
+    totals: tuple[ByteTotal, ...]
+    """One for each rate."""
+    start: float | None = None
+    last_ingest: float | None = None
+    """The last ingest total, whether the stream was live or not."""
+    doubt: _Doubt | None = None
+    """While the platform does not report it as live."""
+    has_left: bool = False
+    """Whether it was off air since its rates were measured."""
     poll: int = 0
     """Number of the last poll that reported the stream."""
 
@@ -87,9 +94,7 @@ class MovementBook:
             stream.session, stream.totals, stream.last_ingest = report.session, self._new_totals(), None
         stream.poll, stream.start = self._poll, report.start_timestamp_seconds
         if report.live:
-            stream.moves = stream.rises = 0
-            stream.is_off_air = False
-            stream.last_ingest, stream.last_seen = report.ingest_bytes, report.last_seen_timestamp_seconds
+            stream.doubt, stream.last_ingest = None, report.ingest_bytes
         else:
             report = self._doubt(stream, report, now, is_scheduled=is_scheduled)
         return self._judge_rates(stream, report, now, is_scheduled=is_scheduled) if report.live else report
@@ -116,14 +121,16 @@ class MovementBook:
             return reports
         return [_without_figures(report) if report.live else report for report in reports]
 
-    def _new_totals(self) -> list[ByteTotal]:
-        return [
-            ByteTotal(
-                window_seconds=self._interval / 2 if rate.window_seconds is None else rate.window_seconds,
+    def _new_totals(self) -> tuple[ByteTotal, ...]:
+        return tuple(
+            MeasuredTotal(
                 stall_seconds=rate.stall_seconds,
+                window_seconds=self._interval / 2 if rate.window_seconds is None else rate.window_seconds,
             )
+            if rate.is_derived
+            else ByteTotal(rate.stall_seconds)
             for rate in self._rates
-        ]
+        )
 
     def _ingest_of(self, stream: _Stream) -> ByteTotal | None:
         return None if self._ingest is None or stream.last_ingest is None else stream.totals[self._ingest]
@@ -133,37 +140,39 @@ class MovementBook:
 
         A rise proves that media arrives. A heartbeat alone proves only that something is wrong with the flag.
         """
-        self._count_moves(stream, report, now, is_scheduled=is_scheduled)
-        is_proven = (
-            stream.rises >= MOVES_UNTIL_LIVE and stream.last_move_at - stream.first_rise_at >= SECONDS_UNTIL_LIVE
-        )
-        if is_proven or (report.live is None and stream.rises):
+        doubt = self._count_moves(stream, report, now, is_scheduled=is_scheduled)
+        spanned = doubt.last_move_at - doubt.first_rise_at
+        is_proven = doubt.rises >= MOVES_UNTIL_LIVE and spanned >= SECONDS_UNTIL_LIVE
+        if is_proven or (report.live is None and doubt.rises):
             return msgspec.structs.replace(report, status=Status.LIVE, live=True)
-        if report.live is False and stream.moves >= MOVES_UNTIL_UNKNOWN:
+        if report.live is False and doubt.moves >= MOVES_UNTIL_UNKNOWN:
             return msgspec.structs.replace(report, status=Status.UNKNOWN, live=None)
         return report
 
     @staticmethod
-    def _count_moves(stream: _Stream, report: StreamReport, now: float, *, is_scheduled: bool) -> None:
+    def _count_moves(stream: _Stream, report: StreamReport, now: float, *, is_scheduled: bool) -> _Doubt:
+        doubt = stream.doubt
+        is_off_air = report.live is False
+        is_new = doubt is None or (is_off_air and not doubt.is_off_air)
+        if doubt is None or is_new:
+            doubt = stream.doubt = _Doubt(is_off_air)
         has_risen = _is_higher(report.ingest_bytes, stream.last_ingest)
-        has_moved = has_risen or _is_higher(report.last_seen_timestamp_seconds, stream.last_seen)
-        is_new = report.live is False and not stream.is_off_air
-        if is_new:
+        if is_off_air and is_new:
             # what moved before the platform reported it as off air is no objection, and no part of the next publish
-            stream.moves = stream.rises = 0
             stream.has_left = True
         elif not is_scheduled:
-            return
-        elif has_moved:
-            stream.moves += 1
-            stream.last_move_at = now
+            return doubt
+        elif has_risen or _is_higher(report.last_seen_timestamp_seconds, doubt.last_seen):
+            doubt.moves += 1
+            doubt.last_move_at = now
             if has_risen:
-                stream.first_rise_at = stream.first_rise_at if stream.rises else now
-                stream.rises += 1
-        elif now - stream.last_move_at >= LONGEST_STALL_SECONDS:
-            stream.moves = stream.rises = 0
-        stream.is_off_air = report.live is False
-        stream.last_ingest, stream.last_seen = report.ingest_bytes, report.last_seen_timestamp_seconds
+                doubt.first_rise_at = doubt.first_rise_at if doubt.rises else now
+                doubt.rises += 1
+        elif now - doubt.last_move_at >= LONGEST_STALL_SECONDS:
+            doubt.moves = doubt.rises = 0
+        doubt.is_off_air = is_off_air
+        stream.last_ingest, doubt.last_seen = report.ingest_bytes, report.last_seen_timestamp_seconds
+        return doubt
 
     def _judge_rates(self, stream: _Stream, report: StreamReport, now: float, *, is_scheduled: bool) -> StreamReport:
         """Return a live stream's report with rates that agree with their totals.
@@ -179,7 +188,7 @@ class MovementBook:
             if total is not None:
                 byte_total.update(total, now, is_scheduled=is_scheduled)
             if is_derived:
-                derived = None if total is None else byte_total.rate
+                derived = None if total is None else cast("MeasuredTotal", byte_total).rate
                 served = (reported or None) if derived is None else derived
             else:
                 served = 0.0 if total is not None and byte_total.is_stalled and reported is not None else reported

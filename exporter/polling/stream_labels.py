@@ -45,7 +45,8 @@ class LabelBook:
         self._preferred_label = preferred_label
         self._names: dict[str, str] = {}
         """The platform's names of the known streams by id."""
-        self._listed: Mapping[str, str] = {}
+        self._listed: tuple[int, int] = (0, 0)
+        """Number and hash of the names of the last list: the names themselves take 100 bytes each."""
         self._sharing: set[str] = set()
         """The ids of streams that would have, or had, the same label as another one."""
         self._is_outdated = False
@@ -66,9 +67,12 @@ class LabelBook:
 
         ``listed``: the names of all streams of the platform's list by id.
         """
-        if self._rule == "hash" or (listed == self._listed and not self._is_outdated):
+        if self._rule == "hash":
             return False
-        self._listed, self._is_outdated = listed, False
+        key = len(listed), hash(frozenset(listed.items()))
+        if key == self._listed and not self._is_outdated:
+            return False
+        self._listed, self._is_outdated = key, False
         claims: dict[str, str] = dict(self._owners)
         sharing: set[str] = set()
         for stream_id, name in {**self._names, **listed}.items():

@@ -7,16 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.platforms.rates import ByteTotal
+from exporter.platforms.rates import MeasuredTotal
+
+
+def measured(window_seconds: float = 0.0, stall_seconds: float | None = None) -> MeasuredTotal:
+    return MeasuredTotal(window_seconds=window_seconds, stall_seconds=stall_seconds)
 
 
 def rates(totals: Sequence[float | None], every: float = 30.0, **options: float) -> list[float | None]:
     """The rates after polls that saw these totals, so many seconds apart."""
-    total = ByteTotal(**options)
+    total = measured(**options)
     return [update(total, value, 1000.0 + index * every) for index, value in enumerate(totals) if value is not None]
 
 
-def update(total: ByteTotal, value: float, at: float) -> float | None:
+def update(total: MeasuredTotal, value: float, at: float) -> float | None:
     total.update(value, at)
     return total.rate
 
@@ -48,7 +52,7 @@ def test_total_that_never_moved_is_stalled_after_three_minutes() -> None:
 
 
 def test_polls_that_follow_too_soon_do_not_count() -> None:
-    total = ByteTotal()
+    total = MeasuredTotal()
     for at, value in ((0.0, 0.0), (15.0, 300.0)):
         total.update(value, at)
     for at in (61.0, 62.0, 63.0):
@@ -95,7 +99,7 @@ def test_polls_that_failed_are_no_polls() -> None:
 
 @pytest.mark.parametrize("again", [300.0, 900.0])
 def test_two_polls_at_one_moment(again: float) -> None:
-    rate = ByteTotal()
+    rate = MeasuredTotal()
     update(rate, 0.0, 10.0)
     assert update(rate, 300.0, 20.0) == 30.0
     assert update(rate, again, 20.0) == 30.0
@@ -109,7 +113,7 @@ def test_a_rate_lies_between_the_slowest_and_the_fastest(
     steps: list[tuple[float, float]], options: dict[str, float]
 ) -> None:
     """Polls some seconds apart, bytes per second since the one before: no rate is beyond what there was."""
-    rate = ByteTotal(**options)
+    rate = measured(**options)
     at = total = 0.0
     assert update(rate, total, at) is None
     for seconds, speed in steps:
@@ -125,7 +129,7 @@ def test_a_rate_lies_between_the_slowest_and_the_fastest(
 def test_no_history_raises_or_gives_a_negative_rate(
     polls: list[tuple[float, float]], options: dict[str, float]
 ) -> None:
-    rate = ByteTotal(**options)
+    rate = measured(**options)
     at = 0.0
     for seconds, total in polls:
         at += seconds
@@ -135,18 +139,18 @@ def test_no_history_raises_or_gives_a_negative_rate(
 
 @given(st.lists(st.floats(0.1, 100.0), min_size=2, max_size=200), st.sampled_from([{}, LIVEPEER]))
 def test_a_rate_forgets(steps: list[float], options: dict[str, float]) -> None:
-    rate = ByteTotal(**options)
+    rate = measured(**options)
     at = 0.0
     for seconds in steps:
         at += seconds
         rate.update(at * 1000.0, at)
-    kept = rate._points[::2]
+    kept = rate.points[::2]
     assert len(kept) <= 2 or kept[-1] - kept[1] < LIVEPEER["window_seconds"]
 
 
 def test_a_rate_takes_less_than_half_a_kilobyte() -> None:
     # of so many that what the interpreter keeps for later tuples does not count
-    rates = [ByteTotal(**LIVEPEER) for _ in range(5000)]
+    rates = [measured(**LIVEPEER) for _ in range(5000)]
     tracemalloc.start()
     try:
         for at in map(float, range(0, 1000, 50)):
