@@ -1,6 +1,6 @@
 """The demo while each of its platforms fails in turn: ``make soak PART=outages``.
 
-How long each fails: SOAK_OUTAGE_SECONDS. The version in recorded time is ``tests/sidecar/test_outages.py``.
+How long each fails: SOAK_OUTAGE_SECONDS. The version in recorded time is ``tests/sidecar/test_platform_outages.py``.
 """
 
 from __future__ import annotations
