@@ -1,8 +1,9 @@
 """A platform's request limit, from the headers of its responses, and the pauses that it asks for.
 
-Headers: ``X-RateLimit-Limit``, ``-Remaining``, ``-Reset`` and ``-Window`` (seconds), as WAVE documents, or those of the
-IETF draft without ``X-``, where the limit may name its window (``2, 2;w=1``). A reset below 1e9 is a number of seconds
-from now; a larger one is unix time, in seconds or (13 digits) milliseconds. Without such headers there is no limit.
+Headers: ``X-RateLimit-Limit``, ``-Remaining``, ``-Reset`` and ``-Window`` (seconds), as WAVE documents; the limit may
+name its window (``2, 2;w=1``). A reset below 1e9 is a number of seconds from now; a larger one is unix time, in seconds
+or (13 digits) milliseconds. Without such headers there is no limit. Those of the IETF draft, without ``X-``, are not read:
+node-media-server 4 sends them about its login alone.
 """
 
 from __future__ import annotations
@@ -168,7 +169,7 @@ class RateLimit:
 
 
 def _header(headers: Mapping[str, str], name: str) -> str:
-    return headers.get(f"X-RateLimit-{name}") or headers.get(f"RateLimit-{name}") or ""
+    return headers.get(f"X-RateLimit-{name}", "")
 
 
 def _first_number(text: str) -> float | None:

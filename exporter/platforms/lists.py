@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 import msgspec
@@ -118,12 +118,12 @@ class RowReader(Generic[T]):
         else:
             self.found.append(found)
 
-    def refuse_repeated_page(self, identities: Iterable[Hashable]) -> None:
+    def refuse_repeated_page(self, identities: Iterable[object]) -> None:
         """Raise ``UpstreamError`` (``bad_response``) if a page with exactly these streams was read before.
 
         Its figures may have changed meanwhile; its streams have not. An empty page repeats nothing.
         """
-        named = tuple(identities)
+        named = tuple(map(repr, identities))
         page = hash(named)
         if named and page in self._pages:
             raise UpstreamError(Reason.BAD_RESPONSE, f"{self._endpoint}: a page came again")
