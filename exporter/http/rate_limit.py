@@ -2,8 +2,8 @@
 
 Headers: ``X-RateLimit-Limit``, ``-Remaining``, ``-Reset`` and ``-Window`` (seconds), as WAVE documents; the limit may
 name its window (``2, 2;w=1``). A reset below 1e9 is a number of seconds from now; a larger one is unix time, in seconds
-or (13 digits) milliseconds. Without such headers there is no limit. Those of the IETF draft, without ``X-``, are not read:
-node-media-server 4 sends them about its login alone.
+or (13 digits) milliseconds. Without such headers there is no limit. The IETF draft's headers, without ``X-``, are not
+read: node-media-server 4 sends them about its login alone.
 """
 
 from __future__ import annotations
