@@ -95,6 +95,9 @@ class Platform(ABC, Generic[SettingsT]):
     """The fields of ``StreamReport`` that this platform can fill, and ``analytics``: for the reference page."""
     rates: ClassVar[tuple[Rate, ...]] = ()
     """Bitrates that must agree with byte totals."""
+    start_is_of_session: ClassVar[bool] = False
+    """Whether the start time is that of the ingest session alone, so that two ids with the same start are one session.
+    Elsewhere it may outlast a reconnect."""
     heartbeat_limit_seconds: ClassVar[float | None] = None
     """Time without a heartbeat after which the platform itself takes a stream as inactive; None: it has no heartbeat
     (a time of the last sign of life, on its own clock)."""

@@ -396,6 +396,7 @@ def build_coordinator(
             settings,
             started_at,
             derives_scores=platform.health_score == "derived",
+            start_is_of_session=platform.start_is_of_session,
             preferred_labels=scheduled.tracker.labels if scheduled else None,
             shard_filter=shard_filter,
         ),

@@ -85,14 +85,15 @@ class Tracker:
         started_at: Instant,
         *,
         derives_scores: bool = True,
+        start_is_of_session: bool = False,
         preferred_labels: LabelBook | None = None,
         shard_filter: ShardFilter = ALL_STREAMS,
     ) -> None:
         """``started_at``: the exporter's own start.
 
         ``derives_scores``: whether a stream may get a derived score, because the platform reports none of its own.
-        ``preferred_labels``: a book whose labels take precedence. ``shard_filter``: the streams that are served here,
-        whatever a result contains.
+        ``start_is_of_session``: as in ``Platform``. ``preferred_labels``: a book whose labels take precedence.
+        ``shard_filter``: the streams that are served here, whatever a result contains.
         """
         self._platform, self._upstream = settings.platform, settings.name
         self._include, self._exclude = settings.include, settings.exclude
@@ -102,6 +103,7 @@ class Tracker:
         self._ended_ttl = settings.ended_ttl
         self._health_grace = settings.health_grace
         self._derives_scores = derives_scores
+        self._start_is_of_session = start_is_of_session
         self._is_hashing = settings.stream_label == "hash"
         self._started_at = started_at
         self._shard_filter = shard_filter
@@ -310,15 +312,14 @@ class Tracker:
         tracked.session = report.session or tracked.session
         tracked.session_start = report.start_timestamp_seconds or tracked.session_start
 
-    @staticmethod
-    def _is_new_ingest_session(tracked: TrackedStream, report: StreamReport) -> bool:
+    def _is_new_ingest_session(self, tracked: TrackedStream, report: StreamReport) -> bool:
         start, known_start = report.start_timestamp_seconds, tracked.session_start
-        if start is not None and known_start is not None:
-            # two records of one ingest may have different ids: a reconnect has another start
-            return abs(start - known_start) > START_TOLERANCE_SECONDS
-        if report.session and tracked.session:
-            return report.session != tracked.session
-        return tracked.report.live is False
+        has_ids = bool(report.session and tracked.session)
+        has_other_id = has_ids and report.session != tracked.session
+        if start is None or known_start is None:
+            return has_other_id or (not has_ids and tracked.report.live is False)
+        has_other_start = abs(start - known_start) > START_TOLERANCE_SECONDS
+        return has_other_start or (has_other_id and not self._start_is_of_session)
 
     def _note_listing(self, result: PollResult, now: Instant) -> None:
         """Note what the list proves about the streams that are not in it."""

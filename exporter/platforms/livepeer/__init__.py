@@ -131,6 +131,7 @@ class Livepeer(Platform[LivepeerSettings]):
             ("transcoded_bytes", "transcode_bitrate_bytes_per_second"),
         )
     )
+    start_is_of_session: ClassVar[bool] = True
     heartbeat_limit_seconds: ClassVar[float | None] = FRESH_SECONDS
 
     def __init__(
