@@ -31,6 +31,8 @@ from tests.evidence.evidence_harness import (
     storm_stream,
 )
 
+pytestmark = pytest.mark.no_cover
+
 Respond = Callable[..., dict[str, Any]]
 VIEWS = {"GET /data/views/now": json_of([])}
 
