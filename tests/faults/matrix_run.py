@@ -19,8 +19,10 @@ from tests.faults import fake_resolver
 from tests.faults.fault_server import Cell, FaultServers, fault_servers
 from tests.faults.matrix import ABSENT, ALL_UNKNOWN, BESIDE, FAULTS, HEALTHY, OFF, SCORELESS, UNHARMED, UNKNOWN, Outcome
 
-PATIENCE_SECONDS = 2 * GENEROUS_SECONDS
-"""Longer than the longest pause between polls of an upstream that fails."""
+PATIENCE_SECONDS = 3 * GENEROUS_SECONDS
+"""Longer than two of the longest pauses between polls of an upstream that fails: the machine may be short of time when
+the first poll after the healing comes.
+"""
 SCRAPES_APART_SECONDS = 1.0
 POLLS_TO_SEE = 3
 """So many polls of a broken upstream that stays up tell what becomes of its streams."""
