@@ -153,11 +153,13 @@ class Platform(ABC, Generic[SettingsT]):
         """
         self.assign_shards(self.configured_streams())
         drops = DropCounter()
-        fetched = await self.fetch(requests, drops)
+        try:
+            fetched = await self.fetch(requests, drops)
+        finally:
+            if self.heartbeats is not None:
+                self.heartbeats.end_poll()
         # not before: a poll that failed is none
         self._movement.start_poll()
-        if self.heartbeats is not None:
-            self.heartbeats.end_poll()
         now = self.clock.monotonic() if fetched.read_at is None else fetched.read_at
         is_evidence = self._is_evidence(now)
         failures = fetched.failures

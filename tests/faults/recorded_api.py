@@ -159,10 +159,11 @@ class RecordedApi:
         if document is None:
             return response
         if other_rows:
-            field = pages.rows.identity[-1]
+            # with names of their own too: streams of one name share it, and keep their other labels when they are gone
+            fields = (pages.rows.identity[-1], *pages.rows.names)
             document.change_rows(
                 pages.rows.rows[request_name(request, path)],
-                lambda row: [document.with_texts(row, {field: f"{document.read(row, field)}-{page}"})],
+                lambda row: [document.with_texts(row, {f: f"{document.read(row, f)}-{page}" for f in fields})],
             )
         response = replace(response, body=document.body()).with_values(pages.set)
         link = {"Link": f'<{pages.link.format(page=page)}>; rel="next"'} if pages.link else {}
