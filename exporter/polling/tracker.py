@@ -9,12 +9,9 @@ import fnmatch
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-import msgspec
-
 from exporter.config.upstream import StreamSettings, UpstreamSettings
 from exporter.model import (
     NO_REPORT,
-    HealthReason,
     Identity,
     Listing,
     PollResult,
@@ -25,55 +22,18 @@ from exporter.model import (
 from exporter.polling.expected_hours import ExpectedHours
 from exporter.polling.health import judge
 from exporter.polling.stream_labels import LabelBook, anonymize
+from exporter.polling.tracked_stream import TrackedStream
 from exporter.runtime.clock import Instant
 from exporter.sharding import ALL_STREAMS, ShardFilter
 
 STREAMS_PER_STEP = 100
 """Number of streams to process before the event loop gets its turn: well below a millisecond of work."""
-START_TOLERANCE_SECONDS = 1.0
-"""Maximum difference, from rounding, between two start times of the same ingest session."""
 ABSENT_POLLS_OF_A_SHIFTING_LIST = 2
 LONGEST_UNKNOWN_SECONDS = 24 * 3600.0
 """How long a stream is served as unknown, unless it is configured."""
 _ENDED = Status.ENDED  # looking up an enumeration's member costs more than the rest of the check for most reports
 FILTER_CACHE_SIZE = 1000
 """Size limit of the include/exclude cache, in addition to two entries per listed stream."""
-
-
-class TrackedStream(msgspec.Struct, gc=False):
-    """What is remembered about one stream. ``gc=False`` because scanning 100,000 of them keeps the collector busy.
-
-    Times are seconds on the steady clock.
-    """
-
-    identity: Identity
-    settings: StreamSettings | None
-    expected_hours: ExpectedHours | None
-    report: StreamReport = NO_REPORT
-    name: str = ""
-    """The platform's own name, which the label was made from."""
-    reported_at: Instant | None = None
-    status: Status | None = None
-    """The status that was served last; None: none that a report proved."""
-    status_changed_at: float | None = None
-    """Unix seconds of its last change."""
-    health_score_ratio: float | None = None
-    health_reasons: tuple[HealthReason, ...] = ()
-    unreadable_rows: int = 0
-    """Unreadable rows of the last list that contained the stream."""
-    session: str = ""
-    session_start: float | None = None
-    """The platform's start time of the last ingest session; with ``session`` it identifies an ingest session."""
-    session_seen_at: float | None = None
-    """When the last ingest session was first seen here; None: never live."""
-    session_age: float = 0.0
-    """How old it was then, on the platform's clock."""
-    restarts: int | None = None
-    absent_polls: int = 0
-    departed_at: float | None = None
-    withdrawn_at: float | None = None
-    """When the facts were withdrawn, because no poll had returned the stream for ``stale_after``."""
-    state: StreamState | None = None
 
 
 class Tracker:
@@ -278,8 +238,8 @@ class Tracker:
         if report.name != tracked.name:
             tracked.name = report.name
             tracked.identity = self._make_identity(stream_id, report.name)
-        if report.live and not _continues_session(tracked, report):
-            self._record_ingest_session(tracked, report, now, platform_now)
+        if report.live:
+            tracked.note_ingest_session(report, now, platform_now, is_identified_by_start=self._start_is_of_session)
         if tracked.restarts is None:
             tracked.restarts = 0
         ended = report.status is _ENDED and stream_id not in self._configured
@@ -292,34 +252,13 @@ class Tracker:
             report,
             expected_bitrate=settings.expected_bitrate if settings else None,
             expected_frame_rate=settings.expected_frame_rate if settings else None,
-            may_derive=self._derives_scores and not self._is_in_health_grace(tracked, now),
+            may_derive=self._derives_scores and not tracked.is_in_health_grace(now, self._health_grace),
         )
         tracked.report = self._anonymize_report(report) if self._is_hashing else report
         tracked.reported_at = now
         tracked.withdrawn_at = None
         tracked.absent_polls = 0
         tracked.unreadable_rows = self._unreadable_rows
-
-    def _record_ingest_session(
-        self, tracked: TrackedStream, report: StreamReport, now: Instant, platform_now: float
-    ) -> None:
-        is_first = tracked.session_seen_at is None
-        if is_first or self._is_new_ingest_session(tracked, report):
-            start = report.start_timestamp_seconds
-            tracked.session_seen_at = now.steady
-            tracked.session_age = 0.0 if start is None else platform_now - start
-            tracked.restarts = (tracked.restarts or 0) + (not is_first)
-        tracked.session = report.session or tracked.session
-        tracked.session_start = report.start_timestamp_seconds or tracked.session_start
-
-    def _is_new_ingest_session(self, tracked: TrackedStream, report: StreamReport) -> bool:
-        start, known_start = report.start_timestamp_seconds, tracked.session_start
-        has_ids = bool(report.session and tracked.session)
-        has_other_id = has_ids and report.session != tracked.session
-        if start is None or known_start is None:
-            return has_other_id or (not has_ids and tracked.report.live is False)
-        has_other_start = abs(start - known_start) > START_TOLERANCE_SECONDS
-        return has_other_start or (has_other_id and not self._start_is_of_session)
 
     def _note_listing(self, result: PollResult, now: Instant) -> None:
         """Note what the list proves about the streams that are not in it."""
@@ -388,7 +327,7 @@ class Tracker:
             if self._is_expired(tracked, now):
                 expired.append(stream_id)
             else:
-                tracked.state = self._build_state(tracked, now)
+                tracked.state = tracked.build_state(now, self._stale_after)
                 changes_at = min(changes_at, self._state_changes_at(tracked, now))
             if index % STREAMS_PER_STEP == STREAMS_PER_STEP - 1:
                 yield
@@ -421,74 +360,9 @@ class Tracker:
             return min(changes_at, tracked.expected_hours.changes_at - now.wall + now.steady)
         return changes_at if tracked.departed_at is None else min(changes_at, tracked.departed_at + self._ended_ttl)
 
-    def _build_state(self, tracked: TrackedStream, now: Instant) -> StreamState | None:
-        settings, hours, reported_at = tracked.settings, tracked.expected_hours, tracked.reported_at
-        expected = None if hours is None else hours.is_expected(now)
-        if reported_at is None or now.steady >= reported_at.steady + self._stale_after:
-            return self._build_unknown_state(tracked, now, expected)
-        report = tracked.report
-        status = report.status
-        if report.healthy is False and status is Status.LIVE:
-            status = Status.DEGRADED
-        self._note_status(tracked, status, now)
-        if expected and status is Status.ENDED and settings is not None and settings.end_ok:
-            expected = False
-        return StreamState(
-            identity=tracked.identity,
-            report=report,
-            configured=settings is not None,
-            status=status,
-            status_changed_at=tracked.status_changed_at,
-            live=report.live,
-            expected=expected,
-            restarts=tracked.restarts,
-            health_score_ratio=tracked.health_score_ratio,
-            health_reasons=tracked.health_reasons,
-            expected_ingest_bitrate_bytes_per_second=settings.expected_bitrate if settings else None,
-            expected_frames_per_second=settings.expected_frame_rate if settings else None,
-            reported_at=reported_at.wall,
-        )
-
-    def _build_unknown_state(self, tracked: TrackedStream, now: Instant, expected: bool | None) -> StreamState:
-        """Return the state of a stream about which nothing is known, or not any more."""
-        if tracked.reported_at is not None:
-            if tracked.withdrawn_at is None:
-                tracked.withdrawn_at = now.steady
-            self._note_status(tracked, Status.UNKNOWN, now)
-        return StreamState(
-            identity=tracked.identity,
-            report=NO_REPORT,
-            configured=tracked.settings is not None,
-            status_changed_at=tracked.status_changed_at,
-            was_live=tracked.report.live,
-            expected=expected,
-        )
-
-    @staticmethod
-    def _note_status(tracked: TrackedStream, status: Status, now: Instant) -> None:
-        if tracked.status is not None and status is not tracked.status:
-            tracked.status_changed_at = now.wall
-        tracked.status = status
-
-    def _is_in_health_grace(self, tracked: TrackedStream, now: Instant) -> bool:
-        """Return whether the ingest session is too young for a derived score."""
-        seen_at, grace = tracked.session_seen_at, self._health_grace
-        # no grace for an ingest session that had started long before it was first seen here
-        return seen_at is not None and now.steady < seen_at + grace - max(0.0, tracked.session_age)
-
     def _anonymize_report(self, report: StreamReport) -> StreamReport:
         """Remove the stream key, which is part of the id, because ``stream_label: hash`` must hide it everywhere."""
         return anonymize(report, self.labels.label(report.id, ""))
-
-
-def _continues_session(tracked: TrackedStream, report: StreamReport) -> bool:
-    """Return whether a live stream is still in the same ingest session (fast path: it nearly always is)."""
-    return (
-        tracked.session_seen_at is not None
-        and tracked.report.live is True
-        and report.session == tracked.session
-        and report.start_timestamp_seconds == tracked.session_start
-    )
 
 
 def _matches_pattern(pattern: str, report: StreamReport) -> bool:

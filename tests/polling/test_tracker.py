@@ -187,6 +187,16 @@ def test_restarts_count_new_ingest_sessions(first: dict[str, Any], second: dict[
     assert upstream.poll(live(**second))["a"].restarts == restarts
 
 
+@pytest.mark.parametrize("before", [{"session": "1"}, {"session": "1", "live": False, "status": Status.IDLE}])
+@pytest.mark.parametrize("session", ["2", ""])
+def test_new_ingest_session_whose_start_comes_later_is_one_restart(before: dict[str, Any], session: str) -> None:
+    upstream = TrackedUpstream()
+    upstream.poll(live(session="1", start_timestamp_seconds=START))
+    upstream.poll(live(start_timestamp_seconds=START, **before))
+    upstream.poll(live(session=session))
+    assert upstream.poll(live(session="2", start_timestamp_seconds=START + 40))["a"].restarts == 1
+
+
 def test_return_from_idle_is_a_restart_and_the_first_session_is_not() -> None:
     upstream = TrackedUpstream()
     assert upstream.poll(idle())["a"].restarts == 0
