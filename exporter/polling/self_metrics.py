@@ -23,10 +23,10 @@ from exporter.metrics.text_format import label_value
 from exporter.model import Reason
 
 RequestObserver = Callable[[str, str, float], None]
-"""Takes the endpoint (method and path template), the HTTP status or the reason of the failure, and the seconds."""
+"""Takes the request (method and path template), the HTTP status or the reason of the failure, and the seconds."""
 
 _RequestMetrics = dict[tuple[str, str], tuple[Counter, Histogram]]
-"""Label children by endpoint and code, cached because there are hundreds of requests per second."""
+"""Label children by request and code, cached because there are hundreds of requests per second."""
 
 
 class PollingMetrics:
@@ -104,16 +104,16 @@ class PollingMetrics:
     def request_observer(self, platform: str, upstream: str) -> RequestObserver:
         """Return the function that the upstream's client calls after every request."""
 
-        def observe(endpoint: str, code: str, seconds: float) -> None:
+        def observe(request: str, code: str, seconds: float) -> None:
             known = self._known.get((platform, upstream))
             if known is None:
                 return
-            if (endpoint, code) not in known:
-                known[endpoint, code] = (
-                    self._requests.labels(platform, upstream, endpoint, code),
-                    self._request_duration.labels(platform, upstream, endpoint),
+            if (request, code) not in known:
+                known[request, code] = (
+                    self._requests.labels(platform, upstream, request, code),
+                    self._request_duration.labels(platform, upstream, request),
                 )
-            requests, durations = known[endpoint, code]
+            requests, durations = known[request, code]
             requests.inc()
             durations.observe(seconds)
 

@@ -44,8 +44,8 @@ _BAD_BUCKET, _COUNT = (
     'stream_sampled_health_score_ratio_bucket{protocol="rtmp",le="0.8"}',
     'stream_sampled_health_score_ratio_count{protocol="rtmp"}',
 )
-_FAILED = 'stream_upstream_requests_total{endpoint="GET /stream",code="500"}'
-_ANSWERED = 'stream_upstream_requests_total{endpoint="GET /stream",code="200"}'
+_FAILED = 'stream_upstream_requests_total{request="GET /stream",code="500"}'
+_ANSWERED = 'stream_upstream_requests_total{request="GET /stream",code="200"}'
 _ERRORS = 'stream_exporter_notifications_errors_total{alertmanager="am:9093"}'
 
 

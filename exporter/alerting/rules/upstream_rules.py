@@ -40,12 +40,12 @@ UPSTREAM_RULES: tuple[Rule, ...] = (
         summary="Many requests to a streaming platform fail.",
         description="{value} of the requests to {upstream} ({platform}) fail, more than {threshold}.",
         promql="max without (instance, pod) (\n"
-        '  sum without (code, endpoint) (rate(stream_upstream_requests_total{SELECTOR,code!~"[23]..|404"}[{15m}]))\n'
-        "  / (sum without (code, endpoint) (rate(stream_upstream_requests_total{SELECTOR}[{15m}])) > 0)\n"
+        '  sum without (code, request) (rate(stream_upstream_requests_total{SELECTOR,code!~"[23]..|404"}[{15m}]))\n'
+        "  / (sum without (code, request) (rate(stream_upstream_requests_total{SELECTOR}[{15m}])) > 0)\n"
         ") > {threshold}\n"
         "and\n"
         "max without (instance, pod) (\n"
-        "  sum without (code, endpoint) (increase(stream_upstream_requests_total{SELECTOR}[{15m}]))\n"
+        "  sum without (code, request) (increase(stream_upstream_requests_total{SELECTOR}[{15m}]))\n"
         ") >= {count:20}",
         window_seconds=15 * MINUTE,
         keep_firing_seconds=5 * MINUTE,

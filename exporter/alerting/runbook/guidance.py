@@ -90,7 +90,7 @@ GUIDANCE: Mapping[str, Guidance] = {
     ),
     "StreamUpstreamErrorRatioHigh": Guidance(
         impact="Nothing yet. What is shown of some streams may be older than usual.",
-        diagnosis="`sum by (endpoint, code) (rate(stream_upstream_requests_total[15m]))`: one endpoint or all, which "
+        diagnosis="`sum by (request, code) (rate(stream_upstream_requests_total[15m]))`: one endpoint or all, which "
         "code?",
         mitigation="429: the rate limit; raise `interval` or watch fewer streams. 5xx: the platform's fault, tell "
         "them. One endpoint alone: its feature may be off for your account; switch its option off.",

@@ -123,8 +123,8 @@ DUPLICATE_RECORDS = _counter(
 )
 REQUESTS = _counter(
     "stream_upstream_requests_total",
-    "Requests made, by endpoint (method and path template) and HTTP status, or the reason of the failure without one.",
-    "endpoint",
+    "Requests made, by request (method and path template) and HTTP status, or the reason of the failure without one.",
+    "request",
     "code",
 )
 POLLER_RESTARTS = _counter(
@@ -141,9 +141,9 @@ POLL_DURATION = Family(
 REQUEST_DURATION = Family(
     name="stream_upstream_request_duration_seconds",
     kind=Kind.HISTOGRAM,
-    help="Seconds that single requests took, failed ones included, by endpoint (method and path template).",
+    help="Seconds that single requests took, failed ones included, by request (method and path template).",
     part=Part.UPSTREAMS,
-    labels=(*UPSTREAM_LABELS, "endpoint"),
+    labels=(*UPSTREAM_LABELS, "request"),
     bounds=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
 )
 
