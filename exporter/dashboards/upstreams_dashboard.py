@@ -324,11 +324,11 @@ def _requests(thresholds: RuleThresholds) -> list[Panel]:
         ),
         graph(
             "Duration of requests, p95",
-            "95 of 100 requests take less, by endpoint.",
+            "95 of 100 requests take less, by request.",
             [
                 Query(
-                    upstreams.quantile(0.95, "stream_upstream_request_duration_seconds", by="upstream, endpoint"),
-                    "{{upstream}} {{endpoint}}",
+                    upstreams.quantile(0.95, "stream_upstream_request_duration_seconds", by="upstream, request"),
+                    "{{upstream}} {{request}}",
                     min_step=_A_FEW_POLLS,
                 )
             ],

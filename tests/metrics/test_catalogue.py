@@ -40,6 +40,11 @@ COMMITTED = Path(__file__).parent / "families.txt"
 OF_STREAMS: tuple[ModelFamily[Any], ...] = (*STREAM_FAMILIES, *ANALYTICS_FAMILIES, PLATFORM_METRIC)
 NOT_IN_A_FAMILY = {"id"}
 """Fields of a sample that are not exposed by themselves."""
+ATTACHED_LABELS = {
+    "job", "instance", "endpoint", "service", "container", "namespace", "pod", "node",
+    "cluster", "prometheus", "prometheus_replica", "replica", "shard", "region",
+}  # fmt: skip
+"""Labels that Prometheus, its operator, and the external labels of common setups attach."""
 
 
 def described(family: Family) -> str:
@@ -65,10 +70,17 @@ def test_names_follow_the_conventions_of_prometheus(family: Family) -> None:
     assert "\n" not in family.help
     assert len(set(family.labels)) == len(family.labels)
     assert all(re.fullmatch(r"[a-z][a-z_]*", label) for label in family.labels)
-    assert not {"le", "type", "job", "instance", "region", "service", "env"} & set(family.labels)
+    assert not {"le", "type", "env"} & set(family.labels)
     assert bool(family.bounds) == (family.kind is Kind.HISTOGRAM)
     assert list(family.bounds) == sorted(set(family.bounds))
     assert all(type(upper) is float for upper in family.bounds)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_no_label_has_a_name_that_a_scrape_attaches(family: Family) -> None:
+    """Prometheus would rename ours to ``exported_…``, so rules and dashboards would not find it."""
+    assert not ATTACHED_LABELS & set(family.labels)
+    assert not [label for label in family.labels if label.startswith(("exported_", "__"))]
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
@@ -124,6 +136,7 @@ def full_answer() -> bytes:
     polling_metrics.count_dropped_field(**labels, field="a", times=1)
     polling_metrics.count_poll(**labels, seconds=1.0, reason=Reason.TLS)
     metrics.set_reload_result(success=True, at=1.0)
+    metrics.set_retired_upstreams(["old-edge"])
     histograms = PollHistograms(**labels, per_stream=False)
     histograms.observe([full_state()])
     full: UpstreamState = view(

@@ -63,7 +63,7 @@ async def test_page_of_a_platform_names_every_endpoint_that_is_requested(recordi
         await upstream.poll()
         await upstream.poll(after=60.0)
         text = upstream.text()
-    endpoints = set(re.findall(r'^stream_upstream_requests_total\{.*endpoint="(.*?)"', text, re.MULTILINE))
+    endpoints = set(re.findall(r'^stream_upstream_requests_total\{.*request="(.*?)"', text, re.MULTILINE))
     page = page_of(recording.platform.name)
     assert endpoints
     assert {endpoint for endpoint in endpoints if f"`{endpoint}" not in page} == set()

@@ -33,12 +33,12 @@ def of_streams(metrics: dict[Series, float]) -> set[Series]:
 
 
 def requests(metrics: dict[Series, float]) -> Counter[str]:
-    """How many requests were made, by upstream and endpoint."""
+    """How many requests were made, by upstream and request."""
     made: Counter[str] = Counter()
     for (name, labels), value in metrics.items():
         if name == "stream_upstream_requests_total":
             own = dict(labels)
-            made[f"{own['upstream']} {own['endpoint']}"] += int(value)
+            made[f"{own['upstream']} {own['request']}"] += int(value)
     return made
 
 
