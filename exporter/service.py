@@ -106,6 +106,7 @@ class Service:
         built = {
             upstream.name: self._build_coordinator(upstream, self.settings) for upstream in self.settings.upstreams
         }
+        self.metrics.set_retired_upstreams(self.settings.retired)
         self._replace_coordinators(built, self.settings)
         for name in built:
             self._start_polling(name)
@@ -142,6 +143,8 @@ class Service:
                 errors = error.errors if isinstance(error, ConfigError) else [describe_exception(error)]
                 log.error("configuration not reloaded", errors=errors)
                 raise
+            # before its upstreams leave, so that no scrape misses an upstream that is not yet retired
+            self.metrics.set_retired_upstreams(settings.retired)
             leaving = self._replace_coordinators(built, settings)
             # Adding or removing an upstream's metrics takes about 1 ms, so yield to the event loop between upstreams.
             # No variable here may hold a coordinator: _close_coordinators frees them one by one.

@@ -28,7 +28,7 @@ from exporter.config.alerting import AlertingSettings
 from exporter.config.introspection import TAG_PREFIX, join_or
 from exporter.config.section import Section
 from exporter.config.types import Flag
-from exporter.config.upstream import Defaults, SharedSettings, StreamSettings, UpstreamSettings
+from exporter.config.upstream import Defaults, SharedSettings, StreamSettings, UpstreamName, UpstreamSettings
 from exporter.config.validation import ConfigSchema, Place, load_context, refuse, refuse_all, validate_with_errors
 from exporter.runtime.redaction import HIDDEN
 
@@ -74,6 +74,10 @@ class Settings(BaseSettings):
     )
     upstreams: Annotated[tuple[SerializeAsAny[UpstreamSettings], ...], AfterValidator(_require_upstreams)] = Field(
         description="The servers and accounts to watch."
+    )
+    retired: tuple[UpstreamName, ...] = Field(
+        default=(),
+        description="Names of upstreams that were removed on purpose, so that no alert asks who watches them now.",
     )
     alerting: AlertingSettings = Field(
         default_factory=AlertingSettings, description="Thresholds of the rules, and the sidecar that sends alerts."
@@ -169,6 +173,12 @@ def _cross_errors(data: Mapping[str, Any]) -> Iterator[tuple[Place, PydanticCust
         if isinstance(name, str) and name in names:
             yield ("upstreams", index, "name"), refuse("a name that no other upstream has")
         names.append(name)
+    retired = _as_list(data.get("retired"))
+    for index, name in enumerate(retired):
+        if isinstance(name, str) and name in names:
+            yield ("retired", index), refuse("a name that no configured upstream has")
+        elif isinstance(name, str) and name in retired[:index]:
+            yield ("retired", index), refuse("each name once")
     target = _as_mapping(_as_mapping(data.get("alerting")).get("wave_events")).get("upstream")
     platforms = _event_platforms()
     targets = [item.get("name") for item in upstreams if item.get("platform") in platforms]

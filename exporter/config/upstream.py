@@ -30,7 +30,8 @@ from exporter.config.types import (
 from exporter.config.validation import Place, load_context, refuse, refuse_all
 
 __all__ = [
-    "AuthSettings", "LiveHours", "SharedSettings", "StreamSettings", "TlsSettings", "UpstreamSettings", "http_url",
+    "AuthSettings", "LiveHours", "SharedSettings", "StreamSettings", "TlsSettings", "UpstreamName", "UpstreamSettings",
+    "http_url",
 ]  # fmt: skip
 
 DEFAULT_INTERVAL = 15.0
@@ -57,6 +58,7 @@ def http_url(text: str) -> str:
 
 
 HttpUrl = Annotated[Text, AfterValidator(http_url), Described("URL (http or https)")]
+UpstreamName = Annotated[Text, Matching("[a-zA-Z0-9_.-]{1,64}", "1 to 64 of letters, digits, _ . and -")]
 
 
 def _default_timeout(data: dict[str, Any]) -> float:
@@ -158,9 +160,7 @@ class UpstreamSettings(SharedSettings):
     accepts_alert_events: ClassVar[bool] = False
     """Whether alerts can be written to the upstream as events (``alerting.wave_events``)."""
 
-    name: Annotated[Text, Matching("[a-zA-Z0-9_.-]{1,64}", "1 to 64 of letters, digits, _ . and -")] = Field(
-        description="The value of the label `upstream`; no two upstreams share one."
-    )
+    name: UpstreamName = Field(description="The value of the label `upstream`; no two upstreams share one.")
     platform: str = Field(description="The name of its platform: one of those below.")
     url: HttpUrl = Field(description="The base URL of its API.")
     auth: AuthSettings = Field(default_factory=AuthSettings, description="How requests prove who they are.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform as python_platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from prometheus_client import (
     CollectorRegistry,
@@ -25,6 +25,7 @@ from exporter.metrics.families.exporter_families import (
     RELOAD_SUCCESSFUL,
     SHARD_ORDINAL,
     SHARDS,
+    UPSTREAM_RETIRED,
 )
 from exporter.metrics.families.family import Family
 from exporter.sharding import SINGLE, Shard
@@ -69,6 +70,8 @@ class ExporterMetrics:
         self._process = FamilyRegistry()
         self._reload_successful = self.exporter.gauge(RELOAD_SUCCESSFUL)
         self._reload_success_timestamp = self.exporter.gauge(RELOAD_SUCCESS_TIMESTAMP)
+        self._retired = self.exporter.gauge(UPSTREAM_RETIRED)
+        self._retired_upstreams: frozenset[str] = frozenset()
         self._shard_ordinal = self.exporter.gauge(SHARD_ORDINAL)
         self._shards = self.exporter.gauge(SHARDS)
         self.set_shard(SINGLE)
@@ -89,6 +92,14 @@ class ExporterMetrics:
         """Export which shard this process is."""
         self._shard_ordinal.set(shard.ordinal)
         self._shards.set(shard.count)
+
+    def set_retired_upstreams(self, upstreams: Iterable[str]) -> None:
+        """Export the names of the upstreams that were removed on purpose."""
+        before, self._retired_upstreams = self._retired_upstreams, frozenset(upstreams)
+        for upstream in before - self._retired_upstreams:
+            self._retired.remove(upstream)
+        for upstream in sorted(self._retired_upstreams):
+            self._retired.labels(upstream).set(1)
 
     def set_reload_result(self, *, success: bool, at: float) -> None:
         """Export whether the last load of the configuration succeeded; ``at`` is in Unix seconds."""

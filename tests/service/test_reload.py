@@ -64,6 +64,27 @@ async def test_reload_keeps_unchanged_upstreams_restarts_changed_ones_and_drops_
         assert await exporter.value("stream_exporter_config_last_reload_successful") == 1
 
 
+async def test_retired_upstreams_follow_reloads_and_other_upstreams(tmp_path: Path) -> None:
+    def retired(samples: Samples) -> dict[str, float]:
+        return {dict(key[1])["upstream"]: value for key, value in samples.items() if key[0] == "stream_upstream_retired"}
+
+    async with serving(make_app(Fleet(6), Clock())) as url:
+        configuration = configuration_of(url)
+        async with exporting(tmp_path, configuration | {"retired": ["old-edge"]}) as exporter:
+            assert retired(await exporter.metrics()) == {"old-edge": 1}
+            without_wave = [upstream for upstream in configuration["upstreams"] if upstream["name"] != "wave"]
+            exporter.write({"upstreams": without_wave, "retired": ["wave", "old-edge"]})
+            await exporter.service.reload()
+            assert retired(await exporter.metrics()) == {"old-edge": 1, "wave": 1}
+            exporter.write(configuration | {"retired": ["wave"]})
+            with pytest.raises(ConfigError, match=r"retired\[0\]: found \"wave\""):
+                await exporter.service.reload()
+            assert retired(await exporter.metrics()) == {"old-edge": 1, "wave": 1}
+            exporter.write(configuration)
+            await exporter.service.reload()
+            assert retired(await exporter.metrics()) == {}
+
+
 async def test_reload_of_a_bad_file_changes_nothing_and_is_reported(tmp_path: Path) -> None:
     async with serving(make_app(Fleet(6), Clock())) as url, exporting(tmp_path, configuration_of(url)) as exporter:
         before = await all_up(exporter)

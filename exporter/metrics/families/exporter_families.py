@@ -29,6 +29,12 @@ RELOAD_SUCCESS_TIMESTAMP = _gauge(
     "stream_exporter_config_last_reload_success_timestamp_seconds",
     "Unix time of the last successful (re)load of the configuration.",
 )
+UPSTREAM_RETIRED = _gauge(
+    "stream_upstream_retired",
+    "An upstream that was removed from the configuration on purpose, as the key retired says. Always 1.",
+    "upstream",
+    source=Source.CONFIGURATION,
+)
 STREAMS = _gauge("stream_exporter_streams", "Streams served now, of all upstreams.")
 SERIES = _gauge("stream_exporter_series", "Series of upstreams and streams in this answer. Absent when it is narrowed.")
 DUPLICATES = _gauge(
@@ -41,6 +47,7 @@ EXPORTER_FAMILIES: tuple[Family, ...] = (
     BUILD_INFO,
     RELOAD_SUCCESSFUL,
     RELOAD_SUCCESS_TIMESTAMP,
+    UPSTREAM_RETIRED,
     STREAMS,
     SERIES,
     DUPLICATES,
