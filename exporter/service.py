@@ -111,6 +111,7 @@ class Service:
         for name in built:
             self._start_polling(name)
         _log_warnings(self.settings)
+        self.metrics.set_config_hash(await asyncio.to_thread(self.settings.fingerprint))
         self.metrics.set_reload_result(success=True, at=self.clock.now())
         self._refresher = asyncio.create_task(self._refresh_periodically(), name="refresher")
         await self._apply_alerting()
@@ -133,6 +134,7 @@ class Service:
         async with self._reloading:
             try:
                 settings = await asyncio.to_thread(self._load)
+                fingerprint = await asyncio.to_thread(settings.fingerprint)
                 changed = [upstream for upstream in settings.upstreams if not self._is_unchanged(upstream, settings)]
                 built = {}
                 for upstream in changed:
@@ -157,6 +159,7 @@ class Service:
                 self._start_polling(name)
                 await asyncio.sleep(0)
             await self._apply_alerting()
+            self.metrics.set_config_hash(fingerprint)
             self.metrics.set_reload_result(success=True, at=self.clock.now())
             _log_warnings(settings)
             log.info("configuration reloaded", upstreams=len(settings.upstreams), changed=list(built))

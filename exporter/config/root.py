@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Annotated, Any, Union
@@ -31,6 +33,9 @@ from exporter.config.types import Flag
 from exporter.config.upstream import Defaults, SharedSettings, StreamSettings, UpstreamName, UpstreamSettings
 from exporter.config.validation import ConfigSchema, Place, load_context, refuse, refuse_all, validate_with_errors
 from exporter.runtime.redaction import HIDDEN
+
+FINGERPRINT_BYTES = 6
+"""Bytes of the fingerprint: the most that a float holds exactly."""
 
 
 class HistogramSettings(Section):
@@ -98,15 +103,29 @@ class Settings(BaseSettings):
 
     def redacted_yaml(self) -> str:
         """Return the effective settings without secrets and, under ``stream_label: hash``, without stream ids."""
-        dumped = _without_nulls(self.model_dump(mode="json", by_alias=True))
-        for upstream, shown in zip(self.upstreams, dumped["upstreams"], strict=True):
-            if upstream.stream_label == "hash":
-                _hide_identities(upstream, shown)
+        dumped = self._redacted()
         dumped["upstreams"] = [
             {key: shown[key] for key in sorted(shown, key=lambda key: key in SharedSettings.known_keys())}
             for shown in dumped["upstreams"]
         ]
         return yaml.safe_dump(dumped, sort_keys=False, allow_unicode=True, width=120)
+
+    def fingerprint(self) -> int:
+        """Return 48 bits that tell configurations apart by what ``redacted_yaml`` shows, so that a float holds them.
+
+        ``alerting.state_file`` does not count, because every process needs its own.
+        """
+        shown = self._redacted()
+        shown["alerting"].pop("state_file", None)
+        canonical = json.dumps(shown, sort_keys=True, separators=(",", ":"))
+        return int.from_bytes(hashlib.sha256(canonical.encode()).digest()[:FINGERPRINT_BYTES], "big")
+
+    def _redacted(self) -> dict[str, Any]:
+        dumped: dict[str, Any] = _without_nulls(self.model_dump(mode="json", by_alias=True))
+        for upstream, shown in zip(self.upstreams, dumped["upstreams"], strict=True):
+            if upstream.stream_label == "hash":
+                _hide_identities(upstream, shown)
+        return dumped
 
     @classmethod
     def settings_customise_sources(

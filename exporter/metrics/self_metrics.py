@@ -21,6 +21,7 @@ from prometheus_client import (
 from exporter import __version__
 from exporter.metrics.families.exporter_families import (
     BUILD_INFO,
+    CONFIG_HASH,
     RELOAD_SUCCESS_TIMESTAMP,
     RELOAD_SUCCESSFUL,
     SHARD_ORDINAL,
@@ -70,6 +71,8 @@ class ExporterMetrics:
         self._process = FamilyRegistry()
         self._reload_successful = self.exporter.gauge(RELOAD_SUCCESSFUL)
         self._reload_success_timestamp = self.exporter.gauge(RELOAD_SUCCESS_TIMESTAMP)
+        self._config_hash: Gauge | None = None
+        """Created when it is set for the first time, because a gauge without labels is 0 at once."""
         self._retired = self.exporter.gauge(UPSTREAM_RETIRED)
         self._retired_upstreams: frozenset[str] = frozenset()
         self._shard_ordinal = self.exporter.gauge(SHARD_ORDINAL)
@@ -92,6 +95,12 @@ class ExporterMetrics:
         """Export which shard this process is."""
         self._shard_ordinal.set(shard.ordinal)
         self._shards.set(shard.count)
+
+    def set_config_hash(self, fingerprint: int) -> None:
+        """Export the fingerprint of the configuration that is in effect."""
+        if self._config_hash is None:
+            self._config_hash = self.exporter.gauge(CONFIG_HASH)
+        self._config_hash.set(fingerprint)
 
     def set_retired_upstreams(self, upstreams: Iterable[str]) -> None:
         """Export the names of the upstreams that were removed on purpose."""

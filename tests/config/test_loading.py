@@ -294,6 +294,73 @@ def test_what_is_in_effect_is_shown_without_secrets(loaded: Loader, tmp_path: Pa
     assert dumped["alerting"]["alertmanagers"][0]["headers"] == {"X-Key": "<secret>"}
 
 
+SECRETS = """
+upstreams:
+  - {{name: a, platform: livepeer, auth: {{bearer_token_file: token}}}}
+  - {{name: b, platform: storm, url: http://b, auth: {{username: u, password: {inline}}}}}
+  - {{name: c, platform: storm, url: http://c, auth: {{api_key_env: KEY}}}}
+  - name: d
+    platform: node_media_server
+    url: http://d
+    stream_label: hash
+    stream_hash_key: {inline}
+    streams: [{{application: live, key: {inline}, name: lobby}}]
+alerting: {{alertmanagers: [{{url: http://am, headers: {{X-Key: {inline}}}}}]}}
+"""
+
+
+def test_fingerprint_does_not_depend_on_secrets(loaded: Loader, tmp_path: Path) -> None:
+    found = set()
+    for secret in ("one", "another"):
+        (tmp_path / "token").write_text(secret)
+        found.add(loaded(SECRETS.format(inline=secret), {"KEY": secret}).fingerprint())
+    assert len(found) == 1
+
+
+WRITTEN_DIFFERENTLY = """
+# as above
+upstreams:
+- streams:
+  - key: 'f1'
+    application: live
+  url: http://a/
+  platform: storm
+  name: a
+"""
+ONE_STREAM = "upstreams: [{name: a, platform: storm, url: http://a, streams: [{application: live, key: f1}]}]\n"
+SAME = (
+    WRITTEN_DIFFERENTLY,
+    ONE_STREAM + "defaults: {interval: 15000ms}\n",
+    ONE_STREAM + "alerting: {state_file: of-this-process.json}\n",
+    ONE_STREAM + "retired: []\n",
+)
+OTHER = (
+    ONE_STREAM.replace("f1", "f2"),
+    ONE_STREAM.replace("http://a", "http://b"),
+    ONE_STREAM.replace("key: f1", "key: f1, expected: true"),
+    ONE_STREAM.replace("{application: live, key: f1}", ""),
+    ONE_STREAM + "defaults: {interval: 16s}\n",
+    ONE_STREAM + "alerting: {thresholds: {StreamUnhealthy: 0.3}}\n",
+    ONE_STREAM + "alerting: {external_labels: {site: berlin}}\n",
+    ONE_STREAM + "retired: [b]\n",
+    ONE_STREAM.replace("url: http://a", "url: http://a, auth: {api_key_file: token}"),
+    ONE_STREAM.replace("url: http://a", "url: http://a, auth: {api_key_file: other-token}"),
+)
+
+
+@pytest.mark.parametrize("text", SAME)
+def test_fingerprint_depends_on_what_is_in_effect_not_on_how_it_is_written(loaded: Loader, text: str) -> None:
+    assert loaded(text).fingerprint() == loaded(ONE_STREAM).fingerprint()
+
+
+def test_fingerprint_tells_configurations_apart(loaded: Loader, tmp_path: Path) -> None:
+    for name in ("token", "other-token"):
+        (tmp_path / name).write_text(CANARY)
+    found = [loaded(text).fingerprint() for text in (ONE_STREAM, *OTHER)]
+    assert len(set(found)) == len(found)
+    assert all(0 <= number < 2**48 for number in found)
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_settings(tmp_path / "nowhere.yaml", {})

@@ -136,6 +136,7 @@ def full_answer() -> bytes:
     polling_metrics.count_dropped_field(**labels, field="a", times=1)
     polling_metrics.count_poll(**labels, seconds=1.0, reason=Reason.TLS)
     metrics.set_reload_result(success=True, at=1.0)
+    metrics.set_config_hash(2**48 - 1)
     metrics.set_retired_upstreams(["old-edge"])
     histograms = PollHistograms(**labels, per_stream=False)
     histograms.observe([full_state()])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import json
 import weakref
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,11 @@ async def test_reload_keeps_unchanged_upstreams_restarts_changed_ones_and_drops_
 
 async def test_retired_upstreams_follow_reloads_and_other_upstreams(tmp_path: Path) -> None:
     def retired(samples: Samples) -> dict[str, float]:
-        return {dict(key[1])["upstream"]: value for key, value in samples.items() if key[0] == "stream_upstream_retired"}
+        return {
+            dict(labels)["upstream"]: value
+            for (name, labels), value in samples.items()
+            if name == "stream_upstream_retired"
+        }
 
     async with serving(make_app(Fleet(6), Clock())) as url:
         configuration = configuration_of(url)
@@ -83,6 +88,26 @@ async def test_retired_upstreams_follow_reloads_and_other_upstreams(tmp_path: Pa
             exporter.write(configuration)
             await exporter.service.reload()
             assert retired(await exporter.metrics()) == {}
+
+
+async def test_fingerprint_of_the_configuration_follows_successful_reloads_alone(tmp_path: Path) -> None:
+    async with serving(make_app(Fleet(6), Clock())) as url:
+        configuration = configuration_of(url)
+        async with exporting(tmp_path, configuration) as exporter:
+            started = await exporter.value("stream_exporter_config_hash")
+            assert started is not None
+            assert 0 < started == int(started) < 2**48
+            reversed_keys = {key: configuration[key] for key in reversed(configuration)}
+            exporter.file.write_text(f"# the same\n{json.dumps(reversed_keys, indent=4)}")
+            await exporter.service.reload()
+            assert await exporter.value("stream_exporter_config_hash") == started
+            exporter.write(configuration | {"upstreams": []})
+            with pytest.raises(ConfigError):
+                await exporter.service.reload()
+            assert await exporter.value("stream_exporter_config_hash") == started
+            exporter.write(configuration | {"alerting": {"thresholds": {"StreamUnhealthy": 0.3}}})
+            await exporter.service.reload()
+            assert await exporter.value("stream_exporter_config_hash") not in (None, started)
 
 
 async def test_reload_of_a_bad_file_changes_nothing_and_is_reported(tmp_path: Path) -> None:

@@ -108,6 +108,7 @@ async def test_shards_together_serve_what_one_process_does(fleet_configuration: 
     for ordinal, part in enumerate(parts):
         assert part["stream_exporter_shard_ordinal", ()] == ordinal
         assert part["stream_exporter_shards", ()] == COUNT
+        assert part["stream_exporter_config_hash", ()] == whole["stream_exporter_config_hash", ()]
         assert 10 < part["stream_exporter_streams", ()] < 50
 
     # lists once per shard, what is asked for stream by stream once in all

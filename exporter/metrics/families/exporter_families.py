@@ -29,6 +29,11 @@ RELOAD_SUCCESS_TIMESTAMP = _gauge(
     "stream_exporter_config_last_reload_success_timestamp_seconds",
     "Unix time of the last successful (re)load of the configuration.",
 )
+CONFIG_HASH = _gauge(
+    "stream_exporter_config_hash",
+    "Fingerprint of the effective configuration without its secrets: equal where shards and replicas run the same one.",
+    source=Source.CONFIGURATION,
+)
 UPSTREAM_RETIRED = _gauge(
     "stream_upstream_retired",
     "An upstream that was removed from the configuration on purpose, as the key retired says. Always 1.",
@@ -47,6 +52,7 @@ EXPORTER_FAMILIES: tuple[Family, ...] = (
     BUILD_INFO,
     RELOAD_SUCCESSFUL,
     RELOAD_SUCCESS_TIMESTAMP,
+    CONFIG_HASH,
     UPSTREAM_RETIRED,
     STREAMS,
     SERIES,
