@@ -1,11 +1,11 @@
-"""Provides the programs that the tests run for real: Prometheus, Alertmanager, ffmpeg, node-media-server, Chromium; and
-nginx for the bench.
+"""Provides the programs that the tests run for real: Prometheus, Alertmanager, VictoriaMetrics with vmalert, ffmpeg,
+node-media-server, Chromium; and nginx for the bench.
 
 What is in PATH is used. The rest is fetched, in fixed versions, into ``.cache/tools`` of the checkout; nothing is
 installed into the system and no root is needed:
 
-- Prometheus, Alertmanager and nginx from the system's own Debian or Ubuntu archive, unpacked only: installed, the
-  packages would start their services;
+- Prometheus, Alertmanager, VictoriaMetrics and nginx from the system's own Debian or Ubuntu archive, unpacked only:
+  installed, the packages would start their services;
 - Chromium from there too, with what the system lacks of its libraries, and a font;
 - ffmpeg and Node.js from wheels that carry the programs;
 - node-media-server, versions 2 and 4, and axe-core with npm, as ``tools/npm/package-lock.json`` says, without install
@@ -38,6 +38,7 @@ MINIMUM_NODE = (20,)
 ALERTMANAGER_FILES = b"/usr/share/prometheus/alertmanager"
 """Where Debian's Alertmanager reads its default templates, without which it does not start."""
 FILES_DESCRIPTOR = 9
+_VERSION = re.compile(r"\d+(\.\d+)+")
 
 Tools = dict[str, Path]
 Command = Sequence[str | Path]
@@ -57,6 +58,13 @@ def main() -> int:
         (
             ("alertmanager", "amtool"),
             lambda: debian("prometheus-alertmanager", {"alertmanager": ("prometheus-alertmanager",), "amtool": ()}),
+        ),
+        (
+            ("victoria-metrics", "vmalert"),
+            # the names in PATH end in -prod if they come from the project's own archives
+            lambda: debian(
+                "victoria-metrics", {"victoria-metrics": ("victoria-metrics-prod",), "vmalert": ("vmalert-prod",)}
+            ),
         ),
         (("nginx",), lambda: debian("nginx", {"nginx": ()})),
         (("ffmpeg",), ffmpeg),
@@ -280,12 +288,20 @@ def output(command: Command) -> str:
 
 
 def version(name: str, path: Path) -> str:
-    """The version that a program, or an unpacked npm package, says of itself."""
+    """The version of a program, as it prints it or as its Debian package has it, or of an unpacked npm package."""
     if path.is_dir():
         return str(json.loads((path / "package.json").read_text())["version"])
     first, *_ = output([path, "-version" if name == "ffmpeg" else "--version"]).splitlines() or [""]
-    found = re.search(r"\d+(\.\d+)+", first)
+    found = _VERSION.search(first) or _VERSION.search(package_file(path))
     return found.group() if found else "?"
+
+
+def package_file(path: Path) -> str:
+    """The file name of the Debian package that a program was unpacked from, which has its version; else empty."""
+    if not path.is_relative_to(CACHE):
+        return ""
+    package, *_ = path.relative_to(CACHE).parts
+    return next((archive.name for archive in (CACHE / "apt" / package).glob("*.deb")), "")
 
 
 def numbers(text: str) -> tuple[int, ...]:
