@@ -297,6 +297,8 @@ class PollResult(msgspec.Struct, frozen=True, kw_only=True):
     """Streams (by id) not requested because the request budget was used up; they keep their last report."""
     is_evidence: bool = True
     """Whether the poll counts for absence and histograms: one that follows another too soon does not."""
+    are_statistics_frozen: bool | None = None
+    """Whether the platform's statistics are frozen as a whole; None: fewer than three totals show it, or none yet."""
     list_names: Mapping[str, str] = {}
     """The names of all streams of the platform's list by id, also of those that are not served here."""
     unreadable_rows: int = 0
@@ -387,6 +389,8 @@ class UpstreamState(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     """Whether the last successful poll is younger than 2.5 intervals; None before the first poll."""
     list_complete: bool | None = None
     """Whether the absence of a stream from the last list proves anything; None where there is no list."""
+    are_statistics_frozen: bool | None = None
+    """As in the last poll's result; None while the upstream is not answering."""
     streams: tuple[StreamState, ...] = ()
     streams_dropped: int = 0
     poll_interval_seconds: float = 0.0

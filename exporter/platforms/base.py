@@ -28,7 +28,7 @@ from exporter.model import (
 from exporter.platforms.capabilities import AlertSink, SessionCommands
 from exporter.platforms.heartbeats import HeartbeatBook
 from exporter.platforms.lists import ListFacts, RowReader
-from exporter.platforms.movement import MovementBook
+from exporter.platforms.movement import MovementBook, without_figures
 from exporter.platforms.parsing import DropCounter, Record, decode_lines, decode_xml
 from exporter.platforms.rates import Rate
 from exporter.platforms.records import choose
@@ -177,8 +177,13 @@ class Platform(ABC, Generic[SettingsT]):
         own, duplicates = self.merge_records(
             list(self.own_reports(reports)), lambda report: report, lambda _, report: report
         )
+        judged = await self._judge(own, now, is_scheduled=is_evidence)
+        are_statistics_frozen = self._movement.are_statistics_frozen(judged)
+        if are_statistics_frozen:
+            judged = [without_figures(report) if report.live else report for report in judged]
         return PollResult(
-            streams=tuple(await self._judge(own, now, is_scheduled=is_evidence)),
+            streams=tuple(judged),
+            are_statistics_frozen=are_statistics_frozen,
             listing=Listing.DIRECT if fetched.listed is None else fetched.listed.listing,
             is_evidence=is_evidence,
             list_names=self._list_names(fetched, reports),
@@ -308,7 +313,7 @@ class Platform(ABC, Generic[SettingsT]):
             judged.append(found.off_air() if found.live is False else found)
             if index % REPORTS_PER_STEP == 0:
                 await asyncio.sleep(0)
-        return self._movement.withdraw_frozen(judged)
+        return judged
 
 
 class ResponseFormat(StrEnum):

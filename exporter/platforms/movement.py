@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Any, cast
 
@@ -104,22 +104,35 @@ class MovementBook:
         stream = self._streams.get(stream_id)
         return None if stream is None else (stream.session, stream.start)
 
-    def withdraw_frozen(self, reports: list[StreamReport]) -> list[StreamReport]:
-        """Return the reports, without rates and scores if the platform's statistics are frozen as a whole.
+    def are_statistics_frozen(self, reports: Iterable[StreamReport]) -> bool | None:
+        """Return whether the platform's statistics are frozen as a whole; None if that is not known.
 
         They are when the ingest totals of all live streams, three or more, last moved within one interval of each
-        other and are all stalled.
+        other and are all stalled. They are not as soon as one of three totals moves.
         """
-        moved_at = []
+        if self._ingest is None:
+            return None
+        known = 0
+        is_moving = is_undecided = False
+        stalled_at = []
         for report in reports:
-            if report.live:
-                total = self._ingest_of(self._streams[report.id])
-                if total is None or not total.is_stalled:
-                    return reports
-                moved_at.append(total.moved_at)
-        if len(moved_at) < FROZEN_STREAMS or max(moved_at) - min(moved_at) > self._interval:
-            return reports
-        return [_without_figures(report) if report.live else report for report in reports]
+            if not report.live:
+                continue
+            total = self._ingest_of(self._streams[report.id])
+            known += total is not None
+            if total is None or not (total.has_moved or total.is_stalled):
+                is_undecided = True
+            elif total.is_stalled:
+                stalled_at.append(total.moved_at)
+            else:
+                is_moving = True
+            if is_moving and known >= FROZEN_STREAMS:
+                return False
+        if known < FROZEN_STREAMS:
+            return None
+        if stalled_at and max(stalled_at) - min(stalled_at) > self._interval:
+            return False
+        return None if is_undecided else True
 
     def _new_totals(self) -> tuple[ByteTotal, ...]:
         return tuple(
@@ -211,8 +224,11 @@ class MovementBook:
         return ingest is not None and ingest.is_stalled
 
 
-def _without_figures(report: StreamReport) -> StreamReport:
-    """Return the report without rates; its other health facts are as old as these, so that there is no score either."""
+def without_figures(report: StreamReport) -> StreamReport:
+    """Return a live stream's report without rates, because the platform's statistics are frozen.
+
+    Its other health facts are as old as these, so that there is no score either.
+    """
     withdrawn: dict[str, Any] = dict.fromkeys(_FIGURES.intersection(report.__struct_fields__))
     return msgspec.structs.replace(report, health_unreadable=True, **withdrawn)
 

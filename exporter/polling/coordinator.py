@@ -101,6 +101,7 @@ class Coordinator:
         self._error: UpstreamError | None = None
         self._last_success: float | None = None
         self._last_poll: float | None = None
+        self._are_statistics_frozen: bool | None = None
         self._version = ""
         self._clock_skew: float | None = None
         self._analytics: tuple[Analytics, ...] = ()
@@ -185,6 +186,7 @@ class Coordinator:
         self.tracker.configure(self.platform.configured_streams())
         self._clock_skew = requests.clock_skew_seconds
         self._version = result.version or self._version
+        self._are_statistics_frozen = result.are_statistics_frozen
         self._analytics, self._passthrough = tuple(map(self._label_analytics, result.analytics)), result.passthrough
         await _run_in_steps(self.tracker.apply(result, now, self._clock_skew or 0.0))
         if result.is_evidence:
@@ -335,6 +337,7 @@ class Coordinator:
                 up=self._up,
                 answering=self._was_answering,
                 list_complete=self.tracker.list_complete if self._up is not None else None,
+                are_statistics_frozen=self._are_statistics_frozen if self._was_answering else None,
                 streams=self.tracker.states(),
                 streams_dropped=self.tracker.dropped,
                 poll_interval_seconds=self._schedule.effective_interval,

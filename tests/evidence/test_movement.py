@@ -220,6 +220,75 @@ async def test_one_stream_of_three_that_stands_still_is_silent(platform: str) ->
             served = await poll_totals(harness, platform, k1=moving, k2=moving, k3=min(moving, 20_000_000))
     assert [served.bitrate(label) for label in labels] == [pytest.approx(300_000), pytest.approx(300_000), 0]
     assert ["silent" in served.reasons(label) for label in labels] == [False, False, True]
+    assert served.value(FROZEN) == 0
+
+
+FROZEN = "stream_upstream_statistics_frozen"
+
+
+async def poll_storm(harness: EvidenceHarness, *totals: int | None) -> float | None:
+    """Poll live streams with these ingest totals, and return whether their statistics are frozen."""
+    rows = [storm_stream(f"k{index}", inTotalBytes=total) for index, total in enumerate(totals)]
+    harness.responses.update(storm(*rows))
+    return (await harness.poll()).value(FROZEN)
+
+
+@pytest.mark.parametrize("platform", TOTALS)
+async def test_frozen_statistics_are_reported_until_one_total_moves_again(platform: str) -> None:
+    keys = ("k1", "k2", "k3")
+    async with evidence_harness(platform, {}, **settings_of(platform, *keys)) as harness:
+        totals = dict.fromkeys(keys, 1_000_000)
+        served = await poll_totals(harness, platform, **totals)
+        assert served.value(FROZEN) is None, "no total was seen moving yet"
+        for _ in range(5):
+            totals = {key: total + 4_500_000 for key, total in totals.items()}
+            assert (await poll_totals(harness, platform, **totals)).value(FROZEN) == 0
+        found = [(await poll_totals(harness, platform, **totals)).value(FROZEN) for _ in range(6)]
+        assert found == [0, 0, 1, 1, 1, 1], "1 from the stall time on"
+        totals["k1"] += 4_500_000
+        assert (await poll_totals(harness, platform, **totals)).value(FROZEN) == 0
+
+
+async def test_frozen_statistics_are_reported_after_a_restart_of_the_exporter() -> None:
+    async with evidence_harness(STORM, {}, **settings_of(STORM)) as harness:
+        found = [await poll_storm(harness, 1_000_000, 2_000_000, 3_000_000) for _ in range(14)]
+    assert found == [None] * 12 + [1] * 2, "not known for three minutes, because the totals were never seen moving"
+
+
+async def test_whether_statistics_are_frozen_is_not_known_with_fewer_than_three_totals() -> None:
+    async with evidence_harness(STORM, {}, **settings_of(STORM)) as harness:
+        for index in range(16):
+            total = 1_000_000 + 4_500_000 * min(index, 8)
+            assert await poll_storm(harness, total, total, None) is None
+
+
+async def test_whether_statistics_are_frozen_is_not_known_while_a_live_stream_has_no_total() -> None:
+    async with evidence_harness(STORM, {}, **settings_of(STORM)) as harness:
+        for index in range(8):
+            total = 1_000_000 + 4_500_000 * index
+            found = await poll_storm(harness, total, total, total, None)
+            assert found == (0 if index else None), "three totals are enough for what moves"
+        assert [await poll_storm(harness, total, total, total, None) for _ in range(4)] == [0, 0, None, None]
+        assert [await poll_storm(harness, total, total, total) for _ in range(2)] == [1, 1]
+
+
+async def test_streams_that_stop_one_after_the_other_are_not_frozen() -> None:
+    async with evidence_harness(STORM, {}, **settings_of(STORM)) as harness:
+        await poll_storm(harness, 0, 0, 0)
+        for index in range(1, 20):
+            found = await poll_storm(harness, *(1_000_000 * min(index, stop) for stop in (6, 9, 12)))
+            assert found == 0
+
+
+async def test_whether_statistics_are_frozen_is_withdrawn_once_the_upstream_does_not_answer() -> None:
+    async with evidence_harness(STORM, {}, **settings_of(STORM)) as harness:
+        for total in (1_000_000, 2_000_000, *[3_000_000] * 6):
+            found = await poll_storm(harness, total, total, total)
+        assert found == 1
+        harness.responses["GET /api/streams"] = RecordedResponse(b"", 500)
+        served = [await harness.poll() for _ in range(4)]
+    assert [one.upstream("answering") for one in served] == [1, 1, 0, 0]
+    assert [one.value(FROZEN) for one in served] == [1, 1, None, None]
 
 
 # -- flags against movement --------------------------------------------------------------------------------------------

@@ -145,6 +145,7 @@ def full_answer() -> bytes:
         up=True,
         answering=True,
         list_complete=True,
+        are_statistics_frozen=False,
         version="1",
         poll_interval_seconds=15.0,
         last_success_timestamp_seconds=1.0,

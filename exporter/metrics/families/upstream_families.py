@@ -52,6 +52,13 @@ UPSTREAM_FAMILIES: tuple[UpstreamFamily, ...] = (
         "the platform has no list, or none was requested.",
         lambda view: view.list_complete,
     ),
+    _gauge(
+        "stream_upstream_statistics_frozen",
+        "Whether the platform's statistics are frozen as a whole (1), so that bitrates and scores are absent, or not "
+        "(0). Absent without the ingest totals of three live streams, while none was seen moving yet, and while the "
+        "upstream is not answering.",
+        lambda view: view.are_statistics_frozen,
+    ),
     UpstreamFamily(
         name="stream_upstream_failing",
         kind=Kind.GAUGE,
