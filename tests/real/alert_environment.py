@@ -156,14 +156,24 @@ async def running_exporter(
 
 
 def sample_configuration(webhook: Webhook) -> str:
-    """The sample for Alertmanager with its times scaled and its receivers replaced; foreign alerts get a route too."""
+    """The sample for Alertmanager with its times scaled, and a webhook in the place of every receiver."""
     configuration = _scaled(yaml.safe_load(SAMPLE.read_text(encoding="utf-8")))
+    # templates and mail servers are for the receivers that are replaced
+    del configuration["templates"], configuration["global"]
     # how long an alert that inhibits others is under way is the machine's affair, and not scaled
     configuration["route"]["group_wait"] = "2s"
-    for receiver in configuration["receivers"]:
-        for hook in receiver.get("webhook_configs", ()):
-            hook["url"] = f"{webhook.url}/{receiver['name']}"
+    configuration["receivers"] = [_webhook_receiver(receiver, webhook) for receiver in configuration["receivers"]]
     return yaml.safe_dump(configuration)
+
+
+def _webhook_receiver(receiver: Mapping[str, Any], webhook: Webhook) -> dict[str, Any]:
+    """The receiver with one webhook, which is told of resolved alerts as before; one that tells nobody stays so."""
+    name = receiver["name"]
+    notifiers = [notifier for key, found in receiver.items() if key.endswith("_configs") for notifier in found]
+    if not notifiers:
+        return {"name": name}
+    send_resolved = any(notifier["send_resolved"] for notifier in notifiers)
+    return {"name": name, "webhook_configs": [{"url": f"{webhook.url}/{name}", "send_resolved": send_resolved}]}
 
 
 def _scaled(node: Any) -> Any:
