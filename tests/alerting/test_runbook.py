@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+from inspect import cleandoc
 from pathlib import Path
 
 import pytest
@@ -12,28 +14,86 @@ from exporter.alerting.runbook.page import render_runbook, worst_case_seconds
 
 RUNBOOK = Path(__file__).parents[2] / "docs" / "runbook.md"
 ACTIVE = {active.rule.name: active for active in rules_in_force()}
+FAMILIES = Path(__file__).parents[1] / "metrics" / "families.txt"
+NOT_METRICS = {"stream_label"}
+HEADINGS = ["Impact", "Diagnosis", "Mitigation", "Tuning", "Rationale", "Time to page (worst case)"]
 
 
-def test_committed_runbook_is_up_to_date() -> None:
-    assert RUNBOOK.read_text() == render_runbook(), "run: make generate"
+@pytest.fixture(scope="module")
+def page() -> str:
+    return render_runbook()
 
 
-def test_every_rule_and_no_other_has_guidance() -> None:
-    assert GUIDANCE.keys() == RULES_BY_NAME.keys()
+def section(page: str, name: str) -> str:
+    return re.split(r"^#{2,3} ", page.partition(f"\n### {name}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def test_committed_runbook_is_up_to_date(page: str) -> None:
+    assert RUNBOOK.read_text(encoding="utf-8") == page, "run: make generate"
+
+
+def test_every_rule_has_guidance() -> None:
+    assert RULES_BY_NAME.keys() <= GUIDANCE.keys()
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-def test_runbook_url_leads_to_the_rules_heading(rule: Rule) -> None:
-    anchors = {line.lstrip("# ").lower() for line in render_runbook().splitlines() if line.startswith("### ")}
+def test_runbook_url_leads_to_the_rules_heading(rule: Rule, page: str) -> None:
+    anchors = {line.lstrip("# ").lower() for line in page.splitlines() if line.startswith("### ")}
     assert runbook_url(rule).partition("#")[2] in anchors
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-def test_guidance_is_whole_sentences(rule: Rule) -> None:
-    guidance = GUIDANCE[rule.name]
+def test_section_has_every_heading_with_text(rule: Rule, page: str) -> None:
+    _, *parts = re.split(r"^#### (.*)\n", section(page, rule.name), flags=re.MULTILINE)
+    assert parts[::2] == HEADINGS
+    assert all(text.strip() for text in parts[1::2])
+    assert rule.why.split()[0] in parts[9]
+
+
+def test_index_comes_first_and_has_every_rule(page: str) -> None:
+    index = page.partition("## Index\n")[2].partition("\n## ")[0]
+    links = re.findall(r"^\| \[(\w+)\]\(#(\w+)\) \| ([a-z→ ]+) \| .+ \|$", index, flags=re.MULTILINE)
+    assert sorted(name for name, _, _ in links) == sorted(RULES_BY_NAME)
+    assert all(anchor == name.lower() for name, anchor, _ in links)
+    assert all(severities.split(" → ")[0] == RULES_BY_NAME[name].severity for name, _, severities in links)
+    assert page.index("## Index") < page.index("\n### ")
+
+
+def test_links_lead_to_headings(page: str) -> None:
+    anchors = {line.lstrip("# ").lower() for line in page.splitlines() if line.startswith("### ")}
+    links = re.findall(r"\]\(#([^)]*)\)", page)
+    assert len(links) > len(RULES), "guidance links other alerts"
+    assert set(links) <= anchors
+
+
+def test_alert_does_not_link_itself(page: str) -> None:
+    for name in RULES_BY_NAME:
+        assert f"](#{name.lower()})" not in section(page, name), name
+
+
+@pytest.mark.parametrize("name", GUIDANCE)
+def test_guidance_is_whole_sentences(name: str) -> None:
+    guidance = GUIDANCE[name]
     for text in (guidance.impact, guidance.diagnosis, guidance.mitigation, guidance.tuning):
-        assert text[-1] in ".?"
-        assert text.count("`") % 2 == 0
+        for step in re.split(r"\n(?=\d\. |- )", cleandoc(text)):
+            assert step[-1] in ".?…", step
+            assert step.count("`") % 2 == 0, step
+
+
+@pytest.mark.parametrize("name", GUIDANCE)
+def test_guidance_names_only_alerts_that_have_guidance(name: str) -> None:
+    guidance = GUIDANCE[name]
+    text = " ".join((guidance.impact, guidance.diagnosis, guidance.mitigation, guidance.tuning))
+    assert set(re.findall(r"\bStream[A-Z]\w+", text)) <= GUIDANCE.keys()
+
+
+@pytest.mark.parametrize("name", GUIDANCE)
+def test_guidance_names_only_metrics_that_exist(name: str) -> None:
+    guidance = GUIDANCE[name]
+    text = " ".join((guidance.impact, guidance.diagnosis, guidance.mitigation, guidance.tuning))
+    families = {line.split(" ", 1)[0].removesuffix("_total") for line in FAMILIES.read_text().splitlines()}
+    named = {metric.removesuffix("_total") for metric in re.findall(r"\bstream_[a-z_]+", text)}
+    assert named - NOT_METRICS <= families
 
 
 @pytest.mark.parametrize("name", ["StreamUpstreamDown", "StreamUpstreamAuthFailing"])
@@ -41,6 +101,6 @@ def test_upstream_outage_pages_within_two_minutes(name: str) -> None:
     assert worst_case_seconds(ACTIVE[name]) <= 120
 
 
-def test_tables_have_all_columns() -> None:
-    rows = [line for line in render_runbook().splitlines() if line.startswith("|")]
-    assert {row.count("|") for row in rows} == {8}
+def test_tables_have_all_columns(page: str) -> None:
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    assert {row.count("|") for row in rows} == {4, 6}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
+from inspect import cleandoc
 
 from exporter.alerting.annotations import format_threshold
 from exporter.alerting.promql import PromQL
-from exporter.alerting.rules import Owner, Scope, Severity, Unit
+from exporter.alerting.rules import RULES_BY_NAME, Owner, Rule, Scope, Severity, Unit
 from exporter.alerting.rules.active_rules import ActiveRule, rules_in_force
 from exporter.alerting.runbook.guidance import GUIDANCE
 from exporter.config.types import format_duration
@@ -15,54 +18,80 @@ POLL_SECONDS, TIMEOUT_SECONDS = 30.0, 10.0
 """Default interval and timeout of the slowest platforms."""
 SCRAPE_SECONDS = EVALUATION_SECONDS = 15.0
 
-_INTRODUCTION = """\
+_TITLE = """\
 # Runbook
 
-<!-- Made from the table of rules by `make generate`; edit exporter/alerting/ instead. -->
+<!-- Generated from the rules by `make generate`; edit exporter/alerting/ instead. -->
 
-What each alert means, what to look at first, what to do, and how to make it fit. The rules stand in
-`alerts/stream-alerts.yaml`; `stream-exporter rules` lists them, and writes them with your own thresholds.
+What each alert means and what to do about it.
 
-- **Severity**: `critical` pages now, `warning` opens a ticket, `info` is context for the others, `none` is the dead
-  man's switch.
-- **Evaluated by** *both* means Prometheus, or the sidecar when it is on: one of them at a time. With the sidecar on,
-  load the rules of `stream-exporter rules --evaluator prometheus`.
-- **Worst time to page** is from the fault to the alert firing, with the slowest defaults: {poll} between polls,
-  {timeout} until a poll fails, {scrape} between scrapes, {evaluation} between evaluations. It contains what the
-  rule itself waits for. A scrape that fails while an alert is pending starts its `for` anew. Alertmanager's
-  `group_wait` comes on top; the sidecar saves scrape and evaluation.
-- **Thresholds** are changed in the configuration under `alerting.thresholds`, by the name of the rule: a number in
-  the base unit of the metric, or a mapping of `value` and `for`. The sidecar follows at once; for Prometheus write
-  the rules again: `stream-exporter rules --config.file config.yaml --output-dir DIR`.
-- Until an alert may resolve, its condition must have been gone for *keep firing*: no flapping, and one lost scrape
-  is no all-clear.
+## Index
+"""
+_EXPLANATIONS = """\
+## How to read this page
 
-One thing that monitors of streams often watch has no rule here: the interval between key frames, which no platform
-that is shipped reports.
+The rules are in `alerts/stream-alerts.yaml`. `stream-exporter rules` lists them, or writes them with the thresholds of
+your configuration.
+
+- **Severity**: `critical` pages immediately, `warning` opens a ticket, `info` is context for other alerts, and `none`
+  is a dead man's switch. A rule with two grades starts as the lower one and escalates to `critical`.
+- **Evaluated by Prometheus or the sidecar** means by one of them at a time. If the sidecar is on, load only the rules
+  of `stream-exporter rules --evaluator prometheus` into Prometheus.
+- **Time to page (worst case)** is the time from the fault to the firing alert with the slowest defaults: {poll} poll
+  interval, {timeout} poll timeout, {scrape} scrape interval and {evaluation} evaluation interval, plus the rule's own
+  window and `for`. Add Alertmanager's `group_wait`. The sidecar needs no scrape and no evaluation interval.
+- **Outages**: alerts of streams neither start nor advance while their upstream is not answering
+  (`stream_upstream_answering 0`). When it answers again, Prometheus restarts the `for` of a pending alert, and the
+  sidecar resumes it.
+- **Resolving**: an alert resolves once its condition has been false for its keep-firing time. This prevents flapping,
+  and a single missed scrape does not resolve an alert.
+- **Thresholds** are set in the configuration under `alerting.thresholds`, by the name of the rule: a number in the base
+  unit of the metric, or a mapping of `value` and `for`. The sidecar applies them on reload. For Prometheus, write the
+  rules again: `stream-exporter rules --config.file config.yaml --output-dir DIR`.
+
+No rule covers the keyframe interval, because none of the supported platforms reports it.
 """
 _SCOPES = {
     Scope.EXPORTER: "## The exporter",
     Scope.UPSTREAM: "## Upstreams",
     Scope.STREAM: "## Streams",
 }
-_OWNERS = {Owner.BOTH: "both", Owner.PROMETHEUS: "Prometheus", Owner.SIDECAR: "the sidecar, which just sends it"}
+_EVALUATED_BY = {
+    Owner.BOTH: "Evaluated by Prometheus or the sidecar:",
+    Owner.PROMETHEUS: "Evaluated by Prometheus:",
+    Owner.SIDECAR: "Sent by the sidecar.",
+}
+_ALERT_NAME = re.compile(r"`[^`]*`|\bStream[A-Z]\w+")
 
 
 def render_runbook() -> str:
-    """Render the page as Markdown."""
+    """Render the page as Markdown. Raises ``KeyError`` if a rule has no guidance."""
     rules = rules_in_force()
     parts = [
-        _INTRODUCTION.format(
+        _TITLE,
+        "\n".join(_index(rules)),
+        _EXPLANATIONS.format(
             poll=format_duration(POLL_SECONDS),
             timeout=format_duration(TIMEOUT_SECONDS),
             scrape=format_duration(SCRAPE_SECONDS),
             evaluation=format_duration(EVALUATION_SECONDS),
-        )
+        ),
     ]
     for scope, heading in _SCOPES.items():
         parts.append(f"{heading}\n")
         parts += (_section(active) for active in rules if active.rule.scope is scope)
     return "\n".join(parts)
+
+
+def grades(active: ActiveRule) -> list[tuple[Severity, ActiveRule]]:
+    """Return the rule's severities, lowest first, each with the rule as it applies there."""
+    found = getattr(active, "grades", None)
+    if found is None:
+        return [(active.rule.severity, active)]
+    return [
+        (grade.severity, replace(active, threshold=grade.threshold, for_seconds=grade.for_seconds))
+        for grade in reversed(found)
+    ]
 
 
 def worst_case_seconds(active: ActiveRule) -> float:
@@ -71,45 +100,70 @@ def worst_case_seconds(active: ActiveRule) -> float:
     return POLL_SECONDS + TIMEOUT_SECONDS + SCRAPE_SECONDS + EVALUATION_SECONDS + waiting
 
 
+def _index(rules: tuple[ActiveRule, ...]) -> Iterator[str]:
+    yield "| alert | severity | summary |"
+    yield "|---|---|---|"
+    for scope in _SCOPES:
+        for active in rules:
+            if active.rule.scope is scope:
+                severities = " → ".join(severity.value for severity, _ in grades(active))
+                yield f"| {_link(active.rule.name)} | {severities} | {active.rule.summary} |"
+    yield ""
+
+
 def _section(active: ActiveRule) -> str:
     rule = active.rule
     guidance = GUIDANCE[rule.name]
-    lines = [
-        f"### {rule.name}",
-        "",
-        rule.summary,
-        "",
-        *_table(active),
-        "",
-        f"**To viewers.** {guidance.impact}",
-        "",
-        f"**Look first.** {guidance.diagnosis}",
-        "",
-        f"**Do.** {guidance.mitigation}",
-        "",
-        f"**Tune.** {guidance.tuning}",
-        "",
-        f"**Why so.** {rule.why}",
-        "",
-        *_promql_block(active),
-    ]
-    return "\n".join(lines)
+    texts = {
+        "Impact": guidance.impact,
+        "Diagnosis": guidance.diagnosis,
+        "Mitigation": guidance.mitigation,
+        "Tuning": guidance.tuning,
+        "Rationale": rule.why,
+        "Time to page (worst case)": _time_to_page(active),
+    }
+    lines = [f"### {rule.name}", "", rule.summary, "", *_table(active), ""]
+    for heading, text in texts.items():
+        lines += [f"#### {heading}", "", _link_alerts(cleandoc(text), rule), ""]
+    return "\n".join([*lines, *_evaluation(active)])
 
 
 def _table(active: ActiveRule) -> Iterator[str]:
     rule = active.rule
-    yield "| severity | threshold | for | looks back | keep firing | worst time to page | evaluated by |"
-    yield "|---|---|---|---|---|---|---|"
-    cells = (
-        rule.severity.value,
-        _format_threshold_cell(active),
-        _format_duration_cell(active.for_seconds),
-        _format_duration_cell(rule.settling_seconds),
-        _format_duration_cell(active.keep_firing_seconds),
-        "–" if rule.severity is Severity.NONE else format_duration(worst_case_seconds(active)),
-        _OWNERS[rule.owner],
-    )
-    yield f"| {' | '.join(cells)} |"
+    yield "| severity | threshold | for | window | keep firing |"
+    yield "|---|---|---|---|---|"
+    for severity, grade in grades(active):
+        cells = (
+            severity.value,
+            _format_threshold_cell(grade),
+            _format_duration_cell(grade.for_seconds),
+            _format_duration_cell(rule.settling_seconds),
+            _format_duration_cell(active.keep_firing_seconds),
+        )
+        yield f"| {' | '.join(cells)} |"
+
+
+def _time_to_page(active: ActiveRule) -> str:
+    if active.rule.severity is Severity.NONE:
+        return "Does not apply: the alert always fires."
+    times = {severity: format_duration(worst_case_seconds(grade)) for severity, grade in grades(active)}
+    if len(times) == 1:
+        return f"{times[active.rule.severity]}."
+    return f"{', '.join(f'{severity.value} after {time}' for severity, time in times.items()).capitalize()}."
+
+
+def _link_alerts(text: str, own: Rule) -> str:
+    """Link the names of other alerts to their sections."""
+
+    def link(match: re.Match[str]) -> str:
+        name = match[0]
+        return _link(name) if name in RULES_BY_NAME and name != own.name else name
+
+    return _ALERT_NAME.sub(link, text)
+
+
+def _link(name: str) -> str:
+    return f"[{name}](#{name.lower()})"
 
 
 def _format_threshold_cell(active: ActiveRule) -> str:
@@ -124,7 +178,9 @@ def _format_duration_cell(seconds: float) -> str:
     return format_duration(seconds) if seconds else "–"
 
 
-def _promql_block(active: ActiveRule) -> Iterator[str]:
+def _evaluation(active: ActiveRule) -> Iterator[str]:
+    yield _EVALUATED_BY[active.rule.owner]
+    yield ""
     expression = PromQL(selector="").expression(active)
     if expression:
         yield "```promql"
