@@ -15,8 +15,9 @@ DEFAULT_MAX_REQUESTS: Final = 40
 """Maximum number of requests that are answered at the same time."""
 PROBE_PATH: Final = "/probe"
 DISCOVERY_PATH: Final = "/sd"
+RUNBOOK_PATH: Final = "/runbook"
 
-_RESERVED_PATHS = ("/config", "/streams", PROBE_PATH, DISCOVERY_PATH)
+_RESERVED_PATHS = ("/config", "/streams", PROBE_PATH, DISCOVERY_PATH, RUNBOOK_PATH)
 _RESERVED_PREFIXES = ("/-/", "/static/", "/streams/", "/api/v1/")
 _PATH = re.compile(r"/[A-Za-z0-9._~/-]*")
 _LISTEN_ADDRESS = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\s:\[\]/@]*)):(?P<port>[0-9]{1,5})")

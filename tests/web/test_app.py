@@ -25,7 +25,7 @@ upstreams:
     streams: [{{application: live, key: one, expected: true}}]
 """
 DEFAULTS = WebOptions()
-PAGES = ("/", "/metrics", "/config", "/-/healthy", "/-/ready", "/static/page.css")
+PAGES = ("/", "/metrics", "/config", "/runbook", "/-/healthy", "/-/ready", "/static/page.css")
 
 
 @asynccontextmanager
@@ -133,7 +133,7 @@ async def test_page_lists_upstreams_and_links_other_pages(tmp_path: Path) -> Non
         assert answer.content_type == "text/html"
         assert __version__ in before
         assert "not polled yet" in before or "down" in before
-        for path in ("/own/path", "/config", "/-/healthy", "/-/ready"):
+        for path in ("/own/path", "/config", "/runbook", "/-/healthy", "/-/ready"):
             assert f'href=".{path}"' in before
             async with session.get(path) as linked:
                 assert linked.status in (200, 503)

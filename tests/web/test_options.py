@@ -81,7 +81,7 @@ def test_valid_telemetry_path_is_accepted(path: str) -> None:
     assert check_telemetry_path(path) == path
 
 
-@pytest.mark.parametrize("path", ["/streams", "/streams/x", "/static/page.css", "/api/v1/streams", "/api/v1/alerts"])
+@pytest.mark.parametrize("path", ["/streams", "/streams/x", "/static/page.css", "/runbook", "/api/v1/streams"])
 def test_telemetry_path_of_the_page_is_refused(path: str) -> None:
     with pytest.raises(ValueError, match="already taken"):
         check_telemetry_path(path)
