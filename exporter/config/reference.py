@@ -86,7 +86,8 @@ there.
 
 _HOURS = """\
 One item of a list under `expected`. Hours that end before they begin pass midnight and belong to the day on which
-they began.
+they began. They follow the wall clock: a local time that is skipped when the clock is set forward becomes the next
+existing minute; where a local time occurs twice, hours begin at the first occurrence and end at the second.
 """
 
 _STREAMS = """\

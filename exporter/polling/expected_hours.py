@@ -1,9 +1,14 @@
-"""When a stream is expected to be live: always, or in weekly hours, including over midnight and DST changes."""
+"""When a stream is expected to be live: always, or in weekly hours, including over midnight and DST changes.
+
+Hours follow the wall clock. A local time that a DST change skips becomes the next existing minute, so that hours that
+lie wholly in skipped time last nothing.
+"""
 
 from __future__ import annotations
 
 import datetime
 import math
+from bisect import bisect_left
 from collections.abc import Iterator
 from zoneinfo import ZoneInfo
 
@@ -75,10 +80,29 @@ def _spans_around(hours: LiveHours, now: float) -> Iterator[tuple[float, float]]
             continue
         last_day = day if hours.to > hours.from_ else day + _DAY
         # where a local time occurs twice, hours start at the first occurrence and end at the second
-        start = datetime.datetime.combine(day, hours.from_.replace(fold=0), zone)
-        end = datetime.datetime.combine(last_day, hours.to.replace(fold=1), zone)
-        if end.timestamp() > start.timestamp():
-            yield start.timestamp(), end.timestamp()
+        start = _find_timestamp(datetime.datetime.combine(day, hours.from_.replace(fold=0), zone))
+        end = _find_timestamp(datetime.datetime.combine(last_day, hours.to.replace(fold=1), zone))
+        if end > start:
+            yield start, end
+
+
+def _find_timestamp(moment: datetime.datetime) -> float:
+    """Return the unix seconds of a local time, or of the next existing minute where the clock skips that time."""
+    earlier, later = moment.replace(fold=1), moment.replace(fold=0)
+    offset_before = _offset(later)
+    if offset_before >= _offset(earlier):
+        return moment.timestamp()
+    # a skipped time: with one offset it lies before the clock is set, with the other one after it
+    seconds = range(int(earlier.timestamp()), int(later.timestamp()) + 1)
+    zone = moment.tzinfo
+    index = bisect_left(
+        seconds, True, key=lambda at: _offset(datetime.datetime.fromtimestamp(at, zone)) > offset_before
+    )
+    return float(seconds[index])
+
+
+def _offset(moment: datetime.datetime) -> datetime.timedelta:
+    return moment.utcoffset() or datetime.timedelta()
 
 
 def _merge_spans(spans: list[tuple[float, float]]) -> Iterator[tuple[float, float]]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -87,29 +87,169 @@ def test_hours_over_midnight_belong_to_the_day_they_start() -> None:
     assert late.is_expected(timestamp("2026-11-21T01:00:00")) is False
 
 
-def test_hours_around_the_skipped_hour_are_shorter() -> None:
-    # 2026-03-29: from 02:00 to 03:00 there is no local time
-    night = expected_hours([weekly_hours("01:30", "03:30", ["sun"])])
-    assert night.is_expected(timestamp("2026-03-29T01:29:59")) is False
-    assert night.is_expected(timestamp("2026-03-29T01:30:00")) is True
-    assert night.is_expected(timestamp("2026-03-29T03:29:59")) is True
-    assert night.is_expected(timestamp("2026-03-29T03:30:00")) is False
-    assert timestamp("2026-03-29T03:30:00") - timestamp("2026-03-29T01:30:00") == 3600
+class ClockChange(NamedTuple):
+    """A change between standard time and DST: the clock shows ``before`` and is set to ``after``."""
+
+    zone: str
+    day: str
+    before: str
+    after: str
+
+    def at(self, time: str, *, second: bool = False) -> float:
+        """Return the unix seconds of a local time on the day of the change, or of its second occurrence."""
+        return timestamp(f"{self.day}T{time}", self.zone, fold=int(second))
 
 
-def test_hours_starting_in_the_skipped_hour_still_apply() -> None:
-    gap = expected_hours([weekly_hours("02:15", "04:00", ["sun"])])
-    assert gap.is_expected(timestamp("2026-03-29T03:30:00")) is True
-    assert gap.is_expected(timestamp("2026-03-29T04:00:00")) is False
+FORWARD = [
+    ClockChange("Europe/Berlin", "2026-03-29", "02:00", "03:00"),
+    ClockChange("America/New_York", "2026-03-08", "02:00", "03:00"),
+    ClockChange("Australia/Sydney", "2026-10-04", "02:00", "03:00"),
+    ClockChange("Australia/Lord_Howe", "2026-10-04", "02:00", "02:30"),
+]
+BACK = [
+    ClockChange("Europe/Berlin", "2026-10-25", "03:00", "02:00"),
+    ClockChange("America/New_York", "2026-11-01", "02:00", "01:00"),
+    ClockChange("Australia/Sydney", "2026-04-05", "03:00", "02:00"),
+    ClockChange("Australia/Lord_Howe", "2026-04-05", "02:00", "01:30"),
+]
 
 
-def test_hours_in_the_repeated_hour_apply_both_times() -> None:
-    # 2026-10-25: 02:00 to 03:00 comes twice
-    night = expected_hours([weekly_hours("02:15", "02:45", ["sun"])])
-    assert night.is_expected(timestamp("2026-10-25T02:14:59")) is False
-    assert night.is_expected(timestamp("2026-10-25T02:20:00")) is True
-    assert night.is_expected(timestamp("2026-10-25T02:20:00", fold=1)) is True
-    assert night.is_expected(timestamp("2026-10-25T02:45:00", fold=1)) is False
+def clock(time: str, minutes: int) -> str:
+    """Return a time of day so many minutes later."""
+    moment = datetime.datetime.combine(datetime.date(2026, 1, 1), datetime.time.fromisoformat(time))
+    return (moment + datetime.timedelta(minutes=minutes)).strftime("%H:%M")
+
+
+def expected_minutes(change: ClockChange, from_: str, to: str) -> list[float]:
+    """Return the unix seconds of the minutes on the day of the change in which these hours of that day apply."""
+    day = datetime.date.fromisoformat(change.day)
+    hours = expected_hours([weekly_hours(from_, to, [ALL_DAYS[day.weekday()]], change.zone)])
+    start = change.at("00:00")
+    return [at for minute in range(24 * 60) if hours.is_expected(at := start + 60 * minute)]
+
+
+def minutes_from(start: float, end: float) -> list[float]:
+    return [start + 60 * minute for minute in range(round((end - start) / 60))]
+
+
+@pytest.mark.parametrize("change", FORWARD, ids=str)
+class TestSkippedTime:
+    def test_hours_that_contain_it_are_shorter(self, change: ClockChange) -> None:
+        found = expected_minutes(change, clock(change.before, -30), clock(change.after, 30))
+        assert found == minutes_from(change.at(clock(change.before, -30)), change.at(clock(change.after, 30)))
+        assert len(found) == 60
+
+    def test_hours_that_start_in_it_start_with_the_next_existing_minute(self, change: ClockChange) -> None:
+        found = expected_minutes(change, clock(change.before, 10), clock(change.after, 45))
+        assert found == minutes_from(change.at(change.after), change.at(clock(change.after, 45)))
+        assert len(found) == 45
+
+    def test_hours_that_end_in_it_end_with_the_last_existing_minute(self, change: ClockChange) -> None:
+        found = expected_minutes(change, clock(change.before, -45), clock(change.before, 10))
+        assert found == minutes_from(change.at(clock(change.before, -45)), change.at(change.after))
+        assert len(found) == 45
+
+    def test_hours_that_start_where_it_starts_are_not_shifted(self, change: ClockChange) -> None:
+        found = expected_minutes(change, change.before, clock(change.after, 15))
+        assert found == minutes_from(change.at(change.after), change.at(clock(change.after, 15)))
+
+    def test_hours_that_lie_wholly_in_it_last_nothing(self, change: ClockChange) -> None:
+        assert expected_minutes(change, change.before, clock(change.before, 20)) == []
+        assert expected_minutes(change, clock(change.before, 5), change.after) == []
+        assert expected_minutes(change, clock(change.before, 5), clock(change.before, 20)) == []
+
+
+@pytest.mark.parametrize("change", BACK, ids=str)
+class TestRepeatedTime:
+    def test_hours_that_contain_it_are_longer(self, change: ClockChange) -> None:
+        found = expected_minutes(change, clock(change.after, -30), clock(change.before, 30))
+        assert found == minutes_from(change.at(clock(change.after, -30)), change.at(clock(change.before, 30)))
+        repeated = (change.at(change.after, second=True) - change.at(change.after)) / 60
+        assert len(found) == 60 + 2 * repeated
+
+    def test_hours_that_start_in_it_start_at_the_first_occurrence(self, change: ClockChange) -> None:
+        found = expected_minutes(change, clock(change.after, 10), clock(change.before, 30))
+        assert found == minutes_from(change.at(clock(change.after, 10)), change.at(clock(change.before, 30)))
+
+    def test_hours_that_end_in_it_end_at_the_second_occurrence(self, change: ClockChange) -> None:
+        found = expected_minutes(change, clock(change.after, -30), clock(change.after, 10))
+        end = change.at(clock(change.after, 10), second=True)
+        assert found == minutes_from(change.at(clock(change.after, -30)), end)
+
+    def test_hours_that_lie_wholly_in_it_apply_from_the_first_to_the_second_occurrence(
+        self, change: ClockChange
+    ) -> None:
+        found = expected_minutes(change, clock(change.after, 10), clock(change.after, 20))
+        end = change.at(clock(change.after, 20), second=True)
+        assert found == minutes_from(change.at(clock(change.after, 10)), end)
+        repeated = (change.at(change.after, second=True) - change.at(change.after)) / 60
+        assert len(found) == 10 + repeated
+
+
+def test_hours_of_the_evening_before_end_in_skipped_time() -> None:
+    late = expected_hours([weekly_hours("22:00", "02:30", ["sat"])])
+    assert late.is_expected(timestamp("2026-03-29T01:59:59")) is True
+    assert late.is_expected(timestamp("2026-03-29T03:00:00")) is False
+
+
+def test_adjacent_hours_around_skipped_time_have_one_start_grace() -> None:
+    night = expected_hours([weekly_hours("00:00", "02:15"), weekly_hours("02:45", "06:00")], grace="10m")
+    assert night.is_expected(timestamp("2026-03-29T01:59:59")) is True
+    assert night.is_expected(timestamp("2026-03-29T03:00:00")) is True
+
+
+LOCAL_MINUTES: dict[ClockChange, tuple[list[float], list[datetime.datetime]]] = {}
+"""The unix seconds of the minutes around a change, and what the clock shows then."""
+
+
+def local_minutes(change: ClockChange) -> tuple[list[float], list[datetime.datetime]]:
+    if change not in LOCAL_MINUTES:
+        first = change.at("00:00") - 2.5 * 86_400
+        moments = [first + 60 * minute for minute in range(6 * 24 * 60)]
+        zone = ZoneInfo(change.zone)
+        walls = [datetime.datetime.fromtimestamp(at, zone).replace(tzinfo=None) for at in moments]
+        LOCAL_MINUTES[change] = moments, walls
+    return LOCAL_MINUTES[change]
+
+
+def index_of(walls: list[datetime.datetime], time: datetime.datetime, occurrence: int) -> int:
+    """Return where the clock shows this time for the first (0) or the last (-1) time, or first shows a later one."""
+    near = range(round((time - walls[0]).total_seconds() / 60) - 90, len(walls))
+    found = [index for index in near[:180] if walls[index] == time]
+    return found[occurrence] if found else next(index for index in near if walls[index] > time)
+
+
+near_the_change = st.integers(0, 5 * 60).map(lambda minute: f"{minute // 60:02}:{minute % 60:02}")
+times = st.times().map(lambda t: t.strftime("%H:%M"))
+any_slots = st.lists(
+    st.tuples(near_the_change | times, near_the_change | times, st.sets(st.sampled_from(ALL_DAYS), min_size=1)).filter(
+        lambda slot: slot[0] != slot[1]
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@given(change=st.sampled_from(FORWARD + BACK), slots=any_slots)
+def test_hours_around_clock_changes_are_what_the_wall_clock_shows(
+    change: ClockChange, slots: list[tuple[str, str, set[str]]]
+) -> None:
+    moments, walls = local_minutes(change)
+    expected: set[float] = set()
+    for from_, to, days in slots:
+        for offset in range(-2, 2):
+            day = datetime.date.fromisoformat(change.day) + offset * datetime.timedelta(days=1)
+            if ALL_DAYS[day.weekday()] in days:
+                last_day = day if to > from_ else day + datetime.timedelta(days=1)
+                start = datetime.datetime.combine(day, datetime.time.fromisoformat(from_))
+                end = datetime.datetime.combine(last_day, datetime.time.fromisoformat(to))
+                expected.update(moments[index_of(walls, start, 0) : index_of(walls, end, -1)])
+    hours = expected_hours([weekly_hours(from_, to, sorted(days), change.zone) for from_, to, days in slots])
+    noon = change.at("12:00")
+    around = [at for at in moments if noon - 1.5 * 86_400 <= at < noon + 0.5 * 86_400]
+    found = {at for at in around if hours.is_expected(at)}
+    assert found == expected.intersection(around)
+    assert all(hours.is_expected(at + 59.5) is (at in found) for at in around[::7])
 
 
 def test_start_grace_applies_after_the_hours_start_and_the_exporters_start() -> None:
@@ -141,15 +281,8 @@ def test_next_change_is_the_start_or_end_of_the_hours() -> None:
     assert slot.changes_at == timestamp("2026-11-21T18:00:00")
 
 
-times = st.times().map(lambda t: t.strftime("%H:%M"))
-
-
 @given(
-    slots=st.lists(
-        st.tuples(times, times, st.sets(st.sampled_from(ALL_DAYS), min_size=1)).filter(lambda s: s[0] != s[1]),
-        min_size=1,
-        max_size=3,
-    ),
+    slots=any_slots,
     zone=st.sampled_from(["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "UTC", "Asia/Kathmandu"]),
     begin=st.floats(timestamp("2026-01-01T00:00:00"), timestamp("2027-12-31T00:00:00")),
     steps=st.lists(st.floats(1, 200_000), max_size=30),
