@@ -150,7 +150,8 @@ class StreamSettings(Section):
     )
     start_grace: Annotated[Duration, Between(0, 86_400, format_duration)] = Field(
         default=0.0,
-        description="How long it may be missing after its hours began, and after the exporter's start.",
+        description="How long it may be missing after its hours began, and after the exporter's start. For so long "
+        "`stream_expected` is absent.",
     )
     end_ok: Flag = Field(
         default=False, description="Nobody is called when the platform says that it ended, although it is expected."

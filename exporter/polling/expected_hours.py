@@ -32,7 +32,10 @@ class ExpectedHours:
         self._from = self._until = -math.inf
 
     def is_expected(self, now: Instant) -> bool | None:
-        """Return whether the stream is expected to be live, or None if the configuration does not say."""
+        """Return whether the stream is expected to be live, or None if the configuration does not say.
+
+        It does not say so either within ``start_grace``: the stream may be live then, and it may be missing.
+        """
         if not self._from <= now.wall < self._until:
             # as the wall clock has it now: it may have been set since the exporter started
             started_at = now.wall - (now.steady - self._started_at.steady)
@@ -50,15 +53,13 @@ class ExpectedHours:
             return (None if self._expected is None else False), math.inf
         until = math.inf
         for start, end in self._expected_spans(now):
-            since = max(start, started_at) + self._grace
             if now >= end:
                 continue
-            if since >= end:
-                until = min(until, end)
-            elif now >= since:
-                return True, end
-            else:
-                until = min(until, since)
+            if now < start:
+                until = min(until, start)
+                continue
+            since = max(start, started_at) + self._grace
+            return (True, end) if now >= since else (None, min(since, end))
         # compute again within a day because only the next days were considered
         return False, min(until, now + _DAY.total_seconds())
 

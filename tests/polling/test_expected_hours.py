@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from exporter.config.upstream import StreamSettings
 from exporter.polling.expected_hours import ExpectedHours
 from exporter.runtime.clock import Instant
+from tests.evidence.evidence_harness import evidence_harness, storm, storm_stream
 
 BERLIN = "Europe/Berlin"
 ALL_DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -198,6 +199,14 @@ def test_adjacent_hours_around_skipped_time_have_one_start_grace() -> None:
     assert night.is_expected(timestamp("2026-03-29T03:00:00")) is True
 
 
+async def test_expectation_is_not_exposed_within_start_grace() -> None:
+    stream = {"application": "a", "key": "k", "expected": True, "start_grace": "1m"}
+    responses = storm(storm_stream())
+    async with evidence_harness("storm", responses, interval="15s", streams=[stream]) as harness:
+        found = [(await harness.poll()).value("stream_expected", "a/k") for _ in range(6)]
+    assert found == [None] * 4 + [1] * 2
+
+
 LOCAL_MINUTES: dict[ClockChange, tuple[list[float], list[datetime.datetime]]] = {}
 """The unix seconds of the minutes around a change, and what the clock shows then."""
 
@@ -252,18 +261,32 @@ def test_hours_around_clock_changes_are_what_the_wall_clock_shows(
     assert all(hours.is_expected(at + 59.5) is (at in found) for at in around[::7])
 
 
-def test_start_grace_applies_after_the_hours_start_and_the_exporters_start() -> None:
+def test_within_start_grace_nothing_is_said() -> None:
     slot = [weekly_hours("14:00", "18:00")]
-    assert expected_hours(slot, grace="2m").is_expected(timestamp("2026-11-21T14:01:59")) is False
-    assert expected_hours(slot, grace="2m").is_expected(timestamp("2026-11-21T14:02:00")) is True
-    late = expected_hours(slot, grace="2m", started_at=timestamp("2026-11-21T15:00:00"))
-    assert late.is_expected(timestamp("2026-11-21T15:01:00")) is False
+    hours = expected_hours(slot, grace="2m")
+    assert hours.is_expected(timestamp("2026-11-21T13:59:59")) is False
+    assert hours.is_expected(timestamp("2026-11-21T14:00:00")) is None
+    assert hours.is_expected(timestamp("2026-11-21T14:01:59")) is None
+    assert hours.is_expected(timestamp("2026-11-21T14:02:00")) is True
+    assert hours.is_expected(timestamp("2026-11-21T18:00:00")) is False
+
+
+def test_start_grace_applies_after_the_exporters_start_too() -> None:
+    late = expected_hours([weekly_hours("14:00", "18:00")], grace="2m", started_at=timestamp("2026-11-21T15:00:00"))
+    assert late.is_expected(timestamp("2026-11-21T15:01:00")) is None
     assert late.is_expected(timestamp("2026-11-21T15:02:00")) is True
+    outside = expected_hours([weekly_hours("14:00", "18:00")], grace="2m", started_at=timestamp("2026-11-21T12:00:00"))
+    assert outside.is_expected(timestamp("2026-11-21T12:01:00")) is False, "no hours have begun"
+    always = expected_hours(True, grace="2m", started_at=1000.0)
+    assert [always.is_expected(at) for at in (1000.0, 1119.0, 1120.0)] == [None, None, True]
+    never = expected_hours(False, grace="2m", started_at=1000.0)
+    assert never.is_expected(1000.0) is False
 
 
 def test_hours_no_longer_than_start_grace_are_never_expected() -> None:
     brief = expected_hours([weekly_hours("14:00", "14:05")], grace="5m")
-    assert not any(brief.is_expected(timestamp("2026-11-21T14:00:00") + seconds) for seconds in range(0, 400, 10))
+    found = [brief.is_expected(timestamp("2026-11-21T14:00:00") + seconds) for seconds in range(-10, 400, 10)]
+    assert found == [False] + [None] * 30 + [False] * 10
 
 
 def test_adjacent_hours_have_one_start_grace() -> None:
@@ -281,18 +304,31 @@ def test_next_change_is_the_start_or_end_of_the_hours() -> None:
     assert slot.changes_at == timestamp("2026-11-21T18:00:00")
 
 
+def test_next_change_is_the_end_of_the_start_grace() -> None:
+    slot = expected_hours([weekly_hours("14:00", "18:00", ["sat"])], grace="10m")
+    slot.is_expected(timestamp("2026-11-21T12:00:00"))
+    assert slot.changes_at == timestamp("2026-11-21T14:00:00")
+    slot.is_expected(timestamp("2026-11-21T14:00:00"))
+    assert slot.changes_at == timestamp("2026-11-21T14:10:00")
+
+
 @given(
     slots=any_slots,
     zone=st.sampled_from(["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "UTC", "Asia/Kathmandu"]),
     begin=st.floats(timestamp("2026-01-01T00:00:00"), timestamp("2027-12-31T00:00:00")),
     steps=st.lists(st.floats(1, 200_000), max_size=30),
+    grace=st.sampled_from(["0s", "90s", "3h"]),
 )
 def test_cached_answer_equals_a_fresh_one_until_the_next_change(
-    slots: list[tuple[str, str, set[str]]], zone: str, begin: float, steps: list[float]
+    slots: list[tuple[str, str, set[str]]], zone: str, begin: float, steps: list[float], grace: str
 ) -> None:
     expected = [weekly_hours(from_, to, sorted(days), zone) for from_, to, days in slots]
-    remembering, now = expected_hours(expected), begin
+
+    def make() -> Hours:
+        return expected_hours(expected, grace=grace, started_at=begin)
+
+    remembering, now = make(), begin
     for step in steps:
         now += step
-        assert remembering.is_expected(now) is expected_hours(expected).is_expected(now)
+        assert remembering.is_expected(now) is make().is_expected(now)
         assert remembering.changes_at > now

@@ -365,10 +365,10 @@ def test_ended_stream_is_not_expected_with_end_ok() -> None:
     assert upstream.poll(idle())["a"].expected is True
 
 
-def test_stream_is_not_expected_within_start_grace_of_the_exporters_start() -> None:
+def test_expectation_is_not_known_within_start_grace_of_the_exporters_start() -> None:
     upstream = TrackedUpstream(streams=[{"key": "a", "expected": True, "start_grace": "1m"}])
-    assert upstream.poll(idle())["a"].expected is False
-    assert upstream.poll(idle(), after=44)["a"].expected is False
+    assert upstream.poll(live())["a"].expected is None
+    assert upstream.poll(idle(), after=44)["a"].expected is None
     assert upstream.tracker.next_change <= START + 60
     assert upstream.refresh_after(1)["a"].expected is True
 

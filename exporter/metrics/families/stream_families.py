@@ -73,7 +73,8 @@ def _life() -> Iterator[StreamFamily]:
     )
     yield computed(
         "stream_expected",
-        "Whether the configuration says that it should be live now (1) or not in these hours (0).",
+        "Whether the configuration says that it should be live now (1) or not in these hours (0). Absent where it says "
+        "nothing, and within start_grace.",
         "expected",
         source=Source.CONFIGURATION,
     )
