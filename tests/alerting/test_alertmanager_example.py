@@ -1,3 +1,5 @@
+"""The example configuration for Alertmanager: routes, groups and inhibition of every rule."""
+
 from __future__ import annotations
 
 import re
@@ -18,18 +20,50 @@ WATCHDOGS = {
     "StreamWatchdog": "dead-mans-switch-prometheus",
     "StreamSidecarWatchdog": "dead-mans-switch-sidecar",
 }
+JOB = "stream-exporter"
+GRADES = [(rule, severity) for rule in RULES for severity in rule.severities]
+"""Every rule with each of its severities."""
+BUDGET_RULES = [rule for rule in RULES if rule.name.startswith("StreamHealthBudgetBurn")]
+STREAM_RULES = [rule for rule in RULES if rule.scope is Scope.STREAM]
 
 
-def test_example_passes_amtool_check() -> None:
+def example_configuration() -> dict[str, Any]:
+    configuration: dict[str, Any] = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
+    return configuration
+
+
+def labels_of(
+    rule: Rule, severity: Severity | None = None, *, stream: str = "main", upstream: str = "edge", job: str = JOB
+) -> dict[str, str]:
+    """The labels of an alert of a rule."""
+    labels = {"alertname": rule.name, "job": job, **rule.static_labels}
+    if severity is not None:
+        labels["severity"] = severity.value
+    if rule.scope is not Scope.EXPORTER:
+        labels |= {"platform": "storm", "upstream": upstream}
+    if rule.scope is Scope.STREAM:
+        labels["stream"] = stream
+    return labels
+
+
+def test_example_with_its_templates_passes_amtool_check() -> None:
     done = run("amtool", "check-config", EXAMPLE)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    assert " - 1 templates\n" in done.stdout
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-def test_alert_is_routed_by_severity(rule: Rule) -> None:
-    labels = {"alertname": rule.name, "job": "stream-exporter", **rule.static_labels}
-    receiver = WATCHDOGS.get(rule.name) or RECEIVERS[rule.severity]
-    assert routed(labels) == receiver
+def test_secrets_are_read_from_files() -> None:
+    keys = re.findall(r"^[\s-]*(\w*(?:password|key|token|secret|api_url)\w*):", EXAMPLE.read_text(), re.MULTILINE)
+    assert len(keys) == 3
+    assert all(key.endswith("_file") for key in keys)
+
+
+# -- routes and groups -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rule", "severity"), GRADES, ids=[f"{rule.name}-{severity}" for rule, severity in GRADES])
+def test_alert_is_routed_by_severity(rule: Rule, severity: Severity) -> None:
+    assert routed(labels_of(rule, severity)) == (WATCHDOGS.get(rule.name) or RECEIVERS[severity])
 
 
 def test_foreign_alerts_do_not_reach_the_pager() -> None:
@@ -44,82 +78,182 @@ def routed(labels: dict[str, str]) -> str:
     return done.stdout.strip()
 
 
-# -- inhibition --------------------------------------------------------------------------------------------------------
+def test_every_notification_is_about_one_alert_of_one_stream() -> None:
+    route = example_configuration()["route"]
+    assert set(route["group_by"]) == {"alertname", "job", "cluster", "platform", "upstream", "stream"}
+    own = {child["receiver"]: child["group_by"] for child in route["routes"] if "group_by" in child}
+    assert own == {receiver: ["alertname"] for receiver in WATCHDOGS.values()}
 
 
-def inhibit_rules() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = yaml.safe_load(EXAMPLE.read_text())["inhibit_rules"]
+# -- inhibition, as it is written --------------------------------------------------------------------------------------
+
+MATCHER = re.compile(r'(\w+)(=~|!~|!=|=)"(.*)"')
+INHIBIT_RULES = example_configuration()["inhibit_rules"]
+
+
+def matches(matchers: list[str], labels: dict[str, str]) -> bool:
+    for matcher in matchers:
+        parsed = MATCHER.fullmatch(matcher)
+        assert parsed is not None, matcher
+        name, operator, pattern = parsed.groups()
+        is_equal = re.fullmatch(pattern if "~" in operator else re.escape(pattern), labels.get(name, "")) is not None
+        if is_equal == operator.startswith("!"):
+            return False
+    return True
+
+
+def alternatives(pattern: str) -> list[str]:
+    """``A(B|C)|D`` as ``AB``, ``AC``, ``D``."""
+    found = []
+    for alternative in re.split(r"\|(?![^(]*\))", pattern):
+        head, _, rest = alternative.partition("(")
+        found += [head + end for end in rest.removesuffix(")").split("|")]
     return found
 
 
-@pytest.mark.parametrize("rule", inhibit_rules(), ids=lambda rule: rule["source_matchers"][0])
-def test_inhibit_rule_matches_only_our_alerts(rule: dict[str, Any]) -> None:
+@pytest.mark.parametrize("inhibit", INHIBIT_RULES, ids=lambda rule: rule["source_matchers"][0])
+def test_inhibit_rule_matches_only_our_alerts(inhibit: dict[str, Any]) -> None:
     for side in ("source_matchers", "target_matchers"):
-        assert any(re.fullmatch(r'alertname=~?"Stream.+"', matcher) for matcher in rule[side])
-        assert any(matcher.startswith("scope=") for matcher in rule[side])
-    names = {name for matcher in rule["source_matchers"] for name in re.findall(r"Stream\w+\b(?!\()", matcher)}
-    assert names <= RULES_BY_NAME.keys()
-    # labels that neither side has count as equal
-    is_about_streams = 'scope="stream"' in rule["source_matchers"] and 'scope="stream"' in rule["target_matchers"]
-    assert ("stream" in rule["equal"]) == is_about_streams
-    assert "job" in rule["equal"]
+        matchers = [match.groups() for matcher in inhibit[side] if (match := MATCHER.fullmatch(matcher))]
+        assert len(matchers) == len(inhibit[side])
+        assert any(
+            name == "alertname" and operator in ("=", "=~") and pattern.startswith("Stream")
+            for name, operator, pattern in matchers
+        )
+        assert any(name == "scope" and operator in ("=", "=~") for name, operator, _ in matchers)
+        # a name that no rule has, or no longer has, matches nothing without anybody noticing
+        for name, _, pattern in matchers:
+            if name == "alertname":
+                missing = [
+                    text for text in alternatives(pattern) if not any(re.fullmatch(text, n) for n in RULES_BY_NAME)
+                ]
+                assert missing == []
 
 
-def alert(name: str, stream: str = "main", *, upstream: str = "edge", job: str = "stream-exporter") -> dict[str, Any]:
-    """An alert as Prometheus sends it, for a test's own Alertmanager."""
-    rule = RULES_BY_NAME[name]
-    labels = {"alertname": name, "job": job, **rule.static_labels}
-    if rule.scope is not Scope.EXPORTER:
-        labels |= {"platform": "storm", "upstream": upstream}
-    if rule.scope is Scope.STREAM:
-        labels["stream"] = stream
-    return {"labels": labels, "annotations": {"summary": rule.summary}}
+@pytest.mark.parametrize("inhibit", INHIBIT_RULES, ids=lambda rule: rule["source_matchers"][0])
+def test_inhibit_rule_compares_the_labels_of_both_scopes(inhibit: dict[str, Any]) -> None:
+    """A label that neither side has counts as equal; one that only the target has must not be compared."""
+    equal = inhibit["equal"]
+    assert equal[:1] == ["alertname"] or equal[:1] == ["job"]
+    assert {"job", "cluster"} <= set(equal)
+    if equal[0] == "alertname":
+        # the alerts of one rule have the same labels, whatever its scope
+        assert set(equal) == {"alertname", "job", "cluster", "platform", "upstream", "stream"}
+        return
+    scopes = [
+        {rule.scope for rule, severity in GRADES if matches(inhibit[side], labels_of(rule, severity))}
+        for side in ("source_matchers", "target_matchers")
+    ]
+    assert all(scopes)
+    assert ("upstream" in equal) == all(Scope.EXPORTER not in found for found in scopes)
+    assert ("platform" in equal) == ("upstream" in equal)
+    assert ("stream" in equal) == all(found == {Scope.STREAM} for found in scopes)
+
+
+@pytest.mark.parametrize("rule", BUDGET_RULES, ids=lambda rule: rule.name)
+def test_nothing_inhibits_a_budget_rule(rule: Rule) -> None:
+    for severity in Severity:
+        for inhibit in INHIBIT_RULES:
+            labels = labels_of(rule, severity)
+            assert not matches(inhibit["target_matchers"], labels), inhibit
+            for scope in Scope:
+                assert not matches(inhibit["target_matchers"], {**labels, "scope": scope.value}), inhibit
+
+
+# -- inhibition by a real Alertmanager ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def example(alertmanager: Alertmanager) -> Iterator[Alertmanager]:
-    text = EXAMPLE.read_text()
-    with alertmanager.configured(re.sub(r"https://\w+\.example\.com/", "http://127.0.0.1:9/", text)):
+    """An Alertmanager with the routes and inhibit rules of the example, that notifies nobody."""
+    configuration = example_configuration()
+    del configuration["global"], configuration["templates"]
+    configuration["receivers"] = [{"name": receiver["name"]} for receiver in configuration["receivers"]]
+    with alertmanager.configured(yaml.safe_dump(configuration)):
         yield alertmanager
 
 
-STREAM_NAMES = [rule.name for rule in RULES if rule.scope is Scope.STREAM]
-INHIBITED = [
-    (["StreamExporterDown"], ["StreamUpstreamDown", "StreamExpectedOffline"], "exporter"),
-    (["StreamUpstreamDown"], [*STREAM_NAMES, "StreamUpstreamErrorRatioHigh"], "upstream"),
-    (["StreamUpstreamAuthFailing"], [*STREAM_NAMES, "StreamUpstreamDown"], "auth"),
-    (["StreamExpectedOffline"], [n for n in STREAM_NAMES if n != "StreamExpectedOffline"], "offline"),
-    (["StreamIngestStalled"], ["StreamUnhealthy", "StreamBitrateCritical", "StreamDegraded"], "stalled"),
-    (["StreamBitrateCritical"], ["StreamUnhealthy", "StreamDegraded", "StreamBitrateLow"], "bitrate"),
-    (["StreamTranscodeBelowRealtime"], ["StreamUnhealthy", "StreamDegraded"], "transcode"),
-    (["StreamUnhealthy"], ["StreamDegraded"], "unhealthy"),
-    (["StreamPacketLossCritical"], ["StreamPacketLossHigh"], "loss"),
-    (["StreamDroppedFramesCritical"], ["StreamDroppedFramesHigh"], "frames"),
-    (
-        ["StreamHealthBudgetBurnFast"],
-        ["StreamHealthBudgetBurnSteady", "StreamHealthBudgetBurnSlow", "StreamHealthBudgetBurnCreeping"],
-        "burn",
-    ),
+def send(example: Alertmanager, *alerts: dict[str, str]) -> None:
+    request_json(f"{example.url}/api/v2/alerts", body=[{"labels": labels} for labels in alerts])
+
+
+def inhibited(example: Alertmanager, case: str) -> list[dict[str, str]]:
+    """The labels of the inhibited alerts of a case: those whose job begins with its name."""
+    alerts = example.alerts(f'job=~"{case}/.*"')
+    return [alert["labels"] for alert in alerts if alert["status"]["inhibitedBy"]]
+
+
+def wait_until_inhibited(example: Alertmanager, case: str, last: dict[str, str]) -> list[dict[str, str]]:
+    """The inhibited alerts once the one that was sent last is among them: the inhibitor knows the others too."""
+    wait_until(lambda: last in inhibited(example, case), f"{last} is inhibited")
+    return inhibited(example, case)
+
+
+STREAM_NAMES = [rule.name for rule in STREAM_RULES]
+OF_AN_UPSTREAM_WITHOUT_POLLS = [
+    "StreamUpstreamUnstable",
+    "StreamUpstreamErrorRatioHigh",
+    "StreamUpstreamListDoubtful",
+    "StreamUpstreamStatisticsFrozen",
+    "StreamUpstreamStatesUnknown",
 ]
+INHIBITED = {
+    "StreamExporterDown": [
+        "StreamScrapesFailing",
+        "StreamShardMissing",
+        *(r.name for r in RULES if r.scope is not Scope.EXPORTER and r not in BUDGET_RULES),
+    ],
+    "StreamUpstreamUnwatched": STREAM_NAMES,
+    "StreamUpstreamDown": [*STREAM_NAMES, *OF_AN_UPSTREAM_WITHOUT_POLLS],
+    "StreamUpstreamAuthFailing": [*STREAM_NAMES, "StreamUpstreamDown", *OF_AN_UPSTREAM_WITHOUT_POLLS],
+    "StreamExpectedOffline": [name for name in STREAM_NAMES if name != "StreamExpectedOffline"],
+    "StreamIngestStalled": [n for n in STREAM_NAMES if n not in ("StreamExpectedOffline", "StreamIngestStalled")],
+    "StreamBitrateCritical": ["StreamUnhealthy", "StreamDegraded", "StreamBitrateLow"],
+    "StreamTranscodeBelowRealtime": ["StreamUnhealthy", "StreamDegraded"],
+    "StreamUnhealthy": ["StreamDegraded"],
+    "StreamPacketLossCritical": ["StreamPacketLossHigh"],
+    "StreamDroppedFramesCritical": ["StreamDroppedFramesHigh"],
+}
 
 
 @pytest.mark.real
-@pytest.mark.parametrize(("sources", "targets", "job"), INHIBITED, ids=[case[2] for case in INHIBITED])
-def test_source_alert_inhibits_only_its_targets(
-    sources: list[str], targets: list[str], job: str, example: Alertmanager
-) -> None:
-    """Each case has its own job: the Alertmanager remembers the alerts of the others."""
-    own = f"inhibition-{job}"
-    elsewhere = alert(targets[-1], upstream="other", job="elsewhere" if job == "exporter" else own)
-    request_json(
-        f"{example.url}/api/v2/alerts", body=[*(alert(name, job=own) for name in (*sources, *targets)), elsewhere]
-    )
+@pytest.mark.parametrize("name", INHIBITED)
+def test_source_alert_inhibits_exactly_its_targets(name: str, example: Alertmanager) -> None:
+    """Each pair of a source and another alert has its own job, so nothing else can inhibit the other."""
+    source = RULES_BY_NAME[name]
+    others = [rule for rule in RULES if rule is not source and rule.name not in INHIBITED[name]]
+    targets = [RULES_BY_NAME[target] for target in INHIBITED[name]]
+    alerts = [labels_of(rule, job=f"{name}/{rule.name}") for rule in (*others, *targets)]
+    sources = [labels_of(source, job=labels["job"]) for labels in alerts]
+    elsewhere = [
+        {**labels, label: f"{own['job']}-elsewhere"}
+        for labels, own in zip(alerts, sources, strict=True)
+        for label in ("job", "cluster", "upstream", "stream")
+        if label == "cluster" or (label in own and label in labels)
+    ]
+    send(example, *elsewhere, *sources, *alerts)
+    found = wait_until_inhibited(example, name, alerts[-1])
+    assert [labels for labels in alerts[len(others) :] if labels not in found] == []
+    assert [labels for labels in alerts[: len(others)] + elsewhere if labels in found] == []
 
-    def inhibited(one: dict[str, Any]) -> bool | None:
-        found = example.alerts(*(f'{name}="{value}"' for name, value in one["labels"].items()))
-        return bool(found[0]["status"]["inhibitedBy"]) if found else None
 
-    for name in targets:
-        wait_until(lambda name=name: inhibited(alert(name, job=own)), f"{name} is inhibited")  # type: ignore[misc]
-    assert [name for name in sources if inhibited(alert(name, job=own)) is not False] == []
-    assert inhibited(elsewhere) is False
+@pytest.mark.real
+@pytest.mark.parametrize("rule", [r for r in RULES if len(r.severities) > 1], ids=lambda rule: rule.name)
+def test_critical_grade_inhibits_only_the_warning_of_the_same_labels(rule: Rule, example: Alertmanager) -> None:
+    case = f"grades-{rule.name}"
+    critical, warning = (labels_of(rule, grade, job=f"{case}/") for grade in (Severity.CRITICAL, Severity.WARNING))
+    elsewhere = [{**warning, label: "other"} for label in ("upstream", "stream") if label in warning]
+    by_sidecar = {**warning, "source": "sidecar"}
+    send(example, critical, {**warning, "cluster": "other"}, *elsewhere, warning, by_sidecar)
+    found = wait_until_inhibited(example, case, by_sidecar)
+    assert sorted(found, key=len) == [warning, by_sidecar]
+
+
+@pytest.mark.real
+def test_budget_alerts_survive_everything_else(example: Alertmanager) -> None:
+    everything = [labels_of(rule, severity, job="budget/") for rule, severity in GRADES]
+    last = {**labels_of(RULES_BY_NAME["StreamDegraded"], job="budget/"), "source": "sidecar"}
+    send(example, *everything, last)
+    found = {labels["alertname"] for labels in wait_until_inhibited(example, "budget", last)}
+    assert BUDGET_RULES
+    assert found & {rule.name for rule in BUDGET_RULES} == set()
