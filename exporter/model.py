@@ -341,7 +341,8 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     was_live: bool | None = None
     """Whether the stream was live when its facts were withdrawn; None while they are served."""
     expected: bool | None = None
-    """Whether the stream is expected to be live now; with ``end_ok`` not any more once it has ended."""
+    """Whether the stream is expected to be live now; with ``end_ok`` not any more once it has ended. None: the
+    configuration does not say, or not within ``start_grace``."""
     restarts: int | None = None
     health_score_ratio: float | None = None
     health_reasons: tuple[HealthReason, ...] = ()
@@ -349,6 +350,10 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     expected_frames_per_second: float | None = None
     reported_at: float | None = None
     """Unix seconds of the poll that the report comes from; None: there was none, or it was withdrawn."""
+    last_ingest_bitrate_bytes_per_second: float | None = None
+    """The last known one while the stream was live, kept while it is off air or unknown."""
+    last_viewers: int | None = None
+    """The last known number of viewers while the stream was live, kept while it is off air or unknown."""
 
     @property
     def is_withdrawn(self) -> bool:

@@ -32,6 +32,10 @@ class TrackedStream(msgspec.Struct, gc=False):
     """Unix seconds of its last change."""
     health_score_ratio: float | None = None
     health_reasons: tuple[HealthReason, ...] = ()
+    last_ingest_bitrate_bytes_per_second: float | None = None
+    """Of the last live report that had one."""
+    last_viewers: int | None = None
+    """Of the last live report that had them."""
     unreadable_rows: int = 0
     """Unreadable rows of the last list that contained the stream."""
     session: str = ""
@@ -79,6 +83,14 @@ class TrackedStream(msgspec.Struct, gc=False):
         has_other_start = abs(start - self.session_start) > START_TOLERANCE_SECONDS
         return has_other_start or (has_other_id and not is_identified_by_start)
 
+    def note_figures(self, report: StreamReport) -> None:
+        """Remember the figures of a live report, for the alert that the stream is off air or unknown."""
+        bitrate, viewers = report.ingest_bitrate_bytes_per_second, report.viewers
+        if bitrate is not None:
+            self.last_ingest_bitrate_bytes_per_second = bitrate
+        if viewers is not None:
+            self.last_viewers = viewers
+
     def is_in_health_grace(self, now: Instant, grace: float) -> bool:
         """Return whether the ingest session is too young for a derived score. ``grace``: seconds."""
         # no grace for an ingest session that had started long before it was first seen here
@@ -112,6 +124,8 @@ class TrackedStream(msgspec.Struct, gc=False):
             expected_ingest_bitrate_bytes_per_second=settings.expected_bitrate if settings else None,
             expected_frames_per_second=settings.expected_frame_rate if settings else None,
             reported_at=reported_at.wall,
+            last_ingest_bitrate_bytes_per_second=self.last_ingest_bitrate_bytes_per_second,
+            last_viewers=self.last_viewers,
         )
 
     def _build_unknown_state(self, now: Instant, expected: bool | None) -> StreamState:
@@ -127,6 +141,8 @@ class TrackedStream(msgspec.Struct, gc=False):
             status_changed_at=self.status_changed_at,
             was_live=self.report.live,
             expected=expected,
+            last_ingest_bitrate_bytes_per_second=self.last_ingest_bitrate_bytes_per_second,
+            last_viewers=self.last_viewers,
         )
 
     def _note_status(self, status: Status, now: Instant) -> None:

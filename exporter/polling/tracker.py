@@ -240,6 +240,7 @@ class Tracker:
             tracked.identity = self._make_identity(stream_id, report.name)
         if report.live:
             tracked.note_ingest_session(report, now, platform_now, is_identified_by_start=self._start_is_of_session)
+            tracked.note_figures(report)
         if tracked.restarts is None:
             tracked.restarts = 0
         ended = report.status is _ENDED and stream_id not in self._configured

@@ -193,7 +193,7 @@ def stream_facts(state: StreamState) -> dict[str, Any]:
     facts["sampled_timestamp_seconds"] = facts.pop("reported_at")
     facts["status_last_change_timestamp_seconds"] = facts.pop("status_changed_at")
     facts["health_unreadable"] = facts["health_unreadable"] or None
-    for inner in ("id", "identity", "report"):
+    for inner in ("id", "identity", "report", "last_ingest_bitrate_bytes_per_second", "last_viewers"):
         del facts[inner]
     facts["stream"] = stream_label(state)
     return {name: _valid_fact(fact) for name, fact in facts.items() if fact is not None and fact not in ("", (), {})}

@@ -21,6 +21,7 @@ from exporter.model import (
     StreamReport,
     StreamState,
 )
+from exporter.platforms.base import slim_report
 from exporter.polling.tracker import FILTER_CACHE_SIZE, Tracker
 from exporter.runtime.clock import Instant
 
@@ -385,6 +386,49 @@ def test_new_configuration_applies_and_keeps_the_restarts() -> None:
     state = upstream.poll(live(session="2"))["arena"]
     assert (state.restarts, state.expected) == (1, True)
     assert set(upstream.served()) == {"arena"}
+
+
+# -- last known figures -----------------------------------------------------------------------------------------------
+
+
+def last_figures(state: StreamState) -> tuple[float | None, int | None]:
+    return state.last_ingest_bitrate_bytes_per_second, state.last_viewers
+
+
+def test_figures_of_the_last_live_report_are_kept_while_the_stream_is_off_air_or_unknown() -> None:
+    upstream = TrackedUpstream(streams=[{"key": "a", "expected": True}])
+    assert last_figures(upstream.poll(idle())["a"]) == (None, None)
+    upstream.poll(live(ingest_bitrate_bytes_per_second=9e5, viewers=7))
+    state = upstream.poll(live(ingest_bitrate_bytes_per_second=5e5, viewers=12))["a"]
+    assert last_figures(state) == (5e5, 12)
+    for states in (upstream.poll(idle()), upstream.poll(), upstream.refresh_after(3600)):
+        assert last_figures(states["a"]) == (5e5, 12)
+    assert states["a"].status is Status.UNKNOWN
+    assert last_figures(upstream.poll(idle())["a"]) == (5e5, 12)
+
+
+def test_each_figure_is_that_of_the_last_live_report_that_had_it() -> None:
+    upstream = TrackedUpstream()
+    upstream.poll(live(ingest_bitrate_bytes_per_second=5e5, viewers=12))
+    assert last_figures(upstream.poll(live(viewers=0))["a"]) == (5e5, 0)
+    assert last_figures(upstream.poll(live(ingest_bitrate_bytes_per_second=0.0))["a"]) == (0.0, 0)
+    assert last_figures(upstream.poll(idle(ingest_bitrate_bytes_per_second=1.0, viewers=1))["a"]) == (0.0, 0)
+
+
+def test_figures_are_forgotten_with_their_stream() -> None:
+    upstream = TrackedUpstream()
+    upstream.poll(live(viewers=12))
+    upstream.poll()
+    assert upstream.poll(after=300) == {}
+    assert last_figures(upstream.poll(live())["a"]) == (None, None)
+
+
+def test_figures_that_the_platform_cannot_report_are_none() -> None:
+    slim = slim_report({"viewers"})
+    upstream = TrackedUpstream()
+    state = upstream.poll(slim(id="a", live=True, status=Status.LIVE, viewers=3))["a"]
+    assert last_figures(state) == (None, 3)
+    assert last_figures(upstream.refresh_after(60)["a"]) == (None, 3)
 
 
 # -- which streams are tracked ----------------------------------------------------------------------------------------
