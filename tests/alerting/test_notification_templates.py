@@ -280,7 +280,7 @@ def test_alert_of_another_system_shows_its_labels(body: str, tmp_path: Path) -> 
 
 # -- hostile texts -----------------------------------------------------------------------------------------------------
 
-HOSTILE_ALERT = alert(dict.fromkeys(EVERY_ANNOTATION, HOSTILE), **dict.fromkeys(LABELS, HOSTILE))
+HOSTILE_ALERT = {**alert(dict.fromkeys(EVERY_ANNOTATION, HOSTILE)), "labels": dict.fromkeys(LABELS, HOSTILE)}
 ONE_LINE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u2028-\u202e]")
 
 
