@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from exporter.alerting import DEFAULT_RUNBOOK_URL
 from exporter.alerting.affected_rules import excluded_family_warnings
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.alerting.sidecar import Sidecar
@@ -46,13 +47,15 @@ class Service:
         clock: Clock | None = None,
         random_: random.Random | None = None,
         page_url: str = "",
+        runbook_url: str = DEFAULT_RUNBOOK_URL,
         alerting_time_scale: float = 1.0,
         shard: Shard = SINGLE,
     ) -> None:
         """``load`` reads the configuration again, for ``reload``; it raises ``ConfigError``.
 
-        ``page_url``: address of the exporter's page, for links in alerts. ``alerting_time_scale`` divides every
-        duration of the alerting sidecar, for tests. ``shard``: the share of the streams to poll.
+        ``page_url``, ``runbook_url``: addresses of the exporter's page and of the runbook, for links in alerts.
+        ``alerting_time_scale`` divides every duration of the alerting sidecar, for tests. ``shard``: the share of the
+        streams to poll.
         """
         self.settings = settings
         self.clock = clock or Clock()
@@ -77,7 +80,8 @@ class Service:
             clock=self.clock,
             metrics=SidecarMetrics(self.metrics.exporter),
             sink_of=self._alert_sink,
-            generator_url=page_url,
+            page_url=page_url,
+            runbook_url=runbook_url,
             time_scale=alerting_time_scale,
         )
         self.probes = OnDemandPolls(self.coordinator, self._build_probe_coordinator)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from textwrap import indent
 
-from exporter.alerting.rule_files import Dialect, alerts_file, recordings_file
+from exporter.alerting.promql import Dialect
+from exporter.alerting.rule_files import alerts_file, recordings_file
 from exporter.alerting.rules.active_rules import rules_in_force
 
 _HEAD = """\

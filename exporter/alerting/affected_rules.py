@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator
 
 from exporter.alerting.promql import PromQL
+from exporter.alerting.recordings import families_of
 from exporter.alerting.rules.active_rules import ActiveRule, rules_in_force
 from exporter.alerting.rules.rule import Owner
 from exporter.alerting.rules.slo_rules import SLO_RULES
@@ -34,14 +34,12 @@ def excluded_family_warnings(settings: Settings) -> Iterator[str]:
 def rules_that_read(families: Collection[str], alerting: AlertingSettings) -> Iterator[str]:
     """Yield the alerts that Prometheus derives from these families. The sidecar reads the model, which has them all."""
     owners = (Owner.PROMETHEUS,) if alerting.alertmanagers else (Owner.PROMETHEUS, Owner.BOTH)
-    promql = PromQL()
     for active in rules_in_force(alerting, owners=owners):
-        if any(_reads(active, promql, family) for family in families):
+        if not _families_read(active).isdisjoint(families):
             yield active.rule.name
 
 
-def _reads(active: ActiveRule, promql: PromQL, family: str) -> bool:
-    if active.rule in SLO_RULES and family == HEALTH_SCORE.name:
-        # through recording rules
-        return True
-    return re.search(rf"\b{family}(_bucket|_count|_sum)?\b", promql.expression(active)) is not None
+def _families_read(active: ActiveRule) -> frozenset[str]:
+    families = families_of(*(PromQL().expression(active, grade) for grade in active.grades))
+    # the budget rules read the histogram through the recording rules of their own file
+    return families | {HEALTH_SCORE.name} if active.rule in SLO_RULES else families

@@ -6,9 +6,21 @@ import math
 import operator
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
-from exporter.alerting.rules.active_rules import ActiveRule
-from exporter.alerting.rules.rule import Comparison, Guard, Present, Rule, Threshold
+from exporter.alerting.recordings import needs_evidence
+from exporter.alerting.rules.active_rules import ActiveRule, Grade
+from exporter.alerting.rules.rule import (
+    AnyStream,
+    Comparison,
+    Guard,
+    Present,
+    Rule,
+    Series,
+    ShareComparison,
+    StreamShare,
+    Threshold,
+)
 from exporter.alerting.series_lookup import ExtraLabels, Subject, series_reader
 
 _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
@@ -20,62 +32,90 @@ _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
 }
 
 
-class RiseCounter:
-    """How often a counter rose within a window, as ``changes() - resets()`` counts it: by samples, not by time.
+class ChangeCounter:
+    """How often a series changed within a window, as ``changes()`` counts it: by samples, not by time.
 
     Times are on the steady clock.
     """
 
-    __slots__ = ("_last_at", "_last_value", "_rises")
+    __slots__ = ("_changes", "_last_at", "_last_value", "_only_rises")
 
-    def __init__(self) -> None:
+    def __init__(self, *, only_rises: bool = False) -> None:
+        """``only_rises``: count as ``changes() - resets()`` does."""
+        self._only_rises = only_rises
         self._last_at = -math.inf
         self._last_value: float | None = None
-        self._rises: deque[float] = deque()
-        """For each rise the time of the sample before it: the rise counts while that sample is in the window."""
+        self._changes: deque[float] = deque()
+        """For each change the time of the sample before it: the change counts while that sample is in the window."""
 
     def add(self, at: float, value: float) -> None:
         """Add a sample."""
-        if self._last_value is not None and value > self._last_value:
-            self._rises.append(self._last_at)
+        last = self._last_value
+        if last is not None and (value > last or (value < last and not self._only_rises)):
+            self._changes.append(self._last_at)
         self._last_at, self._last_value = at, value
 
     def count(self, since: float) -> int | None:
-        """Return the number of rises between samples since that time; None if there is no sample."""
-        while self._rises and self._rises[0] < since:
-            self._rises.popleft()
-        return len(self._rises) if self._last_at >= since else None
+        """Return the number of changes between samples since that time; None if there is no sample."""
+        while self._changes and self._changes[0] < since:
+            self._changes.popleft()
+        return len(self._changes) if self._last_at >= since else None
+
+
+class Match(NamedTuple):
+    """A subject for which a condition holds."""
+
+    extra: ExtraLabels
+    """The values of the rule's own labels."""
+    value: float
+    reference: float | None
+    """The value of the series that ``value`` is compared with."""
 
 
 class CompiledCondition:
-    """A rule's condition, ready to be evaluated."""
+    """The condition of one grade of a rule, ready to be evaluated."""
 
-    def __init__(self, active: ActiveRule) -> None:
+    def __init__(self, active: ActiveRule, grade: Grade) -> None:
         """Compile the condition of a rule that has one."""
         condition = active.rule.condition
         assert condition is not None
         self.active = active
-        measure = condition.measure
-        self._read_series = series_reader(measure.left)
-        self._window = None if measure.left.rises_within is None else measure.left.rises_within / active.time_scale
+        self.grade = grade
+        measure, limit = condition.measure, active.limit_of(grade)
+        measured = measure.left
+        self._share = ShareCounter(measured) if isinstance(measured, StreamShare) else None
+        self._read_series = self._read_share if isinstance(measured, StreamShare) else series_reader(measured)
+        self.needs_evidence = isinstance(measured, StreamShare) or needs_evidence(measured)
+        """Whether it is evaluated only while the upstream is answering."""
+        window = measured.window_seconds if isinstance(measured, Series) else None
+        self._only_rises = isinstance(measured, Series) and measured.rises_within is not None
+        self._window = None if window is None else window / active.time_scale
         self._compare = _OPERATORS[measure.operator]
-        self._get_limit = _limit_reader(measure, active.limit)
-        self._also = [_compile_guard(guard, active.limit) for guard in condition.also]
-        self._unless = [_compile_guard(guard, active.limit) for guard in condition.unless]
-        self._rises: dict[tuple[str, str], RiseCounter] = {}
-        """By upstream and stream: a counter whose rises count has no further labels."""
+        self._get_limit = _limit_reader(measure, limit)
+        reference = active.rule.reference
+        self._read_reference = None if reference is None else series_reader(reference)
+        self._also = [_compile_guard(guard, limit) for guard in (*condition.also, *grade.also)]
+        self._unless = [_compile_guard(guard, limit) for guard in condition.unless]
+        self._changes: dict[tuple[str, str], ChangeCounter] = {}
+        """By upstream and stream: a series whose changes count has no further labels."""
 
     @property
     def rule(self) -> Rule:
         """The rule with this condition."""
         return self.active.rule
 
-    def matches(self, subject: Subject, steady_now: float) -> Iterator[tuple[ExtraLabels, float]]:
-        """Yield the values for which the condition holds, with the values of the rule's own labels."""
+    @property
+    def share(self) -> ShareCounter | None:
+        """Counts the streams of the upstream that is evaluated, if the condition compares their share."""
+        return self._share
+
+    def matches(self, subject: Subject, steady_now: float) -> Iterator[Match]:
+        """Yield the values for which the condition holds."""
         for extra, value in self._measure(subject, steady_now):
             limit = self._get_limit(subject)
             if limit is not None and self._compare(value, limit) and self._guards_hold(subject):
-                yield extra, value
+                reference = None if self._read_reference is None else _first_value(self._read_reference(subject))
+                yield Match(extra, value, reference)
 
     def streams_in_window(self, upstream: str, steady_now: float) -> set[str]:
         """Return the streams with samples in the window, and forget the others."""
@@ -83,16 +123,16 @@ class CompiledCondition:
             return set()
         since = steady_now - self._window
         streams = set()
-        for key in [key for key in self._rises if key[0] == upstream]:
-            if self._rises[key].count(since) is None:
-                del self._rises[key]
+        for key in [key for key in self._changes if key[0] == upstream]:
+            if self._changes[key].count(since) is None:
+                del self._changes[key]
             else:
                 streams.add(key[1])
         return streams
 
     def keep_only_upstreams(self, upstreams: frozenset[str]) -> None:
         """Forget the samples of all other upstreams."""
-        self._rises = {key: rises for key, rises in self._rises.items() if key[0] in upstreams}
+        self._changes = {key: changes for key, changes in self._changes.items() if key[0] in upstreams}
 
     def _measure(self, subject: Subject, steady_now: float) -> Iterable[tuple[ExtraLabels, float]]:
         samples = self._read_series(subject)
@@ -100,15 +140,45 @@ class CompiledCondition:
             return samples
         key = (subject.upstream_state.upstream, subject.stream)
         for _, value in samples:
-            self._rises.setdefault(key, RiseCounter()).add(steady_now, value)
-        count = self._rises[key].count(steady_now - self._window) if key in self._rises else None
+            if key not in self._changes:
+                self._changes[key] = ChangeCounter(only_rises=self._only_rises)
+            self._changes[key].add(steady_now, value)
+        count = self._changes[key].count(steady_now - self._window) if key in self._changes else None
         return () if count is None else (((), float(count)),)
+
+    def _read_share(self, _: Subject) -> Iterable[tuple[ExtraLabels, float]]:
+        assert self._share is not None
+        value = self._share.value
+        return () if value is None else (((), value),)
 
     def _guards_hold(self, subject: Subject) -> bool:
         return all(holds(subject) for holds in self._also) and not any(holds(subject) for holds in self._unless)
 
 
-def _limit_reader(comparison: Comparison, limit: float | None) -> Callable[[Subject], float | None]:
+class ShareCounter:
+    """Counts the streams of one upstream after the other for which some guards hold."""
+
+    def __init__(self, share: StreamShare) -> None:
+        self._guards = [_compile_guard(guard, None) for guard in share.guards]
+        self._minimum = share.minimum
+        self._matching = self._total = 0
+
+    def start(self) -> None:
+        """Start with the first stream of an upstream."""
+        self._matching = self._total = 0
+
+    def add(self, subject: Subject) -> None:
+        """Count a stream."""
+        self._total += 1
+        self._matching += all(holds(subject) for holds in self._guards)
+
+    @property
+    def value(self) -> float | None:
+        """The share of streams; None if too few of them match."""
+        return self._matching / self._total if self._matching >= self._minimum else None
+
+
+def _limit_reader(comparison: Comparison | ShareComparison, limit: float | None) -> Callable[[Subject], float | None]:
     if not isinstance(comparison.right, Threshold):
         constant = float(comparison.right)
         return lambda _: constant
@@ -125,6 +195,8 @@ def _limit_reader(comparison: Comparison, limit: float | None) -> Callable[[Subj
 
 
 def _compile_guard(guard: Guard, limit: float | None) -> Callable[[Subject], bool]:
+    if isinstance(guard, AnyStream):
+        return _compile_any_stream(guard)
     read_series = series_reader(guard.series if isinstance(guard, Present) else guard.left)
     if isinstance(guard, Present):
         return lambda subject: _first_value(read_series(subject)) is not None
@@ -136,6 +208,16 @@ def _compile_guard(guard: Guard, limit: float | None) -> Callable[[Subject], boo
         return left is not None and right is not None and compare(left, right)
 
     return holds
+
+
+def _compile_any_stream(any_stream: AnyStream) -> Callable[[Subject], bool]:
+    guards = [_compile_guard(guard, None) for guard in any_stream.guards]
+
+    def some_stream_matches(subject: Subject) -> bool:
+        streams = (Subject(subject.upstream_state, state) for state in subject.upstream_state.streams)
+        return any(all(holds(stream) for holds in guards) for stream in streams)
+
+    return some_stream_matches
 
 
 def _first_value(samples: Iterable[tuple[ExtraLabels, float]]) -> float | None:

@@ -1,16 +1,19 @@
 """The sidecar's evaluator: the state machine of every rule and stream, run after each poll at a given moment.
 
 inactive → pending (``for``) → firing (→ keep firing) → resolved, as in Prometheus, so that both agree.
+
+While an upstream is not answering, nothing is judged that needs evidence: pending alerts stop and go on afterwards, and
+firing ones stay. (Prometheus starts pending ones again.)
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from exporter.alerting.compiled_conditions import CompiledCondition
+from exporter.alerting.compiled_conditions import CompiledCondition, Match
 from exporter.alerting.rules.active_rules import ActiveRule
 from exporter.alerting.rules.rule import Scope
 from exporter.alerting.series_lookup import ExtraLabels, Subject
@@ -39,6 +42,8 @@ class AlertKey:
     stream: str = ""
     extra: ExtraLabels = ()
     """Values of the rule's own ``labels``."""
+    severity: str = ""
+    """Set by the evaluator; empty in state files of earlier versions."""
 
 
 @dataclass
@@ -60,19 +65,36 @@ class Alert:
     """When the condition ceased to hold while the alert is kept firing."""
     reasons: tuple[str, ...] = ()
     issues: tuple[str, ...] = ()
+    state: str = ""
+    """The stream's status, or why the upstream fails."""
+    reference: float | None = None
+    """The value of the series that ``value`` is compared with."""
+    last_bitrate: float | None = None
+    """The stream's last known ingest bitrate, in bytes per second."""
+    last_viewers: int | None = None
     active_steady: float = 0.0
     resolved_steady: float | None = None
     keep_steady: float | None = None
+    stopped_steady: float | None = None
+    """Since when a pending alert waits for its upstream to answer again."""
 
 
 class Evaluator:
     """Evaluates rules for one upstream state after the other and keeps the pending, firing and resolved alerts."""
 
     def __init__(self, rules: Iterable[ActiveRule]) -> None:
-        conditions = [CompiledCondition(active) for active in rules if active.rule.condition is not None]
+        conditions = [
+            CompiledCondition(active, grade)
+            for active in rules
+            if active.rule.condition is not None
+            for grade in active.grades
+        ]
         self._stream_conditions = [condition for condition in conditions if condition.rule.scope is Scope.STREAM]
         self._upstream_conditions = [condition for condition in conditions if condition.rule.scope is Scope.UPSTREAM]
-        self._rules = {condition.rule.name: condition.active for condition in conditions}
+        self._shares = [condition.share for condition in self._upstream_conditions if condition.share is not None]
+        self._conditions = {
+            (condition.rule.name, condition.grade.severity.value): condition for condition in conditions
+        }
         self.alerts: dict[AlertKey, Alert] = {}
         self._stream_ids: dict[tuple[str, str], str] = {}
         """The platform's id of each stream with alerts, by upstream and label. It may be a secret: it stays here."""
@@ -80,30 +102,29 @@ class Evaluator:
     def evaluate(self, upstream_state: UpstreamState, now: Instant) -> Iterator[None]:
         """Evaluate the rules for an upstream; a generator, to be exhausted, that yields between steps.
 
-        To be called for each new state, and again with the same one at ``due_at``. While an upstream does not answer
-        and nothing is known of a stream any more, the firing alerts of that stream are frozen.
+        To be called for each new state, and again with the same one at ``due_at``.
         """
-        values: dict[AlertKey, float] = {}
+        is_answering = upstream_state.answering is True
+        values: dict[AlertKey, Match] = {}
         known_streams: dict[str, StreamState] = {}
-        for index, stream_state in enumerate(upstream_state.streams):
-            if upstream_state.up or not stream_state.is_withdrawn:
-                label = stream_state.identity.stream
-                known_streams[label] = stream_state
-                _collect_values(
-                    self._stream_conditions, Subject(upstream_state, stream_state, label), now.steady, values
-                )
+        for share in self._shares:
+            share.start()
+        for index, stream_state in enumerate(upstream_state.streams if is_answering else ()):
+            label = stream_state.identity.stream
+            known_streams[label] = stream_state
+            subject = Subject(upstream_state, stream_state, label)
+            _collect_matches(self._stream_conditions, subject, now.steady, values)
+            for share in self._shares:
+                share.add(subject)
             if index % STREAMS_PER_STEP == STREAMS_PER_STEP - 1:
                 yield
         self._follow_renamed_streams(upstream_state, now)
-        _collect_values(self._upstream_conditions, Subject(upstream_state), now.steady, values)
-        if upstream_state.up:
+        judged = [c for c in self._upstream_conditions if is_answering or not c.needs_evidence]
+        _collect_matches(judged, Subject(upstream_state), now.steady, values)
+        if is_answering:
             self._collect_departed_streams(upstream_state, known_streams, now.steady, values)
-        for key, value in values.items():
-            self._activate(key, upstream_state, known_streams.get(key.stream), value, now)
-        for alert in [alert for key, alert in self.alerts.items() if key.upstream == upstream_state.upstream]:
-            if alert.key not in values:
-                is_unknown = bool(alert.key.stream) and not upstream_state.up and alert.key.stream not in known_streams
-                self._deactivate(alert, now, frozen=is_unknown)
+            self._resume(upstream_state.upstream, now.steady)
+        self._update_alerts(upstream_state, known_streams, values, now)
 
     def due_at(self, upstream: str) -> float:
         """When an alert of this upstream fires or resolves without a new poll, on the steady clock, or infinity.
@@ -134,15 +155,64 @@ class Evaluator:
         upstream_state: UpstreamState,
         known_streams: dict[str, StreamState],
         steady_now: float,
-        values: dict[AlertKey, float],
+        values: dict[AlertKey, Match],
     ) -> None:
         """Evaluate streams that are no longer served: as in Prometheus, their samples count while in the window."""
         for condition in self._stream_conditions:
             for stream in condition.streams_in_window(upstream_state.upstream, steady_now) - known_streams.keys():
-                _collect_values([condition], Subject(upstream_state, None, stream), steady_now, values)
+                _collect_matches([condition], Subject(upstream_state, None, stream), steady_now, values)
+
+    def _update_alerts(
+        self,
+        upstream_state: UpstreamState,
+        known_streams: Mapping[str, StreamState],
+        values: Mapping[AlertKey, Match],
+        now: Instant,
+    ) -> None:
+        """Start, continue, stop and end the alerts of an upstream. ``values``: what holds now."""
+        for key, match in values.items():
+            if not self._is_left_to_critical(key, values):
+                self._activate(key, upstream_state, known_streams.get(key.stream), match, now)
+        for alert in [alert for key, alert in self.alerts.items() if key.upstream == upstream_state.upstream]:
+            condition = self._conditions.get((alert.key.rule, alert.key.severity))
+            if condition is not None and condition.needs_evidence and upstream_state.answering is not True:
+                self._stop(alert, now.steady)
+            elif alert.key not in values:
+                self._deactivate(alert, now)
+            elif self._is_left_to_critical(alert.key, values):
+                # replaced, not over: nobody is told that it has ended
+                del self.alerts[alert.key]
+
+    def _is_left_to_critical(self, key: AlertKey, values: Mapping[AlertKey, Match]) -> bool:
+        """Return whether the critical grade of the same rule holds and takes the place of this one.
+
+        It does as soon as it fires, or at once if it would fire just as soon.
+        """
+        condition = self._conditions[key.rule, key.severity]
+        worst = condition.active.grades[0]
+        if worst == condition.grade:
+            return False
+        critical_key = replace(key, severity=worst.severity.value)
+        if critical_key not in values:
+            return False
+        critical = self.alerts.get(critical_key)
+        is_firing = critical is not None and critical.phase is Phase.FIRING
+        return is_firing or worst.for_seconds <= condition.grade.for_seconds
+
+    def _stop(self, alert: Alert, steady_now: float) -> None:
+        """Stop a pending alert until its upstream answers again."""
+        if alert.phase is Phase.PENDING and alert.stopped_steady is None:
+            alert.stopped_steady = steady_now
+
+    def _resume(self, upstream: str, steady_now: float) -> None:
+        """Let the pending alerts of an upstream go on from where they stopped."""
+        for key, alert in self.alerts.items():
+            if key.upstream == upstream and alert.stopped_steady is not None:
+                alert.active_steady += steady_now - alert.stopped_steady
+                alert.stopped_steady = None
 
     def _activate(
-        self, key: AlertKey, upstream_state: UpstreamState, stream_state: StreamState | None, value: float, now: Instant
+        self, key: AlertKey, upstream_state: UpstreamState, stream_state: StreamState | None, match: Match, now: Instant
     ) -> None:
         alert = self.alerts.get(key)
         if alert is None or alert.phase is Phase.RESOLVED:
@@ -152,16 +222,23 @@ class Evaluator:
                 Phase.PENDING,
                 active_at=now.wall,
                 active_steady=now.steady,
-                value=value,
+                value=match.value,
             )
-        alert.value = value
+        alert.value, alert.reference = match.value, match.reference
         alert.keep_since = alert.keep_steady = None
         if stream_state is not None:
             if stream_state.report.id:
                 self._stream_ids[key.upstream, key.stream] = stream_state.report.id
             alert.reasons = tuple(reason.value for reason in stream_state.health_reasons)
             alert.issues = stream_state.report.issues or ()
-        if alert.phase is Phase.PENDING and now.steady - alert.active_steady >= self._rules[key.rule].for_seconds:
+            alert.state = stream_state.status.value
+            alert.last_bitrate = stream_state.last_ingest_bitrate_bytes_per_second
+            alert.last_viewers = stream_state.last_viewers
+        elif not key.stream:
+            reason = upstream_state.last_error_reason
+            alert.state = reason.value if reason is not None else ""
+        for_seconds = self._conditions[key.rule, key.severity].grade.for_seconds
+        if alert.phase is Phase.PENDING and now.steady - alert.active_steady >= for_seconds:
             alert.phase, alert.fired_at = Phase.FIRING, now.wall
 
     def _follow_renamed_streams(self, upstream_state: UpstreamState, now: Instant) -> None:
@@ -183,39 +260,48 @@ class Evaluator:
         with_alerts = {(key.upstream, key.stream) for key in self.alerts}
         self._stream_ids = {place: id_ for place, id_ in self._stream_ids.items() if place in with_alerts}
 
-    def _deactivate(self, alert: Alert, now: Instant, *, frozen: bool) -> None:
+    def _deactivate(self, alert: Alert, now: Instant) -> None:
         if alert.phase is Phase.FIRING:
-            if frozen:
-                return
-            active = self._rules.get(alert.key.rule)
-            if active is not None and active.keep_firing_seconds > 0:
+            condition = self._conditions.get((alert.key.rule, alert.key.severity))
+            keep_firing_seconds = 0.0 if condition is None else condition.active.keep_firing_seconds
+            if keep_firing_seconds > 0:
                 if alert.keep_steady is None:
                     alert.keep_since, alert.keep_steady = now
-                if now.steady - alert.keep_steady < active.keep_firing_seconds:
+                if now.steady - alert.keep_steady < keep_firing_seconds:
                     return
         self._resolve(alert, now)
 
     def _resolve(self, alert: Alert, now: Instant) -> None:
-        if alert.phase is Phase.PENDING:
+        if alert.phase is Phase.PENDING or (alert.phase is Phase.FIRING and self._has_other_grade_firing(alert.key)):
+            # replaced by the other grade, not over: nobody is told that it has ended
             del self.alerts[alert.key]
         elif alert.phase is Phase.FIRING:
             alert.phase = Phase.RESOLVED
             alert.resolved_at, alert.resolved_steady = now
             alert.keep_since = alert.keep_steady = None
 
+    def _has_other_grade_firing(self, key: AlertKey) -> bool:
+        condition = self._conditions.get((key.rule, key.severity))
+        others = [] if condition is None else [grade for grade in condition.active.grades if grade != condition.grade]
+        alerts = (self.alerts.get(replace(key, severity=grade.severity.value)) for grade in others)
+        return any(alert is not None and alert.phase is Phase.FIRING and alert.keep_steady is None for alert in alerts)
+
     def _due_time(self, alert: Alert) -> float:
-        active = self._rules.get(alert.key.rule)
-        if active is None or alert.phase is Phase.RESOLVED:
+        condition = self._conditions.get((alert.key.rule, alert.key.severity))
+        if condition is None or alert.phase is Phase.RESOLVED or alert.stopped_steady is not None:
             return math.inf
         if alert.phase is Phase.PENDING:
-            return alert.active_steady + active.for_seconds
-        return math.inf if alert.keep_steady is None else alert.keep_steady + active.keep_firing_seconds
+            return alert.active_steady + condition.grade.for_seconds
+        keep_firing_seconds = condition.active.keep_firing_seconds
+        return math.inf if alert.keep_steady is None else alert.keep_steady + keep_firing_seconds
 
 
-def _collect_values(
-    conditions: Iterable[CompiledCondition], subject: Subject, steady_now: float, values: dict[AlertKey, float]
+def _collect_matches(
+    conditions: Iterable[CompiledCondition], subject: Subject, steady_now: float, values: dict[AlertKey, Match]
 ) -> None:
-    """Add the values of the conditions that hold for a subject."""
+    """Add the values of the conditions that hold for a subject; critical grades come before lower ones."""
     for condition in conditions:
-        for extra, value in condition.matches(subject, steady_now):
-            values[AlertKey(condition.rule.name, subject.upstream_state.upstream, subject.stream, extra)] = value
+        for match in condition.matches(subject, steady_now):
+            severity = condition.grade.severity.value
+            key = AlertKey(condition.rule.name, subject.upstream_state.upstream, subject.stream, match.extra, severity)
+            values[key] = match

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 
 import structlog
@@ -59,7 +60,8 @@ class AlertEventQueue:
 
     def add(self, alert: Alert, view: UpstreamState | None) -> None:
         """Queue a stream's alert that started to fire or was resolved."""
-        key = alert.key
+        # the grades of a rule share a session: one may replace the other
+        key = replace(alert.key, severity="")
         streams = view.streams if view is not None else ()
         session = next((state.report.session for state in streams if state.identity.stream == key.stream), "")
         if alert.phase is Phase.RESOLVED:

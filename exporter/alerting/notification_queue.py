@@ -34,7 +34,6 @@ class NotificationQueue:
         *,
         clock: Clock,
         metrics: SidecarMetrics,
-        generator_url: str,
         max_backoff_seconds: float,
         capacity: int = CAPACITY,
     ) -> None:
@@ -42,7 +41,6 @@ class NotificationQueue:
         self._alertmanager = alertmanager
         self._clock = clock
         self._metrics = metrics
-        self._generator_url = generator_url
         self._max_backoff_seconds = max_backoff_seconds
         self._capacity = capacity
         self._queue: dict[Fingerprint, AlertPayload] = {}
@@ -92,7 +90,7 @@ class NotificationQueue:
             return True
         now = self._clock.now()
         try:
-            await self._alertmanager.post([payload.to_json(now, self._generator_url) for payload in batch])
+            await self._alertmanager.post([payload.to_json(now) for payload in batch])
         except UpstreamError as error:
             self._metrics.count_errors(self.label, len(batch))
             self._log_failure(error, batch)

@@ -39,14 +39,12 @@ class Notifier:
         metrics: SidecarMetrics,
         current_payloads: Callable[[], Sequence[AlertPayload]],
         resend_seconds: float,
-        generator_url: str = "",
         resolve: ResolveAddresses = resolve_addresses,
     ) -> None:
         self._clock = clock
         self._metrics = metrics
         self._current_payloads = current_payloads
         self._resend_seconds = resend_seconds
-        self._generator_url = generator_url
         self._resolve = resolve
         self._targets: list[_Target] = []
 
@@ -98,7 +96,6 @@ class Notifier:
             ),
             clock=self._clock,
             metrics=self._metrics,
-            generator_url=self._generator_url,
             max_backoff_seconds=self._resend_seconds,
         )
         queue.enqueue(self._current_payloads())

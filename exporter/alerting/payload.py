@@ -7,9 +7,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from exporter.alerting.annotations import description, format_value, runbook_url
+from exporter.alerting import DEFAULT_RUNBOOK_URL
+from exporter.alerting.annotations import (
+    AlertFacts,
+    AnnotationTexts,
+    format_clock,
+    page_url,
+    runbook_url,
+    unnamed_summary,
+)
 from exporter.alerting.evaluator import Alert, Phase
-from exporter.alerting.rules.active_rules import ActiveRule
+from exporter.alerting.rules.active_rules import ActiveRule, Grade
 from exporter.alerting.rules.rule import Rule, Scope
 from exporter.metrics.text_format import label_value
 from exporter.runtime.redaction import redactor
@@ -38,13 +46,15 @@ class AlertPayload:
     """How long a firing alert lasts in Alertmanager if it is not sent again."""
     resolved_steady: float | None = None
     """When it was resolved, on the steady clock."""
+    generator_url: str = ""
+    """The page about what the alert is about."""
 
     @property
     def fingerprint(self) -> Fingerprint:
         """Identity of the alert."""
         return tuple(sorted(self.labels.items()))
 
-    def to_json(self, now: float, generator_url: str) -> dict[str, Any]:
+    def to_json(self, now: float) -> dict[str, Any]:
         """Return the JSON of Alertmanager's API v2. A firing alert ends a horizon from now, however long it waited.
 
         ``now``: Unix seconds. Since the alert started, the wall clock may have been set back. Alertmanager refuses an
@@ -61,42 +71,61 @@ class AlertPayload:
             "startsAt": rfc3339(starts_at),
             "endsAt": rfc3339(ends_at),
         }
-        if generator_url:
-            json["generatorURL"] = generator_url
+        if self.generator_url:
+            json["generatorURL"] = self.generator_url
         return json
 
 
 class AlertFormatter:
     """Builds payloads with the rules that are in force."""
 
-    def __init__(self, rules: Iterable[ActiveRule], external_labels: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        rules: Iterable[ActiveRule],
+        external_labels: Mapping[str, str],
+        *,
+        page: str = "",
+        runbook: str = DEFAULT_RUNBOOK_URL,
+    ) -> None:
+        """``page``: URL of the exporter's page, with a trailing slash, or empty. ``runbook``: URL of the runbook."""
         self._rules = {active.rule.name: active for active in rules}
         self._external_labels = external_labels
+        self._page = page
+        self._runbook = runbook
 
     def knows(self, alert: Alert) -> bool:
         """Whether the alert's rule exists: a state file of another version may name one that does not."""
-        return alert.key.rule in self._rules
+        return self._grade(alert) is not None
 
     def labels(self, alert: Alert) -> dict[str, str]:
         """Return the alert's non-empty labels; none of them is a value or a time."""
         rule = self._rules[alert.key.rule].rule
         own = {"platform": alert.platform, "upstream": alert.key.upstream, "stream": alert.key.stream}
         own |= dict(zip(rule.labels, alert.key.extra, strict=False))
-        return self._labels(rule, own)
+        return self._labels(rule, own) | {"severity": alert.key.severity}
 
     def annotations(self, alert: Alert) -> dict[str, str]:
         """Return the texts for people: value, reasons, and the platform's own words."""
-        active = self._rules[alert.key.rule]
-        annotations = {
-            "summary": active.rule.summary,
-            "description": description(active, self.labels(alert), alert.value, alert.reasons),
-            "runbook_url": runbook_url(active.rule),
-            "value": format_value(active.rule.unit, alert.value),
-        }
-        if alert.reasons:
-            annotations["reasons"] = ", ".join(sorted(alert.reasons))
+        active, grade = self._rules[alert.key.rule], self._grade(alert)
+        assert grade is not None, "an alert has a grade of its rule"
+        facts = AlertFacts(
+            value=alert.value,
+            state=alert.state,
+            reference=alert.reference,
+            since=alert.active_at,
+            reasons=alert.reasons,
+            last_bitrate=alert.last_bitrate,
+            last_viewers=alert.last_viewers,
+        )
+        annotations = AnnotationTexts(active, grade, self.labels(alert), facts).render()
         if alert.issues and active.rule.scope is Scope.STREAM:
             annotations["issues"] = _format_issues(alert.issues)
+        if alert.phase is Phase.FIRING and alert.keep_since is not None:
+            resolves_at = alert.keep_since + active.keep_firing_seconds
+            annotations["cleared"] = f"condition cleared, resolves at {format_clock(resolves_at)}"
+        annotations["runbook_url"] = runbook_url(active.rule, self._runbook)
+        if self._page:
+            annotations["page_url"] = self._page_url(alert)
         return annotations
 
     def payload(self, alert: Alert, horizon_seconds: float) -> AlertPayload:
@@ -109,28 +138,43 @@ class AlertFormatter:
             ends_at=alert.resolved_at if alert.phase is Phase.RESOLVED else None,
             horizon_seconds=horizon_seconds,
             resolved_steady=alert.resolved_steady,
+            generator_url=self._page_url(alert) if self._page else "",
         )
 
     def watchdog_payload(self, since: float, horizon_seconds: float) -> AlertPayload:
         """Build the sign of life that is sent with every round."""
         rule = self._rules[WATCHDOG].rule
-        annotations = {"summary": rule.summary, "description": rule.description, "runbook_url": runbook_url(rule)}
-        return AlertPayload(self._labels(rule, {}), annotations, since, None, horizon_seconds)
+        annotations = {
+            "summary": rule.summary,
+            "description": rule.description,
+            "runbook_url": runbook_url(rule, self._runbook),
+        }
+        return AlertPayload(self._labels(rule, {}), annotations, since, None, horizon_seconds, generator_url=self._page)
 
     def test_payload(self, name: str, now: float, horizon_seconds: float) -> AlertPayload:
         """Build a marked alert of a rule, about an upstream and a stream called ``test``. Raises ``KeyError``."""
-        rule = self._rules[name].rule
+        active = self._rules[name]
+        rule = active.rule
         own = {"test": "true"}
         if rule.scope is not Scope.EXPORTER:
             own |= {"platform": "test", "upstream": "test"}
         if rule.scope is Scope.STREAM:
             own["stream"] = "test"
         annotations = {
-            "summary": f"Test: {rule.summary}",
-            "description": "A test of the way to the pager, sent by hand. Nothing is wrong.",
-            "runbook_url": runbook_url(rule),
+            "summary": f"Test: {unnamed_summary(active)}",
+            "description": "A test of the path to the pager, sent by hand. Nothing is wrong.",
+            "runbook_url": runbook_url(rule, self._runbook),
         }
-        return AlertPayload(self._labels(rule, own), annotations, now, None, horizon_seconds)
+        labels = self._labels(rule, own) | {"severity": active.grades[0].severity.value}
+        return AlertPayload(labels, annotations, now, None, horizon_seconds, generator_url=self._page)
+
+    def _grade(self, alert: Alert) -> Grade | None:
+        active = self._rules.get(alert.key.rule)
+        grades = active.grades if active is not None else ()
+        return next((grade for grade in grades if grade.severity.value == alert.key.severity), None)
+
+    def _page_url(self, alert: Alert) -> str:
+        return page_url(self._page, alert.key.upstream, alert.key.stream)
 
     def _labels(self, rule: Rule, own: Mapping[str, str]) -> dict[str, str]:
         labels = {**self._external_labels, "alertname": rule.name, **rule.static_labels, "source": SOURCE}

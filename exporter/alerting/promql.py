@@ -1,7 +1,8 @@
 """A rule's condition as PromQL text.
 
-Two replicas, or a new ``instance`` after a rollout, must make the same single alert: so every operand takes the maximum
-without ``instance`` and ``pod`` before anything is joined.
+Two replicas, or a new ``instance`` after a rollout, must make the same single alert: so every operand is a recorded
+series without the labels of replicas (see ``recordings.py``). Joins name the labels that they compare, because targets
+have further labels, and not always the same ones.
 """
 
 from __future__ import annotations
@@ -9,48 +10,118 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from exporter.alerting import DEFAULT_SELECTOR
-from exporter.alerting.rules.active_rules import ActiveRule
-from exporter.alerting.rules.rule import Comparison, Condition, Guard, Present, Rule, Scope, Series, Threshold
+from exporter.alerting import DEFAULT_RUNBOOK_URL, DEFAULT_SELECTOR
+from exporter.alerting.recordings import is_of_upstream, record_name
+from exporter.alerting.rules.active_rules import ActiveRule, Grade
+from exporter.alerting.rules.rule import (
+    AnyStream,
+    Comparison,
+    Guard,
+    Present,
+    Scope,
+    Series,
+    ShareComparison,
+    StreamShare,
+    Threshold,
+)
 from exporter.config.alerting import HealthSlo
 from exporter.config.types import format_duration, parse_duration
-from exporter.metrics.families.upstream_families import UPSTREAM_FAMILIES
 from exporter.metrics.text_format import bound
 
 REPLICA_LABELS = ("instance", "pod")
+SCRAPE_INTERVAL_SECONDS = 60.0
+BRIDGED_INTERVALS = 2.5
+"""Scrape intervals for which the last value counts when a scrape fails, and after which a target is gone."""
 
-_UPSTREAM_FAMILY_NAMES = frozenset(family.name for family in UPSTREAM_FAMILIES)
+_POD = "pod"
 _PLACEHOLDER = re.compile(r"\{(?:(?P<duration>\d+(?:ms|s|m|h|d|w))|count:(?P<count>\d+)|(?P<name>[a-z_]+))\}")
 _SELECTOR = re.compile(r"\{SELECTOR(,?)([^{}]*)\}")
 
 
+@dataclass(frozen=True)
+class Dialect:
+    """Settings that a set of rule files shares."""
+
+    selector: str = DEFAULT_SELECTOR
+    """Matchers inside the braces of every series."""
+    time_scale: float = 1.0
+    """Divides every duration, and the counts that are reached in them."""
+    runbook: str = DEFAULT_RUNBOOK_URL
+    page: str = ""
+    """URL of the exporter's page, with a trailing slash; empty: alerts have no link to it."""
+    slo: HealthSlo = field(default_factory=HealthSlo)
+    scrape_interval_seconds: float = SCRAPE_INTERVAL_SECONDS
+    replica_labels: tuple[str, ...] = REPLICA_LABELS
+    """Labels in which replicas of one exporter differ."""
+    target_labels: tuple[str, ...] = ()
+    """Labels of targets that joins compare, besides ``job`` and ``cluster``."""
+    keep_firing: bool = True
+    """Whether ``keep_firing_for`` is written; older versions of vmalert refuse it."""
+    upstreams: tuple[tuple[str, str], ...] = ()
+    """Platform and name of the configured upstreams, each of which must be watched by some target."""
+
+
 class PromQL:
-    """Writes conditions with a user's own selector and time scale.
+    """Writes the conditions of rules as PromQL."""
 
-    ``selector`` is what stands inside the braces of every series, for example ``job="stream-exporter"``; durations, and
-    the counts that are reached in them, are divided by ``time_scale``.
-    """
-
-    def __init__(self, selector: str = DEFAULT_SELECTOR, time_scale: float = 1.0) -> None:
-        self._selector = selector
-        self._scale = time_scale
+    def __init__(self, dialect: Dialect | None = None) -> None:
+        self._dialect = dialect = dialect or Dialect()
+        base = ("job", "cluster", *dialect.target_labels)
+        # a pod's series and its `up` are of the same instance; where instance is no replica label, pods are told apart
+        identity = tuple(label for label in dialect.replica_labels if label != _POD) or dialect.replica_labels
+        self._joins = {
+            "by_job": base,
+            "by_target": (*base, *identity),
+            "by_upstream": (*base, "platform", "upstream"),
+            "by_stream": (*base, "platform", "upstream", "stream"),
+            "replicas": dialect.replica_labels,
+        }
 
     def duration(self, seconds: float) -> str:
-        """A duration as PromQL writes it, scaled; never below a millisecond."""
-        return format_duration(max(0.001, round(seconds / self._scale, 3)))
+        """Return a duration as PromQL writes it, scaled; never below a millisecond."""
+        return format_duration(max(0.001, round(seconds / self._dialect.time_scale, 3)))
 
-    def expression(self, active: ActiveRule) -> str:
-        """The rule's whole expression."""
-        if active.rule.condition is None:
-            return self.fill_template(active.rule.promql, active.slo, active.limit)
-        return self._condition(active.rule.condition, active.rule, active.limit)
+    def join_labels(self, scope: Scope) -> str:
+        """Return the labels that identify the alerts of a rule, to be compared in a join."""
+        names = {Scope.STREAM: "by_stream", Scope.UPSTREAM: "by_upstream", Scope.EXPORTER: "by_job"}
+        return ", ".join(self._joins[names[scope]])
+
+    def expression(self, active: ActiveRule, grade: Grade | None = None) -> str:
+        """Return the whole expression of one of the rule's grades; by default of its own severity."""
+        *worse, own = active.grades
+        if grade is None or grade == own:
+            return "\n".join([self._grade(active, own), *(self._unless_worse(active, own, other) for other in worse)])
+        return self._grade(active, grade)
+
+    def _grade(self, active: ActiveRule, grade: Grade) -> str:
+        limit, condition = active.limit_of(grade), active.rule.condition
+        if condition is None:
+            lines = [self.fill_template(active.rule.promql, active.slo, limit)] if active.rule.promql else []
+        else:
+            lines = [self._comparison(condition.measure, limit)]
+            lines += [self._join("and", active.rule.scope, guard, limit) for guard in condition.also]
+            lines += [self._join("unless", active.rule.scope, guard, limit) for guard in condition.unless]
+        lines += [self._join("and", active.rule.scope, guard, limit) for guard in grade.also]
+        return "\n".join(lines)
+
+    def _unless_worse(self, active: ActiveRule, own: Grade, worse: Grade) -> str:
+        """Leave to the critical grade what it already fires for, or will fire for just as soon."""
+        on = self.join_labels(active.rule.scope)
+        condition = self._grade(active, worse)
+        if worse.for_seconds > own.for_seconds:
+            name = f'alertname="{active.rule.name}",severity="{worse.severity}",alertstate="firing"'
+            condition = f"{condition}\nand on ({on}) ALERTS{{{name}}}"
+        return f"unless on ({on}) (\n{_indent(condition)}\n)"
 
     def fill_template(self, template: str, slo: HealthSlo, limit: float | None = None) -> str:
         """Fill in the placeholders of a rule's PromQL.
 
         ``{SELECTOR}`` or ``{SELECTOR,more="…"}`` is the selector of a series, ``{5m}`` a duration, ``{count:20}`` a
-        number of events within such a duration. ``{threshold}``, ``{goal}``, ``{goal_bound}`` (as a bucket's ``le``),
+        number of events within such a duration, ``{window}`` how long a failing scrape is bridged. ``{by_job}``,
+        ``{by_target}``, ``{by_upstream}`` and ``{by_stream}`` are the labels that identify each of them, ``{replicas}``
+        those in which replicas differ. ``{threshold}``, ``{goal}``, ``{goal_bound}`` (as a bucket's ``le``),
         ``{budget_ratio}`` and ``{minimum}`` are settings.
         """
         values: dict[str, Callable[[], str]] = {
@@ -59,50 +130,77 @@ class PromQL:
             "goal_bound": lambda: bound(slo.goal),
             "budget_ratio": lambda: number(slo.budget_ratio),
             "minimum": lambda: self._count(slo.minimum_observations),
+            "window": lambda: self.duration(BRIDGED_INTERVALS * self._dialect.scrape_interval_seconds),
         }
 
         def fill_placeholder(match: re.Match[str]) -> str:
             if match["duration"]:
                 return self.duration(parse_duration(match["duration"]))
-            return self._count(int(match["count"])) if match["count"] else values[match["name"]]()
+            if match["count"]:
+                return self._count(int(match["count"]))
+            labels = self._joins.get(match["name"])
+            return values[match["name"]]() if labels is None else ", ".join(labels)
 
         def fill_selector(match: re.Match[str]) -> str:
-            matchers = ",".join(part for part in (self._selector, match[2]) if part)
+            matchers = ",".join(part for part in (self._dialect.selector, match[2]) if part)
             return "{" + matchers + "}" if matchers else ""
 
         return _SELECTOR.sub(fill_selector, _PLACEHOLDER.sub(fill_placeholder, template))
 
+    def unwatched_upstreams(self) -> str:
+        """Return an expression that holds for each configured upstream that no target serves, or ever has.
+
+        It is silent until some target has been up for as long as a target may need for its first scrape.
+        """
+        selector = f"{self._dialect.selector}," if self._dialect.selector else ""
+        window = self.fill_template("{window}", self._dialect.slo)
+        absent = [
+            f'absent_over_time(stream_upstream_poll_interval_seconds{{{selector}platform="{platform}",'
+            f'upstream="{_escaped(upstream)}"}}[{window}])'
+            for platform, upstream in self._dialect.upstreams
+        ]
+        some_target = self.fill_template(
+            "and on () max(max_over_time(up{SELECTOR}[{window}])) == 1\n"
+            "and on () max(up{SELECTOR} offset {window}) == 1",
+            self._dialect.slo,
+        )
+        return "\n".join(["(", _indent("\nor\n".join(absent)), ")", some_target])
+
     def _count(self, count: int) -> str:
-        return str(max(1, math.ceil(count / self._scale)))
+        return str(max(1, math.ceil(count / self._dialect.time_scale)))
 
-    def _condition(self, condition: Condition, rule: Rule, limit: float | None) -> str:
-        own = {*_scope_labels(rule.scope), *rule.labels}
-        parts = [self._comparison(condition.measure, limit)]
-        parts += [f"and{_ignoring(own, guard)}\n{self._guard(guard, limit)}" for guard in condition.also]
-        parts += [f"unless{_ignoring(own, guard)}\n{self._guard(guard, limit)}" for guard in condition.unless]
-        return "\n".join(parts)
+    def _join(self, operator: str, scope: Scope, guard: Guard, limit: float | None) -> str:
+        if isinstance(guard, AnyStream):
+            lines = [self._guard(guard.guards[0], limit)]
+            lines += [self._join("and", Scope.STREAM, further, limit) for further in guard.guards[1:]]
+            text = _indent("\n".join(lines))
+            return f"{operator} on ({self.join_labels(Scope.UPSTREAM)}) (\n{text}\n)"
+        series = guard.series if isinstance(guard, Present) else guard.left
+        joined = Scope.UPSTREAM if is_of_upstream(series) else scope
+        return f"{operator} on ({self.join_labels(joined)}) {self._guard(guard, limit)}"
 
-    def _guard(self, guard: Guard, limit: float | None) -> str:
-        return self._series(guard.series) if isinstance(guard, Present) else self._comparison(guard, limit)
+    def _guard(self, guard: Comparison | Present, limit: float | None) -> str:
+        return _series(guard.series) if isinstance(guard, Present) else self._comparison(guard, limit)
 
-    def _comparison(self, comparison: Comparison, limit: float | None) -> str:
-        left = self._series(comparison.left)
+    def _comparison(self, comparison: Comparison | ShareComparison, limit: float | None) -> str:
+        measured = comparison.left
+        left = self._share(measured) if isinstance(measured, StreamShare) else _series(measured)
         if not isinstance(comparison.right, Threshold):
             return f"{left} {comparison.operator} {number(comparison.right)}"
         right = number(_require_limit(limit))
-        if comparison.right.of is not None:
-            right = f"{right} * {self._series(comparison.right.of)}"
-        return f"{left} {comparison.operator} {right}"
+        reference = comparison.right.of
+        if reference is None:
+            return f"{left} {comparison.operator} {right}"
+        on = self.join_labels(Scope.UPSTREAM if is_of_upstream(reference) else Scope.STREAM)
+        return f"{left} {comparison.operator} on ({on}) group_left () max by ({on}) ({right} * {_series(reference)})"
 
-    def _series(self, series: Series) -> str:
-        matchers = [self._selector] if self._selector else []
-        matchers += [_matcher(name, value) for name, value in series.labels.items()]
-        text = series.family + ("{" + ",".join(matchers) + "}" if matchers else "")
-        if series.rises_within is not None:
-            samples = f"{text}[{self.duration(series.rises_within)}]"
-            text = f"changes({samples}) - resets({samples})"
-        text = f"max without ({', '.join((*REPLICA_LABELS, *series.labels))}) ({text})"
-        return text if series.scale == 1 else f"{number(series.scale)} * {text}"
+    def _share(self, share: StreamShare) -> str:
+        of_upstream, of_stream = self.join_labels(Scope.UPSTREAM), self.join_labels(Scope.STREAM)
+        lines = [self._guard(share.guards[0], None)]
+        lines += [self._join("and", Scope.STREAM, guard, None) for guard in share.guards[1:]]
+        lines = [f"(count by ({of_upstream}) (", *map(_indent, lines), f") >= {share.minimum})"]
+        everything = f"stream:live or on ({of_stream}) stream:status_unknown"
+        return "\n".join([*lines, f"/ on ({of_upstream}) count by ({of_upstream}) ({everything})"])
 
 
 def number(value: float) -> str:
@@ -110,22 +208,19 @@ def number(value: float) -> str:
     return f"{value:g}" if value == float(f"{value:g}") else repr(value)
 
 
+def _series(series: Series) -> str:
+    name = record_name(series)
+    return name if series.scale == 1 else f"{number(series.scale)} * {name}"
+
+
 def _require_limit(limit: float | None) -> float:
     assert limit is not None, "a rule that compares with its threshold has one"
     return limit
 
 
-def _matcher(name: str, value: str | tuple[str, ...]) -> str:
-    return f'{name}="{value}"' if isinstance(value, str) else f'{name}=~"{"|".join(value)}"'
+def _indent(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.split("\n"))
 
 
-def _scope_labels(scope: Scope) -> tuple[str, ...]:
-    return ("platform", "upstream", "stream") if scope is Scope.STREAM else ("platform", "upstream")
-
-
-def _ignoring(own: set[str], guard: Guard) -> str:
-    """Ignore the labels that only one of the sides has."""
-    series = guard.series if isinstance(guard, Present) else guard.left
-    scope = Scope.UPSTREAM if series.family in _UPSTREAM_FAMILY_NAMES else Scope.STREAM
-    differing = sorted(own ^ set(_scope_labels(scope)))
-    return f" ignoring ({', '.join(differing)})" if differing else ""
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import yaml
 
-from exporter.alerting import DEFAULT_RUNBOOK_URL, DEFAULT_SELECTOR
-from exporter.alerting.annotations import description_template, runbook_url
-from exporter.alerting.promql import PromQL
-from exporter.alerting.rules.active_rules import ActiveRule
-from exporter.alerting.rules.rule import MINUTE, Owner, Scope
+from exporter.alerting.annotations import AnnotationTemplates
+from exporter.alerting.promql import Dialect, PromQL
+from exporter.alerting.recordings import recordings_for
+from exporter.alerting.rules import RULES_BY_NAME
+from exporter.alerting.rules.active_rules import ActiveRule, Grade
+from exporter.alerting.rules.rule import MINUTE, Owner, RecordingRule
 from exporter.alerting.rules.slo_rules import SLO_RECORDINGS, SLO_RULES
-from exporter.config.alerting import HealthSlo
 from exporter.config.types import format_duration
 
 ALERTS_FILE = "stream-alerts.yaml"
@@ -27,38 +26,25 @@ _WIDTH = 100_000
 """Lines break only where the expressions themselves do."""
 
 
-@dataclass(frozen=True)
-class Dialect:
-    """Settings that a set of rule files shares."""
-
-    selector: str = DEFAULT_SELECTOR
-    time_scale: float = 1.0
-    runbook: str = DEFAULT_RUNBOOK_URL
-    slo: HealthSlo = field(default_factory=HealthSlo)
-
-    @property
-    def promql(self) -> PromQL:
-        """Writer of the expressions."""
-        return PromQL(self.selector, self.time_scale)
-
-
 def alerts_file(rules: Iterable[ActiveRule], dialect: Dialect) -> str:
-    """Render the alerts, one group per scope, without the rules that only the sidecar evaluates."""
-    groups = [
-        {"name": name, "rules": [_alert(active, dialect) for active in members]}
-        for name, members in _groups([active for active in rules if active.rule.owner is not Owner.SIDECAR])
-        if members
-    ]
-    return _dump_groups(groups)
+    """Render the alerts and the operands that they read, without the rules that only the sidecar evaluates.
+
+    All of them are one group: its rules are evaluated in order, so an alert reads operands of the same moment.
+    """
+    promql = PromQL(dialect)
+    active_rules = [active for active in rules if active.rule.owner is not Owner.SIDECAR]
+    alerts = [_alert(active, grade, dialect) for active in active_rules for grade in active.grades]
+    expressions = [alert["expr"] for alert in alerts]
+    if needs_recordings(active_rules):
+        expressions += [recording.promql for recording in SLO_RECORDINGS]
+    records = [_recording(recording, promql, dialect) for recording in recordings_for(expressions)]
+    return _dump_groups([{"name": "stream-exporter", "rules": [*records, *alerts]}] if alerts else [])
 
 
 def recordings_file(dialect: Dialect) -> str:
     """Render the recording rules of the health SLO."""
-    promql = dialect.promql
-    rules = [
-        {"record": recording.record, "expr": promql.fill_template(recording.promql, dialect.slo)}
-        for recording in SLO_RECORDINGS
-    ]
+    promql = PromQL(dialect)
+    rules = [_recording(recording, promql, dialect) for recording in SLO_RECORDINGS]
     interval = format_duration(max(1.0, RECORDING_INTERVAL_SECONDS / dialect.time_scale))
     return _dump_groups([{"name": "stream-health-slo-recordings", "interval": interval, "rules": rules}])
 
@@ -69,43 +55,37 @@ def needs_recordings(rules: Iterable[ActiveRule]) -> bool:
 
 
 def listing(rules: Sequence[ActiveRule]) -> str:
-    """Render the rules as a text table, one line each."""
-    rows = [("NAME", "SCOPE", "SEVERITY", "FOR", "KEEP FIRING", "THRESHOLD", "EVALUATED BY"), *map(_row, rules)]
+    """Render the rules as a text table, one line for each severity."""
+    rows: list[tuple[str, ...]] = [("NAME", "SCOPE", "SEVERITY", "FOR", "KEEP FIRING", "THRESHOLD", "EVALUATED BY")]
+    rows += [_row(active, grade) for active in rules for grade in active.grades]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
     return "".join(f"{line}\n" for line in lines)
 
 
-def _groups(rules: Sequence[ActiveRule]) -> Iterator[tuple[str, list[ActiveRule]]]:
-    for scope in Scope:
-        name = f"{scope.value}s" if scope is not Scope.EXPORTER else "exporter"
-        yield f"stream-{name}", [a for a in rules if a.rule.scope is scope and a.rule not in SLO_RULES]
-    yield "stream-health-slo", [active for active in rules if active.rule in SLO_RULES]
+def _recording(recording: RecordingRule, promql: PromQL, dialect: Dialect) -> dict[str, Any]:
+    return {"record": recording.record, "expr": promql.fill_template(recording.promql, dialect.slo)}
 
 
-def _alert(active: ActiveRule, dialect: Dialect) -> dict[str, Any]:
-    rule = active.rule
-    alert: dict[str, Any] = {"alert": rule.name, "expr": dialect.promql.expression(active)}
-    if active.for_seconds:
-        alert["for"] = _duration(active.for_seconds)
-    if active.keep_firing_seconds:
+def _alert(active: ActiveRule, grade: Grade, dialect: Dialect) -> dict[str, Any]:
+    promql = PromQL(dialect)
+    expression = promql.expression(active, grade)
+    if active.rule is RULES_BY_NAME["StreamUpstreamUnwatched"] and dialect.upstreams:
+        expression += f"\nor\n{promql.unwatched_upstreams()}"
+    alert: dict[str, Any] = {"alert": active.rule.name, "expr": expression}
+    if grade.for_seconds:
+        alert["for"] = _duration(grade.for_seconds)
+    if active.keep_firing_seconds and dialect.keep_firing:
         alert["keep_firing_for"] = _duration(active.keep_firing_seconds)
-    return alert | {"labels": rule.static_labels, "annotations": _annotations(active, dialect)}
+    labels = active.rule.static_labels | {"severity": grade.severity.value}
+    return alert | {"labels": labels, "annotations": AnnotationTemplates(active, grade, dialect).render()}
 
 
-def _annotations(active: ActiveRule, dialect: Dialect) -> dict[str, str]:
-    return {
-        "summary": active.rule.summary,
-        "description": description_template(active, dialect.selector),
-        "runbook_url": runbook_url(active.rule, dialect.runbook),
-    }
-
-
-def _row(active: ActiveRule) -> tuple[str, ...]:
+def _row(active: ActiveRule, grade: Grade) -> tuple[str, ...]:
     rule = active.rule
-    threshold = "" if active.threshold is None else f"{active.threshold:g}"
-    for_, keep = _duration(active.for_seconds), _duration(active.keep_firing_seconds)
-    return rule.name, rule.scope.value, rule.severity.value, for_, keep, threshold, rule.owner.value
+    threshold = "" if grade.threshold is None else f"{grade.threshold:g}"
+    for_, keep = _duration(grade.for_seconds), _duration(active.keep_firing_seconds)
+    return rule.name, rule.scope.value, grade.severity.value, for_, keep, threshold, rule.owner.value
 
 
 def _duration(seconds: float) -> str:

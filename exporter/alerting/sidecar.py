@@ -9,15 +9,17 @@ import asyncio
 import math
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
 
+from exporter.alerting import DEFAULT_RUNBOOK_URL
 from exporter.alerting.evaluator import Alert, AlertKey, Evaluator, Phase
 from exporter.alerting.event_queue import AlertEventQueue
 from exporter.alerting.notifier import Notifier, ResolveAddresses, cancel_tasks, resolve_addresses
 from exporter.alerting.payload import AlertFormatter, AlertPayload
-from exporter.alerting.rules import Owner
+from exporter.alerting.rules import RULES_BY_NAME, Owner
 from exporter.alerting.rules.active_rules import ActiveRule, rules_in_force
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.alerting.state_file import AlertStateFile, default_state_file
@@ -52,18 +54,24 @@ class Sidecar:
         clock: Clock,
         metrics: SidecarMetrics,
         sink_of: Callable[[str], AlertSink | None],
-        generator_url: str = "",
+        page_url: str = "",
+        runbook_url: str = DEFAULT_RUNBOOK_URL,
         time_scale: float = 1.0,
         environ: Mapping[str, str] | None = None,
         resolve: ResolveAddresses = resolve_addresses,
     ) -> None:
-        """``sink_of`` returns the alert sink of an upstream; ``time_scale`` divides every duration, for tests."""
+        """``sink_of`` returns the alert sink of an upstream; ``page_url`` and ``runbook_url`` are linked in alerts.
+
+        ``time_scale`` divides every duration, for tests.
+        """
         self._store = store
         self._clock = clock
         self._metrics = metrics
         self._sink_of = sink_of
         self._time_scale = time_scale
         self._environ = os.environ if environ is None else environ
+        self._page_url = page_url
+        self._runbook_url = runbook_url
         self._resend_seconds = RESEND_SECONDS / time_scale
         self._settings = AlertingSettings()
         self._formatter = AlertFormatter((), {})
@@ -74,7 +82,6 @@ class Sidecar:
             metrics=metrics,
             current_payloads=self._current_payloads,
             resend_seconds=self._resend_seconds,
-            generator_url=generator_url,
             resolve=resolve,
         )
         self._events: AlertEventQueue | None = None
@@ -161,7 +168,9 @@ class Sidecar:
     def _apply_rules(self, settings: AlertingSettings) -> None:
         """Use these thresholds from now on, and keep the alert state."""
         rules = rules_in_force(settings, owners=(Owner.BOTH, Owner.SIDECAR), time_scale=self._time_scale)
-        self._formatter = AlertFormatter(rules, settings.external_labels)
+        self._formatter = AlertFormatter(
+            rules, settings.external_labels, page=self._page_url, runbook=self._runbook_url
+        )
         if rules != self._rules:
             self._rules = rules
             evaluator = Evaluator(rules)
@@ -185,6 +194,10 @@ class Sidecar:
         state_file.start()
 
     def _restore_alert(self, alert: Alert) -> None:
+        rule = RULES_BY_NAME.get(alert.key.rule)
+        if rule is not None and not alert.key.severity:
+            # from a version whose rules had one severity each
+            alert.key = replace(alert.key, severity=rule.severity.value)
         if self._formatter.knows(alert):
             self._evaluator.alerts[alert.key] = alert
             if alert.phase is not Phase.PENDING:

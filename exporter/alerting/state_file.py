@@ -196,6 +196,8 @@ def restore_alerts(content: bytes, wall_now: float, steady_now: float = 0.0, boo
             alert.resolved_steady = min(alert.resolved_steady + shift, steady_now)
         if alert.keep_steady is not None:
             alert.keep_steady = min(alert.keep_steady + shift, steady_now)
+        if alert.stopped_steady is not None:
+            alert.stopped_steady = min(alert.stopped_steady + shift, steady_now)
     return alerts
 
 
@@ -241,7 +243,7 @@ def _add_steady_times(document: _StateDocument) -> None:
 def _has_valid_times(alert: Alert) -> bool:
     """Whether the times its phase needs are set, on both clocks, and all of them are times."""
     wall_times = [alert.active_at, alert.fired_at, alert.resolved_at, alert.keep_since]
-    steady_times = [alert.active_steady, alert.resolved_steady, alert.keep_steady]
+    steady_times = [alert.active_steady, alert.resolved_steady, alert.keep_steady, alert.stopped_steady]
     required = {Phase.PENDING: (), Phase.FIRING: (alert.fired_at,), Phase.RESOLVED: (alert.fired_at, alert.resolved_at)}
     return (
         all(0 <= time <= MAX_SECONDS for time in wall_times if time is not None)

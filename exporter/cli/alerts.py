@@ -198,7 +198,7 @@ async def _send_test(alerting: AlertingSettings, name: str) -> dict[str, tuple[s
     async def send(settings: AlertmanagerSettings, address: str | None) -> None:
         alertmanager = Alertmanager(settings, clock, address=address)
         try:
-            status = await alertmanager.post([payload.to_json(clock.now(), "")])
+            status = await alertmanager.post([payload.to_json(clock.now())])
         except UpstreamError as error:
             answers[alertmanager.label] = f"failed ({error.reason.value}): {error}", False
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 from exporter.alerting import DEFAULT_RUNBOOK_URL, DEFAULT_SELECTOR
@@ -12,8 +13,10 @@ from exporter.cli.command import (
     add_config_file,
     decimal_number,
     load_or_fail,
+    typed,
     write_files,
 )
+from exporter.web.options import RUNBOOK_PATH, external_origin
 
 _EPILOG = """\
 Without --output-dir it prints the table of the rules. With it, it writes
@@ -37,7 +40,7 @@ def add_parser(commands: Commands) -> None:
     add_config_file(
         parser,
         default=None,
-        help_="a configuration whose alerting.thresholds and alerting.health_slo are used (default: none)",
+        help_="a configuration whose thresholds are used and whose upstreams must all be watched (default: none)",
     )
     parser.add_argument(
         "--evaluator",
@@ -64,18 +67,71 @@ def add_parser(commands: Commands) -> None:
     )
     parser.add_argument(
         "--runbook-url",
-        default=DEFAULT_RUNBOOK_URL,
         metavar="URL",
-        help=f"where docs/runbook.md is published (default: {DEFAULT_RUNBOOK_URL})",
+        help=f"where the runbook is published (default: /runbook below --web.external-url, otherwise "
+        f"{DEFAULT_RUNBOOK_URL})",
     )
+    parser.add_argument(
+        "--web.external-url",
+        dest="external",
+        type=typed(external_origin),
+        metavar="URL",
+        help="where people reach the exporter: alerts link to its pages",
+    )
+    prometheus = parser.add_argument_group("the Prometheus that evaluates the rules")
+    prometheus.add_argument(
+        "--scrape-interval",
+        type=_scrape_interval,
+        default="60s",
+        metavar="DURATION",
+        help="its scrape interval: a series counts as gone after 2.5 of them (default: 60s, which suits shorter ones)",
+    )
+    prometheus.add_argument(
+        "--replica-labels",
+        type=_label_names,
+        default="instance,pod",
+        metavar="NAMES",
+        help="labels in which replicas of one exporter differ, separated by commas (default: instance,pod)",
+    )
+    prometheus.add_argument(
+        "--target-labels",
+        type=_label_names,
+        default="",
+        metavar="NAMES",
+        help="further labels that tell exporters apart, such as site, besides job and cluster (default: none)",
+    )
+    prometheus.add_argument(
+        "--without-keep-firing",
+        action="store_true",
+        help="leave out keep_firing_for, which older versions of vmalert refuse",
+    )
+
+
+def _scrape_interval(text: str) -> float:
+    from exporter.config.types import parse_duration
+
+    try:
+        seconds = parse_duration(text)
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError("allowed: a duration from 1s to 1h")
+    return seconds
+
+
+def _label_names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",")) if text.strip() else ()
+    if not all(re.fullmatch(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*", name) for name in names):
+        raise argparse.ArgumentTypeError("allowed: names of labels, separated by commas")
+    return names
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command and return the exit code."""
+    from exporter.alerting.promql import REPLICA_LABELS, Dialect
     from exporter.alerting.rule_files import (
         ALERTS_FILE,
         RECORDINGS_FILE,
-        Dialect,
         alerts_file,
         listing,
         needs_recordings,
@@ -90,12 +146,25 @@ def run(options: argparse.Namespace) -> int:
         "sidecar": (Owner.BOTH, Owner.SIDECAR),
         "all": tuple(Owner),
     }[options.evaluator]
-    alerting = load_or_fail(options.config_file).alerting if options.config_file else AlertingSettings()
+    settings = load_or_fail(options.config_file) if options.config_file else None
+    alerting, upstreams = (settings.alerting, settings.upstreams) if settings else (AlertingSettings(), ())
     rules = rules_in_force(alerting, owners=owners, time_scale=options.time_scale)
     if options.output_dir is None:
         print(listing(rules), end="")
         return 0
-    dialect = Dialect(options.selector, options.time_scale, options.runbook_url, alerting.health_slo)
+    page = options.external.page_url if options.external else ""
+    dialect = Dialect(
+        selector=options.selector,
+        time_scale=options.time_scale,
+        runbook=options.runbook_url or (page + RUNBOOK_PATH[1:] if page else DEFAULT_RUNBOOK_URL),
+        page=page,
+        slo=alerting.health_slo,
+        scrape_interval_seconds=options.scrape_interval,
+        replica_labels=options.replica_labels or REPLICA_LABELS,
+        target_labels=options.target_labels,
+        keep_firing=not options.without_keep_firing,
+        upstreams=tuple((upstream.platform, upstream.name) for upstream in upstreams),
+    )
     files = {ALERTS_FILE: alerts_file(rules, dialect)}
     if needs_recordings(rules):
         files[RECORDINGS_FILE] = recordings_file(dialect)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from exporter import __version__
+from exporter.alerting import DEFAULT_RUNBOOK_URL
 from exporter.cli.command import (
     PROGRAM,
     CommandError,
@@ -20,6 +21,7 @@ from exporter.cli.command import (
 )
 from exporter.web.options import (
     DEFAULT_LISTEN_ADDRESS,
+    RUNBOOK_PATH,
     ListenError,
     Origin,
     WebOptions,
@@ -103,7 +105,8 @@ def run(options: argparse.Namespace) -> int:
     async def serve_exporter() -> None:
         ssl_context = security.ssl_context()
         origin = options.external or Origin(reachable_address(sockets[0]), is_tls=ssl_context is not None)
-        service = Service(settings, load=load_file, page_url=origin.page_url, shard=options.shard)
+        runbook = f"{options.external.page_url}{RUNBOOK_PATH[1:]}" if options.external else DEFAULT_RUNBOOK_URL
+        service = Service(settings, load=load_file, page_url=origin.page_url, runbook_url=runbook, shard=options.shard)
         app = make_app(service, options=web_options(options), security=security)
         if options.shard != SINGLE:
             _log().info("polling one shard of the streams", shard=str(options.shard))

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
-STEP = 15
-"""Seconds between samples, and between evaluations."""
+from exporter.alerting.annotations import AlertFacts
+from exporter.alerting.rules import RULES_BY_NAME, Scope, Severity
+
+SCRAPE = 15
+"""Seconds between the samples that ``+3`` and times in inputs refer to."""
 SLO_STEP = 60
 
 Values = float | str | tuple[float | None, ...]
@@ -18,24 +22,57 @@ class Input:
     """Series are named by family and the labels of their own; times are seconds."""
 
     rule: str
+    severity: Severity | None = None
+    """The grade that is tested; by default the rule's own severity."""
     bad: Mapping[str, Values]
-    """The first is the one without which nothing can be said."""
+    """The first is the one without which the rule cannot hold."""
     good: Mapping[str, Values]
     description: str
+    facts: AlertFacts
+    """What the annotations tell when it fires."""
     labels: Mapping[str, str] = field(default_factory=dict)
+    besides: Mapping[str, Values] = field(default_factory=dict)
+    """Series that are there all the time."""
     lead: int = 0
     """How long all is well before it is bad."""
+    delay: int = 0
+    """How long after the last good sample the condition holds, where that is not at once."""
     fires_at: int = 0
     """Where it is not simply ``for``."""
     bad_until: int = 0
     ceases_at: int = 0
     """When the condition ceases to hold, where that is not at once."""
-    step: int = STEP
+    slo_window: Literal["", "hours", "days"] = ""
     per_instance: bool = False
+    disagreeing: Literal["fires", "silent"] = "silent"
+    """Whether it fires while a second instance reports that all is well."""
     unknown: Mapping[str, Values] | None = None
-    """What is served of a stream of which nothing is known: nothing fires."""
+    """The series of a stream about which nothing is known: nothing fires."""
     fires_without: bool = False
     """It fires where there is no series at all."""
+    always: bool = False
+    is_series_gone: bool = False
+    """It fires because a series is gone, so that none of the bad ones is needed."""
+
+    @property
+    def needs_evidence(self) -> bool:
+        """Whether it is judged only while its upstream is answering, and by no window."""
+        is_about_stream = RULES_BY_NAME[self.rule].scope is Scope.STREAM
+        return (is_about_stream or self.rule in _EVIDENCE_OF_UPSTREAM) and not self.fires_at
+
+    def facts_since(self, since: float | None) -> AlertFacts:
+        """Return the facts with the time since when the condition has held."""
+        return replace(self.facts, since=since)
+
+
+_EVIDENCE_OF_UPSTREAM = frozenset(
+    {
+        "StreamUpstreamStatesUnknown",
+        "StreamUpstreamListDoubtful",
+        "StreamUpstreamStatisticsFrozen",
+        "StreamSeriesLimitReached",
+    }
+)
 
 
 LIVE: Mapping[str, Values] = {"stream_live": 1}
@@ -46,21 +83,23 @@ _BAD_BUCKET, _COUNT = (
 )
 _FAILED = 'stream_upstream_requests_total{request="GET /stream",code="500"}'
 _ANSWERED = 'stream_upstream_requests_total{request="GET /stream",code="200"}'
+_POLLS = "stream_upstream_polls_total"
+_POLL_FAILURES = 'stream_upstream_poll_failures_total{reason="timeout"}'
 _ERRORS = 'stream_exporter_notifications_errors_total{alertmanager="am:9093"}'
 
 
-def _burn(name: str, window: str, ceases_at: int) -> Input:
-    """Ten observations a minute, half of them bad for ten minutes, then good ones until the short window allows it."""
+def _burn(name: str, window: str, fires_at: int, slo_window: Literal["hours", "days"]) -> Input:
+    """Half of the observations are bad until some time after the window is covered, then none are."""
     return Input(
         rule=f"StreamHealthBudgetBurn{name}",
-        bad={_BAD_BUCKET: "+5", _COUNT: "+10"},
-        good={_BAD_BUCKET: "+0", _COUNT: "+10"},
-        description=f"50% of the health observations on studio (livepeer) in the last {window} were not above 80%, "
+        bad={_BAD_BUCKET: "+5", _COUNT: "+10", "stream_health_score_ratio": 0.5, **LIVE},
+        good={_BAD_BUCKET: "+0", _COUNT: "+10", "stream_health_score_ratio": 1, **LIVE},
+        description=f"50% of the health observations of studio (livepeer) in the last {window} were not above 80%, "
         "where 1% are allowed.",
-        step=SLO_STEP,
-        fires_at=360,
-        bad_until=600,
-        ceases_at=ceases_at,
+        facts=AlertFacts(value=0.5),
+        slo_window=slo_window,
+        fires_at=fires_at,
+        bad_until=fires_at + 1500,
     )
 
 
@@ -69,49 +108,179 @@ EXPORTER_INPUTS = (
         rule="StreamExporterDown",
         bad={"up": 0},
         good={"up": 1},
-        description="No instance of the job stream-exporter can be scraped: nobody watches the streams.",
+        description="No target of the job stream-exporter can be scraped, so no stream is watched.",
         fires_without=True,
+        facts=AlertFacts(value=0),
+    ),
+    Input(
+        rule="StreamScrapesFailing",
+        bad={"up": (1, 0)},
+        good={"up": 1},
+        description="12.2% of the scrapes of a:10071 failed in the last ten minutes.",
+        facts=AlertFacts(value=5 / 41),
+        labels={"instance": "a:10071"},
+        lead=900,
+        per_instance=True,
+        fires_at=1050,
+        bad_until=1065,
+        ceases_at=1545,
+    ),
+    Input(
+        rule="StreamShardMissing",
+        bad={"stream_exporter_shards": 3, "stream_exporter_shard_ordinal": 0},
+        good={"stream_exporter_shards": 3, "stream_exporter_shard_ordinal": 1},
+        besides={
+            'stream_exporter_shard_ordinal{instance="z:10071"}': 2,
+            'stream_exporter_shard_ordinal{instance="y:10071"}': 0,
+        },
+        description="Only 2 of the shards of the job stream-exporter can be scraped, so some streams are not watched.",
+        facts=AlertFacts(value=2),
+    ),
+    Input(
+        rule="StreamShardsDisagree",
+        bad={"stream_exporter_config_hash": 281474976710655, "stream_exporter_shards": 2},
+        good={"stream_exporter_config_hash": 5, "stream_exporter_shards": 2},
+        besides={
+            'stream_exporter_config_hash{instance="z:10071"}': 5,
+            'stream_exporter_shards{instance="z:10071"}': 2,
+        },
+        description="The shards of the job stream-exporter have 2 different shard counts or configurations.",
+        facts=AlertFacts(value=2),
+        disagreeing="fires",
+    ),
+    Input(
+        rule="StreamWatchdog",
+        bad={},
+        good={},
+        description="This alert always fires. If it stops arriving, other alerts of Prometheus do not arrive either.",
+        facts=AlertFacts(value=1),
+        always=True,
     ),
     Input(
         rule="StreamExporterReloadFailed",
         bad={"stream_exporter_config_last_reload_successful": 0},
         good={"stream_exporter_config_last_reload_successful": 1},
-        description="The last reload of the configuration of a:10071 failed; the one before is still in force.",
+        description="The last reload of the configuration of a:10071 failed; the previous one is still in use.",
         labels={"instance": "a:10071"},
         per_instance=True,
+        facts=AlertFacts(value=0),
     ),
     Input(
         rule="StreamAlertPushFailing",
         bad={_ERRORS: "+3"},
         good={_ERRORS: 0},
-        description="In a quarter of an hour alerts were lost or refused 5 times.",
+        description="Alerts were lost or refused 5 times in the last 15 minutes.",
         labels={"alertmanager": "am:9093"},
         fires_at=75,
         bad_until=90,
         ceases_at=930,
+        facts=AlertFacts(value=5),
+        disagreeing="fires",
     ),
 )
 UPSTREAM_INPUTS = (
     Input(
+        rule="StreamUpstreamUnwatched",
+        bad={"up": 0},
+        good={"up": 1, "stream_upstream_poll_interval_seconds": 15},
+        besides={'up{instance="z:10071"}': 1},
+        description="The target that polled studio (livepeer) is down or gone, and no other target polls it. The state "
+        "of its streams is unknown.",
+        facts=AlertFacts(value=1),
+        lead=300,
+        delay=165,
+        is_series_gone=True,
+    ),
+    Input(
+        rule="StreamUpstreamUnstable",
+        bad={_POLL_FAILURES: "+1", _POLLS: "+3", "stream_upstream_up": 1},
+        good={_POLL_FAILURES: "+0", _POLLS: "+3", "stream_upstream_up": 1},
+        description="33.33% of the polls of studio (livepeer) failed in the last ten minutes.",
+        facts=AlertFacts(value=1 / 3),
+        fires_at=330,
+        bad_until=390,
+        ceases_at=630,
+    ),
+    Input(
+        rule="StreamUpstreamUnstable",
+        severity=Severity.CRITICAL,
+        bad={_POLL_FAILURES: "+3", _POLLS: "+4", "stream_upstream_up": 1},
+        good={_POLL_FAILURES: "+0", _POLLS: "+4", "stream_upstream_up": 1},
+        description="75% of the polls of studio (livepeer) failed in the last ten minutes.",
+        facts=AlertFacts(value=0.75),
+        fires_at=615,
+    ),
+    Input(
+        rule="StreamUpstreamStatesUnknown",
+        bad=dict.fromkeys([f'stream_status{{stream="{name}",status="unknown"}}' for name in "abc"], 1),
+        good={f'stream_live{{stream="{name}"}}': 1 for name in "abc"},
+        besides={f'stream_live{{stream="s{index}"}}': 1 for index in range(9)},
+        description="The state of 25% of the streams of studio (livepeer) is unknown, although the upstream answers.",
+        facts=AlertFacts(value=0.25),
+    ),
+    Input(
+        rule="StreamUpstreamStatesUnknown",
+        severity=Severity.CRITICAL,
+        bad=dict.fromkeys([f'stream_status{{stream="{name}",status="unknown"}}' for name in "abc"], 1),
+        good={f'stream_live{{stream="{name}"}}': 1 for name in "abc"},
+        besides={
+            **{f'stream_live{{stream="s{index}"}}': 1 for index in range(9)},
+            'stream_expected{stream="b"}': 1,
+        },
+        description="The state of 25% of the streams of studio (livepeer) is unknown, although the upstream answers.",
+        facts=AlertFacts(value=0.25),
+    ),
+    Input(
+        rule="StreamUpstreamListDoubtful",
+        bad={"stream_upstream_list_complete": 0},
+        good={"stream_upstream_list_complete": 1},
+        description="Part of the list of streams of studio (livepeer) may be missing, so a stream's absence from it "
+        "proves nothing.",
+        facts=AlertFacts(value=0),
+    ),
+    Input(
+        rule="StreamUpstreamStatisticsFrozen",
+        bad={"stream_upstream_statistics_frozen": 1},
+        good={"stream_upstream_statistics_frozen": 0},
+        description="The byte totals of all live streams of studio (livepeer) stopped at the same time. Its bitrates "
+        "and scores are withdrawn.",
+        facts=AlertFacts(value=1),
+        disagreeing="fires",
+    ),
+    Input(
+        rule="StreamUpstreamStatisticsFrozen",
+        severity=Severity.CRITICAL,
+        bad={"stream_upstream_statistics_frozen": 1},
+        good={"stream_upstream_statistics_frozen": 0},
+        besides={"stream_live": 1, "stream_expected": 1},
+        description="The byte totals of all live streams of studio (livepeer) stopped at the same time. Its bitrates "
+        "and scores are withdrawn.",
+        facts=AlertFacts(value=1),
+    ),
+    Input(
         rule="StreamUpstreamDown",
-        bad={"stream_upstream_up": 0},
+        bad={"stream_upstream_up": 0, 'stream_upstream_failing{reason="timeout"}': 1},
         good={"stream_upstream_up": 1},
-        description="studio (livepeer) does not answer usably: nobody knows how its streams are.",
+        description="No usable response from studio (livepeer); the state of its streams is unknown.",
+        facts=AlertFacts(value=0, state="timeout"),
     ),
     Input(
         rule="StreamUpstreamAuthFailing",
         bad={'stream_upstream_failing{reason="auth"}': 1, "stream_upstream_up": 0},
         good={"stream_upstream_up": 1},
-        description="studio (livepeer) refuses the credentials: nobody knows how its streams are.",
+        description="studio (livepeer) refuses the credentials; the state of its streams is unknown.",
+        facts=AlertFacts(value=1, state="auth"),
     ),
     Input(
         rule="StreamUpstreamErrorRatioHigh",
         bad={_FAILED: "+1", _ANSWERED: "+3"},
         good={_FAILED: "+0", _ANSWERED: "+3"},
-        description="25% of the requests to studio (livepeer) fail, more than 5%.",
+        description="25% of the requests to studio (livepeer) fail.",
         fires_at=75,
-        bad_until=90,
+        bad_until=105,
         ceases_at=570,
+        facts=AlertFacts(value=0.25),
+        disagreeing="fires",
     ),
     Input(
         rule="StreamUpstreamDataStale",
@@ -119,64 +288,112 @@ UPSTREAM_INPUTS = (
         good={"stream_upstream_answering": 1, "stream_upstream_up": 1},
         description="The last successful poll of studio (livepeer) is more than 2.5 poll intervals old, although the "
         "upstream counts as up.",
+        facts=AlertFacts(value=0),
     ),
     Input(
         rule="StreamSeriesLimitReached",
         bad={"stream_upstream_streams_dropped": 12},
         good={"stream_upstream_streams_dropped": 0},
         description="12 streams of studio (livepeer) are left out by max_streams.",
+        facts=AlertFacts(value=12),
+        disagreeing="fires",
     ),
 )
 SLO_INPUTS = (
-    _burn("Fast", "1h", 840),
-    _burn("Steady", "6h", 2220),
-    _burn("Slow", "1d", 7380),
-    _burn("Creeping", "3d", 21780),
+    _burn("Fast", "1h", 1740, "hours"),
+    _burn("Steady", "6h", 10740, "hours"),
+    _burn("Slow", "1d", 42900, "days"),
+    _burn("Creeping", "3d", 129300, "days"),
 )
 STREAM_INPUTS = (
     Input(
         rule="StreamExpectedOffline",
-        bad={"stream_live": 0, "stream_expected": 1},
+        bad={"stream_live": 0, "stream_expected": 1, 'stream_status{status="idle"}': 1},
         good={"stream_live": 1, "stream_expected": 1},
-        unknown={UNKNOWN: 1, "stream_expected": 1, "stream_upstream_up": 1},
-        description="main on studio (livepeer) should be live now and no media arrives.",
+        unknown={UNKNOWN: 1, "stream_expected": 1},
+        description="main on studio (livepeer) should be live now, but no media arrives.",
+        facts=AlertFacts(value=0, state="idle"),
     ),
     Input(
         rule="StreamError",
         bad={'stream_status{status="error"}': 1, "stream_live": 0},
         good={'stream_status{status="live"}': 1, "stream_live": 1},
-        unknown={UNKNOWN: 1, "stream_upstream_up": 1},
+        unknown={UNKNOWN: 1},
         description="main on studio (livepeer) is in the platform's error state.",
+        facts=AlertFacts(value=1, state="error"),
     ),
     Input(
         rule="StreamExpectedUnknown",
-        bad={"stream_expected": 1, "stream_upstream_up": 1, UNKNOWN: 1},
-        good={"stream_expected": 1, "stream_upstream_up": 1, "stream_live": 0},
-        description="main on studio (livepeer) should be live. The platform does not say whether it is.",
+        bad={"stream_expected": 1, UNKNOWN: 1},
+        good={"stream_expected": 1, "stream_live": 0},
+        description="main on studio (livepeer) should be live. Its upstream answers, but does not tell whether the "
+        "stream is live.",
+        facts=AlertFacts(value=1, state="unknown"),
+    ),
+    Input(
+        rule="StreamExpectedUnknown",
+        severity=Severity.CRITICAL,
+        bad={"stream_expected": 1, UNKNOWN: 1},
+        good={"stream_expected": 1, "stream_live": 0},
+        description="main on studio (livepeer) should be live. Its upstream answers, but does not tell whether the "
+        "stream is live.",
+        facts=AlertFacts(value=1, state="unknown"),
+    ),
+    Input(
+        rule="StreamExpectedPaused",
+        bad={'stream_status{status="paused"}': 1, "stream_live": 0, "stream_expected": 1},
+        good={'stream_status{status="live"}': 1, "stream_live": 1, "stream_expected": 1},
+        unknown={UNKNOWN: 1, "stream_expected": 1},
+        description="main on studio (livepeer) should be live now, but it is paused.",
+        facts=AlertFacts(value=1, state="paused"),
+    ),
+    Input(
+        rule="StreamLiveUnexpectedly",
+        bad={"stream_live": 1, 'stream_status{status="live"}': 1, "stream_expected": 0},
+        good={"stream_live": 0, 'stream_status{status="idle"}': 1, "stream_expected": 0},
+        unknown={UNKNOWN: 1, "stream_expected": 0},
+        description="main on studio (livepeer) is live although it should not be.",
+        facts=AlertFacts(value=1),
+        disagreeing="fires",
+    ),
+    Input(
+        rule="StreamVerdictUnstable",
+        bad={"stream_healthy": (1, 0)},
+        good={"stream_healthy": 1},
+        description="The platform's health verdict for main on studio (livepeer) changed 6 times in 15 minutes.",
+        facts=AlertFacts(value=6),
+        fires_at=90,
+        bad_until=150,
+        ceases_at=975,
+        disagreeing="fires",
     ),
     Input(
         rule="StreamVanished",
-        bad={"stream_upstream_up": 1},
-        good={"stream_upstream_up": 1, "stream_live": 1},
-        unknown={UNKNOWN: 1, "stream_upstream_up": 1},
+        bad={},
+        good={"stream_live": 1},
+        unknown={UNKNOWN: 1},
         lead=60,
         description="main on studio (livepeer) was live and is no longer served, while its upstream answers.",
+        facts=AlertFacts(value=1),
     ),
     Input(
         rule="StreamFlapping",
         bad={"stream_restarts_total": "+1"},
         good={"stream_restarts_total": 10},
-        description="main on studio (livepeer) was published anew 6 times in a quarter of an hour.",
+        description="main on studio (livepeer) restarted 6 times in 15 minutes.",
         fires_at=90,
         bad_until=150,
         ceases_at=975,
+        facts=AlertFacts(value=6),
+        disagreeing="fires",
     ),
     Input(
         rule="StreamMultistreamTargetDown",
         bad={'stream_multistream_target_connected{target="yt"}': 0, **LIVE},
         good={'stream_multistream_target_connected{target="yt"}': 1, **LIVE},
-        description="main on studio (livepeer) is live, its target yt is not connected.",
+        description="main on studio (livepeer) is live, but its target yt is not connected.",
         labels={"target": "yt"},
+        facts=AlertFacts(value=0),
     ),
     Input(
         rule="StreamViewersDropped",
@@ -184,6 +401,7 @@ STREAM_INPUTS = (
         good={"stream_viewers": 100, **LIVE},
         lead=600,
         description="main on studio (livepeer) is live and has lost 90% of its viewers in ten minutes.",
+        facts=AlertFacts(value=0.9, last_viewers=10),
     ),
 )
 QUALITY_INPUTS = (
@@ -191,7 +409,8 @@ QUALITY_INPUTS = (
         rule="StreamIngestStalled",
         bad={"stream_ingest_bitrate_bytes_per_second": 10, **LIVE, 'stream_health_reason{reason="silent"}': 1},
         good={"stream_ingest_bitrate_bytes_per_second": 500000, **LIVE},
-        description="main on studio (livepeer) is live and takes in only 80bit/s. Reasons: silent.",
+        description="Ingest of main on studio (livepeer) is only 80bit/s.",
+        facts=AlertFacts(value=80, last_bitrate=10, reasons=("silent",)),
     ),
     Input(
         rule="StreamBitrateCritical",
@@ -205,7 +424,8 @@ QUALITY_INPUTS = (
             "stream_expected_ingest_bitrate_bytes_per_second": 500000,
             **LIVE,
         },
-        description="main on studio (livepeer) takes in 1.6Mbit/s, less than 50% of what is expected.",
+        description="Ingest of main on studio (livepeer) is 1.6Mbit/s (expected 4Mbit/s; alert below 50%).",
+        facts=AlertFacts(value=1.6e6, reference=4e6, last_bitrate=200000),
     ),
     Input(
         rule="StreamBitrateLow",
@@ -219,14 +439,16 @@ QUALITY_INPUTS = (
             "stream_expected_ingest_bitrate_bytes_per_second": 500000,
             **LIVE,
         },
-        description="main on studio (livepeer) takes in 2.8Mbit/s, less than 75% of what is expected.",
+        description="Ingest of main on studio (livepeer) is 2.8Mbit/s (expected 4Mbit/s; alert below 75%).",
+        facts=AlertFacts(value=2.8e6, reference=4e6, last_bitrate=350000),
     ),
     Input(
         rule="StreamBitrateDropped",
         bad={"stream_ingest_bitrate_bytes_per_second": 100000, **LIVE},
         good={"stream_ingest_bitrate_bytes_per_second": 500000, **LIVE},
         lead=1200,
-        description="main on studio (livepeer) takes in 800kbit/s, less than 50% of its mean of the hour before.",
+        description="Ingest of main on studio (livepeer) is 800kbit/s, less than 50% of the mean of the hour before.",
+        facts=AlertFacts(value=800e3, last_bitrate=100000),
     ),
     Input(
         rule="StreamBitrateUnstable",
@@ -237,6 +459,7 @@ QUALITY_INPUTS = (
         fires_at=900,
         bad_until=960,
         ceases_at=1755,
+        facts=AlertFacts(value=0.8, last_bitrate=900000),
     ),
     Input(
         rule="StreamUnhealthy",
@@ -247,19 +470,22 @@ QUALITY_INPUTS = (
             'stream_health_reason{reason="loss"}': 1,
         },
         good={"stream_health_score_ratio": 0.5, **LIVE},
-        description="main on studio (livepeer) has a health score of 40%. Reasons: loss, verdict.",
+        description="The health score of main on studio (livepeer) is 40%.",
+        facts=AlertFacts(value=0.4, reasons=("verdict", "loss")),
     ),
     Input(
         rule="StreamDegraded",
         bad={"stream_health_score_ratio": 0.7, **LIVE},
         good={"stream_health_score_ratio": 0.8, **LIVE},
-        description="main on studio (livepeer) has a health score of 70%.",
+        description="The health score of main on studio (livepeer) is 70%.",
+        facts=AlertFacts(value=0.7),
     ),
     Input(
         rule="StreamFrameRateLow",
         bad={"stream_video_frames_per_second": 19.98, "stream_expected_frames_per_second": 30, **LIVE},
         good={"stream_video_frames_per_second": 27, "stream_expected_frames_per_second": 30, **LIVE},
-        description="main on studio (livepeer) has 19.98 frames/s, less than 90% of what is expected.",
+        description="main on studio (livepeer) has 19.98 frames/s (expected 30 frames/s; alert below 90%).",
+        facts=AlertFacts(value=19.98, reference=30),
     ),
     Input(
         rule="StreamDroppedFramesCritical",
@@ -267,8 +493,10 @@ QUALITY_INPUTS = (
         good={"stream_dropped_frames_total": "+0", "stream_frames_total": "+450", **LIVE},
         description="main on studio (livepeer) drops 10% of its frames.",
         fires_at=105,
-        bad_until=120,
+        bad_until=135,
         ceases_at=240,
+        facts=AlertFacts(value=0.1),
+        disagreeing="fires",
     ),
     Input(
         rule="StreamDroppedFramesHigh",
@@ -276,50 +504,64 @@ QUALITY_INPUTS = (
         good={"stream_dropped_frames_total": "+0", "stream_frames_total": "+450", **LIVE},
         description="main on studio (livepeer) drops 2% of its frames.",
         fires_at=105,
-        bad_until=120,
+        bad_until=135,
         ceases_at=240,
+        facts=AlertFacts(value=0.02),
+        disagreeing="fires",
     ),
     Input(
         rule="StreamPacketLossCritical",
         bad={"stream_packet_loss_ratio": 0.1, **LIVE},
         good={"stream_packet_loss_ratio": 0.07, **LIVE},
         description="main on studio (livepeer) loses 10% of its packets.",
+        facts=AlertFacts(value=0.1),
+        disagreeing="fires",
     ),
     Input(
         rule="StreamPacketLossHigh",
         bad={"stream_packet_loss_ratio": 0.03, **LIVE},
         good={"stream_packet_loss_ratio": 0.02, **LIVE},
         description="main on studio (livepeer) loses 3% of its packets.",
+        facts=AlertFacts(value=0.03),
+        disagreeing="fires",
     ),
     Input(
         rule="StreamRoundTripTimeHigh",
         bad={"stream_round_trip_time_seconds": 0.5, **LIVE},
         good={"stream_round_trip_time_seconds": 0.3, **LIVE},
-        description="main on studio (livepeer) has a round trip of 500ms.",
+        description="The round trip to the publisher of main on studio (livepeer) takes 500ms.",
+        facts=AlertFacts(value=0.5),
+        disagreeing="fires",
     ),
     Input(
         rule="StreamJitterHigh",
         bad={"stream_jitter_seconds": 0.0812, **LIVE},
         good={"stream_jitter_seconds": 0.05, **LIVE},
-        description="main on studio (livepeer) has a jitter of 81.2ms.",
+        description="The jitter of main on studio (livepeer) is 81.2ms.",
+        facts=AlertFacts(value=0.0812),
+        disagreeing="fires",
     ),
     Input(
         rule="StreamLatencyHigh",
         bad={"stream_latency_seconds": 72.5, "stream_target_latency_seconds": 3, **LIVE},
         good={"stream_latency_seconds": 9, "stream_target_latency_seconds": 3, **LIVE},
-        description="main on studio (livepeer) is late by 1m 12s, more than 300% of its target.",
+        description="The latency of main on studio (livepeer) is 1m 12s (target 3s; alert above 300%).",
+        facts=AlertFacts(value=72.5, reference=3),
+        disagreeing="fires",
     ),
     Input(
         rule="StreamTranscodeBelowRealtime",
         bad={"stream_transcode_realtime_ratio": 0.8, **LIVE},
         good={"stream_transcode_realtime_ratio": 1, **LIVE},
-        description="main on studio (livepeer) is transcoded at 80% of real time: players run dry.",
+        description="main on studio (livepeer) is transcoded at 80% of real time, so players run dry.",
+        facts=AlertFacts(value=0.8),
     ),
     Input(
         rule="StreamTranscodeErrors",
         bad={'stream_health_condition{condition="TranscodeNoErrors"}': 0, **LIVE},
         good={'stream_health_condition{condition="TranscodeNoErrors"}': 1, **LIVE},
         description="main on studio (livepeer) is transcoded with errors.",
+        facts=AlertFacts(value=0),
     ),
 )
 INPUTS = (*EXPORTER_INPUTS, *UPSTREAM_INPUTS, *STREAM_INPUTS, *QUALITY_INPUTS, *SLO_INPUTS)

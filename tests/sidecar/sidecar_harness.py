@@ -38,7 +38,7 @@ class SidecarHarness:
             clock=clock,
             metrics=SidecarMetrics(self.registry),
             sink_of=sink_of or (lambda _: None),
-            generator_url="http://exporter:10071/",
+            page_url="http://exporter:10071/",
             environ={},
         )
 

@@ -39,7 +39,6 @@ class QueueHarness:
             self.alertmanager(url, **more),
             clock=clock,
             metrics=self._metrics,
-            generator_url="http://exporter:10071/",
             max_backoff_seconds=RESEND,
             capacity=capacity,
         )

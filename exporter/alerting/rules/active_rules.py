@@ -6,7 +6,20 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from exporter.alerting.rules import RULES, Owner, Rule
+from exporter.alerting.rules.rule import Guard, Severity
 from exporter.config.alerting import AlertingSettings, HealthSlo
+
+
+@dataclass(frozen=True)
+class Grade:
+    """One severity of a rule: what must hold, and for how long. Every grade is an alert of its own in a rule file."""
+
+    severity: Severity
+    for_seconds: float
+    threshold: float | None = None
+    """In the base unit of the rule's metric, as ``Rule.threshold``."""
+    also: tuple[Guard, ...] = ()
+    """Guards besides those of the rule's condition."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +37,27 @@ class ActiveRule:
     @property
     def limit(self) -> float | None:
         """The threshold in the unit in which the value is compared and shown."""
-        return None if self.threshold is None else self.threshold * self.rule.scale
+        return self.limit_of(self.grades[-1])
+
+    @property
+    def grades(self) -> tuple[Grade, ...]:
+        """The rule's severities, the worst first; the last one is the rule's own.
+
+        The critical grade is never easier to reach than the lower one, whatever is configured for the latter.
+        """
+        own = Grade(self.rule.severity, self.for_seconds, self.threshold)
+        critical = self.rule.critical
+        if critical is None:
+            return (own,)
+        threshold = self.threshold
+        if threshold is not None and critical.threshold is not None:
+            threshold = max(threshold, critical.threshold)
+        for_seconds = max(self.for_seconds, critical.for_seconds / self.time_scale)
+        return Grade(Severity.CRITICAL, for_seconds, threshold, critical.also), own
+
+    def limit_of(self, grade: Grade) -> float | None:
+        """Return a grade's threshold in the unit in which the value is compared and shown."""
+        return None if grade.threshold is None else grade.threshold * self.rule.scale
 
 
 def rules_in_force(

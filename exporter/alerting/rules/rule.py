@@ -3,6 +3,9 @@
 Conditions consist of few primitives, so that two evaluators can agree on them: a condition compares one measured series
 with a threshold or with another series, and holds only where its guards hold. ``promql.py`` writes it as PromQL,
 ``compiled_conditions.py`` evaluates it on the model.
+
+A condition that reads facts about streams neither starts nor advances while its upstream is not answering: both
+evaluators check that, so no condition says so.
 """
 
 from __future__ import annotations
@@ -29,8 +32,23 @@ class Series:
 
     Unlike ``increase`` this is a whole number and ignores resets, so both evaluators agree.
     """
+    changes_within: float | None = None
+    """Window in seconds. If set, the value is how often the series changed between two samples within the window."""
     scale: float = 1.0
     """Factor applied before the value is compared and shown: 8 turns bytes per second into bit/s."""
+
+    @property
+    def window_seconds(self) -> float | None:
+        """The window over which changes or rises are counted; None if the value itself is compared."""
+        return self.changes_within if self.rises_within is None else self.rises_within
+
+
+@dataclass(frozen=True)
+class StreamShare:
+    """Share (0-1) of an upstream's streams for which the guards hold; no sample if fewer than ``minimum`` do."""
+
+    guards: tuple[Comparison | Present, ...]
+    minimum: int = 1
 
 
 @dataclass(frozen=True)
@@ -50,22 +68,47 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class ShareComparison:
+    """``left operator right`` for the share of an upstream's streams. For rules about upstreams only."""
+
+    left: StreamShare
+    operator: Operator
+    right: float | Threshold
+
+
+@dataclass(frozen=True)
 class Present:
     """The series has a sample, whatever its value."""
 
     series: Series
 
 
-Guard = Comparison | Present
+@dataclass(frozen=True)
+class AnyStream:
+    """At least one stream of the upstream meets all guards. For rules about upstreams only."""
+
+    guards: tuple[Comparison | Present, ...]
+
+
+Guard = Comparison | Present | AnyStream
 
 
 @dataclass(frozen=True)
 class Condition:
     """Holds if ``measure`` and all of ``also`` hold, and none of ``unless``. Its value is that of ``measure.left``."""
 
-    measure: Comparison
+    measure: Comparison | ShareComparison
     also: tuple[Guard, ...] = ()
     unless: tuple[Guard, ...] = ()
+
+
+@dataclass(frozen=True)
+class RecordingRule:
+    """A recording rule."""
+
+    record: str
+    promql: str
+    """Template, as ``Rule.promql``."""
 
 
 class Scope(StrEnum):
@@ -104,6 +147,26 @@ class Unit(StrEnum):
     SECONDS = "seconds"
     NUMBER = "number"
     COUNT = "count"
+    FLAG = "flag"
+    """0 or 1, which nobody needs to be shown."""
+    STATUS = "status"
+    """0 or 1; the status of the stream is shown instead."""
+    FAILURE = "failure"
+    """0 or 1; why the upstream fails is shown instead."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Critical:
+    """The critical grade of a rule whose own severity is lower.
+
+    While it fires it takes the place of the lower grade: both never hold for the same reason.
+    """
+
+    for_seconds: float
+    threshold: float | None = None
+    """Replaces the rule's own threshold; None: the same."""
+    also: tuple[Guard, ...] = ()
+    """Further guards that must hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,9 +177,12 @@ class Rule:
     scope: Scope
     severity: Severity
     summary: str
-    """One sentence without values."""
+    """One sentence without values; {subject} is the stream or upstream, see ``annotations.py``."""
     description: str
-    """Template with {value}, {threshold}, {reasons}, and {label} for a label of the alert; see ``annotations.py``."""
+    """Template with {subject}, {value}, {threshold}, {expected}, and {label} for a label of the alert."""
+    expected: str = ""
+    """Template for what was expected: {threshold}, and {reference} for the series that the value is compared with."""
+    critical: Critical | None = None
     why: str
     """Where the defaults come from."""
     condition: Condition | None = None
@@ -145,20 +211,32 @@ class Rule:
 
     @property
     def static_labels(self) -> dict[str, str]:
-        """Labels that all alerts of the rule share."""
+        """Labels that all alerts of the rule's own severity share."""
         return {"severity": self.severity.value, "scope": self.scope.value}
+
+    @property
+    def severities(self) -> tuple[Severity, ...]:
+        """The severities that its alerts can have, the worst first."""
+        return (self.severity,) if self.critical is None else (Severity.CRITICAL, self.severity)
+
+    @property
+    def reference(self) -> Series | None:
+        """The series that the value is compared with."""
+        right = self.condition.measure.right if self.condition is not None else None
+        return right.of if isinstance(right, Threshold) else None
 
     @property
     def settling_seconds(self) -> float:
         """Window over which the condition itself looks back."""
-        if self.condition is not None:
-            return self.condition.measure.left.rises_within or 0.0
+        measured = self.condition.measure.left if self.condition is not None else None
+        if isinstance(measured, Series):
+            return measured.window_seconds or 0.0
         return self.window_seconds
 
     @property
     def scale(self) -> float:
         """Factor from the threshold's base unit to the unit that is shown."""
         measure = self.condition.measure if self.condition else None
-        if measure is None or not isinstance(measure.right, Threshold) or measure.right.of is not None:
+        if measure is None or not isinstance(measure.left, Series):
             return 1.0
-        return measure.left.scale
+        return measure.left.scale if isinstance(measure.right, Threshold) and measure.right.of is None else 1.0

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from exporter.alerting.rules.common_guards import (
+    ANSWERING,
+    EXPECTED,
+    FAILED,
+    LIVE,
+    OFF_AIR,
+    PAUSED,
+)
 from exporter.alerting.rules.rule import (
     MINUTE,
     Comparison,
     Condition,
+    Critical,
     Present,
     Rule,
     Scope,
@@ -14,20 +23,14 @@ from exporter.alerting.rules.rule import (
     Threshold,
     Unit,
 )
-from exporter.alerting.rules.upstream_rules import UP
-
-LIVE = Comparison(Series("stream_live"), "==", 1)
-EXPECTED = Comparison(Series("stream_expected"), "==", 1)
-PAUSED = Comparison(Series("stream_status", {"status": "paused"}), "==", 1)
-FAILED = Comparison(Series("stream_status", {"status": "error"}), "==", 1)
 
 KEEP_FIRING_SECONDS = 2 * MINUTE
-"""Default for alerts of streams. Together with ``stale_after`` it exceeds the two minutes within which the alert of
-their upstream fires."""
+"""Default for alerts of streams."""
 INHIBITOR_KEEP_FIRING_SECONDS = 3 * MINUTE
-"""For alerts that inhibit all others of their stream: if they ended first, the others would page for what is over.
+"""For alerts that inhibit the others of their stream: if they ended first, the others would page for what is over.
 
-The alerts of upstreams, which inhibit these, are kept firing for five minutes.
+The alerts of upstreams, which inhibit these, are not kept firing: a stream that died during an outage pages as soon as
+its upstream is back.
 """
 
 STREAM_RULES: tuple[Rule, ...] = (
@@ -35,63 +38,96 @@ STREAM_RULES: tuple[Rule, ...] = (
         name="StreamExpectedOffline",
         scope=Scope.STREAM,
         severity=Severity.CRITICAL,
-        summary="A stream that should be live is not.",
-        description="{stream} on {upstream} ({platform}) should be live now and no media arrives.",
-        condition=Condition(Comparison(Series("stream_live"), "==", 0), also=(EXPECTED,), unless=(PAUSED,)),
+        summary="{subject} should be live, but no media arrives.",
+        description="{subject} should be live now, but no media arrives.",
+        expected="live",
+        condition=Condition(OFF_AIR, also=(EXPECTED,), unless=(PAUSED,)),
         for_seconds=MINUTE,
         keep_firing_seconds=INHIBITOR_KEEP_FIRING_SECONDS,
+        unit=Unit.STATUS,
         why="60 s without media is what broadcast monitors call offline; hours and grace come from the configuration.",
     ),
     Rule(
         name="StreamError",
         scope=Scope.STREAM,
-        severity=Severity.CRITICAL,
-        summary="The platform reports an error of a stream.",
-        description="{stream} on {upstream} ({platform}) is in the platform's error state.",
-        condition=Condition(FAILED, unless=(EXPECTED,)),
+        severity=Severity.WARNING,
+        summary="The platform reports an error of {subject}.",
+        description="{subject} is in the platform's error state.",
+        expected="no error",
+        # another replica may see it live
+        condition=Condition(FAILED, unless=(EXPECTED, LIVE)),
         for_seconds=MINUTE,
         keep_firing_seconds=KEEP_FIRING_SECONDS,
-        why="An error state is no planned end. An expected stream in it is StreamExpectedOffline.",
+        unit=Unit.STATUS,
+        why="An error state is no planned end, but nobody said that the stream should be live: a ticket. An expected "
+        "stream in this state is StreamExpectedOffline.",
     ),
     Rule(
         name="StreamExpectedUnknown",
         scope=Scope.STREAM,
         severity=Severity.WARNING,
-        summary="Nobody knows whether a stream that should be live is.",
-        description="{stream} on {upstream} ({platform}) should be live. The platform does not say whether it is.",
-        condition=Condition(EXPECTED, also=(UP,), unless=(Present(Series("stream_live")),)),
+        summary="{subject} should be live, but its state is unknown.",
+        description="{subject} should be live. Its upstream answers, but does not tell whether the stream is live.",
+        expected="live",
+        condition=Condition(EXPECTED, also=(ANSWERING,), unless=(Present(Series("stream_live")),)),
         for_seconds=5 * MINUTE,
         keep_firing_seconds=KEEP_FIRING_SECONDS,
-        why="Longer than stale_after and a few polls, so that one lost answer is no alert.",
+        critical=Critical(for_seconds=15 * MINUTE),
+        unit=Unit.STATUS,
+        why="Longer than stale_after and a few polls, so that one lost response is no alert. After 15 minutes an "
+        "outage could have gone unnoticed for too long.",
+    ),
+    Rule(
+        name="StreamExpectedPaused",
+        scope=Scope.STREAM,
+        severity=Severity.WARNING,
+        summary="{subject} is paused although it should be live.",
+        description="{subject} should be live now, but it is paused.",
+        expected="live",
+        condition=Condition(PAUSED, also=(EXPECTED,), unless=(LIVE,)),
+        for_seconds=10 * MINUTE,
+        keep_firing_seconds=KEEP_FIRING_SECONDS,
+        unit=Unit.STATUS,
+        why="Somebody paused it on purpose, so it is no page. After ten minutes it may have been forgotten.",
+    ),
+    Rule(
+        name="StreamLiveUnexpectedly",
+        scope=Scope.STREAM,
+        severity=Severity.WARNING,
+        summary="{subject} is live outside its expected hours.",
+        description="{subject} is live although it should not be.",
+        expected="off air",
+        condition=Condition(LIVE, also=(Comparison(Series("stream_expected"), "==", 0),)),
+        for_seconds=30 * MINUTE,
+        keep_firing_seconds=KEEP_FIRING_SECONDS,
+        unit=Unit.FLAG,
+        why="Half an hour lets line checks and overruns pass. After that an encoder was left running, or the hours "
+        "are wrong.",
     ),
     Rule(
         name="StreamVanished",
         scope=Scope.STREAM,
         severity=Severity.INFO,
-        summary="A live stream left without a trace.",
-        description="{stream} on {upstream} ({platform}) was live and is no longer served, while its upstream answers.",
-        promql="(\n"
-        "  max without (instance, pod) (last_over_time(stream_live{SELECTOR}[{15m}])) == 1\n"
-        "  unless\n"
-        "  max without (instance, pod) (stream_live{SELECTOR})\n"
-        "  unless\n"
-        "  max without (instance, pod) (stream_expected{SELECTOR})\n"
-        "  unless\n"
-        '  max without (instance, pod, status) (stream_status{SELECTOR,status="unknown"})\n'
-        ")\n"
-        "and ignoring (stream)\n"
-        "max without (instance, pod) (stream_upstream_up{SELECTOR}) == 1",
+        summary="{subject} was live and is gone.",
+        description="{subject} was live and is no longer served, while its upstream answers.",
+        expected="served until it has ended",
+        promql="last_over_time(stream:live[{15m}]) == 1\n"
+        "unless on ({by_stream}) stream:live\n"
+        "unless on ({by_stream}) stream:expected\n"
+        "unless on ({by_stream}) stream:status_unknown\n"
+        "and on ({by_upstream}) upstream:answering == 1",
         for_seconds=2 * MINUTE,
-        why="Streams that end stay for ended_ttl with stream_live 0; one that does not was dropped or renamed. One of "
-        "which nothing is known is unknown, not gone. It is forgotten after 15 minutes.",
+        unit=Unit.FLAG,
+        why="Streams that end are served for ended_ttl with stream_live 0; one that is not was dropped or renamed. A "
+        "stream whose state is unknown is not gone. It is forgotten after 15 minutes.",
     ),
     Rule(
         name="StreamFlapping",
         scope=Scope.STREAM,
         severity=Severity.WARNING,
-        summary="A stream restarts again and again.",
-        description="{stream} on {upstream} ({platform}) was published anew {value} times in a quarter of an hour."
-        "{reasons}",
+        summary="{subject} restarts again and again.",
+        description="{subject} restarted {value} times in 15 minutes.",
+        expected="less than {threshold} times",
         condition=Condition(Comparison(Series("stream_restarts_total", rises_within=15 * MINUTE), ">=", Threshold())),
         keep_firing_seconds=KEEP_FIRING_SECONDS,
         threshold=6.0,
@@ -99,37 +135,51 @@ STREAM_RULES: tuple[Rule, ...] = (
         why="Six restarts in 15 minutes is what ingest services call continuous.",
     ),
     Rule(
+        name="StreamVerdictUnstable",
+        scope=Scope.STREAM,
+        severity=Severity.WARNING,
+        summary="The platform's health verdict for {subject} keeps changing.",
+        description="The platform's health verdict for {subject} changed {value} times in 15 minutes.",
+        expected="less than {threshold} times",
+        condition=Condition(Comparison(Series("stream_healthy", changes_within=15 * MINUTE), ">=", Threshold())),
+        keep_firing_seconds=KEEP_FIRING_SECONDS,
+        threshold=6.0,
+        unit=Unit.COUNT,
+        why="A verdict that changes every few minutes never holds long enough for StreamUnhealthy, although the "
+        "picture is bad half of the time.",
+    ),
+    Rule(
         name="StreamMultistreamTargetDown",
         scope=Scope.STREAM,
         severity=Severity.WARNING,
-        summary="A live stream does not reach one of its multistream targets.",
-        description="{stream} on {upstream} ({platform}) is live, its target {target} is not connected.{reasons}",
+        summary="{subject} does not reach its multistream target {target}.",
+        description="{subject} is live, but its target {target} is not connected.",
+        expected="connected",
         condition=Condition(Comparison(Series("stream_multistream_target_connected"), "==", 0), also=(LIVE,)),
         for_seconds=5 * MINUTE,
         keep_firing_seconds=KEEP_FIRING_SECONDS,
         labels=("target",),
+        unit=Unit.FLAG,
         why="Targets connect some seconds after the stream and reconnect by themselves.",
     ),
     Rule(
         name="StreamViewersDropped",
         scope=Scope.STREAM,
         severity=Severity.INFO,
-        summary="Most viewers of a live stream left within minutes.",
-        description="{stream} on {upstream} ({platform}) is live and has lost {value} of its viewers in ten minutes."
-        "{reasons}",
-        promql="(\n"
-        "  1 - max without (instance, pod) (stream_viewers{SELECTOR})\n"
-        "  / (max without (instance, pod) (stream_viewers{SELECTOR} offset {10m}) > 50)\n"
-        "  > {threshold}\n"
-        ")\n"
-        "and\n"
-        "max without (instance, pod) (stream_live{SELECTOR}) == 1",
+        summary="Most viewers of {subject} left within minutes.",
+        description="{subject} is live and has lost {value} of its viewers in ten minutes.",
+        expected="at most {threshold}",
+        promql="1 - (\n"
+        "  stream:viewers\n"
+        "  / on ({by_stream}) group_left () max by ({by_stream}) (stream:viewers offset {10m} > 50)\n"
+        ") > {threshold}\n"
+        "and on ({by_stream}) stream:live == 1",
         for_seconds=3 * MINUTE,
         keep_firing_seconds=KEEP_FIRING_SECONDS,
         threshold=0.8,
         threshold_max=1.0,
         unit=Unit.RATIO,
-        why="Four of five leaving a stream that runs on means that players fail where the server sees nothing. With "
-        "less than 50 viewers a share says little; the end of a programme looks alike, hence only info.",
+        why="If four of five viewers leave a stream that goes on, players fail where the server sees nothing. With "
+        "less than 50 viewers a share means little; the end of a programme looks alike, hence only info.",
     ),
 )

@@ -1,50 +1,135 @@
-"""Rules about the platforms that are polled."""
+"""Rules about the exporter itself and about the platforms that are polled."""
 
 from __future__ import annotations
 
-from exporter.alerting.rules.rule import MINUTE, Comparison, Condition, Rule, Scope, Series, Severity, Unit
+from exporter.alerting.rules.common_guards import ANSWERING, DOWN, EXPECTED, LIVE, REFUSED, UNKNOWN, UP
+from exporter.alerting.rules.rule import (
+    MINUTE,
+    AnyStream,
+    Comparison,
+    Condition,
+    Critical,
+    RecordingRule,
+    Rule,
+    Scope,
+    Series,
+    Severity,
+    ShareComparison,
+    StreamShare,
+    Threshold,
+    Unit,
+)
 
-UP = Comparison(Series("stream_upstream_up"), "==", 1)
-DOWN = Comparison(Series("stream_upstream_up"), "==", 0)
-REFUSED = Comparison(Series("stream_upstream_failing", {"reason": ("auth", "forbidden")}), "==", 1)
+UPSTREAM_OPERANDS = (
+    RecordingRule(
+        "upstream:poll_failures:ratio10m",
+        "min without ({replicas}) (\n"
+        "  sum without (reason) (increase(stream_upstream_poll_failures_total{SELECTOR}[{10m}]))\n"
+        "  / on ({by_target}, platform, upstream) group_left ()\n"
+        "  (increase(stream_upstream_polls_total{SELECTOR}[{10m}]) >= {count:4})\n"
+        ")",
+    ),
+    RecordingRule(
+        "target:upstream_served:timestamp",
+        "timestamp(stream_upstream_poll_interval_seconds{SELECTOR})",
+    ),
+    RecordingRule(
+        "target:up:timestamp",
+        "max by ({by_target}) (timestamp(up{SELECTOR}) and up{SELECTOR} == 1)",
+    ),
+)
+"""Operands that need more than a series without the labels of replicas.
+
+The share of failed polls is the smallest of the replicas': one that has lost its network says nothing of the platform.
+"""
 
 UPSTREAM_RULES: tuple[Rule, ...] = (
+    Rule(
+        name="StreamUpstreamUnwatched",
+        scope=Scope.UPSTREAM,
+        severity=Severity.CRITICAL,
+        summary="No exporter watches {subject} any more.",
+        description="The target that polled {subject} is down or gone, and no other target polls it. The state of its "
+        "streams is unknown.",
+        expected="polled by a target",
+        # both times are those of successful scrapes: an upstream that a reload removed was served before the last one
+        promql="(\n"
+        "  max by ({by_upstream}) (\n"
+        "    last_over_time(target:upstream_served:timestamp[{6h}])\n"
+        "    >= on ({by_target}) group_left () last_over_time(target:up:timestamp[{6h}])\n"
+        "    unless on ({by_target}) up{SELECTOR} == 1\n"
+        "  )\n"
+        "  or max by ({by_upstream}) (\n"
+        '    last_over_time(ALERTS{SELECTOR,alertname="StreamUpstreamUnwatched",alertstate="firing"}[{1h}])\n'
+        "  )\n"
+        ")\n"
+        "unless on ({by_upstream}) last_over_time(stream_upstream_poll_interval_seconds{SELECTOR}[{window}])\n"
+        "unless on ({by_job}, upstream) last_over_time(stream_upstream_retired{SELECTOR}[{window}]) == 1\n"
+        "and on ({by_job}) max by ({by_job}) (max_over_time(up{SELECTOR}[{window}])) == 1",
+        for_seconds=MINUTE,
+        unit=Unit.FLAG,
+        why="A target counts as gone after 2.5 scrape intervals, and a restart takes less. If every target is down, "
+        "StreamExporterDown fires instead. It fires until the upstream is polled again or listed under `retired`.",
+    ),
     Rule(
         name="StreamUpstreamDown",
         scope=Scope.UPSTREAM,
         severity=Severity.CRITICAL,
-        summary="A streaming platform does not answer.",
-        description="{upstream} ({platform}) does not answer usably: nobody knows how its streams are.",
+        summary="{subject} is down: its polls fail.",
+        description="No usable response from {subject}; the state of its streams is unknown.",
+        expected="a usable response to every poll",
         condition=Condition(DOWN),
         for_seconds=45.0,
-        keep_firing_seconds=5 * MINUTE,
+        unit=Unit.FAILURE,
         why="Two polls in a row on every platform, and a page within two minutes of the outage: up to 40 s until a "
-        "poll fails (30 s interval, 10 s timeout), 15 s each until it is scraped and evaluated, and these 45 s.",
+        "poll fails (30 s interval, 10 s timeout), 15 s each until it is scraped and evaluated, and these 45 s. It is "
+        "not kept firing, because it inhibits the alerts of its streams.",
     ),
     Rule(
         name="StreamUpstreamAuthFailing",
         scope=Scope.UPSTREAM,
         severity=Severity.CRITICAL,
-        summary="A streaming platform refuses the exporter's credentials.",
-        description="{upstream} ({platform}) refuses the credentials: nobody knows how its streams are.",
+        summary="{subject} refuses the exporter's credentials.",
+        description="{subject} refuses the credentials; the state of its streams is unknown.",
+        expected="accepted credentials",
         condition=Condition(REFUSED, also=(DOWN,)),
         for_seconds=45.0,
+        unit=Unit.FAILURE,
+        why="A key does not recover by itself; two polls leave time for a rotated secret to arrive. It fires together "
+        "with StreamUpstreamDown and inhibits it.",
+    ),
+    Rule(
+        name="StreamUpstreamUnstable",
+        scope=Scope.UPSTREAM,
+        severity=Severity.WARNING,
+        summary="Many polls of {subject} fail.",
+        description="{value} of the polls of {subject} failed in the last ten minutes.",
+        expected="at most {threshold}",
+        promql="upstream:poll_failures:ratio10m > {threshold}\n"
+        "and on ({by_upstream}) max_over_time(upstream:up[{5m}]) == 1",
+        for_seconds=5 * MINUTE,
+        window_seconds=2 * MINUTE,
         keep_firing_seconds=5 * MINUTE,
-        why="No key heals by itself; two polls let a rotated secret arrive. It comes beside StreamUpstreamDown and "
-        "inhibits it.",
+        threshold=0.2,
+        threshold_max=1.0,
+        unit=Unit.RATIO,
+        critical=Critical(for_seconds=10 * MINUTE, threshold=0.5),
+        why="One poll in five is more than a flaky network; above one in two the alerts of its streams come late. "
+        "While every poll fails, StreamUpstreamDown fires instead. At least four polls are needed.",
     ),
     Rule(
         name="StreamUpstreamErrorRatioHigh",
         scope=Scope.UPSTREAM,
         severity=Severity.WARNING,
-        summary="Many requests to a streaming platform fail.",
-        description="{value} of the requests to {upstream} ({platform}) fail, more than {threshold}.",
-        promql="max without (instance, pod) (\n"
+        summary="Many requests to {subject} fail.",
+        description="{value} of the requests to {subject} fail.",
+        expected="at most {threshold}",
+        promql="max without ({replicas}) (\n"
         '  sum without (code, request) (rate(stream_upstream_requests_total{SELECTOR,code!~"[23]..|404"}[{15m}]))\n'
-        "  / (sum without (code, request) (rate(stream_upstream_requests_total{SELECTOR}[{15m}])) > 0)\n"
+        "  / on ({by_target}, platform, upstream) group_left ()\n"
+        "  (sum without (code, request) (rate(stream_upstream_requests_total{SELECTOR}[{15m}])) > 0)\n"
         ") > {threshold}\n"
-        "and\n"
-        "max without (instance, pod) (\n"
+        "and on ({by_upstream}) max without ({replicas}) (\n"
         "  sum without (code, request) (increase(stream_upstream_requests_total{SELECTOR}[{15m}]))\n"
         ") >= {count:20}",
         window_seconds=15 * MINUTE,
@@ -52,35 +137,94 @@ UPSTREAM_RULES: tuple[Rule, ...] = (
         threshold=0.05,
         threshold_max=1.0,
         unit=Unit.RATIO,
-        why="1 in 20 is more than a flaky network, and data still come: a ticket. Fewer than 20 requests say nothing.",
+        why="1 in 20 is more than a flaky network, and data still arrive: a ticket. Fewer than 20 requests are too few "
+        "to judge.",
     ),
     Rule(
         name="StreamUpstreamDataStale",
         scope=Scope.UPSTREAM,
         severity=Severity.WARNING,
-        summary="The polls of a streaming platform are overdue.",
-        description="The last successful poll of {upstream} ({platform}) is more than 2.5 poll intervals old, although "
-        "the upstream counts as up.",
+        summary="The polls of {subject} are overdue.",
+        description="The last successful poll of {subject} is more than 2.5 poll intervals old, although the upstream "
+        "counts as up.",
+        expected="a successful poll in the last 2.5 intervals",
         condition=Condition(Comparison(Series("stream_upstream_answering"), "==", 0), also=(UP,)),
         for_seconds=2 * MINUTE,
         keep_firing_seconds=5 * MINUTE,
+        unit=Unit.FLAG,
         why="Polls have stopped although the exporter runs. One late poll is only jitter, hence the two minutes. The "
         "exporter measures the age on its own steady clock, so setting a clock does not matter.",
+    ),
+    Rule(
+        name="StreamUpstreamStatesUnknown",
+        scope=Scope.UPSTREAM,
+        severity=Severity.WARNING,
+        summary="The state of many streams of {subject} is unknown.",
+        description="The state of {value} of the streams of {subject} is unknown, although the upstream answers.",
+        expected="at most {threshold}",
+        condition=Condition(
+            ShareComparison(StreamShare((UNKNOWN,), minimum=3), ">", Threshold()),
+            also=(ANSWERING,),
+        ),
+        for_seconds=5 * MINUTE,
+        keep_firing_seconds=5 * MINUTE,
+        threshold=0.2,
+        threshold_max=1.0,
+        unit=Unit.RATIO,
+        critical=Critical(for_seconds=5 * MINUTE, also=(AnyStream((UNKNOWN, EXPECTED)),)),
+        why="A platform that was upgraded may report states that the exporter does not know. A few unknown streams "
+        "are the affair of StreamExpectedUnknown; a fifth of all, and at least three, are a fault of the platform.",
+    ),
+    Rule(
+        name="StreamUpstreamListDoubtful",
+        scope=Scope.UPSTREAM,
+        severity=Severity.WARNING,
+        summary="The list of streams of {subject} may be incomplete.",
+        description="Part of the list of streams of {subject} may be missing, so a stream's absence from it proves "
+        "nothing.",
+        expected="a complete list",
+        condition=Condition(Comparison(Series("stream_upstream_list_complete"), "==", 0)),
+        for_seconds=10 * MINUTE,
+        keep_firing_seconds=5 * MINUTE,
+        unit=Unit.FLAG,
+        why="Streams that disappear from the list stay unknown instead of off air, so their alerts come late or as "
+        "StreamExpectedUnknown. A list that grows while it is read is complete again at one of the next polls.",
+    ),
+    Rule(
+        name="StreamUpstreamStatisticsFrozen",
+        scope=Scope.UPSTREAM,
+        severity=Severity.WARNING,
+        summary="The statistics of {subject} are frozen.",
+        description="The byte totals of all live streams of {subject} stopped at the same time. Its bitrates and "
+        "scores are withdrawn.",
+        expected="totals that move",
+        condition=Condition(Comparison(Series("stream_upstream_statistics_frozen"), "==", 1)),
+        for_seconds=3 * MINUTE,
+        keep_firing_seconds=5 * MINUTE,
+        critical=Critical(for_seconds=5 * MINUTE, also=(AnyStream((EXPECTED, LIVE)),)),
+        unit=Unit.FLAG,
+        why="Streams do not all stop in the same second: the platform's statistics have stopped, or its ingest has. "
+        "Bitrate alerts cannot fire meanwhile, so it pages if an expected stream is live on it.",
     ),
     Rule(
         name="StreamSeriesLimitReached",
         scope=Scope.UPSTREAM,
         severity=Severity.INFO,
-        summary="A platform has more streams than may be exported.",
-        description="{value} streams of {upstream} ({platform}) are left out by max_streams.",
+        summary="{subject} has more streams than may be exported.",
+        description="{value} streams of {subject} are left out by max_streams.",
+        expected="none left out",
         condition=Condition(Comparison(Series("stream_upstream_streams_dropped"), ">", 0)),
         for_seconds=10 * MINUTE,
         keep_firing_seconds=5 * MINUTE,
         unit=Unit.COUNT,
-        why="The guard of the series count is at work; expected and live streams are kept first.",
+        why="max_streams limits the number of series; expected and live streams are kept first.",
     ),
 )
 
+_SHARDS = "last_over_time(stream_exporter_shards{SELECTOR}[{window}])"
+_SHARD_ORDINAL = "last_over_time(stream_exporter_shard_ordinal{SELECTOR}[{window}])"
+_CONFIG_HASH = "last_over_time(stream_exporter_config_hash{SELECTOR}[{window}])"
+_RELOADED = "stream_exporter_config_last_reload_successful{SELECTOR}"
 
 EXPORTER_RULES: tuple[Rule, ...] = (
     Rule(
@@ -88,37 +232,94 @@ EXPORTER_RULES: tuple[Rule, ...] = (
         scope=Scope.EXPORTER,
         severity=Severity.CRITICAL,
         summary="The stream exporter cannot be scraped.",
-        description="No instance of the job {job} can be scraped: nobody watches the streams.",
-        # the maximum is 0 only where every replica is down; absent() where the target itself is gone
-        promql="max without (instance, pod) (up{SELECTOR}) == 0\nor\nabsent(up{SELECTOR})",
+        description="No target of the job {job} can be scraped, so no stream is watched.",
+        expected="at least one target up",
+        # the maximum is 0 only where every target is down; absent() where the targets themselves are gone
+        promql="max by ({by_job}) (up{SELECTOR}) == 0\nor\nabsent(up{SELECTOR})",
         for_seconds=5 * MINUTE,
         labels=("job",),
+        unit=Unit.FLAG,
         why="One of two replicas is enough; five minutes let a rollout and a restart of Prometheus pass.",
+    ),
+    Rule(
+        name="StreamScrapesFailing",
+        scope=Scope.EXPORTER,
+        severity=Severity.WARNING,
+        summary="Scrapes of the stream exporter at {instance} fail.",
+        description="{value} of the scrapes of {instance} failed in the last ten minutes.",
+        expected="at most {threshold}",
+        promql="1 - avg_over_time(up{SELECTOR}[{10m}]) > {threshold}\nand on ({by_target}) up{SELECTOR} offset {10m}",
+        window_seconds=10 * MINUTE,
+        threshold=0.1,
+        threshold_max=1.0,
+        unit=Unit.RATIO,
+        labels=("instance",),
+        why="Rules bridge single failed scrapes, so alerts still fire, but later. A target that is new is judged after "
+        "ten minutes.",
+    ),
+    Rule(
+        name="StreamShardMissing",
+        scope=Scope.EXPORTER,
+        severity=Severity.CRITICAL,
+        summary="A shard of the stream exporter is missing.",
+        description="Only {value} of the shards of the job {job} can be scraped, so some streams are not watched.",
+        expected="as many as --shard says",
+        promql="count by ({by_job}) (\n"
+        f'  count_values by ({{by_job}}) ("ordinal", {_SHARD_ORDINAL})\n'
+        ")\n"
+        f"< max by ({{by_job}}) ({_SHARDS})",
+        for_seconds=5 * MINUTE,
+        unit=Unit.COUNT,
+        labels=("job",),
+        why="The other shards do not poll the streams of the missing one. Five minutes let a rollout pass.",
+    ),
+    Rule(
+        name="StreamShardsDisagree",
+        scope=Scope.EXPORTER,
+        severity=Severity.WARNING,
+        summary="The shards of the stream exporter disagree.",
+        description="The shards of the job {job} have {value} different shard counts or configurations.",
+        expected="one shard count and one configuration",
+        promql=f'count by ({{by_job}}) (count_values by ({{by_job}}) ("shards", {_SHARDS})) > 1\n'
+        "or\n"
+        "count by ({by_job}) (\n"
+        f'  count_values by ({{by_job}}) ("hash", {_CONFIG_HASH} and on ({{by_target}}) {_SHARDS} > 1)\n'
+        ") > 1",
+        for_seconds=10 * MINUTE,
+        unit=Unit.COUNT,
+        labels=("job",),
+        why="Shards that count differently leave streams to nobody, or poll them twice. Ten minutes let a rollout "
+        "pass.",
     ),
     Rule(
         name="StreamExporterReloadFailed",
         scope=Scope.EXPORTER,
         severity=Severity.WARNING,
-        summary="The stream exporter runs with an old configuration.",
-        description="The last reload of the configuration of {instance} failed; the one before is still in force.",
-        promql="stream_exporter_config_last_reload_successful{SELECTOR} == 0",
+        summary="The stream exporter at {instance} runs with an old configuration.",
+        description="The last reload of the configuration of {instance} failed; the previous one is still in use.",
+        expected="a configuration without errors",
+        promql=f"(\n  {_RELOADED}\n"
+        f"  or (last_over_time({_RELOADED}[{{window}}]) and on ({{by_target}}) up{{SELECTOR}} == 0)\n"
+        ") == 0",
         for_seconds=10 * MINUTE,
         keep_firing_seconds=5 * MINUTE,
         labels=("instance",),
-        why="Time enough to mend the file that one is editing. Each replica has a file of its own, hence an alert.",
+        unit=Unit.FLAG,
+        why="Long enough to finish editing the file. Each replica has its own file, hence its own alert.",
     ),
     Rule(
         name="StreamAlertPushFailing",
         scope=Scope.EXPORTER,
         severity=Severity.WARNING,
         summary="The sidecar cannot deliver its alerts.",
-        description="In a quarter of an hour alerts were lost or refused {value} times.",
-        promql="max without (instance, pod) (\n"
+        description="Alerts were lost or refused {value} times in the last 15 minutes.",
+        expected="less than {threshold} times",
+        promql="max without ({replicas}) (\n"
         "  changes(stream_exporter_notifications_errors_total{SELECTOR}[{15m}])\n"
         "  - resets(stream_exporter_notifications_errors_total{SELECTOR}[{15m}])\n"
         ") >= {threshold}\n"
         "or\n"
-        "max without (instance, pod) (\n"
+        "max without ({replicas}) (\n"
         "  changes(stream_exporter_notifications_dropped_total{SELECTOR}[{15m}])\n"
         "  - resets(stream_exporter_notifications_dropped_total{SELECTOR}[{15m}])\n"
         ") >= {threshold}",
@@ -126,23 +327,26 @@ EXPORTER_RULES: tuple[Rule, ...] = (
         keep_firing_seconds=5 * MINUTE,
         threshold=5.0,
         unit=Unit.COUNT,
-        why="All is sent again every minute, so that one lost request costs nothing; five are a pager that is cut off.",
+        why="Every alert is sent again every minute, so one lost request does no harm; five mean that the pager is "
+        "cut off.",
     ),
     Rule(
         name="StreamWatchdog",
         scope=Scope.EXPORTER,
         severity=Severity.NONE,
-        summary="The way from Prometheus to the dead man's receiver works.",
-        description="This alert always fires. Should it cease to arrive, alerts of Prometheus do not arrive either.",
+        summary="The path from Prometheus to the dead man's receiver works.",
+        description="This alert always fires. If it stops arriving, other alerts of Prometheus do not arrive either.",
         promql="vector(1)",
-        why="A pager that is silent is either content or cut off; this tells which.",
+        unit=Unit.FLAG,
+        why="A silent pager is either healthy or cut off; this tells which.",
     ),
     Rule(
         name="StreamSidecarWatchdog",
         scope=Scope.EXPORTER,
         severity=Severity.NONE,
-        summary="The way from the sidecar to the dead man's receiver works.",
-        description="The sidecar sends this with every round. Should it cease to arrive, its alerts do not either.",
+        summary="The path from the sidecar to the dead man's receiver works.",
+        description="The sidecar sends this with every round. If it stops arriving, its alerts do not arrive either.",
+        unit=Unit.FLAG,
         why="As StreamWatchdog, for the alerts that do not pass through Prometheus.",
     ),
 )

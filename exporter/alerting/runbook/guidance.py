@@ -20,6 +20,18 @@ class Guidance:
     """How to tune the rule, in addition to its threshold and ``for``."""
 
 
+_BURN_RATE_DIAGNOSIS = """
+    1. Open the exporter's page and sort the streams by health. Find out whether one stream is always bad or many are
+       bad at times.
+    2. Read the causes in `stream_health_reason`. An expected stream that is off air counts as health 0.
+"""
+_BURN_RATE_TUNING = """
+    Set `goal` (minimum health of a good observation), `objective` (share of observations that must be good) and
+    `minimum_observations` under `alerting.health_slo`. The threshold is the burn rate. The rule needs polls that were
+    answered for half of its window and observations in a twelfth of it. At least three streams, or 5 % of them, must be
+    below the goal now.
+"""
+
 GUIDANCE: Mapping[str, Guidance] = {
     "StreamExporterDown": Guidance(
         impact="Viewers are not affected, but no stream is monitored.",
@@ -57,7 +69,7 @@ GUIDANCE: Mapping[str, Guidance] = {
             - Restarts: read the log, and check the memory limit.
         """,
         tuning="""
-            The threshold is the share of failed scrapes. StreamExporterDown covers a target that fails all of them.
+            The threshold is the share of failed scrapes. If every target of the job is down, StreamExporterDown pages.
         """,
     ),
     "StreamShardMissing": Guidance(
@@ -196,7 +208,7 @@ GUIDANCE: Mapping[str, Guidance] = {
     ),
     "StreamUpstreamUnstable": Guidance(
         impact="""
-            Viewers are probably not affected. The state of the streams is refreshed less often, and alerts about them
+            Viewers are probably not affected. The state of the streams is refreshed less often, so alerts about them
             can be late.
         """,
         diagnosis="""
@@ -239,7 +251,10 @@ GUIDANCE: Mapping[str, Guidance] = {
         tuning="Only `for`. The 2.5 poll intervals are part of `stream_upstream_answering`.",
     ),
     "StreamUpstreamStatesUnknown": Guidance(
-        impact="Unknown. The platform answers, but the exporter cannot tell whether many of its streams are live.",
+        impact="""
+            Unknown. The platform answers, but the exporter cannot tell whether many of its streams are live. The alert
+            is critical if an expected stream is among them.
+        """,
         diagnosis="""
             1. List the streams: `stream_status{upstream="NAME", status="unknown"} == 1`, or the filter *Unknown* on the
                exporter's page.
@@ -279,8 +294,8 @@ GUIDANCE: Mapping[str, Guidance] = {
     ),
     "StreamUpstreamStatisticsFrozen": Guidance(
         impact="""
-            Unknown. The byte counters of all live streams stopped at once: either the platform's statistics hang, or
-            its ingest does.
+            Unknown. The byte totals of all live streams stopped at once: either the platform's statistics hang, or its
+            ingest does. The alert is critical if an expected stream is live on it.
         """,
         diagnosis="""
             1. Play a stream. A moving picture means that only the statistics are frozen.
@@ -293,7 +308,7 @@ GUIDANCE: Mapping[str, Guidance] = {
               interrupts all streams, so wait for a break.
             - Until then, bitrates and health scores are absent and their alerts cannot fire: watch the pictures.
         """,
-        tuning="Only `for`. It already includes the stall time of the platform, 45 s to 3 min.",
+        tuning="Only `for`, which begins after the platform's stall time of 45 s to 3 min.",
     ),
     "StreamSeriesLimitReached": Guidance(
         impact="""
@@ -308,61 +323,33 @@ GUIDANCE: Mapping[str, Guidance] = {
     ),
     "StreamHealthBudgetBurnFast": Guidance(
         impact="Many viewers have a bad picture now: about one in seven health observations or more is bad.",
-        diagnosis="""
-            1. Open the exporter's page and sort the streams by health. Find out whether one stream is always bad or
-               many are bad at times.
-            2. Read the causes in `stream_health_reason`. An expected stream that is off air counts as health 0.
-        """,
+        diagnosis=_BURN_RATE_DIAGNOSIS,
         mitigation="""
-            - Treat it as an incident of the upstream. Start with the alerts of its streams; they name the cause.
+            - Start with the alerts of its streams: they name the cause, and page where that is needed.
             - Many streams with the same reason: look for a shared cause, such as a site, an uplink or a transcoder.
         """,
-        tuning="""
-            Set `goal` (minimum health of a good observation) and `objective` (share of observations that must be good)
-            under `alerting.health_slo`. The threshold is the burn rate.
-        """,
+        tuning=_BURN_RATE_TUNING,
     ),
     "StreamHealthBudgetBurnSteady": Guidance(
         impact="Some viewers have had a bad picture for hours.",
-        diagnosis="""
-            1. Open the exporter's page and sort the streams by health. Find out whether one stream is always bad or
-               many are bad at times.
-            2. Read the causes in `stream_health_reason`. An expected stream that is off air counts as health 0.
-        """,
+        diagnosis=_BURN_RATE_DIAGNOSIS,
         mitigation="Fix the worst streams today. Several small faults can add up to this alert.",
-        tuning="""
-            Set `goal` (minimum health of a good observation) and `objective` (share of observations that must be good)
-            under `alerting.health_slo`. The threshold is the burn rate.
-        """,
+        tuning=_BURN_RATE_TUNING,
     ),
     "StreamHealthBudgetBurnSlow": Guidance(
         impact="A few viewers have had a bad picture for a day.",
-        diagnosis="""
-            1. Open the exporter's page and sort the streams by health. Find out whether one stream is always bad or
-               many are bad at times.
-            2. Read the causes in `stream_health_reason`. An expected stream that is off air counts as health 0.
-        """,
+        diagnosis=_BURN_RATE_DIAGNOSIS,
         mitigation="""
             During working hours, find the streams that use most of the budget and what they share: site, encoder, time
             of day.
         """,
-        tuning="""
-            Set `goal` (minimum health of a good observation) and `objective` (share of observations that must be good)
-            under `alerting.health_slo`. The threshold is the burn rate.
-        """,
+        tuning=_BURN_RATE_TUNING,
     ),
     "StreamHealthBudgetBurnCreeping": Guidance(
         impact="Hardly noticeable, but more observations were bad over three days than the objective allows.",
-        diagnosis="""
-            1. Open the exporter's page and sort the streams by health. Find out whether one stream is always bad or
-               many are bad at times.
-            2. Read the causes in `stream_health_reason`. An expected stream that is off air counts as health 0.
-        """,
+        diagnosis=_BURN_RATE_DIAGNOSIS,
         mitigation="Plan repairs, or agree on an objective that matches what viewers need.",
-        tuning="""
-            Set `goal` (minimum health of a good observation) and `objective` (share of observations that must be good)
-            under `alerting.health_slo`. The threshold is the burn rate.
-        """,
+        tuning=_BURN_RATE_TUNING,
     ),
     "StreamExpectedOffline": Guidance(
         impact="Viewers see nothing, or a frozen picture.",
@@ -385,15 +372,15 @@ GUIDANCE: Mapping[str, Guidance] = {
     ),
     "StreamError": Guidance(
         impact="""
-            Viewers of this stream see nothing, or soon will not. The configuration does not expect the stream to be
-            live.
+            Viewers of this stream see nothing, or will soon lose the picture. This is a warning because the
+            configuration does not expect the stream to be live.
         """,
         diagnosis="""
             1. Read the platform's message on the stream's page of the exporter, and in the platform's own dashboard.
             2. Check whether the stream matters now: an event may be missing from the configuration.
         """,
         mitigation="""
-            - Restart the publish. If the session stays in error on WAVE, end it with
+            - Restart the encoder. If the session stays in error on WAVE, end it with
               `stream-exporter session end --upstream NAME ID` and create a new one.
             - Stream that matters: set `expected`, so that it pages as StreamExpectedOffline.
         """,
@@ -513,7 +500,7 @@ GUIDANCE: Mapping[str, Guidance] = {
             3. Read the output bitrate on the encoder itself. A full bitrate there means a loss on the way.
         """,
         mitigation="""
-            - Lower the encoder's bitrate, or improve its uplink: use a cable, a bonded link or another route.
+            - Lower the encoder's bitrate, or use a better uplink (cable, bonded link, other route).
             - Encoder sends less than configured: check its load and its rate control.
         """,
         tuning="""
@@ -524,7 +511,7 @@ GUIDANCE: Mapping[str, Guidance] = {
     "StreamBitrateLow": Guidance(
         impact="Viewers see a softer picture than intended.",
         diagnosis="Follow the steps of StreamBitrateCritical.",
-        mitigation="Lower the encoder's bitrate, or improve its uplink: use a cable, a bonded link or another route.",
+        mitigation="Lower the encoder's bitrate, or use a better uplink (cable, bonded link, other route).",
         tuning="Set `expected_bitrate` of the stream.",
     ),
     "StreamBitrateDropped": Guidance(
@@ -533,7 +520,7 @@ GUIDANCE: Mapping[str, Guidance] = {
             Plot the bitrate over a day. A step means a changed encoder setting; a decline means a failing uplink.
         """,
         mitigation="""
-            - Lower the encoder's bitrate, or improve its uplink: use a cable, a bonded link or another route.
+            - Lower the encoder's bitrate, or use a better uplink (cable, bonded link, other route).
             - Changed on purpose: nothing to do. The new bitrate becomes the baseline within the hour.
         """,
         tuning="Set `expected_bitrate` of the stream; StreamBitrateLow then replaces this rule.",
@@ -541,7 +528,7 @@ GUIDANCE: Mapping[str, Guidance] = {
     "StreamBitrateUnstable": Guidance(
         impact="The picture may alternate between sharp and soft.",
         diagnosis="Check whether the encoder adapts its bitrate, and to what: packet loss or round-trip time?",
-        mitigation="Lower the encoder's bitrate, or improve its uplink: use a cable, a bonded link or another route.",
+        mitigation="Lower the encoder's bitrate, or use a better uplink (cable, bonded link, other route).",
         tuning="""
             The threshold is the standard deviation divided by the mean. Raise it for encoders with a variable bitrate.
         """,
@@ -554,8 +541,8 @@ GUIDANCE: Mapping[str, Guidance] = {
             3. `docs/health.md` explains how the score is computed.
         """,
         mitigation="""
-            - `bitrate_low` or `loss`: fix the uplink. Lower the encoder's bitrate, or improve its uplink: use a cable,
-              a bonded link or another route.
+            - `bitrate_low` or `loss`: lower the encoder's bitrate, or use a better uplink (cable, bonded link, other
+              route).
             - `frame_rate_low`: reduce the load of the encoder.
             - `silent`: follow StreamIngestStalled.
             - `transcode_slow`: follow StreamTranscodeBelowRealtime.
@@ -581,8 +568,8 @@ GUIDANCE: Mapping[str, Guidance] = {
             3. Check other streams of the upstream. All changing together suggests the platform.
         """,
         mitigation="""
-            - Bitrate or packet loss changes too: fix the uplink. Lower the encoder's bitrate, or improve its uplink:
-              use a cable, a bonded link or another route.
+            - Bitrate or packet loss changes too: lower the encoder's bitrate, or use a better uplink (cable, bonded
+              link, other route).
             - Nothing else changes: report it to the platform, with times.
         """,
         tuning="The threshold is the number of changes within the window.",
@@ -603,8 +590,7 @@ GUIDANCE: Mapping[str, Guidance] = {
             uplink).
         """,
         mitigation="""
-            - On the way: lower the encoder's bitrate, or improve its uplink: use a cable, a bonded link or another
-              route.
+            - On the way: lower the encoder's bitrate, or use a better uplink (cable, bonded link, other route).
             - At the encoder: use a faster preset.
         """,
         tuning="The threshold is the share of frames that are dropped.",
@@ -624,7 +610,7 @@ GUIDANCE: Mapping[str, Guidance] = {
         """,
         mitigation="""
             - Use another route, or raise the SRT latency to four to six times the round-trip time.
-            - Lower the encoder's bitrate, or improve its uplink: use a cable, a bonded link or another route.
+            - Lower the encoder's bitrate, or use a better uplink (cable, bonded link, other route).
         """,
         tuning="The threshold is the share of packets, as the platform reports it.",
     ),
@@ -656,7 +642,7 @@ GUIDANCE: Mapping[str, Guidance] = {
                a larger buffer.
             2. Check for StreamTranscodeBelowRealtime.
         """,
-        mitigation="Restart the publish to drop the backlog.",
+        mitigation="Restart the encoder's connection to drop the backlog.",
         tuning="The threshold is a multiple of the platform's target latency. Correct the target if it is wrong.",
     ),
     "StreamTranscodeBelowRealtime": Guidance(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from inspect import cleandoc
 
-from exporter.alerting.annotations import format_threshold
-from exporter.alerting.promql import PromQL
+from exporter.alerting.annotations import format_threshold, unnamed_summary
+from exporter.alerting.promql import Dialect, PromQL
 from exporter.alerting.rules import RULES_BY_NAME, Owner, Rule, Scope, Severity, Unit
-from exporter.alerting.rules.active_rules import ActiveRule, rules_in_force
+from exporter.alerting.rules.active_rules import ActiveRule, Grade, rules_in_force
 from exporter.alerting.runbook.guidance import GUIDANCE
 from exporter.config.types import format_duration
 
@@ -34,7 +33,7 @@ The rules are in `alerts/stream-alerts.yaml`. `stream-exporter rules` lists them
 your configuration.
 
 - **Severity**: `critical` pages immediately, `warning` opens a ticket, `info` is context for other alerts, and `none`
-  is a dead man's switch. A rule with two grades starts as the lower one and escalates to `critical`.
+  is a dead man's switch. A rule with two severities is `critical` once the conditions of that severity hold.
 - **Evaluated by Prometheus or the sidecar** means by one of them at a time. If the sidecar is on, load only the rules
   of `stream-exporter rules --evaluator prometheus` into Prometheus.
 - **Time to page (worst case)** is the time from the fault to the firing alert with the slowest defaults: {poll} poll
@@ -83,20 +82,9 @@ def render_runbook() -> str:
     return "\n".join(parts)
 
 
-def grades(active: ActiveRule) -> list[tuple[Severity, ActiveRule]]:
-    """Return the rule's severities, lowest first, each with the rule as it applies there."""
-    found = getattr(active, "grades", None)
-    if found is None:
-        return [(active.rule.severity, active)]
-    return [
-        (grade.severity, replace(active, threshold=grade.threshold, for_seconds=grade.for_seconds))
-        for grade in reversed(found)
-    ]
-
-
-def worst_case_seconds(active: ActiveRule) -> float:
-    """Return the time from the fault to the alert firing, with the slowest defaults."""
-    waiting = active.for_seconds + active.rule.settling_seconds / active.time_scale
+def worst_case_seconds(active: ActiveRule, grade: Grade | None = None) -> float:
+    """Return the time from the fault to the alert of a grade, with the slowest defaults (default: the lowest grade)."""
+    waiting = (grade or active.grades[-1]).for_seconds + active.rule.settling_seconds / active.time_scale
     return POLL_SECONDS + TIMEOUT_SECONDS + SCRAPE_SECONDS + EVALUATION_SECONDS + waiting
 
 
@@ -106,8 +94,8 @@ def _index(rules: tuple[ActiveRule, ...]) -> Iterator[str]:
     for scope in _SCOPES:
         for active in rules:
             if active.rule.scope is scope:
-                severities = " → ".join(severity.value for severity, _ in grades(active))
-                yield f"| {_link(active.rule.name)} | {severities} | {active.rule.summary} |"
+                severities = ", ".join(grade.severity for grade in reversed(active.grades))
+                yield f"| {_link(active.rule.name)} | {severities} | {unnamed_summary(active)} |"
     yield ""
 
 
@@ -122,22 +110,21 @@ def _section(active: ActiveRule) -> str:
         "Rationale": rule.why,
         "Time to page (worst case)": _time_to_page(active),
     }
-    lines = [f"### {rule.name}", "", rule.summary, "", *_table(active), ""]
+    lines = [f"### {rule.name}", "", unnamed_summary(active), "", *_table(active), ""]
     for heading, text in texts.items():
         lines += [f"#### {heading}", "", _link_alerts(cleandoc(text), rule), ""]
     return "\n".join([*lines, *_evaluation(active)])
 
 
 def _table(active: ActiveRule) -> Iterator[str]:
-    rule = active.rule
     yield "| severity | threshold | for | window | keep firing |"
     yield "|---|---|---|---|---|"
-    for severity, grade in grades(active):
+    for grade in reversed(active.grades):
         cells = (
-            severity.value,
-            _format_threshold_cell(grade),
+            grade.severity,
+            _format_threshold_cell(active, grade),
             _format_duration_cell(grade.for_seconds),
-            _format_duration_cell(rule.settling_seconds),
+            _format_duration_cell(active.rule.settling_seconds),
             _format_duration_cell(active.keep_firing_seconds),
         )
         yield f"| {' | '.join(cells)} |"
@@ -146,10 +133,8 @@ def _table(active: ActiveRule) -> Iterator[str]:
 def _time_to_page(active: ActiveRule) -> str:
     if active.rule.severity is Severity.NONE:
         return "Does not apply: the alert always fires."
-    times = {severity: format_duration(worst_case_seconds(grade)) for severity, grade in grades(active)}
-    if len(times) == 1:
-        return f"{times[active.rule.severity]}."
-    return f"{', '.join(f'{severity.value} after {time}' for severity, time in times.items()).capitalize()}."
+    own, *worse = (format_duration(worst_case_seconds(active, grade)) for grade in reversed(active.grades))
+    return f"{active.rule.severity.capitalize()} after {own}, critical after {worse[0]}." if worse else f"{own}."
 
 
 def _link_alerts(text: str, own: Rule) -> str:
@@ -166,10 +151,10 @@ def _link(name: str) -> str:
     return f"[{name}](#{name.lower()})"
 
 
-def _format_threshold_cell(active: ActiveRule) -> str:
-    if active.threshold is None:
+def _format_threshold_cell(active: ActiveRule, grade: Grade) -> str:
+    if grade.threshold is None:
         return "–"
-    text, base = format_threshold(active), f"{active.threshold:g}"
+    text, base = format_threshold(active, grade), f"{grade.threshold:g}"
     unit = active.rule.threshold_unit or active.rule.unit
     return f"`{base}`" if unit in (Unit.NUMBER, Unit.COUNT) else f"`{base}` ({text})"
 
@@ -181,8 +166,14 @@ def _format_duration_cell(seconds: float) -> str:
 def _evaluation(active: ActiveRule) -> Iterator[str]:
     yield _EVALUATED_BY[active.rule.owner]
     yield ""
-    expression = PromQL(selector="").expression(active)
-    if expression:
+    if active.rule.owner is Owner.SIDECAR:
+        return
+    promql = PromQL(Dialect(selector=""))
+    expressions = {grade.severity: promql.expression(active, grade) for grade in reversed(active.grades)}
+    for severity, expression in expressions.items():
+        if len(expressions) > 1:
+            yield f"{severity.capitalize()}:"
+            yield ""
         yield "```promql"
         yield expression
         yield "```"

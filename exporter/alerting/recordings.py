@@ -1,0 +1,160 @@
+"""The recorded series that the rules read: one for each operand, in the same rule group as the alerts.
+
+An operand is a series of the exposition, without the labels of replicas. A scrape that fails is bridged: the operand
+keeps its last value for 2.5 scrape intervals while ``up`` is 0. A fact about a stream counts only while its upstream is
+answering, which is checked for each target before replicas are aggregated: a replica that has lost its network must not
+hide, with its old data, what another one sees. A setting (what is expected) needs no evidence. A stream is unknown only
+if no replica knows its state.
+
+The formulas were tried with promtool against simulated scrapes: gaps, two replicas, shards, service discovery.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from exporter.alerting.rules import RULES
+from exporter.alerting.rules.common_guards import UNKNOWN
+from exporter.alerting.rules.rule import (
+    AnyStream,
+    Condition,
+    Guard,
+    Present,
+    RecordingRule,
+    Series,
+    StreamShare,
+    Threshold,
+)
+from exporter.alerting.rules.slo_rules import SLO_OPERANDS
+from exporter.alerting.rules.upstream_rules import UPSTREAM_OPERANDS
+from exporter.config.types import format_duration
+from exporter.metrics.families.family import Source
+from exporter.metrics.families.stream_families import STREAM_FAMILIES
+from exporter.metrics.families.upstream_families import UPSTREAM_FAMILIES
+
+TARGET_ANSWERING = "target:upstream_answering"
+_ANSWERING = "stream_upstream_answering"
+_NOT_GATED = frozenset({_ANSWERING, "stream_upstream_up", "stream_upstream_failing"})
+"""Families of an upstream that are themselves about whether it is answering."""
+_UPSTREAM_FAMILY_NAMES = frozenset(family.name for family in UPSTREAM_FAMILIES)
+_SETTINGS = frozenset(family.name for family in STREAM_FAMILIES if family.source is Source.CONFIGURATION)
+_RECORDED_NAME = re.compile(r"(?<![\w:])(?:stream|upstream|target):\w+(?::\w+)*")
+_FAMILY_NAME = re.compile(r"(?<![\w:])stream_\w+?(?=(?:_bucket|_count|_sum)?\{)")
+
+STREAM_SERIES = (
+    Series("stream_live"),
+    Series("stream_expected"),
+    UNKNOWN.left,
+    Series("stream_viewers"),
+    Series("stream_ingest_bitrate_bytes_per_second"),
+    Series("stream_expected_ingest_bitrate_bytes_per_second"),
+    Series("stream_health_score_ratio"),
+    Series(_ANSWERING),
+    Series("stream_upstream_up"),
+)
+"""Series that the PromQL of rules without a condition reads under their recorded names."""
+
+
+def is_of_upstream(series: Series) -> bool:
+    """Whether the series belongs to an upstream, not to a stream."""
+    return series.family in _UPSTREAM_FAMILY_NAMES
+
+
+def needs_evidence(series: Series) -> bool:
+    """Whether the series counts only while its upstream is answering."""
+    return series.family not in _NOT_GATED and series.family not in _SETTINGS
+
+
+def record_name(series: Series) -> str:
+    """Return the recorded name: ``stream_status{status="paused"}`` is ``stream:status_paused``."""
+    scope = "upstream" if is_of_upstream(series) else "stream"
+    values = [word for value in series.labels.values() for word in ((value,) if isinstance(value, str) else value)]
+    metric = series.family.removeprefix("stream_").removeprefix("upstream_")
+    name = f"{scope}:{'_'.join([metric, *values]).lower()}"
+    if series.rises_within is not None:
+        return f"{name}:rises{format_duration(series.rises_within)}"
+    return name if series.changes_within is None else f"{name}:changes{format_duration(series.changes_within)}"
+
+
+def bridged(family: str, matchers: str = "") -> str:
+    """Return the template of a series that keeps its last value while a scrape fails. ``matchers``: ``,name="…"``."""
+    series = f"{family}{{SELECTOR{matchers}}}"
+    return f"({series} or (last_over_time({series}[{{window}}]) and on ({{by_target}}) up{{SELECTOR}} == 0))"
+
+
+def recordings_for(expressions: Iterable[str]) -> list[RecordingRule]:
+    """Return the recordings that these expressions read, and those that the recordings read, in order of evaluation."""
+    needed: dict[str, None] = {}
+
+    def add(expression: str) -> None:
+        for name in _RECORDED_NAME.findall(expression):
+            if name in OPERANDS and name not in needed:
+                add(OPERANDS[name].promql)
+                needed[name] = None
+
+    for expression in expressions:
+        add(expression)
+    return [OPERANDS[name] for name in needed]
+
+
+def families_of(*expressions: str) -> frozenset[str]:
+    """Return the metric families that expressions read, also through recordings."""
+    texts = [*expressions, *(recording.promql for recording in recordings_for(expressions))]
+    return frozenset(name for text in texts for name in _FAMILY_NAME.findall(text))
+
+
+def _operand(series: Series) -> RecordingRule:
+    name, lost = record_name(series), ", ".join(["{replicas}", *series.labels])
+    if series.family == _ANSWERING:
+        return RecordingRule(name, f"max without ({lost}) ({TARGET_ANSWERING})")
+    matchers = "".join(f",{_matcher(label, value)}" for label, value in series.labels.items())
+    if series.window_seconds is None:
+        value = bridged(series.family, matchers)
+    else:
+        samples = f"{series.family}{{SELECTOR{matchers}}}[{{{format_duration(series.window_seconds)}}}]"
+        value = f"changes({samples})" if series.rises_within is None else f"(changes({samples}) - resets({samples}))"
+    if not needs_evidence(series):
+        return RecordingRule(name, f"max without ({lost}) (\n  {value}\n)")
+    gate = f"and on ({{by_target}}, platform, upstream) {TARGET_ANSWERING} == 1"
+    known = "\nunless on ({by_stream}) stream:live" if series == UNKNOWN.left else ""
+    return RecordingRule(name, f"max without ({lost}) (\n  {value}\n  {gate}\n){known}")
+
+
+def _matcher(name: str, value: str | tuple[str, ...]) -> str:
+    return f'{name}="{value}"' if isinstance(value, str) else f'{name}=~"{"|".join(value)}"'
+
+
+def series_of(condition: Condition) -> Iterator[Series]:
+    """Yield the series that a condition reads."""
+    measured, right = condition.measure.left, condition.measure.right
+    if isinstance(measured, StreamShare):
+        yield from _series_of_guards(measured.guards)
+    else:
+        yield measured
+    if isinstance(right, Threshold) and right.of is not None:
+        yield right.of
+    yield from _series_of_guards((*condition.also, *condition.unless))
+
+
+def _series_of_guards(guards: Iterable[Guard]) -> Iterator[Series]:
+    for guard in guards:
+        if isinstance(guard, AnyStream):
+            yield from _series_of_guards(guard.guards)
+        else:
+            yield guard.series if isinstance(guard, Present) else guard.left
+
+
+def _all_operands() -> Mapping[str, RecordingRule]:
+    recordings = [RecordingRule(TARGET_ANSWERING, bridged(_ANSWERING))]
+    for rule in RULES:
+        if rule.condition is not None:
+            recordings += map(_operand, series_of(rule.condition))
+        if rule.critical is not None:
+            recordings += map(_operand, _series_of_guards(rule.critical.also))
+    recordings += map(_operand, STREAM_SERIES)
+    return {recording.record: recording for recording in (*recordings, *UPSTREAM_OPERANDS, *SLO_OPERANDS)}
+
+
+OPERANDS = _all_operands()
+"""All operands by their recorded name."""
