@@ -21,7 +21,7 @@ _BADGES: Final = {
     Severity.NONE: "off",
 }
 """Classes of ``page.css``."""
-_SEVERITIES = re.compile(rf"(?:{'|'.join(Severity)})(?: → (?:{'|'.join(Severity)}))*")
+_SEVERITIES = re.compile(rf"(?:{'|'.join(Severity)})(?:, (?:{'|'.join(Severity)}))*")
 _COMMENT = re.compile(r"<!--.*?-->\n*", re.DOTALL)
 _WORD_START = re.compile(r"(?<=[a-z])(?=[A-Z])")
 # The links need no prefix: the page has one address, at the exporter's root.
@@ -86,13 +86,17 @@ def _adapt(tokens: list[Token]) -> Iterator[Token]:
 def _adapt_text(token: Token, *, is_cell: bool) -> Token:
     if token.type == "code_inline":
         # metric names are wider than a phone
-        return Token("html_inline", "", 0, content=f"<code>{escape(token.content, quote=False).replace('_', '_<wbr>')}</code>")
+        return Token(
+            "html_inline", "", 0, content=f"<code>{escape(token.content, quote=False).replace('_', '_<wbr>')}</code>"
+        )
     if token.type != "text":
         return token
     if is_cell and _SEVERITIES.fullmatch(token.content):
-        html = " → ".join(
-            f'<span class="badge {_BADGES[Severity(word)]}">{word}</span>' for word in token.content.split(" → ")
+        html = " ".join(
+            f'<span class="badge {_BADGES[Severity(word)]}">{word}</span>' for word in token.content.split(", ")
         )
     else:
-        html = re.sub(r"\bStream[A-Z]\w+", lambda name: _WORD_START.sub("<wbr>", name[0]), escape(token.content, quote=False))
+        html = re.sub(
+            r"\bStream[A-Z]\w+", lambda name: _WORD_START.sub("<wbr>", name[0]), escape(token.content, quote=False)
+        )
     return Token("html_inline", "", 0, content=html)
