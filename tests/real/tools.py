@@ -22,6 +22,13 @@ def tool(name: str) -> Path:
     return path
 
 
+def tool_version(name: str) -> str:
+    """The version of a program; ``?`` where it is unknown."""
+    tool(name)
+    version: str = _manifest()["tools"][name]["version"]
+    return version
+
+
 @cache
 def _manifest() -> dict[str, dict[str, Any]]:
     if not MANIFEST.exists():
