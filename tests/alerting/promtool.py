@@ -31,12 +31,12 @@ def assert_tests_pass(file: Path) -> None:
     assert done.stdout.split() == ["Unit", "Testing:", str(file), "SUCCESS"]
 
 
-def rule_group(alerts: set[str]) -> dict[str, Any]:
-    """Return the content of the committed rule file with nothing but these alerts and what they read.
+def rule_group(alerts: set[str], text: str | None = None) -> dict[str, Any]:
+    """Return the content of a rule file (the committed one) with nothing but these alerts and what they read.
 
     promtool evaluates every rule of a file in every step: the whole file takes minutes for what one alert does.
     """
-    (group,) = yaml.safe_load((ALERTS / "stream-alerts.yaml").read_text())["groups"]
+    (group,) = yaml.safe_load(text or (ALERTS / "stream-alerts.yaml").read_text())["groups"]
     chosen = [rule for rule in group["rules"] if rule.get("alert") in alerts]
     expressions = [rule["expr"] for rule in chosen]
     if not alerts.isdisjoint(rule.name for rule in SLO_RULES):

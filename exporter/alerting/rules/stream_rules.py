@@ -111,7 +111,11 @@ STREAM_RULES: tuple[Rule, ...] = (
         summary="{subject} was live and is gone.",
         description="{subject} was live and is no longer served, while its upstream answers.",
         expected="served until it has ended",
-        promql="last_over_time(stream:live[{15m}]) == 1\n"
+        # a stream whose exporter is down is not gone
+        promql="max without ({replicas}) (\n"
+        "  last_over_time(stream_live{SELECTOR}[{15m}]) == 1\n"
+        "  and on ({by_target}) max_over_time(up{SELECTOR}[{window}]) == 1\n"
+        ")\n"
         "unless on ({by_stream}) stream:live\n"
         "unless on ({by_stream}) stream:expected\n"
         "unless on ({by_stream}) stream:status_unknown\n"

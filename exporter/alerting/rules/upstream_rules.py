@@ -20,6 +20,9 @@ from exporter.alerting.rules.rule import (
     Unit,
 )
 
+GONE_AFTER_SECONDS = 2.5 * MINUTE
+"""How long a target counts as present after its last scrape, with the default scrape interval."""
+
 UPSTREAM_OPERANDS = (
     RecordingRule(
         "upstream:poll_failures:ratio10m",
@@ -66,6 +69,7 @@ UPSTREAM_RULES: tuple[Rule, ...] = (
         "unless on ({by_upstream}) last_over_time(stream_upstream_poll_interval_seconds{SELECTOR}[{window}])\n"
         "unless on ({by_job}, upstream) last_over_time(stream_upstream_retired{SELECTOR}[{window}]) == 1\n"
         "and on ({by_job}) max by ({by_job}) (max_over_time(up{SELECTOR}[{window}])) == 1",
+        window_seconds=GONE_AFTER_SECONDS,
         for_seconds=MINUTE,
         unit=Unit.FLAG,
         why="A target counts as gone after 2.5 scrape intervals, and a restart takes less. If every target is down, "
@@ -268,6 +272,7 @@ EXPORTER_RULES: tuple[Rule, ...] = (
         f'  count_values by ({{by_job}}) ("ordinal", {_SHARD_ORDINAL})\n'
         ")\n"
         f"< max by ({{by_job}}) ({_SHARDS})",
+        window_seconds=GONE_AFTER_SECONDS,
         for_seconds=5 * MINUTE,
         unit=Unit.COUNT,
         labels=("job",),
@@ -285,6 +290,7 @@ EXPORTER_RULES: tuple[Rule, ...] = (
         "count by ({by_job}) (\n"
         f'  count_values by ({{by_job}}) ("hash", {_CONFIG_HASH} and on ({{by_target}}) {_SHARDS} > 1)\n'
         ") > 1",
+        window_seconds=GONE_AFTER_SECONDS,
         for_seconds=10 * MINUTE,
         unit=Unit.COUNT,
         labels=("job",),

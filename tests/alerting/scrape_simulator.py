@@ -1,0 +1,168 @@
+"""Simulates how Prometheus scrapes exporters, and lets promtool evaluate the rules on what it stored.
+
+A target has its own offset, misses scrapes, comes into service discovery and leaves it; a series that is no longer in a
+response is marked stale, and so are all series of a target whose scrape fails, as Prometheus does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.alerting.promtool import ALERTS, assert_tests_pass, rule_group
+
+GRID = 5
+"""Seconds between the samples that promtool reads; scrapes fall on this grid."""
+EVALUATION = 15
+"""Seconds between evaluations."""
+JOB = "stream-exporter"
+
+Facts = Mapping[str, float]
+"""The series of a response and their values: ``stream_live{platform="p",…}``."""
+FIRING = 'ALERTS{{alertstate="firing",alertname!="StreamWatchdog"{more}}}'
+
+
+def never(_: int) -> bool:
+    return False
+
+
+def every(nth: int) -> Callable[[int], bool]:
+    """Every so many-th scrape is missed."""
+    return lambda number: number % nth == nth - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """One exporter. Times are seconds since the start."""
+
+    instance: str
+    facts: Callable[[int], Facts]
+    """What a scrape at that time returns."""
+    offset: int = 5
+    misses: Callable[[int], bool] = never
+    """Whether the scrape of that number fails."""
+    is_down: Callable[[int], bool] = never
+    """Whether a scrape at that time fails."""
+    is_discovered: Callable[[int], bool] = lambda _: True
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Labels of the target besides ``job`` and ``instance``."""
+
+    def series(self, scrape_interval: int, duration: int) -> Iterator[tuple[str, str]]:
+        """Yield every series with its values, as promtool reads them."""
+        steps = duration // GRID + 1
+        columns: dict[str, list[str]] = {}
+        served: set[str] = set()
+        was_discovered, number = False, 0
+        for step in range(steps):
+            at = step * GRID
+            written: dict[str, str] = {}
+            if was_discovered and not self.is_discovered(at):
+                written = dict.fromkeys(served | {"up"}, "stale")
+                served = set()
+            elif self.is_discovered(at) and at >= self.offset and (at - self.offset) % scrape_interval == 0:
+                fails = self.misses(number) or self.is_down(at)
+                number += 1
+                facts = {} if fails else self.facts(at)
+                written = dict.fromkeys(served - facts.keys(), "stale") | {"up": f"{not fails:d}"}
+                written |= {name: f"{value:g}" for name, value in facts.items()}
+                served = set(facts)
+            was_discovered = self.is_discovered(at)
+            for name, value in written.items():
+                columns.setdefault(name, ["_"] * steps)[step] = value
+        for name, values in columns.items():
+            yield self._labelled(name), " ".join(values)
+
+    def _labelled(self, name: str) -> str:
+        family, _, own = name.partition("{")
+        labels = {"job": JOB, "instance": self.instance, **self.labels}
+        text = ",".join(f'{label}="{value}"' for label, value in labels.items())
+        return f"{family}{{{text}{',' + own if own else '}'}"
+
+
+@dataclass
+class Expectations:
+    """What must fire, and what must not. Names: ``Alert``, ``Alert/upstream`` or ``Alert/upstream/stream``."""
+
+    checks: list[dict[str, Any]] = field(default_factory=list)
+
+    def fires(self, alert: str, *, after: int, before: int) -> Expectations:
+        """It fires somewhen between these times."""
+        return self._firing(alert, after, 0)._firing(alert, before, 1)
+
+    def fires_at(self, alert: str, *times: int) -> Expectations:
+        for at in times:
+            self._firing(alert, at, 1)
+        return self
+
+    def is_silent_at(self, alert: str, *times: int) -> Expectations:
+        for at in times:
+            self._firing(alert, at, 0)
+        return self
+
+    def only(self, alerts: set[str], *, until: int) -> Expectations:
+        """No other alert has ever fired."""
+        expression = f"last_over_time({FIRING.format(more='')}[{until}s])"
+        samples = []
+        for alert in sorted(alerts):
+            labels = dict(zip(("alertname", "upstream", "stream"), alert.split("/", 2), strict=False))
+            samples.append({"labels": _selector(labels), "value": 1})
+        self.checks.append(
+            {
+                "expr": f"group by (alertname, upstream, stream) ({expression})",
+                "eval_time": f"{until}s",
+                "exp_samples": samples,
+            }
+        )
+        return self
+
+    def _firing(self, alert: str, at: int, count: int) -> Expectations:
+        labels = dict(zip(("alertname", "upstream", "stream"), alert.split("/", 2), strict=False))
+        more = "".join(f',{label}="{value}"' for label, value in labels.items())
+        at = -(-at // EVALUATION) * EVALUATION
+        self.checks.append(
+            {
+                "expr": f'group (ALERTS{{alertstate="firing"{more}}})',
+                "eval_time": f"{at}s",
+                "exp_samples": [{"labels": "{}", "value": 1}] if count else [],
+            }
+        )
+        return self
+
+
+def check_alerts(
+    folder: Path,
+    targets: Sequence[Target],
+    expected: Expectations,
+    *,
+    scrape_interval: int,
+    duration: int,
+    alerts: set[str],
+    evaluation: int = EVALUATION,
+    rules: str | None = None,
+) -> None:
+    """Evaluate these alerts on simulated scrapes. ``rules``: a rule file, by default the committed one."""
+    group = rule_group(alerts, rules)
+    (folder / "alerts.yaml").write_text(yaml.safe_dump(group, width=10**6))
+    series = [found for target in targets for found in target.series(scrape_interval, duration)]
+    document = {
+        "rule_files": ["alerts.yaml", str(ALERTS / "stream-recordings.yaml")],
+        "evaluation_interval": f"{evaluation}s",
+        "group_eval_order": ["stream-health-slo-recordings", "stream-exporter"],
+        "tests": [
+            {
+                "interval": f"{GRID}s",
+                "input_series": [{"series": name, "values": values} for name, values in series],
+                "promql_expr_test": expected.checks,
+            }
+        ],
+    }
+    (folder / "tests.yaml").write_text(yaml.dump(document, Dumper=yaml.CSafeDumper, width=10**6))
+    assert_tests_pass(folder / "tests.yaml")
+
+
+def _selector(labels: Mapping[str, str]) -> str:
+    return "{" + ",".join(f'{label}="{value}"' for label, value in labels.items()) + "}"

@@ -1,0 +1,494 @@
+"""Set-ups of Prometheus in which rules like these have missed alerts or paged falsely, at three scrape intervals.
+
+The rules and thresholds are the committed ones; times in comments are seconds since the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from exporter.alerting.promql import Dialect
+from exporter.alerting.rule_files import alerts_file
+from exporter.alerting.rules import RULES
+from exporter.alerting.rules.active_rules import rules_in_force
+from exporter.alerting.rules.slo_rules import SLO_RULES
+from tests.alerting.scrape_simulator import (
+    EVALUATION,
+    Expectations,
+    Facts,
+    Target,
+    check_alerts,
+    every,
+    never,
+)
+
+SCRAPES = (15, 30, 60)
+PRESENCE = {
+    "StreamExporterDown",
+    "StreamScrapesFailing",
+    "StreamShardMissing",
+    "StreamShardsDisagree",
+    "StreamUpstreamUnwatched",
+    "StreamUpstreamDown",
+    "StreamUpstreamUnstable",
+    "StreamUpstreamDataStale",
+    "StreamUpstreamStatesUnknown",
+    "StreamExpectedOffline",
+    "StreamExpectedUnknown",
+    "StreamError",
+    "StreamVanished",
+}
+QUALITY = {"StreamBitrateLow", "StreamBitrateCritical", "StreamIngestStalled", "StreamUnhealthy", "StreamFlapping"}
+BUDGET = {rule.name for rule in SLO_RULES}
+OFFLINE = "StreamExpectedOffline/edge/main"
+every_scrape_interval = pytest.mark.parametrize("scrape", SCRAPES)
+
+Bool = Callable[[int], bool]
+
+
+def upstream(name: str = "edge", *, up: bool = True, answering: bool | None = None, **more: float) -> dict[str, float]:
+    labels = f'platform="storm",upstream="{name}"'
+    facts = {
+        f"stream_upstream_poll_interval_seconds{{{labels}}}": 15.0,
+        f"stream_upstream_up{{{labels}}}": float(up),
+        f"stream_upstream_answering{{{labels}}}": float(up if answering is None else answering),
+    }
+    return facts | {f"stream_upstream_{family}{{{labels}}}": value for family, value in more.items()}
+
+
+def stream(
+    live: bool | None, name: str = "main", *, on: str = "edge", expected: bool | None = True, **more: float
+) -> dict[str, float]:
+    labels = f'platform="storm",upstream="{on}",stream="{name}"'
+    facts: dict[str, float] = {}
+    if live is not None:
+        facts[f"stream_live{{{labels}}}"] = float(live)
+    else:
+        facts[f'stream_status{{{labels},status="unknown"}}'] = 1.0
+    if expected is not None:
+        facts[f"stream_expected{{{labels}}}"] = float(expected)
+    return facts | {f"stream_{family}{{{labels}}}": value for family, value in more.items()}
+
+
+def healthy(_: int) -> Facts:
+    return upstream() | stream(True)
+
+
+def dead_from(begins: int, ends: int = 10**9) -> Callable[[int], Facts]:
+    return lambda at: upstream() | stream(not begins <= at < ends)
+
+
+# -- targets -----------------------------------------------------------------------------------------------------------
+
+
+@every_scrape_interval
+@pytest.mark.parametrize("how", ["down", "gone"])
+def test_upstreams_of_a_dead_exporter_are_unwatched(scrape: int, how: str, tmp_path: Path) -> None:
+    """Two exporters in one job; one stops being scraped, or leaves service discovery, at 900."""
+
+    def two_upstreams(_: int) -> Facts:
+        return upstream("b1") | upstream("b2") | stream(True, on="b1")
+
+    lost = Target(
+        instance="b:1",
+        facts=two_upstreams,
+        offset=10,
+        is_down=lambda at: how == "down" and at >= 900,
+        is_discovered=lambda at: how == "down" or at < 900,
+    )
+    fires = {f"StreamUpstreamUnwatched/{name}" for name in ("b1", "b2")}
+    expected = Expectations().only(fires | ({"StreamScrapesFailing"} if how == "down" else set()), until=1800)
+    for alert in fires:
+        # the last scrape was at most one interval before
+        expected.fires(alert, after=900 + 150 - scrape + 60 - EVALUATION, before=900 + 150 + 60 + EVALUATION)
+    run(tmp_path, [Target(instance="a:1", facts=healthy), lost], expected, scrape, 1800)
+
+
+@every_scrape_interval
+def test_unwatched_upstream_ends_when_it_is_served_again(scrape: int, tmp_path: Path) -> None:
+    lost = Target(instance="b:1", facts=lambda _: upstream("b1"), is_down=lambda at: 900 <= at < 1800)
+    expected = Expectations().fires_at("StreamUpstreamUnwatched/b1", 1200, 1790)
+    expected.is_silent_at("StreamUpstreamUnwatched/b1", 1800 + scrape + 10 + EVALUATION)
+    run(tmp_path, [Target(instance="a:1", facts=healthy), lost], expected, scrape, 2100)
+
+
+def test_unwatched_upstream_fires_for_as_long_as_it_lasts(tmp_path: Path) -> None:
+    """Longer than Prometheus looks back for what was served."""
+    lost = Target(instance="b:1", facts=lambda _: upstream("b1"), is_discovered=lambda at: at < 900)
+    hours = 3600
+    expected = Expectations().fires_at("StreamUpstreamUnwatched/b1", hours, 6 * hours, 7 * hours, 9 * hours)
+    check_alerts(
+        tmp_path,
+        [Target(instance="a:1", facts=healthy), lost],
+        expected,
+        scrape_interval=60,
+        evaluation=60,
+        duration=9 * hours,
+        alerts={"StreamUpstreamUnwatched"},
+    )
+
+
+@every_scrape_interval
+@pytest.mark.parametrize("case", ["reload", "reload, then the pod moves", "takeover", "retired", "all restart"])
+def test_upstream_that_nobody_need_watch_is_no_alert(case: str, scrape: int, tmp_path: Path) -> None:
+    def keeps_one(at: int) -> Facts:
+        return upstream("b1") | (upstream("b2") if at < 900 else {})
+
+    def both(_: int) -> Facts:
+        return upstream("b1") | upstream("b2")
+
+    def retiring(_: int) -> Facts:
+        return upstream() | {
+            'stream_upstream_retired{upstream="b1"}': 1.0,
+            'stream_upstream_retired{upstream="b2"}': 1.0,
+        }
+
+    first = Target(instance="a:1", facts=healthy)
+    match case:
+        case "reload":
+            targets = [first, Target(instance="b:1", facts=keeps_one)]
+        case "reload, then the pod moves":
+            before = Target(instance="b:1", facts=keeps_one, is_discovered=lambda at: at < 1200)
+            targets = [first, before, Target(instance="b:2", facts=keeps_one, is_discovered=lambda at: at >= 1200)]
+        case "takeover":
+            before = Target(instance="b:1", facts=both, is_discovered=lambda at: at < 900)
+            targets = [first, before, Target(instance="c:1", facts=both, is_discovered=lambda at: at >= 940)]
+        case "retired":
+            before = Target(instance="b:1", facts=both, is_discovered=lambda at: at < 900)
+            targets = [Target(instance="a:1", facts=retiring), before]
+        case _:
+            targets = [
+                Target(instance=f"{name}:1", facts=both, offset=offset, is_down=lambda at: 900 <= at < 990)
+                for name, offset in (("a", 5), ("b", 10))
+            ]
+    failing = {"StreamScrapesFailing"} if case == "all restart" else set()
+    run(tmp_path, targets, Expectations().only(failing, until=2400), scrape, 2400)
+
+
+@every_scrape_interval
+def test_missing_shard_pages(scrape: int, tmp_path: Path) -> None:
+    """All shards poll the same list, so its upstream goes on being served."""
+
+    def shard(ordinal: int) -> Callable[[int], Facts]:
+        shards = {"stream_exporter_shards{}": 3.0, "stream_exporter_shard_ordinal{}": float(ordinal)}
+        return lambda _: upstream() | stream(True, f"s{ordinal}") | shards | {"stream_exporter_config_hash{}": 7.0}
+
+    targets = [
+        Target(instance=f"pod-{ordinal}:1", facts=shard(ordinal), is_down=lambda at, o=ordinal: o == 2 and at >= 900)
+        for ordinal in range(3)
+    ]
+    expected = Expectations().only({"StreamShardMissing", "StreamScrapesFailing"}, until=1800)
+    expected.fires(
+        "StreamShardMissing", after=900 + 150 - scrape + 300 - EVALUATION, before=900 + 150 + 300 + EVALUATION
+    )
+    run(tmp_path, targets, expected, scrape, 1800)
+
+
+def test_exporters_without_shards_may_have_different_configurations(tmp_path: Path) -> None:
+    def single(number: float) -> Callable[[int], Facts]:
+        return lambda _: {"stream_exporter_shards{}": 1.0, "stream_exporter_config_hash{}": number}
+
+    targets = [Target(instance=f"{number}:1", facts=single(number)) for number in (1.0, 2.0)]
+    run(tmp_path, targets, Expectations().only(set(), until=1200), 15, 1200)
+
+
+# -- scrapes that fail -------------------------------------------------------------------------------------------------
+
+
+@every_scrape_interval
+@pytest.mark.parametrize("nth", [2, 4])
+def test_dead_stream_pages_although_scrapes_fail(nth: int, scrape: int, tmp_path: Path) -> None:
+    """Dead from 1200 to 1800."""
+    target = Target(instance="a:1", facts=dead_from(1200, 1800), misses=every(nth))
+    expected = Expectations().only({OFFLINE, "StreamScrapesFailing"}, until=2700)
+    expected.fires(OFFLINE, after=1200 + 60 - EVALUATION, before=1200 + 60 + 2 * scrape + EVALUATION)
+    expected.fires_at("StreamScrapesFailing", 1200)
+    expected.is_silent_at(OFFLINE, 1800 + 180 + 2 * scrape + 2 * EVALUATION)
+    run(tmp_path, [target], expected, scrape, 2700)
+
+
+@every_scrape_interval
+@pytest.mark.parametrize("nth", [2, 4])
+def test_healthy_stream_does_not_page_although_scrapes_fail(nth: int, scrape: int, tmp_path: Path) -> None:
+    target = Target(instance="a:1", facts=healthy, misses=every(nth))
+    run(
+        tmp_path,
+        [target],
+        Expectations().only({"StreamScrapesFailing"}, until=2700),
+        scrape,
+        2700,
+        PRESENCE | QUALITY,
+    )
+
+
+@every_scrape_interval
+@pytest.mark.parametrize("nth", [0, 2, 4])
+def test_what_is_over_does_not_page(nth: int, scrape: int, tmp_path: Path) -> None:
+    """An error of three polls (45 s), and a low bitrate and score that were withdrawn after as long."""
+
+    def facts(at: int) -> Facts:
+        is_bad = 900 <= at < 945
+        bad = {"ingest_bitrate_bytes_per_second": 0.0, "health_score_ratio": 0.1} if is_bad else {}
+        found = upstream() | stream(True, expected_ingest_bitrate_bytes_per_second=500e3, **bad)
+        found |= stream(not is_bad, "other", expected=None)
+        if is_bad:
+            found['stream_status{platform="storm",upstream="edge",stream="other",status="error"}'] = 1.0
+        return found
+
+    target = Target(instance="a:1", facts=facts, misses=every(nth) if nth else never)
+    failing = {"StreamScrapesFailing"} if nth else set()
+    run(tmp_path, [target], Expectations().only(failing, until=1800), scrape, 1800, PRESENCE | QUALITY)
+
+
+# -- upstreams that fail -----------------------------------------------------------------------------------------------
+
+
+@every_scrape_interval
+def test_dead_stream_pages_although_every_second_poll_fails(scrape: int, tmp_path: Path) -> None:
+    """Polls are 15 s apart, so the upstream goes on answering; the stream is dead from 1200."""
+
+    def facts(at: int) -> Facts:
+        poll = at // 15
+        counters = {
+            'stream_upstream_polls_total{platform="storm",upstream="edge"}': float(poll),
+            'stream_upstream_poll_failures_total{platform="storm",upstream="edge",reason="timeout"}': float(poll // 2),
+        }
+        return upstream(up=poll % 2 == 0, answering=True) | stream(at < 1200) | counters
+
+    expected = Expectations().fires(OFFLINE, after=1200, before=1200 + 2 * (60 + 15 + scrape))
+    expected.only({OFFLINE, "StreamUpstreamUnstable/edge"}, until=2100)
+    run(tmp_path, [Target(instance="a:1", facts=facts)], expected, scrape, 2100)
+
+
+@every_scrape_interval
+@pytest.mark.parametrize("nth", [0, 2])
+def test_blind_replica_does_not_hide_a_dead_stream(nth: int, scrape: int, tmp_path: Path) -> None:
+    """The second replica loses its network at 500 and serves its last facts; the stream is dead from 600."""
+
+    def blind(at: int) -> Facts:
+        return upstream(up=at < 500, answering=at < 540) | stream(True)
+
+    misses = every(nth) if nth else never
+    targets = [
+        Target(instance="a:1", facts=dead_from(600), misses=misses),
+        Target(instance="b:1", facts=blind, offset=10, misses=misses),
+    ]
+    expected = Expectations().fires(OFFLINE, after=600, before=600 + 60 + 2 * scrape + EVALUATION)
+    run(tmp_path, targets, expected, scrape, 1200)
+
+
+@every_scrape_interval
+def test_stream_that_dies_during_an_outage_pages_when_the_upstream_is_back(scrape: int, tmp_path: Path) -> None:
+    """The API fails from 600 to 900; the stream is dead from 700 on, which nobody can know before 900."""
+
+    def facts(at: int) -> Facts:
+        fails = 600 <= at < 900
+        live = None if 645 <= at < 900 else at < 700
+        return upstream(up=not fails, answering=not 637 <= at < 900) | stream(live)
+
+    down = "StreamUpstreamDown/edge"
+    expected = Expectations().fires(down, after=600, before=600 + 45 + scrape + 2 * EVALUATION)
+    expected.is_silent_at(down, 900 + scrape + EVALUATION)
+    expected.fires(OFFLINE, after=900, before=900 + 60 + scrape + EVALUATION)
+    run(tmp_path, [Target(instance="a:1", facts=facts)], expected.only({down, OFFLINE}, until=1500), scrape, 1500)
+
+
+@every_scrape_interval
+def test_pending_alert_starts_again_after_an_outage(scrape: int, tmp_path: Path) -> None:
+    """Off air from 580, the API fails from 600 to 900: nothing of the stream is judged meanwhile."""
+
+    def facts(at: int) -> Facts:
+        fails = 600 <= at < 900
+        return upstream(up=not fails, answering=not 637 <= at < 900) | stream(at < 580)
+
+    expected = Expectations().fires(OFFLINE, after=900 + 60 - EVALUATION, before=900 + 60 + scrape + EVALUATION)
+    expected.only({"StreamUpstreamDown/edge", OFFLINE}, until=1500)
+    run(tmp_path, [Target(instance="a:1", facts=facts)], expected, scrape, 1500)
+
+
+@every_scrape_interval
+def test_states_that_nobody_knows_after_an_upgrade(scrape: int, tmp_path: Path) -> None:
+    """30 % of the states are unknown from 600 on; none of those streams is expected."""
+
+    def facts(at: int) -> Facts:
+        found = upstream()
+        for index in range(10):
+            found |= stream(None if at >= 600 and index < 3 else True, f"s{index}", expected=None)
+        return found
+
+    unknown = "StreamUpstreamStatesUnknown/edge"
+    expected = Expectations().fires(unknown, after=600 + 300 - EVALUATION, before=600 + 300 + scrape + EVALUATION)
+    run(tmp_path, [Target(instance="a:1", facts=facts)], expected.only({unknown}, until=1200), scrape, 1200)
+
+
+# -- labels ------------------------------------------------------------------------------------------------------------
+
+SERVICE_MONITOR = {"namespace": "video", "service": "exporter", "container": "exporter", "endpoint": "metrics"}
+
+
+@every_scrape_interval
+@pytest.mark.parametrize(
+    "labels",
+    [SERVICE_MONITOR, {"cluster": "c1", "shard": "0", "team": "sports"}],
+    ids=["service monitor", "target labels"],
+)
+def test_labels_of_targets_do_not_matter(labels: dict[str, str], scrape: int, tmp_path: Path) -> None:
+    """Two pods see one stream die at 600 and another one with little bitrate; one family has a label of its own."""
+
+    def facts(at: int) -> Facts:
+        found = dict(upstream())
+        for name, live in (("main", at < 600), ("low", True)):
+            bitrates = {"ingest_bitrate_bytes_per_second": 150e3, "expected_ingest_bitrate_bytes_per_second": 500e3}
+            for series, value in stream(live, name, **(bitrates if name == "low" else {})).items():
+                # as metric_relabel_configs may add to some families
+                more = ',team="x"}' if series.startswith("stream_live") and "team" not in labels else "}"
+                found[series.replace("}", more)] = value
+        return found
+
+    targets = [
+        Target(
+            instance=f"10.0.0.{index}:1", facts=facts, offset=5 * index, labels=labels | {"pod": f"exporter-{index}"}
+        )
+        for index in (1, 2)
+    ]
+    expected = Expectations().fires(OFFLINE, after=600, before=600 + 60 + scrape + EVALUATION)
+    critical, low = ("StreamBitrateCritical/edge/low", "StreamBitrateLow/edge/low")
+    expected.fires_at(critical, 300).fires_at(low, 450).only({OFFLINE, critical, low}, until=1200)
+    run(tmp_path, targets, expected, scrape, 1200, PRESENCE | QUALITY)
+
+
+@every_scrape_interval
+def test_clusters_with_the_same_names_are_told_apart(scrape: int, tmp_path: Path) -> None:
+    """In the second cluster the stream is off air and not expected; the first one's target fails every other scrape."""
+    targets = [
+        Target(instance="a:1", facts=dead_from(600), misses=every(2), labels={"cluster": "c1"}),
+        Target(instance="a:1", facts=lambda _: upstream() | stream(False, expected=False), labels={"cluster": "c2"}),
+    ]
+    expected = Expectations().fires(OFFLINE, after=600, before=600 + 60 + 2 * scrape + EVALUATION)
+    expected.checks.append(
+        {
+            "expr": 'group by (alertname) (last_over_time(ALERTS{alertstate="firing",cluster="c2"}[1h]))',
+            "eval_time": "1200s",
+            "exp_samples": [],
+        }
+    )
+    run(tmp_path, targets, expected, scrape, 1200)
+
+
+def test_target_labels_tell_sites_apart(tmp_path: Path) -> None:
+    """Two sites have the same job, upstream and stream; it is expected at one and off air at the other."""
+    targets = [
+        Target(instance="a:1", facts=lambda _: upstream() | stream(True), labels={"site": "north"}),
+        Target(instance="b:1", facts=lambda _: upstream() | stream(False, expected=False), labels={"site": "south"}),
+    ]
+    rules = alerts_file(rules_in_force(), Dialect(target_labels=("site",)))
+    expected = Expectations().only(set(), until=900)
+    check_alerts(tmp_path, targets, expected, scrape_interval=15, duration=900, alerts=PRESENCE | QUALITY, rules=rules)
+
+
+def test_configured_upstream_that_nobody_has_ever_served(tmp_path: Path) -> None:
+    rules = alerts_file(rules_in_force(), Dialect(upstreams=(("storm", "edge"), ("storm", "forgotten"))))
+    unwatched = "StreamUpstreamUnwatched/forgotten"
+    for scrape in SCRAPES:
+        expected = Expectations().fires(unwatched, after=150, before=150 + 60 + scrape + 2 * EVALUATION)
+        check_alerts(
+            tmp_path,
+            [Target(instance="a:1", facts=healthy, offset=scrape)],
+            expected.only({unwatched}, until=900),
+            scrape_interval=scrape,
+            duration=900,
+            alerts=PRESENCE,
+            rules=rules,
+        )
+
+
+# -- the health budget -------------------------------------------------------------------------------------------------
+
+
+def fleet(streams: int, bad: int, *, is_live: Bool = lambda _: True) -> Callable[[int], Facts]:
+    """So many streams, some of them bad all the time; each is observed every 15 s while it is live."""
+    polls_until = [0]
+    """By minute: the polls until then while the streams were live."""
+
+    def facts(at: int) -> Facts:
+        while len(polls_until) <= at // 60:
+            polls_until.append(polls_until[-1] + 4 * is_live(60 * len(polls_until)))
+        polls = polls_until[at // 60]
+        labels = 'platform="storm",upstream="edge",protocol="rtmp"'
+        found = dict(upstream())
+        found[f"stream_sampled_health_score_ratio_count{{{labels}}}"] = float(polls * streams)
+        found[f'stream_sampled_health_score_ratio_bucket{{{labels},le="0.8"}}'] = float(polls * bad)
+        for index in range(streams):
+            live = is_live(at)
+            score = {"health_score_ratio": 0.3 if index < bad else 1.0} if live else {}
+            found |= stream(live, f"s{index}", expected=None, **score)
+        return found
+
+    return facts
+
+
+def budget(folder: Path, targets: list[Target], expected: Expectations, duration: int) -> None:
+    check_alerts(folder, targets, expected, scrape_interval=60, evaluation=300, duration=duration, alerts=BUDGET)
+
+
+@pytest.mark.parametrize("case", ["prometheus started", "new instance"])
+def test_budget_rules_wait_until_their_window_is_covered(case: str, tmp_path: Path) -> None:
+    """Two of twenty streams are bad from the start: a tenth, ten times the budget."""
+    hour = 3600
+    facts = fleet(20, 2)
+    if case == "prometheus started":
+        targets = [Target(instance="a:1", facts=facts)]
+    else:
+        targets = [
+            Target(instance="a:1", facts=facts, is_discovered=lambda at: at < 3 * hour),
+            Target(instance="b:1", facts=facts, is_discovered=lambda at: at >= 3 * hour),
+        ]
+    steady, slow = "StreamHealthBudgetBurnSteady/edge", "StreamHealthBudgetBurnSlow/edge"
+    expected = Expectations().fires(steady, after=3 * hour - 600, before=3 * hour + 900)
+    expected.fires(slow, after=12 * hour - 600, before=12 * hour + 900).only({steady, slow}, until=13 * hour)
+    budget(tmp_path, targets, expected, 13 * hour)
+
+
+def test_budget_of_an_upstream_that_is_live_three_hours_a_day(tmp_path: Path) -> None:
+    """Bad whenever it is live: nothing in its first hour, although all of its observations are bad."""
+    hour, day = 3600, 86400
+
+    def is_live(at: int) -> bool:
+        return 18 * hour <= at % day < 21 * hour
+
+    names = {name: f"StreamHealthBudgetBurn{name}/edge" for name in ("Fast", "Steady", "Slow", "Creeping")}
+    expected = Expectations().is_silent_at(names["Slow"], 18 * hour + 900, 18 * hour + 5400)
+    expected.is_silent_at(names["Creeping"], day, day + 18 * hour + 900)
+    expected.fires_at(names["Slow"], day + 19 * hour).fires_at(names["Creeping"], 2 * day + 20 * hour)
+    budget(tmp_path, [Target(instance="a:1", facts=fleet(4, 4, is_live=is_live))], expected, 3 * day)
+
+
+ENOUGH_FOR_THREE_DAYS = 38 * 3600
+"""Half of the window and some more."""
+
+
+def test_one_camera_that_is_dead_for_days_does_not_spend_the_budget_of_the_others(tmp_path: Path) -> None:
+    """One of 30 is less than 5 %, and less than three."""
+    expected = Expectations().only(set(), until=ENOUGH_FOR_THREE_DAYS)
+    budget(tmp_path, [Target(instance="a:1", facts=fleet(30, 1))], expected, ENOUGH_FOR_THREE_DAYS)
+
+
+def test_three_bad_streams_are_enough_for_a_ticket(tmp_path: Path) -> None:
+    """Three of 62 are less than 5 %."""
+    expected = Expectations().fires_at("StreamHealthBudgetBurnCreeping/edge", ENOUGH_FOR_THREE_DAYS)
+    budget(tmp_path, [Target(instance="a:1", facts=fleet(62, 3))], expected, ENOUGH_FOR_THREE_DAYS)
+
+
+def run(
+    folder: Path,
+    targets: list[Target],
+    expected: Expectations,
+    scrape: int,
+    duration: int,
+    alerts: set[str] = PRESENCE,
+) -> None:
+    assert alerts <= {rule.name for rule in RULES}
+    check_alerts(folder, targets, expected, scrape_interval=scrape, duration=duration, alerts=alerts)
