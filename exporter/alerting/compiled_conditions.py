@@ -16,6 +16,7 @@ from exporter.alerting.rules.rule import (
     Guard,
     Present,
     Rule,
+    Scope,
     Series,
     ShareComparison,
     StreamShare,
@@ -85,7 +86,9 @@ class CompiledCondition:
         measured = measure.left
         self._share = ShareCounter(measured) if isinstance(measured, StreamShare) else None
         self._read_series = self._read_share if isinstance(measured, StreamShare) else series_reader(measured)
-        self.needs_evidence = isinstance(measured, StreamShare) or needs_evidence(measured)
+        self.needs_evidence = (
+            active.rule.scope is Scope.STREAM or isinstance(measured, StreamShare) or needs_evidence(measured)
+        )
         """Whether it is evaluated only while the upstream is answering."""
         window = measured.window_seconds if isinstance(measured, Series) else None
         self._only_rises = isinstance(measured, Series) and measured.rises_within is not None

@@ -62,7 +62,7 @@ class Alert:
     fired_at: float | None = None
     resolved_at: float | None = None
     keep_since: float | None = None
-    """When the condition ceased to hold while the alert is kept firing."""
+    """When the condition ceased to hold while the alert is kept firing; None while that is not known."""
     reasons: tuple[str, ...] = ()
     issues: tuple[str, ...] = ()
     state: str = ""
@@ -126,14 +126,14 @@ class Evaluator:
             self._resume(upstream_state.upstream, now.steady)
         self._update_alerts(upstream_state, known_streams, values, now)
 
-    def due_at(self, upstream: str) -> float:
+    def due_at(self, upstream: str, after: float = -math.inf) -> float:
         """When an alert of this upstream fires or resolves without a new poll, on the steady clock, or infinity.
 
-        Polls of a failing upstream are up to a minute apart, and a ``for`` should not wait for them.
+        Polls of a failing upstream are up to a minute apart, and a ``for`` should not wait for them. An alert that was
+        due at ``after`` or earlier waits for a new state: its upstream is not answering.
         """
-        return min(
-            (self._due_time(alert) for key, alert in self.alerts.items() if key.upstream == upstream), default=math.inf
-        )
+        times = (self._due_time(alert) for key, alert in self.alerts.items() if key.upstream == upstream)
+        return min((time for time in times if time > after), default=math.inf)
 
     def keep_only_upstreams(self, upstreams: Iterable[str], now: Instant) -> None:
         """Resolve the alerts of all other upstreams: they are no longer configured."""
@@ -180,8 +180,7 @@ class Evaluator:
             elif alert.key not in values:
                 self._deactivate(alert, now)
             elif self._is_left_to_critical(alert.key, values):
-                # replaced, not over: nobody is told that it has ended
-                del self.alerts[alert.key]
+                self._leave_to_critical(alert, now.steady)
 
     def _is_left_to_critical(self, key: AlertKey, values: Mapping[AlertKey, Match]) -> bool:
         """Return whether the critical grade of the same rule holds and takes the place of this one.
@@ -195,14 +194,30 @@ class Evaluator:
         critical_key = replace(key, severity=worst.severity.value)
         if critical_key not in values:
             return False
-        critical = self.alerts.get(critical_key)
-        is_firing = critical is not None and critical.phase is Phase.FIRING
-        return is_firing or worst.for_seconds <= condition.grade.for_seconds
+        return self._is_firing(critical_key) or worst.for_seconds <= condition.grade.for_seconds
+
+    def _leave_to_critical(self, alert: Alert, steady_now: float) -> None:
+        """End an alert whose critical grade takes its place, without telling anybody that it has ended.
+
+        Until the critical one fires, a firing alert stays. As in Prometheus, its time to be kept firing runs.
+        """
+        worst = self._conditions[alert.key.rule, alert.key.severity].active.grades[0]
+        critical_key = replace(alert.key, severity=worst.severity.value)
+        if alert.phase is Phase.PENDING or (alert.phase is Phase.FIRING and self._is_firing(critical_key)):
+            del self.alerts[alert.key]
+        elif alert.phase is Phase.FIRING and alert.keep_steady is None:
+            alert.keep_steady = steady_now
+
+    def _is_firing(self, key: AlertKey) -> bool:
+        alert = self.alerts.get(key)
+        return alert is not None and alert.phase is Phase.FIRING
 
     def _stop(self, alert: Alert, steady_now: float) -> None:
-        """Stop a pending alert until its upstream answers again."""
+        """Stop a pending alert until its upstream answers again. A firing one stays, whether it was to end or not."""
         if alert.phase is Phase.PENDING and alert.stopped_steady is None:
             alert.stopped_steady = steady_now
+        elif alert.phase is Phase.FIRING:
+            alert.keep_since = None
 
     def _resume(self, upstream: str, steady_now: float) -> None:
         """Let the pending alerts of an upstream go on from where they stopped."""
@@ -266,7 +281,9 @@ class Evaluator:
             keep_firing_seconds = 0.0 if condition is None else condition.active.keep_firing_seconds
             if keep_firing_seconds > 0:
                 if alert.keep_steady is None:
-                    alert.keep_since, alert.keep_steady = now
+                    alert.keep_steady = now.steady
+                if alert.keep_since is None:
+                    alert.keep_since = now.wall - (now.steady - alert.keep_steady)
                 if now.steady - alert.keep_steady < keep_firing_seconds:
                     return
         self._resolve(alert, now)

@@ -253,9 +253,7 @@ class Sidecar:
             if self._store.get(state.upstream) is None:
                 # removed meanwhile: nothing would ever resolve its alerts
                 return
-        due = evaluator.due_at(state.upstream)
-        # a frozen alert stays due until there is a new state
-        self._due_times[state.upstream] = due if due + DUE_SLACK_SECONDS > now.steady else math.inf
+        self._due_times[state.upstream] = evaluator.due_at(state.upstream, now.steady - DUE_SLACK_SECONDS)
         self._send_changes(state)
 
     def _start_due_timer(self) -> None:
@@ -286,6 +284,7 @@ class Sidecar:
             log.info(
                 "alert",
                 alertname=alert.key.rule,
+                severity=alert.key.severity,
                 upstream=alert.key.upstream,
                 stream=alert.key.stream,
                 state=alert.phase.value,

@@ -29,8 +29,8 @@ WRITE_INTERVAL_SECONDS = 5.0
 """Minimum time between two writes, except for the last one."""
 PENDING_MAX_AGE_SECONDS = 10 * 60.0
 """After a longer absence a condition may not have held all the time, so its ``for`` starts again."""
-MAX_SECONDS = 253_402_300_799.0
-"""The last second of the year 9999, after which times cannot be formatted."""
+MAX_SECONDS = 253_370_764_799.0
+"""The last second of the year 9998: times after 9999 cannot be formatted, and an alert ends some time later."""
 
 
 class _StateDocument(msgspec.Struct):
@@ -197,7 +197,7 @@ def restore_alerts(content: bytes, wall_now: float, steady_now: float = 0.0, boo
         if alert.keep_steady is not None:
             alert.keep_steady = min(alert.keep_steady + shift, steady_now)
         if alert.stopped_steady is not None:
-            alert.stopped_steady = min(alert.stopped_steady + shift, steady_now)
+            alert.stopped_steady = max(alert.active_steady, min(alert.stopped_steady + shift, steady_now))
     return alerts
 
 
@@ -249,7 +249,7 @@ def _has_valid_times(alert: Alert) -> bool:
         all(0 <= time <= MAX_SECONDS for time in wall_times if time is not None)
         and all(abs(time) <= MAX_SECONDS for time in steady_times if time is not None)
         and (alert.resolved_at is None) is (alert.resolved_steady is None)
-        and (alert.keep_since is None) is (alert.keep_steady is None)
+        and (alert.keep_since is None or alert.keep_steady is not None)
         and None not in required[alert.phase]
         and math.isfinite(alert.value)
     )

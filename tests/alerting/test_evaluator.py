@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from typing import Any
@@ -9,20 +10,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.alerting.compiled_conditions import RiseCounter
+from exporter.alerting.compiled_conditions import ChangeCounter
 from exporter.alerting.evaluator import RESOLVED_KEPT_SECONDS, Alert, AlertKey, Evaluator, Phase
 from exporter.alerting.rules import RULES_BY_NAME, Owner
 from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.alerting.rules.rule import Series
 from exporter.alerting.series_lookup import Subject, series_reader
+from exporter.config.alerting import AlertingSettings
 from exporter.model import HealthReason, Reason, Status, StreamState, UpstreamState
 from exporter.runtime.clock import Instant
 from tests.metrics.generated_views import stream, view
 
-OFFLINE = AlertKey("StreamExpectedOffline", "studio", "main")
-DOWN = AlertKey("StreamUpstreamDown", "studio")
+
+def key_of(rule: str, stream: str = "main", severity: str | None = None) -> AlertKey:
+    """The key of an alert on ``studio``; by default of the rule's own severity."""
+    return AlertKey(rule, "studio", stream, severity=severity or RULES_BY_NAME[rule].severity.value)
+
+
+OFFLINE = key_of("StreamExpectedOffline")
+DOWN = key_of("StreamUpstreamDown", "")
 KEPT = RULES_BY_NAME[OFFLINE.rule].keep_firing_seconds
-FLAPPING = AlertKey("StreamFlapping", "studio", "main")
+FLAPPING = key_of("StreamFlapping")
 
 
 def make_evaluator() -> Evaluator:
@@ -32,8 +40,8 @@ def make_evaluator() -> Evaluator:
 def evaluate(
     evaluator: Evaluator, at: float | Instant, *states: StreamState, up: bool | None = True, **facts: Any
 ) -> None:
-    """``at``: the time on both clocks."""
-    upstream_state: UpstreamState = view(*states, up=up, **facts)
+    """``at``: the time on both clocks. Unless given, the upstream is answering if it is up."""
+    upstream_state: UpstreamState = view(*states, up=up, **{"answering": up} | facts)
     for _ in evaluator.evaluate(upstream_state, at if isinstance(at, Instant) else Instant(at, at)):
         pass
 
@@ -114,25 +122,25 @@ def test_alert_carries_reasons_and_issues() -> None:
         health_score_ratio=0.3, health_reasons=(HealthReason.VERDICT, HealthReason.LOSS), issues=("no video",)
     )
     evaluate(evaluator, 0, unhealthy)
-    alert = evaluator.alerts[AlertKey("StreamUnhealthy", "studio", "main")]
+    alert = evaluator.alerts[key_of("StreamUnhealthy")]
     assert (alert.reasons, alert.issues) == (("verdict", "loss"), ("no video",))
 
 
 def test_many_streams_are_evaluated_in_steps() -> None:
     evaluator = make_evaluator()
     many = [stream(f"s{index}", live=False, expected=True) for index in range(250)]
-    assert len(list(evaluator.evaluate(view(*many, up=True), Instant(0, 0)))) == 2
+    assert len(list(evaluator.evaluate(view(*many, up=True, answering=True), Instant(0, 0)))) == 2
     assert len(evaluator.alerts) == 250
 
 
 # -- while an upstream does not answer -----------------------------------------------------------------------------
 
 
-def test_served_stream_is_evaluated_while_its_upstream_is_down() -> None:
-    """For stale_after the former answer counts, for Prometheus too."""
+def test_failed_polls_change_nothing_while_the_upstream_is_answering() -> None:
     evaluator = make_evaluator()
     evaluate(evaluator, 0, offline())
-    evaluate(evaluator, 60, offline(), up=False)
+    evaluate(evaluator, 30, offline(), up=False, answering=True)
+    evaluate(evaluator, 60, offline(), up=False, answering=True)
     assert phases(evaluator)["StreamExpectedOffline"] is Phase.FIRING
 
 
@@ -180,14 +188,92 @@ def test_overdue_polls_of_an_upstream_that_counts_as_up_fire() -> None:
     assert phases(other) == {"StreamUpstreamDown": Phase.FIRING}
 
 
-def test_pending_alert_is_not_frozen() -> None:
-    """Nobody knows whether it would have held all the time."""
+NEEDS_EVIDENCE: list[tuple[str, float, list[StreamState], dict[str, Any]]] = [
+    ("StreamExpectedOffline", 60, [stream(live=False, status=Status.IDLE, expected=True)], {}),
+    ("StreamExpectedUnknown", 300, [stream(live=None, status=Status.UNKNOWN, expected=True)], {}),
+    ("StreamUpstreamListDoubtful", 600, [], {"list_complete": False}),
+    ("StreamUpstreamStatisticsFrozen", 180, [], {"are_statistics_frozen": True}),
+    (
+        "StreamUpstreamStatesUnknown",
+        300,
+        [stream(f"s{n}", live=None, status=Status.UNKNOWN) for n in range(3)],
+        {},
+    ),
+]
+"""A rule, its ``for``, and what makes it pending."""
+
+
+@pytest.mark.parametrize(
+    ("rule", "for_seconds", "streams", "facts"), NEEDS_EVIDENCE, ids=[r for r, *_ in NEEDS_EVIDENCE]
+)
+def test_pending_alert_stops_until_its_upstream_answers_again(
+    rule: str, for_seconds: float, streams: list[StreamState], facts: dict[str, Any]
+) -> None:
+    evaluator = make_evaluator()
+    evaluate(evaluator, 0, *streams, **facts)
+    assert phases(evaluator)[rule] is Phase.PENDING
+    for at in (for_seconds - 20, for_seconds + 20, 5000):
+        evaluate(evaluator, at, *streams, up=False, **facts)
+        assert phases(evaluator)[rule] is Phase.PENDING, "it neither ends nor advances"
+    evaluate(evaluator, 5020, *streams, **facts)
+    assert phases(evaluator)[rule] is Phase.PENDING
+    assert evaluator.due_at("studio") == 5040, "20 s were left"
+    evaluate(evaluator, 5039, *streams, **facts)
+    assert phases(evaluator)[rule] is Phase.PENDING
+    evaluate(evaluator, 5040, *streams, **facts)
+    (alert,) = [alert for key, alert in evaluator.alerts.items() if key.rule == rule and alert.phase is Phase.FIRING]
+    assert (alert.active_at, alert.fired_at) == (0, 5040)
+
+
+def test_stopped_alert_ends_when_the_upstream_answers_and_all_is_well() -> None:
     evaluator = make_evaluator()
     evaluate(evaluator, 0, offline())
     evaluate(evaluator, 50, unknown(), up=False)
+    evaluate(evaluator, 500, stream(expected=True))
     assert OFFLINE not in evaluator.alerts
-    evaluate(evaluator, 500, offline())
-    assert evaluator.alerts[OFFLINE].phase is Phase.PENDING
+
+
+def test_stopped_alert_does_not_count_a_second_outage() -> None:
+    evaluator = make_evaluator()
+    evaluate(evaluator, 0, offline())
+    for up, at in ((False, 20), (True, 100), (False, 120), (True, 500)):
+        evaluate(evaluator, at, offline(), up=up)
+    assert evaluator.due_at("studio") == 520, "20 s before the first outage, 20 s after it"
+
+
+def test_alert_kept_firing_waits_for_its_upstream() -> None:
+    """While nothing is known about the stream, nobody is told that the condition has cleared."""
+    evaluator = firing_evaluator()
+    evaluate(evaluator, 100, stream(expected=True))
+    assert evaluator.alerts[OFFLINE].keep_since == 100
+    for at in (130, 5000):
+        evaluate(evaluator, at, unknown(), up=False)
+        assert (evaluator.alerts[OFFLINE].phase, evaluator.alerts[OFFLINE].keep_since) == (Phase.FIRING, None)
+    evaluate(evaluator, 5015, stream(expected=True))
+    assert evaluator.alerts[OFFLINE].phase is Phase.RESOLVED, "it had cleared long before"
+
+
+def test_alert_that_waits_does_not_hide_when_another_one_is_due() -> None:
+    evaluator = firing_evaluator()
+    evaluate(evaluator, 100, stream(expected=True))
+    evaluate(evaluator, 95 + KEPT, unknown(), up=False)
+    evaluate(evaluator, 101 + KEPT, unknown(), up=False)
+    assert evaluator.due_at("studio", 101 + KEPT) == 95 + KEPT + 45, "StreamUpstreamDown"
+
+
+@pytest.mark.parametrize(
+    ("rule", "for_seconds", "facts"),
+    [
+        ("StreamUpstreamDown", 45, {"up": False}),
+        ("StreamUpstreamAuthFailing", 45, {"up": False, "last_error_reason": Reason.AUTH}),
+        ("StreamUpstreamDataStale", 120, {"up": True}),
+    ],
+)
+def test_alerts_about_answering_itself_need_no_evidence(rule: str, for_seconds: float, facts: dict[str, Any]) -> None:
+    evaluator = make_evaluator()
+    for at in (0, for_seconds):
+        evaluate(evaluator, at, answering=False, **facts)
+    assert phases(evaluator)[rule] is Phase.FIRING
 
 
 def test_alert_of_a_departed_stream_is_not_frozen_while_the_upstream_answers() -> None:
@@ -215,6 +301,168 @@ def test_upstream_without_a_completed_poll_has_no_alerts() -> None:
     assert evaluator.alerts == {}
 
 
+# -- two severities of a rule ---------------------------------------------------------------------------------------
+
+UNKNOWN_WARNING, UNKNOWN_CRITICAL = (key_of("StreamExpectedUnknown", severity=word) for word in ("warning", "critical"))
+STATES_WARNING, STATES_CRITICAL = (
+    key_of("StreamUpstreamStatesUnknown", "", severity) for severity in ("warning", "critical")
+)
+
+
+def many_unknown(*, expected: bool) -> list[StreamState]:
+    """Of ten streams three are unknown; whether one of these is expected."""
+    streams = [stream(f"s{n}", live=None, status=Status.UNKNOWN) for n in range(3)]
+    return [msgspec.structs.replace(streams[0], expected=expected), *streams[1:], *(stream(f"l{n}") for n in range(7))]
+
+
+def severities(evaluator: Evaluator, rule: str, phase: Phase = Phase.FIRING) -> set[str]:
+    """The severities in which a rule fires, or in another phase."""
+    return {key.severity for key, alert in evaluator.alerts.items() if key.rule == rule and alert.phase is phase}
+
+
+def test_warning_becomes_critical_and_only_that_one_resolves() -> None:
+    evaluator = make_evaluator()
+    for at, expected in ((0, set()), (299, set()), (300, {"warning"}), (899, {"warning"}), (900, {"critical"})):
+        evaluate(evaluator, at, unknown())
+        assert severities(evaluator, "StreamExpectedUnknown") == expected
+    assert UNKNOWN_WARNING not in evaluator.alerts, "replaced, not resolved"
+    assert (evaluator.alerts[UNKNOWN_CRITICAL].active_at, evaluator.alerts[UNKNOWN_CRITICAL].fired_at) == (0, 900)
+    evaluate(evaluator, 2000, unknown())
+    assert set(evaluator.alerts) == {UNKNOWN_CRITICAL}
+    keep = RULES_BY_NAME["StreamExpectedUnknown"].keep_firing_seconds
+    evaluate(evaluator, 2015, stream(expected=True))
+    evaluate(evaluator, 2015 + keep, stream(expected=True))
+    assert {key: alert.phase for key, alert in evaluator.alerts.items()} == {UNKNOWN_CRITICAL: Phase.RESOLVED}
+
+
+def test_due_time_is_that_of_each_severity() -> None:
+    evaluator = make_evaluator()
+    evaluate(evaluator, 0, unknown())
+    assert evaluator.due_at("studio") == 300
+    evaluate(evaluator, 300, unknown())
+    assert evaluator.due_at("studio") == 900
+
+
+def test_warning_that_ends_before_it_is_critical_resolves() -> None:
+    evaluator = make_evaluator()
+    for at in (0, 300):
+        evaluate(evaluator, at, unknown())
+    for at in (315, 1000):
+        evaluate(evaluator, at, stream(expected=True))
+    assert {key: alert.phase for key, alert in evaluator.alerts.items()} == {UNKNOWN_WARNING: Phase.RESOLVED}
+
+
+def test_long_for_of_the_warning_leaves_only_the_critical_alert() -> None:
+    """It is never easier to be critical than to be a warning."""
+    settings = AlertingSettings.model_validate({"thresholds": {"StreamExpectedUnknown": {"for": "20m"}}})
+    evaluator = Evaluator(rules_in_force(settings, owners=[Owner.BOTH]))
+    for at in (0, 900, 1199):
+        evaluate(evaluator, at, unknown())
+        assert set(evaluator.alerts) == {UNKNOWN_CRITICAL}
+        assert severities(evaluator, "StreamExpectedUnknown") == set()
+    evaluate(evaluator, 1200, unknown())
+    assert severities(evaluator, "StreamExpectedUnknown") == {"critical"}
+
+
+def test_unknown_expected_stream_among_many_is_critical_at_once() -> None:
+    evaluator = make_evaluator()
+    for at in range(0, 301, 15):
+        evaluate(evaluator, at, *many_unknown(expected=True))
+        assert STATES_WARNING not in evaluator.alerts, "there is never a warning"
+    assert severities(evaluator, "StreamUpstreamStatesUnknown") == {"critical"}
+    other = make_evaluator()
+    for at in range(0, 2000, 15):
+        evaluate(other, at, *many_unknown(expected=False))
+        assert STATES_CRITICAL not in other.alerts
+    assert severities(other, "StreamUpstreamStatesUnknown") == {"warning"}
+
+
+@pytest.mark.parametrize("expected_first", [False, True])
+def test_severities_replace_each_other_without_a_gap_or_an_end(expected_first: bool) -> None:
+    first, then = ("critical", "warning") if expected_first else ("warning", "critical")
+    evaluator = make_evaluator()
+    for at in range(0, 601, 15):
+        evaluate(evaluator, at, *many_unknown(expected=expected_first))
+    for at in range(615, 1500, 15):
+        evaluate(evaluator, at, *many_unknown(expected=not expected_first))
+        assert severities(evaluator, "StreamUpstreamStatesUnknown") == ({first} if at < 915 else {then})
+        assert severities(evaluator, "StreamUpstreamStatesUnknown", Phase.RESOLVED) == set()
+    for at in (1515, 1815):
+        evaluate(evaluator, at, stream())
+    assert severities(evaluator, "StreamUpstreamStatesUnknown", Phase.RESOLVED) == {then}
+    assert severities(evaluator, "StreamUpstreamStatesUnknown") == set()
+
+
+def test_firing_warning_stays_while_its_critical_grade_is_pending() -> None:
+    evaluator = make_evaluator()
+    for at in (0, 300):
+        evaluate(evaluator, at, *many_unknown(expected=False))
+    evaluate(evaluator, 315, *many_unknown(expected=True))
+    warning = evaluator.alerts[STATES_WARNING]
+    assert (warning.phase, warning.keep_since) == (Phase.FIRING, None), "it has not cleared"
+    evaluate(evaluator, 330, *many_unknown(expected=False))
+    assert (warning.phase, warning.keep_steady) == (Phase.FIRING, None)
+    assert STATES_CRITICAL not in evaluator.alerts
+    evaluate(evaluator, 345, *many_unknown(expected=True))
+    evaluate(evaluator, 400, stream())
+    assert warning.keep_since == 345
+    evaluate(evaluator, 345 + 300, stream())
+    assert warning.phase is Phase.RESOLVED
+
+
+def test_resolved_warning_is_remembered_while_its_critical_grade_is_pending() -> None:
+    """Its end is still repeated, for an Alertmanager that was unreachable."""
+    evaluator = make_evaluator()
+    for at in (0, 300):
+        evaluate(evaluator, at, *many_unknown(expected=False))
+    for at in (315, 615):
+        evaluate(evaluator, at, stream())
+    evaluate(evaluator, 630, *many_unknown(expected=True))
+    assert evaluator.alerts[STATES_WARNING].phase is Phase.RESOLVED
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([Status.LIVE, Status.IDLE, Status.UNKNOWN]), st.sampled_from([None, True, False])),
+        max_size=20,
+    )
+)
+def test_share_of_unknown_streams_is_counted(streams: list[tuple[Status, bool | None]]) -> None:
+    live = {Status.LIVE: True, Status.IDLE: False}
+    states = [
+        stream(f"s{index}", status=status, live=live.get(status), expected=expected)
+        for index, (status, expected) in enumerate(streams)
+    ]
+    evaluator = make_evaluator()
+    # counts of another upstream do not matter
+    evaluate(evaluator, 0, *many_unknown(expected=True), upstream="other")
+    evaluate(evaluator, 0, *states)
+    unknown_streams = [expected for status, expected in streams if status is Status.UNKNOWN]
+    share = len(unknown_streams) / max(1, len(streams))
+    holds = len(unknown_streams) >= 3 and share > 0.2
+    found = {key: alert.value for key, alert in evaluator.alerts.items() if key in (STATES_WARNING, STATES_CRITICAL)}
+    expected_key = STATES_CRITICAL if True in unknown_streams else STATES_WARNING
+    assert found == ({expected_key: share} if holds else {})
+
+
+@pytest.mark.parametrize(
+    ("expected", "live", "severity"), [(True, True, "critical"), (True, False, "warning"), (None, True, "warning")]
+)
+def test_frozen_statistics_are_critical_if_an_expected_stream_is_live(
+    expected: bool | None, live: bool, severity: str
+) -> None:
+    states = [
+        stream("a", live=live, status=Status.LIVE if live else Status.IDLE, expected=expected),
+        stream("b", live=False, status=Status.IDLE),
+    ]
+    evaluator = make_evaluator()
+    for at in (0, 180, 300):
+        evaluate(evaluator, at, *states, are_statistics_frozen=True)
+        if at == 180:
+            assert severities(evaluator, "StreamUpstreamStatisticsFrozen") == {"warning"}
+    assert severities(evaluator, "StreamUpstreamStatisticsFrozen") == {severity}
+
+
 # -- between polls -------------------------------------------------------------------------------------------------
 
 
@@ -227,11 +475,16 @@ def test_due_time_is_when_an_alert_fires_or_resolves() -> None:
     evaluate(evaluator, 55, up=False)
     assert evaluator.alerts[DOWN].phase is Phase.FIRING
     assert evaluator.due_at("studio") == math.inf
-    evaluate(evaluator, 60)
-    assert evaluator.due_at("studio") == 360
-    evaluate(evaluator, 360)
+    evaluate(evaluator, 60, list_complete=False)
+    assert evaluator.alerts[DOWN].phase is Phase.RESOLVED, "it inhibits others, so it is not kept firing"
+    assert evaluator.due_at("studio") == 660
+    evaluate(evaluator, 660, list_complete=False)
     assert evaluator.due_at("studio") == math.inf
-    assert evaluator.alerts[DOWN].phase is Phase.RESOLVED
+    evaluate(evaluator, 700, list_complete=True)
+    assert evaluator.due_at("studio") == 1000
+    evaluate(evaluator, 1000, list_complete=True)
+    assert evaluator.due_at("studio") == math.inf
+    assert set(phases(evaluator).values()) == {Phase.RESOLVED}
 
 
 def test_alerts_of_removed_upstreams_are_resolved() -> None:
@@ -321,7 +574,7 @@ def test_times_are_those_of_the_wall_clock_at_that_moment() -> None:
 
 
 def test_rises_are_counted_by_samples() -> None:
-    rises = RiseCounter()
+    rises = ChangeCounter(only_rises=True)
     assert rises.count(0) is None
     for at, value in enumerate([5, 5, 7, 0, 0, 1, 2], start=100):
         rises.add(at, value)
@@ -330,6 +583,32 @@ def test_rises_are_counted_by_samples() -> None:
     assert rises.count(102) == 2
     assert rises.count(106) == 0
     assert rises.count(107) is None
+
+
+@given(st.lists(st.tuples(st.integers(1, 60), st.integers(0, 3)), max_size=30), st.integers(0, 600), st.booleans())
+def test_changes_are_those_between_samples_of_the_window(
+    samples: list[tuple[int, int]], since: int, only_rises: bool
+) -> None:
+    counter = ChangeCounter(only_rises=only_rises)
+    at, seen = 0, []
+    for pause, value in samples:
+        at += pause
+        seen.append((at, value))
+        counter.add(at, value)
+    values = [value for at, value in seen if at >= since]
+    pairs = itertools.pairwise(values)
+    changes = sum(later > earlier if only_rises else later != earlier for earlier, later in pairs)
+    assert counter.count(since) == (changes if values else None)
+
+
+def test_six_changes_of_the_verdict_in_the_window_fire() -> None:
+    evaluator = make_evaluator()
+    for count in range(7):
+        evaluate(evaluator, count * 15.0, stream(healthy=bool(count % 2)))
+        assert phases(evaluator).get("StreamVerdictUnstable") is (Phase.FIRING if count == 6 else None)
+    assert evaluator.alerts[key_of("StreamVerdictUnstable")].value == 6.0
+    evaluate(evaluator, 90 + 900, stream(healthy=False))
+    assert evaluator.alerts[key_of("StreamVerdictUnstable")].keep_since == 990
 
 
 def evaluate_restarts(evaluator: Evaluator, times: int) -> float:
