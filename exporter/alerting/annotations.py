@@ -57,7 +57,10 @@ def runbook_url(rule: Rule, base: str = DEFAULT_RUNBOOK_URL) -> str:
 
 def page_url(base: str, upstream: str, stream: str = "") -> str:
     """Return the link to a stream's page, or to the whole page for an upstream. ``base`` ends with a slash."""
-    return f"{base}streams?{urlencode({'upstream': upstream, 'stream': stream})}" if stream else base
+    if not stream:
+        return base
+    query = {"upstream": label_value(upstream), "stream": label_value(stream)}
+    return f"{base}streams?{urlencode(query)}"
 
 
 def unnamed_summary(active: ActiveRule) -> str:

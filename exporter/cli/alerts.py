@@ -17,7 +17,7 @@ _DEFAULT_URL: Final = "http://127.0.0.1:10071"
 _TIMEOUT_SECONDS: Final = 10.0
 _MAX_BODY_BYTES = 64 * 2**20
 _ENDPOINT = "GET /api/v1/alerts"
-_HEADINGS = ("STATE", "SEVERITY", "ALERT", "UPSTREAM", "STREAM", "SINCE", "VALUE", "REASONS")
+_HEADINGS = ("STATE", "SEVERITY", "ALERT", "UPSTREAM", "STREAM", "SINCE", "VALUE", "REASONS", "NOTE")
 _EPILOG = """\
 Shows the alerts of a running exporter whose sidecar is on (alerting.alertmanagers is set).
 
@@ -154,7 +154,7 @@ def _row(alert: Mapping[str, Any]) -> tuple[str, ...]:
     labels, annotations = alert.get("labels", {}), alert.get("annotations", {})
     since = alert.get("firedAt") or alert.get("activeAt", "")
     named = [labels.get(name, "") for name in ("severity", "alertname", "upstream", "stream")]
-    told = [annotations.get(name, "") for name in ("value", "reasons")]
+    told = [annotations.get(name, "") for name in ("value", "reasons", "cleared")]
     cells = (alert.get("state", ""), *named, since.partition(".")[0].replace("T", " "), *told)
     return tuple(_printable(cell) for cell in cells)
 

@@ -13,6 +13,8 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
+from exporter.alerting.annotations import page_url
+from exporter.metrics.text_format import label_value
 from exporter.model import HealthReason, Reason, Status, StreamReport, StreamState
 from exporter.runtime.clock import Clock
 from exporter.web.options import WebOptions
@@ -200,6 +202,16 @@ async def test_external_link_opens_a_stream(path: str, served: ServedApp, browse
         await page.get_by_role("link", name="All streams").click()
         await expect(stream_titles(page)).to_have_count(6)
         assert page.url == f"{served.url}/"
+
+
+async def test_link_of_an_alert_opens_the_stream(served: ServedApp, browser: Browser) -> None:
+    labels = [label_value(name) for name in (*HOSTILE, "live/a b+c", "ü?=%2B")]
+    publish(served, *(live(label, 0.3, healthy=False) for label in labels))
+    async with open_page(browser, served.url) as page:
+        for label in labels:
+            await page.goto(page_url(f"{served.url}/", "edge", label))
+            await expect(page.locator(".detail h2")).to_have_text(label)
+            await expect(page.locator(".detail .lead")).to_contain_text("Unhealthy")
 
 
 async def test_view_of_unknown_stream_fills_when_it_appears(served: ServedApp, browser: Browser) -> None:

@@ -76,7 +76,7 @@ async def test_unhealthy_stream_and_its_alert_appear_on_the_open_page(tmp_path: 
             await page.get_by_role("button", name="Alerts").click()
             await row.get_by_role("link").click()
             await expect(page.locator(".alerts")).to_contain_text("StreamUnhealthy")
-            await expect(page.locator(".alerts")).to_contain_text("A stream is unhealthy.")
+            await expect(page.locator(".alerts")).to_contain_text(f"{name} on edge (storm) is unhealthy.")
             runbook = page.get_by_role("link", name="What to do about StreamUnhealthy")
             assert "runbook" in (await runbook.get_attribute("href") or "")
             async with session.delete(f"{url}/faults") as answer:

@@ -36,9 +36,10 @@ class FakeAlertmanager:
     def alerts(self) -> list[dict[str, Any]]:
         return [alert for batch in self.batches for alert in batch]
 
-    def received(self, name: str) -> list[dict[str, Any]]:
-        """The received states of the alerts with this name."""
-        return [alert for alert in self.alerts if alert["labels"]["alertname"] == name]
+    def received(self, name: str, **labels: str) -> list[dict[str, Any]]:
+        """The received states of the alerts with this name and these labels."""
+        wanted = {"alertname": name} | labels
+        return [alert for alert in self.alerts if wanted.items() <= alert["labels"].items()]
 
     async def handle(self, request: web.Request) -> web.Response:
         alerts: list[dict[str, Any]] = await request.json()

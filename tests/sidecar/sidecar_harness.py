@@ -50,8 +50,9 @@ class SidecarHarness:
         await self.sidecar.apply(settings, upstreams or ["studio"])
 
     async def publish(self, *streams: StreamState, **facts: Any) -> None:
-        """Publish the state after a poll, and evaluate it."""
-        self.store.publish(view(*streams, **{"up": True, "poll_interval_seconds": INTERVAL} | facts))
+        """Publish the state after a poll, and evaluate it. Unless given, it is answering if it is up."""
+        known = {"up": True, "answering": facts.get("up", True), "poll_interval_seconds": INTERVAL}
+        self.store.publish(view(*streams, **known | facts))
         await run_event_loop()
 
     async def pass_time(self, seconds: float, *streams: StreamState, **facts: Any) -> None:

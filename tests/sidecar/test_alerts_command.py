@@ -17,8 +17,10 @@ from aiohttp.test_utils import TestServer
 
 from exporter.cli import main
 from exporter.cli.alerts import table
+from exporter.model import Status
 from exporter.web.json_api import ALERTS_PATH, AlertsApi
 from tests.fake_clock import FakeClock
+from tests.metrics.generated_views import stream
 from tests.sidecar.fake_alertmanager import FakeAlertmanager, fake_alertmanager
 from tests.sidecar.sidecar_harness import UNHEALTHY, SidecarHarness, sidecar_harness
 
@@ -60,7 +62,7 @@ async def test_alerts_command_shows_pending_and_firing_alerts(capsys: pytest.Cap
         code, out, _ = await command(capsys, "--url", url)
         rows = [line.split() for line in out.splitlines()]
         assert code == 0
-        assert rows[0] == ["STATE", "SEVERITY", "ALERT", "UPSTREAM", "STREAM", "SINCE", "VALUE", "REASONS"]
+        assert rows[0] == ["STATE", "SEVERITY", "ALERT", "UPSTREAM", "STREAM", "SINCE", "VALUE", "REASONS", "NOTE"]
         assert rows[1] == ["firing", "critical", "StreamUnhealthy", "studio", "main", "2024-09-10", "20:26:40", "35%"]
         assert rows[2][:3] == ["pending", "warning", "StreamDegraded"]
 
@@ -69,7 +71,7 @@ async def test_alerts_command_shows_pending_and_firing_alerts(capsys: pytest.Cap
         assert (code, data["sidecar"]) == (0, True)
         pending, firing = data["alerts"]
         assert firing["labels"]["alertname"] == "StreamUnhealthy"
-        assert firing["annotations"]["summary"] == "A stream is unhealthy."
+        assert firing["annotations"]["summary"] == "main on studio (livepeer) is unhealthy."
         assert {key: firing[key] for key in ("state", "value", "activeAt", "firedAt")} == {
             "state": "firing",
             "value": "3.500000e-01",
@@ -81,6 +83,36 @@ async def test_alerts_command_shows_pending_and_firing_alerts(capsys: pytest.Cap
         _, out, _ = await command(capsys, "--url", url, "--format", "json")
         (kept,) = json.loads(out[out.index("{") :])["alerts"]
         assert kept["keepFiringSince"] == "2024-09-10T20:26:55.000Z"
+        assert kept["annotations"]["cleared"] == "condition cleared, resolves at 20:28:55 UTC"
+        _, out, _ = await command(capsys, "--url", url)
+        heading, row = out[out.index("STATE") :].splitlines()
+        assert row[heading.index("NOTE") :] == "condition cleared, resolves at 20:28:55 UTC"
+        await running.publish(UNHEALTHY)
+        _, out, _ = await command(capsys, "--url", url)
+        assert "cleared" not in out, "the condition is back"
+
+
+async def test_alerts_command_shows_the_severity_that_fires(capsys: pytest.CaptureFixture[str]) -> None:
+    unknown = stream("main", live=None, status=Status.UNKNOWN, expected=True)
+    async with sidecar_harness() as running, served(running) as url:
+        await running.publish(unknown)
+        await running.pass_time(300, unknown)
+        capsys.readouterr()
+        _, out, _ = await command(capsys, "--url", url)
+        rows = [line.split()[:3] for line in out.splitlines()[1:]]
+        assert rows == [
+            ["firing", "warning", "StreamExpectedUnknown"],
+            ["pending", "critical", "StreamExpectedUnknown"],
+        ]
+        await running.pass_time(600, unknown)
+        capsys.readouterr()
+        _, out, _ = await command(capsys, "--url", url)
+        assert [line.split()[:3] for line in out.splitlines()[1:]] == [["firing", "critical", "StreamExpectedUnknown"]]
+        await running.pass_time(15, unknown, up=False)
+        capsys.readouterr()
+        _, out, _ = await command(capsys, "--url", url)
+        shown = [line for line in out.splitlines() if "StreamUpstreamDown" not in line]
+        assert [line.split()[:3] for line in shown[1:]] == [["firing", "critical", "StreamExpectedUnknown"]]
 
 
 async def test_alerts_command_reports_that_the_sidecar_is_off(capsys: pytest.CaptureFixture[str]) -> None:

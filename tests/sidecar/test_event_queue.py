@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 import structlog.testing
 from aiohttp import web
@@ -20,7 +21,7 @@ from exporter.http.auth import Bearer
 from exporter.http.client import UpstreamClient
 from exporter.metrics.self_metrics import FamilyRegistry
 from exporter.model import Identity, Status, StreamReport, StreamState, UpstreamState
-from exporter.platforms.capabilities import AlertSink
+from exporter.platforms.capabilities import AlertChange, AlertSink, DeliveryCounts
 from exporter.platforms.wave.alert_events import WaveAlertSink
 from exporter.simulator.context import TOKEN
 from exporter.simulator.fleet import Fleet
@@ -103,11 +104,21 @@ def alert(stream: str = "keynote", phase: Phase = Phase.FIRING, platform: str = 
     return Alert(key, platform, phase, active_at=1.0, value=0.09, fired_at=2.0, resolved_at=3.0)
 
 
-def view(stream: str = "keynote", session: str = "sess_1", **more: Any) -> UpstreamState:
+def view(
+    stream: str = "keynote", session: str = "sess_1", *, expected: bool | None = None, **more: Any
+) -> UpstreamState:
     sample = StreamReport(id=session, session=session, **more)
-    state = StreamState(identity=Identity("wave", "wave", stream), report=sample, status=Status.LIVE, live=True)
+    state = StreamState(
+        identity=Identity("wave", "wave", stream), report=sample, status=Status.LIVE, live=True, expected=expected
+    )
     return UpstreamState(
-        platform="wave", upstream="wave", host="wave", health_score="derived", streams=(state,), up=True
+        platform="wave",
+        upstream="wave",
+        host="wave",
+        health_score="derived",
+        streams=(state,),
+        up=True,
+        answering=True,
     )
 
 
@@ -291,3 +302,45 @@ async def test_the_sidecar_tells_wave_of_streams_alone() -> None:
         assert running.sidecar._events is None
         await running.sidecar.stop()
         await own.close()
+
+
+class RecordingSink(AlertSink):
+    """Accepts every change."""
+
+    batch_size = 100
+
+    def __init__(self) -> None:
+        self.changes: list[AlertChange] = []
+
+    async def send(self, changes: Sequence[AlertChange]) -> DeliveryCounts:
+        self.changes += changes
+        return DeliveryCounts(len(changes), 0)
+
+
+async def test_wave_is_told_one_end_of_an_alert_with_two_severities() -> None:
+    """The warning that a critical alert replaces has not ended."""
+    sink, clock = RecordingSink(), FakeClock()
+    running = SidecarHarness(clock, FakeAlertmanager(), sink_of=lambda _: sink)
+    await running.apply("wave", alertmanagers=[], wave_events={"upstream": "wave", "enabled": True})
+    known = view(expected=True)
+    (state,) = known.streams
+    lost = msgspec.structs.replace(state, live=None, status=Status.UNKNOWN)
+    unknown = msgspec.structs.replace(known, streams=(lost,))
+
+    async def pass_time(seconds: int, upstream_state: UpstreamState) -> None:
+        for _ in range(0, seconds, 60):
+            running.store.publish(upstream_state)
+            await run_event_loop()
+            clock.advance(60)
+            await run_event_loop()
+
+    await pass_time(1200, unknown)
+    assert [(change.alert, change.is_firing, change.session) for change in sink.changes] == [
+        ("StreamExpectedUnknown", True, "sess_1"),
+        ("StreamExpectedUnknown", True, "sess_1"),
+    ], "as a warning, and as a critical alert"
+    await pass_time(600, known)
+    assert [(change.alert, change.is_firing, change.session) for change in sink.changes[2:]] == [
+        ("StreamExpectedUnknown", False, "sess_1")
+    ]
+    await running.sidecar.stop()

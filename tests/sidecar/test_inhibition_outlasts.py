@@ -1,4 +1,7 @@
-"""An alert that inhibits others must not end before them: what is over would page all the same."""
+"""A stream's alert that inhibits others must not end before them: what is over would page all the same.
+
+The alert of an upstream must end with its outage: a stream that died meanwhile pages when the upstream is back.
+"""
 
 from __future__ import annotations
 
@@ -19,25 +22,47 @@ _MATCHER = re.compile(r'(\w+)(=~|!~|!=|=)"(.*)"')
 
 
 def matching(matchers: Iterable[str]) -> Iterator[Rule]:
-    """The rules whose alerts these matchers match."""
+    """The rules with alerts that these matchers match."""
     conditions = [match.groups() for matcher in matchers if (match := _MATCHER.fullmatch(matcher))]
+
+    def matches(**labels: str) -> bool:
+        return all(
+            bool(re.fullmatch(value, labels[name])) is not sign.startswith("!") for name, sign, value in conditions
+        )
+
     for rule in RULES:
-        labels = {"alertname": rule.name, "scope": rule.scope.value, "severity": rule.severity.value}
-        if all(bool(re.fullmatch(value, labels[name])) is not sign.startswith("!") for name, sign, value in conditions):
+        if any(matches(alertname=rule.name, scope=rule.scope, severity=severity) for severity in rule.severities):
             yield rule
 
 
-@pytest.mark.parametrize("inhibit", INHIBIT_RULES, ids=lambda inhibit: inhibit["source_matchers"][0])
-def test_it_is_kept_for_at_least_as_long(inhibit: dict[str, Any]) -> None:
+def inhibit_rules(scope: Scope) -> list[Any]:
+    """The inhibit rules whose sources are about this, except those between the severities of one rule."""
+    between_rules = (inhibit for inhibit in INHIBIT_RULES if "alertname" not in inhibit["equal"])
+    return [
+        pytest.param(inhibit, id=inhibit["source_matchers"][0])
+        for inhibit in between_rules
+        if {rule.scope for rule in matching(inhibit["source_matchers"])} == {scope}
+    ]
+
+
+def test_every_inhibit_rule_is_about_one_scope() -> None:
+    found = [inhibit_rules(scope) for scope in Scope]
+    assert all(found)
+    assert sum(map(len, found)) == len(INHIBIT_RULES) - 1
+
+
+@pytest.mark.parametrize("inhibit", inhibit_rules(Scope.UPSTREAM))
+def test_alert_of_an_upstream_ends_with_the_outage(inhibit: dict[str, Any]) -> None:
+    assert {rule.keep_firing_seconds for rule in matching(inhibit["source_matchers"])} == {0.0}
+
+
+@pytest.mark.parametrize("inhibit", inhibit_rules(Scope.STREAM))
+def test_alert_of_a_stream_is_kept_for_at_least_as_long(inhibit: dict[str, Any]) -> None:
     sources, targets = list(matching(inhibit["source_matchers"])), list(matching(inhibit["target_matchers"]))
-    assert sources
     assert targets
-    if sources[0].scope is Scope.EXPORTER:
-        # without the exporter there are no series: nothing begins to be kept before it is back
-        return
     shortest = min(rule.keep_firing_seconds for rule in sources)
     longest = max(rule.keep_firing_seconds for rule in targets)
     assert shortest >= longest
     others = [rule.keep_firing_seconds for rule in targets if rule.name != NEEDS_A_LIVE_STREAM]
-    if len(targets) > 3 and sources[0].scope is Scope.STREAM:
+    if len(targets) > 3:
         assert shortest > max(others), "what ends with one poll may reach Alertmanager in any order"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,8 @@ async def running_queue(url: str, *, capacity: int = 10_000, **more: Any) -> Asy
 async def test_payload_has_alertmanagers_format() -> None:
     async with fake_alertmanager() as alertmanager, running_queue(alertmanager.url) as running:
         now = running.clock.now()
-        running.queue.enqueue(
-            [alert_payload(starts_at=now - 5), alert_payload("other", starts_at=now - 9, ends_at=now - 1)]
-        )
+        first = replace(alert_payload(starts_at=now - 5), generator_url="http://exporter:10071/streams?stream=main")
+        running.queue.enqueue([first, alert_payload("other", starts_at=now - 9, ends_at=now - 1)])
         await running.wait_until_sent()
     firing, resolved = alertmanager.alerts
     assert firing == {
@@ -91,9 +91,10 @@ async def test_payload_has_alertmanagers_format() -> None:
         "annotations": {"summary": "A stream is unhealthy."},
         "startsAt": "2024-09-10T20:26:35.000Z",
         "endsAt": "2024-09-10T20:30:40.000Z",
-        "generatorURL": "http://exporter:10071/",
+        "generatorURL": "http://exporter:10071/streams?stream=main",
     }
     assert parse_time(resolved["endsAt"]) == now - 1
+    assert "generatorURL" not in resolved
     assert alertmanager.requests[0].headers["Content-Type"] == "application/json"
     assert running.count("sent_total") is None, "closed: its series have left"
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from exporter.alerting.evaluator import Alert, AlertKey, Phase
 from exporter.alerting.payload import MAX_ISSUES, AlertFormatter, rfc3339
-from exporter.alerting.rules import RULES, Scope
+from exporter.alerting.rules import RULES, RULES_BY_NAME, Scope
 from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.runtime.redaction import redactor
 from tests.sidecar.fake_alertmanager import parse_time
@@ -18,7 +18,16 @@ FORMATTER = AlertFormatter(rules_in_force(), {})
 ANY_TEXT = st.text(st.characters(codec=None), max_size=400)
 
 
-def alert(rule: str = "StreamUnhealthy", stream: str = "main", extra: tuple[str, ...] = (), **more: Any) -> Alert:
+def alert(
+    rule: str = "StreamUnhealthy",
+    stream: str = "main",
+    extra: tuple[str, ...] = (),
+    severity: str | None = None,
+    **more: Any,
+) -> Alert:
+    """An alert of a rule; by default of the rule's own severity."""
+    if severity is None:
+        severity = RULES_BY_NAME[rule].severity.value
     facts: dict[str, Any] = {
         "platform": "livepeer",
         "phase": Phase.FIRING,
@@ -26,7 +35,7 @@ def alert(rule: str = "StreamUnhealthy", stream: str = "main", extra: tuple[str,
         "fired_at": 2.0,
         "value": 0.4,
     } | more
-    return Alert(AlertKey(rule, "studio", stream, extra), **facts)
+    return Alert(AlertKey(rule, "studio", stream, extra, severity), **facts)
 
 
 def test_own_labels_of_a_rule_are_set() -> None:
@@ -42,12 +51,12 @@ def test_own_labels_of_a_rule_are_set() -> None:
 )
 def test_changing_value_is_in_no_label(external: dict[str, str], stream: str, values: tuple[float, float]) -> None:
     """One alert is one alert to Alertmanager, however its value moves; and no label is empty or beyond UTF-8."""
-    formatter = AlertFormatter(rules_in_force(), external)
+    formatter = AlertFormatter(rules_in_force(), external, page="http://exporter:10071/")
     first, second = (formatter.payload(alert(stream=stream, value=value), 240.0) for value in values)
     assert first.fingerprint == second.fingerprint
     assert all(first.labels.values())
     assert first.labels["severity"] == "critical"
-    assert msgspec.json.decode(msgspec.json.encode(first.to_json(100.0, ""))) == first.to_json(100.0, "")
+    assert msgspec.json.decode(msgspec.json.encode(first.to_json(100.0))) == first.to_json(100.0)
 
 
 def test_issues_are_in_the_platforms_words() -> None:
@@ -73,15 +82,15 @@ def test_test_alert_has_the_labels_for_routing(rule: Any) -> None:
     assert payload.labels.get("upstream") == (None if rule.scope is Scope.EXPORTER else "test")
     assert payload.labels.get("stream") == ("test" if rule.scope is Scope.STREAM else None)
     assert payload.ends_at is None
-    assert payload.to_json(100.0, "")["endsAt"] == rfc3339(340.0)
-    assert "generatorURL" not in payload.to_json(100.0, "")
+    assert payload.to_json(100.0)["endsAt"] == rfc3339(340.0)
+    assert "generatorURL" not in payload.to_json(100.0)
 
 
 @pytest.mark.parametrize("clock_step", [-3600.0, 0.0, 3600.0])
 def test_firing_alert_keeps_its_start_and_lasts_whatever_the_clock(clock_step: float) -> None:
     payload = FORMATTER.payload(alert(active_at=9_900.0, fired_at=10_000.0), 240.0)
     now = 10_060.0 + clock_step
-    sent = payload.to_json(now, "")
+    sent = payload.to_json(now)
     assert sent["startsAt"] == rfc3339(10_000.0)
     assert parse_time(sent["endsAt"]) >= max(now, 10_000.0) + 240
 
@@ -94,11 +103,12 @@ def test_resolved_alert_never_ends_in_the_future_or_before_its_start(
 ) -> None:
     """The clock may have been set back since the alert fired, and since it was resolved."""
     resolved = alert(phase=Phase.RESOLVED, fired_at=fired_at, resolved_at=resolved_at, resolved_steady=50.0)
-    sent = FORMATTER.payload(resolved, 240.0).to_json(now, "")
+    sent = FORMATTER.payload(resolved, 240.0).to_json(now)
     assert parse_time(sent["startsAt"]) <= parse_time(sent["endsAt"]) <= now
 
 
 def test_unknown_rule_is_refused() -> None:
-    assert not FORMATTER.knows(alert("StreamOfBefore"))
+    assert not FORMATTER.knows(alert("StreamOfBefore", severity="critical"))
+    assert not FORMATTER.knows(alert("StreamUnhealthy", severity="warning")), "a grade that the rule has not"
     with pytest.raises(KeyError):
         FORMATTER.test_payload("StreamOfBefore", 0.0, 0.0)

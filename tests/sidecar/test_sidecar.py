@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog.testing
 
+from exporter.alerting import DEFAULT_RUNBOOK_URL
+from exporter.alerting.annotations import format_time
 from exporter.alerting.evaluator import Evaluator
+from exporter.alerting.rules import RULES_BY_NAME
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.config.alerting import AlertingSettings
 from exporter.metrics.self_metrics import FamilyRegistry
@@ -18,15 +22,24 @@ from tests.sidecar.fake_alertmanager import fake_alertmanager, parse_time, run_e
 from tests.sidecar.sidecar_harness import HEALTHY, INTERVAL, UNHEALTHY, SidecarHarness, sidecar_harness, sidecar_process
 
 NAME = "StreamUnhealthy"
+KEPT = RULES_BY_NAME[NAME].keep_firing_seconds
 ONLY = {"StreamDegraded": 0.01}
 """No health here is as low as that."""
+STATE_FILES = Path(__file__).parent / "state_files"
 AT_ONCE: dict[str, Any] = {"thresholds": {NAME: {"for": "0s"}, **ONLY}}
 
 
 async def test_alert_is_sent_repeated_and_resolved() -> None:
     async with sidecar_harness(thresholds=ONLY) as running:
         clock, alertmanager = running.clock, running.alertmanager
-        bad = stream("main", health_score_ratio=0.35, health_reasons=(HealthReason.ISSUES,), issues=("It freezes",))
+        bad = stream(
+            "main",
+            health_score_ratio=0.35,
+            health_reasons=(HealthReason.ISSUES, HealthReason.LOSS),
+            issues=("It freezes",),
+            last_ingest_bitrate_bytes_per_second=500_000.0,
+            last_viewers=12,
+        )
         await running.publish(bad)
         assert running.states() == {f"{NAME} main": "pending"}
         assert running.metric_value("stream_exporter_alerts", alertname=NAME, state="pending") == 1
@@ -37,6 +50,7 @@ async def test_alert_is_sent_repeated_and_resolved() -> None:
         await running.pass_time(15, bad)
         await running.wait_until_sent()
         fired_at = clock.now()
+        began = format_time(fired_at - 120)
         (received,) = alertmanager.received(NAME)
         assert received["labels"] == {
             "alertname": NAME,
@@ -47,11 +61,20 @@ async def test_alert_is_sent_repeated_and_resolved() -> None:
             "upstream": "studio",
             "stream": "main",
         }
-        assert received["annotations"]["description"].startswith("main on studio (livepeer) has a health score of 35%.")
-        assert received["annotations"]["value"] == "35%"
-        assert received["annotations"]["reasons"] == "issues"
-        assert received["annotations"]["issues"] == "It freezes"
-        assert received["generatorURL"] == "http://exporter:10071/"
+        page = "http://exporter:10071/streams?upstream=studio&stream=main"
+        assert received["annotations"] == {
+            "summary": "main on studio (livepeer) is unhealthy.",
+            "description": "The health score of main on studio (livepeer) is 35%.",
+            "value": "35%",
+            "expected": "at least 50%",
+            "since": began,
+            "last_known": "4Mbit/s, 12 viewers",
+            "reasons": "packets are lost, the platform reports issues",
+            "issues": "It freezes",
+            "runbook_url": f"{DEFAULT_RUNBOOK_URL}#streamunhealthy",
+            "page_url": page,
+        }
+        assert received["generatorURL"] == page
         assert parse_time(received["startsAt"]) == fired_at
         assert parse_time(received["endsAt"]) == fired_at + 4 * 60
 
@@ -64,8 +87,7 @@ async def test_alert_is_sent_repeated_and_resolved() -> None:
         assert parse_time(again["startsAt"]) == fired_at
         assert clock.now() + 180 < parse_time(again["endsAt"]) <= clock.now() + 240
 
-        keep = running.sidecar._evaluator._rules[NAME].keep_firing_seconds
-        await running.pass_time(keep, HEALTHY)
+        await running.pass_time(KEPT, HEALTHY)
         await running.wait_until_sent()
         assert running.is_firing(NAME)
         await running.pass_time(15, HEALTHY)
@@ -135,6 +157,212 @@ async def test_frozen_alert_causes_no_wakeups() -> None:
         assert running.states()[f"{NAME} main"] == "firing"
         # nothing but the rounds, and an alarm or two for the upstream's own alert
         assert len(running.clock.slept) - slept < 100
+
+
+async def test_cleared_alert_says_when_it_resolves_until_its_condition_is_back() -> None:
+    async with sidecar_harness(**AT_ONCE) as running:
+        await running.publish(UNHEALTHY)
+        await running.wait_until_sent()
+        assert "cleared" not in running.last_received(NAME)["annotations"]
+        await running.pass_time(15, HEALTHY)
+        resolves = format_time(running.clock.now() + KEPT).partition(" ")[2]
+        await running.pass_time(60, HEALTHY)
+        await running.wait_until_sent()
+        assert running.is_firing(NAME)
+        cleared = running.last_received(NAME)["annotations"]["cleared"]
+        assert cleared == f"condition cleared, resolves at {resolves}" == "condition cleared, resolves at 20:28:55 UTC"
+        await running.pass_time(60, UNHEALTHY)
+        await running.wait_until_sent()
+        assert "cleared" not in running.last_received(NAME)["annotations"]
+        await running.pass_time(KEPT + 30, HEALTHY)
+        await running.wait_until_sent()
+        assert not running.is_firing(NAME)
+        assert "cleared" not in running.last_received(NAME)["annotations"], "it is resolved"
+
+
+async def test_alert_about_an_upstream_links_to_the_page_and_says_why() -> None:
+    async with sidecar_harness() as running:
+        await running.publish(up=False, last_error_reason=Reason.TIMEOUT)
+        running.clock.advance(60)
+        await run_event_loop()
+        await running.wait_until_sent()
+        received = running.last_received("StreamUpstreamDown")
+        assert received["generatorURL"] == "http://exporter:10071/"
+        assert received["annotations"] == {
+            "summary": "studio (livepeer) is down: its polls fail.",
+            "description": "No usable response from studio (livepeer); the state of its streams is unknown.",
+            "value": "timeout",
+            "expected": "a usable response to every poll",
+            "since": "2024-09-10 20:26:40 UTC",
+            "runbook_url": f"{DEFAULT_RUNBOOK_URL}#streamupstreamdown",
+            "page_url": "http://exporter:10071/",
+        }
+
+
+# -- while an upstream is not answering --------------------------------------------------------------------------------
+
+OFF_AIR = stream("main", live=False, status=Status.IDLE, expected=True)
+LOST = stream("main", live=None, status=Status.UNKNOWN, expected=True, was_live=False)
+OFFLINE = "StreamExpectedOffline"
+
+
+async def test_pending_alert_waits_during_an_outage_and_fires_after_what_was_left() -> None:
+    async with sidecar_harness() as running:
+        await running.publish(OFF_AIR)
+        await running.pass_time(30, OFF_AIR, up=False, answering=True)
+        await running.pass_time(15, OFF_AIR, up=False)
+        assert running.states()[f"{OFFLINE} main"] == "pending"
+        await running.pass_time(600, LOST, up=False)
+        assert running.states() == {f"{OFFLINE} main": "pending", "StreamUpstreamDown": "firing"}
+        await running.publish(OFF_AIR)
+        assert running.states() == {f"{OFFLINE} main": "pending"}, "the upstream's alert is over at once"
+        running.clock.advance(14)
+        await run_event_loop()
+        assert running.states() == {f"{OFFLINE} main": "pending"}
+        running.clock.advance(1.1)
+        await run_event_loop()
+        assert running.states() == {f"{OFFLINE} main": "firing"}
+        await running.wait_until_sent()
+        assert running.last_received(OFFLINE)["annotations"]["since"] == "2024-09-10 20:26:40 UTC"
+
+
+@pytest.mark.parametrize("boot", ["boot", "next boot"])
+async def test_pending_alert_waits_across_a_restart_during_an_outage(tmp_path: Path, boot: str) -> None:
+    state_file, clock = tmp_path / "alerts.json", FakeClock()
+    async with fake_alertmanager() as alertmanager:
+        async with sidecar_process(clock, alertmanager, state_file) as before:
+            await before.publish(OFF_AIR)
+            await before.pass_time(30, OFF_AIR)
+            await before.pass_time(300, LOST, up=False)
+        clock.advance(120)
+        if boot != clock.boot_id():
+            clock = FakeClock(clock.now(), 20.0, boot=boot)
+        async with sidecar_process(clock, alertmanager, state_file) as after:
+            assert after.states()[f"{OFFLINE} main"] == "pending"
+            await after.publish(LOST, up=None)
+            await after.pass_time(300, LOST, up=False)
+            await after.publish(OFF_AIR)
+            assert after.states() == {f"{OFFLINE} main": "pending"}
+            assert not alertmanager.received(OFFLINE)
+            # it had been pending for 45 s when the upstream stopped answering
+            await after.pass_time(15, OFF_AIR)
+            assert after.states() == {f"{OFFLINE} main": "firing"}
+            await after.wait_until_sent()
+        assert alertmanager.received(OFFLINE)[-1]["annotations"]["since"] == "2024-09-10 20:26:40 UTC"
+
+
+async def test_pending_alert_waits_for_the_first_poll_after_a_restart(tmp_path: Path) -> None:
+    """It may take long; until then nothing is known."""
+    state_file, clock = tmp_path / "alerts.json", FakeClock()
+    async with fake_alertmanager() as alertmanager:
+        async with sidecar_process(clock, alertmanager, state_file) as before:
+            await before.publish(OFF_AIR)
+        async with sidecar_process(clock, alertmanager, state_file) as after:
+            await after.pass_time(120, LOST, up=None)
+            assert after.states() == {f"{OFFLINE} main": "pending"}
+            await after.pass_time(45, OFF_AIR)
+            assert after.states() == {f"{OFFLINE} main": "pending"}
+            await after.pass_time(15, OFF_AIR)
+            assert after.states() == {f"{OFFLINE} main": "firing"}
+
+
+async def test_outage_is_told_in_time_while_another_alert_waits() -> None:
+    async with sidecar_harness(**AT_ONCE) as running:
+        await running.publish(UNHEALTHY)
+        await running.publish(HEALTHY)
+        running.clock.advance(KEPT - 20)
+        await running.publish(LOST, up=False)
+        running.clock.advance(20.1)
+        await run_event_loop()
+        assert running.states() == {f"{NAME} main": "firing", "StreamUpstreamDown": "pending"}
+        running.clock.advance(25)
+        await run_event_loop()
+        assert running.states() == {f"{NAME} main": "firing", "StreamUpstreamDown": "firing"}
+
+
+# -- two severities of a rule ------------------------------------------------------------------------------------------
+
+EXPECTED_UNKNOWN = "StreamExpectedUnknown"
+EXPECTED_LIVE = stream("main", expected=True)
+
+
+def told(logs: list[Any]) -> list[tuple[str, str]]:
+    """The severities and states of the alert of an expected stream in the log."""
+    return [(line["severity"], line["state"]) for line in logs if line.get("alertname") == EXPECTED_UNKNOWN]
+
+
+async def test_warning_becomes_critical_without_a_resolve() -> None:
+    async with sidecar_harness() as running:
+        with structlog.testing.capture_logs() as logs:
+            await running.publish(LOST)
+            await running.pass_time(300, LOST)
+            await running.wait_until_sent()
+            assert {alert["labels"]["severity"] for alert in running.alertmanager.received(EXPECTED_UNKNOWN)} == {
+                "warning"
+            }
+            await running.pass_time(600, LOST)
+            await running.wait_until_sent()
+            assert running.last_received(EXPECTED_UNKNOWN)["labels"]["severity"] == "critical"
+            last_warning = running.alertmanager.received(EXPECTED_UNKNOWN, severity="warning")[-1]
+            await running.pass_time(240, LOST)
+            await running.wait_until_sent()
+            assert running.states() == {f"{EXPECTED_UNKNOWN} main": "firing"}
+            assert running.alertmanager.received(EXPECTED_UNKNOWN, severity="warning")[-1] == last_warning
+            assert parse_time(last_warning["endsAt"]) <= running.clock.now(), "it lapses"
+            assert told(logs) == [("warning", "firing"), ("critical", "firing")]
+
+            await running.pass_time(RULES_BY_NAME[EXPECTED_UNKNOWN].keep_firing_seconds + 15, EXPECTED_LIVE)
+            await running.wait_until_sent()
+        assert not running.is_firing(EXPECTED_UNKNOWN)
+        assert running.last_received(EXPECTED_UNKNOWN)["labels"]["severity"] == "critical"
+        assert told(logs)[2:] == [("critical", "resolved")]
+        assert running.alertmanager.received(EXPECTED_UNKNOWN, severity="warning")[-1] == last_warning, (
+            "an end of the warning would tell that all is well"
+        )
+
+
+async def test_severity_survives_a_restart(tmp_path: Path) -> None:
+    """The critical grade fires at its time although the process was restarted while the warning fired."""
+    state_file, clock = tmp_path / "alerts.json", FakeClock()
+    async with fake_alertmanager() as alertmanager:
+        async with sidecar_process(clock, alertmanager, state_file) as before:
+            await before.publish(LOST)
+            await before.pass_time(600, LOST)
+        async with sidecar_process(clock, alertmanager, state_file) as after:
+            await after.pass_time(285, LOST)
+            await after.wait_until_sent()
+            assert not alertmanager.received(EXPECTED_UNKNOWN, severity="critical")
+            await after.pass_time(15, LOST)
+            await after.wait_until_sent()
+        (critical,) = alertmanager.received(EXPECTED_UNKNOWN, severity="critical")
+        assert critical["annotations"]["since"] == "2024-09-10 20:26:40 UTC"
+        assert all(parse_time(alert["endsAt"]) > parse_time(alert["startsAt"]) for alert in alertmanager.alerts)
+
+
+async def test_unknown_expected_stream_among_many_is_critical_without_a_warning() -> None:
+    name = "StreamUpstreamStatesUnknown"
+    unknown = [stream(f"s{n}", live=None, status=Status.UNKNOWN) for n in range(3)]
+    async with sidecar_harness(thresholds={EXPECTED_UNKNOWN: {"for": "1h"}}) as running:
+        await running.pass_time(315, LOST, *unknown)
+        await running.wait_until_sent()
+        assert {a["labels"]["severity"] for a in running.alertmanager.received(name)} == {"critical"}
+        assert running.last_received(name)["annotations"]["value"] == "100%"
+        # its expected stream is back, the others are not: the warning takes the place of the critical alert
+        await running.pass_time(330, EXPECTED_LIVE, *unknown)
+        await running.wait_until_sent()
+        assert running.last_received(name)["labels"]["severity"] == "warning"
+        assert running.last_received(name)["annotations"]["value"] == "75%"
+        # and back
+        await running.pass_time(330, LOST, *unknown)
+        await running.wait_until_sent()
+        assert running.last_received(name)["labels"]["severity"] == "critical"
+        received = running.alertmanager.received(name)
+        assert all(parse_time(alert["endsAt"]) > parse_time(alert["startsAt"]) for alert in received), "no resolve"
+        await running.pass_time(330, EXPECTED_LIVE)
+        await running.wait_until_sent()
+        ended = [alert for alert in running.alertmanager.received(name) if alert not in received]
+        assert not running.is_firing(name)
+        assert {alert["labels"]["severity"] for alert in ended} == {"critical"}
 
 
 # -- over a restart ----------------------------------------------------------------------------------------------------
@@ -210,6 +438,26 @@ async def test_sidecar_works_without_a_state_file(tmp_path: Path) -> None:
             await second.sidecar.stop()
 
 
+@pytest.mark.parametrize("version", [1, 2])
+async def test_alert_of_an_earlier_version_keeps_its_start(tmp_path: Path, version: int) -> None:
+    """Its state file does not have the severity."""
+    clock, state_file = FakeClock(), tmp_path / "alerts.json"
+    state_file.write_bytes((STATE_FILES / f"version-{version}.json").read_bytes())
+    unhealthy = stream("main-stage", health_score_ratio=0.2)
+    async with fake_alertmanager() as alertmanager:
+        async with sidecar_process(clock, alertmanager, state_file, thresholds=ONLY) as running:
+            assert running.states()[f"{NAME} main-stage"] == "firing"
+            await running.pass_time(60, unhealthy)
+            await running.wait_until_sent()
+            received = [a for a in alertmanager.received(NAME) if a["labels"]["stream"] == "main-stage"]
+            assert {(a["labels"]["severity"], parse_time(a["startsAt"])) for a in received} == {
+                ("critical", FakeClock().now() - 480)
+            }
+            assert received[-1]["annotations"]["since"] == format_time(FakeClock().now() - 600)
+        content = json.loads(state_file.read_bytes())
+        assert {alert["key"]["severity"] for alert in content["alerts"] if alert["key"]["rule"] == NAME} == {"critical"}
+
+
 # -- settings that change ----------------------------------------------------------------------------------------------
 
 
@@ -271,7 +519,7 @@ async def test_alerts_of_a_removed_upstream_are_resolved() -> None:
 async def test_upstream_removed_during_its_evaluation_leaves_no_alerts() -> None:
     async with sidecar_harness(**AT_ONCE) as running:
         many = [stream(f"s{n}", health_score_ratio=0.2) for n in range(500)]
-        running.store.publish(view(*many, up=True))
+        running.store.publish(view(*many, up=True, answering=True))
         await run_event_loop(3)
         await running.apply("other", **AT_ONCE)
         await run_event_loop()
@@ -354,7 +602,7 @@ async def test_unsent_alerts_are_sent_at_shutdown() -> None:
     async with fake_alertmanager() as alertmanager:
         running = SidecarHarness(FakeClock(), alertmanager)
         await running.apply(**AT_ONCE)
-        running.store.publish(view(UNHEALTHY, up=True))
+        running.store.publish(view(UNHEALTHY, up=True, answering=True))
         async with asyncio.timeout(30):
             while running.states() == {}:  # noqa: ASYNC110 - the evaluation's own turn
                 await asyncio.sleep(0)
