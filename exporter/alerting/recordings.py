@@ -1,10 +1,10 @@
 """The recorded series that the rules read: one for each operand, in the same rule group as the alerts.
 
 An operand is a series of the exposition, without the labels of replicas. A scrape that fails is bridged: the operand
-keeps its last value for 2.5 scrape intervals while ``up`` is 0. A fact about a stream counts only while its upstream is
-answering, which is checked for each target before replicas are aggregated: a replica that has lost its network must not
-hide, with its old data, what another one sees. A setting (what is expected) needs no evidence. A stream is unknown only
-if no replica knows its state.
+keeps its last value for 2.5 scrape intervals while ``up`` is 0, if it had one until then. A fact about a stream counts
+only while its upstream is answering, which is checked for each target before replicas are aggregated: a replica that
+has lost its network must not hide, with its old data, what another one sees. A setting (what is expected) needs no
+evidence. A stream is unknown only if no replica knows its state.
 
 The formulas were tried with promtool against simulated scrapes: gaps, two replicas, shards, service discovery.
 """
@@ -29,7 +29,7 @@ from exporter.alerting.rules.rule import (
 from exporter.alerting.rules.slo_rules import SLO_OPERANDS
 from exporter.alerting.rules.upstream_rules import UPSTREAM_OPERANDS
 from exporter.config.types import format_duration
-from exporter.metrics.families.family import Source
+from exporter.metrics.families.family import STREAM_LABELS, Source
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
 from exporter.metrics.families.upstream_families import UPSTREAM_FAMILIES
 
@@ -38,6 +38,7 @@ _ANSWERING = "stream_upstream_answering"
 _NOT_GATED = frozenset({_ANSWERING, "stream_upstream_up", "stream_upstream_failing"})
 """Families of an upstream that are themselves about whether it is answering."""
 _UPSTREAM_FAMILY_NAMES = frozenset(family.name for family in UPSTREAM_FAMILIES)
+_FAMILIES = {family.name: family for family in STREAM_FAMILIES}
 _SETTINGS = frozenset(family.name for family in STREAM_FAMILIES if family.source is Source.CONFIGURATION)
 _RECORDED_NAME = re.compile(r"(?<![\w:])(?:stream|upstream|target):\w+(?::\w+)*")
 _FAMILY_NAME = re.compile(r"(?<![\w:])stream_\w+?(?=(?:_bucket|_count|_sum)?\{)")
@@ -77,20 +78,31 @@ def record_name(series: Series) -> str:
     return name if series.changes_within is None else f"{name}:changes{format_duration(series.changes_within)}"
 
 
-def bridged(family: str, matchers: str = "") -> str:
-    """Return the template of a series that keeps its last value while a scrape fails. ``matchers``: ``,name="…"``."""
+def bridged(family: str, matchers: str, record: str, labels: str) -> str:
+    """Return the template of a series that keeps its last value while a scrape fails.
+
+    ``matchers``: ``,name="…"``. ``record``: the recording that reads it, which has ``labels``; a fact that had been
+    withdrawn before the scrape failed is not in it, so it does not come back.
+    """
     series = f"{family}{{SELECTOR{matchers}}}"
-    return f"({series} or (last_over_time({series}[{{window}}]) and on ({{by_target}}) up{{SELECTOR}} == 0))"
+    return (
+        f"({series} or (last_over_time({series}[{{window}}])"
+        f" and on ({{by_target}}) up{{SELECTOR}} == 0 and on ({labels}) {record}))"
+    )
 
 
 def recordings_for(expressions: Iterable[str]) -> list[RecordingRule]:
     """Return the recordings that these expressions read, and those that the recordings read, in order of evaluation."""
     needed: dict[str, None] = {}
+    adding: list[str] = []
 
     def add(expression: str) -> None:
         for name in _RECORDED_NAME.findall(expression):
-            if name in OPERANDS and name not in needed:
+            if name in OPERANDS and name not in needed and name not in adding:
+                # a recording reads itself: its value of the evaluation before
+                adding.append(name)
                 add(OPERANDS[name].promql)
+                adding.remove(name)
                 needed[name] = None
 
     for expression in expressions:
@@ -110,7 +122,7 @@ def _operand(series: Series) -> RecordingRule:
         return RecordingRule(name, f"max without ({lost}) ({TARGET_ANSWERING})")
     matchers = "".join(f",{_matcher(label, value)}" for label, value in series.labels.items())
     if series.window_seconds is None:
-        value = bridged(series.family, matchers)
+        value = bridged(series.family, matchers, name, _recorded_labels(series))
     else:
         samples = f"{series.family}{{SELECTOR{matchers}}}[{{{format_duration(series.window_seconds)}}}]"
         value = f"changes({samples})" if series.rises_within is None else f"(changes({samples}) - resets({samples}))"
@@ -119,6 +131,14 @@ def _operand(series: Series) -> RecordingRule:
     gate = f"and on ({{by_target}}, platform, upstream) {TARGET_ANSWERING} == 1"
     known = "\nunless on ({by_stream}) stream:live" if series == UNKNOWN.left else ""
     return RecordingRule(name, f"max without ({lost}) (\n  {value}\n  {gate}\n){known}")
+
+
+def _recorded_labels(series: Series) -> str:
+    """Return the labels that tell the samples of the recording apart."""
+    if is_of_upstream(series):
+        return "{by_upstream}"
+    own = [label for label in _FAMILIES[series.family].labels[len(STREAM_LABELS) :] if label not in series.labels]
+    return ", ".join(["{by_stream}", *own])
 
 
 def _matcher(name: str, value: str | tuple[str, ...]) -> str:
@@ -146,7 +166,8 @@ def _series_of_guards(guards: Iterable[Guard]) -> Iterator[Series]:
 
 
 def _all_operands() -> Mapping[str, RecordingRule]:
-    recordings = [RecordingRule(TARGET_ANSWERING, bridged(_ANSWERING))]
+    answering = bridged(_ANSWERING, "", TARGET_ANSWERING, "{by_target}, platform, upstream")
+    recordings = [RecordingRule(TARGET_ANSWERING, answering)]
     for rule in RULES:
         if rule.condition is not None:
             recordings += map(_operand, series_of(rule.condition))

@@ -23,9 +23,6 @@ from exporter.alerting.rules import RULES_BY_NAME, Scope, Severity
 from exporter.alerting.rules.active_rules import ActiveRule, Grade, rules_in_force
 from tests.alerting.rule_inputs import INPUTS, SCRAPE, SLO_STEP, Input, Values
 
-EVALUATION = 15
-"""Seconds between evaluations."""
-SCRAPES = (15, 30, 60)
 SLACK = 2
 """Evaluations around an end that is reached when samples leave a window: Prometheus 2 and 3 disagree by one."""
 
@@ -84,7 +81,8 @@ class Timeline:
         given, grade = self.given, grade_of(self.given)
         self.begins = self._scrapes(given.lead) + self.scrape if given.lead else 0
         # the delay counts from the last good sample
-        self.holds = self.begins - self.scrape + given.delay if given.delay else self.begins
+        holds = self.begins - self.scrape + given.delay if given.delay else self.begins
+        self.holds = math.ceil(holds / self.evaluation) * self.evaluation
         wait = math.ceil(grade.for_seconds / self.evaluation) * self.evaluation
         self.fires = given.fires_at or self.holds + wait
         self.ends = self._scrapes(given.bad_until or self.fires + 4 * self.evaluation)
@@ -297,7 +295,10 @@ def _sample(value: float | None) -> str:
     return "_" if value is None else f"{value:g}"
 
 
-FILES = {f"rules-{scrape}s.yaml": (scrape, EVALUATION, "") for scrape in SCRAPES} | {
+FILES = {
+    "rules-15s.yaml": (15, 15, ""),
+    "rules-30s.yaml": (30, 30, ""),
+    "rules-60s.yaml": (60, 30, ""),
     "slo-hours.yaml": (SLO_STEP, SLO_STEP, "hours"),
     "slo-days.yaml": (SLO_STEP, 5 * SLO_STEP, "days"),
 }

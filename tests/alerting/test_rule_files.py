@@ -64,7 +64,7 @@ def test_description_is_the_one_written_by_hand(given: Input) -> None:
 
 
 @cache
-def tests_in(file: str) -> list[dict[str, Any]]:
+def cases_in(file: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = yaml.safe_load((ALERTS / "tests" / file).read_text())["tests"]
     return found
 
@@ -75,7 +75,7 @@ def test_every_case_of_a_rule_has_a_promtool_test(given: Input) -> None:
     subject = f"{given.rule} ({rule_cases.severity_of(given)}): "
     is_tested = False
     for file in rule_cases.FILES:
-        names = [test["name"] for test in tests_in(file)]
+        names = [test["name"] for test in cases_in(file)]
         found = {name.removeprefix(subject) for name in names if name.startswith(subject)}
         is_tested = is_tested or bool(found)
         if given.always:
@@ -123,7 +123,7 @@ def test_committed_traps_pass() -> None:
 @pytest.mark.parametrize("rule", [rule.name for rule in RULES if rule.owner is not Owner.SIDECAR])
 def test_promtool_tests_of_rule_pass(rule: str, tmp_path: Path) -> None:
     for file in rule_cases.FILES:
-        tests = [test for test in tests_in(file) if test["name"].startswith(f"{rule} ")]
+        tests = [test for test in cases_in(file) if test["name"].startswith(f"{rule} ")]
         if tests:
             assert_alert_tests_pass(rule_cases.document(file, tests), [rule], tmp_path)
 

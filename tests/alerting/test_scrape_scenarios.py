@@ -243,6 +243,20 @@ def test_what_is_over_does_not_page(nth: int, scrape: int, tmp_path: Path) -> No
     run(tmp_path, [target], Expectations().only(failing, until=1800), scrape, 1800, PRESENCE | QUALITY)
 
 
+def test_withdrawn_fact_does_not_come_back_while_scrapes_fail(tmp_path: Path) -> None:
+    """A low score is withdrawn at 945, and an error is over; from 960 on no scrape succeeds for two minutes."""
+
+    def facts(at: int) -> Facts:
+        is_bad = 900 <= at < 945
+        found = upstream() | stream(True, **({"health_score_ratio": 0.1} if is_bad else {}))
+        if is_bad:
+            found['stream_status{platform="storm",upstream="edge",stream="other",status="error"}'] = 1.0
+        return found
+
+    target = Target(instance="a:1", facts=facts, is_down=lambda at: 960 <= at < 1080)
+    run(tmp_path, [target], Expectations().only({"StreamScrapesFailing"}, until=1800), 15, 1800, PRESENCE | QUALITY)
+
+
 # -- upstreams that fail -----------------------------------------------------------------------------------------------
 
 
