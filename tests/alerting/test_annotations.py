@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +12,91 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from exporter.alerting.annotations import description, description_template, format_threshold, format_value, runbook_url
-from exporter.alerting.rules import RULES_BY_NAME, Unit
+from exporter.alerting.annotations import (
+    REASON_WORDS,
+    AlertFacts,
+    AnnotationTemplates,
+    AnnotationTexts,
+    format_threshold,
+    format_value,
+    page_url,
+    runbook_url,
+)
+from exporter.alerting.promql import Dialect
+from exporter.alerting.rules import RULES_BY_NAME, Owner, Rule, Scope
 from exporter.alerting.rules.active_rules import ActiveRule, rules_in_force
+from exporter.alerting.rules.rule import Unit
 from exporter.config.alerting import AlertingSettings
+from exporter.model import HealthReason, Reason, Status
 from tests.alerting.promtool import assert_tests_pass
 
 ACTIVE = {active.rule.name: active for active in rules_in_force()}
-ONE_PER_UNIT = {
-    Unit.BITRATE: "StreamIngestStalled",
-    Unit.RATIO: "StreamUnhealthy",
-    Unit.SECONDS: "StreamJitterHigh",
-    Unit.NUMBER: "StreamFrameRateLow",
-    Unit.COUNT: "StreamFlapping",
-}
-EXOTIC = ("main", 'a "b" \\c', "{{ .Value }}", "ü%s{x=1}", "live/a b\nc")
-REASONS = ((), ("verdict",), ("loss", "verdict"), ("bitrate_low", "silent", "verdict"), ("issues",))
+SHARED = [active for active in ACTIVE.values() if active.rule.owner is Owner.BOTH]
+PAGE = "https://exporter.example.com/"
+DIALECT = Dialect(page=PAGE)
+EXOTIC = ("main", 'a "b" \\c', "{{ .Value }}", "ü%s{x=1}", "live/a b\nc&d=+", "\u202egnp.exe", "<b>`$1`</b>", "y" * 200)
 EDGES = [0.0, 0.9999, 1.0, 59.99, 60.0, 999.96, 1000.0, 1234.5678, 3599.9, 3600.0, 86400.0, 90061.5, 1e-7, 5e9, 0.12345]
 
-values = st.lists(
+numbers = (
     st.floats(0, 1e15, allow_subnormal=False)
     | st.floats(0, 2)
     | st.sampled_from(EDGES)
-    | st.integers(0, 10**6).map(float),
-    min_size=1,
-    max_size=40,
+    | st.integers(0, 10**6).map(float)
+)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known about one stream and its upstream."""
+
+    value: float
+    status: Status | None = None
+    failure: Reason | None = None
+    reference: float | None = None
+    reasons: frozenset[HealthReason] = frozenset()
+    bitrate: float | None = None
+    viewers: int | None = None
+
+    def facts(self, rule: Rule) -> AlertFacts:
+        """The facts of an alert that has been pending since the epoch."""
+        state = {Unit.STATUS: self.status, Unit.FAILURE: self.failure}.get(rule.unit)
+        scale = 1.0 if rule.reference is None else rule.reference.scale
+        return AlertFacts(
+            value=self.value,
+            state=str(state or ""),
+            reference=None if self.reference is None else scale * self.reference,
+            since=0.0,
+            reasons=self.reasons,
+            last_bitrate=self.bitrate,
+            last_viewers=self.viewers,
+        )
+
+    def series(self, stream: dict[str, str], upstream: dict[str, str]) -> Iterator[tuple[str, dict[str, str], float]]:
+        """The series that Prometheus has of it: family, labels and value."""
+        if self.status is not None:
+            yield "stream_status", stream | {"status": self.status}, 1
+        if self.failure is not None:
+            yield "stream_upstream_failing", upstream | {"reason": self.failure}, 1
+        for reason in self.reasons:
+            yield "stream_health_reason", stream | {"reason": reason}, 1
+        if self.reference is not None:
+            for family in {active.rule.reference.family for active in SHARED if active.rule.reference is not None}:
+                yield family, stream, self.reference
+        if self.bitrate is not None:
+            yield "stream_ingest_bitrate_bytes_per_second", stream, self.bitrate
+        if self.viewers is not None:
+            yield "stream_viewers", stream, self.viewers
+
+
+known = st.builds(
+    Known,
+    value=numbers,
+    status=st.none() | st.sampled_from(Status),
+    failure=st.none() | st.sampled_from(Reason),
+    reference=st.none() | numbers,
+    reasons=st.frozensets(st.sampled_from(HealthReason)),
+    bitrate=st.none() | numbers,
+    viewers=st.none() | st.integers(0, 10**7),
 )
 
 
@@ -43,34 +105,109 @@ def quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(numbers=values)
-@example(numbers=EDGES)
-def test_description_equals_that_of_prometheus(numbers: list[float], tmp_path: Path) -> None:
-    rules, series, checks = [], [], []
-    for name in ONE_PER_UNIT.values():
-        expected: list[dict[str, Any]] = []
-        for index, number in enumerate(numbers):
-            labels = {"platform": "storm", "upstream": f"edge{index}", "stream": EXOTIC[index % len(EXOTIC)]}
-            text = ",".join(f"{label}={quoted(value)}" for label, value in labels.items())
-            series.append({"series": f'shown{{rule="{name}",{text}}}', "values": repr(number)})
-            reasons = REASONS[index % len(REASONS)]
-            if name == "StreamUnhealthy":
-                series += [
-                    {"series": f'stream_health_reason{{{text},reason="{r}",instance="{i}"}}', "values": "1"}
-                    for r in reversed(reasons)
-                    for i in "ab"
-                ]
-            text = description(ACTIVE[name], labels, number, reasons)
-            expected.append({"exp_labels": {"rule": name, **labels}, "exp_annotations": {"description": text}})
-        template = description_template(ACTIVE[name])
-        rules.append({"alert": name, "expr": f'shown{{rule="{name}"}}', "annotations": {"description": template}})
-        checks.append({"eval_time": "0s", "alertname": name, "exp_alerts": expected})
-    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "g", "rules": rules}]}))
-    test = {"interval": "15s", "input_series": series, "alert_rule_test": checks}
-    document = {"rule_files": ["rules.yaml"], "evaluation_interval": "15s", "tests": [test]}
-    (tmp_path / "test.yaml").write_text(yaml.safe_dump(document, allow_unicode=True))
-    assert_tests_pass(tmp_path / "test.yaml")
+def series_entry(family: str, labels: dict[str, str], value: float) -> dict[str, str]:
+    text = ",".join(f"{label}={quoted(str(word))}" for label, word in labels.items())
+    return {"series": f"{family}{{{text}}}", "values": f"{value!r}x2"}
+
+
+def template_rules(active: ActiveRule) -> list[dict[str, Any]]:
+    """The alerts of a rule, whose condition is a series that the test gives."""
+    return [
+        {
+            "alert": active.rule.name,
+            "expr": f'shown{{rule="{active.rule.name}"}}',
+            "for": "30s",
+            "labels": {"severity": grade.severity.value},
+            "annotations": AnnotationTemplates(active, grade, DIALECT).render(),
+        }
+        for grade in active.grades
+    ]
+
+
+def expected_alerts(active: ActiveRule, labels: dict[str, str], facts: AlertFacts) -> list[dict[str, Any]]:
+    found = []
+    for grade in active.grades:
+        texts = AnnotationTexts(active, grade, labels, facts).render()
+        texts |= {"runbook_url": runbook_url(active.rule)}
+        texts |= {"page_url": page_url(PAGE, labels["upstream"], labels.get("stream", ""))}
+        # Prometheus keeps annotations that turn out to be empty
+        annotations = {name: texts.get(name, "") for name in AnnotationTemplates(active, grade, DIALECT).render()}
+        assert texts.keys() <= annotations.keys()
+        all_labels = labels | {"rule": active.rule.name, "severity": grade.severity.value}
+        found.append({"exp_labels": all_labels, "exp_annotations": annotations})
+    return found
+
+
+def run_promtool(rules: list[dict[str, Any]], test: dict[str, Any], folder: Path) -> None:
+    (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "g", "rules": rules}]}))
+    document = {"rule_files": ["rules.yaml"], "evaluation_interval": "15s", "tests": [{"interval": "15s"} | test]}
+    (folder / "test.yaml").write_text(yaml.safe_dump(document, allow_unicode=True))
+    assert_tests_pass(folder / "test.yaml")
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(known, min_size=1, max_size=4))
+@example([Known(number, reference=number, bitrate=number, viewers=int(number)) for number in EDGES])
+@example([Known(0.4, status=Status.IDLE, failure=Reason.TIMEOUT, reasons=frozenset(HealthReason))] * len(EXOTIC))
+def test_annotations_equal_those_of_prometheus(tmp_path: Path, streams: list[Known]) -> None:
+    series: list[dict[str, str]] = []
+    expected: dict[str, list[dict[str, Any]]] = {active.rule.name: [] for active in SHARED}
+    for index, of_stream in enumerate(streams):
+        upstream = {"platform": "storm", "upstream": f"edge & {EXOTIC[-index % len(EXOTIC)]} {index}"}
+        stream = upstream | {"stream": EXOTIC[index % len(EXOTIC)]}
+        target = {"job": "stream-exporter"}
+        # a replica has the same
+        series += [
+            series_entry(family, labels | target | {"instance": instance}, value)
+            for family, labels, value in of_stream.series(stream, upstream)
+            for instance in "ab"
+        ]
+        for active in SHARED:
+            labels = stream if active.rule.scope is Scope.STREAM else upstream
+            labels = labels | {label: EXOTIC[(index + 1) % len(EXOTIC)] for label in active.rule.labels}
+            series.append(series_entry("shown", labels | {"rule": active.rule.name}, of_stream.value))
+            expected[active.rule.name] += expected_alerts(active, labels, of_stream.facts(active.rule))
+    checks = [{"eval_time": "30s", "alertname": name, "exp_alerts": alerts} for name, alerts in expected.items()]
+    rules = [rule for active in SHARED for rule in template_rules(active)]
+    run_promtool(rules, {"input_series": series, "alert_rule_test": checks}, tmp_path)
+
+
+def texts_of(name: str, labels: dict[str, str] | None = None, severity: str = "", **facts: Any) -> dict[str, str]:
+    """The annotations of an alert; by default of the rule's own severity and of a stream ``s``."""
+    active = ACTIVE[name]
+    grade = next((grade for grade in active.grades if grade.severity == severity), active.grades[-1])
+    default = {"stream": "s", "upstream": "u", "platform": "p"}
+    return AnnotationTexts(active, grade, default if labels is None else labels, AlertFacts(**facts)).render()
+
+
+def test_reasons_are_in_words_worst_first() -> None:
+    reasons = ["issues", "loss", "silent", "of a later version"]
+    texts = texts_of("StreamUnhealthy", value=0.1, reasons=reasons)
+    assert texts["reasons"] == "no media arrives, packets are lost, the platform reports issues"
+    assert "reasons" not in texts_of("StreamUnhealthy", value=0.1)
+    assert "reasons" not in texts_of("StreamUpstreamDown", {"upstream": "u", "platform": "p"}, value=0, reasons=reasons)
+    assert set(REASON_WORDS) == set(HealthReason)
+
+
+def test_what_was_expected_and_last_known_is_told() -> None:
+    texts = texts_of("StreamBitrateLow", value=2_000_000.0, reference=4_000_000.0, last_bitrate=250_000.0, since=0.0)
+    assert texts == {
+        "summary": "s on u (p) arrives with less than 75% of its bitrate.",
+        "description": "Ingest of s on u (p) is 2Mbit/s (expected 4Mbit/s; alert below 75%).",
+        "value": "2Mbit/s",
+        "expected": "4Mbit/s; alert below 75%",
+        "since": "1970-01-01 00:00:00 UTC",
+        "last_known": "2Mbit/s",
+    }
+    assert texts_of("StreamError", value=1, last_viewers=3)["last_known"] == "3 viewers"
+    assert "last_known" not in texts_of("StreamError", value=1)
+
+
+def test_state_is_told_instead_of_a_number() -> None:
+    assert texts_of("StreamExpectedOffline", value=0.0, state="connecting")["value"] == "connecting"
+    upstream = {"upstream": "u", "platform": "p"}
+    assert texts_of("StreamUpstreamDown", upstream, value=0.0, state="timeout")["value"] == "timeout"
+    assert "value" not in texts_of("StreamUpstreamDataStale", upstream, value=0.0, state="timeout")
 
 
 @pytest.mark.parametrize(
@@ -102,44 +239,49 @@ def test_threshold_is_formatted_in_the_compared_unit() -> None:
     assert format_threshold(ACTIVE["StreamExpectedOffline"]) == ""
 
 
+def test_threshold_is_that_of_the_severity() -> None:
+    """The critical grade may have a threshold of its own."""
+    active = ACTIVE["StreamUpstreamUnstable"]
+    assert [format_threshold(active, grade) for grade in active.grades] == ["50%", "20%"]
+    labels = {"upstream": "u", "platform": "p"}
+    assert texts_of("StreamUpstreamUnstable", labels, value=0.6)["expected"] == "at most 20%"
+    assert texts_of("StreamUpstreamUnstable", labels, "critical", value=0.6)["expected"] == "at most 50%"
+
+
 def test_missing_label_is_empty_as_in_prometheus() -> None:
-    text = description(ACTIVE["StreamMultistreamTargetDown"], {"stream": "s", "upstream": "u", "platform": "p"}, 0.0)
-    assert text == "s on u (p) is live, its target  is not connected."
+    text = texts_of("StreamMultistreamTargetDown", value=0.0)["description"]
+    assert text == "s on u (p) is live, but its target  is not connected."
 
 
 def test_long_label_is_cut_as_in_the_exposition() -> None:
-    text = description(ACTIVE["StreamError"], {"stream": "x" * 300, "upstream": "u", "platform": "p"}, 1.0)
+    text = texts_of("StreamError", {"stream": "x" * 300, "upstream": "u", "platform": "p"}, value=1.0)["description"]
+    assert "x" * 240 in text
     assert "x" * 241 not in text
 
 
 def test_selector_with_formats_and_quotes_survives_the_template(tmp_path: Path) -> None:
-    template = description_template(ACTIVE["StreamUnhealthy"], 'job=~"a%s|b\\\\.c"')
-    rule = {"alert": "A", "expr": "shown", "annotations": {"description": template}}
-    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "g", "rules": [rule]}]}))
-    labels = 'platform="p",upstream="u",stream="s"'
-    test = {
-        "interval": "15s",
-        "input_series": [
-            {"series": f"shown{{{labels}}}", "values": "0.4"},
-            {"series": f'stream_health_reason{{{labels},job="b.c",reason="loss"}}', "values": "1"},
-            {"series": f'stream_health_reason{{{labels},job="bxc",reason="silent"}}', "values": "1"},
-        ],
-        "alert_rule_test": [
-            {
-                "eval_time": "0s",
-                "alertname": "A",
-                "exp_alerts": [
-                    {
-                        "exp_labels": {"platform": "p", "upstream": "u", "stream": "s"},
-                        "exp_annotations": {"description": "s on u (p) has a health score of 40%. Reasons: loss."},
-                    }
-                ],
-            }
-        ],
-    }
-    document = {"rule_files": ["rules.yaml"], "evaluation_interval": "15s", "tests": [test]}
-    (tmp_path / "test.yaml").write_text(yaml.safe_dump(document))
-    assert_tests_pass(tmp_path / "test.yaml")
+    active = ACTIVE["StreamUnhealthy"]
+    dialect = Dialect(selector='job=~"a%s|b\\\\.c"')
+    annotations = AnnotationTemplates(active, active.grades[0], dialect).render()
+    rule = {"alert": "A", "expr": "shown", "annotations": {"reasons": annotations["reasons"]}}
+    labels = {"platform": "p", "upstream": "u", "stream": "s"}
+    series = [
+        series_entry("shown", labels, 0.4),
+        series_entry("stream_health_reason", labels | {"job": "b.c", "reason": "loss"}, 1),
+        series_entry("stream_health_reason", labels | {"job": "bxc", "reason": "silent"}, 1),
+    ]
+    expected = {"exp_labels": labels, "exp_annotations": {"reasons": "packets are lost"}}
+    check = {"eval_time": "0s", "alertname": "A", "exp_alerts": [expected]}
+    run_promtool([rule], {"input_series": series, "alert_rule_test": [check]}, tmp_path)
+
+
+@given(st.text(st.characters(codec=None)), st.text(st.characters(codec=None)), st.sampled_from(SHARED))
+def test_any_name_gives_annotations(stream: str, upstream: str, active: ActiveRule) -> None:
+    labels = {"platform": "p", "upstream": upstream, "stream": stream} | dict.fromkeys(active.rule.labels, stream)
+    for grade in active.grades:
+        texts = AnnotationTexts(active, grade, labels, AlertFacts(value=1.0, reference=2.0)).render()
+        assert all(texts.values())
+        "".join(texts.values()).encode()
 
 
 def test_runbook_url_uses_the_given_base() -> None:
