@@ -256,7 +256,7 @@ SHOWN = (
 
 
 COUNTING = frozenset(rule.name for rule in RULES_BY_NAME.values() if rule.condition and rule.settling_seconds)
-"""Rules that count changes between samples. A missed scrape moves a change by one step, which leaves the window later."""
+"""Rules that count changes between samples. A missed scrape moves a change by a step, so it leaves the window later."""
 
 
 def alerts_of(evaluator: Evaluator, hidden: Collection[str]) -> list[dict[str, Any]]:
