@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,11 +17,15 @@ alerting:
 """
 
 
-def test_rules_command_lists_all_rules(capsys: pytest.CaptureFixture[str]) -> None:
+def test_rules_command_lists_every_severity_of_all_rules(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rules"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(RULES) + 1
-    assert lines[0].split()[:2] == ["NAME", "SCOPE"]
+    heading, *lines = capsys.readouterr().out.splitlines()
+    assert heading.split()[:4] == ["NAME", "SCOPE", "SEVERITY", "FOR"]
+    assert [tuple(line.split()[:3]) for line in lines] == [
+        (rule.name, rule.scope, severity) for rule in RULES for severity in rule.severities
+    ]
+    found = {tuple(line.split()[2:4]) for line in lines if line.startswith("StreamExpectedUnknown ")}
+    assert found == {("critical", "15m"), ("warning", "5m")}
 
 
 @pytest.mark.parametrize(("evaluator", "owners"), [("prometheus", {"prometheus"}), ("sidecar", {"both", "sidecar"})])
@@ -42,18 +47,62 @@ def test_sidecar_rules_are_written_without_recordings(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["stream-alerts.yaml"]
 
 
+def written_rules(folder: Path, *flags: str) -> dict[str, dict[str, Any]]:
+    """Run the command; return the rules by name, of two severities the rule's own."""
+    assert main(["rules", "--output-dir", str(folder), *flags]) == 0
+    groups = yaml.safe_load((folder / "stream-alerts.yaml").read_text())["groups"]
+    return {rule.get("alert") or rule["record"]: rule for group in groups for rule in group["rules"]}
+
+
 def test_written_rules_use_configured_thresholds_and_flags(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(CONFIG)
     flags = ["--selector", 'job="mine"', "--time-scale", "60", "--runbook-url", "https://wiki/x"]
-    assert main(["rules", "--config.file", str(config), "--output-dir", str(tmp_path), *flags]) == 0
-    groups = yaml.safe_load((tmp_path / "stream-alerts.yaml").read_text())["groups"]
-    rules = {rule["alert"]: rule for group in groups for rule in group["rules"]}
+    rules = written_rules(tmp_path, "--config.file", str(config), *flags)
     unhealthy = rules["StreamUnhealthy"]
-    assert 'stream_health_score_ratio{job="mine"}) < 0.3' in unhealthy["expr"]
+    assert unhealthy["expr"].startswith("stream:health_score_ratio < 0.3\n")
+    assert 'stream_health_score_ratio{job="mine"}' in rules["stream:health_score_ratio"]["expr"]
     assert unhealthy["for"] == "7s"
     assert unhealthy["annotations"]["runbook_url"] == "https://wiki/x#streamunhealthy"
+    assert "page_url" not in unhealthy["annotations"]
+    assert 'upstream="studio"' in rules["StreamUpstreamUnwatched"]["expr"]
     assert 'le="0.9"' in (tmp_path / "stream-recordings.yaml").read_text()
+
+
+def test_external_url_is_where_links_lead(tmp_path: Path) -> None:
+    rules = written_rules(tmp_path, "--web.external-url", "https://exporter.example.com/streams")
+    annotations = rules["StreamUnhealthy"]["annotations"]
+    page = "https://exporter.example.com/streams/"
+    assert annotations["runbook_url"] == f"{page}runbook#streamunhealthy"
+    assert annotations["page_url"].startswith(f"{page}streams?upstream={{{{")
+    assert rules["StreamUpstreamDown"]["annotations"]["page_url"] == page
+
+
+def test_flags_describe_the_prometheus_that_evaluates(tmp_path: Path) -> None:
+    flags = ["--scrape-interval", "10s", "--replica-labels", "replica", "--target-labels", "site,zone"]
+    rules = written_rules(tmp_path, *flags, "--without-keep-firing")
+    assert not [rule for rule in rules.values() if "keep_firing_for" in rule]
+    operand = rules["stream:live"]["expr"]
+    assert operand.startswith("max without (replica) (")
+    assert "[25s]" in operand
+    assert "site, zone" in operand
+    assert "instance" not in operand
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        *(("--scrape-interval", value) for value in ("", "0s", "2h", "x")),
+        *(("--replica-labels", value) for value in ("a-b", "__name__", "a,,b")),
+        ("--target-labels", 'a"'),
+        ("--web.external-url", "ftp://a"),
+    ],
+)
+def test_invalid_flag_is_a_usage_error(flag: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["rules", f"{flag}={value}"])
+    assert caught.value.code == 2
+    assert f"argument {flag}: " in capsys.readouterr().err
 
 
 def test_invalid_configuration_is_reported_and_writes_nothing(

@@ -55,11 +55,14 @@ NOT_SHOWN = {
     "stream_substreams": "a fact for searches, not for watching",
     "stream_video_width_pixels": "goes with the height",
     "stream_upstream_failing": "the failed polls are shown by reason",
+    "stream_upstream_retired": "of use in an alert rule: nothing is known about an upstream that was removed",
+    "stream_upstream_statistics_frozen": "bitrates and scores are missing meanwhile, and it has an alert",
     "stream_upstream_foreign_series_dropped": "the export of a platform is its own matter",
     "stream_exporter_config_last_reload_success_timestamp_seconds": "whether it succeeded is shown",
     "stream_exporter_alert_state_write_failures_total": "has an entry in the runbook, and is logged",
     "stream_exporter_shard_ordinal": "which share of the streams an instance has: of use in a join",
     "stream_exporter_shards": "as above",
+    "stream_exporter_config_hash": "a fingerprint to compare, which an alert rule does",
     "stream_exporter_wave_events_total": "events of the sidecar are counted in WAVE itself",
 }
 
