@@ -397,6 +397,8 @@ class UpstreamState(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     are_statistics_frozen: bool | None = None
     """As in the last poll's result; None while the upstream is not answering."""
     streams: tuple[StreamState, ...] = ()
+    former_labels: tuple[str, ...] = ()
+    """Labels that streams had until a rename a short time ago; they are served under other ones now."""
     streams_dropped: int = 0
     poll_interval_seconds: float = 0.0
     last_success_timestamp_seconds: float | None = None

@@ -339,6 +339,7 @@ class Coordinator:
                 list_complete=self.tracker.list_complete if self._up is not None else None,
                 are_statistics_frozen=self._are_statistics_frozen if self._was_answering else None,
                 streams=self.tracker.states(),
+                former_labels=self.tracker.former_labels(now),
                 streams_dropped=self.tracker.dropped,
                 poll_interval_seconds=self._schedule.effective_interval,
                 last_success_timestamp_seconds=self._last_success,

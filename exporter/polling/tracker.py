@@ -29,6 +29,8 @@ from exporter.sharding import ALL_STREAMS, ShardFilter
 STREAMS_PER_STEP = 100
 """Number of streams to process before the event loop gets its turn: well below a millisecond of work."""
 ABSENT_POLLS_OF_A_SHIFTING_LIST = 2
+FORMER_LABEL_SECONDS = 20 * 60.0
+"""How long a label that a stream has lost is served: longer than StreamVanished looks back."""
 LONGEST_UNKNOWN_SECONDS = 24 * 3600.0
 """How long a stream is served as unknown, unless it is configured."""
 _ENDED = Status.ENDED  # looking up an enumeration's member costs more than the rest of the check for most reports
@@ -76,6 +78,8 @@ class Tracker:
             preferred_labels.known_label if preferred_labels else None,
         )
         self._tracked: dict[str, TrackedStream] = {}
+        self._former_labels: dict[str, float | None] = {}
+        """Labels that streams have lost, and since when (steady seconds); None: since the last poll."""
         self._updated_ids: list[str] = []
         self._filter_cache: dict[tuple[str, str], bool] = {}
         self._unreadable_rows = 0
@@ -99,7 +103,7 @@ class Tracker:
         for stream_id, tracked in self._tracked.items():
             tracked.settings = self._configured.get(stream_id)
             tracked.expected_hours = self._make_expected_hours(tracked.settings)
-            tracked.identity = self._make_identity(stream_id, tracked.name)
+            self._set_identity(tracked, self._make_identity(stream_id, tracked.name))
 
     def set_interval(self, effective_interval: float) -> None:
         """Set the time between polls; states become stale later while it is longer than configured."""
@@ -197,9 +201,26 @@ class Tracker:
 
     def _relabel(self) -> None:
         for stream_id, tracked in self._tracked.items():
-            label = self.labels.label(stream_id, tracked.name)
-            if label != tracked.identity.stream:
-                tracked.identity = self._make_identity(stream_id, tracked.name)
+            self._set_identity(tracked, self._make_identity(stream_id, tracked.name))
+
+    def _set_identity(self, tracked: TrackedStream, identity: Identity) -> None:
+        if identity != tracked.identity:
+            if tracked.state is not None and len(self._former_labels) < self._max_streams:
+                self._former_labels[tracked.identity.stream] = None
+            tracked.identity = identity
+
+    def former_labels(self, now: Instant) -> tuple[str, ...]:
+        """Return the labels that streams have lost a short time ago and that no other stream has now."""
+        if not self._former_labels:
+            return ()
+        current = {tracked.identity.stream for tracked in self._tracked.values()}
+        lost_at = {label: now.steady if at is None else at for label, at in self._former_labels.items()}
+        self._former_labels = {
+            label: at
+            for label, at in lost_at.items()
+            if now.steady < at + FORMER_LABEL_SECONDS and label not in current
+        }
+        return tuple(self._former_labels)
 
     def _make_identity(self, stream_id: str, name: str) -> Identity:
         label = self.labels.label(stream_id, name)
@@ -237,7 +258,7 @@ class Tracker:
         tracked = self._tracked.get(stream_id) or self._track_stream(stream_id, report.name)
         if report.name != tracked.name:
             tracked.name = report.name
-            tracked.identity = self._make_identity(stream_id, report.name)
+            self._set_identity(tracked, self._make_identity(stream_id, report.name))
         if report.live:
             tracked.note_ingest_session(report, now, platform_now, is_identified_by_start=self._start_is_of_session)
             tracked.note_figures(report)

@@ -195,6 +195,20 @@ def test_exporters_without_shards_may_have_different_configurations(tmp_path: Pa
     run(tmp_path, targets, Expectations().only(set(), until=1200), 15, 1200)
 
 
+@every_scrape_interval
+def test_renamed_stream_has_not_vanished(scrape: int, tmp_path: Path) -> None:
+    """Renamed at 600; the exporter serves the former label for 20 minutes. Another stream does vanish then."""
+
+    def facts(at: int) -> Facts:
+        found = upstream() | stream(True, "after" if at >= 600 else "before", expected=None)
+        if 600 <= at < 1800:
+            found['stream_former_label{platform="storm",upstream="edge",stream="before"}'] = 1.0
+        return found | ({} if at >= 600 else stream(True, "gone", expected=None))
+
+    expected = Expectations().only({"StreamVanished/edge/gone"}, until=2400)
+    run(tmp_path, [Target(instance="a:1", facts=facts)], expected, scrape, 2400)
+
+
 # -- scrapes that fail -------------------------------------------------------------------------------------------------
 
 

@@ -146,6 +146,7 @@ def full_answer() -> bytes:
         answering=True,
         list_complete=True,
         are_statistics_frozen=False,
+        former_labels=("before",),
         version="1",
         poll_interval_seconds=15.0,
         last_success_timestamp_seconds=1.0,

@@ -568,3 +568,36 @@ def test_random_polls_keep_the_invariants_of_states(history: list[dict[str, Any]
             if state.restarts is not None and label in {"a", "stage"}:
                 assert state.restarts >= restarts.get(label, 0)
                 restarts[label] = state.restarts
+
+
+# -- renames -----------------------------------------------------------------------------------------------------------
+
+
+def former_labels(upstream: TrackedUpstream) -> tuple[str, ...]:
+    return upstream.tracker.former_labels(Instant(upstream.now, upstream.now))
+
+
+def test_former_label_of_a_renamed_stream_is_known_for_20_minutes() -> None:
+    upstream = TrackedUpstream(stream_label="name")
+    upstream.poll(live(name="before"))
+    assert former_labels(upstream) == ()
+    assert set(upstream.poll(live(name="after"))) == {"after"}
+    assert former_labels(upstream) == ("before",)
+    upstream.poll(live(name="after"), after=1199.0)
+    assert former_labels(upstream) == ("before",)
+    upstream.poll(live(name="after"), after=1.0)
+    assert former_labels(upstream) == ()
+
+
+def test_former_label_that_another_stream_gets_is_a_label_again() -> None:
+    upstream = TrackedUpstream(stream_label="name")
+    upstream.poll(live(name="before"))
+    upstream.poll(live(name="after"), live("b", name="before"))
+    assert former_labels(upstream) == ()
+
+
+def test_stream_that_leaves_the_list_has_no_former_label() -> None:
+    upstream = TrackedUpstream(stream_label="name")
+    upstream.poll(live(name="before"))
+    upstream.poll(after=600.0)
+    assert former_labels(upstream) == ()

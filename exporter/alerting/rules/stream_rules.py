@@ -119,6 +119,7 @@ STREAM_RULES: tuple[Rule, ...] = (
         "unless on ({by_stream}) stream:live\n"
         "unless on ({by_stream}) stream:expected\n"
         "unless on ({by_stream}) stream:status_unknown\n"
+        "unless on ({by_stream}) last_over_time(stream_former_label{SELECTOR}[{window}])\n"
         "and on ({by_upstream}) upstream:answering == 1",
         for_seconds=2 * MINUTE,
         unit=Unit.FLAG,

@@ -26,6 +26,10 @@ def _failing(view: UpstreamState) -> tuple[Labelled, ...]:
     return (((view.last_error_reason.value,), 1),)
 
 
+def _former_labels(view: UpstreamState) -> tuple[Labelled, ...]:
+    return tuple(((label,), 1) for label in view.former_labels)
+
+
 UPSTREAM_FAMILIES: tuple[UpstreamFamily, ...] = (
     UpstreamFamily(
         name="stream_upstream_info",
@@ -66,6 +70,14 @@ UPSTREAM_FAMILIES: tuple[UpstreamFamily, ...] = (
         part=Part.UPSTREAMS,
         labels=(*UPSTREAM_LABELS, "reason"),
         values=_failing,
+    ),
+    UpstreamFamily(
+        name="stream_former_label",
+        kind=Kind.GAUGE,
+        help="A label that a stream had in the last 20 minutes and that is served under another one now. Always 1.",
+        part=Part.UPSTREAMS,
+        labels=(*UPSTREAM_LABELS, "stream"),
+        values=_former_labels,
     ),
     _gauge(
         "stream_upstream_streams",
