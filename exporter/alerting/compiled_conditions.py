@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from exporter.alerting.recordings import needs_evidence
@@ -22,7 +22,7 @@ from exporter.alerting.rules.rule import (
     StreamShare,
     Threshold,
 )
-from exporter.alerting.series_lookup import ExtraLabels, Subject, series_reader
+from exporter.alerting.series_lookup import ExtraLabels, Samples, Subject, series_reader
 
 _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     "==": operator.eq,
@@ -112,13 +112,19 @@ class CompiledCondition:
         """Counts the streams of the upstream that is evaluated, if the condition compares their share."""
         return self._share
 
-    def matches(self, subject: Subject, steady_now: float) -> Iterator[Match]:
-        """Yield the values for which the condition holds."""
-        for extra, value in self._measure(subject, steady_now):
-            limit = self._get_limit(subject)
-            if limit is not None and self._compare(value, limit) and self._guards_hold(subject):
-                reference = None if self._read_reference is None else _first_value(self._read_reference(subject))
-                yield Match(extra, value, reference)
+    def matches(self, subject: Subject, steady_now: float) -> Sequence[Match]:
+        """Return the values for which the condition holds."""
+        samples = self._read_series(subject) if self._window is None else self._count_changes(subject, steady_now)
+        limit = self._get_limit(subject) if samples else None
+        if limit is None:
+            return ()
+        compare = self._compare
+        matching = [sample for sample in samples if compare(sample[1], limit)]
+        # most streams are well: nothing more is done for them
+        if not matching or not self._guards_hold(subject):
+            return ()
+        reference = None if self._read_reference is None else _first_value(self._read_reference(subject))
+        return [Match(extra, value, reference) for extra, value in matching]
 
     def streams_in_window(self, upstream: str, steady_now: float) -> set[str]:
         """Return the streams with samples in the window, and forget the others."""
@@ -137,19 +143,18 @@ class CompiledCondition:
         """Forget the samples of all other upstreams."""
         self._changes = {key: changes for key, changes in self._changes.items() if key[0] in upstreams}
 
-    def _measure(self, subject: Subject, steady_now: float) -> Iterable[tuple[ExtraLabels, float]]:
-        samples = self._read_series(subject)
-        if self._window is None:
-            return samples
+    def _count_changes(self, subject: Subject, steady_now: float) -> Samples:
+        assert self._window is not None
         key = (subject.upstream_state.upstream, subject.stream)
-        for _, value in samples:
-            if key not in self._changes:
-                self._changes[key] = ChangeCounter(only_rises=self._only_rises)
-            self._changes[key].add(steady_now, value)
-        count = self._changes[key].count(steady_now - self._window) if key in self._changes else None
+        counter = self._changes.get(key)
+        for _, value in self._read_series(subject):
+            if counter is None:
+                counter = self._changes[key] = ChangeCounter(only_rises=self._only_rises)
+            counter.add(steady_now, value)
+        count = None if counter is None else counter.count(steady_now - self._window)
         return () if count is None else (((), float(count)),)
 
-    def _read_share(self, _: Subject) -> Iterable[tuple[ExtraLabels, float]]:
+    def _read_share(self, _: Subject) -> Samples:
         assert self._share is not None
         value = self._share.value
         return () if value is None else (((), value),)
@@ -223,5 +228,5 @@ def _compile_any_stream(any_stream: AnyStream) -> Callable[[Subject], bool]:
     return some_stream_matches
 
 
-def _first_value(samples: Iterable[tuple[ExtraLabels, float]]) -> float | None:
-    return next((value for _, value in samples), None)
+def _first_value(samples: Samples) -> float | None:
+    return samples[0][1] if samples else None

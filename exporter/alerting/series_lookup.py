@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,8 @@ class Subject:
     """The stream's label, also if the stream is no longer served."""
 
 
-SeriesReader = Callable[[Subject], Iterable[tuple[ExtraLabels, float]]]
+Samples = Sequence[tuple[ExtraLabels, float]]
+SeriesReader = Callable[[Subject], Samples]
 """Returns the samples of a series for a subject."""
 
 _FAMILIES: Mapping[str, ModelFamily[Any]] = {
@@ -50,11 +51,10 @@ def series_reader(series: Series) -> SeriesReader:
     if family.value is not None:
         get_value = family.value
 
-        def read_value(subject: Subject) -> Iterator[tuple[ExtraLabels, float]]:
+        def read_value(subject: Subject) -> Samples:
             state = subject.upstream_state if is_of_upstream else subject.stream_state
             value = get_value(state) if state is not None else None
-            if value is not None and math.isfinite(value):
-                yield (), float(value) * scale
+            return (((), float(value) * scale),) if value is not None and math.isfinite(value) else ()
 
         return read_value
 
@@ -64,14 +64,17 @@ def series_reader(series: Series) -> SeriesReader:
     allowed_values = [(names.index(name), _allowed_values(allowed)) for name, allowed in series.labels.items()]
     extra_indexes = [index for index, name in enumerate(names) if name not in series.labels]
 
-    def read_labelled_values(subject: Subject) -> Iterator[tuple[ExtraLabels, float]]:
+    def read_labelled_values(subject: Subject) -> Samples:
         state = subject.upstream_state if is_of_upstream else subject.stream_state
-        if state is None:
-            return
-        for labels, value in get_values(state):
-            is_allowed = all(labels[index] in allowed for index, allowed in allowed_values)
-            if value is not None and math.isfinite(value) and is_allowed:
-                yield tuple(labels[index] for index in extra_indexes), float(value) * scale
+        samples = []
+        for labels, value in get_values(state) if state is not None else ():
+            for index, allowed in allowed_values:
+                if labels[index] not in allowed:
+                    break
+            else:
+                if value is not None and math.isfinite(value):
+                    samples.append((tuple([labels[index] for index in extra_indexes]), float(value) * scale))
+        return samples
 
     return read_labelled_values
 

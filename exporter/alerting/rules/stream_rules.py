@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from exporter.alerting.rules.common_guards import (
-    ANSWERING,
     EXPECTED,
     FAILED,
     LIVE,
     OFF_AIR,
     PAUSED,
+    UNKNOWN,
 )
 from exporter.alerting.rules.rule import (
     MINUTE,
     Comparison,
     Condition,
     Critical,
-    Present,
     Rule,
     Scope,
     Series,
@@ -69,7 +68,7 @@ STREAM_RULES: tuple[Rule, ...] = (
         summary="{subject} should be live, but its state is unknown.",
         description="{subject} should be live. Its upstream answers, but does not tell whether the stream is live.",
         expected="live",
-        condition=Condition(EXPECTED, also=(ANSWERING,), unless=(Present(Series("stream_live")),)),
+        condition=Condition(UNKNOWN, also=(EXPECTED,)),
         for_seconds=5 * MINUTE,
         keep_firing_seconds=KEEP_FIRING_SECONDS,
         critical=Critical(for_seconds=15 * MINUTE),
