@@ -115,9 +115,9 @@ class Service:
         for name in built:
             self._start_polling(name)
         _log_warnings(self.settings)
+        self._refresher = asyncio.create_task(self._refresh_periodically(), name="refresher")
         self.metrics.set_config_hash(await asyncio.to_thread(self.settings.fingerprint))
         self.metrics.set_reload_result(success=True, at=self.clock.now())
-        self._refresher = asyncio.create_task(self._refresh_periodically(), name="refresher")
         await self._apply_alerting()
 
     async def stop(self) -> None:
