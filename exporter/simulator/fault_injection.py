@@ -22,12 +22,19 @@ class FaultKind(StrEnum):
     END = "end"
     SLOW_TRANSCODE = "slow_transcode"
     FLAP = "flap"
+    ERROR = "error"
     DOWN = "down"
     AUTH = "auth"
     SLOW = "slow"
     HTML = "html"
     TRUNCATED = "truncated"
     RATE_LIMIT = "rate_limit"
+    FLAKY = "flaky"
+    FROZEN = "frozen"
+    DOUBTFUL_LIST = "doubtful_list"
+    NOT_FOUND = "not_found"
+    MALFORMED = "malformed"
+    UNKNOWN_STATE = "unknown_state"
 
 
 STREAM_FAULTS = frozenset(
@@ -38,9 +45,29 @@ STREAM_FAULTS = frozenset(
         FaultKind.END,
         FaultKind.SLOW_TRANSCODE,
         FaultKind.FLAP,
+        FaultKind.ERROR,
+        FaultKind.NOT_FOUND,
+        FaultKind.MALFORMED,
+        FaultKind.UNKNOWN_STATE,
     }
 )
-UPSTREAM_FAULTS = frozenset(FaultKind) - STREAM_FAULTS
+UPSTREAM_FAULTS = frozenset(
+    {
+        FaultKind.DOWN,
+        FaultKind.AUTH,
+        FaultKind.SLOW,
+        FaultKind.HTML,
+        FaultKind.TRUNCATED,
+        FaultKind.RATE_LIMIT,
+        FaultKind.FLAKY,
+        FaultKind.FROZEN,
+        FaultKind.DOUBTFUL_LIST,
+        FaultKind.NOT_FOUND,
+        FaultKind.MALFORMED,
+        FaultKind.UNKNOWN_STATE,
+    }
+)
+_RESPONSE_FAULTS = frozenset({FaultKind.NOT_FOUND, FaultKind.MALFORMED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +124,38 @@ class FaultLog:
 
     def upstream_fault(self, platform: Platform, now: float) -> FaultKind | None:
         """Return the active fault of a platform's API; the latest one takes precedence."""
+        fault = self._latest_upstream_fault(platform, now)
+        return None if fault is None else fault.kind
+
+    def _latest_upstream_fault(self, platform: Platform, now: float) -> Fault | None:
         latest = None
         for fault in self._upstream.values():
             if fault.platform is platform and fault.is_active(now):
+                latest = fault
+        return latest
+
+    def response_fault(self, index: int, now: float) -> FaultKind | None:
+        """Return the active fault of the responses about one stream; the latest one takes precedence."""
+        latest = None
+        for fault in self.stream_faults(index):
+            if fault.kind in _RESPONSE_FAULTS and fault.is_active(now):
                 latest = fault.kind
         return latest
+
+    def has_stream_fault(self, index: int, kind: FaultKind, now: float) -> bool:
+        """Return whether a stream has an active fault of this kind."""
+        return any(fault.kind is kind and fault.is_active(now) for fault in self.stream_faults(index))
+
+    def has_unknown_state(self, platform: Platform, index: int, now: float) -> bool:
+        """Return whether the platform reports the stream's state in an unknown way, of this stream or of all."""
+        if self.upstream_fault(platform, now) is FaultKind.UNKNOWN_STATE:
+            return True
+        return self.has_stream_fault(index, FaultKind.UNKNOWN_STATE, now)
+
+    def measured_at(self, platform: Platform, now: float) -> float:
+        """Return the time of the platform's statistics: ``now``, or when they were frozen."""
+        fault = self._latest_upstream_fault(platform, now)
+        return fault.start if fault is not None and fault.kind is FaultKind.FROZEN else now
 
     def active_faults(self, now: float) -> Iterator[Fault]:
         """Yield the faults that are active at ``now``, oldest first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from typing import Any
@@ -24,9 +25,15 @@ SLOW_RESPONSE_SECONDS = 15.0
 """Delay of a slow response: longer than an exporter's default timeout."""
 RETRY_AFTER_SECONDS = 10
 
+UNKNOWN_STATE = "REBALANCING"
+"""A stream's state after an upgrade that no documentation describes."""
+NO_ANSWER = {"result": "accepted"}
+"""JSON that answers no request of any platform."""
+
 _MAINTENANCE = (
     "<!DOCTYPE html>\n<html><head><title>Maintenance</title></head><body><h1>We are back soon</h1></body></html>\n"
 )
+_NOT_FOUND = "<html><head><title>404 Not Found</title></head><body><h1>404 Not Found</h1></body></html>\n"
 
 
 def json_response(data: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -132,28 +139,56 @@ class DelayedResponses:
 
 
 def _inject_faults(context: Context, platform: Platform, error: ErrorResponse, delayed: DelayedResponses) -> Middleware:
-    """Apply the active fault of the whole API before the platform handles the request."""
+    """Apply the active fault of the whole API, or of the requested stream, before the platform handles the request."""
+    flaky_requests = itertools.count()
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        match context.fleet.faults.upstream_fault(platform, context.now()):
+        now = context.now()
+        match context.fleet.faults.upstream_fault(platform, now) or _requested_fault(context, platform, request, now):
             case FaultKind.DOWN:
                 return _abort_connection(request)
-            case FaultKind.AUTH:
-                return error(401, "unauthorized")
-            case FaultKind.HTML:
-                return web.Response(text=_MAINTENANCE, content_type="text/html")
-            case FaultKind.RATE_LIMIT:
-                response = error(429, "too many requests")
-                response.headers[hdrs.RETRY_AFTER] = str(RETRY_AFTER_SECONDS)
-                return response
             case FaultKind.TRUNCATED:
                 return await _truncate_response(request, handler)
             case FaultKind.SLOW:
                 await delayed.hold()
+            case FaultKind.FLAKY if next(flaky_requests) % 2 == 0:
+                return _maintenance_page()
+            case kind:
+                return _faulty_response(kind, error) or await handler(request)
         return await handler(request)
 
     return middleware
+
+
+def _faulty_response(kind: FaultKind | None, error: ErrorResponse) -> web.Response | None:
+    """Return what every request gets while this fault is active; None if the platform handles it."""
+    match kind:
+        case FaultKind.AUTH:
+            return error(401, "unauthorized")
+        case FaultKind.HTML:
+            return _maintenance_page()
+        case FaultKind.NOT_FOUND:
+            return web.Response(text=_NOT_FOUND, status=404, content_type="text/html")
+        case FaultKind.MALFORMED:
+            return json_response(NO_ANSWER)
+        case FaultKind.RATE_LIMIT:
+            response = error(429, "too many requests")
+            response.headers[hdrs.RETRY_AFTER] = str(RETRY_AFTER_SECONDS)
+            return response
+    return None
+
+
+def _requested_fault(context: Context, platform: Platform, request: web.Request, now: float) -> FaultKind | None:
+    """Return the fault of the responses about the stream that the request names, if it names one."""
+    info = request.match_info
+    stream_id = f"{info['application']}/{info['key']}" if "key" in info else info.get("id", "")
+    stream = context.fleet.by_id(platform, stream_id) if stream_id else None
+    return None if stream is None else context.fleet.faults.response_fault(stream.index, now)
+
+
+def _maintenance_page() -> web.Response:
+    return web.Response(text=_MAINTENANCE, content_type="text/html")
 
 
 def _abort_connection(request: web.Request) -> web.Response:

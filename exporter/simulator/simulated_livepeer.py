@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from aiohttp import web
 
 from exporter.simulator.context import TOKEN, Context
+from exporter.simulator.fault_injection import FaultKind
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.incremental_list import IncrementalList
 from exporter.simulator.platform_app import bounded_int, json_response, platform_app
@@ -86,7 +87,8 @@ class _LivepeerApi:
         limit, skip = _parse_page(request)
         page = rows[skip : skip + limit]
         headers = {}
-        if len(page) == limit:
+        is_doubtful = self._fleet.faults.upstream_fault(Platform.LIVEPEER, now) is FaultKind.DOUBTFUL_LIST
+        if len(page) == limit or is_doubtful:
             next_page = request.url.update_query(cursor=f"{_CURSOR}{skip + limit}")
             headers["Link"] = f'<{next_page}>; rel="next"'
         if request.query.get("count") in _TRUE:

@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import Any
 
 from exporter.simulator.fleet import EPOCH, Fleet
+from exporter.simulator.platform_app import UNKNOWN_STATE
 from exporter.simulator.prng import Purpose, random_between, random_bits, random_unit
-from exporter.simulator.simulated_streams import Stream
+from exporter.simulator.simulated_streams import Platform, Stream
 from exporter.simulator.stream_conditions import LEVELS, Condition, Level
 from exporter.simulator.totals import IngestSession, Totals
 
@@ -65,12 +66,20 @@ class Broadcast:
     def _until(self) -> float:
         return min(self.now, self.ingest.end)
 
-    @cached_property
-    def flushed(self) -> float:
+    @property
+    def _last_flush(self) -> float:
         """Time of the last flush; the start of the ingest session if there was none."""
         if not self.is_live and not self.ingest.crashed:
             return self.ingest.end
         return self._last_step(self._until, FLUSH_SECONDS)
+
+    @cached_property
+    def flushed(self) -> float:
+        """Time of the last flush, or of the last one before the statistics were frozen."""
+        measured_at = self.fleet.faults.measured_at(Platform.LIVEPEER, self.now)
+        if measured_at >= self._last_flush:
+            return self._last_flush
+        return self._last_step(max(self.ingest.start, measured_at), FLUSH_SECONDS)
 
     def _last_step(self, moment: float, seconds: int) -> float:
         return self.ingest.start + (moment - self.ingest.start) // seconds * seconds
@@ -78,7 +87,7 @@ class Broadcast:
     @property
     def last_seen(self) -> int:
         """Time of the last flush or heartbeat in Unix milliseconds."""
-        return _milliseconds(max(self.flushed, self._last_step(self._until, HEARTBEAT_SECONDS)))
+        return _milliseconds(max(self._last_flush, self._last_step(self._until, HEARTBEAT_SECONDS)))
 
     @property
     def unchanged_until(self) -> float:
@@ -112,6 +121,11 @@ class Broadcast:
             stalled_since = self.ingest.course.natural_start + self.ingest.span(moment).start
             moment = max(self.ingest.start, min(self._last_step(stalled_since, seconds), moment - seconds))
         return moment
+
+    @property
+    def has_unknown_state(self) -> bool:
+        """Whether an upgrade has renamed what shows its state."""
+        return self.fleet.faults.has_unknown_state(Platform.LIVEPEER, self.stream.index, self.now)
 
     @property
     def level(self) -> Level:
@@ -151,7 +165,8 @@ def latest_broadcast(fleet: Fleet, stream: Stream, now: float) -> Broadcast:
 def stream_record(broadcast: Broadcast, fields: dict[str, Any]) -> dict[str, Any]:
     """Return a Stream, with totals of all its ingest sessions. ``fields`` are its ``static_fields``."""
     total = broadcast.fleet.all_time(broadcast.stream, broadcast.ingest, broadcast.flushed)
-    return {**fields, "isActive": broadcast.active, **_statistics_fields(broadcast, total)}
+    active = UNKNOWN_STATE if broadcast.has_unknown_state else broadcast.active
+    return {**fields, "isActive": active, **_statistics_fields(broadcast, total)}
 
 
 def static_fields(broadcast: Broadcast) -> dict[str, Any]:
@@ -208,7 +223,7 @@ def _statistics_fields(broadcast: Broadcast, total: Totals) -> dict[str, Any]:
     healthy = broadcast.healthy
     rate = broadcast.ingest_rate
     segments = int(total.media_seconds) // SEGMENT_SECONDS
-    return {
+    fields = {
         "lastSeen": broadcast.last_seen,
         "isHealthy": healthy,
         "issues": list(broadcast.level.issues) if healthy is False else None,
@@ -222,6 +237,10 @@ def _statistics_fields(broadcast: Broadcast, total: Totals) -> dict[str, Any]:
         "outgoingRate": round(_TRANSCODED, 3) if rate else 0.0,
         "profiles": _PROFILES,
     }
+    if broadcast.has_unknown_state:
+        # nothing shows whether media arrives
+        del fields["lastSeen"], fields["sourceBytes"]
+    return fields
 
 
 def _milliseconds(seconds: float) -> int:

@@ -14,7 +14,8 @@ from typing import Any
 from aiohttp import web
 
 from exporter.simulator.context import API_KEY, PASSWORD, TOKEN, USERNAME, Context
-from exporter.simulator.platform_app import bounded_int, json_body, json_response, platform_app
+from exporter.simulator.fault_injection import FaultKind
+from exporter.simulator.platform_app import UNKNOWN_STATE, bounded_int, json_body, json_response, platform_app
 from exporter.simulator.prng import Purpose, random_bits
 from exporter.simulator.simulated_streams import Platform, Stream
 from exporter.simulator.stream_conditions import LEVELS
@@ -112,6 +113,24 @@ class _StormApi:
         """Streams by ``application-key``, as a batch names them."""
         return {f"{stream.application}-{stream.name}": stream for stream in self._fleet.streams(Platform.STORM)}
 
+    def _record(self, entry: tuple[Stream, IngestSession], now: float, *, single: bool = False) -> dict[str, Any]:
+        """Return a live stream with the faults of what is reported about it."""
+        stream, ingest = entry
+        faults = self._fleet.faults
+        measured_at = max(ingest.start, faults.measured_at(Platform.STORM, now))
+        record = stream_record(stream, ingest, now, measured_at, single=single)
+        record["state"] = self._state(stream, now)
+        if record["state"] == UNKNOWN_STATE:
+            # the upgrade has renamed the total too, so that nothing shows whether media arrives
+            del record["inTotalBytes"]
+        return record
+
+    def _state(self, stream: Stream, now: float) -> str:
+        faults = self._fleet.faults
+        if faults.has_unknown_state(Platform.STORM, stream.index, now):
+            return UNKNOWN_STATE
+        return "ERROR" if faults.has_stream_fault(stream.index, FaultKind.ERROR, now) else "PUBLISHED"
+
     def _data_response(self, data: Any) -> web.Response:
         return json_response({"data": data, "meta": _meta(self._context.now())})
 
@@ -130,8 +149,7 @@ class _StormApi:
 
     async def stream(self, request: web.Request) -> web.Response:
         """``GET /streams/{appName}/{streamKey}``: 404 while off the air."""
-        stream, ingest = self._requested_stream(request)
-        return self._data_response(stream_record(stream, ingest, self._context.now(), single=True))
+        return self._data_response(self._record(self._requested_stream(request), self._context.now(), single=True))
 
     async def batch(self, request: web.Request) -> web.Response:
         """``POST /streams/batch``: the live streams, and the names of the others."""
@@ -144,7 +162,7 @@ class _StormApi:
         now = self._context.now()
         return self._data_response(
             {
-                "found": [stream_record(*pair, now) for pair in found.values() if pair],
+                "found": [self._record(pair, now) for pair in found.values() if pair],
                 "notFound": [name for name, pair in found.items() if pair is None],
             }
         )
@@ -153,7 +171,7 @@ class _StormApi:
         """``GET /streams``: the live streams, in pages."""
         now = self._context.now()
         live = self._fleet.live_streams(Platform.STORM, now)
-        return self._data_response(_page_fields(request, live, lambda pair: stream_record(*pair, now)))
+        return self._data_response(self._page_fields(request, live, lambda pair: self._record(pair, now)))
 
     async def cluster_streams(self, request: web.Request) -> web.Response:
         """``GET /cluster/streams``: the live streams with their source servers."""
@@ -166,7 +184,19 @@ class _StormApi:
                 {"id": f"ca_{name}", "name": name, "serverName": "origin-1", "type": "ORIGIN"} for name in applications
             ],
         }
-        return self._data_response({**_page_fields(request, live, lambda pair: _cluster_record(*pair, now)), **lists})
+        page = self._page_fields(request, live, lambda pair: _cluster_record(*pair, self._state(pair[0], now), now))
+        return self._data_response({**page, **lists})
+
+    def _page_fields(
+        self,
+        request: web.Request,
+        rows: Sequence[tuple[Stream, IngestSession]],
+        record: Callable[[tuple[Stream, IngestSession]], dict[str, Any]],
+    ) -> dict[str, Any]:
+        page = _page_fields(request, rows, record)
+        if self._fleet.faults.upstream_fault(Platform.STORM, self._context.now()) is FaultKind.DOUBTFUL_LIST:
+            page["totalItems"] += 1
+        return page
 
     async def metadata(self, request: web.Request) -> web.Response:
         """``GET /streams/{appName}/{streamKey}/{substream}/metadata``: codecs and formats of video and audio."""
@@ -200,11 +230,13 @@ class _StormApi:
         )
 
 
-def stream_record(stream: Stream, ingest: IngestSession, now: float, *, single: bool = False) -> dict[str, Any]:
-    """Return a live stream; the response for a ``single`` stream has more fields."""
-    totals = ingest.totals(now)
-    bitrate = ingest.bitrate(now)
-    score, grade = _health_score(stream, ingest, now)
+def stream_record(
+    stream: Stream, ingest: IngestSession, now: float, measured_at: float, *, single: bool = False
+) -> dict[str, Any]:
+    """Return a live stream, with its statistics of ``measured_at``; a ``single`` stream has more fields."""
+    totals = ingest.totals(measured_at)
+    bitrate = ingest.bitrate(measured_at)
+    score, grade = _health_score(stream, ingest, measured_at)
     record = {
         "id": stream.name,
         "state": "PUBLISHED",
@@ -213,9 +245,9 @@ def stream_record(stream: Stream, ingest: IngestSession, now: float, *, single: 
         "streamKey": stream.name,
         "startTime": int(ingest.start * 1000),
         "duration": int(now * 1000) - int(ingest.start * 1000),
-        "viewerCount": ingest.viewers(now),
+        "viewerCount": ingest.viewers(measured_at),
         "inBandwidth": int(bitrate),
-        "outBandwidth": int(bitrate * ingest.audience(now)),
+        "outBandwidth": int(bitrate * ingest.audience(measured_at)),
         "inTotalBytes": int(totals.bytes),
         "outTotalBytes": int(totals.egress_bytes),
         "healthScore": score,
@@ -247,10 +279,10 @@ def _health_score(stream: Stream, ingest: IngestSession, now: float) -> tuple[fl
     return score, "Very Good" if score >= 80 else "Good" if score >= 60 else "Bad"
 
 
-def _cluster_record(stream: Stream, ingest: IngestSession, now: float) -> dict[str, Any]:
+def _cluster_record(stream: Stream, ingest: IngestSession, state: str, now: float) -> dict[str, Any]:
     source = {
         "id": f"cs_{stream.index}",
-        "state": "PUBLISHED",
+        "state": state,
         "applicationType": "ORIGIN",
         "applicationId": f"ca_{stream.application}",
         "applicationName": stream.application,

@@ -14,7 +14,7 @@ from aiohttp import web
 from exporter.simulator.context import Context
 from exporter.simulator.fault_injection import Fault, FaultKind
 from exporter.simulator.fleet import EPOCH
-from exporter.simulator.platform_app import bounded_int, json_body, json_response, platform_app
+from exporter.simulator.platform_app import UNKNOWN_STATE, bounded_int, json_body, json_response, platform_app
 from exporter.simulator.prng import Purpose, random_between, random_bits
 from exporter.simulator.simulated_streams import Platform, Stream
 from exporter.simulator.simulated_wave_analytics import Analytics, Events, Export
@@ -144,8 +144,15 @@ class Sessions:
         now = self._context.now()
         ingest = self._fleet.latest_ingest(stream, now)
         changes = self._changes.get(stream.id, _Changes())
+        faults = self._fleet.faults
         until = min(now, ingest.end)
+        measured_at = max(ingest.start, min(until, faults.measured_at(Platform.WAVE, now)))
+        metrics = _session_metrics(stream, ingest, measured_at)
         status = self._status(stream, ingest, now)
+        if faults.has_unknown_state(Platform.WAVE, stream.index, now):
+            # the upgrade has renamed the total too, so that nothing shows whether media arrives
+            status = UNKNOWN_STATE
+            del metrics["network"]["bytesReceived"]
         quality = {
             "targetLatency": int(stream.target_latency_seconds * 1000),
             "maxBitrate": int(stream.bitrate * 8 / 1000 * 1.5),
@@ -164,8 +171,8 @@ class Sessions:
             "recording": {"enabled": stream.index % 4 == 0},
             "connection": {"state": "connected" if ingest.is_live(now) else "closed", "region": "eu-central"},
             # The last measurements stay when the media has stopped.
-            "metrics": _session_metrics(stream, ingest, until),
-            "viewers": ingest.viewers(now),
+            "metrics": metrics,
+            "viewers": ingest.viewers(measured_at) if ingest.is_live(now) else 0,
             "peakViewers": ingest.peak_viewers(now),
             "metadata": {**metadata, **changes.objects.get("metadata", {})},
             "customProperties": changes.objects.get("customProperties", {}),

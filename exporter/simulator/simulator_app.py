@@ -10,7 +10,7 @@ from aiohttp import web
 
 from exporter.runtime.clock import Clock
 from exporter.simulator.context import Context, Options
-from exporter.simulator.fault_injection import STREAM_FAULTS, Fault, FaultKind
+from exporter.simulator.fault_injection import STREAM_FAULTS, UPSTREAM_FAULTS, Fault, FaultKind
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.platform_app import json_body, json_response, set_date_header
 from exporter.simulator.simulated_livepeer import livepeer_app
@@ -117,7 +117,7 @@ class FaultControl:
 
 
 def _parse_kind(name: object, *, of_stream: bool) -> FaultKind:
-    allowed = [kind for kind in FaultKind if (kind in STREAM_FAULTS) is of_stream]
+    allowed = [kind for kind in FaultKind if kind in (STREAM_FAULTS if of_stream else UPSTREAM_FAULTS)]
     for kind in allowed:
         if kind == name:
             return kind

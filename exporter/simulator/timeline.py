@@ -35,6 +35,8 @@ _FAULT_CONDITIONS = {
     FaultKind.STALL: Condition.STALLED,
     FaultKind.BITRATE_LOW: Condition.BITRATE_LOW,
     FaultKind.SLOW_TRANSCODE: Condition.SLOW_TRANSCODE,
+    # the encoder stays connected, and the platform takes nothing from it
+    FaultKind.ERROR: Condition.STALLED,
 }
 
 
@@ -142,5 +144,6 @@ def _fault_spans(fault: Fault, natural_start: float, last: float) -> Iterator[Sp
         while (off := start + turn * FLAP_SECONDS) < end:
             yield Span(off, min(off + FLAP_OFF_SECONDS, end), Condition.OFF_AIR)
             turn += 1
-    elif start < end:
+    elif start < end and fault.kind in _FAULT_CONDITIONS:
+        # other faults concern what is reported about the stream
         yield Span(start, end, _FAULT_CONDITIONS[fault.kind])

@@ -8,10 +8,11 @@ from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from exporter.simulator.fault_injection import FaultKind, FaultLog
 from exporter.simulator.platform_app import SLOW_RESPONSE_SECONDS
-from exporter.simulator.simulated_streams import PLATFORMS, Platform
+from exporter.simulator.simulated_streams import PLATFORMS, Platform, Stream
 from exporter.simulator.simulator_app import InvalidFaultError, parse_seconds
 from tests.simulator.conftest import BEARER, Simulate, Simulator
 
@@ -226,3 +227,146 @@ async def test_what_is_ended_for_days_has_its_last_publish(simulate: Simulate) -
         assert ingest.end == pytest.approx(ended)
         simulator.fleet.faults.clear(simulator.clock.now())
         assert simulator.fleet.latest_ingest(stream, simulator.clock.now()).start >= ended
+
+
+STATUS_FIELDS = {
+    Platform.LIVEPEER: ("isActive", "sourceBytes"),
+    Platform.STORM: ("state", "inTotalBytes"),
+    Platform.WAVE: ("status", "bytesReceived"),
+}
+"""The fields with a stream's status and ingest total."""
+
+
+def path_of(stream: Stream) -> str:
+    """The path of the request for this stream alone."""
+    match stream.platform:
+        case Platform.LIVEPEER:
+            return f"/livepeer/api/stream/{stream.id}"
+        case Platform.STORM:
+            return f"/storm/api/streams/{stream.id}"
+        case Platform.WAVE:
+            return f"/wave/api/v1/streaming/sessions/{stream.id}"
+
+
+async def ask_for(simulator: Simulator, stream: Stream) -> dict[str, Any]:
+    """The stream's fields, those of its statistics too."""
+    answer = await simulator.ask(path_of(stream))
+    found = answer.get("data", answer)
+    return {**found, **found.get("metrics", {}).get("network", {})}
+
+
+@pytest.mark.parametrize("fault", ["not_found", "malformed"])
+@pytest.mark.parametrize("platform", PLATFORMS)
+async def test_response_that_is_no_answer_of_the_platform(simulate: Simulate, platform: Platform, fault: str) -> None:
+    async with simulate() as simulator:
+        await simulator.fault(platform, fault)
+        async with simulator.client.get(PATHS[platform], headers=BEARER) as answer:
+            if fault == "not_found":
+                assert (answer.status, answer.content_type) == (404, "text/html")
+            else:
+                assert (answer.status, await answer.json()) == (200, {"result": "accepted"})
+
+
+@pytest.mark.parametrize(("fault", "status"), [("not_found", 404), ("malformed", 200)])
+@pytest.mark.parametrize("platform", PLATFORMS)
+async def test_response_fault_of_a_stream_leaves_other_requests_alone(
+    simulate: Simulate, platform: Platform, fault: str, status: int
+) -> None:
+    async with simulate() as simulator:
+        stream = simulator.steady(platform)
+        other = next(found for found in simulator.fleet.streams(platform) if found is not stream)
+        await simulator.fault(platform, fault, stream, "1m")
+        async with simulator.client.get(path_of(stream), headers=BEARER) as answer:
+            assert answer.status == status
+            assert answer.content_type == ("text/html" if status == 404 else "application/json")
+        await ask_for(simulator, other)
+        await simulator.ask(PATHS[platform])
+        simulator.clock.advance(60)
+        assert STATUS_FIELDS[platform][0] in await ask_for(simulator, stream)
+
+
+async def test_flaky_platform_answers_every_second_request(simulate: Simulate) -> None:
+    async with simulate() as simulator:
+        await simulator.fault(Platform.STORM, "flaky")
+        types = []
+        for _ in range(4):
+            async with simulator.client.get(PATHS[Platform.STORM], headers=BEARER) as answer:
+                assert answer.status == 200
+                types.append(answer.content_type)
+        assert types == ["text/html", "application/json"] * 2
+
+
+@pytest.mark.parametrize("of_all", [False, True])
+@pytest.mark.parametrize("platform", PLATFORMS)
+async def test_unknown_state_shows_nothing_of_the_ingest(simulate: Simulate, platform: Platform, of_all: bool) -> None:
+    async with simulate() as simulator:
+        stream = simulator.steady(platform)
+        other = next(found for found in simulator.fleet.streams(platform) if found is not stream)
+        status, total = STATUS_FIELDS[platform]
+        known = await ask_for(simulator, stream)
+        await simulator.fault(platform, "unknown_state", None if of_all else stream, "1m")
+        unknown = await ask_for(simulator, stream)
+        assert unknown[status] == "REBALANCING"
+        assert known.keys() - unknown.keys() == {total} | ({"lastSeen"} if platform is Platform.LIVEPEER else set())
+        assert ((await ask_for(simulator, other))[status] == "REBALANCING") is of_all
+        simulator.clock.advance(60)
+        assert (await ask_for(simulator, stream))[status] == known[status]
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+async def test_frozen_statistics_stay_as_they_were(simulate: Simulate, platform: Platform) -> None:
+    async with simulate() as simulator:
+        stream = simulator.steady(platform)
+        status, total = STATUS_FIELDS[platform]
+        before = await ask_for(simulator, stream)
+        await simulator.fault(platform, "frozen", seconds="5m")
+        simulator.clock.advance(299)
+        frozen = await ask_for(simulator, stream)
+        assert (frozen[status], frozen[total]) == (before[status], before[total])
+        if platform is Platform.LIVEPEER:
+            assert frozen["lastSeen"] >= before["lastSeen"] + 270_000, "heartbeats go on"
+        simulator.clock.advance(1)
+        after = await ask_for(simulator, stream)
+        assert after[total] - before[total] == pytest.approx(stream.bitrate * 300, rel=0.2)
+
+
+async def test_frozen_statistics_of_a_stream_that_ends(simulate: Simulate) -> None:
+    async with simulate() as simulator:
+        stream = simulator.steady(Platform.WAVE)
+        await simulator.fault(Platform.WAVE, "frozen")
+        simulator.clock.advance(10)
+        await simulator.fault(Platform.WAVE, "end", stream)
+        simulator.clock.advance(10)
+        ended = await ask_for(simulator, stream)
+        assert (ended["status"], ended["viewers"]) == ("ended", 0)
+
+
+async def test_doubtful_list_of_storm_counts_one_stream_more(simulate: Simulate) -> None:
+    async with simulate() as simulator:
+        whole = (await simulator.ask(PATHS[Platform.STORM]))["data"]
+        await simulator.fault(Platform.STORM, "doubtful_list")
+        doubtful = (await simulator.ask(PATHS[Platform.STORM]))["data"]
+        assert doubtful["totalItems"] == whole["totalItems"] + 1
+        assert [row["id"] for row in doubtful["list"]] == [row["id"] for row in whole["list"]]
+
+
+async def test_doubtful_list_of_livepeer_announces_a_page_after_an_empty_one(simulate: Simulate) -> None:
+    async with simulate() as simulator:
+        await simulator.fault(Platform.LIVEPEER, "doubtful_list")
+        async with simulator.client.get(PATHS[Platform.LIVEPEER], headers=BEARER) as answer:
+            assert len(await answer.json()) == 20
+            following = URL(answer.links["next"]["url"])
+        async with simulator.client.get(following.path_qs, headers=BEARER) as answer:
+            assert await answer.json() == []
+            assert "next" in answer.links
+
+
+async def test_error_of_storm_is_a_state_without_media(simulate: Simulate) -> None:
+    async with simulate() as simulator:
+        stream = simulator.steady(Platform.STORM)
+        await simulator.fault(Platform.STORM, "error", stream)
+        first = await ask_for(simulator, stream)
+        simulator.clock.advance(60)
+        later = await ask_for(simulator, stream)
+        assert (first["state"], later["state"]) == ("ERROR", "ERROR")
+        assert later["inTotalBytes"] == first["inTotalBytes"]
