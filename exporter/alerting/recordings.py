@@ -82,12 +82,15 @@ def bridged(family: str, matchers: str, record: str, labels: str) -> str:
     """Return the template of a series that keeps its last value while a scrape fails.
 
     ``matchers``: ``,name="…"``. ``record``: the recording that reads it, which has ``labels``; a fact that had been
-    withdrawn before the scrape failed is not in it, so it does not come back.
+    withdrawn before the scrape failed is not in it, so it does not come back. Where evaluations happen to see only
+    scrapes that fail, the recording cannot tell.
     """
     series = f"{family}{{SELECTOR{matchers}}}"
+    last = f"last_over_time({series}[{{window}}])"
     return (
-        f"({series} or (last_over_time({series}[{{window}}])"
-        f" and on ({{by_target}}) up{{SELECTOR}} == 0 and on ({labels}) {record}))"
+        f"({series}\n"
+        f"  or ({last} and on ({{by_target}}) target:scrape_missed and on ({labels}) {record})\n"
+        f"  or ({last} and on ({{by_target}}) target:scrapes_unseen))"
     )
 
 

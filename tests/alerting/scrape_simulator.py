@@ -17,7 +17,7 @@ from tests.alerting.promtool import ALERTS, assert_tests_pass, rule_group
 
 GRID = 5
 """Seconds between the samples that promtool reads; scrapes fall on this grid."""
-EVALUATION = 15
+EVALUATION = 30
 """Seconds between evaluations."""
 JOB = "stream-exporter"
 

@@ -279,7 +279,13 @@ def test_rule_is_complete(rule: Rule) -> None:
     assert rule.why.endswith(".")
 
 
-BY_WINDOW_AND_FOR = {"StreamUpstreamUnstable", "StreamUpstreamUnwatched", "StreamShardMissing", "StreamShardsDisagree"}
+BY_WINDOW_AND_FOR = {
+    "StreamExporterDown",
+    "StreamUpstreamUnstable",
+    "StreamUpstreamUnwatched",
+    "StreamShardMissing",
+    "StreamShardsDisagree",
+}
 """A target is gone only after some time; and a share of polls may be high for a moment."""
 
 

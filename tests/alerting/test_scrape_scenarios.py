@@ -254,7 +254,8 @@ def test_what_is_over_does_not_page(nth: int, scrape: int, tmp_path: Path) -> No
 
     target = Target(instance="a:1", facts=facts, misses=every(nth) if nth else never)
     failing = {"StreamScrapesFailing"} if nth else set()
-    run(tmp_path, [target], Expectations().only(failing, until=1800), scrape, 1800, PRESENCE | QUALITY)
+    # not every 30 s: no evaluation would see a scrape that succeeds, and notice that a fact is withdrawn
+    run(tmp_path, [target], Expectations().only(failing, until=1800), scrape, 1800, PRESENCE | QUALITY, evaluation=15)
 
 
 def test_withdrawn_fact_does_not_come_back_while_scrapes_fail(tmp_path: Path) -> None:
@@ -288,7 +289,8 @@ def test_dead_stream_pages_although_every_second_poll_fails(scrape: int, tmp_pat
 
     expected = Expectations().fires(OFFLINE, after=1200, before=1200 + 2 * (60 + 15 + scrape))
     expected.only({OFFLINE, "StreamUpstreamUnstable/edge"}, until=2100)
-    run(tmp_path, [Target(instance="a:1", facts=facts)], expected, scrape, 2100)
+    # not every 30 s: each evaluation would see a poll of the same kind
+    run(tmp_path, [Target(instance="a:1", facts=facts)], expected, scrape, 2100, evaluation=15)
 
 
 @every_scrape_interval
@@ -517,6 +519,15 @@ def run(
     scrape: int,
     duration: int,
     alerts: set[str] = PRESENCE,
+    evaluation: int = EVALUATION,
 ) -> None:
     assert alerts <= {rule.name for rule in RULES}
-    check_alerts(folder, targets, expected, scrape_interval=scrape, duration=duration, alerts=alerts)
+    check_alerts(
+        folder,
+        targets,
+        expected,
+        scrape_interval=scrape,
+        duration=duration,
+        alerts=alerts,
+        evaluation=evaluation,
+    )

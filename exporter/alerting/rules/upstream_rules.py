@@ -40,6 +40,14 @@ UPSTREAM_OPERANDS = (
         "target:up:timestamp",
         "max by ({by_target}) (timestamp(up{SELECTOR}) and up{SELECTOR} == 1)",
     ),
+    RecordingRule(
+        "target:scrape_missed",
+        "up{SELECTOR} == 0 and on ({by_target}) last_over_time(target:up:timestamp[{window}])",
+    ),
+    RecordingRule(
+        "target:scrapes_unseen",
+        "up{SELECTOR} == 0 unless on ({by_target}) last_over_time(target:up:timestamp[{window}])",
+    ),
 )
 """Operands that need more than a series without the labels of replicas.
 
@@ -238,12 +246,16 @@ EXPORTER_RULES: tuple[Rule, ...] = (
         summary="The stream exporter cannot be scraped.",
         description="No target of the job {job} can be scraped, so no stream is watched.",
         expected="at least one target up",
-        # the maximum is 0 only where every target is down; absent() where the targets themselves are gone
-        promql="max by ({by_job}) (up{SELECTOR}) == 0\nor\nabsent(up{SELECTOR})",
-        for_seconds=5 * MINUTE,
+        # the maximum is 0 only where every target is down; absent where the targets themselves are gone
+        promql="max by ({by_job}) (max_over_time(up{SELECTOR}[{window}])) == 0\n"
+        "or\n"
+        "absent_over_time(up{SELECTOR}[{window}])",
+        for_seconds=2.5 * MINUTE,
+        window_seconds=GONE_AFTER_SECONDS,
         labels=("job",),
         unit=Unit.FLAG,
-        why="One of two replicas is enough; five minutes let a rollout and a restart of Prometheus pass.",
+        why="One of two replicas is enough. Five minutes, half of which are the look-back, let a rollout and a restart "
+        "of Prometheus pass.",
     ),
     Rule(
         name="StreamScrapesFailing",
