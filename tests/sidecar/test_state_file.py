@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.alerting.evaluator import Alert, AlertKey, Phase
+from exporter.alerting.payload import AlertFormatter
+from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.alerting.state_file import (
     FILE_NAME,
+    MAX_SECONDS,
     VERSION,
     AlertStateFile,
     default_state_file,
@@ -29,18 +33,20 @@ from tests.sidecar.fake_alertmanager import run_event_loop
 CLOCK = FakeClock()
 NOW, STEADY, BOOT = CLOCK.now(), CLOCK.monotonic(), CLOCK.boot_id()
 STATE_FILES = Path(__file__).parent / "state_files"
+LAST_SECOND = 253_402_300_799.0
+"""The end of the year 9999."""
 
 unix_times = st.floats(0, NOW)
 steady_times = st.floats(-1e9, STEADY)
 texts = st.text(max_size=20).filter(lambda text: text.isprintable())
-keys = st.builds(AlertKey, texts, texts, texts, st.lists(texts, max_size=2).map(tuple))
+keys = st.builds(AlertKey, texts, texts, texts, st.lists(texts, max_size=2).map(tuple), texts)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 common = {"key": keys, "platform": texts, "active_at": unix_times, "active_steady": steady_times, "value": finite}
 words = st.lists(texts, max_size=2).map(tuple)
 kept = {"keep_since": unix_times, "keep_steady": steady_times}
 resolved = {"fired_at": unix_times, "resolved_at": unix_times, "resolved_steady": steady_times}
 alerts = st.one_of(
-    st.builds(Alert, phase=st.just(Phase.PENDING), reasons=words, **common),
+    st.builds(Alert, phase=st.just(Phase.PENDING), reasons=words, state=texts, **common),
     st.builds(Alert, phase=st.just(Phase.FIRING), fired_at=unix_times, issues=words, **common),
     st.builds(Alert, phase=st.just(Phase.FIRING), fired_at=unix_times, **kept, **common),
     st.builds(Alert, phase=st.just(Phase.RESOLVED), **resolved, **common),
@@ -183,6 +189,7 @@ async def test_within_one_boot_setting_the_clock_changes_no_duration(tmp_path: P
     known = [
         alert(),
         alert("kept", Phase.FIRING, keep_since=NOW - 30, keep_steady=STEADY - 30),
+        alert("kept in an outage", Phase.FIRING, keep_steady=STEADY - 30),
         alert("ended", Phase.RESOLVED, resolved_at=NOW - 10, resolved_steady=STEADY - 10),
     ]
     content = await write(tmp_path / "alerts.json", *known)
@@ -222,6 +229,26 @@ async def test_time_in_the_future_counts_as_now(tmp_path: Path) -> None:
         assert (found.active_steady, found.resolved_steady) == (STEADY, STEADY)
 
 
+@pytest.mark.parametrize("boot", [BOOT, "next boot"])
+async def test_stopped_alert_is_still_stopped_after_a_restart(tmp_path: Path, boot: str) -> None:
+    """However long it takes, 60 s of its ``for`` are over."""
+    content = await write(tmp_path / "alerts.json", alert(stopped_steady=STEADY - 40))
+    steady_now = STEADY + 300 if boot == BOOT else 5.0
+    [found] = restore_alerts(content, NOW + 300, steady_now, boot)
+    assert found.stopped_steady is not None
+    assert (steady_now - found.stopped_steady, found.stopped_steady - found.active_steady) == (340, 60)
+
+
+@pytest.mark.parametrize("stopped", [STEADY + 60, STEADY - 1e11])
+async def test_impossible_time_of_a_stop_delays_an_alert_by_no_more_than_its_for(
+    tmp_path: Path, stopped: float
+) -> None:
+    content = await write(tmp_path / "alerts.json", alert(stopped_steady=stopped))
+    [found] = restore_alerts(content, NOW, STEADY, BOOT)
+    assert found.stopped_steady is not None
+    assert found.active_steady <= found.stopped_steady <= STEADY
+
+
 async def test_unknown_boot_is_another_one(tmp_path: Path) -> None:
     clock = FakeClock(boot="")
     content = await write(tmp_path / "alerts.json", alert(), clock=clock)
@@ -243,6 +270,8 @@ def test_version_1_counts_as_another_boot(now: float) -> None:
     "unsound",
     [
         alert(active_at=1e12),
+        alert(phase=Phase.FIRING, fired_at=LAST_SECOND),
+        alert(stopped_steady=1e300),
         alert(active_steady=-1e300),
         alert(phase=Phase.FIRING, fired_at=None),
         alert(phase=Phase.FIRING, keep_since=-1.0, keep_steady=1.0),
@@ -254,6 +283,16 @@ def test_version_1_counts_as_another_boot(now: float) -> None:
 async def test_alerts_with_impossible_times_are_left_out(tmp_path: Path, unsound: Alert) -> None:
     content = await write(tmp_path / "alerts.json", unsound, alert("sound"))
     assert restore_alerts(content, NOW, STEADY, BOOT) == [alert("sound")]
+
+
+async def test_late_times_that_are_read_can_be_sent(tmp_path: Path) -> None:
+    """An alert ends later than it starts: its end must not be after the last year that can be written."""
+    latest = alert(phase=Phase.FIRING, fired_at=MAX_SECONDS, keep_since=MAX_SECONDS, keep_steady=STEADY)
+    latest.key = replace(latest.key, severity="critical")
+    [found] = restore_alerts(await write(tmp_path / "alerts.json", latest), NOW, STEADY, BOOT)
+    sent = AlertFormatter(rules_in_force(), {}).payload(found, 240.0).to_json(NOW)
+    assert sent["endsAt"] == "9999-01-01T00:03:59.000Z"
+    assert sent["annotations"]["cleared"].startswith("condition cleared")
 
 
 async def test_changes_are_written_soon_but_not_often(tmp_path: Path) -> None:
