@@ -103,7 +103,7 @@ def add_parser(commands: Commands) -> None:
     prometheus.add_argument(
         "--without-keep-firing",
         action="store_true",
-        help="leave out keep_firing_for, which older versions of vmalert refuse",
+        help="leave out keep_firing_for, which vmalert before 1.92 refuses",
     )
 
 

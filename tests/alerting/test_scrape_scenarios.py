@@ -276,8 +276,12 @@ def test_withdrawn_fact_does_not_come_back_while_scrapes_fail(tmp_path: Path) ->
 
 
 @every_scrape_interval
-def test_dead_stream_pages_although_every_second_poll_fails(scrape: int, tmp_path: Path) -> None:
-    """Polls are 15 s apart, so the upstream goes on answering; the stream is dead from 1200."""
+@pytest.mark.parametrize("offset", [5, 20])
+def test_dead_stream_pages_although_every_second_poll_fails(offset: int, scrape: int, tmp_path: Path) -> None:
+    """Polls are 15 s apart, so the upstream goes on answering; the stream is dead from 1200.
+
+    At longer scrape intervals every scrape sees a poll that succeeded, or every scrape sees one that failed.
+    """
 
     def facts(at: int) -> Facts:
         poll = at // 15
@@ -289,8 +293,7 @@ def test_dead_stream_pages_although_every_second_poll_fails(scrape: int, tmp_pat
 
     expected = Expectations().fires(OFFLINE, after=1200, before=1200 + 2 * (60 + 15 + scrape))
     expected.only({OFFLINE, "StreamUpstreamUnstable/edge"}, until=2100)
-    # not every 30 s: each evaluation would see a poll of the same kind
-    run(tmp_path, [Target(instance="a:1", facts=facts)], expected, scrape, 2100, evaluation=15)
+    run(tmp_path, [Target(instance="a:1", facts=facts, offset=offset)], expected, scrape, 2100)
 
 
 @every_scrape_interval
@@ -320,7 +323,7 @@ def test_stream_that_dies_during_an_outage_pages_when_the_upstream_is_back(scrap
         return upstream(up=not fails, answering=not 637 <= at < 900) | stream(live)
 
     down = "StreamUpstreamDown/edge"
-    expected = Expectations().fires(down, after=600, before=600 + 45 + scrape + 2 * EVALUATION)
+    expected = Expectations().fires(down, after=637, before=637 + 45 + scrape + 2 * EVALUATION)
     expected.is_silent_at(down, 900 + scrape + EVALUATION)
     expected.fires(OFFLINE, after=900, before=900 + 60 + scrape + EVALUATION)
     run(tmp_path, [Target(instance="a:1", facts=facts)], expected.only({down, OFFLINE}, until=1500), scrape, 1500)

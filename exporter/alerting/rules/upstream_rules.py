@@ -89,13 +89,13 @@ UPSTREAM_RULES: tuple[Rule, ...] = (
         severity=Severity.CRITICAL,
         summary="{subject} is down: its polls fail.",
         description="No usable response from {subject}; the state of its streams is unknown.",
-        expected="a usable response to every poll",
-        condition=Condition(DOWN),
+        expected="a usable response in the last 2.5 poll intervals",
+        condition=Condition(DOWN, unless=(ANSWERING,)),
         for_seconds=45.0,
         unit=Unit.FAILURE,
-        why="Two polls in a row on every platform, and a page within two minutes of the outage: up to 40 s until a "
-        "poll fails (30 s interval, 10 s timeout), 15 s each until it is scraped and evaluated, and these 45 s. It is "
-        "not kept firing, because it inhibits the alerts of its streams.",
+        why="Single failed polls change nothing, at any interval: the last success must be 2.5 intervals old. The 45 s "
+        "leave time for the second poll after a start. It is not kept firing, because it inhibits the alerts of its "
+        "streams.",
     ),
     Rule(
         name="StreamUpstreamAuthFailing",
@@ -104,7 +104,7 @@ UPSTREAM_RULES: tuple[Rule, ...] = (
         summary="{subject} refuses the exporter's credentials.",
         description="{subject} refuses the credentials; the state of its streams is unknown.",
         expected="accepted credentials",
-        condition=Condition(REFUSED, also=(DOWN,)),
+        condition=Condition(REFUSED, also=(DOWN,), unless=(ANSWERING,)),
         for_seconds=45.0,
         unit=Unit.FAILURE,
         why="A key does not recover by itself; two polls leave time for a rotated secret to arrive. It fires together "
@@ -118,7 +118,7 @@ UPSTREAM_RULES: tuple[Rule, ...] = (
         description="{value} of the polls of {subject} failed in the last ten minutes.",
         expected="at most {threshold}",
         promql="upstream:poll_failures:ratio10m > {threshold}\n"
-        "and on ({by_upstream}) max_over_time(upstream:up[{5m}]) == 1",
+        "and on ({by_upstream}) max_over_time(upstream:answering[{5m}]) == 1",
         for_seconds=5 * MINUTE,
         window_seconds=2 * MINUTE,
         keep_firing_seconds=5 * MINUTE,
