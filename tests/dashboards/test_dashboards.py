@@ -45,6 +45,7 @@ OF_PROMETHEUS = {
 NOT_SHOWN = {
     "stream_end_timestamp_seconds": "the status tells that it ended",
     "stream_status_last_change_timestamp_seconds": "the timeline of the status shows every change",
+    "stream_former_label": "for an alert rule: a renamed stream has not vanished",
     "stream_last_seen_timestamp_seconds": "part of how Livepeer tells that a stream is live",
     "stream_ingest_bytes_total": "moves in steps; the bitrate gauges are what is shown",
     "stream_egress_bytes_total": "as above",
