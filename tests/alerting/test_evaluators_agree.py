@@ -4,8 +4,8 @@ Random lives of streams go through the exposition into ``promtool test rules``, 
 scrapes and evaluations fall together here, so that not even one step of difference is left. Some polls fail, some
 scrapes are missed, and there may be a second replica, which sees the same or has lost its network.
 
-Not compared: outages longer than single polls. After them Prometheus starts pending alerts again, and the sidecar goes
-on with them; both have tests of their own.
+Not compared: alerts of streams in outages. After them Prometheus starts pending alerts again, and the sidecar goes on
+with them; both have tests of their own.
 """
 
 from __future__ import annotations
@@ -291,13 +291,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@settings(
-    max_examples=30,
+SETTINGS = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     # a run of promtool per try makes shrinking a matter of minutes: add Stage.shrink to look into a failure
     phases=[Stage.explicit, Stage.reuse, Stage.generate],
 )
+
+
+@settings(SETTINGS, max_examples=30)
 @given(
     segments=st.tuples(lives, lives, lives),
     upstream=upstreams,
@@ -309,6 +311,48 @@ def test_random_timelines_give_the_same_alerts(
 ) -> None:
     missed = missed_steps(pauses) if pauses else set[int]()
     states = states_of(segments, upstream, missed)
+    assert_same_alerts(states, second_replica(replica, states), missed, folder)
+
+
+@settings(SETTINGS, max_examples=15)
+@given(
+    polls=st.lists(
+        st.tuples(st.sampled_from([None, Reason.TIMEOUT, Reason.AUTH, Reason.FORBIDDEN]), st.integers(1, 12)),
+        min_size=2,
+        max_size=8,
+    ),
+    pauses=st.none() | gaps,
+    replica=st.sampled_from(["none", "same"]),
+)
+def test_random_outages_give_the_same_alerts(
+    polls: list[tuple[Reason | None, int]], pauses: list[int] | None, replica: str, folder: Path
+) -> None:
+    """Of the upstream itself: it answers until two polls after its last success."""
+    missed = missed_steps(pauses) if pauses else set[int]()
+    states: list[UpstreamState] = []
+    succeeded_at: int | None = None
+    for step, failure in enumerate(steps_of(polls, min(60, sum(length for _, length in polls)))):
+        if step in missed:
+            states.append(states[-1])
+            continue
+        succeeded_at = step if failure is None else succeeded_at
+        states.append(
+            UpstreamState(
+                platform="livepeer",
+                upstream="studio",
+                host="studio",
+                health_score="derived",
+                up=failure is None,
+                answering=succeeded_at is not None and step - succeeded_at <= 2,
+                last_error_reason=failure,
+            )
+        )
+    assert_same_alerts(states, states if replica == "same" else [], missed, folder)
+
+
+def assert_same_alerts(
+    states: Sequence[UpstreamState], other: Sequence[UpstreamState], missed: set[int], folder: Path
+) -> None:
     evaluator = Evaluator(RULES)
     hidden = COUNTING if missed else frozenset[str]()
     shown = f'{SHOWN} unless ALERTS{{alertname=~"{"|".join(hidden)}"}}' if hidden else SHOWN
@@ -317,10 +361,8 @@ def test_random_timelines_give_the_same_alerts(
         for _ in evaluator.evaluate(state, Instant(step * STEP, step * STEP)):
             pass
         expected.append({"expr": shown, "eval_time": f"{step * STEP}s", "exp_samples": alerts_of(evaluator, hidden)})
-    note(
-        f"{len(states)} steps, {sum(len(e['exp_samples']) for e in expected)} samples of ALERTS, {replica=}, {missed=}"
-    )
-    series = series_of(states, "a:1", missed) | series_of(second_replica(replica, states), "b:1", set())
+    note(f"{len(states)} steps, {sum(len(e['exp_samples']) for e in expected)} samples of ALERTS, {missed=}")
+    series = series_of(states, "a:1", missed) | series_of(other, "b:1", set())
     test = {
         "interval": f"{STEP}s",
         "input_series": [
