@@ -26,7 +26,10 @@ from exporter.alerting.rules import RULES_BY_NAME, Owner
 from exporter.cli import main
 from exporter.cli.settings import load_settings
 from exporter.config.types import format_duration, parse_duration
+from exporter.platforms import rates
+from exporter.polling import schedule
 from exporter.service import Service
+from exporter.simulator import platform_app
 from exporter.simulator.context import PASSWORD, TOKEN, USERNAME
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.simulated_streams import Platform, Stream
@@ -47,6 +50,8 @@ STEADY_SPEED = 0.001
 
 Page = tuple[str, str, str]
 """Alert name, upstream and stream."""
+Told = tuple[str, str, str, str]
+"""Alert name, upstream, stream and severity."""
 _DURATION = re.compile(r"\d+[smhd]")
 
 
@@ -73,13 +78,9 @@ class Webhook:
         }
         return list(found.values())
 
-    def pages(self, status: str) -> set[Page]:
+    def told(self, status: str) -> set[Told]:
         """What people were told of the rules that both can evaluate."""
-        return {
-            page_of(labels)
-            for labels in self.labels(status, "pager", "tickets")
-            if labels["alertname"] in RULES_BY_NAME and RULES_BY_NAME[labels["alertname"]].owner is Owner.BOTH
-        }
+        return {told_of(labels) for labels in self.labels(status, "pager", "tickets") if is_of_both(labels)}
 
     def history(self) -> str:
         began = self.received[0][0] if self.received else 0.0
@@ -93,6 +94,16 @@ def page_of(labels: Mapping[str, str]) -> Page:
     return labels["alertname"], labels.get("upstream", ""), labels.get("stream", "")
 
 
+def told_of(labels: Mapping[str, str]) -> Told:
+    return *page_of(labels), labels["severity"]
+
+
+def is_of_both(labels: Mapping[str, str]) -> bool:
+    """Whether both Prometheus and the sidecar can evaluate the alert's rule."""
+    rule = RULES_BY_NAME.get(labels["alertname"])
+    return rule is not None and rule.owner is Owner.BOTH
+
+
 @dataclass
 class SimulatorClient:
     """A simulator, with streams that are steady by nature."""
@@ -101,7 +112,8 @@ class SimulatorClient:
     url: str
     session: aiohttp.ClientSession
 
-    def steady_streams(self, platform: Platform, number: int) -> list[Stream]:
+    def steady_streams(self, platform: Platform, number: int | None = None) -> list[Stream]:
+        """The first of these streams, or all of them."""
         now = time.time()
         found = [
             stream
@@ -109,7 +121,7 @@ class SimulatorClient:
             if self.fleet.is_live(stream, now)
             and self.fleet.latest_ingest(stream, now).condition(now) is Condition.STEADY
         ]
-        assert len(found) >= number
+        assert len(found) >= (number or 0)
         return found[:number]
 
     async def inject_fault(self, platform: str, fault: str, stream: str | None = None, **more: Any) -> None:
@@ -117,9 +129,18 @@ class SimulatorClient:
         async with self.session.post(f"{self.url}/faults", json=body) as answer:
             assert answer.status == 201, await answer.text()
 
-    async def clear(self) -> None:
-        async with self.session.delete(f"{self.url}/faults") as answer:
+    async def clear(self, stream: Stream | None = None) -> None:
+        """End the faults of a stream, or all."""
+        params = {} if stream is None else {"platform": stream.platform.value, "stream": stream.id}
+        async with self.session.delete(f"{self.url}/faults", params=params) as answer:
             assert answer.status == 200
+
+    async def set_wave_status(self, stream: Stream, status: str) -> None:
+        """As somebody does who pauses a session of WAVE, and goes on with it."""
+        url = f"{self.url}/wave/api/v1/streaming/sessions/{stream.id}"
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with self.session.patch(url, json={"status": status}, headers=headers) as answer:
+            assert answer.status == 200, await answer.text()
 
 
 @asynccontextmanager
@@ -137,6 +158,18 @@ async def running_webhook() -> AsyncIterator[Webhook]:
     async with TestServer(app) as server:
         webhook.url = str(server.make_url("")).rstrip("/")
         yield webhook
+
+
+def scale_waits(patch: pytest.MonkeyPatch) -> None:
+    """Scale what the exporter and the simulator wait for, besides the rules: seconds that no setting changes."""
+    for module, name in (
+        (schedule, "BACK_OFF_CAP_SECONDS"),
+        (rates, "SHORTEST_STALL_SECONDS"),
+        (rates, "LONGEST_STALL_SECONDS"),
+    ):
+        patch.setattr(module, name, getattr(module, name) / SCALE)
+    # the header is a whole number
+    patch.setattr(platform_app, "RETRY_AFTER_SECONDS", 1)
 
 
 @asynccontextmanager
@@ -190,7 +223,7 @@ def _scaled(node: Any) -> Any:
 async def prometheus_evaluating(
     prometheus: Prometheus, alertmanager: Alertmanager, directory: Path, exporter: str, evaluator: str
 ) -> AsyncIterator[None]:
-    """Prometheus scrapes the exporter and evaluates the rules of ``evaluator``, twice a second."""
+    """Prometheus scrapes the exporter and evaluates the rules of ``evaluator``, every second: a minute, scaled."""
     rules = directory / "rules"
     arguments = ["--config.file", directory / "config.yaml", "--evaluator", evaluator, "--output-dir", rules]
     assert main(["rules", *map(str, arguments), "--time-scale", str(SCALE)]) == 0
@@ -198,11 +231,11 @@ async def prometheus_evaluating(
     for file in files:
         groups = yaml.safe_load(file.read_text(encoding="utf-8"))
         for group in groups["groups"]:
-            group["interval"] = "500ms"
+            group["interval"] = "1s"
         file.write_text(yaml.safe_dump(groups), encoding="utf-8")
     with ExitStack() as stack:
         # what waits for Prometheus must not hold up the exporter, which runs in this process
-        await asyncio.to_thread(stack.enter_context, prometheus.scraping(JOB, exporter, interval="500ms"))
+        await asyncio.to_thread(stack.enter_context, prometheus.scraping(JOB, exporter, interval="1s"))
         await asyncio.to_thread(prometheus.wait_for, f'up{{job="{JOB}"}} == 1')
         rules_and_alerts = prometheus.evaluating(*files, alertmanagers=[alertmanager.address])
         await asyncio.to_thread(stack.enter_context, rules_and_alerts)
@@ -224,7 +257,7 @@ async def wait_until(holds: Callable[[], Any], what: str, otherwise: Callable[[]
     while not await asyncio.to_thread(holds):
         if time.monotonic() > deadline:
             pytest.fail(f"waited {GENEROUS_SECONDS:g} s until {what}\n{otherwise()}", pytrace=False)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.1)
 
 
 def livepeer_upstream(name: str, url: str, streams: Iterable[Stream]) -> dict[str, Any]:
@@ -236,14 +269,11 @@ def livepeer_upstream(name: str, url: str, streams: Iterable[Stream]) -> dict[st
         "auth": {"bearer_token": TOKEN},
         "discover": False,
         "viewership": False,
-        "health_details": "1s",
         "streams": [{"id": stream.id, "name": stream.name, "expected": True} for stream in streams],
     }
 
 
-def storm_upstream(
-    name: str, url: str, streams: Iterable[Stream], *, unexpected: Stream | None = None
-) -> dict[str, Any]:
+def storm_upstream(name: str, url: str, streams: Iterable[Stream]) -> dict[str, Any]:
     return {
         "name": name,
         "platform": "storm",
@@ -254,7 +284,7 @@ def storm_upstream(
             {
                 "application": stream.application,
                 "key": stream.name,
-                "expected": stream is not unexpected,
+                "expected": True,
                 "expected_bitrate": f"{stream.megabits:g}Mbps",
             }
             for stream in streams

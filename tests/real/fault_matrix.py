@@ -1,0 +1,365 @@
+"""Every fault that the simulator can inject, each on another stream or upstream, and what people are told of it.
+
+A row that expects no alert is as much part of it: that fault must not bring one. Whatever is told and not named here is
+a false alert.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from exporter.config.streams import DAYS
+from exporter.service import Service
+from exporter.simulator.context import TOKEN
+from exporter.simulator.simulated_streams import Platform, Stream
+from tests.real.alert_environment import (
+    SimulatorClient,
+    Told,
+    livepeer_upstream,
+    storm_upstream,
+    wait_until,
+    wave_upstream,
+)
+
+CRITICAL, WARNING = "critical", "warning"
+PULSE_SECONDS = 0.6
+"""Two polls of an upstream that is polled often, and not in step with scrapes: they see fault and pause in turn."""
+PAUSE = "pause"
+"""A session of WAVE is paused with WAVE's own API, not with a fault."""
+
+Alerts = Mapping[str, str]
+"""The severity of each alert that is told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamRow:
+    """A stream with a fault, and what is told of it."""
+
+    fault: str = ""
+    """Empty: nothing is wrong."""
+    alerts: Alerts = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Its settings besides, or instead of, those of the other streams; None removes one."""
+    is_pulsing: bool = False
+    """Whether the fault comes and goes."""
+    where: Callable[[Stream], bool] = lambda _: True
+    """Which stream of the fleet it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpstreamRow:
+    """An upstream, perhaps with a fault of the whole of it, and what is told of it and of its streams."""
+
+    name: str
+    platform: Platform
+    fault: str = ""
+    alerts: Alerts = field(default_factory=dict)
+    streams: Sequence[StreamRow] = (StreamRow(), StreamRow(), StreamRow())
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def another_time() -> list[dict[str, Any]]:
+    """Weekly hours that do not contain the present."""
+    day = datetime.now(UTC) + timedelta(days=3)
+    return [{"days": [DAYS[day.weekday()]], "from": "10:00", "to": "11:00"}]
+
+
+OFTEN = {"interval": "500ms", "timeout": "450ms"}
+UNEXPECTED = {"expected": None}
+NEVER_LIVE = {"expected": False}
+OFFLINE = {"StreamExpectedOffline": CRITICAL}
+UNKNOWN = {"StreamExpectedUnknown": CRITICAL}
+"""It is a warning first."""
+DOWN = {"StreamUpstreamDown": CRITICAL}
+EXPECTED_AND_UNKNOWN = StreamRow(alerts=UNKNOWN)
+UNEXPECTED_STREAMS = (StreamRow(settings=UNEXPECTED),) * 3
+HEALTHY = StreamRow()
+
+
+def is_fast(stream: Stream) -> bool:
+    """Whether the latency is so far below its target that a fault that triples it brings no alert."""
+    return stream.latency_seconds < 0.95 * stream.target_latency_seconds
+
+
+STORM = UpstreamRow(
+    name="edge",
+    platform=Platform.STORM,
+    streams=(
+        StreamRow(fault="unhealthy", alerts={"StreamUnhealthy": CRITICAL}),
+        StreamRow(fault="stall", alerts={"StreamIngestStalled": CRITICAL}),
+        StreamRow(fault="bitrate_low", alerts={"StreamBitrateCritical": CRITICAL}),
+        StreamRow(fault="slow_transcode", alerts={"StreamDegraded": WARNING}),
+        StreamRow(fault="end", alerts=OFFLINE),
+        StreamRow(fault="end", settings=UNEXPECTED),
+        StreamRow(fault="end", settings=NEVER_LIVE),
+        StreamRow(fault="end", settings={"expected": another_time()}),
+        StreamRow(fault="error", alerts=OFFLINE),
+        StreamRow(fault="error", settings=UNEXPECTED, alerts={"StreamError": WARNING}),
+        StreamRow(fault="unknown_state", alerts=UNKNOWN),
+        StreamRow(fault="unknown_state", settings=UNEXPECTED),
+        StreamRow(settings={"expected": another_time()}, alerts={"StreamLiveUnexpectedly": WARNING}),
+        # a batch does not need the request for the stream
+        StreamRow(fault="not_found"),
+        HEALTHY,
+    ),
+)
+LIVEPEER = UpstreamRow(
+    name="studio",
+    platform=Platform.LIVEPEER,
+    streams=(
+        StreamRow(
+            fault="unhealthy",
+            where=lambda stream: stream.targets == 1,
+            alerts={"StreamUnhealthy": CRITICAL, "StreamMultistreamTargetDown": WARNING},
+        ),
+        StreamRow(fault="slow_transcode", alerts={"StreamTranscodeBelowRealtime": CRITICAL}),
+        StreamRow(fault="end", alerts=OFFLINE),
+        StreamRow(fault="end", settings=UNEXPECTED),
+        StreamRow(fault="unknown_state", alerts=UNKNOWN),
+        StreamRow(fault="malformed", alerts=UNKNOWN),
+        HEALTHY,
+        HEALTHY,
+    ),
+    settings={"health_details": "1s"},
+)
+WAVE = UpstreamRow(
+    name="rooms",
+    platform=Platform.WAVE,
+    streams=(
+        StreamRow(
+            fault="unhealthy", where=is_fast, alerts={"StreamUnhealthy": CRITICAL, "StreamPacketLossCritical": CRITICAL}
+        ),
+        StreamRow(
+            fault="unhealthy",
+            where=lambda stream: stream.latency_seconds > 1.05 * stream.target_latency_seconds,
+            alerts={
+                "StreamUnhealthy": CRITICAL,
+                "StreamPacketLossCritical": CRITICAL,
+                "StreamLatencyHigh": WARNING,
+            },
+        ),
+        StreamRow(fault="stall", alerts={"StreamIngestStalled": CRITICAL}),
+        StreamRow(fault="bitrate_low", alerts={"StreamBitrateCritical": CRITICAL}),
+        StreamRow(fault="slow_transcode", where=is_fast),
+        StreamRow(fault="end", alerts=OFFLINE),
+        StreamRow(fault="end", settings={"end_ok": True}),
+        StreamRow(fault=PAUSE, alerts={"StreamExpectedPaused": WARNING}),
+        StreamRow(fault=PAUSE, settings=UNEXPECTED),
+        StreamRow(fault="not_found", alerts=UNKNOWN),
+        StreamRow(fault="malformed", alerts=UNKNOWN),
+        HEALTHY,
+    ),
+)
+PULSING = (
+    UpstreamRow(
+        name="flapping",
+        platform=Platform.STORM,
+        settings=OFTEN,
+        streams=(
+            StreamRow(fault="end", is_pulsing=True, settings=UNEXPECTED, alerts={"StreamFlapping": WARNING}),
+            HEALTHY,
+        ),
+    ),
+    UpstreamRow(
+        name="unstable",
+        platform=Platform.LIVEPEER,
+        settings=OFTEN,
+        streams=(StreamRow(fault="unhealthy", is_pulsing=True, alerts={"StreamVerdictUnstable": WARNING}), HEALTHY),
+    ),
+)
+FAULTY_UPSTREAMS = (
+    UpstreamRow(name="down", platform=Platform.WAVE, fault="down", alerts=DOWN),
+    UpstreamRow(name="slow", platform=Platform.STORM, fault="slow", alerts=DOWN),
+    UpstreamRow(name="html", platform=Platform.STORM, fault="html", alerts=DOWN),
+    UpstreamRow(name="cut-off", platform=Platform.LIVEPEER, fault="truncated", alerts=DOWN),
+    # not WAVE: its window of a minute is not scaled
+    UpstreamRow(name="limited", platform=Platform.LIVEPEER, fault="rate_limit", alerts=DOWN),
+    UpstreamRow(name="not-found", platform=Platform.STORM, fault="not_found", alerts=DOWN),
+    UpstreamRow(name="malformed", platform=Platform.LIVEPEER, fault="malformed", alerts=DOWN),
+    UpstreamRow(
+        name="refused", platform=Platform.LIVEPEER, fault="auth", alerts={"StreamUpstreamAuthFailing": CRITICAL}
+    ),
+    UpstreamRow(
+        name="flaky",
+        platform=Platform.STORM,
+        fault="flaky",
+        # no login, which would be one request more
+        settings={"auth": {"bearer_token": TOKEN}},
+        streams=(StreamRow(fault="end", alerts=OFFLINE), HEALTHY),
+    ),
+    UpstreamRow(
+        name="upgraded",
+        platform=Platform.WAVE,
+        fault="unknown_state",
+        alerts={"StreamUpstreamStatesUnknown": CRITICAL},
+        streams=(EXPECTED_AND_UNKNOWN, *UNEXPECTED_STREAMS),
+    ),
+    UpstreamRow(
+        name="upgraded-idle",
+        platform=Platform.STORM,
+        fault="unknown_state",
+        alerts={"StreamUpstreamStatesUnknown": WARNING},
+        streams=UNEXPECTED_STREAMS,
+    ),
+    UpstreamRow(
+        name="frozen",
+        platform=Platform.WAVE,
+        fault="frozen",
+        alerts={"StreamUpstreamStatisticsFrozen": CRITICAL},
+    ),
+    UpstreamRow(
+        name="frozen-idle",
+        platform=Platform.STORM,
+        fault="frozen",
+        alerts={"StreamUpstreamStatisticsFrozen": WARNING},
+        streams=UNEXPECTED_STREAMS,
+    ),
+    UpstreamRow(
+        # it requests the streams that a doubtful list does not contain
+        name="doubtful",
+        platform=Platform.STORM,
+        fault="doubtful_list",
+        alerts={"StreamUpstreamListDoubtful": WARNING},
+        settings={"discover": True},
+        streams=(StreamRow(fault="end", alerts=OFFLINE), HEALTHY, HEALTHY),
+    ),
+    UpstreamRow(
+        name="doubtful-pages",
+        platform=Platform.LIVEPEER,
+        fault="doubtful_list",
+        alerts={"StreamUpstreamListDoubtful": WARNING},
+    ),
+)
+ROWS = (STORM, LIVEPEER, WAVE, *PULSING, *FAULTY_UPSTREAMS)
+SIMULATORS = max(sum(row.platform is platform for row in ROWS) for platform in Platform)
+"""Each upstream has a platform of a simulator for itself, because a fault of an upstream is one of the platform."""
+
+
+class FaultMatrix:
+    """The rows on the streams of some simulators."""
+
+    def __init__(self, simulators: Sequence[SimulatorClient]) -> None:
+        """``simulators``: as many as ``SIMULATORS``."""
+        self._simulators = simulators
+        self._placed: list[tuple[UpstreamRow, SimulatorClient, list[Stream]]] = []
+        free = {platform: list(simulators) for platform in Platform}
+        for row in ROWS:
+            simulator = free[row.platform].pop(0)
+            self._placed.append((row, simulator, list(_choose(row.streams, simulator.steady_streams(row.platform)))))
+
+    def upstreams(self) -> list[dict[str, Any]]:
+        """Their configuration."""
+        return [_upstream(row, simulator.url, streams) for row, simulator, streams in self._placed]
+
+    def expected(self, *, is_pulsing: bool | None = None) -> set[Told]:
+        """What people are told, with the severity in the end; only of streams whose fault pulses, or only of others."""
+        told: set[Told] = set()
+        for upstream, _, streams in self._placed:
+            if is_pulsing is not True:
+                told |= {(alert, upstream.name, "", severity) for alert, severity in upstream.alerts.items()}
+            for row, stream in zip(upstream.streams, streams, strict=True):
+                if is_pulsing in (None, row.is_pulsing):
+                    label = label_of(stream)
+                    told |= {(alert, upstream.name, label, severity) for alert, severity in row.alerts.items()}
+        return told
+
+    def label(self, upstream: UpstreamRow, fault: str) -> str:
+        """The label of the first stream of an upstream that has this fault."""
+        rows = (stream for row, _, stream in self._rows() if row.fault == fault and row in upstream.streams)
+        return label_of(next(rows))
+
+    async def inject(self) -> None:
+        """Begin every fault that does not pulse."""
+        for row, simulator, stream in self._rows():
+            if row.fault == PAUSE:
+                await simulator.set_wave_status(stream, "paused")
+            elif row.fault and not row.is_pulsing:
+                await simulator.inject_fault(stream.platform, row.fault, stream.id)
+        for upstream, simulator, _ in self._placed:
+            if upstream.fault:
+                await simulator.inject_fault(upstream.platform, upstream.fault)
+
+    async def pulse(self, service: Service, enough: asyncio.Event) -> None:
+        """Let the faults that pulse come and go, each state for long enough to be seen, until the event is set.
+
+        It is the exporter's word that counts, not the time, or a slow machine might see every fault and no pause.
+        """
+        rows = (
+            (upstream, row, simulator, stream)
+            for upstream, simulator, streams in self._placed
+            for row, stream in zip(upstream.streams, streams, strict=True)
+            if row.is_pulsing
+        )
+        await asyncio.gather(*(self._pulse(service, enough, *row) for row in rows))
+
+    async def _pulse(
+        self,
+        service: Service,
+        enough: asyncio.Event,
+        upstream: UpstreamRow,
+        row: StreamRow,
+        simulator: SimulatorClient,
+        stream: Stream,
+    ) -> None:
+        def is_well() -> bool:
+            state = service.store.get(upstream.name)
+            assert state is not None
+            served = next(found for found in state.streams if found.identity.stream == label_of(stream))
+            return bool(served.live) and served.report.healthy is not False
+
+        while not enough.is_set():
+            await simulator.inject_fault(stream.platform, row.fault, stream.id)
+            await wait_until(lambda: not is_well(), f"{row.fault} is seen", str)
+            await asyncio.sleep(PULSE_SECONDS)
+            await simulator.clear(stream)
+            await wait_until(is_well, f"the end of {row.fault} is seen", str)
+            await asyncio.sleep(PULSE_SECONDS)
+
+    async def clear(self) -> None:
+        """End every fault, and the streams that are live outside their hours."""
+        for simulator in self._simulators:
+            await simulator.clear()
+        for row, simulator, stream in self._rows():
+            if row.fault == PAUSE:
+                await simulator.set_wave_status(stream, "live")
+            elif "StreamLiveUnexpectedly" in row.alerts:
+                await simulator.inject_fault(stream.platform, "end", stream.id)
+
+    def _rows(self) -> Iterable[tuple[StreamRow, SimulatorClient, Stream]]:
+        for upstream, simulator, streams in self._placed:
+            for row, stream in zip(upstream.streams, streams, strict=True):
+                yield row, simulator, stream
+
+
+def label_of(stream: Stream) -> str:
+    """The stream's label in metrics and alerts."""
+    return stream.id if stream.platform is Platform.STORM else stream.name
+
+
+def _choose(rows: Iterable[StreamRow], streams: list[Stream]) -> Iterable[Stream]:
+    for row in rows:
+        chosen = next(stream for stream in streams if row.where(stream))
+        streams.remove(chosen)
+        yield chosen
+
+
+def _upstream(row: UpstreamRow, url: str, streams: Sequence[Stream]) -> dict[str, Any]:
+    match row.platform:
+        case Platform.STORM:
+            upstream, key = storm_upstream(row.name, url, streams), "streams"
+        case Platform.LIVEPEER:
+            # a new publish has no session of its own for a minute: the list shows it
+            upstream, key = livepeer_upstream(row.name, url, streams) | {"discover": True}, "streams"
+        case Platform.WAVE:
+            upstream, key = wave_upstream(row.name, url, streams), "sessions"
+    entries = [
+        {name: value for name, value in {**entry, **settings.settings}.items() if value is not None}
+        for entry, settings in zip(upstream[key], row.streams, strict=True)
+    ]
+    # other streams of the fleet may live their own lives
+    include = [stream.name for stream in streams]
+    return {**upstream, key: entries, "include": include, **row.settings}
