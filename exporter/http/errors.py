@@ -68,7 +68,7 @@ class UpstreamError(Exception):
 
 
 class LostConnectionError(UpstreamError):
-    """The connection broke before a response came, for example one that was kept open for too long."""
+    """The connection broke before the whole response came, for example one that was kept open for too long."""
 
 
 def map_exception(error: Exception, endpoint: str) -> UpstreamError:
@@ -161,4 +161,4 @@ _CAUSES: tuple[tuple[type[Exception], Reason, str | Callable[[Any], str]], ...] 
     (aiohttp.ClientResponseError, Reason.BAD_RESPONSE, "the answer is not valid HTTP: check the port in url"),
 )
 """Reason and text for each kind of exception; the first kind that fits counts."""
-_LOST_CONNECTION = frozenset({aiohttp.ServerDisconnectedError, OSError})
+_LOST_CONNECTION = frozenset({aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, OSError})

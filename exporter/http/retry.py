@@ -45,10 +45,12 @@ DRAINED_BYTES = 65_536
 MAX_RETRIES = 2
 RETRIES_PER_POLL = 10
 """Maximum number of retries in a poll, so that an upstream that refuses everything does not get triple the load."""
+RESERVED_RETRIES = 5
+"""Retries of a poll that are not used after a 500: some streams may always answer with it, and others need retries."""
 BACK_OFF_SECONDS, LONGEST_BACK_OFF_SECONDS = 0.2, 2.0
 LONGEST_WAIT_FOR_WINDOW_SECONDS = 2.0
 """Maximum time to wait for a new window of the request limit: limits per second would fail most polls otherwise."""
-TRANSIENT = frozenset({429, 502, 503, 504})
+TRANSIENT = frozenset({429, 500, 502, 503, 504})
 PAUSING = frozenset({429, 503})
 _NO_CREDENTIALS: tuple[Auth, Mapping[str, str]] = NoAuth(), NO_HEADERS
 
@@ -238,6 +240,9 @@ class RequestSender:
         if error.status not in TRANSIENT and not isinstance(error, LostConnectionError):
             return None
         if error.status == 429 and error.retry_after is None:
+            return None
+        # a 500 is more often permanent than the others: it is retried once
+        if error.status == 500 and (retries or request.poll.retries_left <= RESERVED_RETRIES):
             return None
         back_off = min(LONGEST_BACK_OFF_SECONDS, BACK_OFF_SECONDS * 2.0**retries)
         wait = pause + random.uniform(0.0, back_off)  # noqa: S311 - spreads load, guards nothing

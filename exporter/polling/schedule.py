@@ -6,6 +6,8 @@ import random
 
 FIRST_POLL_WITHIN_SECONDS = 2.0
 BACK_OFF_CAP_SECONDS = 60.0
+FAILURES_BEFORE_BACK_OFF = 2
+"""Failed polls in a row that do not delay the next one, so that a short fault does not keep an upstream down."""
 RETRY_AFTER_CAP_SECONDS = 15 * 60.0
 """Maximum pause between polls, whatever the platform requests."""
 
@@ -40,9 +42,14 @@ class Schedule:
             self._postpone_due(now, pause)
 
     def record_failure(self, now: float, retry_after: float | None) -> None:
-        """Schedule the poll after one that failed: at the usual time, then with back-off up to one minute."""
+        """Schedule the poll after one that failed.
+
+        After the first two failures in a row it is due at the usual time, then after 2, 4, 8 … intervals, at most one
+        minute (or one interval, where that is longer). ``retry_after``: seconds, if the platform asked for a pause.
+        """
         self._failures += 1
-        back_off = min(max(BACK_OFF_CAP_SECONDS, self._interval), self._interval * 2 ** min(self._failures - 1, 16))
+        doublings = min(max(0, self._failures - FAILURES_BEFORE_BACK_OFF), 16)
+        back_off = min(max(BACK_OFF_CAP_SECONDS, self._interval), self._interval * 2**doublings)
         self.effective_interval = self._interval
         self._advance_due(now, back_off)
         if retry_after is not None:

@@ -186,7 +186,7 @@ async def test_one_value_out_of_range_leaves_the_others() -> None:
 async def test_counting_and_observing() -> None:
     observed = Observed()
     async with (
-        answering(http(), http(404, b'{"error": "x"}'), http(404), http(500), http(body=b"<")) as server,
+        answering(http(), http(404, b'{"error": "x"}'), http(404), http(501), http(body=b"<")) as server,
         client_of(server.url, observe=observed) as client,
     ):
         requests = client.requests(LONG)
@@ -195,7 +195,7 @@ async def test_counting_and_observing() -> None:
             with pytest.raises(UpstreamError):
                 await requests.get("GET /a/{b}", b="c")
     assert (requests.count, requests.usable) == (5, 2)
-    assert observed.attempts == [("GET /a/{b}", code) for code in ("200", "404", "404", "500", "200")]
+    assert observed.attempts == [("GET /a/{b}", code) for code in ("200", "404", "404", "501", "200")]
 
 
 # -- many at one time --------------------------------------------------------------------------------------------------

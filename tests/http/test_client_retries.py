@@ -1,7 +1,8 @@
 """Retries: of what is safe, within the deadline, and never while the platform wants a pause."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import gzip
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from email.utils import formatdate
 
@@ -12,14 +13,16 @@ from exporter.http.errors import UpstreamError
 from exporter.model import Reason
 from tests.fake_clock import FakeClock
 from tests.http.loop_clock import POLL_SECONDS, LoopTime
-from tests.http.raw_server import Observed, Server, answering, client_of, http, read_request, serving
+from tests.http.raw_server import Observed, Request, Server, answering, client_of, http, read_request, serving
 
 LONG = 60.0
 UNIX = 1_726_000_000.0
 
 
 @asynccontextmanager
-async def asking(*answers: bytes, timeout: float = LONG) -> AsyncIterator[tuple[Requests, Server, FakeClock]]:
+async def asking(
+    *answers: bytes | Callable[[Request], bytes], timeout: float = LONG
+) -> AsyncIterator[tuple[Requests, Server, FakeClock]]:
     clock = FakeClock(UNIX, auto_advance=True)
     async with answering(*answers) as server, client_of(server.url, clock=clock) as client:
         yield client.requests(timeout), server, clock
@@ -41,11 +44,33 @@ async def test_passing_faults_are_tried_again(status: int) -> None:
     assert 0 <= second <= 0.4
 
 
-@pytest.mark.parametrize("status", [400, 403, 404, 429, 500, 501])
+@pytest.mark.parametrize("status", [400, 403, 404, 429, 501])
 async def test_lasting_faults_are_not(status: int) -> None:
     async with asking(http(status)) as (requests, server, _):
         assert (await failure(requests)).status == status
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("statuses", [[500], [500, 503], [500, 503, 500], [503, 500], [503, 503, 500]])
+async def test_500_is_retried_only_as_the_first_fault_of_a_request(statuses: list[int]) -> None:
+    async with asking(*map(http, statuses), http(body=b"1")) as (requests, server, _):
+        if 500 in statuses[1:]:
+            assert (await failure(requests)).status == 500
+            assert len(server.requests) == len(statuses)
+        else:
+            assert (await requests.get("GET /x")).data == 1
+
+
+async def test_permanent_500s_leave_retries_for_other_requests() -> None:
+    passing = iter([http(503), http(502), http(body=b"1")])
+
+    def answer(request: Request) -> bytes:
+        return next(passing) if request.target == "/other" else http(500)
+
+    async with asking(answer) as (requests, server, _):
+        await requests.map(lambda n: requests.get("GET /{n}", n=str(n)), range(20))
+        assert len(server.requests) == 20 + 5
+        assert (await requests.get("GET /other")).data == 1
 
 
 async def test_two_retries_are_the_most() -> None:
@@ -60,9 +85,11 @@ async def test_a_poll_has_ten_retries() -> None:
     assert len(server.requests) == 30
 
 
-@pytest.mark.parametrize(("safe", "times"), [(False, 1), (True, 3)])
-async def test_posts_only_when_they_are_queries(safe: bool, times: int) -> None:
-    async with asking(http(503)) as (requests, server, _):
+@pytest.mark.parametrize(
+    ("safe", "status", "times"), [(False, 503, 1), (True, 503, 3), (False, 500, 1), (True, 500, 2)]
+)
+async def test_posts_only_when_they_are_queries(safe: bool, status: int, times: int) -> None:
+    async with asking(http(status)) as (requests, server, _):
         with pytest.raises(UpstreamError):
             await requests.post("POST /x", body={}, safe=safe)
     assert len(server.requests) == times
@@ -107,6 +134,68 @@ async def test_a_kept_connection_that_broke(safe: bool) -> None:
                 await requests.post("POST /2", body={})
             assert caught.value.reason is Reason.CONNECT
     assert served == (["/1", "/2", "/2"] if safe else ["/1", "/2"])
+
+
+# -- bodies ------------------------------------------------------------------------------------------------------------
+
+CHUNKED = b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n"
+CUT_OFF = {
+    "length": http(body=b"[1, 2]")[:-2],
+    "no-body": http(body=b"[1, 2]")[:-6],
+    "chunk": CHUNKED + b"6\r\n[1, ",
+    "last-chunk": CHUNKED + b"6\r\n[1, 2]\r\n",
+    "gzip": http(body=gzip.compress(b"[1, 2]"), Content_Encoding="gzip")[:-4],
+}
+MALFORMED = {
+    "json": http(body=b"[1, "),
+    "html": http(body=b"<html>", Content_Type="text/html"),
+    "gzip": http(body=gzip.compress(b"[1, 2]")[:-4], Content_Encoding="gzip"),
+    "no-length": b"HTTP/1.1 200 X\r\n\r\n[1, ",
+    "chunk-size": CHUNKED + b"lies\r\n[1, 2]\r\n0\r\n\r\n",
+}
+
+
+@asynccontextmanager
+async def closing_after(*answers: bytes) -> AsyncIterator[tuple[Requests, list[str]]]:
+    """Answer each request on a connection of its own, the last way from then on; gives the targets requested too."""
+    targets: list[str] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        targets.append((await read_request(reader)).target)
+        writer.write(answers[min(len(targets), len(answers)) - 1])
+        await writer.drain()
+
+    clock = FakeClock(UNIX, auto_advance=True)
+    async with serving(handle) as port, client_of(f"http://127.0.0.1:{port}", clock=clock) as client:
+        yield client.requests(LONG), targets
+
+
+@pytest.mark.parametrize("answer", CUT_OFF.values(), ids=CUT_OFF)
+async def test_cut_off_body_is_requested_again(answer: bytes) -> None:
+    async with closing_after(answer, answer, http(body=b"[1, 2]")) as (requests, targets):
+        assert (await requests.get("GET /x")).data == [1, 2]
+    assert targets == ["/x"] * 3
+
+
+@pytest.mark.parametrize("answer", CUT_OFF.values(), ids=CUT_OFF)
+async def test_body_that_is_always_cut_off_is_a_bad_response(answer: bytes) -> None:
+    async with closing_after(answer) as (requests, targets):
+        assert (await failure(requests)).reason is Reason.BAD_RESPONSE
+    assert targets == ["/x"] * 3
+
+
+@pytest.mark.parametrize("answer", MALFORMED.values(), ids=MALFORMED)
+async def test_complete_but_malformed_body_is_not_requested_again(answer: bytes) -> None:
+    async with closing_after(answer, http(body=b"[1, 2]")) as (requests, targets):
+        assert (await failure(requests)).reason is Reason.BAD_RESPONSE
+    assert targets == ["/x"]
+
+
+async def test_command_with_a_cut_off_response_is_not_sent_again() -> None:
+    async with closing_after(CUT_OFF["length"], http()) as (requests, targets):
+        with pytest.raises(UpstreamError):
+            await requests.post("POST /x", body={})
+    assert targets == ["/x"]
 
 
 # -- pauses ------------------------------------------------------------------------------------------------------------

@@ -63,8 +63,10 @@ class Api:
 
     async def respond(self, request: web.Request) -> web.Response:
         self.requested.append(f"{request.method} {request.path}")
-        if request.path in self.broken:
-            return self.broken[request.path]
+        broken = self.broken.get(request.path)
+        if broken is not None:
+            # an object of aiohttp can be sent only once
+            return web.Response(status=broken.status, headers=broken.headers, body=broken.body)
         return await (self._version_4(request) if self.version[0] == "4" else self._version_2(request))
 
     async def _version_2(self, request: web.Request) -> web.Response:
@@ -110,7 +112,7 @@ class Upstream:
 
     def __init__(self, api: Api, url: str, auth: AuthSettings) -> None:
         self.api = api
-        self.clock = FakeClock()
+        self.clock = FakeClock(auto_advance=True)
         settings = NodeMediaServerSettings(name="origin", url=url, auth=auth)
         self.client = UpstreamClient.from_settings(settings, self.clock, lambda endpoint, code, seconds: None)
         self.platform = PLATFORM(settings, self.client, self.clock)

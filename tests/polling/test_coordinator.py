@@ -226,6 +226,23 @@ async def test_upstream_that_fails_every_other_poll_is_logged_once_in_ten_minute
     assert [entry.get("failed_before") for entry in logs if entry["event"] == "upstream fails"] == [None, 29, 29]
 
 
+@pytest.mark.parametrize(("failures", "seconds"), [(1, 10), (2, 20), (3, 40), (4, 80)])
+async def test_upstream_is_up_again_with_the_next_poll_after_a_fault_of_two_polls(failures: int, seconds: int) -> None:
+    upstream = PolledUpstream()
+    upstream.platform.outcomes = [*[live_streams("a")] * 2, *[DOWN] * failures, live_streams("a")]
+    task = asyncio.create_task(upstream.coordinator.run())
+    seconds_down = 0
+    for _ in range(120):
+        upstream.clock.advance(1.0)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        state = upstream.store.get("u")
+        seconds_down += state is not None and state.up is False
+    task.cancel()
+    assert upstream.platform.polls > 2 + failures
+    assert seconds_down == seconds
+
+
 async def test_polls_run_on_schedule_and_never_overlap() -> None:
     upstream = PolledUpstream()
     upstream.platform.outcomes = [live_streams("a")]

@@ -43,17 +43,23 @@ def test_poll_longer_than_its_interval_skips_due_times_and_keeps_the_beat() -> N
     assert schedule.due == pytest.approx(due + 30.0)
 
 
-def test_back_off_doubles_up_to_one_minute_and_ends_with_a_success() -> None:
-    schedule = started_schedule(15.0)
+def failed_steps(schedule: Schedule, failures: int) -> list[float]:
+    """Record failures in a row and return the seconds to the next poll after each."""
     steps = []
-    for _ in range(6):
+    for _ in range(failures):
         before = schedule.due
         schedule.record_failure(before, None)
         steps.append(schedule.due - before)
-    assert steps == pytest.approx([15, 30, 60, 60, 60, 60])
+    return steps
+
+
+def test_back_off_begins_with_the_third_failure_doubles_up_to_one_minute_and_ends_with_a_success() -> None:
+    schedule = started_schedule(15.0)
+    assert failed_steps(schedule, 6) == pytest.approx([15, 15, 30, 60, 60, 60])
     before = schedule.due
     schedule.record_success(before, None, None)
     assert schedule.due - before <= 15.0
+    assert failed_steps(schedule, 3) == pytest.approx([15, 15, 30])
 
 
 def test_back_off_is_never_shorter_than_the_interval() -> None:
