@@ -110,7 +110,7 @@ def _tests(given: Input, scrape: int, evaluation: int) -> Iterator[dict[str, Any
     fires, end = time.fires + slack, time.fires + slack + 4 * evaluation
     firing = [*lead, (given.bad, end)]
     one = _expected(given, since=time)
-    before = [] if severity_of(given) != Severity.CRITICAL or not _escalates(given) else None
+    before: list[Any] | None = [] if severity_of(given) != Severity.CRITICAL or not _escalates(given) else None
 
     if given.always:
         yield build("always fires", [({}, end)], [(0, one), (end, one)])
@@ -180,7 +180,7 @@ def _test(
     critical_checks: Sequence[tuple[int, int]] = (),
 ) -> dict[str, Any]:
     """``other``: the phases of the last instance, if it is not the same."""
-    series = {}
+    series: dict[str, str] = {}
     for instance in instances:
         own = other if other is not None and instance == instances[-1] else phases
         duration = sum(seconds for _, seconds in own)

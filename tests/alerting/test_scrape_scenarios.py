@@ -5,8 +5,9 @@ The rules and thresholds are the committed ones; times in comments are seconds s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -49,18 +50,23 @@ every_scrape_interval = pytest.mark.parametrize("scrape", SCRAPES)
 Bool = Callable[[int], bool]
 
 
-def upstream(name: str = "edge", *, up: bool = True, answering: bool | None = None, **more: float) -> dict[str, float]:
+def upstream(name: str = "edge", *, up: bool = True, answering: bool | None = None) -> dict[str, float]:
     labels = f'platform="storm",upstream="{name}"'
     facts = {
         f"stream_upstream_poll_interval_seconds{{{labels}}}": 15.0,
         f"stream_upstream_up{{{labels}}}": float(up),
         f"stream_upstream_answering{{{labels}}}": float(up if answering is None else answering),
     }
-    return facts | {f"stream_upstream_{family}{{{labels}}}": value for family, value in more.items()}
+    return facts
 
 
 def stream(
-    live: bool | None, name: str = "main", *, on: str = "edge", expected: bool | None = True, **more: float
+    live: bool | None,
+    name: str = "main",
+    *,
+    on: str = "edge",
+    expected: bool | None = True,
+    figures: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, float]:
     labels = f'platform="storm",upstream="{on}",stream="{name}"'
     facts: dict[str, float] = {}
@@ -70,7 +76,7 @@ def stream(
         facts[f'stream_status{{{labels},status="unknown"}}'] = 1.0
     if expected is not None:
         facts[f"stream_expected{{{labels}}}"] = float(expected)
-    return facts | {f"stream_{family}{{{labels}}}": value for family, value in more.items()}
+    return facts | {f"stream_{family}{{{labels}}}": value for family, value in figures.items()}
 
 
 def healthy(_: int) -> Facts:
@@ -176,10 +182,8 @@ def test_missing_shard_pages(scrape: int, tmp_path: Path) -> None:
         shards = {"stream_exporter_shards{}": 3.0, "stream_exporter_shard_ordinal{}": float(ordinal)}
         return lambda _: upstream() | stream(True, f"s{ordinal}") | shards | {"stream_exporter_config_hash{}": 7.0}
 
-    targets = [
-        Target(instance=f"pod-{ordinal}:1", facts=shard(ordinal), is_down=lambda at, o=ordinal: o == 2 and at >= 900)
-        for ordinal in range(3)
-    ]
+    targets = [Target(instance=f"pod-{ordinal}:1", facts=shard(ordinal)) for ordinal in range(2)]
+    targets.append(Target(instance="pod-2:1", facts=shard(2), is_down=lambda at: at >= 900))
     expected = Expectations().only({"StreamShardMissing", "StreamScrapesFailing"}, until=1800)
     expected.fires(
         "StreamShardMissing", after=900 + 150 - scrape + 300 - EVALUATION, before=900 + 150 + 300 + EVALUATION
@@ -246,7 +250,7 @@ def test_what_is_over_does_not_page(nth: int, scrape: int, tmp_path: Path) -> No
     def facts(at: int) -> Facts:
         is_bad = 900 <= at < 945
         bad = {"ingest_bitrate_bytes_per_second": 0.0, "health_score_ratio": 0.1} if is_bad else {}
-        found = upstream() | stream(True, expected_ingest_bitrate_bytes_per_second=500e3, **bad)
+        found = upstream() | stream(True, figures={"expected_ingest_bitrate_bytes_per_second": 500e3, **bad})
         found |= stream(not is_bad, "other", expected=None)
         if is_bad:
             found['stream_status{platform="storm",upstream="edge",stream="other",status="error"}'] = 1.0
@@ -263,7 +267,7 @@ def test_withdrawn_fact_does_not_come_back_while_scrapes_fail(tmp_path: Path) ->
 
     def facts(at: int) -> Facts:
         is_bad = 900 <= at < 945
-        found = upstream() | stream(True, **({"health_score_ratio": 0.1} if is_bad else {}))
+        found = upstream() | stream(True, figures={"health_score_ratio": 0.1} if is_bad else {})
         if is_bad:
             found['stream_status{platform="storm",upstream="edge",stream="other",status="error"}'] = 1.0
         return found
@@ -375,7 +379,7 @@ def test_labels_of_targets_do_not_matter(labels: dict[str, str], scrape: int, tm
         found = dict(upstream())
         for name, live in (("main", at < 600), ("low", True)):
             bitrates = {"ingest_bitrate_bytes_per_second": 150e3, "expected_ingest_bitrate_bytes_per_second": 500e3}
-            for series, value in stream(live, name, **(bitrates if name == "low" else {})).items():
+            for series, value in stream(live, name, figures=bitrates if name == "low" else {}).items():
                 # as metric_relabel_configs may add to some families
                 more = ',team="x"}' if series.startswith("stream_live") and "team" not in labels else "}"
                 found[series.replace("}", more)] = value
@@ -457,7 +461,7 @@ def fleet(streams: int, bad: int, *, is_live: Bool = lambda _: True) -> Callable
         for index in range(streams):
             live = is_live(at)
             score = {"health_score_ratio": 0.3 if index < bad else 1.0} if live else {}
-            found |= stream(live, f"s{index}", expected=None, **score)
+            found |= stream(live, f"s{index}", expected=None, figures=score)
         return found
 
     return facts
