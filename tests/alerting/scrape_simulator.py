@@ -51,14 +51,14 @@ class Target:
     labels: Mapping[str, str] = field(default_factory=dict)
     """Labels of the target besides ``job`` and ``instance``."""
 
-    def series(self, scrape_interval: int, duration: int) -> Iterator[tuple[str, str]]:
+    def series(self, scrape_interval: int, duration: int, grid: int) -> Iterator[tuple[str, str]]:
         """Yield every series with its values, as promtool reads them."""
-        steps = duration // GRID + 1
+        steps = duration // grid + 1
         columns: dict[str, list[str]] = {}
         served: set[str] = set()
         was_discovered, number = False, 0
         for step in range(steps):
-            at = step * GRID
+            at = step * grid
             written: dict[str, str] = {}
             if was_discovered and not self.is_discovered(at):
                 written = dict.fromkeys(served | {"up"}, "stale")
@@ -143,18 +143,19 @@ def check_alerts(
     alerts: set[str],
     evaluation: int = EVALUATION,
     rules: str | None = None,
+    grid: int = GRID,
 ) -> None:
     """Evaluate these alerts on simulated scrapes. ``rules``: a rule file, by default the committed one."""
     group = rule_group(alerts, rules)
     (folder / "alerts.yaml").write_text(yaml.safe_dump(group, width=10**6))
-    series = [found for target in targets for found in target.series(scrape_interval, duration)]
+    series = [found for target in targets for found in target.series(scrape_interval, duration, grid)]
     document = {
         "rule_files": ["alerts.yaml", str(ALERTS / "stream-recordings.yaml")],
         "evaluation_interval": f"{evaluation}s",
         "group_eval_order": ["stream-health-slo-recordings", "stream-exporter"],
         "tests": [
             {
-                "interval": f"{GRID}s",
+                "interval": f"{grid}s",
                 "input_series": [{"series": name, "values": values} for name, values in series],
                 "promql_expr_test": expected.checks,
             }

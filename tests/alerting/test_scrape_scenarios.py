@@ -6,6 +6,7 @@ The rules and thresholds are the committed ones; times in comments are seconds s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -52,12 +53,11 @@ Bool = Callable[[int], bool]
 
 def upstream(name: str = "edge", *, up: bool = True, answering: bool | None = None) -> dict[str, float]:
     labels = f'platform="storm",upstream="{name}"'
-    facts = {
+    return {
         f"stream_upstream_poll_interval_seconds{{{labels}}}": 15.0,
         f"stream_upstream_up{{{labels}}}": float(up),
         f"stream_upstream_answering{{{labels}}}": float(up if answering is None else answering),
     }
-    return facts
 
 
 def stream(
@@ -468,7 +468,16 @@ def fleet(streams: int, bad: int, *, is_live: Bool = lambda _: True) -> Callable
 
 
 def budget(folder: Path, targets: list[Target], expected: Expectations, duration: int) -> None:
-    check_alerts(folder, targets, expected, scrape_interval=60, evaluation=300, duration=duration, alerts=BUDGET)
+    check_alerts(
+        folder,
+        [replace(target, offset=0) for target in targets],
+        expected,
+        scrape_interval=60,
+        evaluation=300,
+        duration=duration,
+        alerts=BUDGET,
+        grid=60,
+    )
 
 
 @pytest.mark.parametrize("case", ["prometheus started", "new instance"])
