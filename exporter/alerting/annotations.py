@@ -66,9 +66,9 @@ def page_url(base: str, upstream: str, stream: str = "") -> str:
 def unnamed_summary(active: ActiveRule) -> str:
     """Return the rule's summary about any stream or upstream, for lists of rules."""
     words = {"subject": _UNNAMED_SUBJECTS[active.rule.scope]}
+    summary = active.rule.summary.replace(" at {instance}", "").replace(" {target}", "")
     text = _PLACEHOLDER.sub(
-        lambda match: words.get(match[1]) or _rule_text(active, active.grades[-1], match[1]) or f"‹{match[1]}›",
-        active.rule.summary,
+        lambda match: words.get(match[1]) or _rule_text(active, active.grades[-1], match[1]) or match[0], summary
     )
     return text[0].upper() + text[1:]
 
