@@ -25,11 +25,14 @@ EVERY = 5
 """Of so many streams that stay on the air for the hour, one is expected to."""
 
 
-def configuration(fleet: Fleet, began: float, url: str, alertmanager: str) -> dict[str, Any]:
-    """Each platform as it is discovered; what stays on the air is expected, and what ends as planned is allowed to."""
+def configuration(fleet: Fleet, began: float, url: str, alertmanager: str, *, minutes: int = 62) -> dict[str, Any]:
+    """Each platform as it is discovered; what stays on the air is expected, and what ends as planned is allowed to.
+
+    ``minutes``: how long the run takes at most.
+    """
 
     def stays(stream: Stream) -> bool:
-        return all(fleet.is_live(stream, began + minute * 60.0) for minute in range(-1, 62))
+        return all(fleet.is_live(stream, began + minute * 60.0) for minute in range(-1, minutes))
 
     def expectation(stream: Stream) -> dict[str, Any]:
         said: dict[str, Any] = {"expected_bitrate": f"{stream.megabits:g}Mbps"}
