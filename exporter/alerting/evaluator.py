@@ -3,7 +3,8 @@
 inactive → pending (``for``) → firing (→ keep firing) → resolved, as in Prometheus, so that both agree.
 
 While an upstream is not answering, nothing is judged that needs evidence: pending alerts stop and go on afterwards, and
-firing ones stay. (Prometheus starts pending ones again.)
+firing ones stay. (Prometheus starts pending ones again.) While it is not known whether it is answering, as after a
+start, all its alerts are left as they are.
 """
 
 from __future__ import annotations
@@ -123,7 +124,8 @@ class Evaluator:
         _collect_matches(judged, Subject(upstream_state), now.steady, values)
         if is_answering:
             self._collect_departed_streams(upstream_state, known_streams, now.steady, values)
-            self._resume(upstream_state.upstream, now.steady)
+        if upstream_state.answering is not None:
+            self._resume(upstream_state, now.steady)
         self._update_alerts(upstream_state, known_streams, values, now)
 
     def due_at(self, upstream: str, after: float = -math.inf) -> float:
@@ -174,13 +176,18 @@ class Evaluator:
             if not self._is_left_to_critical(key, values):
                 self._activate(key, upstream_state, known_streams.get(key.stream), match, now)
         for alert in [alert for key, alert in self.alerts.items() if key.upstream == upstream_state.upstream]:
-            condition = self._conditions.get((alert.key.rule, alert.key.severity))
-            if condition is not None and condition.needs_evidence and upstream_state.answering is not True:
+            if not self._is_judged(alert, upstream_state):
                 self._stop(alert, now.steady)
             elif alert.key not in values:
                 self._deactivate(alert, now)
             elif self._is_left_to_critical(alert.key, values):
                 self._leave_to_critical(alert, now.steady)
+
+    def _is_judged(self, alert: Alert, upstream_state: UpstreamState) -> bool:
+        """Return whether enough is known of the upstream to evaluate the alert's condition."""
+        condition = self._conditions.get((alert.key.rule, alert.key.severity))
+        needs_evidence = condition is not None and condition.needs_evidence
+        return upstream_state.answering is not None and (upstream_state.answering or not needs_evidence)
 
     def _is_left_to_critical(self, key: AlertKey, values: Mapping[AlertKey, Match]) -> bool:
         """Return whether the critical grade of the same rule holds and takes the place of this one.
@@ -219,10 +226,12 @@ class Evaluator:
         elif alert.phase is Phase.FIRING:
             alert.keep_since = None
 
-    def _resume(self, upstream: str, steady_now: float) -> None:
-        """Let the pending alerts of an upstream go on from where they stopped."""
+    def _resume(self, upstream_state: UpstreamState, steady_now: float) -> None:
+        """Let the pending alerts of an upstream that are judged again go on from where they stopped."""
         for key, alert in self.alerts.items():
-            if key.upstream == upstream and alert.stopped_steady is not None:
+            if key.upstream != upstream_state.upstream or alert.stopped_steady is None:
+                continue
+            if self._is_judged(alert, upstream_state):
                 alert.active_steady += steady_now - alert.stopped_steady
                 alert.stopped_steady = None
 

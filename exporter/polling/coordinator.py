@@ -94,6 +94,8 @@ class Coordinator:
         """Times that it failed since the last log line about it, without a line of their own."""
         self._answered_at: float | None = None
         """Steady seconds of the last successful poll."""
+        self._answers_until = math.inf
+        """Steady seconds from which on the upstream is not answering, unless another poll succeeds."""
         self._recovery: dict[str, float] | None = None
         """What to log about the last failure, once another poll has succeeded."""
         self._has_logged_start = False
@@ -136,7 +138,7 @@ class Coordinator:
         except UpstreamError as error:
             self._set_not_owned(not_owned=False)
             self._metrics.count_poll(**self._labels, seconds=self._clock.monotonic() - started_at, reason=error.reason)
-            await self._apply_failure(error)
+            await self._apply_failure(error, started_at)
         else:
             self._set_not_owned(result.not_owned)
             self._metrics.count_poll(**self._labels, seconds=self._clock.monotonic() - started_at, reason=None)
@@ -196,15 +198,18 @@ class Coordinator:
         self._log_wrong_clock()
         self._up, self._error, self._last_success = True, None, now.wall
         self._answered_at = now.steady
+        self._answers_until = now.steady + ANSWERING_INTERVALS * self._schedule.effective_interval
         if result.not_owned:
             self._up = self._last_success = self._answered_at = None
+            self._answers_until = math.inf
         else:
             self._log_success(now.steady)
 
-    async def _apply_failure(self, error: UpstreamError) -> None:
+    async def _apply_failure(self, error: UpstreamError, started_at: float) -> None:
         now = self._clock.instant()
         self._schedule.record_failure(now.steady, error.retry_after)
         self.tracker.set_interval(self._schedule.effective_interval)
+        self._limit_answering(started_at)
         await _run_in_steps(self.tracker.refresh(now))
         self._failed_polls += 1
         if self._failing_since is None:
@@ -214,21 +219,26 @@ class Coordinator:
             log.debug("upstream still fails", **self._labels, reason=error.reason.value, error=str(error))
         self._up, self._error = False, error
 
-    def _is_answering(self, now: float) -> bool | None:
-        """Return whether the last successful poll is recent; None before the first poll of all."""
-        if self._answered_at is None:
-            return None if self._up is None else False
-        return now < self._answers_until()
+    def _limit_answering(self, started_at: float) -> None:
+        """Set the end of answering after a poll that failed. ``started_at``: when it started, in steady seconds."""
+        interval = self._schedule.effective_interval
+        until = started_at + ANSWERING_INTERVALS * interval
+        if self._answered_at is not None:
+            # after a pause for the rate limit, the first failed poll alone does not end it
+            until = max(self._answered_at + ANSWERING_INTERVALS * interval, until - interval)
+        self._answers_until = min(self._answers_until, until)
 
-    def _answers_until(self) -> float:
-        if self._answered_at is None:
-            return math.inf
-        return self._answered_at + ANSWERING_INTERVALS * self._schedule.effective_interval
+    def _is_answering(self, now: float) -> bool | None:
+        """Return whether the last successful poll is recent; None until a poll has succeeded or should have."""
+        is_in_time = now < self._answers_until
+        if self._answered_at is None and (self._up is None or is_in_time):
+            return None
+        return is_in_time
 
     def _next_change(self) -> float:
         """Return when a state, or whether the upstream is answering, changes by itself, in steady seconds."""
-        until = self._answers_until()
-        return self.tracker.next_change if self._was_answering is not True else min(self.tracker.next_change, until)
+        until = math.inf if self._was_answering is False else self._answers_until
+        return min(self.tracker.next_change, until)
 
     def _set_not_owned(self, not_owned: bool) -> None:
         """Remove the upstream's series, even its counters, while only other shards poll it."""

@@ -40,6 +40,7 @@ class Schedule:
         self._advance_due(now, step)
         if pause is not None:
             self._postpone_due(now, pause)
+            self.effective_interval = max(self.effective_interval, min(pause, RETRY_AFTER_CAP_SECONDS))
 
     def record_failure(self, now: float, retry_after: float | None) -> None:
         """Schedule the poll after one that failed.
@@ -50,6 +51,7 @@ class Schedule:
         self._failures += 1
         doublings = min(max(0, self._failures - FAILURES_BEFORE_BACK_OFF), 16)
         back_off = min(max(BACK_OFF_CAP_SECONDS, self._interval), self._interval * 2**doublings)
+        # a pause after a failure is no interval: whether the upstream answers is not judged by it
         self.effective_interval = self._interval
         self._advance_due(now, back_off)
         if retry_after is not None:
@@ -62,7 +64,4 @@ class Schedule:
             self.due += ((now - self.due) // step + 1) * step
 
     def _postpone_due(self, now: float, pause: float) -> None:
-        pause = min(pause, RETRY_AFTER_CAP_SECONDS)
-        if now + pause > self.due:
-            self.due = now + pause
-        self.effective_interval = max(self.effective_interval, pause)
+        self.due = max(self.due, now + min(pause, RETRY_AFTER_CAP_SECONDS))

@@ -259,7 +259,7 @@ UPSTREAM_INPUTS = (
     ),
     Input(
         rule="StreamUpstreamDown",
-        bad={"stream_upstream_up": 0, "stream_upstream_answering": 0, 'stream_upstream_failing{reason="timeout"}': 1},
+        bad={"stream_upstream_answering": 0, "stream_upstream_up": 0, 'stream_upstream_failing{reason="timeout"}': 1},
         good={"stream_upstream_up": 1},
         description="No usable response from studio (livepeer); the state of its streams is unknown.",
         facts=AlertFacts(value=0, state="timeout"),

@@ -258,14 +258,14 @@ def test_alert_that_waits_does_not_hide_when_another_one_is_due() -> None:
     evaluate(evaluator, 100, stream(expected=True))
     evaluate(evaluator, 95 + KEPT, unknown(), up=False)
     evaluate(evaluator, 101 + KEPT, unknown(), up=False)
-    assert evaluator.due_at("studio", 101 + KEPT) == 95 + KEPT + 45, "StreamUpstreamDown"
+    assert evaluator.due_at("studio", 101 + KEPT) == 95 + KEPT + 15, "StreamUpstreamDown"
 
 
 @pytest.mark.parametrize(
     ("rule", "for_seconds", "facts"),
     [
-        ("StreamUpstreamDown", 45, {"up": False}),
-        ("StreamUpstreamAuthFailing", 45, {"up": False, "last_error_reason": Reason.AUTH}),
+        ("StreamUpstreamDown", 15, {"up": False}),
+        ("StreamUpstreamAuthFailing", 15, {"up": False, "last_error_reason": Reason.AUTH}),
         ("StreamUpstreamDataStale", 120, {"up": True}),
     ],
 )
@@ -285,13 +285,53 @@ def test_alert_of_a_departed_stream_is_not_frozen_while_the_upstream_answers() -
 
 def test_wrong_credentials_fire_an_alert_of_their_own() -> None:
     evaluator = make_evaluator()
-    for at in (0, 45):
+    for at in (0, 15):
         evaluate(evaluator, at, up=False, last_error_reason=Reason.FORBIDDEN)
     assert phases(evaluator) == {"StreamUpstreamDown": Phase.FIRING, "StreamUpstreamAuthFailing": Phase.FIRING}
     other = make_evaluator()
-    for at in (0, 45):
+    for at in (0, 15):
         evaluate(other, at, up=False, last_error_reason=Reason.TIMEOUT)
     assert phases(other) == {"StreamUpstreamDown": Phase.FIRING}
+
+
+def test_every_alert_of_an_upstream_is_left_as_it_is_while_answering_is_unknown() -> None:
+    evaluator = make_evaluator()
+    evaluate(evaluator, 0, offline(), list_complete=False)
+    evaluate(evaluator, 60, offline(), list_complete=False)
+    for at in (70, 85):
+        evaluate(evaluator, at, offline(), up=False, last_error_reason=Reason.AUTH)
+    frozen = {
+        "StreamExpectedOffline": Phase.FIRING,
+        "StreamUpstreamListDoubtful": Phase.PENDING,
+        "StreamUpstreamDown": Phase.FIRING,
+        "StreamUpstreamAuthFailing": Phase.FIRING,
+    }
+    for up, at in ((None, 100), (False, 1000), (False, 5000)):
+        evaluate(evaluator, at, unknown(), up=up, answering=None, last_error_reason=Reason.TIMEOUT)
+        assert phases(evaluator) == frozen
+        assert evaluator.due_at("studio") == math.inf
+    evaluate(evaluator, 5015, offline(), list_complete=False)
+    over = {"StreamUpstreamDown": Phase.RESOLVED, "StreamUpstreamAuthFailing": Phase.RESOLVED}
+    assert phases(evaluator) == frozen | over
+
+
+def test_upstream_that_fails_while_answering_is_unknown_has_no_alerts() -> None:
+    evaluator = make_evaluator()
+    for at in (0, 30, 1000):
+        evaluate(evaluator, at, up=False, answering=None, last_error_reason=Reason.AUTH)
+    assert evaluator.alerts == {}
+
+
+def test_pending_alert_about_answering_goes_on_once_it_is_known_not_to() -> None:
+    evaluator = make_evaluator()
+    evaluate(evaluator, 0, up=False)
+    for at in (5, 75):
+        evaluate(evaluator, at, up=False, answering=None)
+    evaluate(evaluator, 80, up=False)
+    assert phases(evaluator) == {"StreamUpstreamDown": Phase.PENDING}
+    assert evaluator.due_at("studio") == 90, "10 s were left"
+    evaluate(evaluator, 90, up=False)
+    assert phases(evaluator) == {"StreamUpstreamDown": Phase.FIRING}
 
 
 def test_upstream_without_a_completed_poll_has_no_alerts() -> None:
@@ -470,9 +510,9 @@ def test_due_time_is_when_an_alert_fires_or_resolves() -> None:
     evaluator = make_evaluator()
     assert evaluator.due_at("studio") == math.inf
     evaluate(evaluator, 10, up=False)
-    assert evaluator.due_at("studio") == 55
+    assert evaluator.due_at("studio") == 25
     assert evaluator.due_at("other") == math.inf
-    evaluate(evaluator, 55, up=False)
+    evaluate(evaluator, 25, up=False)
     assert evaluator.alerts[DOWN].phase is Phase.FIRING
     assert evaluator.due_at("studio") == math.inf
     evaluate(evaluator, 60, list_complete=False)

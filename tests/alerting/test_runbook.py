@@ -114,8 +114,8 @@ def test_guidance_names_only_metrics_that_exist(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["StreamUpstreamDown", "StreamUpstreamAuthFailing"])
-def test_upstream_outage_pages_within_two_and_a_half_minutes(name: str) -> None:
-    assert worst_case_seconds(ACTIVE[name]) <= 150
+def test_upstream_outage_pages_within_two_minutes(name: str) -> None:
+    assert worst_case_seconds(ACTIVE[name]) <= 120
 
 
 def test_tables_have_all_columns(page: str) -> None:

@@ -168,6 +168,9 @@ class Served:
         """Read a text. ``ids``: the ids of its streams by their labels."""
         series: dict[str, dict[str, float]] = {id_: {} for id_ in ids.values()}
         for family, labels, label, value in _SERIES.findall(text):
+            if family == "stream_former_label":
+                # about a label that no stream has
+                continue
             key = f"{family}{{{labels}}}".replace(f'stream="{label}"', "")
             own = series[ids[label]]
             assert key not in own, f"{key} comes twice"

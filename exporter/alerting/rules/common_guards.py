@@ -7,6 +7,7 @@ from exporter.alerting.rules.rule import Comparison, Series
 UP = Comparison(Series("stream_upstream_up"), "==", 1)
 DOWN = Comparison(Series("stream_upstream_up"), "==", 0)
 ANSWERING = Comparison(Series("stream_upstream_answering"), "==", 1)
+NOT_ANSWERING = Comparison(Series("stream_upstream_answering"), "==", 0)
 REFUSED = Comparison(Series("stream_upstream_failing", {"reason": ("auth", "forbidden")}), "==", 1)
 
 LIVE = Comparison(Series("stream_live"), "==", 1)

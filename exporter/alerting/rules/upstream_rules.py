@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.alerting.rules.common_guards import ANSWERING, DOWN, EXPECTED, LIVE, REFUSED, UNKNOWN, UP
+from exporter.alerting.rules.common_guards import ANSWERING, DOWN, EXPECTED, LIVE, NOT_ANSWERING, REFUSED, UNKNOWN, UP
 from exporter.alerting.rules.rule import (
     MINUTE,
     AnyStream,
@@ -54,6 +54,9 @@ UPSTREAM_OPERANDS = (
 The share of failed polls is the smallest of the replicas': one that has lost its network says nothing of the platform.
 """
 
+_REPORTED_AS_DOWN = 'ALERTS{alertname=~"StreamUpstream(Down|AuthFailing)",alertstate="firing"}'
+"""An outage that was reported explains the failures in the windows of other rules, also for some time afterwards."""
+
 UPSTREAM_RULES: tuple[Rule, ...] = (
     Rule(
         name="StreamUpstreamUnwatched",
@@ -90,12 +93,12 @@ UPSTREAM_RULES: tuple[Rule, ...] = (
         summary="{subject} is down: its polls fail.",
         description="No usable response from {subject}; the state of its streams is unknown.",
         expected="a usable response in the last 2.5 poll intervals",
-        condition=Condition(DOWN, unless=(ANSWERING,)),
-        for_seconds=45.0,
+        condition=Condition(NOT_ANSWERING, also=(DOWN,)),
+        for_seconds=15.0,
         unit=Unit.FAILURE,
-        why="Single failed polls change nothing, at any interval: the last success must be 2.5 intervals old. The 45 s "
-        "leave time for the second poll after a start. It is not kept firing, because it inhibits the alerts of its "
-        "streams.",
+        why="Single failed polls change nothing, at any interval: the last success, or the start, must be 2.5 "
+        "intervals ago. With 30 s intervals that pages within two minutes: 75 s, 15 s each until it is scraped and "
+        "evaluated, and these 15 s. It is not kept firing, because it inhibits the alerts of its streams.",
     ),
     Rule(
         name="StreamUpstreamAuthFailing",
@@ -104,11 +107,11 @@ UPSTREAM_RULES: tuple[Rule, ...] = (
         summary="{subject} refuses the exporter's credentials.",
         description="{subject} refuses the credentials; the state of its streams is unknown.",
         expected="accepted credentials",
-        condition=Condition(REFUSED, also=(DOWN,), unless=(ANSWERING,)),
-        for_seconds=45.0,
+        condition=Condition(REFUSED, also=(DOWN, NOT_ANSWERING)),
+        for_seconds=15.0,
         unit=Unit.FAILURE,
-        why="A key does not recover by itself; two polls leave time for a rotated secret to arrive. It fires together "
-        "with StreamUpstreamDown and inhibits it.",
+        why="A key does not recover by itself; 2.5 poll intervals leave time for a rotated secret to arrive. It fires "
+        "together with StreamUpstreamDown and inhibits it.",
     ),
     Rule(
         name="StreamUpstreamUnstable",
@@ -118,7 +121,7 @@ UPSTREAM_RULES: tuple[Rule, ...] = (
         description="{value} of the polls of {subject} failed in the last ten minutes.",
         expected="at most {threshold}",
         promql="upstream:poll_failures:ratio10m > {threshold}\n"
-        "and on ({by_upstream}) max_over_time(upstream:answering[{5m}]) == 1",
+        f"unless on ({{by_upstream}}) last_over_time({_REPORTED_AS_DOWN}[{{10m}}])",
         for_seconds=5 * MINUTE,
         window_seconds=2 * MINUTE,
         keep_firing_seconds=5 * MINUTE,
@@ -127,7 +130,7 @@ UPSTREAM_RULES: tuple[Rule, ...] = (
         unit=Unit.RATIO,
         critical=Critical(for_seconds=10 * MINUTE, threshold=0.5),
         why="One poll in five is more than a flaky network; above one in two the alerts of its streams come late. "
-        "While every poll fails, StreamUpstreamDown fires instead. At least four polls are needed.",
+        "Failures of an outage that StreamUpstreamDown has reported do not count. At least four polls are needed.",
     ),
     Rule(
         name="StreamUpstreamErrorRatioHigh",
@@ -143,7 +146,8 @@ UPSTREAM_RULES: tuple[Rule, ...] = (
         ") > {threshold}\n"
         "and on ({by_upstream}) max without ({replicas}) (\n"
         "  sum without (code, request) (increase(stream_upstream_requests_total{SELECTOR}[{15m}]))\n"
-        ") >= {count:20}",
+        ") >= {count:20}\n"
+        f"unless on ({{by_upstream}}) last_over_time({_REPORTED_AS_DOWN}[{{15m}}])",
         window_seconds=15 * MINUTE,
         keep_firing_seconds=5 * MINUTE,
         threshold=0.05,
@@ -160,7 +164,7 @@ UPSTREAM_RULES: tuple[Rule, ...] = (
         description="The last successful poll of {subject} is more than 2.5 poll intervals old, although the upstream "
         "counts as up.",
         expected="a successful poll in the last 2.5 intervals",
-        condition=Condition(Comparison(Series("stream_upstream_answering"), "==", 0), also=(UP,)),
+        condition=Condition(NOT_ANSWERING, also=(UP,)),
         for_seconds=2 * MINUTE,
         keep_firing_seconds=5 * MINUTE,
         unit=Unit.FLAG,

@@ -10,7 +10,7 @@ from exporter.alerting.annotations import format_threshold, unnamed_summary
 from exporter.alerting.promql import Dialect, PromQL
 from exporter.alerting.rules import RULES_BY_NAME, Owner, Rule, Scope, Severity, Unit
 from exporter.alerting.rules.active_rules import ActiveRule, Grade, rules_in_force
-from exporter.alerting.rules.common_guards import ANSWERING
+from exporter.alerting.rules.common_guards import NOT_ANSWERING
 from exporter.alerting.runbook.guidance import GUIDANCE
 from exporter.config.types import format_duration
 from exporter.polling.coordinator import ANSWERING_INTERVALS
@@ -88,7 +88,7 @@ def worst_case_seconds(active: ActiveRule, grade: Grade | None = None) -> float:
     """Return the time from the fault to the alert of a grade, with the slowest defaults (default: the lowest grade)."""
     waiting = (grade or active.grades[-1]).for_seconds + active.rule.settling_seconds / active.time_scale
     condition = active.rule.condition
-    waits_for_silence = condition is not None and ANSWERING in condition.unless
+    waits_for_silence = condition is not None and NOT_ANSWERING in (condition.measure, *condition.also)
     noticed = ANSWERING_INTERVALS * POLL_SECONDS if waits_for_silence else POLL_SECONDS + TIMEOUT_SECONDS
     return noticed + SCRAPE_SECONDS + EVALUATION_SECONDS + waiting
 

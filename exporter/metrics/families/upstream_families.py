@@ -46,8 +46,8 @@ UPSTREAM_FAMILIES: tuple[UpstreamFamily, ...] = (
     ),
     _gauge(
         "stream_upstream_answering",
-        "Whether the last successful poll is younger than 2.5 intervals (1) or not (0). Absent before the first poll "
-        "is completed.",
+        "Whether the last successful poll is younger than 2.5 intervals (1) or not (0). Absent until a poll has "
+        "succeeded, or 2.5 intervals have passed since the first one.",
         lambda view: view.answering,
     ),
     _gauge(
@@ -91,7 +91,7 @@ UPSTREAM_FAMILIES: tuple[UpstreamFamily, ...] = (
     ),
     _gauge(
         "stream_upstream_poll_interval_seconds",
-        "Effective seconds between polls: longer than configured while a rate limit or failures ask for it.",
+        "Effective seconds between polls: longer than configured while a rate limit requires it.",
         lambda view: view.poll_interval_seconds or None,
     ),
     _gauge(
