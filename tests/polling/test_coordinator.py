@@ -28,6 +28,7 @@ from exporter.polling.self_metrics import PollingMetrics
 from exporter.polling.stream_labels import hashed_label
 from exporter.store import Store
 from tests.fake_clock import FakeClock
+from tests.metrics.generated_views import rendered
 
 
 class ScriptedStream(StreamSettings):
@@ -108,6 +109,17 @@ class PolledUpstream:
 
     def has_metric(self, line: str) -> bool:
         return line in self.metrics.render().decode()
+
+    def answering_line(self) -> str | None:
+        """The sample of ``stream_upstream_answering`` in the exposition text; None if it is absent."""
+        lines = rendered(*self.store.states()).text.decode().splitlines()
+        return next((line for line in lines if line.startswith("stream_upstream_answering{")), None)
+
+    async def answering_after(self, seconds: float) -> bool | None:
+        """Let time pass without a poll, and return whether the upstream is answering then."""
+        self.clock.advance(seconds)
+        await self.coordinator.refresh()
+        return self.store.states()[0].answering
 
 
 def live_streams(*ids: str, **keys: Any) -> PollResult:
@@ -209,12 +221,54 @@ async def test_states_become_stale_between_polls() -> None:
 
 async def test_answering_ends_two_and_a_half_intervals_after_the_last_success() -> None:
     upstream = PolledUpstream(interval="10s")
+    assert (await upstream.poll(live_streams("a"))).answering is True
+    assert [await upstream.answering_after(seconds) for seconds in (24.9, 0.1)] == [True, False]
     assert (await upstream.poll(DOWN)).answering is False
     assert (await upstream.poll(live_streams("a"))).answering is True
-    for seconds, answering in ((24.9, True), (0.1, False)):
-        upstream.clock.advance(seconds)
-        await upstream.coordinator.refresh()
-        assert upstream.store.states()[0].answering is answering
+
+
+async def test_answering_is_absent_until_two_and_a_half_intervals_after_the_first_failed_poll() -> None:
+    upstream = PolledUpstream(interval="10s")
+    state = await upstream.poll(DOWN, DOWN, DOWN)
+    assert (state.up, state.answering, upstream.answering_line()) == (False, None, None)
+    assert [await upstream.answering_after(seconds) for seconds in (4.9, 0.1)] == [None, False]
+    assert upstream.answering_line() == 'stream_upstream_answering{platform="scripted",upstream="u"} 0'
+    assert (await upstream.poll(DOWN)).answering is False
+    assert (await upstream.poll(live_streams("a"))).answering is True
+    assert upstream.answering_line() == 'stream_upstream_answering{platform="scripted",upstream="u"} 1'
+
+
+async def test_answering_is_absent_until_a_poll_succeeds_after_the_first_one_failed() -> None:
+    upstream = PolledUpstream(interval="10s")
+    assert (await upstream.poll(DOWN)).answering is None
+    assert (await upstream.poll(live_streams("a"))).answering is True
+
+
+@pytest.mark.parametrize(
+    ("succeeded", "before"), [(True, True), (False, None)], ids=["after a success", "at the start"]
+)
+async def test_retry_after_of_a_failed_poll_does_not_delay_the_end_of_answering(
+    succeeded: bool, before: bool | None
+) -> None:
+    upstream = PolledUpstream(interval="10s")
+    if succeeded:
+        await upstream.poll(live_streams("a"))
+    else:
+        await upstream.poll(DOWN)
+    state = await upstream.poll(UpstreamError(Reason.RATE_LIMITED, "slow down", retry_after=600.0))
+    assert state.next_poll_at == upstream.clock.now() + 600
+    assert [await upstream.answering_after(seconds) for seconds in (14.9, 0.1, 500)] == [before, False, False]
+
+
+async def test_failed_poll_after_a_pause_for_the_rate_limit_does_not_end_answering_at_once() -> None:
+    upstream = PolledUpstream(interval="10s")
+    upstream.coordinator.client.rate_limit.paused_until = upstream.clock.monotonic() + 10 + 300
+    state = await upstream.poll(live_streams("a"))
+    assert (state.poll_interval_seconds, state.next_poll_at) == (300, upstream.clock.now() + 300)
+    assert await upstream.answering_after(299) is True
+    assert (await upstream.poll(DOWN, after=1)).answering is True
+    assert (await upstream.poll(DOWN)).answering is True
+    assert [await upstream.answering_after(seconds) for seconds in (4.9, 0.1)] == [True, False], "1.5 intervals"
 
 
 async def test_upstream_that_fails_every_other_poll_is_logged_once_in_ten_minutes() -> None:
@@ -266,9 +320,10 @@ async def test_polls_run_on_schedule_and_never_overlap() -> None:
 
 
 async def test_rate_limit_lengthens_the_published_interval() -> None:
+    """A pause after a failed poll only postpones the next one."""
     upstream = PolledUpstream()
     state = await upstream.poll(UpstreamError(Reason.RATE_LIMITED, "slow down", retry_after=120.0))
-    assert state.poll_interval_seconds == 120.0
+    assert state.poll_interval_seconds == 10.0
     assert state.next_poll_at == upstream.clock.now() + 120.0
     assert (await upstream.poll(live_streams(round_seconds=90.0), after=120.0)).poll_interval_seconds == 90.0
 

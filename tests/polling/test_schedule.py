@@ -70,13 +70,22 @@ def test_back_off_is_never_shorter_than_the_interval() -> None:
         assert schedule.due - before == pytest.approx(300.0)
 
 
-def test_retry_after_postpones_the_next_poll_and_lengthens_the_interval() -> None:
+def test_retry_after_postpones_the_next_poll_and_leaves_the_interval() -> None:
     schedule = started_schedule(15.0)
-    schedule.record_failure(schedule.due, 120.0)
-    assert schedule.effective_interval == 120.0
     now = schedule.due
-    schedule.record_success(now, None, None)
+    schedule.record_failure(now, 120.0)
+    assert (schedule.due, schedule.effective_interval) == (now + 120.0, 15.0)
+
+
+def test_pause_after_a_success_postpones_the_next_poll_and_lengthens_the_interval() -> None:
+    schedule = started_schedule(15.0)
+    now = schedule.due
+    schedule.record_success(now, None, 120.0)
+    assert (schedule.due, schedule.effective_interval) == (now + 120.0, 120.0)
+    schedule.record_success(schedule.due, None, None)
     assert schedule.effective_interval == 15.0
+    schedule.record_success(schedule.due, None, 1e9)
+    assert schedule.effective_interval == 900.0
 
 
 def test_retry_after_is_limited_to_15_minutes() -> None:

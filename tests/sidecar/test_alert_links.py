@@ -92,6 +92,7 @@ async def test_links_lead_to_the_external_url(flags: Sequence[str], page: str, r
     async with fake_alertmanager() as alertmanager:
         configuration: dict[str, Any] = {
             "upstreams": [{"name": "edge", "platform": "storm", "url": "http://127.0.0.1:9", "discover": True}],
+            "defaults": {"interval": "1s", "timeout": "500ms"},
             "alerting": {
                 "alertmanagers": [{"url": alertmanager.url}],
                 "state_file": str(tmp_path / "alerts.json"),

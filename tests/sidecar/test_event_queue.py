@@ -283,7 +283,9 @@ async def test_the_sidecar_tells_wave_of_streams_alone() -> None:
             await run_event_loop()
             clock.advance(15)
             await run_event_loop()
-        down = UpstreamState(platform="wave", upstream="wave", host="wave", health_score="derived", up=False)
+        down = UpstreamState(
+            platform="wave", upstream="wave", host="wave", health_score="derived", up=False, answering=False
+        )
         for _ in range(8):
             running.store.publish(down)
             await run_event_loop()

@@ -137,7 +137,7 @@ async def test_alert_fires_without_a_new_poll() -> None:
     """Polls of an upstream that fails are up to a minute apart."""
     async with sidecar_harness() as running:
         await running.publish(up=False, last_error_reason=Reason.CONNECT)
-        running.clock.advance(44)
+        running.clock.advance(14)
         await run_event_loop()
         assert running.states() == {"StreamUpstreamDown": "pending"}
         running.clock.advance(1.1)
@@ -270,12 +270,12 @@ async def test_outage_is_told_in_time_while_another_alert_waits() -> None:
     async with sidecar_harness(**AT_ONCE) as running:
         await running.publish(UNHEALTHY)
         await running.publish(HEALTHY)
-        running.clock.advance(KEPT - 20)
+        running.clock.advance(KEPT - 10)
         await running.publish(LOST, up=False)
-        running.clock.advance(20.1)
+        running.clock.advance(10.1)
         await run_event_loop()
         assert running.states() == {f"{NAME} main": "firing", "StreamUpstreamDown": "pending"}
-        running.clock.advance(25)
+        running.clock.advance(5)
         await run_event_loop()
         assert running.states() == {f"{NAME} main": "firing", "StreamUpstreamDown": "firing"}
 
@@ -456,6 +456,61 @@ async def test_alert_of_an_earlier_version_keeps_its_start(tmp_path: Path, versi
             assert received[-1]["annotations"]["since"] == format_time(FakeClock().now() - 600)
         content = json.loads(state_file.read_bytes())
         assert {alert["key"]["severity"] for alert in content["alerts"] if alert["key"]["rule"] == NAME} == {"critical"}
+
+
+UPSTREAM_DOWN = "StreamUpstreamDown"
+
+
+async def test_failed_first_poll_after_a_restart_does_not_page(tmp_path: Path) -> None:
+    clock, state_file = FakeClock(), tmp_path / "alerts.json"
+    async with fake_alertmanager() as alertmanager:
+        async with sidecar_process(clock, alertmanager, state_file) as before:
+            await before.publish(HEALTHY)
+        async with sidecar_process(clock, alertmanager, state_file) as after:
+            await after.publish(LOST, up=None)
+            await after.pass_time(300, LOST, up=False, answering=None, last_error_reason=Reason.AUTH)
+            await after.pass_time(60, HEALTHY)
+            await after.wait_until_sent()
+            assert after.states() == {}
+        assert {alert["labels"]["alertname"] for alert in alertmanager.alerts} == {"StreamSidecarWatchdog"}
+
+
+async def test_firing_alert_of_an_upstream_waits_after_a_restart_until_it_is_known_to_answer(tmp_path: Path) -> None:
+    clock, state_file = FakeClock(), tmp_path / "alerts.json"
+    async with fake_alertmanager() as alertmanager:
+        async with sidecar_process(clock, alertmanager, state_file) as before:
+            await before.publish(LOST, up=False)
+            await before.pass_time(15, LOST, up=False)
+            assert before.states() == {UPSTREAM_DOWN: "firing"}
+        async with sidecar_process(clock, alertmanager, state_file) as after:
+            for facts in ({"up": None}, {"up": False, "answering": None}, {"up": False}):
+                await after.pass_time(75, LOST, **facts)
+                await after.wait_until_sent()
+                assert after.states() == {UPSTREAM_DOWN: "firing"}
+                assert after.is_firing(UPSTREAM_DOWN)
+            assert len({alert["startsAt"] for alert in alertmanager.received(UPSTREAM_DOWN)}) == 1
+            await after.publish(HEALTHY)
+            await after.wait_until_sent()
+            assert not after.is_firing(UPSTREAM_DOWN)
+
+
+async def test_pending_alert_of_an_upstream_does_not_advance_while_answering_is_unknown(tmp_path: Path) -> None:
+    """It had been pending for 5 s of 15 s; it then fires between polls, which may be a minute apart."""
+    clock, state_file = FakeClock(), tmp_path / "alerts.json"
+    async with fake_alertmanager() as alertmanager:
+        async with sidecar_process(clock, alertmanager, state_file) as before:
+            await before.publish(LOST, up=False)
+            clock.advance(5)
+        async with sidecar_process(clock, alertmanager, state_file) as after:
+            await after.publish(LOST, up=False, answering=None)
+            await after.pass_time(75, LOST, up=False, answering=None)
+            await after.publish(LOST, up=False)
+            clock.advance(9)
+            await run_event_loop()
+            assert after.states() == {UPSTREAM_DOWN: "pending"}
+            clock.advance(1.1)
+            await run_event_loop()
+            assert after.states() == {UPSTREAM_DOWN: "firing"}
 
 
 # -- settings that change ----------------------------------------------------------------------------------------------
