@@ -7,7 +7,7 @@ a false alert.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,7 +27,7 @@ from tests.real.alert_environment import (
 
 CRITICAL, WARNING = "critical", "warning"
 PULSE_SECONDS = 0.6
-"""Two polls of an upstream that is polled often, and not in step with scrapes: they see fault and pause in turn."""
+"""Every poll sees the other state."""
 PAUSE = "pause"
 """A session of WAVE is paused with WAVE's own API, not with a fault."""
 
@@ -42,6 +42,8 @@ class StreamRow:
     fault: str = ""
     """Empty: nothing is wrong."""
     alerts: Alerts = field(default_factory=dict)
+    by_prometheus: Alerts = field(default_factory=dict)
+    """Those of rules that only Prometheus can evaluate."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Its settings besides, or instead of, those of the other streams; None removes one."""
     is_pulsing: bool = False
@@ -58,6 +60,7 @@ class UpstreamRow:
     platform: Platform
     fault: str = ""
     alerts: Alerts = field(default_factory=dict)
+    by_prometheus: Alerts = field(default_factory=dict)
     streams: Sequence[StreamRow] = (StreamRow(), StreamRow(), StreamRow())
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -68,7 +71,6 @@ def another_time() -> list[dict[str, Any]]:
     return [{"days": [DAYS[day.weekday()]], "from": "10:00", "to": "11:00"}]
 
 
-OFTEN = {"interval": "500ms", "timeout": "450ms"}
 UNEXPECTED = {"expected": None}
 NEVER_LIVE = {"expected": False}
 OFFLINE = {"StreamExpectedOffline": CRITICAL}
@@ -131,7 +133,10 @@ WAVE = UpstreamRow(
     platform=Platform.WAVE,
     streams=(
         StreamRow(
-            fault="unhealthy", where=is_fast, alerts={"StreamUnhealthy": CRITICAL, "StreamPacketLossCritical": CRITICAL}
+            fault="unhealthy",
+            where=is_fast,
+            alerts={"StreamUnhealthy": CRITICAL, "StreamPacketLossCritical": CRITICAL},
+            by_prometheus={"StreamDroppedFramesHigh": WARNING},
         ),
         StreamRow(
             fault="unhealthy",
@@ -158,7 +163,6 @@ PULSING = (
     UpstreamRow(
         name="flapping",
         platform=Platform.STORM,
-        settings=OFTEN,
         streams=(
             StreamRow(fault="end", is_pulsing=True, settings=UNEXPECTED, alerts={"StreamFlapping": WARNING}),
             HEALTHY,
@@ -167,7 +171,6 @@ PULSING = (
     UpstreamRow(
         name="unstable",
         platform=Platform.LIVEPEER,
-        settings=OFTEN,
         streams=(StreamRow(fault="unhealthy", is_pulsing=True, alerts={"StreamVerdictUnstable": WARNING}), HEALTHY),
     ),
 )
@@ -187,6 +190,7 @@ FAULTY_UPSTREAMS = (
         name="flaky",
         platform=Platform.STORM,
         fault="flaky",
+        by_prometheus={"StreamUpstreamUnstable": WARNING},
         # no login, which would be one request more
         settings={"auth": {"bearer_token": TOKEN}},
         streams=(StreamRow(fault="end", alerts=OFFLINE), HEALTHY),
@@ -258,23 +262,31 @@ class FaultMatrix:
     def expected(self, *, is_pulsing: bool | None = None) -> set[Told]:
         """What people are told, with the severity in the end; only of streams whose fault pulses, or only of others."""
         told: set[Told] = set()
-        for upstream, _, streams in self._placed:
-            if is_pulsing is not True:
-                told |= {(alert, upstream.name, "", severity) for alert, severity in upstream.alerts.items()}
-            for row, stream in zip(upstream.streams, streams, strict=True):
-                if is_pulsing in (None, row.is_pulsing):
-                    label = label_of(stream)
-                    told |= {(alert, upstream.name, label, severity) for alert, severity in row.alerts.items()}
+        if is_pulsing is not True:
+            for upstream, _, _ in self._placed:
+                told |= _told(upstream.alerts, upstream)
+        for upstream, row, _, stream in self._rows():
+            if is_pulsing in (None, row.is_pulsing):
+                told |= _told(row.alerts, upstream, stream)
+        return told
+
+    def expected_by_prometheus(self) -> set[Told]:
+        """What people are told besides, if Prometheus evaluates the rules that the sidecar cannot."""
+        told: set[Told] = set()
+        for upstream, _, _ in self._placed:
+            told |= _told(upstream.by_prometheus, upstream)
+        for upstream, row, _, stream in self._rows():
+            told |= _told(row.by_prometheus, upstream, stream)
         return told
 
     def label(self, upstream: UpstreamRow, fault: str) -> str:
         """The label of the first stream of an upstream that has this fault."""
-        rows = (stream for row, _, stream in self._rows() if row.fault == fault and row in upstream.streams)
+        rows = (stream for found, row, _, stream in self._rows() if found is upstream and row.fault == fault)
         return label_of(next(rows))
 
     async def inject(self) -> None:
         """Begin every fault that does not pulse."""
-        for row, simulator, stream in self._rows():
+        for _, row, simulator, stream in self._rows():
             if row.fault == PAUSE:
                 await simulator.set_wave_status(stream, "paused")
             elif row.fault and not row.is_pulsing:
@@ -288,12 +300,7 @@ class FaultMatrix:
 
         It is the exporter's word that counts, not the time, or a slow machine might see every fault and no pause.
         """
-        rows = (
-            (upstream, row, simulator, stream)
-            for upstream, simulator, streams in self._placed
-            for row, stream in zip(upstream.streams, streams, strict=True)
-            if row.is_pulsing
-        )
+        rows = [row for row in self._rows() if row[1].is_pulsing]
         await asyncio.gather(*(self._pulse(service, enough, *row) for row in rows))
 
     async def _pulse(
@@ -323,16 +330,21 @@ class FaultMatrix:
         """End every fault, and the streams that are live outside their hours."""
         for simulator in self._simulators:
             await simulator.clear()
-        for row, simulator, stream in self._rows():
+        for _, row, simulator, stream in self._rows():
             if row.fault == PAUSE:
                 await simulator.set_wave_status(stream, "live")
             elif "StreamLiveUnexpectedly" in row.alerts:
                 await simulator.inject_fault(stream.platform, "end", stream.id)
 
-    def _rows(self) -> Iterable[tuple[StreamRow, SimulatorClient, Stream]]:
+    def _rows(self) -> Iterator[tuple[UpstreamRow, StreamRow, SimulatorClient, Stream]]:
         for upstream, simulator, streams in self._placed:
             for row, stream in zip(upstream.streams, streams, strict=True):
-                yield row, simulator, stream
+                yield upstream, row, simulator, stream
+
+
+def _told(alerts: Alerts, upstream: UpstreamRow, stream: Stream | None = None) -> set[Told]:
+    label = "" if stream is None else label_of(stream)
+    return {(alert, upstream.name, label, severity) for alert, severity in alerts.items()}
 
 
 def label_of(stream: Stream) -> str:
