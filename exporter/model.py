@@ -391,7 +391,7 @@ class UpstreamState(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     version: str = ""
     up: bool | None = None
     answering: bool | None = None
-    """Whether the last successful poll is younger than 2.5 intervals; None until a poll has succeeded or should have."""
+    """Whether the last successful poll is younger than 2.5 intervals; None until a poll has succeeded or was due to."""
     list_complete: bool | None = None
     """Whether the absence of a stream from the last list proves anything; None where there is no list."""
     are_statistics_frozen: bool | None = None
