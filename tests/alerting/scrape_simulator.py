@@ -49,7 +49,7 @@ class Target:
     """Whether a scrape at that time fails."""
     is_discovered: Callable[[int], bool] = lambda _: True
     labels: Mapping[str, str] = field(default_factory=dict)
-    """Labels of the target besides ``job`` and ``instance``."""
+    """Labels of the target besides ``instance``; by default it has the usual ``job``."""
 
     def series(self, scrape_interval: int, duration: int, grid: int) -> Iterator[tuple[str, str]]:
         """Yield every series with its values, as promtool reads them."""
@@ -143,14 +143,16 @@ def check_alerts(
     alerts: set[str],
     evaluation: int = EVALUATION,
     rules: str | None = None,
+    recordings: str | None = None,
     grid: int = GRID,
 ) -> None:
-    """Evaluate these alerts on simulated scrapes. ``rules``: a rule file, by default the committed one."""
+    """Evaluate these alerts on simulated scrapes. ``rules``, ``recordings``: by default the committed rule files."""
     group = rule_group(alerts, rules)
     (folder / "alerts.yaml").write_text(yaml.safe_dump(group, width=10**6))
+    (folder / "recordings.yaml").write_text(recordings or (ALERTS / "stream-recordings.yaml").read_text())
     series = [found for target in targets for found in target.series(scrape_interval, duration, grid)]
     document = {
-        "rule_files": ["alerts.yaml", str(ALERTS / "stream-recordings.yaml")],
+        "rule_files": ["alerts.yaml", "recordings.yaml"],
         "evaluation_interval": f"{evaluation}s",
         "group_eval_order": ["stream-health-slo-recordings", "stream-exporter"],
         "tests": [

@@ -13,7 +13,7 @@ from types import MappingProxyType
 import pytest
 
 from exporter.alerting.promql import Dialect
-from exporter.alerting.rule_files import alerts_file
+from exporter.alerting.rule_files import alerts_file, recordings_file
 from exporter.alerting.rules import RULES
 from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.alerting.rules.slo_rules import SLO_RULES
@@ -467,7 +467,13 @@ def fleet(streams: int, bad: int, *, is_live: Bool = lambda _: True) -> Callable
     return facts
 
 
-def budget(folder: Path, targets: list[Target], expected: Expectations, duration: int) -> None:
+ANY_JOB = Dialect(selector='job=~"stream.*"')
+
+
+def budget(
+    folder: Path, targets: list[Target], expected: Expectations, duration: int, dialect: Dialect | None = None
+) -> None:
+    dialect = dialect or Dialect()
     check_alerts(
         folder,
         [replace(target, offset=0) for target in targets],
@@ -477,25 +483,35 @@ def budget(folder: Path, targets: list[Target], expected: Expectations, duration
         duration=duration,
         alerts=BUDGET,
         grid=60,
+        rules=alerts_file(rules_in_force(), dialect),
+        recordings=recordings_file(dialect),
     )
 
 
-@pytest.mark.parametrize("case", ["prometheus started", "new instance"])
+@pytest.mark.parametrize("case", ["prometheus started", "new instance", "renamed job", "new upstream"])
 def test_budget_rules_wait_until_their_window_is_covered(case: str, tmp_path: Path) -> None:
     """Two of twenty streams are bad from the start: a tenth, ten times the budget."""
     hour = 3600
     facts = fleet(20, 2)
+    begins = 0
     if case == "prometheus started":
         targets = [Target(instance="a:1", facts=facts)]
+    elif case == "new upstream":
+        begins = 3 * hour
+        targets = [Target(instance="a:1", facts=lambda at: facts(at) if at >= begins else upstream("other"))]
     else:
+        # a new instance continues the window; another job is another upstream for Prometheus, and starts again
+        later = {"job": "streams"} if case == "renamed job" else {}
+        begins = 2 * hour if later else 0
         targets = [
-            Target(instance="a:1", facts=facts, is_discovered=lambda at: at < 3 * hour),
-            Target(instance="b:1", facts=facts, is_discovered=lambda at: at >= 3 * hour),
+            Target(instance="a:1", facts=facts, is_discovered=lambda at: at < 2 * hour),
+            Target(instance="b:1", facts=facts, is_discovered=lambda at: at >= 2 * hour, labels=later),
         ]
     steady, slow = "StreamHealthBudgetBurnSteady/edge", "StreamHealthBudgetBurnSlow/edge"
-    expected = Expectations().fires(steady, after=3 * hour - 600, before=3 * hour + 900)
-    expected.fires(slow, after=12 * hour - 600, before=12 * hour + 900).only({steady, slow}, until=13 * hour)
-    budget(tmp_path, targets, expected, 13 * hour)
+    expected = Expectations().fires(steady, after=begins + 3 * hour - 600, before=begins + 3 * hour + 900)
+    expected.fires(slow, after=begins + 12 * hour - 600, before=begins + 12 * hour + 900)
+    duration = begins + 13 * hour
+    budget(tmp_path, targets, expected.only({steady, slow}, until=duration), duration, ANY_JOB)
 
 
 def test_budget_of_an_upstream_that_is_live_three_hours_a_day(tmp_path: Path) -> None:
