@@ -53,21 +53,22 @@ class ScrapeProxy:
     """Stands between Prometheus and the exporter, which may change its port, and loses a share of the scrapes."""
 
     lost_share: float
+    seed: int
     address: str = ""
     target: str = ""
     """URL of the exporter."""
     passed: int = 0
     lost: int = 0
-    _random: random.Random = field(default_factory=lambda: random.Random(1))
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Serve within the block."""
         proxy = self
+        chance = random.Random(self.seed)
 
         class Handler(_Handler):
             def do_GET(self) -> None:
-                if proxy._random.random() < proxy.lost_share:
+                if chance.random() < proxy.lost_share:
                     proxy.lost += 1
                     self.close_connection = True
                     return
