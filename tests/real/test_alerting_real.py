@@ -37,12 +37,18 @@ from tests.real.prometheus import running_prometheus
 
 pytestmark = [pytest.mark.real, pytest.mark.no_cover]
 
-THRESHOLDS = {"StreamLiveUnexpectedly": {"for": "20m"}, "StreamFlapping": 4, "StreamUnhealthy": {"for": "4m"}}
-"""Half an hour would make this test ten seconds longer. On a slow machine a stream may restart less often, and several
-scrapes in a row may meet the bad moments of a verdict that changes."""
+THRESHOLDS = {
+    "StreamLiveUnexpectedly": {"for": "20m"},
+    "StreamFlapping": 2,
+    "StreamVerdictUnstable": 4,
+    "StreamUnhealthy": {"for": "5m"},
+}
+"""Half an hour would make this test ten seconds longer. What comes and goes takes two polls each time, and polls are
+two minutes apart here."""
 ALL_HOLD_SECONDS = 25.0
 """What has the longest ``for`` of all, scaled, and is told after a ``group_wait`` and a round of evaluations."""
-DEFAULTS = {"interval": "1s", "timeout": "900ms", "stale_after": "2s", "health_grace": "1s", "ended_ttl": "10s"}
+DEFAULTS = {"interval": "2s", "timeout": "1900ms", "stale_after": "4s", "health_grace": "1s", "ended_ttl": "10s"}
+"""Two seconds are two minutes, scaled: more than usual, because a busy machine holds this process up for a second."""
 FOREIGN = {"job": JOB, "platform": "storm", "upstream": "edge", "scope": "stream"}
 """Somebody else's alert that looks much like ours."""
 BOTH_SEVERITIES = {"StreamExpectedUnknown"}
@@ -143,8 +149,8 @@ class Play:
             await wait_until(lambda: self._told() >= self.expected, "every fault is told", self._state)
             await asyncio.sleep(began + ALL_HOLD_SECONDS - time.monotonic())
         assert worst(self._told()) == self.expected, self._state()
-        told_twice = self._told() - self.expected
-        assert {name for name, *_ in told_twice} >= BOTH_SEVERITIES
+        warned = {(*page, "warning") for page in pages(self.expected) if page[0] in BOTH_SEVERITIES}
+        assert warned <= self._told(), self._state()
         lasting = self.matrix.expected(is_pulsing=False)
         active = await asyncio.to_thread(self._active, inhibited=False)
         assert {told for told in active if told not in pulsing} == lasting, self._state()
