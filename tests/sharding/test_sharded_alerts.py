@@ -51,11 +51,18 @@ async def test_two_replicas_page_once(alertmanager: Alertmanager, tmp_path: Path
             service, _ = await stack.enter_async_context(running_exporter(folder, configuration, time_scale=SCALE))
             services.append(service)
 
+        sent_before: dict[int, float] = {}
+
         def received() -> list[float]:
             """How many alerts each has sent since that one fires."""
-            firing = [{a.key.rule for a in service.sidecar.alerts([Phase.FIRING])} for service in services]
-            sent = [float(_sent(service.metrics.render_exporter().decode())) for service in services]
-            return [number if DOWN in rules else 0.0 for number, rules in zip(sent, firing, strict=True)]
+            numbers = []
+            for index, service in enumerate(services):
+                sent = float(_sent(service.metrics.render_exporter().decode()))
+                if DOWN in {alert.key.rule for alert in service.sidecar.alerts([Phase.FIRING])}:
+                    numbers.append(sent - sent_before.setdefault(index, sent))
+                else:
+                    numbers.append(0.0)
+            return numbers
 
         await wait_until(
             lambda: all(number >= 8 for number in received()), "both have told of it, again and again", str
