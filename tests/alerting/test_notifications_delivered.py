@@ -14,12 +14,19 @@ import yaml
 from tests.alerting.notification_receivers import Receivers, running_receivers
 from tests.alerting.promtool import ALERTS
 from tests.alerting.test_notification_templates import EVERY_ANNOTATION, HOSTILE, MINIMUM, assert_harmless
-from tests.real.alertmanager import Alertmanager
+from tests.real.alertmanager import Alertmanager, running_alertmanager
 from tests.real.child_process import request_json, wait_until
 
 pytestmark = pytest.mark.real
 
 CRITICAL, WARNING = "StreamIngestStalled", "StreamBitrateLow"
+
+
+@pytest.fixture(scope="module")
+def alertmanager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alertmanager]:
+    """Its own: what other tests have sent to a shared one would be notified too."""
+    with running_alertmanager(tmp_path_factory.mktemp("alertmanager")) as server:
+        yield server
 
 
 @pytest.fixture

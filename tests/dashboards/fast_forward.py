@@ -54,7 +54,7 @@ SCHEDULED_FAULTS: Sequence[ScheduledFault] = (
     ScheduledFault(Platform.LIVEPEER, FaultKind.TRUNCATED, 0.50, 0.53, None),
     ScheduledFault(Platform.STORM, FaultKind.BITRATE_LOW, 0.55, 1.00, 1),
     ScheduledFault(Platform.STORM, FaultKind.FLAP, 0.30, 0.50, 4),
-    ScheduledFault(Platform.STORM, FaultKind.DOWN, 0.70, 0.76, None),
+    ScheduledFault(Platform.STORM, FaultKind.DOWN, 0.70, 0.79, None),
     ScheduledFault(Platform.WAVE, FaultKind.STALL, 0.65, 1.00, 2),
     ScheduledFault(Platform.WAVE, FaultKind.UNHEALTHY, 0.10, 0.40, 5),
     ScheduledFault(Platform.WAVE, FaultKind.RATE_LIMIT, 0.85, 0.88, None),

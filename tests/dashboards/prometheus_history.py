@@ -129,7 +129,7 @@ def _write_alerts(out: TextIO, service: Service, at: float) -> None:
             "job": JOB,
             "platform": alert.platform,
             "scope": rule.scope,
-            "severity": rule.severity,
+            "severity": alert.key.severity,
             "upstream": alert.key.upstream,
         }
         labels |= {"stream": alert.key.stream} if alert.key.stream else {}

@@ -183,8 +183,12 @@ def named_by_rules() -> set[tuple[str, str]]:
     return named
 
 
+NOT_IN_THE_HISTORY = {"stream_former_label", "stream_upstream_retired"}
+"""No stream is renamed in it, and no upstream is retired."""
+
+
 def test_every_metric_and_label_of_the_rules_is_exposed(known: History) -> None:
-    named = named_by_rules()
+    named = {(metric, label) for metric, label in named_by_rules() if metric not in NOT_IN_THE_HISTORY}
     assert len({metric for metric, _ in named}) > 25
     for metric, label in sorted(named):
         selector = f'{metric}{{{label}!=""}}' if label else metric

@@ -20,6 +20,7 @@ from tests.exporter_process import GENEROUS_SECONDS, Exporter
 
 ABSENT = {
     # of a healthy minute
+    "stream_former_label": "no stream is renamed",
     "stream_end_timestamp_seconds": "no stream has ended yet",
     "stream_health_reason": "no stream need be ill",
     "stream_status_last_change_timestamp_seconds": "no status need change",
