@@ -75,6 +75,11 @@ class Listener:
 
     async def close(self) -> None:
         if self._server is not None:
+            # asyncio loses a connection that it has accepted when the server closes before the next step
+            for listening in self._server.sockets:
+                asyncio.get_running_loop().remove_reader(listening.fileno())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
             self._server.close()
         await self._servers.end_connections(self)
 
