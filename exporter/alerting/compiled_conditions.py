@@ -84,7 +84,8 @@ class CompiledCondition:
         self.grade = grade
         measure, limit = condition.measure, active.limit_of(grade)
         measured = measure.left
-        self._share = ShareCounter(measured) if isinstance(measured, StreamShare) else None
+        self.share = ShareCounter(measured) if isinstance(measured, StreamShare) else None
+        """Counts the streams of the upstream that is evaluated, if the condition compares their share."""
         self._read_series = self._read_share if isinstance(measured, StreamShare) else series_reader(measured)
         self.needs_evidence = (
             active.rule.scope is Scope.STREAM or isinstance(measured, StreamShare) or needs_evidence(measured)
@@ -106,11 +107,6 @@ class CompiledCondition:
     def rule(self) -> Rule:
         """The rule with this condition."""
         return self.active.rule
-
-    @property
-    def share(self) -> ShareCounter | None:
-        """Counts the streams of the upstream that is evaluated, if the condition compares their share."""
-        return self._share
 
     def matches(self, subject: Subject, steady_now: float) -> Sequence[Match]:
         """Return the values for which the condition holds."""
@@ -155,8 +151,8 @@ class CompiledCondition:
         return () if count is None else (((), float(count)),)
 
     def _read_share(self, _: Subject) -> Samples:
-        assert self._share is not None
-        value = self._share.value
+        assert self.share is not None
+        value = self.share.value
         return () if value is None else (((), value),)
 
     def _guards_hold(self, subject: Subject) -> bool:

@@ -16,6 +16,8 @@ from exporter.alerting import DEFAULT_RUNBOOK_URL, DEFAULT_SELECTOR
 from exporter.alerting.recordings import is_of_upstream, record_name
 from exporter.alerting.rules.active_rules import ActiveRule, Grade
 from exporter.alerting.rules.rule import (
+    BRIDGED_INTERVALS,
+    SCRAPE_INTERVAL_SECONDS,
     AnyStream,
     Comparison,
     Guard,
@@ -31,9 +33,6 @@ from exporter.config.types import format_duration, parse_duration
 from exporter.metrics.text_format import bound
 
 REPLICA_LABELS = ("instance", "pod")
-SCRAPE_INTERVAL_SECONDS = 60.0
-BRIDGED_INTERVALS = 2.5
-"""Scrape intervals for which the last value counts when a scrape fails, and after which a target is gone."""
 
 _POD = "pod"
 _PLACEHOLDER = re.compile(r"\{(?:(?P<duration>\d+(?:ms|s|m|h|d|w))|count:(?P<count>\d+)|(?P<name>[a-z_]+))\}")

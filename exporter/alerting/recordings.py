@@ -43,7 +43,7 @@ _SETTINGS = frozenset(family.name for family in STREAM_FAMILIES if family.source
 _RECORDED_NAME = re.compile(r"(?<![\w:])(?:stream|upstream|target):\w+(?::\w+)*")
 _FAMILY_NAME = re.compile(r"(?<![\w:])stream_\w+?(?=(?:_bucket|_count|_sum)?\{)")
 
-STREAM_SERIES = (
+TEMPLATE_SERIES = (
     Series("stream_live"),
     Series("stream_expected"),
     UNKNOWN.left,
@@ -52,7 +52,6 @@ STREAM_SERIES = (
     Series("stream_expected_ingest_bitrate_bytes_per_second"),
     Series("stream_health_score_ratio"),
     Series(_ANSWERING),
-    Series("stream_upstream_up"),
 )
 """Series that the PromQL of rules without a condition reads under their recorded names."""
 
@@ -78,7 +77,7 @@ def record_name(series: Series) -> str:
     return name if series.changes_within is None else f"{name}:changes{format_duration(series.changes_within)}"
 
 
-def bridged(family: str, matchers: str, record: str, labels: str) -> str:
+def _bridged(family: str, matchers: str, record: str, labels: str) -> str:
     """Return the template of a series that keeps its last value while a scrape fails.
 
     ``matchers``: ``,name="…"``. ``record``: the recording that reads it, which has ``labels``; a fact that had been
@@ -125,7 +124,7 @@ def _operand(series: Series) -> RecordingRule:
         return RecordingRule(name, f"max without ({lost}) ({TARGET_ANSWERING})")
     matchers = "".join(f",{_matcher(label, value)}" for label, value in series.labels.items())
     if series.window_seconds is None:
-        value = bridged(series.family, matchers, name, _recorded_labels(series))
+        value = _bridged(series.family, matchers, name, _recorded_labels(series))
     else:
         samples = f"{series.family}{{SELECTOR{matchers}}}[{{{format_duration(series.window_seconds)}}}]"
         value = f"changes({samples})" if series.rises_within is None else f"(changes({samples}) - resets({samples}))"
@@ -169,14 +168,14 @@ def _series_of_guards(guards: Iterable[Guard]) -> Iterator[Series]:
 
 
 def _all_operands() -> Mapping[str, RecordingRule]:
-    answering = bridged(_ANSWERING, "", TARGET_ANSWERING, "{by_target}, platform, upstream")
+    answering = _bridged(_ANSWERING, "", TARGET_ANSWERING, "{by_target}, platform, upstream")
     recordings = [RecordingRule(TARGET_ANSWERING, answering)]
     for rule in RULES:
         if rule.condition is not None:
             recordings += map(_operand, series_of(rule.condition))
         if rule.critical is not None:
             recordings += map(_operand, _series_of_guards(rule.critical.also))
-    recordings += map(_operand, STREAM_SERIES)
+    recordings += map(_operand, TEMPLATE_SERIES)
     return {recording.record: recording for recording in (*recordings, *UPSTREAM_OPERANDS, *SLO_OPERANDS)}
 
 

@@ -89,14 +89,14 @@ def add_parser(commands: Commands) -> None:
     prometheus.add_argument(
         "--replica-labels",
         type=_label_names,
-        default="instance,pod",
+        default=("instance", "pod"),
         metavar="NAMES",
         help="labels in which replicas of one exporter differ, separated by commas (default: instance,pod)",
     )
     prometheus.add_argument(
         "--target-labels",
         type=_label_names,
-        default="",
+        default=(),
         metavar="NAMES",
         help="further labels that tell exporters apart, such as site, besides job and cluster (default: none)",
     )
@@ -120,7 +120,7 @@ def _scrape_interval(text: str) -> float:
 
 
 def _label_names(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(",")) if text.strip() else ()
+    names = tuple(name.strip() for name in text.split(","))
     if not all(re.fullmatch(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*", name) for name in names):
         raise argparse.ArgumentTypeError("allowed: names of labels, separated by commas")
     return names
@@ -128,7 +128,7 @@ def _label_names(text: str) -> tuple[str, ...]:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command and return the exit code."""
-    from exporter.alerting.promql import REPLICA_LABELS, Dialect
+    from exporter.alerting.promql import Dialect
     from exporter.alerting.rule_files import (
         ALERTS_FILE,
         RECORDINGS_FILE,
@@ -160,7 +160,7 @@ def run(options: argparse.Namespace) -> int:
         page=page,
         slo=alerting.health_slo,
         scrape_interval_seconds=options.scrape_interval,
-        replica_labels=options.replica_labels or REPLICA_LABELS,
+        replica_labels=options.replica_labels,
         target_labels=options.target_labels,
         keep_firing=not options.without_keep_firing,
         upstreams=tuple((upstream.platform, upstream.name) for upstream in upstreams),

@@ -5,11 +5,12 @@ Left out of what monitors of streams usually watch: the key-frame interval, whic
 
 from __future__ import annotations
 
+from exporter.alerting.rules.exporter_rules import EXPORTER_RULES
 from exporter.alerting.rules.rule import Owner, Rule, Scope, Severity, Unit
 from exporter.alerting.rules.slo_rules import SLO_RULES
 from exporter.alerting.rules.stream_quality_rules import STREAM_QUALITY_RULES
 from exporter.alerting.rules.stream_rules import STREAM_RULES
-from exporter.alerting.rules.upstream_rules import EXPORTER_RULES, UPSTREAM_RULES
+from exporter.alerting.rules.upstream_rules import UPSTREAM_RULES
 
 __all__ = ["RULES", "RULES_BY_NAME", "Owner", "Rule", "Scope", "Severity", "Unit"]
 

@@ -17,6 +17,11 @@ from enum import StrEnum
 from typing import Literal
 
 MINUTE = 60.0
+SCRAPE_INTERVAL_SECONDS = MINUTE
+"""Scrape interval that the rules assume if none is given; shorter ones suit it too."""
+BRIDGED_INTERVALS = 2.5
+"""Scrape intervals for which the last value counts when a scrape fails, and after which a target is gone."""
+GONE_AFTER_SECONDS = BRIDGED_INTERVALS * SCRAPE_INTERVAL_SECONDS
 
 Operator = Literal["==", "<", "<=", ">", ">="]
 
