@@ -7,6 +7,7 @@ https://prometheus.io/docs/prometheus/latest/configuration/template_reference/
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -73,33 +74,26 @@ def unnamed_summary(active: ActiveRule) -> str:
     return text[0].upper() + text[1:]
 
 
-class AnnotationTemplates:
-    """Writes the annotations of one grade of a rule as Go templates for a rule file."""
+class _AnnotationWriter(ABC):
+    """The annotations that Prometheus and the sidecar share; each fills in what is known of an alert in its own way."""
 
-    def __init__(self, active: ActiveRule, grade: Grade, dialect: Dialect) -> None:
+    def __init__(self, active: ActiveRule, grade: Grade) -> None:
         self._active = active
         self._rule = active.rule
         self._grade = grade
-        self._dialect = dialect
-        self._labels = (*_SCOPE_LABELS.get(active.rule.scope, ()), *active.rule.labels)
 
     def render(self) -> dict[str, str]:
-        """Return the annotations, without those that the rule has not."""
+        """Return the annotations, without those that are empty and without links."""
         rule = self._rule
         annotations = {
             "summary": self._fill(rule.summary),
             "description": self._fill(rule.description),
             "value": self._value(),
             "expected": self._fill(rule.expected),
-            "since": self._since() if self._labels else "",
+            "since": self._since(),
         }
         if rule.scope is Scope.STREAM:
-            annotations["last_known"] = self._last_known()
-            annotations["reasons"] = self._reasons()
-        annotations["runbook_url"] = runbook_url(rule, self._dialect.runbook)
-        if self._dialect.page and rule.scope is not Scope.EXPORTER:
-            query = "streams?upstream={{ urlquery $labels.upstream }}&stream={{ urlquery $labels.stream }}"
-            annotations["page_url"] = self._dialect.page + (query if rule.scope is Scope.STREAM else "")
+            annotations |= {"last_known": self._last_known(), "reasons": self._reasons()}
         return {name: text for name, text in annotations.items() if text}
 
     def _fill(self, template: str) -> str:
@@ -114,9 +108,54 @@ class AnnotationTemplates:
                 case "reference":
                     return self._reference()
             text = _rule_text(self._active, self._grade, match[1])
-            return f"{{{{ $labels.{match[1]} }}}}" if text is None else text
+            return self._label(match[1]) if text is None else text
 
         return _PLACEHOLDER.sub(fill_placeholder, template)
+
+    @abstractmethod
+    def _value(self) -> str:
+        """Return the value, the stream's status, or why the upstream fails."""
+
+    @abstractmethod
+    def _reference(self) -> str:
+        """Return the value of the series that the value is compared with."""
+
+    @abstractmethod
+    def _label(self, name: str) -> str:
+        """Return the value of one of the alert's labels."""
+
+    @abstractmethod
+    def _since(self) -> str:
+        """Return since when the condition has held."""
+
+    @abstractmethod
+    def _last_known(self) -> str:
+        """Return the stream's last known bitrate and viewers."""
+
+    @abstractmethod
+    def _reasons(self) -> str:
+        """Return the reasons for a low health score in words, worst first."""
+
+
+class AnnotationTemplates(_AnnotationWriter):
+    """Writes the annotations of one severity of a rule as Go templates for a rule file."""
+
+    def __init__(self, active: ActiveRule, grade: Grade, dialect: Dialect) -> None:
+        super().__init__(active, grade)
+        self._dialect = dialect
+        self._labels = (*_SCOPE_LABELS.get(active.rule.scope, ()), *active.rule.labels)
+
+    def render(self) -> dict[str, str]:
+        """Return the annotations with their links, without those that the rule does not have."""
+        rule = self._rule
+        annotations = super().render() | {"runbook_url": runbook_url(rule, self._dialect.runbook)}
+        if self._dialect.page and rule.scope is not Scope.EXPORTER:
+            query = "streams?upstream={{ urlquery $labels.upstream }}&stream={{ urlquery $labels.stream }}"
+            annotations["page_url"] = self._dialect.page + (query if rule.scope is Scope.STREAM else "")
+        return annotations
+
+    def _label(self, name: str) -> str:
+        return f"{{{{ $labels.{name} }}}}"
 
     def _value(self) -> str:
         match self._rule.unit:
@@ -136,6 +175,8 @@ class AnnotationTemplates:
         return f"{{{{ with {query} }}}}{_GO_FORMATS[self._rule.unit] % _GO_VALUE}{{{{ end }}}}"
 
     def _since(self) -> str:
+        if not self._labels:
+            return ""
         matchers = f'alertname="{self._rule.name}",severity="{self._grade.severity}"'
         query = self._query("ALERTS_FOR_STATE", "max(%s)", matchers=matchers)
         moment = f'reReplaceAll "([.][0-9]+)? [+]0000" "" ({_GO_VALUE} | humanizeTimestamp)'
@@ -152,7 +193,6 @@ class AnnotationTemplates:
         )
 
     def _reasons(self) -> str:
-        """Return the reasons in words, worst first; empty if there are none."""
         each = "".join(
             f'{{{{ range $samples }}}}{{{{ if eq .Labels.reason "{reason.value}" }}}}'
             f'{{{{ $sep }}}}{words}{{{{ $sep = ", " }}}}{{{{ end }}}}{{{{ end }}}}'
@@ -188,47 +228,16 @@ class AlertFacts:
     last_viewers: int | None = None
 
 
-class AnnotationTexts:
+class AnnotationTexts(_AnnotationWriter):
     """Writes the annotations of one alert, as Prometheus renders them from the templates."""
 
     def __init__(self, active: ActiveRule, grade: Grade, labels: Mapping[str, str], facts: AlertFacts) -> None:
-        self._active = active
-        self._rule = active.rule
-        self._grade = grade
+        super().__init__(active, grade)
         self._labels = labels
         self._facts = facts
 
-    def render(self) -> dict[str, str]:
-        """Return the annotations, without those that are empty and without links."""
-        rule, facts = self._rule, self._facts
-        annotations = {
-            "summary": self._fill(rule.summary),
-            "description": self._fill(rule.description),
-            "value": self._value(),
-            "expected": self._fill(rule.expected),
-            "since": "" if facts.since is None else format_time(facts.since),
-        }
-        if rule.scope is Scope.STREAM:
-            annotations["last_known"] = self._last_known()
-            annotations["reasons"] = ", ".join(reasons_in_words(facts.reasons))
-        return {name: text for name, text in annotations.items() if text}
-
-    def _fill(self, template: str) -> str:
-        def fill_placeholder(match: re.Match[str]) -> str:
-            match match[1]:
-                case "subject":
-                    return self._fill(_SUBJECTS[self._rule.scope])
-                case "value":
-                    return self._value()
-                case "expected":
-                    return self._fill(self._rule.expected)
-                case "reference":
-                    reference = self._facts.reference
-                    return "" if reference is None else format_value(self._rule.unit, reference)
-            text = _rule_text(self._active, self._grade, match[1])
-            return label_value(self._labels.get(match[1], "")) if text is None else text
-
-        return _PLACEHOLDER.sub(fill_placeholder, template)
+    def _label(self, name: str) -> str:
+        return label_value(self._labels.get(name, ""))
 
     def _value(self) -> str:
         unit = self._rule.unit
@@ -241,11 +250,16 @@ class AnnotationTexts:
         parts = [] if bitrate is None else [format_value(Unit.BITRATE, 8 * bitrate)]
         return ", ".join(parts if viewers is None else [*parts, f"{viewers:.0f} viewers"])
 
+    def _reference(self) -> str:
+        reference = self._facts.reference
+        return "" if reference is None else format_value(self._rule.unit, reference)
 
-def reasons_in_words(reasons: Iterable[str]) -> list[str]:
-    """Return the reasons for a low score in words, worst first."""
-    known = set(reasons)
-    return [words for reason, words in REASON_WORDS.items() if reason.value in known]
+    def _since(self) -> str:
+        return "" if self._facts.since is None else format_time(self._facts.since)
+
+    def _reasons(self) -> str:
+        known = set(self._facts.reasons)
+        return ", ".join(words for reason, words in REASON_WORDS.items() if reason.value in known)
 
 
 def format_time(at: float) -> str:
@@ -264,7 +278,7 @@ def format_value(unit: Unit, value: float) -> str:
 
 
 def format_threshold(active: ActiveRule, grade: Grade | None = None) -> str:
-    """Format the threshold of a grade (by default the rule's own) for a description; empty if there is none."""
+    """Format the threshold of a grade for a description, by default of the rule's own severity; empty without one."""
     limit = active.limit_of(grade or active.grades[-1])
     if limit is None:
         return ""
