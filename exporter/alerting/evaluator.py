@@ -204,9 +204,9 @@ class Evaluator:
         return self._is_firing(critical_key) or worst.for_seconds <= condition.grade.for_seconds
 
     def _leave_to_critical(self, alert: Alert, steady_now: float) -> None:
-        """End an alert whose critical grade takes its place, without telling anybody that it has ended.
+        """End an alert whose critical grade takes its place; its end is not sent.
 
-        Until the critical one fires, a firing alert stays. As in Prometheus, its time to be kept firing runs.
+        Until the critical one fires, a firing alert stays. As in Prometheus, its keep-firing time runs meanwhile.
         """
         worst = self._conditions[alert.key.rule, alert.key.severity].active.grades[0]
         critical_key = replace(alert.key, severity=worst.severity.value)
@@ -220,7 +220,7 @@ class Evaluator:
         return alert is not None and alert.phase is Phase.FIRING
 
     def _stop(self, alert: Alert, steady_now: float) -> None:
-        """Stop a pending alert until its upstream answers again. A firing one stays, whether it was to end or not."""
+        """Stop a pending alert until its upstream answers again. A firing one stays firing."""
         if alert.phase is Phase.PENDING and alert.stopped_steady is None:
             alert.stopped_steady = steady_now
         elif alert.phase is Phase.FIRING:
@@ -299,7 +299,7 @@ class Evaluator:
 
     def _resolve(self, alert: Alert, now: Instant) -> None:
         if alert.phase is Phase.PENDING or (alert.phase is Phase.FIRING and self._has_other_grade_firing(alert.key)):
-            # replaced by the other grade, not over: nobody is told that it has ended
+            # not over: the alert of the other severity takes its place, so no end is sent
             del self.alerts[alert.key]
         elif alert.phase is Phase.FIRING:
             alert.phase = Phase.RESOLVED

@@ -33,9 +33,9 @@ class TrackedStream(msgspec.Struct, gc=False):
     health_score_ratio: float | None = None
     health_reasons: tuple[HealthReason, ...] = ()
     last_ingest_bitrate_bytes_per_second: float | None = None
-    """Of the last live report that had one."""
+    """From the last live report with a bitrate, in bytes per second."""
     last_viewers: int | None = None
-    """Of the last live report that had them."""
+    """From the last live report with a number of viewers."""
     unreadable_rows: int = 0
     """Unreadable rows of the last list that contained the stream."""
     session: str = ""

@@ -29,7 +29,7 @@ class Input:
     good: Mapping[str, Values]
     description: str
     facts: AlertFacts
-    """What the annotations tell when it fires."""
+    """Facts that the annotations show when the rule fires."""
     labels: Mapping[str, str] = field(default_factory=dict)
     besides: Mapping[str, Values] = field(default_factory=dict)
     """Series that are there all the time."""

@@ -41,12 +41,12 @@ class Target:
 
     instance: str
     facts: Callable[[int], Facts]
-    """What a scrape at that time returns."""
+    """Return the series of a scrape at that time."""
     offset: int = 5
     misses: Callable[[int], bool] = never
-    """Whether the scrape of that number fails."""
+    """Return whether the scrape with that number fails."""
     is_down: Callable[[int], bool] = never
-    """Whether a scrape at that time fails."""
+    """Return whether a scrape at that time fails."""
     is_discovered: Callable[[int], bool] = lambda _: True
     labels: Mapping[str, str] = field(default_factory=dict)
     """Labels of the target besides ``instance``; by default it has the usual ``job``."""

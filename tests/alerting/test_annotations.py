@@ -47,7 +47,7 @@ numbers = (
 
 @dataclass(frozen=True)
 class Known:
-    """What is known about one stream and its upstream."""
+    """Facts about one stream and its upstream."""
 
     value: float
     status: Status | None = None

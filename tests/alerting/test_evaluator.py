@@ -242,7 +242,7 @@ def test_stopped_alert_does_not_count_a_second_outage() -> None:
 
 
 def test_alert_kept_firing_waits_for_its_upstream() -> None:
-    """While nothing is known about the stream, nobody is told that the condition has cleared."""
+    """An unknown stream is not evidence that the condition has cleared."""
     evaluator = firing_evaluator()
     evaluate(evaluator, 100, stream(expected=True))
     assert evaluator.alerts[OFFLINE].keep_since == 100

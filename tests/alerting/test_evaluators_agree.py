@@ -252,7 +252,7 @@ SHOWN = (
     f'ALERTS unless (ALERTS{{severity!="critical"}} and {ON_ALERT} '
     f'ALERTS{{severity="critical",alertstate="firing",alertname=~"{TWO_GRADES}"}})'
 )
-"""All alerts but for the lower grade of one that fires as critical: Prometheus keeps it firing for a while."""
+"""All alerts except a warning whose critical alert fires: only Prometheus keeps it firing for a while."""
 
 
 COUNTING = frozenset(rule.name for rule in RULES_BY_NAME.values() if rule.condition and rule.settling_seconds)
@@ -327,7 +327,7 @@ def test_random_timelines_give_the_same_alerts(
 def test_random_outages_give_the_same_alerts(
     polls: list[tuple[Reason | None, int]], pauses: list[int] | None, replica: str, folder: Path
 ) -> None:
-    """Of the upstream itself: it answers until two polls after its last success."""
+    """Alerts about the upstream itself, which answers until two polls after its last success."""
     missed = missed_steps(pauses) if pauses else set[int]()
     states: list[UpstreamState] = []
     succeeded_at: int | None = None

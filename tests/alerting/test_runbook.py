@@ -9,8 +9,7 @@ import pytest
 from exporter.alerting.annotations import runbook_url
 from exporter.alerting.rules import RULES, RULES_BY_NAME, Rule
 from exporter.alerting.rules.active_rules import rules_in_force
-from exporter.alerting.runbook.guidance import GUIDANCE
-from exporter.alerting.runbook.page import render_runbook, worst_case_seconds
+from exporter.alerting.runbook.page import GUIDANCE, render_runbook, worst_case_seconds
 
 RUNBOOK = Path(__file__).parents[2] / "docs" / "runbook.md"
 ACTIVE = {active.rule.name: active for active in rules_in_force()}

@@ -139,7 +139,7 @@ def test_unwatched_upstream_fires_for_as_long_as_it_lasts(tmp_path: Path) -> Non
 
 @every_scrape_interval
 @pytest.mark.parametrize("case", ["reload", "reload, then the pod moves", "takeover", "retired", "all restart"])
-def test_upstream_that_nobody_need_watch_is_no_alert(case: str, scrape: int, tmp_path: Path) -> None:
+def test_upstream_that_need_not_be_watched_is_no_alert(case: str, scrape: int, tmp_path: Path) -> None:
     def keeps_one(at: int) -> Facts:
         return upstream("b1") | (upstream("b2") if at < 900 else {})
 
@@ -319,7 +319,7 @@ def test_blind_replica_does_not_hide_a_dead_stream(nth: int, scrape: int, tmp_pa
 
 @every_scrape_interval
 def test_stream_that_dies_during_an_outage_pages_when_the_upstream_is_back(scrape: int, tmp_path: Path) -> None:
-    """The API fails from 600 to 900; the stream is dead from 700 on, which nobody can know before 900."""
+    """The API fails from 600 to 900; the stream is dead from 700 on, which no poll can show before 900."""
 
     def facts(at: int) -> Facts:
         fails = 600 <= at < 900
@@ -347,7 +347,7 @@ def test_pending_alert_starts_again_after_an_outage(scrape: int, tmp_path: Path)
 
 
 @every_scrape_interval
-def test_states_that_nobody_knows_after_an_upgrade(scrape: int, tmp_path: Path) -> None:
+def test_unknown_states_after_a_platform_upgrade(scrape: int, tmp_path: Path) -> None:
     """30 % of the states are unknown from 600 on; none of those streams is expected."""
 
     def facts(at: int) -> Facts:
@@ -426,7 +426,7 @@ def test_target_labels_tell_sites_apart(tmp_path: Path) -> None:
     check_alerts(tmp_path, targets, expected, scrape_interval=15, duration=900, alerts=PRESENCE | QUALITY, rules=rules)
 
 
-def test_configured_upstream_that_nobody_has_ever_served(tmp_path: Path) -> None:
+def test_configured_upstream_that_was_never_served(tmp_path: Path) -> None:
     rules = alerts_file(rules_in_force(), Dialect(upstreams=(("storm", "edge"), ("storm", "forgotten"))))
     unwatched = "StreamUpstreamUnwatched/forgotten"
     for scrape in SCRAPES:
@@ -446,7 +446,7 @@ def test_configured_upstream_that_nobody_has_ever_served(tmp_path: Path) -> None
 
 
 def fleet(streams: int, bad: int, *, is_live: Bool = lambda _: True) -> Callable[[int], Facts]:
-    """So many streams, some of them bad all the time; each is observed every 15 s while it is live."""
+    """Return the series of a fleet with some bad streams. Each live stream is observed every 15 s."""
     polls_until = [0]
     """By minute: the polls until then while the streams were live."""
 

@@ -1,4 +1,4 @@
-"""Every fault that the simulator can inject, each on another stream or upstream, and what people are told of it.
+"""Every fault that the simulator can inject, each on a different stream or upstream, and the alerts that it must bring.
 
 A row that expects no alert is as much part of it: that fault must not bring one. Whatever is told and not named here is
 a false alert.
@@ -32,29 +32,29 @@ PAUSE = "pause"
 """A session of WAVE is paused with WAVE's own API, not with a fault."""
 
 Alerts = Mapping[str, str]
-"""The severity of each alert that is told."""
+"""Severity by alert name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StreamRow:
-    """A stream with a fault, and what is told of it."""
+    """A stream with a fault, and the alerts that it must bring."""
 
     fault: str = ""
-    """Empty: nothing is wrong."""
+    """Empty: no fault."""
     alerts: Alerts = field(default_factory=dict)
     by_prometheus: Alerts = field(default_factory=dict)
-    """Those of rules that only Prometheus can evaluate."""
+    """Alerts of rules that only Prometheus evaluates."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Its settings besides, or instead of, those of the other streams; None removes one."""
+    """Settings that replace or add to those of the other streams; None removes one."""
     is_pulsing: bool = False
     """Whether the fault comes and goes."""
     where: Callable[[Stream], bool] = lambda _: True
-    """Which stream of the fleet it is."""
+    """Index of the stream in the fleet."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class UpstreamRow:
-    """An upstream, perhaps with a fault of the whole of it, and what is told of it and of its streams."""
+    """An upstream, possibly with a fault of its own, and the alerts that it and its streams must bring."""
 
     name: str
     platform: Platform
@@ -260,7 +260,7 @@ class FaultMatrix:
         return [_upstream(row, simulator.url, streams) for row, simulator, streams in self._placed]
 
     def expected(self, *, is_pulsing: bool | None = None) -> set[Told]:
-        """What people are told, with the severity in the end; only of streams whose fault pulses, or only of others."""
+        """Return the alerts with their final severity: those of streams whose fault pulses, or those of the others."""
         told: set[Told] = set()
         if is_pulsing is not True:
             for upstream, _, _ in self._placed:
@@ -271,7 +271,7 @@ class FaultMatrix:
         return told
 
     def expected_by_prometheus(self) -> set[Told]:
-        """What people are told besides, if Prometheus evaluates the rules that the sidecar cannot."""
+        """Return the further alerts if Prometheus evaluates the rules that the sidecar cannot."""
         told: set[Told] = set()
         for upstream, _, _ in self._placed:
             told |= _told(upstream.by_prometheus, upstream)
@@ -296,7 +296,7 @@ class FaultMatrix:
                 await simulator.inject_fault(upstream.platform, upstream.fault)
 
     async def pulse(self, service: Service, enough: asyncio.Event) -> None:
-        """Let the faults that pulse come and go, each state for long enough to be seen, until the event is set.
+        """Switch the pulsing faults on and off until the event is set, slowly enough that every state is polled.
 
         It is the exporter's word that counts, not the time, or a slow machine might see every fault and no pause.
         """

@@ -43,16 +43,16 @@ THRESHOLDS = {
     "StreamVerdictUnstable": 4,
     "StreamUnhealthy": {"for": "5m"},
 }
-"""Half an hour would make this test ten seconds longer. What comes and goes takes two polls each time, and polls are
-two minutes apart here."""
+"""Shorter than the defaults, so that the run ends sooner. A pulsing fault changes every two polls, which are two
+minutes apart at this scale."""
 ALL_HOLD_SECONDS = 25.0
-"""What has the longest ``for`` of all, scaled, and is told after a ``group_wait`` and a round of evaluations."""
+"""The longest ``for``, scaled, and then a ``group_wait`` and a round of evaluations."""
 DEFAULTS = {"interval": "2s", "timeout": "1900ms", "stale_after": "4s", "health_grace": "1s", "ended_ttl": "10s"}
-"""Two seconds are two minutes, scaled: more than usual, because a busy machine holds this process up for a second."""
+"""Two seconds are two minutes, scaled. Shorter intervals fail when a busy machine delays this process by a second."""
 FOREIGN = {"job": JOB, "platform": "storm", "upstream": "edge", "scope": "stream"}
-"""Somebody else's alert that looks much like ours."""
+"""Labels of an alert from elsewhere that resembles ours."""
 BOTH_SEVERITIES = {"StreamExpectedUnknown"}
-"""Told as a warning first, and some time later as critical."""
+"""Rules whose alert is first a warning and later critical."""
 
 
 def test_matrix_has_every_fault() -> None:

@@ -41,7 +41,7 @@ KNOWS_KEEP_FIRING = (1, 92)
 POLLING = {"interval": "500ms", "timeout": "450ms", "stale_after": "2s", "health_grace": "1s", "ended_ttl": "10s"}
 WATCHDOG: Page = ("StreamWatchdog", "", "")
 UNRENDERED = ("{{", "<no value>", "<error", "%!")
-"""What is in a text whose template failed: vmalert leaves the template as it is, Go writes the others."""
+"""Marks of a template that failed: vmalert leaves the template unchanged, Go writes an error text."""
 T = TypeVar("T")
 
 

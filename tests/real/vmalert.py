@@ -15,7 +15,7 @@ from tests.real.tools import tool, tool_version
 Sample = tuple[dict[str, str], float]
 
 INTERVAL = "1s"
-"""Of scrapes and evaluations; not shorter, because vmalert's results have timestamps in whole seconds."""
+"""Seconds between scrapes and between evaluations; vmalert's timestamps are whole seconds."""
 _NUMBER = re.compile(r"\d+")
 
 

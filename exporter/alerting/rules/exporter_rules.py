@@ -77,8 +77,8 @@ EXPORTER_RULES: tuple[Rule, ...] = (
         for_seconds=10 * MINUTE,
         unit=Unit.COUNT,
         labels=("job",),
-        why="Shards that count differently leave streams to nobody, or poll them twice. Ten minutes let a rollout "
-        "pass.",
+        why="With different shard counts, some streams are not polled at all and others twice. Ten minutes let a "
+        "rollout pass.",
     ),
     Rule(
         name="StreamExporterReloadFailed",

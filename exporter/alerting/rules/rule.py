@@ -5,7 +5,7 @@ with a threshold or with another series, and holds only where its guards hold. `
 ``compiled_conditions.py`` evaluates it on the model.
 
 A condition that reads facts about streams neither starts nor advances while its upstream is not answering: both
-evaluators check that, so no condition says so.
+evaluators check that, so conditions need not mention it.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class Unit(StrEnum):
     NUMBER = "number"
     COUNT = "count"
     FLAG = "flag"
-    """0 or 1, which nobody needs to be shown."""
+    """0 or 1, which is not shown."""
     STATUS = "status"
     """0 or 1; the status of the stream is shown instead."""
     FAILURE = "failure"

@@ -58,8 +58,8 @@ STREAM_RULES: tuple[Rule, ...] = (
         for_seconds=MINUTE,
         keep_firing_seconds=KEEP_FIRING_SECONDS,
         unit=Unit.STATUS,
-        why="An error state is no planned end, but nobody said that the stream should be live: a ticket. An expected "
-        "stream in this state is StreamExpectedOffline.",
+        why="An error state is not a planned end, but the stream is not expected to be live, so it is a ticket. An "
+        "expected stream in this state is StreamExpectedOffline.",
     ),
     Rule(
         name="StreamExpectedUnknown",

@@ -11,10 +11,14 @@ from exporter.alerting.promql import Dialect, PromQL
 from exporter.alerting.rules import RULES_BY_NAME, Owner, Rule, Scope, Severity, Unit
 from exporter.alerting.rules.active_rules import ActiveRule, Grade, rules_in_force
 from exporter.alerting.rules.common_guards import NOT_ANSWERING
-from exporter.alerting.runbook.guidance import GUIDANCE
+from exporter.alerting.runbook.exporter_guidance import EXPORTER_GUIDANCE
+from exporter.alerting.runbook.stream_guidance import STREAM_GUIDANCE
+from exporter.alerting.runbook.stream_quality_guidance import STREAM_QUALITY_GUIDANCE
+from exporter.alerting.runbook.upstream_guidance import UPSTREAM_GUIDANCE
 from exporter.config.types import format_duration
 from exporter.polling.coordinator import ANSWERING_INTERVALS
 
+GUIDANCE = {**EXPORTER_GUIDANCE, **UPSTREAM_GUIDANCE, **STREAM_GUIDANCE, **STREAM_QUALITY_GUIDANCE}
 POLL_SECONDS, TIMEOUT_SECONDS = 30.0, 10.0
 """Default interval and timeout of the slowest platforms."""
 SCRAPE_SECONDS = EVALUATION_SECONDS = 15.0
