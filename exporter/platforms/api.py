@@ -61,6 +61,7 @@ from exporter.platforms.capabilities import (
     SessionCommand,
     SessionCommands,
 )
+from exporter.platforms.documents import decode_lines, decode_xml, require_list
 from exporter.platforms.heartbeats import HeartbeatBook, SignOfLife
 from exporter.platforms.lists import ListFacts, Paging, RowReader
 from exporter.platforms.parsing import (
@@ -77,11 +78,8 @@ from exporter.platforms.parsing import (
     SECONDS,
     DropCounter,
     Record,
-    decode_lines,
-    decode_xml,
     meanings,
     normalised,
-    require_list,
 )
 from exporter.platforms.rates import Rate
 from exporter.runtime.clock import Clock

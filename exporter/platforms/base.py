@@ -26,10 +26,11 @@ from exporter.model import (
     StreamReport,
 )
 from exporter.platforms.capabilities import AlertSink, SessionCommands
+from exporter.platforms.documents import decode_lines, decode_xml
 from exporter.platforms.heartbeats import HeartbeatBook
 from exporter.platforms.lists import ListFacts, RowReader
 from exporter.platforms.movement import MovementBook, without_figures
-from exporter.platforms.parsing import DropCounter, Record, decode_lines, decode_xml
+from exporter.platforms.parsing import DropCounter, Record
 from exporter.platforms.rates import Rate
 from exporter.platforms.records import choose
 from exporter.runtime.clock import Clock

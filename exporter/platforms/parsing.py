@@ -1,4 +1,4 @@
-"""Parsing helpers: reading the records of a response field by field, from JSON, XML or lines of text.
+"""Parsing helpers: reading the records of a decoded response field by field.
 
 A field that is missing or null is None and nothing else. A value of the wrong type, out of range or not finite is None
 too, and counted under the platform's name for it; it never fails the rest of its record. Numbers and flags may be given
@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from sys import float_info, intern
 from typing import Any, TypeVar
-from xml.parsers import expat
 
 from exporter.http.errors import UpstreamError
 from exporter.http.response import http_date
@@ -31,11 +30,6 @@ YEAR_2000 = 946_684_800.0
 YEAR_2100 = 4_102_444_800.0
 RATIO_SLACK = 1e-6
 """How far a ratio may lie outside 0 to 1 by rounding; it is then taken as the bound."""
-MAX_XML_DEPTH = 64
-"""Maximum number of XML elements inside each other."""
-XML_SLICE_CHARACTERS = 65_536
-"""XML is parsed in slices of this length, so that other threads get a turn in between."""
-
 # units: the factor to the model's base unit (bytes per second, seconds, ratio)
 BITS_PER_SECOND = 0.125
 KILOBITS_PER_SECOND = 125.0
@@ -50,12 +44,6 @@ PERCENT = 0.01
 
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,300}(\.[0-9]{1,300})?([eE][+-]?[0-9]{1,4})?\s*")
 _FLAGS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False, "on": True, "off": False}
-_XML_FORBIDDEN = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]"
-    "|&#(?:x0*(?:[0-8bcefBCEF]|1[0-9a-fA-F]|[fF]{3}[eEfF])|0*(?:[0-8]|1[124-9]|2[0-9]|3[01]|6553[45]));"
-)
-"""Characters that no XML document may contain, and references to them."""
-_XML_ENCODINGS = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1"})
 
 
 class DropCounter:
@@ -347,97 +335,9 @@ class Record:
             self._parent._note_dropped(full_name)  # noqa: SLF001 - of the same class
 
 
-# -- whole responses ---------------------------------------------------------------------------------------------------
-
-
-def decode_xml(text: str, endpoint: str) -> dict[str, Any]:
-    """Return an XML document as data for ``Record``, with the root element's name as its only key.
-
-    An element without children and attributes is its text, any other a dict of its children by name; children of the
-    same name are a list. Attributes are ``@name``, text beside children is ``#text``. Control characters that XML
-    forbids, which some servers write all the same, become spaces. Raises ``UpstreamError``
-    (``bad_response``) for what is not XML, and for documents with a DOCTYPE, entities, or an encoding other than UTF-8,
-    ASCII and Latin-1.
-    """
-    tree = _XmlTree(endpoint)
-    parser = expat.ParserCreate("utf-8")
-    parser.buffer_text = True
-    parser.StartElementHandler = tree.start
-    parser.EndElementHandler = tree.end
-    parser.CharacterDataHandler = tree.characters
-    parser.StartDoctypeDeclHandler = tree.refuse_doctype
-    parser.XmlDeclHandler = tree.declaration
-    try:
-        text = _XML_FORBIDDEN.sub(" ", text)
-        for start in range(0, len(text), XML_SLICE_CHARACTERS):
-            parser.Parse(text[start : start + XML_SLICE_CHARACTERS].encode("utf-8", "replace"), False)
-        parser.Parse(b"", True)
-    except expat.ExpatError:
-        raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: not XML") from None
-    return tree.content
-
-
-class _XmlTree:
-    """Builds the data of a document from the parser's events."""
-
-    def __init__(self, endpoint: str) -> None:
-        self.content: dict[str, Any] = {}
-        self._endpoint = endpoint
-        self._open: list[tuple[str, dict[str, Any], list[str]]] = []
-
-    def start(self, name: str, attributes: dict[str, str]) -> None:
-        if len(self._open) == MAX_XML_DEPTH:
-            raise UpstreamError(
-                Reason.BAD_RESPONSE, f"{self._endpoint}: XML nested deeper than {MAX_XML_DEPTH} elements"
-            )
-        self._open.append((name, {f"@{key}": value for key, value in attributes.items()}, []))
-
-    def end(self, _name: str) -> None:
-        name, content, texts = self._open.pop()
-        text = "".join(texts).strip()
-        if content and text:
-            content["#text"] = text
-        parent = self._open[-1][1] if self._open else self.content
-        value = content or text
-        if name not in parent:
-            parent[name] = value
-        elif isinstance(parent[name], list):
-            parent[name].append(value)
-        else:
-            parent[name] = [parent[name], value]
-
-    def characters(self, text: str) -> None:
-        self._open[-1][2].append(text)
-
-    def declaration(self, _version: str, encoding: str | None, _standalone: int) -> None:
-        if encoding is not None and encoding.lower() not in _XML_ENCODINGS:
-            raise UpstreamError(Reason.BAD_RESPONSE, f"{self._endpoint}: XML in an encoding that is not read")
-
-    def refuse_doctype(self, *_: object) -> None:
-        raise UpstreamError(Reason.BAD_RESPONSE, f"{self._endpoint}: XML with a DOCTYPE is not read")
-
-
-def decode_lines(lines: Iterable[str], separator: str = ":") -> dict[str, Any]:
-    """Return lines such as ``name: value`` as data for ``Record``; lines without the separator are left out."""
-    data: dict[str, Any] = {}
-    for line in lines:
-        name, found, value = line.partition(separator)
-        if found:
-            data.setdefault(name.strip(), value.strip())
-    return data
-
-
-def require_list(data: object, endpoint: str) -> list[Any]:
-    """Return the list that a response is. Raises ``UpstreamError`` (``bad_response``) when it is not one."""
-    if not isinstance(data, list):
-        raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: not a list")
-    return data
-
-
 # -- values ------------------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1024)
 def normalised(word: str) -> str:
     """Return a word in lower case without spaces, ``_`` and ``-``."""
     return word.strip().lower().translate(_IGNORED)

@@ -19,7 +19,23 @@ from exporter.platforms.base import Platform
 GROUP = "stream_exporter.upstreams"
 
 
-_FRAMEWORK = frozenset({"api", "base", "cached_fetch", "capabilities", "parsing", "rates", "registry", "testing"})
+_FRAMEWORK = frozenset(
+    {
+        "api",
+        "base",
+        "cached_fetch",
+        "capabilities",
+        "documents",
+        "heartbeats",
+        "lists",
+        "movement",
+        "parsing",
+        "rates",
+        "records",
+        "registry",
+        "testing",
+    }
+)
 """Modules of the package that are no platforms; they need not be imported to look for one."""
 
 
