@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -15,6 +15,7 @@ from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.alerting.sidecar import Sidecar
 from exporter.config.loading import ConfigError
 from exporter.config.root import Settings
+from exporter.config.section import Section
 from exporter.config.upstream import UpstreamSettings
 from exporter.metrics.exposition import Exposition
 from exporter.metrics.self_metrics import ExporterMetrics, FamilyRegistry
@@ -149,6 +150,7 @@ class Service:
                 errors = error.errors if isinstance(error, ConfigError) else [describe_exception(error)]
                 log.error("configuration not reloaded", errors=errors)
                 raise
+            sections = list(_changed_sections(self.settings, settings))
             # before its upstreams leave, so that no scrape misses an upstream that is not yet retired
             self.metrics.set_retired_upstreams(settings.retired)
             leaving = self._replace_coordinators(built, settings)
@@ -166,7 +168,7 @@ class Service:
             self.metrics.set_config_hash(fingerprint)
             self.metrics.set_reload_result(success=True, at=self.clock.now())
             _log_warnings(settings)
-            log.info("configuration reloaded", upstreams=len(settings.upstreams), changed=list(built))
+            log.info("configuration reloaded", upstreams=len(settings.upstreams), changed=sections)
             await self._close_coordinators(leaving)
 
     # -- building and replacing ------------------------------------------------------------------------------------
@@ -267,6 +269,21 @@ class Service:
                 await coordinator.refresh()
             except Exception as error:
                 log.error("states not refreshed", upstream=coordinator.settings.name, error=describe_exception(error))
+
+
+def _changed_sections(before: Settings, after: Settings) -> Iterator[str]:
+    """Yield the keys that differ, as ``alerting.webhooks``; each upstream by its name."""
+    old, new = ({upstream.name: upstream for upstream in settings.upstreams} for settings in (before, after))
+    yield from (f"upstreams.{name}" for name in {**old, **new} if old.get(name) != new.get(name))
+    for key in type(after).model_fields:
+        value_before, value = getattr(before, key), getattr(after, key)
+        if key == "upstreams" or value_before == value:
+            continue
+        if isinstance(value, Section):
+            inner = type(value).model_fields
+            yield from (f"{key}.{name}" for name in inner if getattr(value_before, name) != getattr(value, name))
+        else:
+            yield key
 
 
 def _log_warnings(settings: Settings) -> None:

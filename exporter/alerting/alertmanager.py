@@ -4,23 +4,41 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from enum import Enum
 from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from exporter.alerting.payload import SENT_AT, SOURCE, WATCHDOG
 from exporter.config.alerting import AlertmanagerSettings
 from exporter.http.auth import auth_from_settings, header_value, read_secret
 from exporter.http.client import UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.http.rate_limit import RateLimit
+from exporter.http.response import Response, decode_json
+from exporter.model import Reason
 from exporter.runtime.clock import Clock
 
 TIMEOUT_SECONDS = 10.0
-ENDPOINT = "POST /api/v2/alerts"
-_MAX_RESPONSE_BYTES = 65_536
-_RETRIABLE_STATUSES = frozenset({401, 403, 404, 408, 429})
-"""4xx statuses that do not mean that an alert is invalid."""
+POST_ALERTS = "POST /api/v2/alerts"
+GET_ALERTS = "GET /api/v2/alerts"
+GET_STATUS = "GET /api/v2/status"
+_MAX_RESPONSE_BYTES = 2**22
+"""The status contains the whole configuration."""
+_OWN_WATCHDOG = [("filter", f'alertname="{WATCHDOG}"'), ("filter", f'source="{SOURCE}"')]
+
+
+class Fault(Enum):
+    """What is at fault if alerts are not accepted."""
+
+    ALERT = "alert"
+    """Alertmanager refused an alert of the request."""
+    SIZE = "size"
+    """The request is too large."""
+    CONNECTION = "connection"
+    """Anything else: the network, a proxy, credentials, or Alertmanager itself."""
 
 
 class Alertmanager:
@@ -36,8 +54,8 @@ class Alertmanager:
         timeout: float = TIMEOUT_SECONDS,
     ) -> None:
         """``address``: the only IP address of the host to use; ``observe`` is called with every request's seconds."""
-        self.label = host_and_port(settings.url, address)
-        """The only part of the URL for labels and log lines."""
+        self.label = target_label(settings, address)
+        """Its identity in labels and log lines."""
         self._headers = settings.headers
         self._timeout = timeout
         self._client = UpstreamClient(
@@ -54,34 +72,92 @@ class Alertmanager:
         )
 
     async def post(self, alerts: Sequence[Mapping[str, Any]]) -> int:
-        """Send alerts, and return the HTTP status. Raises ``UpstreamError``."""
-        # ignore a proxy's Retry-After: the queue's own back-off is shorter
-        self._client.rate_limit = RateLimit()
-        headers = {name: header_value(read_secret(secret)) for name, secret in self._headers.items()}
-        requests = self._client.requests(self._timeout)
-        answer = await requests.post(ENDPOINT, body=alerts, json=False, headers=headers)
-        return answer.status
+        """Send alerts, and return the HTTP status. Raises ``UpstreamError``, also if the response is not its own."""
+        response = await self._request(POST_ALERTS, body=alerts)
+        if response.body.strip() and _is_foreign(response.body):
+            text = (
+                f"{POST_ALERTS}: status {response.status}, but the response is not Alertmanager's: check url, and "
+                "whether a proxy asks for a sign-in"
+            )
+            raise UpstreamError(Reason.BAD_RESPONSE, text, status=response.status)
+        return response.status
+
+    async def listed_watchdogs(self) -> list[tuple[str, float | None]]:
+        """Return the watchdogs that it lists: when they were sent, and when it got them, in Unix seconds on its clock.
+
+        Alertmanager sets ``updatedAt`` when it gets an alert. Raises ``UpstreamError``.
+        """
+        response = await self._request(GET_ALERTS, params=_OWN_WATCHDOG)
+        found = decode_json(response.body, None, GET_ALERTS)
+        if not isinstance(found, list):
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{GET_ALERTS}: the response is not a list of alerts")
+        return [_sent_and_received(item) for item in found if isinstance(item, dict)]
+
+    async def started_at(self) -> str | None:
+        """Return its ``uptime``: the time of its start, which is the same text until it starts again; None if unknown.
+
+        Raises ``UpstreamError``.
+        """
+        response = await self._request(GET_STATUS)
+        data = decode_json(response.body, None, GET_STATUS)
+        uptime = data.get("uptime") if isinstance(data, dict) else None
+        return uptime if isinstance(uptime, str) and uptime else None
 
     async def close(self) -> None:
         """Close the connection."""
         await self._client.close()
 
+    async def _request(self, endpoint: str, **more: Any) -> Response:
+        # ignore a proxy's Retry-After: the queue's own back-off is shorter
+        self._client.rate_limit = RateLimit()
+        headers = {name: header_value(read_secret(secret)) for name, secret in self._headers.items()}
+        requests = self._client.requests(self._timeout)
+        return await requests.request(endpoint, json=False, headers=headers, keep_refusal=True, **more)
 
-def are_alerts_refused(error: UpstreamError) -> bool:
-    """Whether Alertmanager refused the alerts themselves, so that sending them again is useless.
 
-    It answers 400 if any alert of a request is invalid, and accepts the valid ones all the same
-    (https://github.com/prometheus/alertmanager/blob/main/api/v2/api.go).
+def fault_of(error: UpstreamError) -> Fault:
+    """Return what is at fault if a ``post`` failed.
+
+    Alertmanager answers 400 or 422 with a JSON text, or with an object of ``code`` and ``message``, if an alert of the
+    request is invalid. Anybody else's 400 says nothing about the alerts.
     """
-    status = error.status or 0
-    return 400 <= status < 500 and status not in _RETRIABLE_STATUSES
+    if error.status == 413:
+        return Fault.SIZE
+    if error.status not in (400, 422):
+        return Fault.CONNECTION
+    try:
+        refusal = decode_json(error.refusal, None, "")
+    except UpstreamError:
+        return Fault.CONNECTION
+    is_error_object = isinstance(refusal, dict) and "code" in refusal and "message" in refusal
+    return Fault.ALERT if isinstance(refusal, str) or is_error_object else Fault.CONNECTION
 
 
-def host_and_port(url: str, address: str | None = None) -> str:
-    """Return ``host:port`` of a base URL, or of one of its addresses."""
-    parts = URL(url)
-    host = address or parts.host or ""
-    return f"[{host}]:{parts.port}" if ":" in host else f"{host}:{parts.port}"
+def target_label(settings: AlertmanagerSettings, address: str | None = None) -> str:
+    """Return the identity of an Alertmanager, or of one of its addresses."""
+    if address is None:
+        return settings.identity
+    port = URL(settings.url).port
+    return f"{settings.identity} at " + (f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
+
+
+def _sent_and_received(alert: Mapping[str, Any]) -> tuple[str, float | None]:
+    annotations, updated_at = alert.get("annotations"), alert.get("updatedAt")
+    sent_at = annotations.get(SENT_AT) if isinstance(annotations, dict) else None
+    try:
+        received_at = datetime.fromisoformat(str(updated_at)).timestamp()
+    except ValueError:
+        received_at = None
+    return str(sent_at), received_at
+
+
+def _is_foreign(body: bytes) -> bool:
+    """Return whether the body of a successful response is not Alertmanager's: no JSON, or an error in JSON."""
+    try:
+        data = decode_json(body, None, "")
+    except UpstreamError:
+        return True
+    return isinstance(data, dict) and any(data.get(key) for key in ("error", "errors"))
 
 
 class _FixedAddressResolver(AbstractResolver):

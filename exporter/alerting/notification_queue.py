@@ -1,17 +1,25 @@
-"""One queue and one task per Alertmanager, so that a dead or slow one does not delay the others."""
+"""One queue and one task per Alertmanager, so that a dead or slow one does not delay the others.
+
+A queue holds references to alerts and reads their state when it sends them: an Alertmanager always gets the newest
+state, and no more memory is needed than for the alerts themselves.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Sequence
+from enum import IntEnum
 from itertools import islice
+from typing import Any, NamedTuple, Protocol
 
 import structlog
 
-from exporter.alerting.alertmanager import Alertmanager, are_alerts_refused
-from exporter.alerting.evaluator import RESOLVED_KEPT_SECONDS
-from exporter.alerting.payload import AlertPayload, Fingerprint
+from exporter.alerting.alertmanager import TIMEOUT_SECONDS, Alertmanager, Fault, fault_of
+from exporter.alerting.evaluator import RESOLVED_KEPT_SECONDS, Alert, AlertKey, Phase
+from exporter.alerting.payload import SENT_AT, AlertPayload
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason
@@ -21,58 +29,149 @@ from exporter.runtime.logging import describe_exception
 log = structlog.get_logger()
 
 MAX_BATCH_SIZE = 64
-CAPACITY = 10_000
 FIRST_BACKOFF_SECONDS = 1.0
+SMALL_BATCHES_SECONDS = 3600.0
+"""Time until large batches are tried again after one was refused as too large."""
+REFUSED_PAUSE_SECONDS = 15 * 60.0
+"""Time until a refused alert is sent again although its state has not changed."""
+CLOCK_OFFSET_WARNING_SECONDS = 30.0
+CLOCK_STEP_SECONDS = 1.0
+"""Change of Alertmanager's clock after which resolves are sent again."""
+HORIZON_ROUNDS = 3.0
+"""Number of rounds that an alert lasts in Alertmanager if a round takes long."""
+_SMOOTHING = 0.2
+"""Weight of the newest batch in the average time that a batch takes."""
+
+
+class Outbox(Protocol):
+    """What is to be sent, as of now."""
+
+    @property
+    def sends_resolves(self) -> bool:
+        """Whether Alertmanager is told that an alert is over; otherwise it lapses there."""
+
+    def sendable_alerts(self) -> Sequence[Alert]:
+        """Return the firing and resolved alerts, in the order in which they are sent."""
+
+    def payload(self, alert: Alert) -> AlertPayload | None:
+        """Return an alert's payload; None if the alert was replaced."""
+
+    def watchdog(self) -> AlertPayload:
+        """Return the sign of life that begins every round."""
+
+
+class SendingOrder(IntEnum):
+    """The order in which alerts are sent, after the watchdog."""
+
+    UPSTREAM = 0
+    CRITICAL = 1
+    WARNING = 2
+    INFO = 3
+
+
+_ORDER_OF_SEVERITY = {"critical": SendingOrder.CRITICAL, "warning": SendingOrder.WARNING}
+
+
+def sending_order(alert: Alert) -> SendingOrder:
+    """Return when an alert is sent: first those about whole upstreams, then by severity."""
+    if not alert.key.stream:
+        return SendingOrder.UPSTREAM
+    return _ORDER_OF_SEVERITY.get(alert.key.severity, SendingOrder.INFO)
+
+
+class _Version(NamedTuple):
+    """Identifies a state of an alert."""
+
+    phase: Phase
+    fired_at: float | None
+    resolved_at: float | None
+
+    @classmethod
+    def of(cls, alert: Alert) -> _Version:
+        """Return the alert's state now."""
+        return cls(alert.phase, alert.fired_at, alert.resolved_at)
+
+
+class _Entry(NamedTuple):
+    """An alert in a batch."""
+
+    alert: Alert
+    version: _Version
+    payload: AlertPayload
+    is_change: bool
 
 
 class NotificationQueue:
-    """Keeps the newest state of each alert until its Alertmanager has accepted it."""
+    """Sends the changes of alerts at once, and all alerts again and again in rounds."""
 
     def __init__(
         self,
         alertmanager: Alertmanager,
+        outbox: Outbox,
         *,
         clock: Clock,
         metrics: SidecarMetrics,
-        max_backoff_seconds: float,
-        capacity: int = CAPACITY,
+        resend_seconds: float,
     ) -> None:
+        """``resend_seconds``: the time between two rounds, and the longest pause after a failure."""
         self.label = alertmanager.label
         self._alertmanager = alertmanager
+        self._outbox = outbox
         self._clock = clock
         self._metrics = metrics
-        self._max_backoff_seconds = max_backoff_seconds
-        self._capacity = capacity
-        self._queue: dict[Fingerprint, AlertPayload] = {}
-        self._filled = asyncio.Event()
+        self._resend_seconds = resend_seconds
+        self._changes: tuple[dict[AlertKey, Alert], ...] = tuple({} for _ in SendingOrder)
+        """Alerts whose newest state was not accepted yet."""
+        self._round: deque[Alert] = deque()
+        """Alerts that are still to be sent in this round."""
+        self._round_size = 0
+        self._sending = 0
+        """Number of alerts of the round in the current request."""
+        self._is_round_due = True
+        self._is_check_due = False
+        """Whether to find out if Alertmanager has restarted, as after a failure."""
+        self._work = asyncio.Event()
+        self._work.set()
+        self._accepted_resolves: dict[AlertKey, _Version] = {}
+        """Resolved alerts that Alertmanager has accepted since it started."""
+        self._refused: dict[AlertKey, tuple[_Version, float]] = {}
+        """Alerts that Alertmanager has refused, and when, on the steady clock."""
+        self._started_at: str | None = None
+        """Alertmanager's ``uptime``; None if it is not known."""
+        self._receiver_clock = _ReceiverClock()
+        self._is_clock_off = False
+        self._is_unlisted = False
+        self._batch_size = MAX_BATCH_SIZE
+        self._small_batches_since = 0.0
+        self._batch_seconds = 0.0
+        """Average time that a batch takes."""
+        self._busy_since: float | None = None
+        """Steady seconds since when the next batch is being sent; None while there is nothing to send."""
         self._failures = 0
         self._failure_reason: Reason | None = None
-        self._is_overflowing = False
-        metrics.add_alertmanager(self.label, capacity)
+        metrics.add_alertmanager(self.label)
 
     @property
     def waiting(self) -> int:
         """Number of alerts that are not delivered yet."""
-        return len(self._queue)
+        return sum(map(len, self._changes)) + len(self._round) + self._sending + self._is_round_due
 
-    def enqueue(self, payloads: Iterable[AlertPayload]) -> None:
-        """Send these soon, in place of older states of the same alerts. If there are too many, drop the oldest."""
-        before = len(self._queue)
-        for payload in payloads:
-            self._queue[payload.fingerprint] = payload
-        surplus = len(self._queue) - self._capacity
-        for fingerprint in list(islice(self._queue, max(0, surplus))):
-            del self._queue[fingerprint]
-        self._metrics.count_dropped(self.label, max(0, surplus))
-        self._log_overflow(surplus > 0)
-        self._metrics.change_queue_length(self.label, len(self._queue) - before)
-        if self._queue:
-            self._filled.set()
+    def enqueue(self, alerts: Iterable[Alert]) -> None:
+        """Send the new states of these alerts soon."""
+        for alert in alerts:
+            self._changes_like(alert)[alert.key] = alert
+        self._update_length()
+        self._work.set()
+
+    def start_round(self) -> None:
+        """Send all alerts again, after the current round if it is not complete."""
+        self._is_round_due = True
+        self._work.set()
 
     async def run(self) -> None:
-        """Send what is enqueued, until cancelled."""
+        """Send what is waiting, until cancelled."""
         while True:
-            await self._filled.wait()
+            await self._work.wait()
             try:
                 delivered = await self.send_batch()
             except Exception as error:
@@ -80,90 +179,360 @@ class NotificationQueue:
                 self._failures += 1
                 delivered = False
             if not delivered:
+                self._drop_late_resolves()
                 await self._clock.sleep(self._backoff_seconds())
 
     async def send_batch(self) -> bool:
-        """Send the alerts that have waited longest in one request; return False if it is to be repeated later."""
+        """Send the alerts of one request; return False if they are to be sent again later."""
+        if self._busy_since is None:
+            self._busy_since = self._clock.monotonic()
+        if self._is_check_due:
+            self._is_check_due = False
+            self._is_round_due |= await self._has_restarted()
+        if self._is_round_due and not self._round:
+            return await self._begin_round()
         batch = self._next_batch()
-        if not batch:
-            self._filled.clear()
-            return True
-        now = self._clock.now()
-        try:
-            await self._alertmanager.post([payload.to_json(now) for payload in batch])
-        except UpstreamError as error:
-            self._metrics.count_errors(self.label, len(batch))
-            self._log_failure(error, batch)
-            if not are_alerts_refused(error):
-                self._failures += 1
-                self._move_to_end(batch)
-                return False
-        else:
-            self._metrics.count_sent(self.label, len(batch))
-            self._log_recovery()
-        self._failures = 0
-        self._remove(batch)
+        if batch:
+            self._sending = sum(1 for entry in batch if not entry.is_change)
+            try:
+                return await self._deliver(batch)
+            finally:
+                self._sending = 0
+        self._busy_since = None
+        self._work.clear()
         return True
 
     async def flush(self) -> None:
-        """Send everything that is waiting, until the first failure."""
-        while self._queue and await self.send_batch():
+        """Send the changes that are waiting, until the first failure."""
+        self._round.clear()
+        self._is_round_due = False
+        while any(self._changes) and await self.send_batch():
             pass
 
     async def close(self) -> None:
         """Close the connection and drop what is waiting; the queue must not be used afterwards."""
         await self._alertmanager.close()
-        self._metrics.remove_alertmanager(self.label, self._capacity, len(self._queue))
-        self._queue.clear()
+        self._metrics.remove_alertmanager(self.label)
 
-    def _next_batch(self) -> list[AlertPayload]:
-        """Return the next batch, which stays in the queue until it is delivered."""
-        if self._failures:
-            # only after a failure can an alert have waited that long
-            oldest_resolve = self._clock.monotonic() - RESOLVED_KEPT_SECONDS
-            expired = [
-                payload
-                for payload in self._queue.values()
-                if payload.resolved_steady is not None and payload.resolved_steady < oldest_resolve
-            ]
-            self._remove(expired)
-            self._metrics.count_dropped(self.label, len(expired))
-        return list(islice(self._queue.values(), MAX_BATCH_SIZE))
+    # -- rounds --------------------------------------------------------------------------------------------------------
 
-    def _remove(self, payloads: Iterable[AlertPayload]) -> None:
-        """Remove these from the queue, unless a newer state has replaced them."""
-        before = len(self._queue)
-        for payload in payloads:
-            if self._queue.get(payload.fingerprint) is payload:
-                del self._queue[payload.fingerprint]
-        self._metrics.change_queue_length(self.label, len(self._queue) - before)
+    async def _begin_round(self) -> bool:
+        """Send the watchdog, learn Alertmanager's clock and its start, and put all alerts into the round."""
+        if not await self._send_watchdog():
+            return False
+        await self._has_restarted()
+        self._is_round_due = False
+        now = self._clock.monotonic()
+        if self._batch_size < MAX_BATCH_SIZE and now - self._small_batches_since >= SMALL_BATCHES_SECONDS:
+            self._batch_size = MAX_BATCH_SIZE
+        alerts = self._outbox.sendable_alerts()
+        keys = {alert.key for alert in alerts}
+        self._accepted_resolves = {key: seen for key, seen in self._accepted_resolves.items() if key in keys}
+        self._refused = {key: seen for key, seen in self._refused.items() if now < seen[1] + REFUSED_PAUSE_SECONDS}
+        self._round.extend(alerts)
+        self._round_size = len(alerts)
+        self._update_length()
+        return True
 
-    def _move_to_end(self, payloads: Iterable[AlertPayload]) -> None:
-        """Let the others go first, in case these are what makes the server fail."""
-        for payload in payloads:
-            if self._queue.get(payload.fingerprint) is payload:
-                self._queue[payload.fingerprint] = self._queue.pop(payload.fingerprint)
+    async def _send_watchdog(self) -> bool:
+        """Send the watchdog and read Alertmanager's clock from it; return False if it was not accepted.
 
-    def _backoff_seconds(self) -> float:
-        longest = min(self._max_backoff_seconds, FIRST_BACKOFF_SECONDS * 2.0 ** min(self._failures - 1, 16))
-        return random.uniform(0.5, 1.0) * longest  # noqa: S311 - spreads load
+        Alertmanager does not list alerts that have ended on its own clock. While that is not known, the watchdog is
+        sent without times, so that it is listed in any case.
+        """
+        for _ in range(2):
+            was_known = self._receiver_clock.is_known
+            watchdog = self._outbox.watchdog()
+            is_timed = was_known or self._receiver_clock.is_hidden
+            began = self._clock.monotonic()
+            try:
+                await self._post([self._to_json(watchdog) if is_timed else watchdog.to_json_without_times()])
+            except UpstreamError as error:
+                # nothing is wrong with the watchdog, so the connection is at fault
+                self._fail(error, 1)
+                return False
+            self._metrics.count_sent(self.label, 1)
+            self._succeed()
+            await self._read_clock(watchdog.annotations[SENT_AT], (began + self._clock.monotonic()) / 2)
+            if self._receiver_clock.is_known or not was_known:
+                break
+        return True
 
-    def _log_failure(self, error: UpstreamError, batch: list[AlertPayload]) -> None:
-        if are_alerts_refused(error):
-            self._log_recovery()
-            names = sorted({payload.labels["alertname"] for payload in batch})
-            log.error("alertmanager refused alerts", alertmanager=self.label, error=str(error), alertnames=names)
-        elif error.reason is not self._failure_reason:
+    async def _read_clock(self, sent_at: str, posted: float) -> None:
+        """Read Alertmanager's clock from the watchdog that was posted at that moment on the steady clock."""
+        try:
+            listed = await self._alertmanager.listed_watchdogs()
+        except UpstreamError as error:
+            # such as a proxy that allows no GET; whether the connection works is known from the POST
+            self._receiver_clock.is_hidden |= error.status is not None and error.status < 500
+            return
+        received_at = next((at for sent, at in listed if sent == sent_at and at is not None), None)
+        if received_at is not None:
+            if received_at < (self._receiver_clock.now(posted) or received_at) - CLOCK_STEP_SECONDS:
+                # what was resolved at a time that is now in the future fires again there
+                self._accepted_resolves.clear()
+            self._receiver_clock.set(received_at, posted)
+            self._report_clock()
+        elif not listed:
+            # its clock may have been set; one that is listed may have been sent by another sidecar
+            self._receiver_clock.forget()
+        if not listed and not self._is_unlisted:
+            log.warning("alertmanager does not list the watchdog that it accepted", alertmanager=self.label)
+        self._is_unlisted = not listed
+
+    def _report_clock(self) -> None:
+        now = self._clock.instant()
+        receiver_now = self._receiver_clock.now(now.steady)
+        assert receiver_now is not None
+        offset = receiver_now - now.wall
+        self._metrics.set_clock_offset(self.label, offset)
+        is_off = abs(offset) > CLOCK_OFFSET_WARNING_SECONDS
+        if is_off and not self._is_clock_off:
+            log.warning("alertmanager's clock differs from this one", alertmanager=self.label, seconds=round(offset))
+        elif self._is_clock_off and not is_off:
+            log.info("alertmanager's clock agrees with this one again", alertmanager=self.label)
+        self._is_clock_off = is_off
+
+    async def _has_restarted(self) -> bool:
+        """Return whether Alertmanager has restarted since the last call: it keeps no alerts on disk."""
+        try:
+            started_at = await self._alertmanager.started_at()
+        except UpstreamError:
+            started_at = None
+        before, self._started_at = self._started_at, started_at
+        if started_at == before:
+            return False
+        self._accepted_resolves.clear()
+        self._refused.clear()
+        if before is None or started_at is None:
+            return False
+        log.info("alertmanager has restarted", alertmanager=self.label)
+        self._round.clear()
+        return True
+
+    # -- batches -------------------------------------------------------------------------------------------------------
+
+    def _next_batch(self) -> list[_Entry]:
+        """Return the next batch: changes first, but at most half of it while a round is under way."""
+        batch: list[_Entry] = []
+        limit = max(1, self._batch_size // 2) if self._round else self._batch_size
+        while any(self._changes) and not batch:
+            for changes in self._changes:
+                for alert in list(islice(changes.values(), limit - len(batch))):
+                    self._add_entry(batch, alert, is_change=True)
+        while self._round and len(batch) < self._batch_size:
+            alert = self._round.popleft()
+            if self._changes_like(alert).get(alert.key) is not alert:
+                self._add_entry(batch, alert, is_change=False)
+        self._update_length()
+        return batch
+
+    def _add_entry(self, batch: list[_Entry], alert: Alert, *, is_change: bool) -> None:
+        """Add an alert to a batch, unless it does not have to be sent any more."""
+        version = _Version.of(alert)
+        payload = None
+        is_wanted = version.phase is not Phase.RESOLVED or self._outbox.sends_resolves
+        if is_wanted and not self._is_known(alert.key, version):
+            try:
+                payload = self._outbox.payload(alert)
+            except Exception as error:
+                log.error("alert not sent", alertname=alert.key.rule, error=describe_exception(error))
+        if payload is not None:
+            batch.append(_Entry(alert, version, payload, is_change))
+        elif is_change:
+            self._remove_change(alert, version)
+
+    def _is_known(self, key: AlertKey, version: _Version) -> bool:
+        """Whether Alertmanager has refused this state, or has accepted this resolve and not restarted since."""
+        is_accepted = self._started_at is not None and self._accepted_resolves.get(key) == version
+        refused = self._refused.get(key)
+        return is_accepted or (refused is not None and refused[0] == version)
+
+    async def _deliver(self, batch: Sequence[_Entry]) -> bool:
+        """Send a batch; return False if the connection is at fault."""
+        try:
+            await self._post_entries(batch)
+        except UpstreamError as error:
+            fault = fault_of(error)
+            if fault is Fault.SIZE:
+                return await self._send_smaller(error, batch)
+            if fault is Fault.ALERT:
+                return await self._isolate(error, batch)
+            return self._give_back(error, batch)
+        self._accept(batch)
+        self._succeed()
+        return True
+
+    async def _send_smaller(self, error: UpstreamError, batch: Sequence[_Entry]) -> bool:
+        """Send half as many alerts in a request from now on; send a single one without annotations."""
+        if len(batch) > 1:
+            if self._batch_size == MAX_BATCH_SIZE:
+                log.warning("request too large for alertmanager; sending smaller ones", alertmanager=self.label)
+            self._batch_size = len(batch) // 2
+            self._small_batches_since = self._clock.monotonic()
+            self._round.extendleft(entry.alert for entry in reversed(batch) if not entry.is_change)
+            return True
+        (entry,) = batch
+        try:
+            await self._post([self._to_json(entry.payload) | {"annotations": {}}])
+        except UpstreamError as second:
+            if fault_of(second) is Fault.CONNECTION:
+                return self._give_back(second, batch)
+            self._drop_refused(entry, error)
+        else:
+            self._accept(batch)
+        self._succeed()
+        return True
+
+    async def _isolate(self, error: UpstreamError, batch: Sequence[_Entry]) -> bool:
+        """Find the refused alerts by halving the batch, and drop them; return False if the connection is at fault."""
+        left: list[Sequence[_Entry]] = [batch]
+        """Parts that contain a refused alert, or were not sent."""
+        try:
+            # if the watchdog is refused too, nothing is wrong with the alerts
+            await self._post([self._to_json(self._outbox.watchdog())])
+            while left:
+                part = left[-1]
+                if len(part) > 1:
+                    middle = len(part) // 2
+                    left[-1:] = [part[middle:], part[:middle]]
+                    part = left[-1]
+                try:
+                    await self._post_entries(part)
+                except UpstreamError as refusal:
+                    if fault_of(refusal) is not Fault.ALERT:
+                        raise
+                    error = refusal
+                    if len(part) == 1:
+                        self._drop_refused(part[0], error)
+                        left.pop()
+                else:
+                    self._accept(part)
+                    left.pop()
+        except UpstreamError as failure:
+            return self._give_back(failure, [entry for part in left for entry in part])
+        self._succeed()
+        return True
+
+    async def _post_entries(self, entries: Sequence[_Entry]) -> None:
+        await self._post([self._to_json(entry.payload) for entry in entries])
+
+    async def _post(self, body: Sequence[dict[str, Any]]) -> None:
+        await self._alertmanager.post(body)
+        now = self._clock.monotonic()
+        # pauses after failures count, but not a whole outage
+        seconds = min(now - (now if self._busy_since is None else self._busy_since), 2 * TIMEOUT_SECONDS)
+        self._busy_since = now
+        self._batch_seconds += _SMOOTHING * (seconds - self._batch_seconds) if self._batch_seconds else seconds
+
+    def _to_json(self, payload: AlertPayload) -> dict[str, Any]:
+        now = self._clock.instant()
+        alerts = max(self._round_size, sum(map(len, self._changes)))
+        least_horizon = HORIZON_ROUNDS * math.ceil(alerts / self._batch_size) * self._batch_seconds
+        return payload.to_json(now.wall, self._receiver_clock.now(now.steady), least_horizon=least_horizon)
+
+    # -- outcomes ------------------------------------------------------------------------------------------------------
+
+    def _accept(self, entries: Sequence[_Entry]) -> None:
+        self._metrics.count_sent(self.label, len(entries))
+        for entry in entries:
+            if entry.version.phase is Phase.RESOLVED:
+                self._accepted_resolves[entry.alert.key] = entry.version
+            self._remove_change(entry.alert, entry.version)
+        self._update_length()
+
+    def _drop_refused(self, entry: _Entry, error: UpstreamError) -> None:
+        key = entry.alert.key
+        log.error(
+            "alertmanager refused an alert",
+            alertmanager=self.label,
+            alertname=key.rule,
+            upstream=key.upstream,
+            stream=key.stream,
+            error=str(error),
+        )
+        self._refused[key] = entry.version, self._clock.monotonic()
+        self._metrics.count_errors(self.label, 1)
+        self._metrics.count_dropped(self.label, 1)
+        self._remove_change(entry.alert, entry.version)
+
+    def _give_back(self, error: UpstreamError, batch: Sequence[_Entry]) -> bool:
+        """Keep the alerts of a failed request, behind the others in case these are what makes the server fail."""
+        self._fail(error, len(batch))
+        for entry in batch:
+            changes, key = self._changes_like(entry.alert), entry.alert.key
+            if not entry.is_change:
+                self._round.append(entry.alert)
+            elif changes.get(key) is entry.alert:
+                changes[key] = changes.pop(key)
+        self._update_length()
+        return False
+
+    def _fail(self, error: UpstreamError, alerts: int) -> None:
+        """Note that the connection is at fault, and log it once."""
+        self._metrics.count_errors(self.label, alerts)
+        self._failures += 1
+        self._is_check_due = True
+        if error.reason is not self._failure_reason:
             log_event = log.error if error.reason in (Reason.AUTH, Reason.FORBIDDEN) else log.warning
             log_event("alertmanager fails", alertmanager=self.label, reason=error.reason.value, error=str(error))
             self._failure_reason = error.reason
 
-    def _log_recovery(self) -> None:
+    def _succeed(self) -> None:
+        self._failures = 0
         if self._failure_reason is not None:
-            log.info("alertmanager is back", alertmanager=self.label, waiting=len(self._queue))
+            log.info("alertmanager is back", alertmanager=self.label, waiting=self.waiting)
             self._failure_reason = None
 
-    def _log_overflow(self, is_overflowing: bool) -> None:
-        if is_overflowing and not self._is_overflowing:
-            log.error("too many alerts wait, the oldest are dropped", alertmanager=self.label, capacity=self._capacity)
-        self._is_overflowing = is_overflowing
+    def _drop_late_resolves(self) -> None:
+        """Drop resolves that waited so long that the alerts have ended in Alertmanager by themselves."""
+        oldest = self._clock.monotonic() - RESOLVED_KEPT_SECONDS
+        for changes in self._changes:
+            late = [a for a in changes.values() if a.resolved_steady is not None and a.resolved_steady < oldest]
+            for alert in late:
+                del changes[alert.key]
+            self._metrics.count_dropped(self.label, len(late))
+        self._update_length()
+
+    def _remove_change(self, alert: Alert, version: _Version) -> None:
+        """Remove an alert from the changes, unless it has changed again."""
+        changes = self._changes_like(alert)
+        if changes.get(alert.key) is alert and _Version.of(alert) == version:
+            del changes[alert.key]
+
+    def _changes_like(self, alert: Alert) -> dict[AlertKey, Alert]:
+        return self._changes[sending_order(alert)]
+
+    def _update_length(self) -> None:
+        self._metrics.set_queue_length(self.label, sum(map(len, self._changes)) + len(self._round))
+
+    def _backoff_seconds(self) -> float:
+        longest = min(self._resend_seconds, FIRST_BACKOFF_SECONDS * 2.0 ** min(self._failures - 1, 16))
+        return random.uniform(0.5, 1.0) * longest  # noqa: S311 - spreads load
+
+
+class _ReceiverClock:
+    """Alertmanager's clock, in relation to the steady clock: setting the wall clock changes nothing."""
+
+    def __init__(self) -> None:
+        self._epoch: float | None = None
+        """Unix seconds there when the steady clock was 0."""
+        self.is_hidden = False
+        """Whether Alertmanager's alerts can't be read."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the clock has been read."""
+        return self._epoch is not None
+
+    def set(self, at: float, steady: float) -> None:
+        """Set the Unix time there at a moment on the steady clock."""
+        self._epoch = at - steady
+
+    def forget(self) -> None:
+        """Read the clock again before it is used."""
+        self._epoch = None
+
+    def now(self, steady: float) -> float | None:
+        """Return the Unix time there; None if it is not known."""
+        return None if self._epoch is None else self._epoch + steady

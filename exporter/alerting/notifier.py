@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 import structlog
 from yarl import URL
 
-from exporter.alerting.alertmanager import Alertmanager, host_and_port
-from exporter.alerting.notification_queue import NotificationQueue
-from exporter.alerting.payload import AlertPayload
+from exporter.alerting.alertmanager import Alertmanager, target_label
+from exporter.alerting.evaluator import Alert
+from exporter.alerting.notification_queue import NotificationQueue, Outbox
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.config.alerting import AlertmanagerSettings
 from exporter.runtime.clock import Clock
@@ -30,20 +30,20 @@ async def resolve_addresses(settings: AlertmanagerSettings) -> set[str]:
 
 
 class Notifier:
-    """The queues of all Alertmanagers. A new queue begins with ``current_payloads``, the whole state."""
+    """The queues of all Alertmanagers. A new queue begins with a round of all alerts."""
 
     def __init__(
         self,
         *,
         clock: Clock,
         metrics: SidecarMetrics,
-        current_payloads: Callable[[], Sequence[AlertPayload]],
+        outbox: Outbox,
         resend_seconds: float,
         resolve: ResolveAddresses = resolve_addresses,
     ) -> None:
         self._clock = clock
         self._metrics = metrics
-        self._current_payloads = current_payloads
+        self._outbox = outbox
         self._resend_seconds = resend_seconds
         self._resolve = resolve
         self._targets: list[_Target] = []
@@ -67,10 +67,15 @@ class Notifier:
         for target in removed:
             await target.close()
 
-    def enqueue(self, payloads: Sequence[AlertPayload]) -> None:
-        """Send these to all Alertmanagers."""
+    def enqueue(self, alerts: Sequence[Alert]) -> None:
+        """Send the new states of these alerts to all Alertmanagers."""
         for queue in self.queues:
-            queue.enqueue(payloads)
+            queue.enqueue(alerts)
+
+    def start_round(self) -> None:
+        """Send all alerts to all Alertmanagers again."""
+        for queue in self.queues:
+            queue.start_round()
 
     async def close(self, flush_seconds: float = 0.0) -> None:
         """Stop, after a last attempt to send what is waiting that takes at most ``flush_seconds``."""
@@ -86,20 +91,20 @@ class Notifier:
             await target.close()
 
     def _open_queue(self, settings: AlertmanagerSettings, address: str | None) -> NotificationQueue:
-        label = host_and_port(settings.url, address)
-        queue = NotificationQueue(
-            Alertmanager(
-                settings,
-                self._clock,
-                address=address,
-                observe=lambda seconds: self._metrics.observe_latency(label, seconds),
-            ),
+        label = target_label(settings, address)
+        alertmanager = Alertmanager(
+            settings,
+            self._clock,
+            address=address,
+            observe=lambda seconds: self._metrics.observe_latency(label, seconds),
+        )
+        return NotificationQueue(
+            alertmanager,
+            self._outbox,
             clock=self._clock,
             metrics=self._metrics,
-            max_backoff_seconds=self._resend_seconds,
+            resend_seconds=self._resend_seconds,
         )
-        queue.enqueue(self._current_payloads())
-        return queue
 
 
 class _Target:
@@ -130,7 +135,7 @@ class _Target:
     def start(self) -> None:
         """Start to send."""
         if self.settings.resolve_dns:
-            name = f"addresses of {host_and_port(self.settings.url)}"
+            name = f"addresses of {self.settings.identity}"
             self._resolve_task = asyncio.create_task(self._resolve_forever(), name=name)
         else:
             self._add_queue(None)
@@ -154,7 +159,7 @@ class _Target:
             except OSError:
                 # keep the addresses known so far
                 if not self._is_unresolvable:
-                    log.warning("alertmanager's name can't be resolved", alertmanager=host_and_port(self.settings.url))
+                    log.warning("alertmanager's host name cannot be resolved", alertmanager=self.settings.identity)
                 self._is_unresolvable = True
             else:
                 self._is_unresolvable = False

@@ -26,11 +26,14 @@ WATCHDOG = "StreamSidecarWatchdog"
 SOURCE = "sidecar"
 """Value of the label ``source``, which distinguishes the sidecar's alerts from those of Prometheus."""
 
+SENT_AT = "sent_at"
+"""Annotation of the watchdog: when it was sent, on the exporter's clock. Alertmanager lists it if it got it."""
+
 MAX_ISSUES = 5
 _MAX_ISSUES_CHARACTERS = 1000
-
-Fingerprint = tuple[tuple[str, str], ...]
-"""All labels in order: the identity of an alert, here and in Alertmanager."""
+_NO_TIME = "0001-01-01T00:00:00Z"
+"""Go's zero time, which Alertmanager's webhooks send as the end of a firing alert."""
+_FNV_OFFSET, _FNV_PRIME, _FNV_MASK, _FNV_SEPARATOR = 0xCBF29CE484222325, 0x100000001B3, 2**64 - 1, 0xFF
 
 
 @dataclass(frozen=True)
@@ -44,36 +47,49 @@ class AlertPayload:
     """When it was resolved; None while it is firing."""
     horizon_seconds: float
     """How long a firing alert lasts in Alertmanager if it is not sent again."""
-    resolved_steady: float | None = None
-    """When it was resolved, on the steady clock."""
     generator_url: str = ""
     """The page about what the alert is about."""
 
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """Identity of the alert."""
-        return tuple(sorted(self.labels.items()))
-
-    def to_json(self, now: float) -> dict[str, Any]:
+    def to_json(self, now: float, receiver_now: float | None = None, *, least_horizon: float = 0.0) -> dict[str, Any]:
         """Return the JSON of Alertmanager's API v2. A firing alert ends a horizon from now, however long it waited.
 
-        ``now``: Unix seconds. Since the alert started, the wall clock may have been set back. Alertmanager refuses an
-        alert that ends before it starts, and considers one that ends in the future as firing.
+        ``now``: Unix seconds; ``receiver_now``: the same moment on Alertmanager's clock, if that is known;
+        ``least_horizon``: seconds.
+
+        A wrong clock on either side may prolong an alert, but never ends one: a firing alert ends a horizon after the
+        later of the two clocks, a resolved one has ended on both. Alertmanager refuses an alert that ends before it
+        starts, which is possible after the wall clock was set back.
         """
+        clocks = (now, now if receiver_now is None else receiver_now)
+        starts_at = self.starts_at
         if self.ends_at is None:
-            starts_at, ends_at = self.starts_at, max(now, self.starts_at) + self.horizon_seconds
+            ends_at = max(*clocks, starts_at) + max(self.horizon_seconds, least_horizon)
         else:
-            ends_at = min(now, self.ends_at)
-            starts_at = min(self.starts_at, ends_at)
-        json: dict[str, Any] = {
+            ends_at = min(*clocks, self.ends_at)
+            starts_at = min(starts_at, ends_at)
+        return self._json({"startsAt": rfc3339(starts_at), "endsAt": rfc3339(ends_at)})
+
+    def to_json_without_times(self) -> dict[str, Any]:
+        """Return the JSON without times: Alertmanager's own clock and ``resolve_timeout`` set them."""
+        return self._json({})
+
+    def to_webhook_json(self) -> dict[str, Any]:
+        """Return the JSON of an alert in Alertmanager's webhook format."""
+        is_resolved = self.ends_at is not None
+        starts_at = self.starts_at if self.ends_at is None else min(self.starts_at, self.ends_at)
+        return {
+            "status": "resolved" if is_resolved else "firing",
             "labels": self.labels,
             "annotations": self.annotations,
             "startsAt": rfc3339(starts_at),
-            "endsAt": rfc3339(ends_at),
+            "endsAt": _NO_TIME if self.ends_at is None else rfc3339(self.ends_at),
+            "generatorURL": self.generator_url,
+            "fingerprint": fingerprint(self.labels),
         }
-        if self.generator_url:
-            json["generatorURL"] = self.generator_url
-        return json
+
+    def _json(self, times: Mapping[str, str]) -> dict[str, Any]:
+        json = {"labels": self.labels, "annotations": self.annotations, **times}
+        return {**json, "generatorURL": self.generator_url} if self.generator_url else json
 
 
 class AlertFormatter:
@@ -137,17 +153,17 @@ class AlertFormatter:
             starts_at=alert.fired_at,
             ends_at=alert.resolved_at if alert.phase is Phase.RESOLVED else None,
             horizon_seconds=horizon_seconds,
-            resolved_steady=alert.resolved_steady,
             generator_url=self._page_url(alert) if self._page else "",
         )
 
-    def watchdog_payload(self, since: float, horizon_seconds: float) -> AlertPayload:
-        """Build the sign of life that is sent with every round."""
+    def watchdog_payload(self, since: float, now: float, horizon_seconds: float) -> AlertPayload:
+        """Build the sign of life that is sent with every round. ``since``, ``now``: Unix seconds."""
         rule = self._rules[WATCHDOG].rule
         annotations = {
             "summary": rule.summary,
             "description": rule.description,
             "runbook_url": runbook_url(rule, self._runbook),
+            SENT_AT: rfc3339(now),
         }
         return AlertPayload(self._labels(rule, {}), annotations, since, None, horizon_seconds, generator_url=self._page)
 
@@ -180,6 +196,18 @@ class AlertFormatter:
         labels = {**self._external_labels, "alertname": rule.name, **rule.static_labels, "source": SOURCE}
         labels |= {label: value for label, value in own.items() if value}
         return {label: label_value(value) for label, value in sorted(labels.items()) if value}
+
+
+def fingerprint(labels: Mapping[str, str]) -> str:
+    """Return Alertmanager's fingerprint of a label set: 64-bit FNV-1a over its sorted names and values.
+
+    Source: https://github.com/prometheus/common/blob/main/model/signature.go.
+    """
+    digest = _FNV_OFFSET
+    for text in (text for pair in sorted(labels.items()) for text in pair):
+        for byte in (*text.encode(), _FNV_SEPARATOR):
+            digest = ((digest ^ byte) * _FNV_PRIME) & _FNV_MASK
+    return f"{digest:016x}"
 
 
 def rfc3339(at: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Iterable
+from contextlib import suppress
 from enum import StrEnum
 
 from prometheus_client import Counter
@@ -29,8 +30,11 @@ class SidecarMetrics:
         self._errors = registry.counter(families.NOTIFICATIONS_ERRORS)
         self._dropped = registry.counter(families.NOTIFICATIONS_DROPPED)
         self._queue_length = registry.gauge(families.NOTIFICATIONS_QUEUE_LENGTH)
-        self._queue_capacity = registry.gauge(families.NOTIFICATIONS_QUEUE_CAPACITY)
+        self._clock_offset = registry.gauge(families.NOTIFICATIONS_CLOCK_OFFSET)
         self._latency = registry.histogram(families.NOTIFICATIONS_LATENCY)
+        self._webhook_sent = registry.counter(families.WEBHOOK_SENT)
+        self._webhook_errors = registry.counter(families.WEBHOOK_ERRORS)
+        self._webhook_dropped = registry.counter(families.WEBHOOK_DROPPED)
         self._alerts = registry.gauge(families.ALERTS)
         self._events = registry.counter(families.WAVE_EVENTS)
         self._registry = registry
@@ -40,47 +44,76 @@ class SidecarMetrics:
 
     # -- Alertmanagers -------------------------------------------------------------------------------------------------
 
-    def add_alertmanager(self, address: str, capacity: int) -> None:
-        """Start the series of an Alertmanager (host and port) with a queue of that capacity."""
-        self._senders[address] += 1
+    def add_alertmanager(self, identity: str) -> None:
+        """Start the series of an Alertmanager."""
+        self._senders[identity] += 1
         for metric in self._per_alertmanager():
-            metric.labels(address)
-        self._queue_capacity.labels(address).inc(capacity)
+            metric.labels(identity)
 
-    def remove_alertmanager(self, address: str, capacity: int, waiting: int) -> None:
-        """Count out a queue with ``waiting`` alerts in it; the series end with the address's last queue."""
-        self._senders[address] -= 1
-        self._queue_capacity.labels(address).dec(capacity)
-        self._queue_length.labels(address).dec(waiting)
-        if not self._senders[address]:
-            del self._senders[address]
-            for metric in self._per_alertmanager():
-                metric.remove(address)
+    def remove_alertmanager(self, identity: str) -> None:
+        """End the series of an Alertmanager when its last queue is closed: a reload may open one before."""
+        self._senders[identity] -= 1
+        if not self._senders[identity]:
+            del self._senders[identity]
+            for metric in (*self._per_alertmanager(), self._clock_offset):
+                with suppress(KeyError):
+                    metric.remove(identity)
 
-    def change_queue_length(self, address: str, by: int) -> None:
-        """Change the queue length by this number of alerts."""
-        if by:
-            self._queue_length.labels(address).inc(by)
+    def set_queue_length(self, identity: str, alerts: int) -> None:
+        """Set the number of alerts that are waiting."""
+        self._queue_length.labels(identity).set(alerts)
 
-    def count_sent(self, address: str, alerts: int) -> None:
+    def set_clock_offset(self, identity: str, seconds: float) -> None:
+        """Set the seconds by which an Alertmanager's clock is ahead."""
+        self._clock_offset.labels(identity).set(seconds)
+
+    def count_sent(self, identity: str, alerts: int) -> None:
         """Count alerts that an Alertmanager accepted."""
-        self._sent.labels(address).inc(alerts)
+        self._sent.labels(identity).inc(alerts)
 
-    def count_errors(self, address: str, alerts: int) -> None:
+    def count_errors(self, identity: str, alerts: int) -> None:
         """Count the alerts of a failed request."""
-        self._errors.labels(address).inc(alerts)
+        self._errors.labels(identity).inc(alerts)
 
-    def count_dropped(self, address: str, alerts: int) -> None:
+    def count_dropped(self, identity: str, alerts: int) -> None:
         """Count alerts that were given up."""
         if alerts:
-            self._dropped.labels(address).inc(alerts)
+            self._dropped.labels(identity).inc(alerts)
 
-    def observe_latency(self, address: str, seconds: float) -> None:
+    def observe_latency(self, identity: str, seconds: float) -> None:
         """Observe the duration of a request to an Alertmanager, whether it succeeded or not."""
-        self._latency.labels(address).observe(seconds)
+        self._latency.labels(identity).observe(seconds)
 
     def _per_alertmanager(self) -> tuple[MetricWrapperBase, ...]:
-        return (self._sent, self._errors, self._dropped, self._queue_length, self._queue_capacity, self._latency)
+        return (self._sent, self._errors, self._dropped, self._queue_length, self._latency)
+
+    # -- webhooks ------------------------------------------------------------------------------------------------------
+
+    def add_webhook(self, name: str) -> None:
+        """Start the series of a webhook."""
+        for metric in self._per_webhook():
+            metric.labels(name)
+
+    def remove_webhook(self, name: str) -> None:
+        """End the series of a webhook."""
+        for metric in self._per_webhook():
+            metric.remove(name)
+
+    def count_webhook_sent(self, name: str) -> None:
+        """Count a notification that a webhook accepted."""
+        self._webhook_sent.labels(name).inc()
+
+    def count_webhook_error(self, name: str) -> None:
+        """Count a failed request to a webhook."""
+        self._webhook_errors.labels(name).inc()
+
+    def count_webhook_dropped(self, name: str, alerts: int) -> None:
+        """Count alerts whose end a webhook will not be told."""
+        if alerts:
+            self._webhook_dropped.labels(name).inc(alerts)
+
+    def _per_webhook(self) -> tuple[MetricWrapperBase, ...]:
+        return (self._webhook_sent, self._webhook_errors, self._webhook_dropped)
 
     # -- alerts --------------------------------------------------------------------------------------------------------
 

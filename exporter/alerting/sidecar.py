@@ -1,4 +1,4 @@
-"""The alerting sidecar: evaluates every published state and sends changes to Alertmanager and a platform's alert sink.
+"""The alerting sidecar: evaluates every published state and sends changes to Alertmanager, webhooks and a platform.
 
 It runs in its own tasks: no poll and no scrape waits for it.
 """
@@ -11,18 +11,21 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
 from exporter.alerting import DEFAULT_RUNBOOK_URL
 from exporter.alerting.evaluator import Alert, AlertKey, Evaluator, Phase
 from exporter.alerting.event_queue import AlertEventQueue
+from exporter.alerting.notification_queue import sending_order
 from exporter.alerting.notifier import Notifier, ResolveAddresses, cancel_tasks, resolve_addresses
 from exporter.alerting.payload import AlertFormatter, AlertPayload
 from exporter.alerting.rules import RULES_BY_NAME, Owner
 from exporter.alerting.rules.active_rules import ActiveRule, rules_in_force
 from exporter.alerting.self_metrics import SidecarMetrics
-from exporter.alerting.state_file import AlertStateFile, default_state_file
+from exporter.alerting.state_file import AlertState, AlertStateFile, default_state_file
+from exporter.alerting.webhook import NotifiedGroup, Webhook
 from exporter.config.alerting import AlertingSettings
 from exporter.model import UpstreamState
 from exporter.platforms.capabilities import AlertSink
@@ -41,11 +44,18 @@ DUE_SLACK_SECONDS = 0.001
 """Added to a due time so that ``for`` is certainly over: sums of seconds are exact to less than this."""
 CLOCK_STEP_SECONDS = 60.0
 """Change of the wall clock after which all alerts are sent again: those sent before it may have an end in the past."""
-PAYLOADS_PER_STEP = 200
+
+
+class Evaluation(NamedTuple):
+    """When an evaluation ended, and how long it took."""
+
+    at: float = 0.0
+    """Unix seconds; 0 before the first one."""
+    seconds: float = 0.0
 
 
 class Sidecar:
-    """Active while an Alertmanager or WAVE's events are configured. Belongs to one event loop."""
+    """Active while an Alertmanager, a webhook or WAVE's events are configured. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -80,16 +90,18 @@ class Sidecar:
         self._notifier = Notifier(
             clock=clock,
             metrics=metrics,
-            current_payloads=self._current_payloads,
+            outbox=self,
             resend_seconds=self._resend_seconds,
             resolve=resolve,
         )
+        self._webhooks: dict[str, tuple[Webhook, asyncio.Task[None]]] = {}
         self._events: AlertEventQueue | None = None
         self._state_file: AlertStateFile | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._events_task: asyncio.Task[None] | None = None
         self._started_at = clock.now()
         """Unix seconds, for the watchdog."""
+        self._last_evaluation = Evaluation()
         self._new_states: dict[str, UpstreamState] = {}
         self._due_times: dict[str, float] = {}
         """By upstream, on the steady clock."""
@@ -110,6 +122,21 @@ class Sidecar:
         """Formatter with the rules that are in force."""
         return self._formatter
 
+    @property
+    def rules(self) -> Sequence[ActiveRule]:
+        """The rules that the sidecar evaluates; without rules while it is not active."""
+        return self._rules
+
+    @property
+    def last_evaluation(self) -> Evaluation:
+        """The last evaluation of an upstream."""
+        return self._last_evaluation
+
+    @property
+    def interval_seconds(self) -> float:
+        """The shortest poll interval: the rules are evaluated after every poll."""
+        return min((state.poll_interval_seconds for state in self._store.states()), default=0.0)
+
     def alerts(self, phases: Collection[Phase] = (Phase.PENDING, Phase.FIRING)) -> list[Alert]:
         """Return the alerts in these phases, sorted by key."""
         alerts = (a for a in self._evaluator.alerts.values() if a.phase in phases and self._formatter.knows(a))
@@ -119,15 +146,16 @@ class Sidecar:
 
     async def apply(self, settings: AlertingSettings, upstreams: Sequence[str]) -> None:
         """Apply new settings: start, reconfigure or stop. Alert state survives everything except a stop."""
-        if not (settings.alertmanagers or settings.wave_events.enabled):
+        if not (settings.alertmanagers or settings.webhooks or settings.wave_events.enabled):
             await self.stop()
             self._settings = settings
             return
         before, self._settings = self._settings, settings
         if not self.active or before != settings:
             self._apply_rules(settings)
+        notified: Mapping[str, Sequence[NotifiedGroup]] = {}
         if not self.active or before.state_file != settings.state_file:
-            await self._change_state_file(settings.state_file)
+            notified = await self._change_state_file(settings.state_file)
         if before.external_labels != settings.external_labels:
             # what is waiting has the old labels and would never be resolved
             await self._notifier.close()
@@ -136,17 +164,28 @@ class Sidecar:
         if not self.active:
             self._start()
         await self._notifier.apply(settings.alertmanagers)
+        await self._change_webhooks(settings, notified)
         self._send_changes(None)
 
     async def stop(self, *, flush: bool = False) -> None:
         """Stop without resolving anything: firing alerts may still be true, and lapse by themselves if they are not."""
         tasks = [*self._tasks, *(task for task in (self._due_timer, self._events_task) if task)]
+        tasks += [task for _, task in self._webhooks.values()]
         self._tasks, self._due_timer, self._events_task, self._events = [], None, None, None
         await cancel_tasks(tasks)
+        webhooks = [webhook for webhook, _ in self._webhooks.values()]
+        flushes = [asyncio.create_task(webhook.flush()) for webhook in webhooks if flush]
+        await self._notifier.close(FLUSH_SECONDS if flush else 0.0)
+        if flushes:
+            _, late = await asyncio.wait(flushes, timeout=FLUSH_SECONDS)
+            await cancel_tasks(late)
         if self._state_file is not None:
+            # after the flush: what was told is remembered
             await self._state_file.close()
             self._state_file = None
-        await self._notifier.close(FLUSH_SECONDS if flush else 0.0)
+        self._webhooks.clear()
+        for webhook in webhooks:
+            await webhook.close()
         self._rules, self._evaluator = (), Evaluator(())
         self._sent_phases.clear()
         self._new_states.clear()
@@ -163,7 +202,11 @@ class Sidecar:
             asyncio.create_task(self._evaluate_forever(), name="alert evaluation"),
             asyncio.create_task(self._resend_forever(), name="alert resend"),
         ]
-        log.info("alerting sidecar is on", alertmanagers=len(self._settings.alertmanagers))
+        log.info(
+            "alerting sidecar is on",
+            alertmanagers=len(self._settings.alertmanagers),
+            webhooks=len(self._settings.webhooks),
+        )
 
     def _apply_rules(self, settings: AlertingSettings) -> None:
         """Use these thresholds from now on, and keep the alert state."""
@@ -177,21 +220,60 @@ class Sidecar:
             evaluator.alerts.update(self._evaluator.alerts)
             self._evaluator = evaluator
 
-    async def _change_state_file(self, configured: Path | None) -> None:
+    async def _change_state_file(self, configured: Path | None) -> Mapping[str, Sequence[NotifiedGroup]]:
+        """Use another state file from now on; return what the webhooks were told, if it was restored."""
         if self._state_file is not None:
             await self._state_file.close()
             self._state_file = None
         path = configured or default_state_file(self._environ)
         if path is None:
-            return
-        state_file = AlertStateFile(path, self._all_alerts, clock=self._clock, metrics=self._metrics)
+            log.warning(
+                "alert state is not saved and will not survive a restart: "
+                "set alerting.state_file, or the environment variable STATE_DIRECTORY or HOME"
+            )
+            return {}
+        state_file = AlertStateFile(path, self._snapshot, clock=self._clock, metrics=self._metrics)
         if not await asyncio.to_thread(state_file.lock):
-            return
+            return {}
+        notified: Mapping[str, Sequence[NotifiedGroup]] = {}
         if not self.active:
-            for alert in await asyncio.to_thread(state_file.load):
+            restored = await asyncio.to_thread(state_file.load)
+            for alert in restored.alerts:
                 self._restore_alert(alert)
+            notified = restored.webhooks
         self._state_file = state_file
         state_file.start()
+        return notified
+
+    def _snapshot(self) -> AlertState:
+        """Return what the state file contains."""
+        webhooks = {name: webhook.memory() for name, (webhook, _) in self._webhooks.items()}
+        return AlertState(list(self._evaluator.alerts.values()), webhooks)
+
+    async def _change_webhooks(
+        self, settings: AlertingSettings, notified: Mapping[str, Sequence[NotifiedGroup]]
+    ) -> None:
+        """Start and stop webhooks; a changed one goes on from what its receiver was told."""
+        known = dict(notified)
+        for name, (webhook, task) in list(self._webhooks.items()):
+            if webhook.settings not in settings.webhooks:
+                known[name] = webhook.memory()
+                del self._webhooks[name]
+                await cancel_tasks([task])
+                await webhook.close()
+        for webhook_settings in settings.webhooks:
+            name = webhook_settings.name
+            if name not in self._webhooks:
+                webhook = Webhook(
+                    webhook_settings,
+                    self,
+                    clock=self._clock,
+                    metrics=self._metrics,
+                    external_url=self._page_url,
+                    time_scale=self._time_scale,
+                )
+                webhook.restore(known.get(name, ()))
+                self._webhooks[name] = webhook, asyncio.create_task(webhook.run(), name=f"webhook {name}")
 
     def _restore_alert(self, alert: Alert) -> None:
         rule = RULES_BY_NAME.get(alert.key.rule)
@@ -253,6 +335,7 @@ class Sidecar:
             if self._store.get(state.upstream) is None:
                 # removed meanwhile: nothing would ever resolve its alerts
                 return
+        self._last_evaluation = Evaluation(now.wall, self._clock.monotonic() - now.steady)
         self._due_times[state.upstream] = evaluator.due_at(state.upstream, now.steady - DUE_SLACK_SECONDS)
         self._send_changes(state)
 
@@ -292,15 +375,21 @@ class Sidecar:
             if self._events is not None and alert.key.stream:
                 self._events.add(alert, state)
         if changed:
-            self._notifier.enqueue([self._payload(alert) for alert in changed])
-        self._metrics.set_alerts((alert.key.rule, alert.phase.value) for alert in self.alerts())
+            self._notifier.enqueue(changed)
+            for webhook, _ in self._webhooks.values():
+                webhook.enqueue(changed)
+        self._metrics.set_alerts(
+            (alert.key.rule, alert.phase.value)
+            for alert in self._evaluator.alerts.values()
+            if alert.phase is not Phase.RESOLVED
+        )
         if self._state_file is not None:
             self._state_file.request_write()
 
     async def _resend_forever(self) -> None:
         """Send all alerts again and again: Alertmanager forgets them when it restarts, or when their time is over."""
         while True:
-            await self._resend_alerts()
+            self._resend_alerts()
             await self._clock.sleep(self._resend_seconds)
 
     async def _resend_after_clock_step(self) -> None:
@@ -308,48 +397,48 @@ class Sidecar:
         if abs(offset - self._clock_offset) > CLOCK_STEP_SECONDS:
             log.warning("wall clock was set", seconds=round(offset - self._clock_offset))
             self._clock_offset = offset
-            await self._resend_alerts()
+            self._resend_alerts()
 
     def _get_clock_offset(self) -> float:
         return self._clock.now() - self._clock.monotonic()
 
-    async def _resend_alerts(self) -> None:
+    def _resend_alerts(self) -> None:
         try:
-            await self._enqueue_all_alerts()
+            self._evaluator.forget_resolved(self._clock.monotonic())
         except Exception as error:
-            log.error("alerts not sent again", error=describe_exception(error))
-
-    async def _enqueue_all_alerts(self) -> None:
-        self._evaluator.forget_resolved(self._clock.monotonic())
+            log.error("resolved alerts not forgotten", error=describe_exception(error))
         self._sent_phases = {key: phase for key, phase in self._sent_phases.items() if key in self._evaluator.alerts}
-        self._notifier.enqueue([self._watchdog_payload()])
-        batch: list[AlertPayload] = []
-        for alert in list(self._sendable_alerts()):
-            batch.append(self._payload(alert))
-            if len(batch) == PAYLOADS_PER_STEP:
-                self._notifier.enqueue(batch)
-                batch = []
-                await asyncio.sleep(0)
-        self._notifier.enqueue(batch)
+        self._notifier.start_round()
         if self._state_file is not None:
             self._state_file.request_write()
 
-    def _current_payloads(self) -> list[AlertPayload]:
-        return [self._watchdog_payload(), *(self._payload(alert) for alert in self._sendable_alerts())]
+    # -- what the queues send ------------------------------------------------------------------------------------------
+
+    @property
+    def sends_resolves(self) -> bool:
+        """Whether Alertmanager is told that an alert is over; otherwise it lapses there."""
+        return self._settings.resolve == "send"
+
+    def sendable_alerts(self) -> list[Alert]:
+        """Return the firing and resolved alerts in the order in which they are sent: the most important first."""
+        return sorted(self._sendable_alerts(), key=lambda alert: (sending_order(alert), alert.fired_at or 0.0))
+
+    def payload(self, alert: Alert) -> AlertPayload | None:
+        """Return an alert's payload; None if it neither fires nor is resolved, or an alert replaced it."""
+        is_replaced = self._evaluator.alerts.get(alert.key) is not alert
+        if alert.phase is Phase.PENDING or (is_replaced and alert.phase is not Phase.RESOLVED):
+            return None
+        return self._formatter.payload(alert, self._horizon_seconds(alert.key.upstream))
+
+    def watchdog(self) -> AlertPayload:
+        """Return the sign of life that begins every round."""
+        now = self._clock.now()
+        # a start in the future, after the clock was set back, would prolong the watchdog beyond the sidecar's life
+        since = min(self._started_at, now)
+        return self._formatter.watchdog_payload(since, now, HORIZON_INTERVALS * self._resend_seconds)
 
     def _sendable_alerts(self) -> Iterable[Alert]:
         return (alert for alert in self._evaluator.alerts.values() if alert.phase is not Phase.PENDING)
-
-    def _all_alerts(self) -> Iterable[Alert]:
-        return self._evaluator.alerts.values()
-
-    def _payload(self, alert: Alert) -> AlertPayload:
-        return self._formatter.payload(alert, self._horizon_seconds(alert.key.upstream))
-
-    def _watchdog_payload(self) -> AlertPayload:
-        # a start in the future, after the clock was set back, would prolong the watchdog beyond the sidecar's life
-        since = min(self._started_at, self._clock.now())
-        return self._formatter.watchdog_payload(since, HORIZON_INTERVALS * self._resend_seconds)
 
     def _horizon_seconds(self, upstream: str) -> float:
         state = self._store.get(upstream)

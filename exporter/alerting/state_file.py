@@ -7,8 +7,9 @@ import contextlib
 import fcntl
 import math
 import os
+import stat
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,7 @@ import structlog
 
 from exporter.alerting.evaluator import Alert, Phase
 from exporter.alerting.self_metrics import SidecarMetrics
+from exporter.alerting.webhook import NotifiedGroup
 from exporter.runtime.clock import Clock
 from exporter.runtime.logging import describe_exception
 
@@ -29,8 +31,19 @@ WRITE_INTERVAL_SECONDS = 5.0
 """Minimum time between two writes, except for the last one."""
 PENDING_MAX_AGE_SECONDS = 10 * 60.0
 """After a longer absence a condition may not have held all the time, so its ``for`` starts again."""
+MAX_BYTES = 2**28
+_SAFE_FLAGS: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_NOT_A_STATE_FILE: Final = "its content is not that of a state file"
 MAX_SECONDS = 253_370_764_799.0
 """The last second of the year 9998: times after 9999 cannot be formatted, and an alert ends some time later."""
+
+
+class AlertState(msgspec.Struct):
+    """What survives a restart."""
+
+    alerts: list[Alert] = []
+    webhooks: dict[str, list[NotifiedGroup]] = {}
+    """By the name of the webhook."""
 
 
 class _StateDocument(msgspec.Struct):
@@ -43,6 +56,8 @@ class _StateDocument(msgspec.Struct):
     written_steady: float = 0.0
     boot_id: str = ""
     """The boot to which the steady times belong; empty if unknown."""
+    webhooks: dict[str, list[NotifiedGroup]] = {}
+    """Not in files of earlier releases, which ignore it."""
 
 
 class _VersionOnly(msgspec.Struct):
@@ -52,12 +67,10 @@ class _VersionOnly(msgspec.Struct):
 class AlertStateFile:
     """The state file, for as long as the sidecar uses it."""
 
-    def __init__(
-        self, path: Path, alerts: Callable[[], Iterable[Alert]], *, clock: Clock, metrics: SidecarMetrics
-    ) -> None:
-        """``alerts`` returns the alerts to write at that moment."""
+    def __init__(self, path: Path, state: Callable[[], AlertState], *, clock: Clock, metrics: SidecarMetrics) -> None:
+        """``state`` returns what to write at that moment."""
         self.path = path
-        self._alerts = alerts
+        self._state = state
         self._clock = clock
         self._metrics = metrics
         self._write_requested = asyncio.Event()
@@ -69,40 +82,29 @@ class AlertStateFile:
 
     def lock(self) -> bool:
         """Lock the file for this process; return False, and log it, if another process has locked it."""
-        lock_file = self.path.with_name(self.path.name + ".lock")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._open_lock()
+        except BlockingIOError:
+            log.error(
+                "alert state file is locked by another process; alert state will not survive a restart",
+                state_file=str(self.path),
+            )
+            return False
         except OSError as error:
             self._log_write_failure(error)
-            return True
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            log.error("another process uses this file of alerts, this one remembers none", state_file=str(self.path))
-            return False
-        except OSError:
-            # a file system without locks: the user has to prevent sharing
-            os.close(descriptor)
-            return True
-        self._lock_descriptor = descriptor
         return True
 
-    def load(self) -> list[Alert]:
-        """Return the alerts of the file; a corrupt file is moved aside."""
+    def load(self) -> AlertState:
+        """Return the content of the file; one that is corrupt or not safe to use is moved aside."""
         try:
-            content = self.path.read_bytes()
+            return restore_state(self._read(), *self._clock.instant(), self._clock.boot_id())
         except FileNotFoundError:
-            return []
+            pass
         except OSError as error:
-            log.error("alerts of before can't be read", state_file=str(self.path), error=error.strerror)
-            return []
-        try:
-            return restore_alerts(content, *self._clock.instant(), self._clock.boot_id())
+            self._move_aside(error.strerror or type(error).__name__)
         except ValueError as error:
-            self._move_aside(error)
-            return []
+            self._move_aside(str(error))
+        return AlertState()
 
     def start(self) -> None:
         """Start to write changes."""
@@ -129,28 +131,61 @@ class AlertStateFile:
             await self._write()
             await self._clock.sleep(WRITE_INTERVAL_SECONDS)
 
+    def _open_lock(self) -> None:
+        """Open and lock the lock file. Raises ``BlockingIOError`` if another process has locked it, and ``OSError``."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lock_file = self.path.with_name(self.path.name + ".lock")
+        descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | _SAFE_FLAGS, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            if isinstance(error, BlockingIOError):
+                raise
+            # a file system without locks: the user has to prevent sharing
+            return
+        self._lock_descriptor = descriptor
+
+    def _read(self) -> bytes:
+        """Return the content of the file. Raises ``OSError``, and ``ValueError`` if it is not safe to use."""
+        # O_NONBLOCK: opening a FIFO would wait for its other end
+        descriptor = os.open(self.path, os.O_RDONLY | _SAFE_FLAGS)
+        with open(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise ValueError("it is not a regular file")
+            if status.st_uid not in (os.geteuid(), 0):
+                raise ValueError("it is owned by another user")
+            if status.st_size > MAX_BYTES:
+                raise ValueError(f"it is larger than {MAX_BYTES} bytes")
+            return file.read(MAX_BYTES)
+
     async def _write(self) -> None:
         try:
-            now = self._clock.instant()
-            document = _StateDocument(VERSION, now.wall, list(self._alerts()), now.steady, self._clock.boot_id())
+            now, state = self._clock.instant(), self._state()
+            document = _StateDocument(
+                VERSION, now.wall, state.alerts, now.steady, self._clock.boot_id(), state.webhooks
+            )
             content = msgspec.json.encode(document)
             await asyncio.to_thread(self._replace_file, content)
         except OSError as error:
             self._log_write_failure(error)
         except Exception as error:
-            log.error("alerts not remembered", state_file=str(self.path), error=describe_exception(error))
+            log.error("alert state not saved", state_file=str(self.path), error=describe_exception(error))
             self._metrics.count_write_failure()
         else:
             if self._is_failing:
-                log.info("alerts are remembered again", state_file=str(self.path))
+                log.info("alert state is saved again", state_file=str(self.path))
             self._is_failing = False
 
     def _replace_file(self, content: bytes) -> None:
         """Replace the file atomically: a crash leaves the old content or the new. Raises ``OSError``."""
         temporary = self.path.with_name(f".{self.path.name}.new")
         with self._write_lock:
+            self._restore_folder()
+            temporary.unlink(missing_ok=True)
             try:
-                with open(temporary, "wb", opener=_open_private) as file:
+                with open(temporary, "xb", opener=_open_new) as file:
                     file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
@@ -161,22 +196,48 @@ class AlertStateFile:
                 raise
             _sync_directory(self.path.parent)
 
-    def _move_aside(self, error: ValueError) -> None:
-        broken = self.path.with_name(self.path.name + ".broken")
-        with contextlib.suppress(OSError):
-            os.replace(self.path, broken)
-        log.error(
-            "alerts of before can't be understood", state_file=str(self.path), kept_as=str(broken), error=str(error)
-        )
+    def _restore_folder(self) -> None:
+        """Make the folder again, and lock the file there, if somebody has removed it. Raises ``OSError``."""
+        if self._lock_descriptor is not None:
+            with contextlib.suppress(FileNotFoundError):
+                lock_file = self.path.with_name(self.path.name + ".lock")
+                if os.path.samestat(os.fstat(self._lock_descriptor), os.lstat(lock_file)):
+                    return
+            os.close(self._lock_descriptor)
+            self._lock_descriptor = None
+        self._open_lock()
+
+    def _move_aside(self, cause: str) -> None:
+        aside = self.path.with_name(self.path.name + ".broken")
+        try:
+            os.replace(self.path, aside)
+        except OSError as error:
+            log.error(
+                "alert state file cannot be used, nor moved aside",
+                state_file=str(self.path),
+                error=cause,
+                moving_error=error.strerror,
+            )
+        else:
+            log.error(
+                "alert state file cannot be used; moved aside",
+                state_file=str(self.path),
+                error=cause,
+                kept_as=str(aside),
+            )
 
     def _log_write_failure(self, error: OSError) -> None:
         self._metrics.count_write_failure()
         if not self._is_failing:
-            log.error("alerts can't be remembered", state_file=str(self.path), error=error.strerror)
+            log.error(
+                "alert state cannot be saved; trying again with every change",
+                state_file=str(self.path),
+                error=error.strerror,
+            )
         self._is_failing = True
 
 
-def restore_alerts(content: bytes, wall_now: float, steady_now: float = 0.0, boot_id: str = "") -> list[Alert]:
+def restore_state(content: bytes, wall_now: float, steady_now: float = 0.0, boot_id: str = "") -> AlertState:
     """Decode a file's content. Raises ``ValueError`` with a text that quotes nothing of the content.
 
     The time since the file was written is measured by the steady clock if that was in the current boot, ``boot_id``,
@@ -198,7 +259,12 @@ def restore_alerts(content: bytes, wall_now: float, steady_now: float = 0.0, boo
             alert.keep_steady = min(alert.keep_steady + shift, steady_now)
         if alert.stopped_steady is not None:
             alert.stopped_steady = max(alert.active_steady, min(alert.stopped_steady + shift, steady_now))
-    return alerts
+    webhooks = {
+        name: [g for g in groups if math.isfinite(g.notified_steady)] for name, groups in document.webhooks.items()
+    }
+    for group in (group for groups in webhooks.values() for group in groups):
+        group.notified_steady = min(group.notified_steady + shift, steady_now)
+    return AlertState(alerts, webhooks)
 
 
 def default_state_file(environ: Mapping[str, str]) -> Path | None:
@@ -218,12 +284,12 @@ def _decode_document(content: bytes) -> _StateDocument:
         version = msgspec.json.decode(content, type=_VersionOnly).version
         document = msgspec.json.decode(content, type=_StateDocument) if version in READABLE_VERSIONS else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise ValueError("it is no memory of alerts") from None
+        raise ValueError(_NOT_A_STATE_FILE) from None
     if document is None:
         known = " and ".join(map(str, READABLE_VERSIONS))
-        raise ValueError(f"it is of version {version}, this exporter knows {known}")
+        raise ValueError(f"it is of version {version}; this exporter reads {known}")
     if not all(abs(time) <= MAX_SECONDS for time in (document.written_at, document.written_steady)):
-        raise ValueError("it is no memory of alerts")
+        raise ValueError(_NOT_A_STATE_FILE)
     if version == 1:
         _add_steady_times(document)
     return document
@@ -255,8 +321,8 @@ def _has_valid_times(alert: Alert) -> bool:
     )
 
 
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+def _open_new(path: str, flags: int) -> int:
+    return os.open(path, flags | _SAFE_FLAGS, 0o600)
 
 
 def _sync_directory(directory: Path) -> None:

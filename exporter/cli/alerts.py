@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from exporter.cli.command import CommandError, Commands, add_command, add_config_file, load_or_fail
 
 if TYPE_CHECKING:
-    from exporter.config.alerting import AlertingSettings, AlertmanagerSettings
+    from exporter.config.alerting import AlertingSettings, AlertmanagerSettings, WebhookSettings
     from exporter.config.auth import AuthSettings, TlsSettings
 
 _DEFAULT_URL: Final = "http://127.0.0.1:10071"
 _TIMEOUT_SECONDS: Final = 10.0
 _MAX_BODY_BYTES = 64 * 2**20
-_ENDPOINT = "GET /api/v1/alerts"
+_ENDPOINT = "GET /api/v1/sidecar"
 _HEADINGS = ("STATE", "SEVERITY", "ALERT", "UPSTREAM", "STREAM", "SINCE", "VALUE", "REASONS", "NOTE")
 _EPILOG = """\
-Shows the alerts of a running exporter whose sidecar is on (alerting.alertmanagers is set).
+Shows the alerts of a running exporter whose sidecar is on (alerting.alertmanagers or alerting.webhooks is set).
 
-With --test NAME it sends a marked alert (test="true") with the labels of that rule to every Alertmanager of the
-configuration and prints what each answered. Alertmanager resolves it by itself after four minutes.
+With --test NAME it sends a marked alert (test="true") with the labels of that rule to every Alertmanager and webhook
+of the configuration and prints what each answered; the exit code is 1 if any of them did not accept it. Alertmanager
+resolves the alert after its resolve_timeout (5 minutes by default).
 """
 
 
@@ -33,7 +35,7 @@ def add_parser(commands: Commands) -> None:
         "alerts",
         run,
         summary="show what is pending and firing, or send a test alert",
-        description="Show the alerts of a running exporter, or send a test alert to every Alertmanager.",
+        description="Show the alerts of a running exporter, or send a test alert to every receiver.",
         epilog=_EPILOG,
     )
     parser.add_argument(
@@ -54,9 +56,7 @@ def add_parser(commands: Commands) -> None:
     test.add_argument(
         "--test", type=_rule_name, metavar="NAME", help="send a marked alert of this rule, StreamUnhealthy for example"
     )
-    add_config_file(
-        test, help_="the configuration with the Alertmanagers (default: config.yaml in the current directory)"
-    )
+    add_config_file(test, help_="the configuration with the receivers (default: config.yaml in the current directory)")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -108,14 +108,14 @@ def _show(options: argparse.Namespace) -> None:
         raise CommandError(f"no alerts from {options.url}: {error}") from error
     if options.format == "json":
         print(msgspec.json.format(msgspec.json.encode(data)).decode())
-    elif not data.get("sidecar"):
-        print("The alerting sidecar is off: alerting.alertmanagers is empty.")
+    elif not data.get("active"):
+        print("The alerting sidecar is off: alerting.alertmanagers and alerting.webhooks are empty.")
     else:
         print(table(data.get("alerts", [])), end="")
 
 
 async def _ask(url: str, auth: AuthSettings, tls: TlsSettings) -> dict[str, Any]:
-    """Return the ``data`` of the response. Raises ``UpstreamError``."""
+    """Return the sidecar's state. Raises ``UpstreamError``."""
     from exporter.http.auth import auth_from_settings
     from exporter.http.client import UpstreamClient
     from exporter.platforms.parsing import DropCounter, Record
@@ -136,8 +136,7 @@ async def _ask(url: str, auth: AuthSettings, tls: TlsSettings) -> dict[str, Any]
         answer = await client.requests(_TIMEOUT_SECONDS).get(_ENDPOINT)
     finally:
         await client.close()
-    data = Record.from_response(answer.data, DropCounter()).record("data")
-    return data.raw if data is not None else {}
+    return Record.from_response(answer.data, DropCounter()).raw
 
 
 def table(alerts: Sequence[Mapping[str, Any]]) -> str:
@@ -171,50 +170,57 @@ def _test(options: argparse.Namespace) -> int:
     import asyncio
 
     alerting = load_or_fail(options.config_file).alerting
-    if not alerting.alertmanagers:
-        raise CommandError("there is nobody to tell: alerting.alertmanagers is empty")
+    if not (alerting.alertmanagers or alerting.webhooks):
+        raise CommandError("no receiver is configured: alerting.alertmanagers and alerting.webhooks are empty")
     answers = asyncio.run(_send_test(alerting, options.test))
-    for address, (text, _) in answers.items():
-        print(f"{address}: {text}")
-    return 0 if all(taken for _, taken in answers.values()) else 1
+    for receiver, (text, _) in answers.items():
+        print(f"{receiver}: {text}")
+    return 0 if all(is_accepted for _, is_accepted in answers.values()) else 1
 
 
 async def _send_test(alerting: AlertingSettings, name: str) -> dict[str, tuple[str, bool]]:
-    """Return what each address answered, in words, and whether it accepted the alert."""
+    """Return what each receiver answered, in words, and whether it accepted the alert."""
     import asyncio
 
-    from exporter.alerting.alertmanager import Alertmanager, host_and_port
+    from exporter.alerting.alertmanager import Alertmanager, target_label
     from exporter.alerting.payload import AlertFormatter
     from exporter.alerting.rules.active_rules import rules_in_force
-    from exporter.alerting.sidecar import HORIZON_INTERVALS, RESEND_SECONDS
+    from exporter.alerting.webhook import WebhookClient, notification
     from exporter.http.errors import UpstreamError
     from exporter.runtime.clock import Clock
 
     clock = Clock()
     formatter = AlertFormatter(rules_in_force(alerting), alerting.external_labels)
-    payload = formatter.test_payload(name, clock.now(), HORIZON_INTERVALS * RESEND_SECONDS)
+    payload = formatter.test_payload(name, clock.now(), 0.0)
     answers: dict[str, tuple[str, bool]] = {}
 
-    async def send(settings: AlertmanagerSettings, address: str | None) -> None:
-        alertmanager = Alertmanager(settings, clock, address=address)
+    async def send(receiver: str, deliver: Callable[[], Awaitable[int]], close: Callable[[], Awaitable[None]]) -> None:
         try:
-            status = await alertmanager.post([payload.to_json(clock.now())])
+            status = await deliver()
         except UpstreamError as error:
-            answers[alertmanager.label] = f"failed ({error.reason.value}): {error}", False
+            answers[receiver] = f"failed ({error.reason.value}): {error}", False
         else:
-            answers[alertmanager.label] = f"taken (status {status})", True
+            answers[receiver] = f"accepted (status {status})", True
         finally:
-            await alertmanager.close()
+            await close()
 
-    async def send_to_addresses(settings: AlertmanagerSettings) -> None:
+    async def send_to_alertmanager(settings: AlertmanagerSettings) -> None:
         try:
             addresses = await _addresses(settings)
         except OSError:
-            answers[host_and_port(settings.url)] = "failed: the name can't be resolved", False
+            answers[target_label(settings)] = "failed: the host name cannot be resolved", False
             return
-        await asyncio.gather(*(send(settings, address) for address in addresses))
+        alertmanagers = [Alertmanager(settings, clock, address=address) for address in addresses]
+        # without times, so that it fires whatever Alertmanager's clock shows
+        body = [payload.to_json_without_times()]
+        await asyncio.gather(*(send(am.label, partial(am.post, body), am.close) for am in alertmanagers))
 
-    await asyncio.gather(*map(send_to_addresses, alerting.alertmanagers))
+    async def send_to_webhook(settings: WebhookSettings) -> None:
+        client = WebhookClient(settings, clock)
+        body = notification(settings.name, "test", [payload], external_url="")
+        await send(f"webhook {settings.name}", partial(client.post, body), client.close)
+
+    await asyncio.gather(*map(send_to_alertmanager, alerting.alertmanagers), *map(send_to_webhook, alerting.webhooks))
     return dict(sorted(answers.items()))
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import math
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from exporter.config.auth import BEARER, LOGIN, NONE, AuthSettings, TlsSettings
-from exporter.config.secrets import Secret
+from exporter.config.secrets import Secret, SecretError
 from exporter.config.section import Section
 from exporter.config.types import (
     Between,
@@ -70,27 +71,92 @@ def _wrap_number(value: Any) -> Any:
         raise refuse("a number, or a mapping of value and for") from None
 
 
+TENANT_HEADER = "x-scope-orgid"
+"""Name, in lower case, of the header that selects the tenant in Mimir and Cortex. Its value is not a secret."""
+TargetName = Annotated[Text, Matching("[a-zA-Z0-9_.-]{1,64}", "1 to 64 of letters, digits, _ . and -")]
+
+
+def _check_auth_kind(auth: AuthSettings) -> AuthSettings:
+    if auth.kind not in (NONE, BEARER, LOGIN):
+        raise refuse("nothing, bearer_token, or username with password", found="api_key")
+    return auth
+
+
+TargetAuth = Annotated[AuthSettings, AfterValidator(_check_auth_kind)]
+
+
 class AlertmanagerSettings(Section):
     """One Alertmanager that alerts are sent to."""
 
-    auth_kinds: ClassVar[frozenset[str]] = frozenset({NONE, BEARER, LOGIN})
-
+    name: TargetName | None = Field(
+        default=None, description="Its name in logs and metrics; by default its URL, with the tenant if there is one."
+    )
     url: HttpUrl = Field(description="Its base URL; `/api/v2/alerts` is added.")
-    auth: AuthSettings = Field(default_factory=AuthSettings, description="How requests prove who they are.")
+    auth: TargetAuth = Field(default_factory=AuthSettings, description="How requests prove who they are.")
     tls: TlsSettings = Field(default_factory=TlsSettings, description="How its certificate is checked.")
     headers: dict[HeaderName, Secret] = Field(
-        default_factory=dict, description="Headers to send besides; their values are treated as secrets."
+        default_factory=dict,
+        description="Headers to send besides; their values are treated as secrets, except that of `X-Scope-OrgID`.",
     )
     resolve_dns: Flag = Field(
         default=False, description="Send to every address of the host, for a cluster behind one name."
     )
 
-    @field_validator("auth")
+    @field_validator("headers", mode="before")
     @classmethod
-    def _check_auth_kind(cls, auth: AuthSettings) -> AuthSettings:
-        if auth.kind not in cls.auth_kinds:
-            raise refuse("nothing, bearer_token, or username with password", found="api_key")
-        return auth
+    def _keep_tenant_readable(cls, headers: Any) -> Any:
+        if not isinstance(headers, dict):
+            return headers
+        return {
+            name: Secret(text=value) if _is_tenant(name) and isinstance(value, str) and value else value
+            for name, value in headers.items()
+        }
+
+    @property
+    def tenant(self) -> str:
+        """Value of the tenant header; empty without one."""
+        return next((secret.get() for name, secret in self.headers.items() if _is_tenant(name)), "")
+
+    @property
+    def identity(self) -> str:
+        """What distinguishes it from all others in logs and metrics."""
+        return self.name or (f"{self.url} (tenant {self.tenant})" if self.tenant else self.url)
+
+
+def _is_tenant(header: Any) -> bool:
+    return isinstance(header, str) and header.lower() == TENANT_HEADER
+
+
+def _check_webhook_url(secret: Secret) -> Secret:
+    try:
+        text = secret.get()
+        parts = urlsplit(text)
+        is_usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and "#" not in text
+        is_usable = is_usable and not any(character.isspace() or character == "\\" for character in text)
+    except (SecretError, ValueError):
+        is_usable, parts = False, urlsplit("")
+    if not is_usable:
+        raise refuse("an http:// or https:// URL with a host", found="something else")
+    if parts.username is not None or parts.password is not None:
+        raise refuse("a URL without user and password (they belong under auth)", found="a URL with credentials")
+    return secret
+
+
+class WebhookSettings(Section):
+    """One receiver of notifications in Alertmanager's webhook format."""
+
+    name: TargetName = Field(description="Its name in logs, metrics and, as `receiver`, in notifications.")
+    url: Annotated[Secret, AfterValidator(_check_webhook_url)] = Field(
+        description="Where notifications are sent. It may contain a token, so it is treated as a secret."
+    )
+    auth: TargetAuth = Field(default_factory=AuthSettings, description="How requests prove who they are.")
+    tls: TlsSettings = Field(default_factory=TlsSettings, description="How its certificate is checked.")
+    headers: dict[HeaderName, Secret] = Field(
+        default_factory=dict, description="Headers to send besides; their values are treated as secrets."
+    )
+    minimum_severity: Literal["critical", "warning", "info"] = Field(
+        default="warning", description="Lowest severity of the alerts that are sent."
+    )
 
 
 class WaveEvents(Section):
@@ -163,6 +229,30 @@ def _sort_labels(labels: dict[str, str]) -> dict[str, str]:
     return dict(sorted(labels.items()))
 
 
+def _check_identities(alertmanagers: tuple[AlertmanagerSettings, ...]) -> tuple[AlertmanagerSettings, ...]:
+    """Refuse different Alertmanagers with one identity: their metrics and log lines could not be told apart."""
+    known: dict[str, AlertmanagerSettings] = {}
+    errors: dict[Place, PydanticCustomError] = {}
+    for index, settings in enumerate(alertmanagers):
+        if known.setdefault(settings.identity, settings) != settings:
+            errors[index, "name"] = refuse("a name that no other Alertmanager has", found=settings.identity)
+    if errors:
+        raise refuse_all("alertmanagers", errors)
+    return alertmanagers
+
+
+def _check_webhook_names(webhooks: tuple[WebhookSettings, ...]) -> tuple[WebhookSettings, ...]:
+    names = [settings.name for settings in webhooks]
+    errors: dict[Place, PydanticCustomError] = {
+        (index, "name"): refuse("a name that no other webhook has")
+        for index, name in enumerate(names)
+        if name in names[:index]
+    }
+    if errors:
+        raise refuse_all("webhooks", errors)
+    return webhooks
+
+
 class AlertingSettings(Section):
     """Thresholds of the rules, and where the sidecar sends alerts."""
 
@@ -173,8 +263,16 @@ class AlertingSettings(Section):
     health_slo: HealthSlo = Field(
         default_factory=HealthSlo, description="What the burn-rate rules hold the health of streams to."
     )
-    alertmanagers: tuple[AlertmanagerSettings, ...] = Field(
-        default=(), description="Where the sidecar sends alerts; without one there is no sidecar."
+    alertmanagers: Annotated[tuple[AlertmanagerSettings, ...], AfterValidator(_check_identities)] = Field(
+        default=(), description="Where the sidecar sends alerts. The sidecar runs if this, or `webhooks`, is not empty."
+    )
+    resolve: Literal["send", "lapse"] = Field(
+        default="send",
+        description="How an alert ends in Alertmanager: `send` tells it at once; with `lapse` it ends a few minutes "
+        "after the last sidecar has stopped repeating it. Use `lapse` where two replicas run the sidecar.",
+    )
+    webhooks: Annotated[tuple[WebhookSettings, ...], AfterValidator(_check_webhook_names)] = Field(
+        default=(), description="Receivers of notifications, for stations without Alertmanager."
     )
     external_labels: Annotated[dict[LabelName, Text], AfterValidator(_sort_labels)] = Field(
         default_factory=dict, description="Labels that every alert of the sidecar gets."

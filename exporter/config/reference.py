@@ -10,7 +10,14 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from exporter.config import introspection
-from exporter.config.alerting import AlertingSettings, AlertmanagerSettings, HealthSlo, Threshold, WaveEvents
+from exporter.config.alerting import (
+    AlertingSettings,
+    AlertmanagerSettings,
+    HealthSlo,
+    Threshold,
+    WaveEvents,
+    WebhookSettings,
+)
 from exporter.config.auth import API_KEY, BEARER, LOGIN, NONE, AuthSettings, TlsSettings
 from exporter.config.root import HistogramSettings, Settings
 from exporter.config.secrets import SOURCE_SUFFIXES
@@ -120,6 +127,7 @@ def page(platforms: Mapping[str, type[UpstreamSettings]]) -> str:
         _section("### `alerting.thresholds`", Threshold, _THRESHOLDS),
         _section("### `alerting.health_slo`", HealthSlo),
         _section("### `alerting.alertmanagers`", AlertmanagerSettings),
+        _section("### `alerting.webhooks`", WebhookSettings),
         _section("### `alerting.wave_events`", WaveEvents),
     ]
     return "\n".join(parts)

@@ -53,6 +53,9 @@ def notifications(thresholds: RuleThresholds) -> list[Panel]:
     """The delivery of alerts, where the exporter sends them itself."""
     sent, errors = (exporter.rate(f"stream_exporter_notifications_{name}_total") for name in ("sent", "errors"))
     dropped = exporter.rate("stream_exporter_notifications_dropped_total")
+    to_webhooks, webhook_errors = (
+        exporter.rate(f"stream_exporter_webhook_notifications_{name}_total") for name in ("sent", "errors")
+    )
 
     def alerts_in(state: str) -> str:
         return exporter.current("stream_exporter_alerts", f'state="{state}"')
@@ -60,12 +63,15 @@ def notifications(thresholds: RuleThresholds) -> list[Panel]:
     return [
         graph(
             "Alerts sent",
-            "Alerts per minute that were sent to each Alertmanager, could not be, or were dropped. At "
-            f"{thresholds['StreamAlertPushFailing']:g} failures in 15 minutes StreamAlertPushFailing fires.",
+            "Alerts per minute that were sent to each Alertmanager, could not be, or were dropped; requests per minute "
+            f"to each webhook. At {thresholds['StreamAlertPushFailing']:g} failures in 15 minutes "
+            "StreamAlertPushFailing fires.",
             [
                 Query(f"60 * {sent}", "{{alertmanager}} sent", min_step=_A_FEW_SENDS),
                 Query(f"60 * {errors}", "{{alertmanager}} errors", min_step=_A_FEW_SENDS),
-                Query(f"60 * {dropped}", "dropped", min_step=_A_FEW_SENDS),
+                Query(f"60 * {dropped}", "{{alertmanager}} dropped", min_step=_A_FEW_SENDS),
+                Query(f"60 * {to_webhooks}", "{{webhook}} sent", min_step=_A_FEW_SENDS),
+                Query(f"60 * {webhook_errors}", "{{webhook}} errors", min_step=_A_FEW_SENDS),
             ],
             FieldOptions(unit="cpm", minimum=0, empty=_SIDECAR),
             width=5,
@@ -73,11 +79,8 @@ def notifications(thresholds: RuleThresholds) -> list[Panel]:
         ),
         graph(
             "Waiting to be sent",
-            "Alerts in the queue, and how many it holds at most.",
-            [
-                Query(exporter.current("stream_exporter_notifications_queue_length"), "{{alertmanager}} waiting"),
-                Query(exporter.current("stream_exporter_notifications_queue_capacity"), "{{alertmanager}} at most"),
-            ],
+            "Alerts whose newest state an Alertmanager has not accepted yet, and those still to be repeated.",
+            [Query(exporter.current("stream_exporter_notifications_queue_length"), "{{alertmanager}}")],
             FieldOptions(unit="short", minimum=0, empty=_SIDECAR),
             width=5,
             height=9,

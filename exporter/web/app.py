@@ -10,13 +10,14 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from exporter.config.loading import ConfigError
-from exporter.web.json_api import ALERTS_PATH, AlertsApi, DiscoveryHandler, StreamsApi
+from exporter.web.json_api import DiscoveryHandler, StreamsApi
 from exporter.web.metrics_handler import MetricsHandler
 from exporter.web.options import DISCOVERY_PATH, PROBE_PATH, WebOptions
 from exporter.web.probe_handler import ProbeHandler
 from exporter.web.protocols import RunningExporter
 from exporter.web.security import Security
 from exporter.web.server import SERVER_HEADER
+from exporter.web.sidecar_api import SidecarApi
 from exporter.web.ui.page import Page
 
 _SECURITY_HEADERS = {
@@ -47,7 +48,7 @@ def make_app(exporter: RunningExporter, *, options: WebOptions, security: Securi
     scrapes.add_routes(app, options.telemetry_path)
     app.router.add_get(PROBE_PATH, ProbeHandler(exporter.probes).handle)
     app.router.add_get(DISCOVERY_PATH, DiscoveryHandler(exporter, options.external).handle)
-    app.router.add_get(ALERTS_PATH, AlertsApi(exporter.sidecar).handle)
+    SidecarApi(exporter.sidecar).add_routes(app)
     app.router.add_get("/config", handlers.config)
     app.router.add_get("/-/healthy", handlers.healthy)
     app.router.add_get("/-/ready", handlers.ready)

@@ -1,7 +1,6 @@
-"""The JSON API (``/api/v1/streams``, ``stream``, ``history``, ``alerts``) and the service discovery (``/sd``).
+"""The JSON API of the streams (``/api/v1/streams``, ``stream``, ``history``) and the service discovery (``/sd``).
 
 A missing key means that the fact is not known. ``docs/page.md`` describes the keys; a test pins them.
-``/api/v1/alerts`` has the format of Prometheus: https://prometheus.io/docs/prometheus/latest/querying/api/#alerts
 """
 
 from __future__ import annotations
@@ -23,28 +22,14 @@ from exporter.web.history import STEP_SECONDS, History, Points
 from exporter.web.metrics_handler import encode, takes_gzip
 from exporter.web.options import PROBE_PATH, Origin
 from exporter.web.probe_handler import OFFSET_SECONDS
-from exporter.web.protocols import AlertSource, ServedState
-from exporter.web.serializers import alert_entry, stream_entry, stream_facts, stream_label, upstream_entry
+from exporter.web.protocols import ServedState
+from exporter.web.serializers import stream_entry, stream_facts, stream_label, upstream_entry
 
-ALERTS_PATH: Final = "/api/v1/alerts"
 MAX_HISTORIES: Final = 200
 """Maximum number of streams whose history one request may ask for."""
 
 _CACHED_BODIES = 4
 _JSON = "application/json"
-
-
-class AlertsApi:
-    """Handler of the sidecar's alerts."""
-
-    def __init__(self, sidecar: AlertSource) -> None:
-        self._sidecar = sidecar
-
-    async def handle(self, _request: web.Request) -> web.Response:
-        """Return the pending and firing alerts; ``data.sidecar`` tells whether the sidecar is running."""
-        sidecar = self._sidecar
-        alerts = [alert_entry(alert, sidecar.formatter) for alert in sidecar.alerts()]
-        return _json_response({"status": "success", "data": {"sidecar": sidecar.active, "alerts": alerts}})
 
 
 class StreamsApi:
@@ -141,7 +126,7 @@ class StreamsApi:
             return _error_response(404, "there is no such stream now")
         points = self._history.points(upstream, stream)
         history = {"step_seconds": STEP_SECONDS, **(_columns(points) if points else {})}
-        return _json_response(
+        return json_response(
             {"generated_at": self._served.clock.now(), "stream": stream_facts(state), "history": history}
         )
 
@@ -156,9 +141,7 @@ class StreamsApi:
             points = self._history.points(upstream, stream)
             if points is not None:
                 found.append({"upstream": upstream, "stream": stream, **_columns(points)})
-        return _json_response(
-            {"generated_at": self._served.clock.now(), "step_seconds": STEP_SECONDS, "streams": found}
-        )
+        return json_response({"generated_at": self._served.clock.now(), "step_seconds": STEP_SECONDS, "streams": found})
 
 
 class _Versions:
@@ -194,12 +177,13 @@ def _columns(points: Points) -> Mapping[str, Any]:
     return msgspec.structs.asdict(points)
 
 
-def _json_response(data: Mapping[str, Any]) -> web.Response:
-    return web.Response(body=msgspec.json.encode(data), content_type=_JSON)
+def json_response(data: Mapping[str, Any], status: int = 200) -> web.Response:
+    """Return a response with the data as JSON."""
+    return web.Response(status=status, body=msgspec.json.encode(data), content_type=_JSON)
 
 
 def _error_response(status: int, error: str) -> web.Response:
-    return web.Response(status=status, body=msgspec.json.encode({"error": error}), content_type=_JSON)
+    return json_response({"error": error}, status)
 
 
 class DiscoveryHandler:

@@ -7,6 +7,8 @@ from typing import Protocol
 
 from exporter.alerting.evaluator import Alert
 from exporter.alerting.payload import AlertFormatter
+from exporter.alerting.rules.active_rules import ActiveRule
+from exporter.alerting.sidecar import Evaluation
 from exporter.config.root import Settings
 from exporter.model import UpstreamState
 from exporter.runtime.clock import Clock
@@ -43,6 +45,18 @@ class AlertSource(Protocol):
     @property
     def formatter(self) -> AlertFormatter:
         """The formatter of the alerts' labels and annotations."""
+
+    @property
+    def rules(self) -> Sequence[ActiveRule]:
+        """The rules that the sidecar evaluates; a reload replaces the object."""
+
+    @property
+    def last_evaluation(self) -> Evaluation:
+        """The last evaluation of an upstream."""
+
+    @property
+    def interval_seconds(self) -> float:
+        """The shortest time between two evaluations of an upstream."""
 
     def alerts(self) -> list[Alert]:
         """Return the pending and firing alerts."""

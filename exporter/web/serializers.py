@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -199,20 +200,34 @@ def stream_facts(state: StreamState) -> dict[str, Any]:
     return {name: _valid_fact(fact) for name, fact in facts.items() if fact is not None and fact not in ("", (), {})}
 
 
-def alert_entry(alert: Alert, formatter: AlertFormatter) -> dict[str, Any]:
-    """Return an alert with Prometheus' keys and ``firedAt``; ``keepFiringSince`` if its condition has become false."""
+def prometheus_alert(alert: Alert, formatter: AlertFormatter) -> dict[str, Any]:
+    """Return an alert as Prometheus' API has it; ``keepFiringSince`` if its condition has become false."""
     entry: dict[str, Any] = {
         "labels": formatter.labels(alert),
         "annotations": formatter.annotations(alert),
         "state": alert.phase.value,
         "activeAt": rfc3339(alert.active_at),
-        "value": f"{alert.value:e}",
+        "value": _format_value(alert.value),
     }
-    if alert.fired_at is not None:
-        entry["firedAt"] = rfc3339(alert.fired_at)
     if alert.keep_since is not None:
         entry["keepFiringSince"] = rfc3339(alert.keep_since)
     return entry
+
+
+def alert_entry(alert: Alert, formatter: AlertFormatter) -> dict[str, Any]:
+    """Return an alert as Prometheus' API has it, and ``firedAt`` if it fires."""
+    entry = prometheus_alert(alert, formatter)
+    return entry if alert.fired_at is None else entry | {"firedAt": rfc3339(alert.fired_at)}
+
+
+def _format_value(value: float) -> str:
+    """Format a value as Prometheus does: with an exponent, and the fewest digits that identify it."""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "+Inf" if value > 0 else "-Inf"
+    texts = (f"{value:.{digits}e}" for digits in range(17))
+    return next(text for text in texts if float(text) == value)
 
 
 def stream_label(state: StreamState) -> str:

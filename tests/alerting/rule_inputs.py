@@ -85,7 +85,7 @@ _FAILED = 'stream_upstream_requests_total{request="GET /stream",code="500"}'
 _ANSWERED = 'stream_upstream_requests_total{request="GET /stream",code="200"}'
 _POLLS = "stream_upstream_polls_total"
 _POLL_FAILURES = 'stream_upstream_poll_failures_total{reason="timeout"}'
-_ERRORS = 'stream_exporter_notifications_errors_total{alertmanager="am:9093"}'
+_ERRORS = 'stream_exporter_notifications_errors_total{alertmanager="http://am:9093"}'
 
 
 def _burn(name: str, window: str, fires_at: int, slo_window: Literal["hours", "days"]) -> Input:
@@ -169,8 +169,8 @@ EXPORTER_INPUTS = (
         rule="StreamAlertPushFailing",
         bad={_ERRORS: "+3"},
         good={_ERRORS: 0},
-        description="Alerts were lost or refused 5 times in the last 15 minutes.",
-        labels={"alertmanager": "am:9093"},
+        description="Requests to a receiver of alerts failed, or it refused alerts, 5 times in the last 15 minutes.",
+        labels={"alertmanager": "http://am:9093"},
         fires_at=75,
         bad_until=90,
         ceases_at=930,

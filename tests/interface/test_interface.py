@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,8 +11,8 @@ import msgspec
 from aiohttp.test_utils import make_mocked_request
 
 from exporter.model import StreamReport, StreamState
-from exporter.web.json_api import AlertsApi
 from exporter.web.serializers import stream_facts
+from exporter.web.sidecar_api import SidecarApi
 from tests.interface.listed import ANSWERS, CONFIGURATION, FLAGS, changes, configuration_keys, flags, json_keys
 from tests.page.served_app import serve_app
 from tests.page.states import stream_state, upstream_state
@@ -29,7 +29,7 @@ def test_no_command_or_flag_goes_away_unnoticed() -> None:
 
 async def test_no_key_of_an_answer_goes_away_unnoticed(tmp_path: Path) -> None:
     """Those of /api/v1/streams are tests/page/keys.txt."""
-    found = {f"/api/v1/alerts {key}" for key in await alert_keys()}
+    found = {key async for key in sidecar_keys()}
     async with serve_app(tmp_path) as served:
         served.service.store.publish(upstream_state([stream_state("one", live=True)]))
         for path in ("/api/v1/stream?upstream=edge&stream=one", f"/api/v1/history?stream={quote('edge/one')}"):
@@ -46,14 +46,16 @@ def facts() -> Iterable[str]:
     return stream_facts(stream_state("one", report=StreamReport(**everything), **known))
 
 
-async def alert_keys() -> Iterator[str]:
+async def sidecar_keys() -> AsyncIterator[str]:
     """Of alerts of every phase; their labels and annotations are told by other tests."""
     async with sidecar_harness(thresholds={"StreamUnhealthy": {"for": "0s"}}) as running:
         await running.publish(UNHEALTHY)
         await running.wait_until_sent()
         await running.pass_time(15)
-        answer = await AlertsApi(running.sidecar).handle(make_mocked_request("GET", "/api/v1/alerts"))
-        assert isinstance(answer.body, bytes)
-        data = msgspec.json.decode(answer.body)
-    keys = list(json_keys(data))
-    return (key for key in keys if not key.startswith(("data.alerts[].labels.", "data.alerts[].annotations.")))
+        api = SidecarApi(running.sidecar)
+        for path, handler in (("alerts", api.alerts), ("rules", api.rules), ("sidecar", api.sidecar)):
+            answer = await handler(make_mocked_request("GET", f"/api/v1/{path}"))
+            assert isinstance(answer.body, bytes)
+            for key in json_keys(msgspec.json.decode(answer.body)):
+                if ".labels." not in key and ".annotations." not in key:
+                    yield f"/api/v1/{path} {key}"

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import yaml
 
-from exporter.alerting.state_file import restore_alerts
+from exporter.alerting.state_file import restore_state
 from tests.exporter_process import GENEROUS_SECONDS, Exporter
 from tests.process.process_environment import Alertmanager, Platform, running_environment
 from tests.real.child_process import wait_until
@@ -149,7 +149,7 @@ def test_killed_exporter_resumes_its_alerts_after_a_restart(
             wait_until(lambda: state.exists() and '"firing"' in state.read_text(), "that is remembered")
             first.process.kill()
             first.ended()
-        [remembered] = [alert for alert in restore_alerts(state.read_bytes(), time.time()) if alert.key.rule == DOWN]
+        [remembered] = [alert for alert in restore_state(state.read_bytes(), time.time()).alerts if alert.key.rule == DOWN]
         before = alertmanager.told(DOWN)
         with running(tmp_path) as second:
             wait_until(
@@ -165,7 +165,7 @@ def test_killed_exporter_resumes_its_alerts_after_a_restart(
             assert len({json.dumps(alert["labels"], sort_keys=True) for alert in told}) == 1
             assert len({alert["startsAt"] for alert in told}) == 1
             assert all(alert["endsAt"] > told[-1]["startsAt"] for alert in told)
-            [after] = [alert for alert in restore_alerts(state.read_bytes(), time.time()) if alert.key.rule == DOWN]
+            [after] = [alert for alert in restore_state(state.read_bytes(), time.time()).alerts if alert.key.rule == DOWN]
             assert (after.active_at, after.fired_at) == (remembered.active_at, remembered.fired_at)
             one.kept.close()
             second.send(signal.SIGTERM)
@@ -231,13 +231,13 @@ def assert_refused_then_recovered(
     try:
         exporter.wait(WRITE_FAILURES, lambda now: now >= failures + 2, "it can't write")
         exporter.polled_on()
-        restore_alerts(state.read_bytes(), time.time())
+        restore_state(state.read_bytes(), time.time())
     finally:
         end()
-    wait_until(lambda: "alerts are remembered again" in exporter.process.said[said:], "it writes again")
-    restore_alerts(state.read_bytes(), time.time())
+    wait_until(lambda: "alert state is saved again" in exporter.process.said[said:], "it writes again")
+    restore_state(state.read_bytes(), time.time())
     # once, however many writes failed
-    assert exporter.process.said[said:].count("alerts can't be remembered") == 1
+    assert exporter.process.said[said:].count("alert state cannot be saved") == 1
     assert not list(state.parent.glob(".*.new"))
 
 

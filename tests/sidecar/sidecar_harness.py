@@ -30,6 +30,7 @@ class SidecarHarness:
     ) -> None:
         self.clock = clock
         self.alertmanager = alertmanager
+        alertmanager.clock = clock
         self.registry = FamilyRegistry()
         self.store = Store()
         self.store.arrange(["studio"])

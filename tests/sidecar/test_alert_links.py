@@ -53,7 +53,7 @@ def test_link_names_the_stream_whatever_its_name(stream: str, upstream: str) -> 
 def test_alert_about_an_upstream_links_to_the_whole_page() -> None:
     payload = FORMATTER.payload(alert("StreamUpstreamDown", "studio & co", "", "critical"), 240.0)
     assert payload.generator_url == payload.annotations["page_url"] == PAGE
-    assert FORMATTER.watchdog_payload(0.0, 240.0).generator_url == PAGE
+    assert FORMATTER.watchdog_payload(0.0, 0.0, 240.0).generator_url == PAGE
 
 
 def test_without_a_page_there_is_no_link_to_it() -> None:

@@ -18,7 +18,7 @@ from aiohttp.test_utils import TestServer
 from exporter.cli import main
 from exporter.cli.alerts import table
 from exporter.model import Status
-from exporter.web.json_api import ALERTS_PATH, AlertsApi
+from exporter.web.sidecar_api import SidecarApi
 from tests.fake_clock import FakeClock
 from tests.metrics.generated_views import stream
 from tests.sidecar.fake_alertmanager import FakeAlertmanager, fake_alertmanager
@@ -40,7 +40,7 @@ async def served(running: SidecarHarness, user: tuple[str, str] | None = None) -
         return response
 
     app = web.Application(middlewares=[guard])
-    app.router.add_get(ALERTS_PATH, AlertsApi(running.sidecar).handle)
+    SidecarApi(running.sidecar).add_routes(app)
     async with TestServer(app) as server:
         yield str(server.make_url("")).rstrip("/")
 
@@ -68,13 +68,13 @@ async def test_alerts_command_shows_pending_and_firing_alerts(capsys: pytest.Cap
 
         code, out, _ = await command(capsys, "--url", url, "--format", "json")
         data = json.loads(out)
-        assert (code, data["sidecar"]) == (0, True)
+        assert (code, data["active"]) == (0, True)
         pending, firing = data["alerts"]
         assert firing["labels"]["alertname"] == "StreamUnhealthy"
         assert firing["annotations"]["summary"] == "main on studio (livepeer) is unhealthy."
         assert {key: firing[key] for key in ("state", "value", "activeAt", "firedAt")} == {
             "state": "firing",
-            "value": "3.500000e-01",
+            "value": "3.5e-01",
             "activeAt": "2024-09-10T20:26:40.000Z",
             "firedAt": "2024-09-10T20:26:40.000Z",
         }
@@ -119,7 +119,7 @@ async def test_alerts_command_reports_that_the_sidecar_is_off(capsys: pytest.Cap
     running = SidecarHarness(FakeClock(), FakeAlertmanager())
     async with served(running) as url:
         code, out, _ = await command(capsys, "--url", url)
-    assert (code, out) == (0, "The alerting sidecar is off: alerting.alertmanagers is empty.\n")
+    assert (code, out) == (0, "The alerting sidecar is off: alerting.alertmanagers and alerting.webhooks are empty.\n")
 
 
 async def test_alerts_command_authenticates_with_a_password(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ async def test_alerts_command_authenticates_with_a_password(capsys: pytest.Captu
         assert code == 0
         code, out, err = await command(capsys, "--url", url)
     assert (code, out) == (1, "")
-    assert err == f"no alerts from {url}: GET /api/v1/alerts: status 401\n"
+    assert err == f"no alerts from {url}: GET /api/v1/sidecar: status 401\n"
 
 
 @pytest.mark.parametrize(
@@ -179,8 +179,8 @@ async def test_test_alert_goes_to_every_alertmanager(capsys: pytest.CaptureFixtu
         assert code == 1
         assert sorted(out.splitlines()) == sorted(
             [
-                f"{good.url.removeprefix('http://')}: taken (status 200)",
-                f"{bad.url.removeprefix('http://')}: failed (forbidden): POST /api/v2/alerts: status 403",
+                f"{good.url}: accepted (status 200)",
+                f"{bad.url}: failed (forbidden): POST /api/v2/alerts: status 403",
             ]
         )
         (alert,) = good.alerts
@@ -207,13 +207,13 @@ async def test_test_alert_goes_to_every_address(capsys: pytest.CaptureFixture[st
         file = configured(tmp_path, *({"url": url, "resolve_dns": True} for url in names))
         code, out, _ = await command(capsys, "--test", "StreamUnhealthy", "--config.file", str(file))
     assert code == 1
-    assert f"127.0.0.1:{port}: taken (status 200)" in out
-    assert "nowhere.invalid:9093: failed: the name can't be resolved" in out
+    assert f"http://localhost:{port} at 127.0.0.1:{port}: accepted (status 200)" in out
+    assert "http://nowhere.invalid:9093: failed: the host name cannot be resolved" in out
 
 
 async def test_test_alert_without_alertmanagers_fails(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, _, err = await command(capsys, "--test", "StreamUnhealthy", "--config.file", str(configured(tmp_path)))
-    assert (code, err) == (1, "there is nobody to tell: alerting.alertmanagers is empty\n")
+    assert (code, err) == (1, "no receiver is configured: alerting.alertmanagers and alerting.webhooks are empty\n")
     code, _, err = await command(capsys, "--test", "StreamUnhealthy", "--config.file", str(tmp_path / "none.yaml"))
     assert code == 1
     assert "none.yaml" in err

@@ -62,6 +62,7 @@ async def test_step_of_the_wall_clock_changes_no_phase(phase: str, step: float) 
 
 async def test_resolved_alert_is_repeated_for_the_same_time_after_a_step() -> None:
     async with sidecar_harness(thresholds={NAME: {"for": "0s"}, "StreamDegraded": 0.01}) as running:
+        running.alertmanager.uptime = None
         await running.publish(UNHEALTHY)
         await running.pass_time(150, HEALTHY)
         await running.wait_until_sent()

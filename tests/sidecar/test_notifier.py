@@ -14,7 +14,6 @@ import trustme
 from aiohttp import web
 
 from exporter.alerting.notifier import Notifier, resolve_addresses
-from exporter.alerting.payload import AlertPayload
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.config.alerting import AlertmanagerSettings
 from exporter.metrics.self_metrics import FamilyRegistry
@@ -22,13 +21,12 @@ from tests.fake_clock import FakeClock
 from tests.sidecar.fake_alertmanager import (
     PATH,
     FakeAlertmanager,
-    alert_payload,
+    FakeOutbox,
     fake_alertmanager,
+    firing_alert,
     run_event_loop,
     settings_for,
 )
-
-CURRENT_PAYLOADS = [alert_payload("everything")]
 
 
 class FakeResolver:
@@ -50,15 +48,19 @@ class NotifierHarness:
         self.notifier = Notifier(
             clock=self.clock,
             metrics=SidecarMetrics(self.registry),
-            current_payloads=lambda: CURRENT_PAYLOADS,
+            outbox=FakeOutbox(self.clock, firing_alert("everything")),
             resend_seconds=60.0,
             resolve=name.resolve,
         )
 
-    def addresses(self) -> set[str]:
+    def identities(self) -> set[str]:
         """What has series."""
-        families = [f for f in self.registry.collect() if f.name == "stream_exporter_notifications_queue_capacity"]
+        families = [f for f in self.registry.collect() if f.name == "stream_exporter_notifications_queue_length"]
         return {sample.labels["alertmanager"] for family in families for sample in family.samples}
+
+    def count(self, name: str, alertmanager: str) -> float | None:
+        full = f"stream_exporter_notifications_{name}"
+        return self.registry.get_sample_value(full, {"alertmanager": alertmanager})
 
 
 @asynccontextmanager
@@ -71,16 +73,16 @@ async def running_notifier(name: FakeResolver | None = None) -> AsyncIterator[No
 
 
 def received_streams(alertmanager: FakeAlertmanager) -> list[str]:
-    return [alert["labels"]["stream"] for alert in alertmanager.alerts]
+    return [alert["labels"]["stream"] for alert in alertmanager.alerts if "stream" in alert["labels"]]
 
 
-async def test_every_alertmanager_gets_the_whole_state_first() -> None:
+async def test_every_alertmanager_gets_all_alerts() -> None:
     async with fake_alertmanager() as one, fake_alertmanager() as two, running_notifier() as running:
         await running.notifier.apply([settings_for(one.url), settings_for(two.url), settings_for(one.url)])
-        running.notifier.enqueue([alert_payload("news")])
-        await one.until(lambda: len(received_streams(one)) == 2)
-        await two.until(lambda: len(received_streams(two)) == 2)
-        assert received_streams(one) == received_streams(two) == ["everything", "news"]
+        running.notifier.enqueue([firing_alert("news")])
+        for alertmanager in (one, two):
+            await alertmanager.until(lambda: len(received_streams(alertmanager)) == 2)  # noqa: B023 - called at once
+            assert set(received_streams(alertmanager)) == {"everything", "news"}
 
 
 async def test_slow_or_dead_alertmanager_does_not_delay_others() -> None:
@@ -92,17 +94,12 @@ async def test_slow_or_dead_alertmanager_does_not_delay_others() -> None:
             return web.Response()
 
         slow.behave = respond_slowly
-        await running.notifier.apply(
-            [
-                settings_for(slow.url),
-                settings_for("http://127.0.0.1:9"),
-                settings_for(quick.url),
-            ]
-        )
+        alertmanagers = [slow.url, "http://127.0.0.1:9", quick.url]
+        await running.notifier.apply([settings_for(url) for url in alertmanagers])
         for n in range(10):
-            running.notifier.enqueue([alert_payload(f"s{n}")])
+            running.notifier.enqueue([firing_alert(f"s{n}")])
             await quick.until(lambda: f"s{n}" in received_streams(quick))  # noqa: B023 - called before the next turn
-        assert len(slow.batches) == 1
+        assert len(slow.all_batches) == 1
         may_respond.set()
         await slow.until(lambda: len(received_streams(slow)) == 11)
 
@@ -111,19 +108,46 @@ async def test_unchanged_alertmanager_keeps_its_queue() -> None:
     async with fake_alertmanager() as one, fake_alertmanager() as two, running_notifier() as running:
         dead = settings_for("http://127.0.0.1:9")
         await running.notifier.apply([dead, settings_for(one.url)])
-        running.notifier.enqueue([alert_payload("kept")])
+        running.notifier.enqueue([firing_alert("kept")])
         await one.until(lambda: "kept" in received_streams(one))
         kept = running.notifier.queues[0]
         await running.notifier.apply([settings_for(two.url), dead])
         assert running.notifier.queues[0] is kept
-        assert kept.waiting == 2
+        assert kept.waiting == 2, "with the watchdog"
         await two.until(lambda: received_streams(two) == ["everything"])
-        running.notifier.enqueue([alert_payload("later")])
+        running.notifier.enqueue([firing_alert("later")])
         await two.until(lambda: "later" in received_streams(two))
         assert "later" not in received_streams(one)
-        assert running.addresses() == {"127.0.0.1:9", two.url.removeprefix("http://")}
+        assert running.identities() == {"http://127.0.0.1:9", two.url}
         await running.notifier.apply([])
-        assert running.addresses() == set()
+        assert running.identities() == set()
+
+
+async def test_alertmanagers_behind_one_address_have_separate_identities() -> None:
+    """One of them refuses: its failures are not counted for the other."""
+    async with fake_alertmanager("/{team}/api/v2/alerts") as shared, running_notifier() as running:
+
+        async def refuse_news(_alerts: list[dict[str, Any]], request: web.Request) -> web.Response:
+            is_refused = "news" in (request.match_info["team"], request.headers.get("X-Scope-OrgID"))
+            return web.Response(status=403 if is_refused else 200)
+
+        shared.behave = refuse_news
+        by_path = [settings_for(f"{shared.url}/{team}") for team in ("sports", "news")]
+        by_tenant = [settings_for(f"{shared.url}/all", headers={"X-Scope-OrgID": team}) for team in ("sports", "news")]
+        await running.notifier.apply([*by_path, *by_tenant])
+        identities = [
+            f"{shared.url}/sports",
+            f"{shared.url}/news",
+            f"{shared.url}/all (tenant sports)",
+            f"{shared.url}/all (tenant news)",
+        ]
+        async with asyncio.timeout(30):
+            for name in identities:
+                count, expected = ("sent_total", 2) if "sports" in name else ("errors_total", 1)
+                while running.count(count, name) != expected:  # noqa: ASYNC110 - real requests
+                    await asyncio.sleep(0.005)
+        assert [running.count("errors_total", name) for name in identities[::2]] == [0, 0]
+        assert [running.count("sent_total", name) for name in identities[1::2]] == [0, 0]
 
 
 @pytest.fixture
@@ -150,22 +174,23 @@ async def test_every_address_of_a_name_gets_the_alerts(port: int) -> None:
         name.addresses = {"127.0.0.1", "127.0.0.2"}
         running.clock.advance(60)
         await two.until(lambda: received_streams(two) == ["everything"])
-        assert running.addresses() == {f"127.0.0.1:{port}", f"127.0.0.2:{port}"}
+        name_and_port = f"http://alertmanager.example:{port}"
+        assert running.identities() == {f"{name_and_port} at 127.0.0.{n}:{port}" for n in (1, 2)}
 
         name.addresses = None
         with structlog.testing.capture_logs() as logs:
             for _ in range(3):
                 running.clock.advance(60)
                 await run_event_loop()
-        assert [line["event"] for line in logs] == ["alertmanager's name can't be resolved"]
-        running.notifier.enqueue([alert_payload("still")])
+        assert [line["event"] for line in logs] == ["alertmanager's host name cannot be resolved"]
+        running.notifier.enqueue([firing_alert("still")])
         await two.until(lambda: "still" in received_streams(two))
 
         name.addresses = {"127.0.0.2"}
         running.clock.advance(60)
         await run_event_loop()
-        assert running.addresses() == {f"127.0.0.2:{port}"}
-        running.notifier.enqueue([alert_payload("only")])
+        assert running.identities() == {f"{name_and_port} at 127.0.0.2:{port}"}
+        running.notifier.enqueue([firing_alert("only")])
         await two.until(lambda: "only" in received_streams(two))
         assert "only" not in received_streams(one)
 
@@ -199,7 +224,7 @@ async def test_tls_certificate_is_checked_for_the_name(tmp_path: Path, port: int
             assert logs[0]["reason"] == "tls"
     finally:
         await runner.cleanup()
-    assert len(alertmanager.batches) == 1
+    assert len(alertmanager.all_batches) == 1
 
 
 async def test_flush_is_bounded_in_time() -> None:
@@ -212,11 +237,10 @@ async def test_flush_is_bounded_in_time() -> None:
         stuck.behave = never_respond
         async with running_notifier() as running:
             await running.notifier.apply([settings_for(stuck.url), settings_for(quick.url)])
-            await stuck.until(lambda: stuck.batches)
-            last: list[AlertPayload] = [alert_payload("last")]
-            running.notifier.enqueue(last)
+            await stuck.until(lambda: stuck.all_batches)
+            running.notifier.enqueue([firing_alert("last")])
             await running.notifier.close(flush_seconds=0.2)
             assert "last" in received_streams(quick)
-            running.notifier.enqueue([alert_payload("too late")])
+            running.notifier.enqueue([firing_alert("too late")])
         assert "too late" not in received_streams(quick)
         stuck.behave = FakeAlertmanager().behave

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.alerting.evaluator import Alert, AlertKey, Phase
-from exporter.alerting.payload import MAX_ISSUES, AlertFormatter, rfc3339
+from exporter.alerting.payload import MAX_ISSUES, AlertFormatter, fingerprint, rfc3339
 from exporter.alerting.rules import RULES, RULES_BY_NAME, Scope
 from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.runtime.redaction import redactor
@@ -53,7 +53,7 @@ def test_changing_value_is_in_no_label(external: dict[str, str], stream: str, va
     """One alert is one alert to Alertmanager, however its value moves; and no label is empty or beyond UTF-8."""
     formatter = AlertFormatter(rules_in_force(), external, page="http://exporter:10071/")
     first, second = (formatter.payload(alert(stream=stream, value=value), 240.0) for value in values)
-    assert first.fingerprint == second.fingerprint
+    assert first.labels == second.labels
     assert all(first.labels.values())
     assert first.labels["severity"] == "critical"
     assert msgspec.json.decode(msgspec.json.encode(first.to_json(100.0))) == first.to_json(100.0)
@@ -93,6 +93,34 @@ def test_firing_alert_keeps_its_start_and_lasts_whatever_the_clock(clock_step: f
     sent = payload.to_json(now)
     assert sent["startsAt"] == rfc3339(10_000.0)
     assert parse_time(sent["endsAt"]) >= max(now, 10_000.0) + 240
+
+
+OFFSETS = st.none() | st.floats(-1e6, 1e6)
+
+
+@given(st.floats(1e6, 1e9), st.floats(-1e4, 1e4), OFFSETS, st.floats(0, 1e4))
+def test_firing_alert_lasts_on_both_clocks(now: float, started: float, offset: float | None, least: float) -> None:
+    receiver_now = None if offset is None else now + offset
+    payload = FORMATTER.payload(alert(active_at=now, fired_at=now + started), 240.0)
+    ends_at = parse_time(payload.to_json(now, receiver_now, least_horizon=least)["endsAt"])
+    assert ends_at >= max(now, receiver_now or now, now + started) + max(240.0, least) - 0.001
+
+
+@given(st.floats(1e6, 1e9), st.floats(-1e4, 1e4), st.floats(-1e4, 1e4), OFFSETS)
+def test_resolved_alert_has_ended_on_both_clocks(
+    now: float, started: float, ended: float, offset: float | None
+) -> None:
+    receiver_now = None if offset is None else now + offset
+    resolved = alert(phase=Phase.RESOLVED, fired_at=now + started, resolved_at=now + ended, resolved_steady=50.0)
+    sent = FORMATTER.payload(resolved, 240.0).to_json(now, receiver_now)
+    assert sent["startsAt"] <= sent["endsAt"]
+    assert parse_time(sent["endsAt"]) <= min(now, receiver_now or now) + 0.001
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=8), st.text(max_size=8), max_size=4))
+def test_fingerprint_depends_on_names_and_values_only(labels: dict[str, str]) -> None:
+    assert fingerprint(labels) == fingerprint(dict(reversed(labels.items())))
+    assert len(fingerprint(labels)) == 16
 
 
 @pytest.mark.parametrize("fired_at", [9_000.0, 13_000.0])

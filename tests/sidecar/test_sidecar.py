@@ -97,14 +97,45 @@ async def test_alert_is_sent_repeated_and_resolved() -> None:
         assert running.states() == {}
         assert running.metric_value("stream_exporter_alerts", alertname=NAME, state="firing") == 0
 
-        repeated = len(alertmanager.received(NAME))
-        await running.pass_time(870, HEALTHY)
-        await running.wait_until_sent()
-        assert len(alertmanager.received(NAME)) == repeated + 14
-        assert {parse_time(alert["endsAt"]) for alert in alertmanager.received(NAME)[-14:]} == {ended_at}
+        states = len(alertmanager.received(NAME))
         await running.pass_time(300, HEALTHY)
         await running.wait_until_sent()
-        assert len(alertmanager.received(NAME)) <= repeated + 15
+        assert len(alertmanager.received(NAME)) == states, "it was accepted"
+        alertmanager.restart()
+        await running.pass_time(60, HEALTHY)
+        await running.wait_until_sent()
+        assert [parse_time(alert["endsAt"]) for alert in alertmanager.received(NAME)[states:]] == [ended_at]
+
+
+async def test_resolve_is_repeated_for_15_minutes_where_a_restart_cannot_be_noticed() -> None:
+    async with sidecar_harness(**AT_ONCE) as running:
+        running.alertmanager.uptime = None
+        await running.publish(UNHEALTHY)
+        await running.pass_time(KEPT + 15, HEALTHY)
+        await running.wait_until_sent()
+        assert not running.is_firing(NAME)
+        repeated = len(running.alertmanager.received(NAME))
+        await running.pass_time(870, HEALTHY)
+        await running.wait_until_sent()
+        assert len(running.alertmanager.received(NAME)) == repeated + 14
+        await running.pass_time(300, HEALTHY)
+        await running.wait_until_sent()
+        assert len(running.alertmanager.received(NAME)) <= repeated + 15
+
+
+async def test_alert_lapses_where_no_resolve_is_sent() -> None:
+    """Another sidecar may see the stream differently; it would be told as firing and resolved by turns."""
+    async with sidecar_harness(**AT_ONCE, resolve="lapse") as running:
+        await running.publish(UNHEALTHY)
+        await running.pass_time(KEPT + 15, HEALTHY)
+        await running.wait_until_sent()
+        assert running.states() == {}
+        assert running.is_firing(NAME)
+        received = len(running.alertmanager.received(NAME))
+        await running.pass_time(240, HEALTHY)
+        await running.wait_until_sent()
+        assert not running.is_firing(NAME)
+        assert len(running.alertmanager.received(NAME)) == received
 
 
 async def test_change_is_sent_at_once_and_the_watchdog_with_every_round() -> None:
@@ -608,7 +639,7 @@ async def test_error_in_one_evaluation_does_not_stop_the_sidecar(monkeypatch: py
             await running.publish(UNHEALTHY)
             running.clock.advance(60)
             await run_event_loop()
-        assert {line["event"] for line in logs} == {"alerts not evaluated", "alerts not sent again"}
+        assert {line["event"] for line in logs} == {"alerts not evaluated", "resolved alerts not forgotten"}
         monkeypatch.setattr(Evaluator, "evaluate", evaluate)
         await running.publish(UNHEALTHY)
         assert running.states() == {f"{NAME} main": "firing"}

@@ -3,7 +3,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+import shutil
+import stat
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +22,13 @@ from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.alerting.state_file import (
     FILE_NAME,
+    MAX_BYTES,
     MAX_SECONDS,
     VERSION,
+    AlertState,
     AlertStateFile,
     default_state_file,
-    restore_alerts,
+    restore_state,
 )
 from exporter.metrics.self_metrics import FamilyRegistry
 from tests.fake_clock import FakeClock
@@ -66,13 +70,17 @@ def alert(stream: str = "main", phase: Phase = Phase.PENDING, **more: Any) -> Al
     return Alert(AlertKey("StreamUnhealthy", "studio", stream), phase=phase, **facts | more)
 
 
+def restored_alerts(*arguments: Any) -> list[Alert]:
+    return restore_state(*arguments).alerts
+
+
 class StateFileHarness:
     def __init__(self, path: Path, *known: Alert, clock: FakeClock | None = None) -> None:
         self.clock = clock or FakeClock()
         self.registry = FamilyRegistry()
         self.alerts = list(known)
         self.state_file = AlertStateFile(
-            path, lambda: self.alerts, clock=self.clock, metrics=SidecarMetrics(self.registry)
+            path, lambda: AlertState(self.alerts), clock=self.clock, metrics=SidecarMetrics(self.registry)
         )
 
     @property
@@ -104,17 +112,17 @@ async def test_written_alerts_are_read_again(tmp_path_factory: pytest.TempPathFa
     async with running_state_file(path, *known):
         pass
     async with running_state_file(path) as running:
-        assert running.state_file.load() == known
+        assert running.state_file.load().alerts == known
     assert path.stat().st_mode & 0o777 == 0o600
 
 
 def assert_alerts_or_value_error(content: bytes) -> None:
     message = ""
     try:
-        restore_alerts(content, NOW)
+        restored_alerts(content, NOW)
     except ValueError as error:
         message = str(error)
-    assert message in ("", "it is no memory of alerts") or message.startswith("it is of version")
+    assert message in ("", "its content is not that of a state file") or message.startswith("it is of version")
 
 
 @given(st.binary() | st.text().map(str.encode))
@@ -141,10 +149,10 @@ def test_any_document_gives_alerts_or_a_value_error(document: dict[str, Any]) ->
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"version":1,"written_at":', "it is no memory of alerts"),
-        ("", "it is no memory of alerts"),
-        ('{"version":3,"more":"alerts"}', "it is of version 3, this exporter knows 1 and 2"),
-        ('{"version":2,"written_at":1e300,"alerts":[]}', "it is no memory of alerts"),
+        ('{"version":1,"written_at":', "its content is not that of a state file"),
+        ("", "its content is not that of a state file"),
+        ('{"version":3,"more":"alerts"}', "it is of version 3; this exporter reads 1 and 2"),
+        ('{"version":2,"written_at":1e300,"alerts":[]}', "its content is not that of a state file"),
     ],
 )
 async def test_corrupt_file_is_moved_aside(tmp_path: Path, content: str, message: str) -> None:
@@ -152,30 +160,129 @@ async def test_corrupt_file_is_moved_aside(tmp_path: Path, content: str, message
     path.write_text(content)
     with structlog.testing.capture_logs() as logs:
         async with running_state_file(path) as running:
-            assert running.state_file.load() == []
+            assert running.state_file.load() == AlertState()
             assert not path.exists()
     assert (tmp_path / "alerts.json.broken").read_text() == content
     (line,) = logs
-    assert (line["event"], line["error"]) == ("alerts of before can't be understood", message)
+    assert (line["event"], line["error"]) == ("alert state file cannot be used; moved aside", message)
     assert json.loads(path.read_text())["alerts"] == []
 
 
 @pytest.mark.parametrize("version", range(1, VERSION + 1))
 def test_file_of_every_version_is_read(version: int) -> None:
     """Committed as that version wrote it: whoever raises VERSION adds a file here, and goes on reading the others."""
-    known = restore_alerts((STATE_FILES / f"version-{version}.json").read_bytes(), NOW)
+    known = restored_alerts((STATE_FILES / f"version-{version}.json").read_bytes(), NOW)
     assert {found.phase for found in known} == set(Phase)
     (firing,) = [found for found in known if found.phase is Phase.FIRING]
     assert firing.key == AlertKey("StreamUnhealthy", "studio", "main-stage")
     assert (firing.active_at, firing.fired_at) == (NOW - 600, NOW - 480)
 
 
-async def test_unreadable_file_is_left_alone(tmp_path: Path) -> None:
+def make_symlink(path: Path) -> None:
+    target = path.with_name("target")
+    target.write_text("precious")
+    path.symlink_to(target)
+
+
+def make_foreign(path: Path) -> None:
+    path.write_text('{"version":2,"written_at":1,"alerts":[]}')
+    os.chown(path, 1234, 1234)
+
+
+def make_too_large(path: Path) -> None:
+    path.touch()
+    os.truncate(path, MAX_BYTES + 1)
+
+
+UNSAFE: dict[str, Callable[[Path], None]] = {
+    "symlink": make_symlink,
+    "dangling symlink": lambda path: path.symlink_to("nowhere"),
+    "FIFO": os.mkfifo,
+    "folder": Path.mkdir,
+    "socket": lambda path: os.mknod(path, stat.S_IFSOCK | 0o600),
+    "too large": make_too_large,
+}
+
+
+@pytest.mark.parametrize("kind", [*UNSAFE, "another user's file"])
+async def test_unsafe_file_is_refused_and_moved_aside(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "alerts.json"
-    path.mkdir()
+    if kind in UNSAFE:
+        UNSAFE[kind](path)
+    elif os.geteuid() == 0:
+        make_foreign(path)
+    else:
+        pytest.skip("only root can give a file to another user")
+    before = path.lstat()
     with structlog.testing.capture_logs() as logs:
-        assert StateFileHarness(path).state_file.load() == []
-    assert logs[0]["event"] == "alerts of before can't be read"
+        async with running_state_file(path, alert("new")) as running:
+            assert running.state_file.load() == AlertState()
+    assert [line["event"] for line in logs] == ["alert state file cannot be used; moved aside"]
+    aside = (tmp_path / "alerts.json.broken").lstat()
+    assert (aside.st_ino, aside.st_mode) == (before.st_ino, before.st_mode)
+    assert "new" in path.read_text()
+    assert stat.S_ISREG(path.lstat().st_mode)
+    if kind == "symlink":
+        assert (tmp_path / "target").read_text() == "precious"
+
+
+async def test_file_that_can_neither_be_used_nor_moved_does_not_stop_the_sidecar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "alerts.json"
+    path.write_text("?")
+
+    def refuse(*_: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with structlog.testing.capture_logs() as logs:
+        running = StateFileHarness(path, alert())
+        assert running.state_file.load() == AlertState()
+        await running.state_file.close()
+    assert [line["event"] for line in logs] == [
+        "alert state file cannot be used, nor moved aside",
+        "alert state cannot be saved; trying again with every change",
+    ]
+    assert path.read_text() == "?"
+
+
+@pytest.mark.parametrize("kind", ["symlink", "file"])
+async def test_file_in_the_way_of_the_new_one_is_replaced_and_not_followed(tmp_path: Path, kind: str) -> None:
+    path, target = tmp_path / "alerts.json", tmp_path / "target"
+    target.write_text("precious")
+    in_the_way = tmp_path / ".alerts.json.new"
+    if kind == "symlink":
+        in_the_way.symlink_to(target)
+    else:
+        in_the_way.write_text("left by a crash")
+    async with running_state_file(path, alert("new")):
+        pass
+    assert target.read_text() == "precious"
+    assert "new" in path.read_text()
+    assert not in_the_way.exists()
+
+
+async def test_removed_folder_is_made_again_and_locked(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "alerts.json"
+    async with running_state_file(path, alert("first")) as running:
+        running.state_file.request_write()
+        await wait_for_writes(running, writes=1)
+        await asyncio.to_thread(shutil.rmtree, path.parent)
+        running.clock.advance(5)
+        running.state_file.request_write()
+        await wait_for_writes(running, writes=2)
+        assert "first" in path.read_text()
+        assert running.failures == 0
+        assert not StateFileHarness(path).state_file.lock()
+        await asyncio.to_thread(shutil.rmtree, path.parent)
+        other = StateFileHarness(path)
+        assert other.state_file.lock()
+        running.clock.advance(5)
+        running.state_file.request_write()
+        await wait_for_writes(running, writes=3)
+        assert running.failures == 1, "another process has it now"
+        await other.state_file.close()
 
 
 async def write(path: Path, *known: Alert, clock: FakeClock | None = None) -> bytes:
@@ -193,8 +300,8 @@ async def test_within_one_boot_setting_the_clock_changes_no_duration(tmp_path: P
         alert("ended", Phase.RESOLVED, resolved_at=NOW - 10, resolved_steady=STEADY - 10),
     ]
     content = await write(tmp_path / "alerts.json", *known)
-    assert restore_alerts(content, NOW + 599 + clock_step, STEADY + 599, BOOT) == known
-    assert restore_alerts(content, NOW + 601 + clock_step, STEADY + 601, BOOT) == known[1:], "away for too long"
+    assert restored_alerts(content, NOW + 599 + clock_step, STEADY + 599, BOOT) == known
+    assert restored_alerts(content, NOW + 601 + clock_step, STEADY + 601, BOOT) == known[1:], "away for too long"
 
 
 @pytest.mark.parametrize("clock_step", [0.0, 3600.0, -3600.0])
@@ -204,18 +311,18 @@ async def test_after_a_reboot_the_wall_clock_tells_the_time_between(tmp_path: Pa
     clock.step(clock_step)
     known = alert("kept", Phase.FIRING, keep_since=NOW - 30, keep_steady=STEADY - 30)
     content = await write(tmp_path / "alerts.json", alert(), known, clock=clock)
-    pending, firing = restore_alerts(content, clock.now() + 60, 5.0, "next boot")
+    pending, firing = restored_alerts(content, clock.now() + 60, 5.0, "next boot")
     assert 5.0 - pending.active_steady == 160
     assert firing.keep_steady is not None
     assert 5.0 - firing.keep_steady == 90
     assert (firing.fired_at, firing.active_at) == (known.fired_at, known.active_at), "as they were sent"
-    assert [a.key.stream for a in restore_alerts(content, clock.now() + 601, 5.0, "next boot")] == ["kept"]
+    assert [a.key.stream for a in restored_alerts(content, clock.now() + 601, 5.0, "next boot")] == ["kept"]
 
 
 async def test_clock_behind_the_file_after_a_reboot_loses_no_alert(tmp_path: Path) -> None:
     """Without a battery the clock begins years ago. No time has passed then, as far as one can tell."""
     content = await write(tmp_path / "alerts.json", alert(), alert("other", Phase.FIRING))
-    pending, firing = restore_alerts(content, 100.0, 5.0, "next boot")
+    pending, firing = restored_alerts(content, 100.0, 5.0, "next boot")
     assert [5.0 - a.active_steady for a in (pending, firing)] == [100, 100]
     assert firing.fired_at == NOW - 50
 
@@ -225,7 +332,7 @@ async def test_time_in_the_future_counts_as_now(tmp_path: Path) -> None:
     ahead.active_at, ahead.active_steady = NOW + 60, STEADY + 60
     content = await write(tmp_path / "alerts.json", ahead)
     for boot in (BOOT, "next boot"):
-        [found] = restore_alerts(content, NOW, STEADY, boot)
+        [found] = restored_alerts(content, NOW, STEADY, boot)
         assert (found.active_steady, found.resolved_steady) == (STEADY, STEADY)
 
 
@@ -234,7 +341,7 @@ async def test_stopped_alert_is_still_stopped_after_a_restart(tmp_path: Path, bo
     """However long it takes, 60 s of its ``for`` are over."""
     content = await write(tmp_path / "alerts.json", alert(stopped_steady=STEADY - 40))
     steady_now = STEADY + 300 if boot == BOOT else 5.0
-    [found] = restore_alerts(content, NOW + 300, steady_now, boot)
+    [found] = restored_alerts(content, NOW + 300, steady_now, boot)
     assert found.stopped_steady is not None
     assert (steady_now - found.stopped_steady, found.stopped_steady - found.active_steady) == (340, 60)
 
@@ -244,7 +351,7 @@ async def test_impossible_time_of_a_stop_delays_an_alert_by_no_more_than_its_for
     tmp_path: Path, stopped: float
 ) -> None:
     content = await write(tmp_path / "alerts.json", alert(stopped_steady=stopped))
-    [found] = restore_alerts(content, NOW, STEADY, BOOT)
+    [found] = restored_alerts(content, NOW, STEADY, BOOT)
     assert found.stopped_steady is not None
     assert found.active_steady <= found.stopped_steady <= STEADY
 
@@ -252,14 +359,14 @@ async def test_impossible_time_of_a_stop_delays_an_alert_by_no_more_than_its_for
 async def test_unknown_boot_is_another_one(tmp_path: Path) -> None:
     clock = FakeClock(boot="")
     content = await write(tmp_path / "alerts.json", alert(), clock=clock)
-    [found] = restore_alerts(content, NOW + 60, STEADY, "")
+    [found] = restored_alerts(content, NOW + 60, STEADY, "")
     assert STEADY - found.active_steady == 160
 
 
 @pytest.mark.parametrize("now", [NOW, NOW - 3600])
 def test_version_1_counts_as_another_boot(now: float) -> None:
     """It has wall times only: they were 15 s old and more when it was written, 15 s ago."""
-    found = {a.phase: a for a in restore_alerts((STATE_FILES / "version-1.json").read_bytes(), now, STEADY, BOOT)}
+    found = {a.phase: a for a in restored_alerts((STATE_FILES / "version-1.json").read_bytes(), now, STEADY, BOOT)}
     away = 15 if now == NOW else 0
     assert STEADY - found[Phase.FIRING].active_steady == 585 + away
     assert STEADY - found[Phase.PENDING].active_steady == 5 + away
@@ -282,14 +389,14 @@ def test_version_1_counts_as_another_boot(now: float) -> None:
 )
 async def test_alerts_with_impossible_times_are_left_out(tmp_path: Path, unsound: Alert) -> None:
     content = await write(tmp_path / "alerts.json", unsound, alert("sound"))
-    assert restore_alerts(content, NOW, STEADY, BOOT) == [alert("sound")]
+    assert restored_alerts(content, NOW, STEADY, BOOT) == [alert("sound")]
 
 
 async def test_late_times_that_are_read_can_be_sent(tmp_path: Path) -> None:
     """An alert ends later than it starts: its end must not be after the last year that can be written."""
     latest = alert(phase=Phase.FIRING, fired_at=MAX_SECONDS, keep_since=MAX_SECONDS, keep_steady=STEADY)
     latest.key = replace(latest.key, severity="critical")
-    [found] = restore_alerts(await write(tmp_path / "alerts.json", latest), NOW, STEADY, BOOT)
+    [found] = restored_alerts(await write(tmp_path / "alerts.json", latest), NOW, STEADY, BOOT)
     sent = AlertFormatter(rules_in_force(), {}).payload(found, 240.0).to_json(NOW)
     assert sent["endsAt"] == "9999-01-01T00:03:59.000Z"
     assert sent["annotations"]["cleared"].startswith("condition cleared")
@@ -331,8 +438,8 @@ async def test_failed_write_is_logged_once(tmp_path: Path) -> None:
             await wait_for_writes(running, writes=4)
             assert "first" in path.read_text()
     assert [(line["log_level"], line["event"]) for line in logs] == [
-        ("error", "alerts can't be remembered"),
-        ("info", "alerts are remembered again"),
+        ("error", "alert state cannot be saved; trying again with every change"),
+        ("info", "alert state is saved again"),
     ]
 
 
@@ -343,7 +450,7 @@ async def test_impossible_path_only_loses_the_state_file() -> None:
         assert running.state_file.lock()
         await running.state_file.close()
     assert running.failures == 2
-    assert [line["event"] for line in logs] == ["alerts can't be remembered"]
+    assert [line["event"] for line in logs] == ["alert state cannot be saved; trying again with every change"]
 
 
 async def test_unencodable_alert_is_logged(tmp_path: Path) -> None:
@@ -351,7 +458,7 @@ async def test_unencodable_alert_is_logged(tmp_path: Path) -> None:
         running.alerts = [object()]  # type: ignore[list-item]
         with structlog.testing.capture_logs() as logs:
             await running.state_file.close()
-    assert logs[0]["event"] == "alerts not remembered"
+    assert logs[0]["event"] == "alert state not saved"
     assert running.failures
 
 
@@ -360,7 +467,9 @@ async def test_second_process_cannot_lock_the_file(tmp_path: Path) -> None:
     async with running_state_file(path):
         with structlog.testing.capture_logs() as logs:
             assert not StateFileHarness(path).state_file.lock()
-        assert logs[0]["event"] == "another process uses this file of alerts, this one remembers none"
+        assert (
+            logs[0]["event"] == "alert state file is locked by another process; alert state will not survive a restart"
+        )
     async with running_state_file(path):
         pass
 

@@ -8,6 +8,11 @@ _SHARDS = "last_over_time(stream_exporter_shards{SELECTOR}[{window}])"
 _SHARD_ORDINAL = "last_over_time(stream_exporter_shard_ordinal{SELECTOR}[{window}])"
 _CONFIG_HASH = "last_over_time(stream_exporter_config_hash{SELECTOR}[{window}])"
 _RELOADED = "stream_exporter_config_last_reload_successful{SELECTOR}"
+_FAILED_DELIVERIES = tuple(
+    f"stream_exporter_{target}notifications_{outcome}_total"
+    for target in ("", "webhook_")
+    for outcome in ("errors", "dropped")
+)
 
 EXPORTER_RULES: tuple[Rule, ...] = (
     Rule(
@@ -101,17 +106,16 @@ EXPORTER_RULES: tuple[Rule, ...] = (
         scope=Scope.EXPORTER,
         severity=Severity.WARNING,
         summary="The sidecar cannot deliver its alerts.",
-        description="Alerts were lost or refused {value} times in the last 15 minutes.",
+        description="Requests to a receiver of alerts failed, or it refused alerts, {value} times in the last "
+        "15 minutes.",
         expected="less than {threshold} times",
-        promql="max without ({replicas}) (\n"
-        "  changes(stream_exporter_notifications_errors_total{SELECTOR}[{15m}])\n"
-        "  - resets(stream_exporter_notifications_errors_total{SELECTOR}[{15m}])\n"
-        ") >= {threshold}\n"
-        "or\n"
-        "max without ({replicas}) (\n"
-        "  changes(stream_exporter_notifications_dropped_total{SELECTOR}[{15m}])\n"
-        "  - resets(stream_exporter_notifications_dropped_total{SELECTOR}[{15m}])\n"
-        ") >= {threshold}",
+        promql="\nor\n".join(
+            "max without ({replicas}) (\n"
+            f"  changes({family}{{SELECTOR}}[{{15m}}])\n"
+            f"  - resets({family}{{SELECTOR}}[{{15m}}])\n"
+            ") >= {threshold}"
+            for family in _FAILED_DELIVERIES
+        ),
         window_seconds=15 * MINUTE,
         keep_firing_seconds=5 * MINUTE,
         threshold=5.0,

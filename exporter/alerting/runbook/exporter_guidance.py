@@ -89,13 +89,14 @@ EXPORTER_GUIDANCE: Mapping[str, Guidance] = {
     "StreamAlertPushFailing": Guidance(
         impact="Viewers are not affected, but alerts of the sidecar do not reach anybody.",
         diagnosis="""
-            1. Find the failing Alertmanager: `stream_exporter_notifications_errors_total` by `alertmanager`.
-            2. Read the exporter's log: connection refused, timeout, bad certificate, or alerts refused?
+            1. Find the failing receiver: `stream_exporter_notifications_errors_total` by `alertmanager`,
+               `stream_exporter_webhook_notifications_errors_total` by `webhook`.
+            2. Read the exporter's log: connection refused, timeout, bad certificate, a sign-in page, or alerts refused?
             3. Send a test alert: `stream-exporter alerts --test StreamUnhealthy --config.file config.yaml`.
         """,
         mitigation="""
-            - Fix the Alertmanager, the network, or the credentials under `alerting.alertmanagers`. The sidecar then
-              sends all active alerts again on its own.
+            - Fix the receiver, the network, or the credentials under `alerting`. The sidecar then sends all active
+              alerts again on its own.
             - Longer outage: load the output of `stream-exporter rules --evaluator all` into Prometheus until then.
         """,
         tuning="The threshold is the number of scrapes that saw new errors. Lower it if you scrape every few minutes.",

@@ -62,24 +62,24 @@ EXPORTER_FAMILIES: tuple[Family, ...] = (
 )
 
 NOTIFICATIONS_SENT = _sidecar_counter(
-    "stream_exporter_notifications_sent_total", "Alerts that this Alertmanager took.", "alertmanager"
+    "stream_exporter_notifications_sent_total", "Alerts that this Alertmanager accepted.", "alertmanager"
 )
 NOTIFICATIONS_ERRORS = _sidecar_counter(
     "stream_exporter_notifications_errors_total",
-    "Alerts in requests that this Alertmanager refused or did not answer; each attempt counts.",
+    "Alerts in requests that failed, and alerts that this Alertmanager refused; each attempt counts.",
     "alertmanager",
 )
 NOTIFICATIONS_DROPPED = _sidecar_counter(
     "stream_exporter_notifications_dropped_total",
-    "Alerts given up: their queue was full, or their end came too late to be told.",
+    "Alerts that were given up: this Alertmanager refused them, or did not accept their end for 15 minutes.",
     "alertmanager",
 )
 NOTIFICATIONS_QUEUE_LENGTH = _gauge(
     "stream_exporter_notifications_queue_length", "Alerts waiting to be sent.", "alertmanager", source=Source.SIDECAR
 )
-NOTIFICATIONS_QUEUE_CAPACITY = _gauge(
-    "stream_exporter_notifications_queue_capacity",
-    "Alerts that may wait to be sent.",
+NOTIFICATIONS_CLOCK_OFFSET = _gauge(
+    "stream_exporter_notifications_clock_offset_seconds",
+    "Seconds by which this Alertmanager's clock is ahead of the exporter's. Absent while unknown.",
     "alertmanager",
     source=Source.SIDECAR,
 )
@@ -91,6 +91,19 @@ NOTIFICATIONS_LATENCY = Family(
     labels=("alertmanager",),
     source=Source.SIDECAR,
     bounds=(0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+WEBHOOK_SENT = _sidecar_counter(
+    "stream_exporter_webhook_notifications_sent_total", "Notifications that this webhook accepted.", "webhook"
+)
+WEBHOOK_ERRORS = _sidecar_counter(
+    "stream_exporter_webhook_notifications_errors_total",
+    "Requests to this webhook that failed; each attempt counts.",
+    "webhook",
+)
+WEBHOOK_DROPPED = _sidecar_counter(
+    "stream_exporter_webhook_notifications_dropped_total",
+    "Resolved alerts that this webhook was not told of, because too many were waiting.",
+    "webhook",
 )
 ALERTS = _gauge(
     "stream_exporter_alerts",
@@ -112,8 +125,11 @@ SIDECAR_FAMILIES: tuple[Family, ...] = (
     NOTIFICATIONS_ERRORS,
     NOTIFICATIONS_DROPPED,
     NOTIFICATIONS_QUEUE_LENGTH,
-    NOTIFICATIONS_QUEUE_CAPACITY,
+    NOTIFICATIONS_CLOCK_OFFSET,
     NOTIFICATIONS_LATENCY,
+    WEBHOOK_SENT,
+    WEBHOOK_ERRORS,
+    WEBHOOK_DROPPED,
     ALERTS,
     ALERT_STATE_WRITE_FAILURES,
     WAVE_EVENTS,

@@ -89,8 +89,8 @@ Besides these, the `process_*` and `python_*` families of the Prometheus client 
 _SIDECAR = """\
 ### The alerting sidecar
 
-There only where the sidecar runs (`docs/alerting.md`). `alertmanager` is host and port: with `resolve_dns`, of each
-address.
+Only where the sidecar runs (`docs/alerting.md`). `alertmanager` is the configured `name`, otherwise the URL with the
+tenant; with `resolve_dns`, each address has its own series. `webhook` is the configured `name`.
 """
 _MATRIX = """\
 ## Which platform feeds what

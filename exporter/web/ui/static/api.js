@@ -39,8 +39,8 @@ export async function fetchStreams() {
 /** The sidecar's alerts; null if it is not running. */
 export async function fetchAlerts() {
   try {
-    const { data } = await (await request("api/v1/alerts")).json();
-    return data.sidecar ? data.alerts.map(parseAlert) : null;
+    const { active, alerts } = await (await request("api/v1/sidecar")).json();
+    return active ? alerts.map(parseAlert) : null;
   } catch (error) {
     if (error instanceof ResponseError) return null;
     throw error;
