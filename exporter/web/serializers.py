@@ -207,7 +207,7 @@ def prometheus_alert(alert: Alert, formatter: AlertFormatter) -> dict[str, Any]:
         "annotations": formatter.annotations(alert),
         "state": alert.phase.value,
         "activeAt": rfc3339(alert.active_at),
-        "value": _format_value(alert.value),
+        "value": format_value(alert.value),
     }
     if alert.keep_since is not None:
         entry["keepFiringSince"] = rfc3339(alert.keep_since)
@@ -220,7 +220,7 @@ def alert_entry(alert: Alert, formatter: AlertFormatter) -> dict[str, Any]:
     return entry if alert.fired_at is None else entry | {"firedAt": rfc3339(alert.fired_at)}
 
 
-def _format_value(value: float) -> str:
+def format_value(value: float) -> str:
     """Format a value as Prometheus does: with an exponent, and the fewest digits that identify it."""
     if math.isnan(value):
         return "NaN"

@@ -73,7 +73,9 @@ class SidecarApi:
         if sidecar.rules is not self._rules:
             # rendering the expressions takes some milliseconds
             self._rules = sidecar.rules
-            self._definitions = [_definition(active, grade) for active in sidecar.rules for grade in active.grades]
+            # the watchdog has no condition: it is sent, not evaluated
+            evaluated = [active for active in sidecar.rules if active.rule.condition is not None]
+            self._definitions = [_definition(active, grade) for active in evaluated for grade in active.grades]
         by_rule: dict[tuple[str, str], list[Alert]] = defaultdict(list)
         for alert in sidecar.alerts():
             by_rule[alert.key.rule, alert.key.severity].append(alert)

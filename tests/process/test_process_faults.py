@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import yaml
 
+from exporter.alerting.evaluator import Alert
 from exporter.alerting.state_file import restore_state
 from tests.exporter_process import GENEROUS_SECONDS, Exporter
 from tests.process.process_environment import Alertmanager, Platform, running_environment
@@ -149,7 +150,9 @@ def test_killed_exporter_resumes_its_alerts_after_a_restart(
             wait_until(lambda: state.exists() and '"firing"' in state.read_text(), "that is remembered")
             first.process.kill()
             first.ended()
-        [remembered] = [alert for alert in restore_state(state.read_bytes(), time.time()).alerts if alert.key.rule == DOWN]
+        [remembered] = [
+            alert for alert in restore_state(state.read_bytes(), time.time()).alerts if alert.key.rule == DOWN
+        ]
         before = alertmanager.told(DOWN)
         with running(tmp_path) as second:
             wait_until(
@@ -165,7 +168,9 @@ def test_killed_exporter_resumes_its_alerts_after_a_restart(
             assert len({json.dumps(alert["labels"], sort_keys=True) for alert in told}) == 1
             assert len({alert["startsAt"] for alert in told}) == 1
             assert all(alert["endsAt"] > told[-1]["startsAt"] for alert in told)
-            [after] = [alert for alert in restore_state(state.read_bytes(), time.time()).alerts if alert.key.rule == DOWN]
+            [after] = [
+                alert for alert in restore_state(state.read_bytes(), time.time()).alerts if alert.key.rule == DOWN
+            ]
             assert (after.active_at, after.fired_at) == (remembered.active_at, remembered.fired_at)
             one.kept.close()
             second.send(signal.SIGTERM)
@@ -180,6 +185,7 @@ def test_killed_exporter_resumes_its_alerts_after_a_restart(
 WRITING_ALL_THE_TIME = """
 import sys
 from pathlib import Path
+from exporter.alerting.evaluator import Alert
 from exporter.alerting.state_file import AlertStateFile
 path = Path(sys.argv[1])
 state_file = AlertStateFile.__new__(AlertStateFile)
@@ -219,6 +225,11 @@ def test_full_file_system_costs_only_the_alert_state_until_there_is_room(exporte
     # else it is the disk of the machine
     if os.path.ismount(state.parent):
         assert_refused_then_recovered(exporter, state, lambda: fill(ballast), ballast.unlink)
+
+
+def saved(state: Path, rule: str) -> list[Alert]:
+    """The alerts of a rule in the state file."""
+    return [alert for alert in restore_state(state.read_bytes(), time.time()).alerts if alert.key.rule == rule]
 
 
 def assert_refused_then_recovered(

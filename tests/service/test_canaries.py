@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,8 +20,8 @@ from tests.exporter_process import GENEROUS_SECONDS, Exporter, exporter
 
 TOKEN, PASSWORD, API_KEY, HASH_KEY = "canary-token-1", "canary-password-2", "canary-apikey-3", "canary-hashkey-4"
 STREAM_KEY, USERINFO = "canary-streamkey-5", "canary-userinfo-6"
-ALERT_TOKEN, ALERT_HEADER = "canary-alerttoken-7", "canary-alertheader-8"
-CANARIES = (TOKEN, PASSWORD, API_KEY, HASH_KEY, STREAM_KEY, USERINFO, ALERT_TOKEN, ALERT_HEADER)
+ALERT_TOKEN, ALERT_HEADER, HOOK_TOKEN = "canary-alerttoken-7", "canary-alertheader-8", "canary-hooktoken-9"
+CANARIES = (TOKEN, PASSWORD, API_KEY, HASH_KEY, STREAM_KEY, USERINFO, ALERT_TOKEN, ALERT_HEADER, HOOK_TOKEN)
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -78,9 +79,11 @@ def configuration_of(echo: str) -> dict[str, Any]:
         "defaults": {"interval": "1s"},
         "alerting": {
             "alertmanagers": [
-                {"url": f"{echo}/am", "auth": {"bearer_token": ALERT_TOKEN}, "headers": {"X-Scope-OrgID": ALERT_HEADER}}
+                {"url": f"{echo}/am", "auth": {"bearer_token": ALERT_TOKEN}, "headers": {"X-Key": ALERT_HEADER}}
             ],
+            "webhooks": [{"name": "hook", "url": f"{echo}/hook/{HOOK_TOKEN}?key={HOOK_TOKEN}"}],
             "state_file": "alerts.json",
+            "thresholds": {"StreamUpstreamDown": {"for": "0s"}},
         },
         "upstreams": [
             {"name": "bearer", "platform": "livepeer", "url": f"{echo}/lp", "auth": {"bearer_token": TOKEN}},
@@ -112,7 +115,7 @@ def configuration_of(echo: str) -> dict[str, Any]:
 def all_responses(process: Exporter) -> str:
     streams = json.loads(process.ask("/api/v1/streams")[1])["streams"]
     one = [f"/api/v1/stream?upstream={s['upstream']}&stream={quote(s['stream'], safe='')}" for s in streams]
-    api = ("/streams", "/api/v1/streams", "/api/v1/alerts", *one)
+    api = ("/streams", "/api/v1/streams", "/api/v1/alerts", "/api/v1/rules", "/api/v1/sidecar", *one)
     pages = (*api, "/", "/metrics", "/config", "/-/ready", "/-/healthy", "/-/reload", f"/{quote(STREAM_KEY)[:3]}")
     return "\n".join(process.ask(page)[1] for page in pages) + process.ask("/-/reload", "POST")[1]
 
@@ -128,6 +131,10 @@ def test_no_secret_reaches_responses_or_logs(echo: str, tmp_path: Path, log_form
     with Exporter(["--web.listen-address", "127.0.0.1:0", "--config.file", "config.yaml", *flags], tmp_path) as process:
         _wait_for_polls(process)
         text = all_responses(process)
+        process.send(signal.SIGTERM)
+        assert process.ended() == 0
+    # it was to be told of the upstreams that are down before the end
+    assert "webhook fails" in process.said
     assert 'stream_upstream_up{platform="livepeer",upstream="bearer"} 0' in text
     assert 'stream_upstream_up{platform="storm",upstream="hashed"} 1' in text
     assert 'stream_live{platform="storm",upstream="hashed",stream="' in text
@@ -142,10 +149,11 @@ def _wait_for_polls(process: Exporter) -> None:
         text = process.ask("/metrics?collect[]=upstreams")[1]
         missing -= set(re.findall(r'^stream_upstream_up\{.*upstream="(\w+)"\}', text, re.MULTILINE))
     assert not missing
-    # the sidecar has been refused too
+    # the sidecar has been refused too, and an alert fires
+    signs = (r"notifications_errors_total\{.*\} [1-9]", r"alerts\{.*state=\"firing\"\} [1-9]")
     while time.monotonic() < deadline:
         text = process.ask("/metrics?collect[]=exporter")[1]
-        if re.search(r"^stream_exporter_notifications_errors_total\{.*\} [1-9]", text, re.MULTILINE):
+        if all(re.search(f"^stream_exporter_{sign}", text, re.MULTILINE) for sign in signs):
             return
     raise AssertionError(process.said)
 

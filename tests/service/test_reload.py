@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import structlog.testing
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.config.loading import ConfigError
@@ -234,3 +235,38 @@ async def test_replaced_coordinators_are_freed_one_at_a_time(tmp_path: Path) -> 
             while any(reference() is not None for reference in replaced):
                 gc.collect()
                 await asyncio.sleep(0.05)
+
+
+async def test_log_names_every_changed_section(tmp_path: Path) -> None:
+    upstream = {"platform": "storm", "url": "http://127.0.0.1:9", "discover": True}
+    upstreams: list[dict[str, Any]] = [{"name": name, **upstream} for name in "abc"]
+    before: dict[str, Any] = {"defaults": {"interval": "10s"}, "upstreams": upstreams}
+    after = {
+        "defaults": {"interval": "10s", "timeout": "3s"},
+        "histograms": {"per_stream": True},
+        "retired": ["a"],
+        "alerting": {
+            "thresholds": {"StreamUnhealthy": 0.3},
+            "webhooks": [{"name": "hook", "url": "http://127.0.0.1:9"}],
+        },
+        "upstreams": [upstreams[1] | {"timeout": "5s"}, upstreams[2]],
+    }
+    async with exporting(tmp_path, before) as running:
+        with structlog.testing.capture_logs() as logs:
+            running.write(after)
+            await running.service.reload()
+            await running.service.reload()
+        lines = [line["changed"] for line in logs if line["event"] == "configuration reloaded"]
+    assert lines == [
+        [
+            "upstreams.a",
+            "upstreams.b",
+            "upstreams.c",
+            "defaults.timeout",
+            "histograms.per_stream",
+            "retired",
+            "alerting.thresholds",
+            "alerting.webhooks",
+        ],
+        [],
+    ]
