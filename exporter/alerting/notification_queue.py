@@ -30,6 +30,8 @@ log = structlog.get_logger()
 
 MAX_BATCH_SIZE = 64
 FIRST_BACKOFF_SECONDS = 1.0
+BACKOFFS_PER_ROUND = 4
+"""Number of the longest pauses after failures that fit between two rounds."""
 SMALL_BATCHES_SECONDS = 3600.0
 """Time until large batches are tried again after one was refused as too large."""
 REFUSED_PAUSE_SECONDS = 15 * 60.0
@@ -37,7 +39,7 @@ REFUSED_PAUSE_SECONDS = 15 * 60.0
 CLOCK_OFFSET_WARNING_SECONDS = 30.0
 CLOCK_STEP_SECONDS = 1.0
 """Change of Alertmanager's clock after which resolves are sent again."""
-HORIZON_ROUNDS = 3.0
+HORIZON_ROUNDS = 4.0
 """Number of rounds that an alert lasts in Alertmanager if a round takes long."""
 _SMOOTHING = 0.2
 """Weight of the newest batch in the average time that a batch takes."""
@@ -45,10 +47,6 @@ _SMOOTHING = 0.2
 
 class Outbox(Protocol):
     """What is to be sent, as of now."""
-
-    @property
-    def sends_resolves(self) -> bool:
-        """Whether Alertmanager is told that an alert is over; otherwise it lapses there."""
 
     def sendable_alerts(self) -> Sequence[Alert]:
         """Return the firing and resolved alerts, in the order in which they are sent."""
@@ -113,7 +111,7 @@ class NotificationQueue:
         metrics: SidecarMetrics,
         resend_seconds: float,
     ) -> None:
-        """``resend_seconds``: the time between two rounds, and the longest pause after a failure."""
+        """``resend_seconds``: the time between two rounds."""
         self.label = alertmanager.label
         self._alertmanager = alertmanager
         self._outbox = outbox
@@ -128,6 +126,8 @@ class NotificationQueue:
         self._sending = 0
         """Number of alerts of the round in the current request."""
         self._is_round_due = True
+        self._round_at = self._next_round_at = clock.monotonic()
+        """When this round and the next one were due, on the steady clock."""
         self._is_check_due = False
         """Whether to find out if Alertmanager has restarted, as after a failure."""
         self._work = asyncio.Event()
@@ -163,9 +163,14 @@ class NotificationQueue:
         self._update_length()
         self._work.set()
 
-    def start_round(self) -> None:
-        """Send all alerts again, after the current round if it is not complete."""
+    def start_round(self, at: float) -> None:
+        """Send all alerts again, after the current round if it is not complete.
+
+        ``at``: a moment on the steady clock, from which the alerts last for a horizon. It is the same for all
+        Alertmanagers, so that an alert that is not repeated ends at the same time in all of them.
+        """
         self._is_round_due = True
+        self._next_round_at = at
         self._work.set()
 
     async def run(self) -> None:
@@ -231,6 +236,7 @@ class NotificationQueue:
         self._refused = {key: seen for key, seen in self._refused.items() if now < seen[1] + REFUSED_PAUSE_SECONDS}
         self._round.extend(alerts)
         self._round_size = len(alerts)
+        self._round_at = self._next_round_at
         self._update_length()
         return True
 
@@ -331,8 +337,7 @@ class NotificationQueue:
         """Add an alert to a batch, unless it does not have to be sent any more."""
         version = _Version.of(alert)
         payload = None
-        is_wanted = version.phase is not Phase.RESOLVED or self._outbox.sends_resolves
-        if is_wanted and not self._is_known(alert.key, version):
+        if not self._is_known(alert.key, version):
             try:
                 payload = self._outbox.payload(alert)
             except Exception as error:
@@ -374,7 +379,7 @@ class NotificationQueue:
             return True
         (entry,) = batch
         try:
-            await self._post([self._to_json(entry.payload) | {"annotations": {}}])
+            await self._post([self._entry_json(entry) | {"annotations": {}}])
         except UpstreamError as second:
             if fault_of(second) is Fault.CONNECTION:
                 return self._give_back(second, batch)
@@ -415,7 +420,7 @@ class NotificationQueue:
         return True
 
     async def _post_entries(self, entries: Sequence[_Entry]) -> None:
-        await self._post([self._to_json(entry.payload) for entry in entries])
+        await self._post([self._entry_json(entry) for entry in entries])
 
     async def _post(self, body: Sequence[dict[str, Any]]) -> None:
         await self._alertmanager.post(body)
@@ -425,11 +430,16 @@ class NotificationQueue:
         self._busy_since = now
         self._batch_seconds += _SMOOTHING * (seconds - self._batch_seconds) if self._batch_seconds else seconds
 
-    def _to_json(self, payload: AlertPayload) -> dict[str, Any]:
-        now = self._clock.instant()
+    def _entry_json(self, entry: _Entry) -> dict[str, Any]:
+        return self._to_json(entry.payload, None if entry.is_change else self._round_at)
+
+    def _to_json(self, payload: AlertPayload, at: float | None = None) -> dict[str, Any]:
+        """Return an alert that lasts for a horizon from a moment on the steady clock, by default from now."""
+        wall, steady = self._clock.instant()
+        at = steady if at is None else at
         alerts = max(self._round_size, sum(map(len, self._changes)))
         least_horizon = HORIZON_ROUNDS * math.ceil(alerts / self._batch_size) * self._batch_seconds
-        return payload.to_json(now.wall, self._receiver_clock.now(now.steady), least_horizon=least_horizon)
+        return payload.to_json(wall - (steady - at), self._receiver_clock.now(at), least_horizon=least_horizon)
 
     # -- outcomes ------------------------------------------------------------------------------------------------------
 
@@ -507,7 +517,9 @@ class NotificationQueue:
         self._metrics.set_queue_length(self.label, sum(map(len, self._changes)) + len(self._round))
 
     def _backoff_seconds(self) -> float:
-        longest = min(self._resend_seconds, FIRST_BACKOFF_SECONDS * 2.0 ** min(self._failures - 1, 16))
+        longest = min(
+            self._resend_seconds / BACKOFFS_PER_ROUND, FIRST_BACKOFF_SECONDS * 2.0 ** min(self._failures - 1, 16)
+        )
         return random.uniform(0.5, 1.0) * longest  # noqa: S311 - spreads load
 
 

@@ -74,8 +74,9 @@ class Notifier:
 
     def start_round(self) -> None:
         """Send all alerts to all Alertmanagers again."""
+        now = self._clock.monotonic()
         for queue in self.queues:
-            queue.start_round()
+            queue.start_round(now)
 
     async def close(self, flush_seconds: float = 0.0) -> None:
         """Stop, after a last attempt to send what is waiting that takes at most ``flush_seconds``."""

@@ -49,9 +49,11 @@ class AlertPayload:
     """How long a firing alert lasts in Alertmanager if it is not sent again."""
     generator_url: str = ""
     """The page about what the alert is about."""
+    lapses_at: float | None = None
+    """When a resolved alert ends in Alertmanager, if that is not told that it is resolved."""
 
     def to_json(self, now: float, receiver_now: float | None = None, *, least_horizon: float = 0.0) -> dict[str, Any]:
-        """Return the JSON of Alertmanager's API v2. A firing alert ends a horizon from now, however long it waited.
+        """Return the JSON of Alertmanager's API v2. A firing alert ends a horizon from ``now``, unless it is repeated.
 
         ``now``: Unix seconds; ``receiver_now``: the same moment on Alertmanager's clock, if that is known;
         ``least_horizon``: seconds.
@@ -64,6 +66,8 @@ class AlertPayload:
         starts_at = self.starts_at
         if self.ends_at is None:
             ends_at = max(*clocks, starts_at) + max(self.horizon_seconds, least_horizon)
+        elif self.lapses_at is not None:
+            ends_at = max(starts_at, self.lapses_at + max(clocks) - now)
         else:
             ends_at = min(*clocks, self.ends_at)
             starts_at = min(starts_at, ends_at)

@@ -414,11 +414,6 @@ class Sidecar:
 
     # -- what the queues send ------------------------------------------------------------------------------------------
 
-    @property
-    def sends_resolves(self) -> bool:
-        """Whether Alertmanager is told that an alert is over; otherwise it lapses there."""
-        return self._settings.resolve == "send"
-
     def sendable_alerts(self) -> list[Alert]:
         """Return the firing and resolved alerts in the order in which they are sent: the most important first."""
         return sorted(self._sendable_alerts(), key=lambda alert: (sending_order(alert), alert.fired_at or 0.0))
@@ -428,7 +423,12 @@ class Sidecar:
         is_replaced = self._evaluator.alerts.get(alert.key) is not alert
         if alert.phase is Phase.PENDING or (is_replaced and alert.phase is not Phase.RESOLVED):
             return None
-        return self._formatter.payload(alert, self._horizon_seconds(alert.key.upstream))
+        horizon = self._horizon_seconds(alert.key.upstream)
+        payload = self._formatter.payload(alert, horizon)
+        if self._settings.resolve == "lapse" and alert.resolved_steady is not None:
+            now = self._clock.instant()
+            payload = replace(payload, lapses_at=now.wall + alert.resolved_steady + horizon - now.steady)
+        return payload
 
     def watchdog(self) -> AlertPayload:
         """Return the sign of life that begins every round."""

@@ -152,7 +152,6 @@ class FakeOutbox:
     def __init__(self, clock: Clock, *alerts: Alert) -> None:
         self.clock = clock
         self.all_alerts = list(alerts)
-        self.sends_resolves = True
         self.annotations = {"summary": "A stream is unhealthy."}
 
     def sendable_alerts(self) -> list[Alert]:

@@ -74,7 +74,7 @@ class QueueHarness:
 
     async def next_round(self, seconds: float = RESEND) -> None:
         self.clock.advance(seconds)
-        self.queue.start_round()
+        self.queue.start_round(self.clock.monotonic())
         await self.wait_until_sent()
 
     async def wait_for_errors(self, number: int) -> None:
@@ -215,7 +215,7 @@ async def test_every_alert_is_repeated_before_it_ends_however_slow_alertmanager_
 
         async def take_three_seconds(alerts: list[dict[str, Any]], _request: web.Request) -> web.Response:
             clock.advance(3.0)
-            running.queue.start_round()
+            running.queue.start_round(running.clock.monotonic())
             for alert in alerts:
                 if "endsAt" in alert:
                     name = alert["labels"].get("stream", WATCHDOG)
@@ -283,8 +283,8 @@ async def test_fault_of_the_connection_is_retried_with_backoff(status: int, body
                     await running.wait_for_errors(attempt)
                     assert running.count("sent_total") == 0
                     running.clock.advance(running.clock.slept[-1])
-                waits = running.clock.slept[:9]
-                assert all(0.5 * min(2**n, RESEND) <= wait <= min(2**n, RESEND) for n, wait in enumerate(waits)), waits
+                waits, longest = running.clock.slept[:9], RESEND / 4
+                assert all(0.5 <= wait / min(2**n, longest) <= 1 for n, wait in enumerate(waits)), waits
                 alertmanager.behave = FakeAlertmanager().behave
                 running.clock.advance(RESEND)
                 await running.wait_until_sent()
@@ -368,7 +368,7 @@ async def test_connection_that_fails_while_a_refused_alert_is_sought_loses_nothi
                 return web.Response() if is_watchdog(alerts) else await fail_later(alerts, request)
 
             alertmanager.behave = after_the_watchdog
-            running.queue.start_round()
+            running.queue.start_round(running.clock.monotonic())
             await running.wait_for_errors(16)
             alertmanager.behave = refuse
             running.clock.advance(RESEND)
@@ -499,19 +499,6 @@ async def test_resolve_is_dropped_after_a_quarter_of_an_hour(clock_step: float) 
         await running.wait_for_errors(3)
         assert running.queue.waiting == 2
         assert running.count("dropped_total") == 1
-
-
-async def test_resolve_is_not_sent_where_alerts_lapse() -> None:
-    clock = FakeClock()
-    async with fake_alertmanager(clock=clock) as alertmanager, running_queue(alertmanager.url, clock=clock) as running:
-        running.outbox.sends_resolves = False
-        alert = firing_alert()
-        running.send(alert)
-        await running.wait_until_sent()
-        running.send(resolve(alert, clock))
-        await running.wait_until_sent()
-        await running.next_round()
-        assert len(alertmanager.received("StreamUnhealthy")) == 1
 
 
 # -- clocks ------------------------------------------------------------------------------------------------------------

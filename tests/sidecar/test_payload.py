@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -115,6 +116,18 @@ def test_resolved_alert_has_ended_on_both_clocks(
     sent = FORMATTER.payload(resolved, 240.0).to_json(now, receiver_now)
     assert sent["startsAt"] <= sent["endsAt"]
     assert parse_time(sent["endsAt"]) <= min(now, receiver_now or now) + 0.001
+
+
+@given(st.floats(1e6, 1e9), st.floats(-1e4, 1e4), st.floats(-1e4, 1e4), OFFSETS)
+def test_lapsing_alert_ends_at_the_same_time_on_clocks_that_agree_and_later_on_others(
+    now: float, started: float, left: float, offset: float | None
+) -> None:
+    receiver_now = None if offset is None else now + offset
+    resolved = alert(phase=Phase.RESOLVED, fired_at=now + started, resolved_at=now - 1, resolved_steady=50.0)
+    payload = replace(FORMATTER.payload(resolved, 240.0), lapses_at=now + left)
+    ends_at = parse_time(payload.to_json(now, receiver_now, least_horizon=1e6)["endsAt"])
+    assert ends_at == pytest.approx(max(now + left + max(0.0, offset or 0.0), now + started), abs=0.001)
+    assert payload.to_webhook_json()["status"] == "resolved"
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=8), st.text(max_size=8), max_size=4))

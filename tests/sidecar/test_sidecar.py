@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import structlog.testing
+from aiohttp import web
 
 from exporter.alerting import DEFAULT_RUNBOOK_URL
 from exporter.alerting.annotations import format_time
@@ -130,12 +131,36 @@ async def test_alert_lapses_where_no_resolve_is_sent() -> None:
         await running.pass_time(KEPT + 15, HEALTHY)
         await running.wait_until_sent()
         assert running.states() == {}
-        assert running.is_firing(NAME)
+        lapses_at = running.clock.now() + 240
+        assert parse_time(running.last_received(NAME)["endsAt"]) == lapses_at
         received = len(running.alertmanager.received(NAME))
-        await running.pass_time(240, HEALTHY)
+        await running.pass_time(60, HEALTHY)
+        running.alertmanager.restart()
+        running.alertmanager.clock_offset = 30.0
+        await running.pass_time(120, HEALTHY)
         await running.wait_until_sent()
+        again = running.alertmanager.received(NAME)[received:]
+        assert [parse_time(alert["endsAt"]) for alert in again] == [lapses_at + 30], "once, after the restart"
+        await running.pass_time(90, HEALTHY)
         assert not running.is_firing(NAME)
-        assert len(running.alertmanager.received(NAME)) == received
+
+
+async def test_alert_that_is_not_repeated_ends_everywhere_at_the_same_time() -> None:
+    """Of two clustered Alertmanagers, the one in which it has not ended yet would notify again."""
+    async with sidecar_harness(**AT_ONCE) as running, fake_alertmanager(clock=running.clock) as other:
+        await running.apply(**AT_ONCE, alertmanagers=[{"url": running.alertmanager.url}, {"url": other.url}])
+        await running.publish(UNHEALTHY)
+        await running.wait_until_sent()
+
+        async def take_a_second(_alerts: list[dict[str, Any]], _request: web.Request) -> web.Response:
+            running.clock.advance(1)
+            return web.Response()
+
+        other.behave = take_a_second
+        running.clock.advance(60)
+        await run_event_loop()
+        await running.wait_until_sent()
+        assert other.received(NAME)[-1]["endsAt"] == running.last_received(NAME)["endsAt"]
 
 
 async def test_change_is_sent_at_once_and_the_watchdog_with_every_round() -> None:
