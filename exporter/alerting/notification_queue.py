@@ -13,11 +13,12 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from itertools import islice
+from statistics import median
 from typing import Any, NamedTuple, Protocol
 
 import structlog
 
-from exporter.alerting.alertmanager import TIMEOUT_SECONDS, Alertmanager, Fault, fault_of
+from exporter.alerting.alertmanager import Alertmanager, Fault, fault_of
 from exporter.alerting.evaluator import RESOLVED_KEPT_SECONDS, Alert, AlertKey, Phase
 from exporter.alerting.payload import SENT_AT, AlertPayload
 from exporter.alerting.self_metrics import SidecarMetrics
@@ -39,10 +40,8 @@ REFUSED_PAUSE_SECONDS = 15 * 60.0
 CLOCK_OFFSET_WARNING_SECONDS = 30.0
 CLOCK_STEP_SECONDS = 1.0
 """Change of Alertmanager's clock after which resolves are sent again."""
-HORIZON_ROUNDS = 4.0
-"""Number of rounds that an alert lasts in Alertmanager if a round takes long."""
-_SMOOTHING = 0.2
-"""Weight of the newest batch in the average time that a batch takes."""
+MEASURED_BATCHES = 15
+"""Number of the latest batches whose median tells how long one takes: a few slow ones do not count."""
 
 
 class Outbox(Protocol):
@@ -75,6 +74,21 @@ def sending_order(alert: Alert) -> SendingOrder:
     if not alert.key.stream:
         return SendingOrder.UPSTREAM
     return _ORDER_OF_SEVERITY.get(alert.key.severity, SendingOrder.INFO)
+
+
+class Round(NamedTuple):
+    """One repetition of all alerts; the same for all Alertmanagers.
+
+    An alert that is repeated no more therefore ends at the same time in all of them. In a cluster, the one in which it
+    has not ended would notify again. All times are on the steady clock.
+    """
+
+    at: float
+    """The moment from which the alerts last for a horizon."""
+    least_horizon: float = 0.0
+    """The shortest time that an alert lasts: longer than the slowest Alertmanager needs to accept all alerts."""
+    latest_end: float = 0.0
+    """The latest end that such a horizon has led to until now."""
 
 
 class _Version(NamedTuple):
@@ -110,6 +124,7 @@ class NotificationQueue:
         clock: Clock,
         metrics: SidecarMetrics,
         resend_seconds: float,
+        first_round: Round,
     ) -> None:
         """``resend_seconds``: the time between two rounds."""
         self.label = alertmanager.label
@@ -126,8 +141,7 @@ class NotificationQueue:
         self._sending = 0
         """Number of alerts of the round in the current request."""
         self._is_round_due = True
-        self._round_at = self._next_round_at = clock.monotonic()
-        """When this round and the next one were due, on the steady clock."""
+        self._current_round = self._next_round = first_round
         self._is_check_due = False
         """Whether to find out if Alertmanager has restarted, as after a failure."""
         self._work = asyncio.Event()
@@ -143,8 +157,7 @@ class NotificationQueue:
         self._is_unlisted = False
         self._batch_size = MAX_BATCH_SIZE
         self._small_batches_since = 0.0
-        self._batch_seconds = 0.0
-        """Average time that a batch takes."""
+        self._batch_seconds: deque[float] = deque(maxlen=MEASURED_BATCHES)
         self._busy_since: float | None = None
         """Steady seconds since when the next batch is being sent; None while there is nothing to send."""
         self._failures = 0
@@ -163,14 +176,19 @@ class NotificationQueue:
         self._update_length()
         self._work.set()
 
-    def start_round(self, at: float) -> None:
-        """Send all alerts again, after the current round if it is not complete.
+    def round_seconds(self) -> float:
+        """Return the seconds that it takes to send all alerts; 0 if that is not known."""
+        alerts = max(self._round_size, sum(map(len, self._changes)))
+        batch_seconds = median(self._batch_seconds) if self._batch_seconds else 0.0
+        return math.ceil(alerts / self._batch_size) * batch_seconds
 
-        ``at``: a moment on the steady clock, from which the alerts last for a horizon. It is the same for all
-        Alertmanagers, so that an alert that is not repeated ends at the same time in all of them.
-        """
+    def start_round(self, next_round: Round) -> None:
+        """Send all alerts again, after the current round if it is not complete."""
         self._is_round_due = True
-        self._next_round_at = at
+        self._next_round = next_round
+        if next_round.least_horizon > 2 * max(self._current_round.least_horizon, self._resend_seconds):
+            # what was sent in the current round would end before it is repeated
+            self._round.clear()
         self._work.set()
 
     async def run(self) -> None:
@@ -236,7 +254,7 @@ class NotificationQueue:
         self._refused = {key: seen for key, seen in self._refused.items() if now < seen[1] + REFUSED_PAUSE_SECONDS}
         self._round.extend(alerts)
         self._round_size = len(alerts)
-        self._round_at = self._next_round_at
+        self._current_round = self._next_round
         self._update_length()
         return True
 
@@ -425,21 +443,24 @@ class NotificationQueue:
     async def _post(self, body: Sequence[dict[str, Any]]) -> None:
         await self._alertmanager.post(body)
         now = self._clock.monotonic()
-        # pauses after failures count, but not a whole outage
-        seconds = min(now - (now if self._busy_since is None else self._busy_since), 2 * TIMEOUT_SECONDS)
-        self._busy_since = now
-        self._batch_seconds += _SMOOTHING * (seconds - self._batch_seconds) if self._batch_seconds else seconds
+        if self._busy_since is not None:
+            # with the pauses after failures
+            self._batch_seconds.append(now - self._busy_since)
+            self._busy_since = now
 
     def _entry_json(self, entry: _Entry) -> dict[str, Any]:
-        return self._to_json(entry.payload, None if entry.is_change else self._round_at)
+        return self._to_json(entry.payload, None if entry.is_change else self._current_round.at)
 
     def _to_json(self, payload: AlertPayload, at: float | None = None) -> dict[str, Any]:
         """Return an alert that lasts for a horizon from a moment on the steady clock, by default from now."""
         wall, steady = self._clock.instant()
         at = steady if at is None else at
-        alerts = max(self._round_size, sum(map(len, self._changes)))
-        least_horizon = HORIZON_ROUNDS * math.ceil(alerts / self._batch_size) * self._batch_seconds
-        return payload.to_json(wall - (steady - at), self._receiver_clock.now(at), least_horizon=least_horizon)
+        return payload.to_json(
+            wall - (steady - at),
+            self._receiver_clock.now(at),
+            least_horizon=self._next_round.least_horizon,
+            latest_end=wall - steady + self._next_round.latest_end,
+        )
 
     # -- outcomes ------------------------------------------------------------------------------------------------------
 

@@ -11,12 +11,15 @@ from yarl import URL
 
 from exporter.alerting.alertmanager import Alertmanager, target_label
 from exporter.alerting.evaluator import Alert
-from exporter.alerting.notification_queue import NotificationQueue, Outbox
+from exporter.alerting.notification_queue import NotificationQueue, Outbox, Round
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.config.alerting import AlertmanagerSettings
 from exporter.runtime.clock import Clock
 
 log = structlog.get_logger()
+
+HORIZON_ROUNDS = 4.0
+"""Number of rounds that an alert lasts in Alertmanager if a round takes long."""
 
 ResolveAddresses = Callable[[AlertmanagerSettings], Awaitable[Iterable[str]]]
 """Returns the IP addresses of an Alertmanager's host. Raises ``OSError``."""
@@ -47,6 +50,8 @@ class Notifier:
         self._resend_seconds = resend_seconds
         self._resolve = resolve
         self._targets: list[_Target] = []
+        self._round = Round(clock.monotonic())
+        self._is_long = False
 
     @property
     def queues(self) -> list[NotificationQueue]:
@@ -75,8 +80,15 @@ class Notifier:
     def start_round(self) -> None:
         """Send all alerts to all Alertmanagers again."""
         now = self._clock.monotonic()
+        # of the slowest, so that an alert ends at the same time in all of them
+        horizon = HORIZON_ROUNDS * max((queue.round_seconds() for queue in self.queues), default=0.0)
+        is_long = horizon > HORIZON_ROUNDS * self._resend_seconds
+        if is_long and not self._is_long:
+            log.warning("repeating all alerts takes long; alerts last longer in alertmanager", seconds=round(horizon))
+        self._is_long = is_long
+        self._round = Round(now, horizon, max(self._round.latest_end, now + horizon))
         for queue in self.queues:
-            queue.start_round(now)
+            queue.start_round(self._round)
 
     async def close(self, flush_seconds: float = 0.0) -> None:
         """Stop, after a last attempt to send what is waiting that takes at most ``flush_seconds``."""
@@ -105,6 +117,7 @@ class Notifier:
             clock=self._clock,
             metrics=self._metrics,
             resend_seconds=self._resend_seconds,
+            first_round=self._round,
         )
 
 

@@ -12,7 +12,8 @@ from aiohttp import web
 
 from exporter.alerting.alertmanager import Alertmanager, target_label
 from exporter.alerting.evaluator import Alert
-from exporter.alerting.notification_queue import MAX_BATCH_SIZE, NotificationQueue
+from exporter.alerting.notification_queue import MAX_BATCH_SIZE, NotificationQueue, Round
+from exporter.alerting.notifier import HORIZON_ROUNDS
 from exporter.alerting.payload import WATCHDOG
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.metrics.self_metrics import FamilyRegistry
@@ -49,6 +50,7 @@ class QueueHarness:
             clock=clock,
             metrics=self._metrics,
             resend_seconds=RESEND,
+            first_round=Round(clock.monotonic()),
         )
 
     def alertmanager(self, url: str, **more: Any) -> Alertmanager:
@@ -72,9 +74,14 @@ class QueueHarness:
             while self.queue.waiting:  # noqa: ASYNC110 - it ends when an answer has come over a real socket
                 await asyncio.sleep(0.005)
 
+    def start_round(self) -> None:
+        now = self.clock.monotonic()
+        horizon = HORIZON_ROUNDS * self.queue.round_seconds()
+        self.queue.start_round(Round(now, horizon, now + horizon))
+
     async def next_round(self, seconds: float = RESEND) -> None:
         self.clock.advance(seconds)
-        self.queue.start_round(self.clock.monotonic())
+        self.start_round()
         await self.wait_until_sent()
 
     async def wait_for_errors(self, number: int) -> None:
@@ -215,7 +222,7 @@ async def test_every_alert_is_repeated_before_it_ends_however_slow_alertmanager_
 
         async def take_three_seconds(alerts: list[dict[str, Any]], _request: web.Request) -> web.Response:
             clock.advance(3.0)
-            running.queue.start_round(running.clock.monotonic())
+            running.start_round()
             for alert in alerts:
                 if "endsAt" in alert:
                     name = alert["labels"].get("stream", WATCHDOG)
@@ -368,7 +375,7 @@ async def test_connection_that_fails_while_a_refused_alert_is_sought_loses_nothi
                 return web.Response() if is_watchdog(alerts) else await fail_later(alerts, request)
 
             alertmanager.behave = after_the_watchdog
-            running.queue.start_round(running.clock.monotonic())
+            running.start_round()
             await running.wait_for_errors(16)
             alertmanager.behave = refuse
             running.clock.advance(RESEND)

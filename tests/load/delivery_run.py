@@ -1,0 +1,304 @@
+"""Alerts that come and go while the Alertmanagers restart, hang, refuse and lag; and what is compared afterwards.
+
+The sidecars, the Alertmanagers and the clocks are real; the states of the streams are made here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import yaml
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from exporter.alerting.evaluator import Phase
+from exporter.alerting.self_metrics import SidecarMetrics
+from exporter.alerting.sidecar import Sidecar
+from exporter.config.alerting import AlertingSettings
+from exporter.metrics.self_metrics import FamilyRegistry
+from exporter.model import Identity
+from exporter.runtime.clock import Clock
+from exporter.store import Store
+from tests.metrics.generated_views import stream, view
+from tests.real.alertmanager_cluster import (
+    PEER_TIMEOUT_SECONDS,
+    SETTLE_TIMEOUT_SECONDS,
+    ClusterMember,
+    FaultyProxy,
+    running_cluster,
+)
+
+NAME = "StreamUnhealthy"
+POLL_SECONDS, CHAOS_SECONDS, QUIET_SECONDS, HORIZON_SECONDS = 15.0, 90.0, 60.0, 240.0
+LONGEST_FAULT_SECONDS = 60.0
+CALM_SECONDS = 20.0
+"""Time at the end of the chaos in which no fault begins; all are over when it ends."""
+GRACE_SECONDS = 5.0
+"""Time for what is under way when the views are compared."""
+UPSTREAMS = 10
+RACE_SECONDS = 2 * PEER_TIMEOUT_SECONDS + SETTLE_TIMEOUT_SECONDS + 1.0
+
+
+class Notification(NamedTuple):
+    """What somebody was told of one alert."""
+
+    at: float
+    """Seconds on the monotonic clock."""
+    status: str
+    sender: str
+    """The URL of the Alertmanager."""
+
+
+@dataclass
+class Receiver:
+    """Records notifications, by stream, in the order of their arrival."""
+
+    url: str = ""
+    told: dict[str, list[Notification]] = field(default_factory=lambda: defaultdict(list))
+
+    async def receive(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        for alert in body["alerts"]:
+            if alert["labels"]["alertname"] == NAME:
+                notification = Notification(time.monotonic(), alert["status"], body["externalURL"])
+                self.told[alert["labels"]["stream"]].append(notification)
+        return web.Response()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Receiver]:
+        app = web.Application(client_max_size=2**28)
+        app.router.add_post("/", self.receive)
+        async with TestServer(app) as server:
+            self.url = str(server.make_url("/"))
+            yield self
+
+
+def without_races(told: Sequence[Notification]) -> list[str]:
+    """Return the statuses without what is due to races between Alertmanagers, which no client can prevent.
+
+    A member of a cluster looks at its alerts, waits for the members before it (``--cluster.peer-timeout`` for each),
+    and after a restart for news of them (``--cluster.settle-timeout``), and notifies unless it has heard that they have
+    notified of the same state. Two members therefore notify of one
+    change if they do so at the same time; and if an alert ends while a member waits, it notifies that the alert fires
+    after another one has notified of its end, and of the end again later.
+    """
+    statuses: list[str] = []
+    previous: Notification | None = None
+    is_race = False
+    for notification in told:
+        is_at_once = previous is not None and notification.at - previous.at <= RACE_SECONDS
+        if previous is not None and is_at_once and notification.sender != previous.sender:
+            is_race = True
+        elif not (is_race and notification.status == statuses[-1]):
+            is_race = False
+            statuses.append(notification.status)
+        previous = notification
+    return statuses
+
+
+class Replica:
+    """One sidecar, and what it sees of the streams."""
+
+    def __init__(self, time_scale: float, streams: int) -> None:
+        self.time_scale = time_scale
+        self.registry = FamilyRegistry()
+        self.unhealthy: set[int] = set()
+        self.upstreams = [f"edge-{n}" for n in range(UPSTREAMS)]
+        self._streams = streams
+        self._store = Store()
+        self._store.arrange(self.upstreams)
+        self.sidecar = Sidecar(
+            store=self._store,
+            clock=Clock(),
+            metrics=SidecarMetrics(self.registry),
+            sink_of=lambda _: None,
+            time_scale=time_scale,
+            environ={},
+        )
+
+    async def apply(self, urls: Sequence[str], resolve: str) -> None:
+        settings = {
+            "alertmanagers": [{"url": url} for url in urls],
+            "thresholds": {NAME: {"for": "0s"}, "StreamDegraded": 0.01},
+            "resolve": resolve,
+        }
+        await self.sidecar.apply(AlertingSettings.model_validate(settings), self.upstreams)
+
+    async def publish(self) -> None:
+        """Publish the states after a poll of every upstream."""
+        for number, name in enumerate(self.upstreams):
+            states = [
+                msgspec.structs.replace(
+                    stream(health_score_ratio=0.2 if n in self.unhealthy else 0.9),
+                    identity=Identity("livepeer", name, f"s{n}"),
+                )
+                for n in range(number, self._streams, UPSTREAMS)
+            ]
+            interval = POLL_SECONDS / self.time_scale
+            self._store.publish(view(*states, upstream=name, up=True, answering=True, poll_interval_seconds=interval))
+            await asyncio.sleep(0)
+
+    def firing(self) -> set[str]:
+        return {alert.key.stream for alert in self.sidecar.alerts((Phase.FIRING,)) if alert.key.rule == NAME}
+
+    def count(self, name: str, url: str) -> float:
+        full = f"stream_exporter_notifications_{name}_total"
+        return self.registry.get_sample_value(full, {"alertmanager": url}) or 0.0
+
+
+@dataclass
+class DeliveryRun:
+    """``time_scale`` divides all times."""
+
+    cluster: Sequence[tuple[ClusterMember, FaultyProxy]]
+    receiver: Receiver
+    replicas: Sequence[Replica]
+    streams: int
+    time_scale: float
+    random: random.Random
+    episodes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    """How often each alert began: it fires in at least one replica."""
+    faults: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    history: list[str] = field(default_factory=list)
+    _known: set[str] = field(default_factory=set)
+    _shown: dict[int, tuple[bool, float]] = field(default_factory=dict)
+    """Changes that the second replica will see: the new state, and when."""
+
+    async def cycle(self) -> None:
+        """A time of faults and changes, and a quiet minute."""
+        end = time.monotonic() + CHAOS_SECONDS / self.time_scale
+        async with asyncio.TaskGroup() as group:
+            for member, proxy in self.cluster:
+                group.create_task(self._disturb(member, proxy, end))
+            while time.monotonic() < end:
+                self._change_streams()
+                await self._poll()
+        await self.pass_time(QUIET_SECONDS)
+
+    async def pass_time(self, seconds: float) -> None:
+        """Go on polling, without changes."""
+        end = time.monotonic() + seconds / self.time_scale
+        while time.monotonic() < end:
+            await self._poll()
+
+    async def end(self) -> None:
+        """Let all streams recover, and all alerts end everywhere."""
+        self._shown.clear()
+        for replica in self.replicas:
+            replica.unhealthy.clear()
+        await self.pass_time(2 * QUIET_SECONDS + HORIZON_SECONDS + QUIET_SECONDS)
+
+    async def assert_views_are_equal(self) -> None:
+        """Every Alertmanager has exactly the alerts that fire in the sidecar."""
+        deadline = time.monotonic() + GRACE_SECONDS
+        while True:
+            expected = self.replicas[0].firing()
+            views = [
+                {alert["labels"]["stream"] for alert in await member.alerts(f'alertname="{NAME}"')}
+                for member, _ in self.cluster
+            ]
+            differences = [(len(expected - seen), len(seen - expected)) for seen in views]
+            if differences == [(0, 0)] * len(views):
+                return
+            assert time.monotonic() < deadline, f"missing and surplus alerts: {differences}, {dict(self.faults)}"
+            await asyncio.sleep(0.2)
+
+    def assert_notifications_are_of_real_changes(self) -> None:
+        races = 0
+        for name, notifications in self.receiver.told.items():
+            told = without_races(notifications)
+            races += len(notifications) - len(told)
+            facts = [f"{name}: {self.episodes[name]} episodes", *map(str, notifications), *self.history]
+            history = "\n".join(facts)
+            assert told == ["firing", "resolved"] * (len(told) // 2), history
+            assert told.count("firing") <= self.episodes[name], history
+        print(f"{sum(map(len, self.receiver.told.values()))} notifications, {races} of them due to races", flush=True)
+        untold = [name for name in self.episodes if name not in self.receiver.told]
+        assert untold == [], "every alert fires for long enough to be told"
+
+    def _change_streams(self) -> None:
+        """Let some streams fail or recover; the second replica may see it later, or not at all."""
+        now = time.monotonic()
+        for n in self.random.sample(range(self.streams), max(1, self.streams // 20)):
+            is_unhealthy = n not in self.replicas[0].unhealthy
+            set_member(self.replicas[0].unhealthy, n, is_unhealthy)
+            self._shown[n] = is_unhealthy, now + self.random.uniform(0, 3 * POLL_SECONDS) / self.time_scale
+        for replica in self.replicas[1:]:
+            for n, (is_unhealthy, at) in list(self._shown.items()):
+                if at <= now:
+                    set_member(replica.unhealthy, n, is_unhealthy)
+                    del self._shown[n]
+
+    async def _poll(self) -> None:
+        for replica in self.replicas:
+            await replica.publish()
+        await asyncio.sleep(POLL_SECONDS / self.time_scale)
+        firing = set[str]().union(*(replica.firing() for replica in self.replicas))
+        for name in firing - self._known:
+            self.episodes[name] += 1
+        self._known = firing
+
+    async def _disturb(self, member: ClusterMember, proxy: FaultyProxy, end: float) -> None:
+        """Let one Alertmanager fail once or twice, each time for a part of the chaos."""
+        last = end - CALM_SECONDS / self.time_scale
+        await asyncio.sleep(self.random.uniform(0, CHAOS_SECONDS / 3) / self.time_scale)
+        while (left := last - time.monotonic()) > 1.0 / self.time_scale:
+            seconds = min(left, self.random.uniform(5, LONGEST_FAULT_SECONDS) / self.time_scale)
+            kind = self.random.choice(["restart", "hang", "refuse", "sign-in page", "lag"])
+            self.faults[kind] += 1
+            self.history.append(f"{time.monotonic():.1f}: {kind} of {member.url} for {seconds:.1f} s")
+            if kind == "restart":
+                await member.restart(min(seconds, 10.0 / self.time_scale))
+            else:
+                self._begin(kind, proxy)
+                await asyncio.sleep(seconds)
+                proxy.recover()
+            await asyncio.sleep(self.random.uniform(10, 60) / self.time_scale)
+
+    def _begin(self, kind: str, proxy: FaultyProxy) -> None:
+        if kind == "hang":
+            proxy.hang()
+        elif kind == "refuse":
+            proxy.refusal = (self.random.choice([400, 402, 405, 429, 500, 503]), "", {})
+        elif kind == "sign-in page":
+            proxy.refusal = (200, "<html><title>Sign in</title></html>", {"Content-Type": "text/html"})
+        else:
+            proxy.lag_seconds = self.random.uniform(0.1, 2.0) / self.time_scale
+
+
+def set_member(members: set[int], n: int, is_member: bool) -> None:
+    (members.add if is_member else members.discard)(n)
+
+
+@asynccontextmanager
+async def delivery_run(
+    directory: Path, *, streams: int, time_scale: float, seed: int, resolve: str, replicas: int
+) -> AsyncIterator[DeliveryRun]:
+    receiver = Receiver()
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(receiver.running())
+        configuration = {
+            "route": {
+                "receiver": "pager",
+                "group_by": ["..."],
+                "group_wait": f"{10_000 / time_scale:.0f}ms",
+                "group_interval": f"{60_000 / time_scale:.0f}ms",
+                "repeat_interval": "24h",
+            },
+            "receivers": [{"name": "pager", "webhook_configs": [{"url": receiver.url}]}],
+        }
+        cluster = await stack.enter_async_context(running_cluster(directory, yaml.safe_dump(configuration)))
+        running = [Replica(time_scale, streams) for _ in range(replicas)]
+        for replica in running:
+            await replica.apply([proxy.url for _, proxy in cluster], resolve)
+            stack.push_async_callback(replica.sidecar.stop)
+        yield DeliveryRun(cluster, receiver, running, streams, time_scale, random.Random(seed))
