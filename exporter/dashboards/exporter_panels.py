@@ -53,8 +53,8 @@ def notifications(thresholds: RuleThresholds) -> list[Panel]:
     """The delivery of alerts, where the exporter sends them itself."""
     sent, errors = (exporter.rate(f"stream_exporter_notifications_{name}_total") for name in ("sent", "errors"))
     dropped = exporter.rate("stream_exporter_notifications_dropped_total")
-    to_webhooks, webhook_errors = (
-        exporter.rate(f"stream_exporter_webhook_notifications_{name}_total") for name in ("sent", "errors")
+    to_webhooks, webhook_errors, webhook_dropped = (
+        exporter.rate(f"stream_exporter_webhook_notifications_{name}_total") for name in ("sent", "errors", "dropped")
     )
 
     def alerts_in(state: str) -> str:
@@ -72,9 +72,10 @@ def notifications(thresholds: RuleThresholds) -> list[Panel]:
                 Query(f"60 * {dropped}", "{{alertmanager}} dropped", min_step=_A_FEW_SENDS),
                 Query(f"60 * {to_webhooks}", "{{webhook}} sent", min_step=_A_FEW_SENDS),
                 Query(f"60 * {webhook_errors}", "{{webhook}} errors", min_step=_A_FEW_SENDS),
+                Query(f"60 * {webhook_dropped}", "{{webhook}} dropped", min_step=_A_FEW_SENDS),
             ],
             FieldOptions(unit="cpm", minimum=0, empty=_SIDECAR),
-            width=5,
+            width=6,
             height=9,
         ),
         graph(
@@ -82,7 +83,7 @@ def notifications(thresholds: RuleThresholds) -> list[Panel]:
             "Alerts whose newest state an Alertmanager has not accepted yet, and those still to be repeated.",
             [Query(exporter.current("stream_exporter_notifications_queue_length"), "{{alertmanager}}")],
             FieldOptions(unit="short", minimum=0, empty=_SIDECAR),
-            width=5,
+            width=4,
             height=9,
         ),
         graph(
@@ -96,7 +97,16 @@ def notifications(thresholds: RuleThresholds) -> list[Panel]:
                 )
             ],
             FieldOptions(unit="s", minimum=0, empty=_SIDECAR),
-            width=5,
+            width=4,
+            height=9,
+        ),
+        graph(
+            "Alertmanager's clock",
+            "How far the clock of each Alertmanager is ahead of the exporter's. More than 30 s are logged: a wrong "
+            "clock prolongs alerts.",
+            [Query(exporter.current("stream_exporter_notifications_clock_offset_seconds"), "{{alertmanager}}")],
+            FieldOptions(unit="s", empty=_SIDECAR),
+            width=4,
             height=9,
         ),
         graph(
@@ -113,7 +123,7 @@ def notifications(thresholds: RuleThresholds) -> list[Panel]:
                 empty=_SIDECAR,
                 overrides=[override("pending", color=fixed_color("#6e7687"))],
             ),
-            width=9,
+            width=6,
             height=9,
             stacked=True,
         ),

@@ -112,11 +112,13 @@ async def fast_forward_run(directory: Path, streams: int = 60) -> AsyncIterator[
     clock, fleet = FastForwardClock(), Fleet(streams)
     platforms = web.Application(middlewares=[_spoil_one_session(fleet)])
     platforms.add_subapp("/simulator", make_simulator(Context(fleet, clock)))
+    platforms.router.add_post("/pager", _accept)
     with running_alertmanager(directory) as alertmanager:
         async with TestServer(platforms) as simulator:
             configuration = exporter_configuration(fleet, str(simulator.make_url("/simulator")))
             configuration["defaults"]["interval"] = f"{STEP_SECONDS:g}s"
-            configuration["alerting"] = {"alertmanagers": [{"url": alertmanager.url}]}
+            webhook = {"name": "pager", "url": str(simulator.make_url("/pager"))}
+            configuration["alerting"] = {"alertmanagers": [{"url": alertmanager.url}], "webhooks": [webhook]}
             file = directory / "config.json"
             file.write_text(json.dumps(configuration))
             service = Service(load_settings(file, {}), load=lambda: load_settings(file, {}), clock=clock)
@@ -125,6 +127,10 @@ async def fast_forward_run(directory: Path, streams: int = 60) -> AsyncIterator[
                 yield FastForwardRun(fleet, clock, service, alertmanager)
             finally:
                 await service.stop()
+
+
+async def _accept(_request: web.Request) -> web.Response:
+    return web.Response()
 
 
 def _spoil_one_session(fleet: Fleet) -> Middleware:

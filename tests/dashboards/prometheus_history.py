@@ -25,7 +25,7 @@ from tests.real.tools import tool
 
 JOB, INSTANCE = "stream-exporter", "exporter:10071"
 _ADDED = f'job="{JOB}",instance="{INSTANCE}"'
-_OF_SIDECAR = re.compile(r"^stream_exporter_(?:notifications|alerts).*$", re.MULTILINE)
+_OF_SIDECAR = re.compile(r"^stream_exporter_(?:notifications|webhook|alerts).*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ async def _record(out: TextIO, directory: Path, seconds: float, streams: int, *,
             if not sidecar:
                 text = _OF_SIDECAR.sub("", text)
             scraped_at = run.clock.now()
-            text = text.replace(f'"{run.alertmanager.address}"', '"alertmanager:9093"')
+            text = text.replace(f'"{run.alertmanager.url}"', '"http://alertmanager:9093"')
             _write_scrape(out, text, scraped_at, scrape_seconds=time.perf_counter() - began)
             # the sidecar's evaluator stands in for that of Prometheus, which has no rules over a past that it did
             # not live through

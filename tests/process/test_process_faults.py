@@ -185,12 +185,13 @@ def test_killed_exporter_resumes_its_alerts_after_a_restart(
 WRITING_ALL_THE_TIME = """
 import sys
 from pathlib import Path
-from exporter.alerting.evaluator import Alert
-from exporter.alerting.state_file import AlertStateFile
-path = Path(sys.argv[1])
-state_file = AlertStateFile.__new__(AlertStateFile)
-import threading
-state_file.path, state_file._write_lock = path, threading.Lock()
+from exporter.alerting.self_metrics import SidecarMetrics
+from exporter.alerting.state_file import AlertState, AlertStateFile
+from exporter.metrics.self_metrics import FamilyRegistry
+from exporter.runtime.clock import Clock
+state_file = AlertStateFile(
+    Path(sys.argv[1]), AlertState, clock=Clock(), metrics=SidecarMetrics(FamilyRegistry())
+)
 print("writing", flush=True)
 while True:
     for letter in b"abc":
