@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from itertools import islice
-from statistics import median
+from statistics import fmean, median
 from typing import Any, NamedTuple, Protocol
 
 import structlog
@@ -40,8 +40,10 @@ REFUSED_PAUSE_SECONDS = 15 * 60.0
 CLOCK_OFFSET_WARNING_SECONDS = 30.0
 CLOCK_STEP_SECONDS = 1.0
 """Change of Alertmanager's clock after which resolves are sent again."""
-MEASURED_BATCHES = 15
-"""Number of the latest batches whose median tells how long one takes: a few slow ones do not count."""
+MEASURED_BATCHES = 64
+"""Number of the latest batches that tell how long one takes."""
+OUTLIER_FACTOR = 4.0
+"""Multiple of the median that a batch counts at most: what one takes during an outage tells nothing of the others."""
 
 
 class Outbox(Protocol):
@@ -177,10 +179,12 @@ class NotificationQueue:
         self._work.set()
 
     def round_seconds(self) -> float:
-        """Return the seconds that it takes to send all alerts; 0 if that is not known."""
-        alerts = max(self._round_size, sum(map(len, self._changes)))
-        batch_seconds = median(self._batch_seconds) if self._batch_seconds else 0.0
-        return math.ceil(alerts / self._batch_size) * batch_seconds
+        """Return the seconds that it takes to send all alerts, and the changes besides; 0 if that is not known."""
+        if not self._batch_seconds:
+            return 0.0
+        longest = OUTLIER_FACTOR * median(self._batch_seconds)
+        batch_seconds = fmean(min(seconds, longest) for seconds in self._batch_seconds)
+        return math.ceil((self._round_size + sum(map(len, self._changes))) / self._batch_size) * batch_seconds
 
     def start_round(self, next_round: Round) -> None:
         """Send all alerts again, after the current round if it is not complete."""

@@ -21,6 +21,9 @@ log = structlog.get_logger()
 HORIZON_ROUNDS = 4.0
 """Number of rounds that an alert lasts in Alertmanager if a round takes long."""
 
+HORIZON_DECAY = 0.8
+"""Share of its previous value to which that time may fall with the next round: the measurements vary."""
+
 ResolveAddresses = Callable[[AlertmanagerSettings], Awaitable[Iterable[str]]]
 """Returns the IP addresses of an Alertmanager's host. Raises ``OSError``."""
 
@@ -82,6 +85,7 @@ class Notifier:
         now = self._clock.monotonic()
         # of the slowest, so that an alert ends at the same time in all of them
         horizon = HORIZON_ROUNDS * max((queue.round_seconds() for queue in self.queues), default=0.0)
+        horizon = max(horizon, HORIZON_DECAY * self._round.least_horizon)
         is_long = horizon > HORIZON_ROUNDS * self._resend_seconds
         if is_long and not self._is_long:
             log.warning("repeating all alerts takes long; alerts last longer in alertmanager", seconds=round(horizon))

@@ -15,20 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import yaml
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from exporter.alerting.evaluator import Phase
-from exporter.alerting.self_metrics import SidecarMetrics
-from exporter.alerting.sidecar import Sidecar
-from exporter.config.alerting import AlertingSettings
-from exporter.metrics.self_metrics import FamilyRegistry
-from exporter.model import Identity
-from exporter.runtime.clock import Clock
-from exporter.store import Store
-from tests.metrics.generated_views import stream, view
 from tests.real.alertmanager_cluster import (
     PEER_TIMEOUT_SECONDS,
     SETTLE_TIMEOUT_SECONDS,
@@ -36,15 +26,14 @@ from tests.real.alertmanager_cluster import (
     FaultyProxy,
     running_cluster,
 )
+from tests.real.sidecar_replica import NAME, POLL_SECONDS, Replica
 
-NAME = "StreamUnhealthy"
-POLL_SECONDS, CHAOS_SECONDS, QUIET_SECONDS, HORIZON_SECONDS = 15.0, 90.0, 60.0, 240.0
+CHAOS_SECONDS, QUIET_SECONDS, HORIZON_SECONDS = 90.0, 60.0, 240.0
 LONGEST_FAULT_SECONDS = 60.0
 CALM_SECONDS = 20.0
 """Time at the end of the chaos in which no fault begins; all are over when it ends."""
 GRACE_SECONDS = 5.0
 """Time for what is under way when the views are compared."""
-UPSTREAMS = 10
 RACE_SECONDS = 2 * PEER_TIMEOUT_SECONDS + SETTLE_TIMEOUT_SECONDS + 1.0
 
 
@@ -103,56 +92,6 @@ def without_races(told: Sequence[Notification]) -> list[str]:
             statuses.append(notification.status)
         previous = notification
     return statuses
-
-
-class Replica:
-    """One sidecar, and what it sees of the streams."""
-
-    def __init__(self, time_scale: float, streams: int) -> None:
-        self.time_scale = time_scale
-        self.registry = FamilyRegistry()
-        self.unhealthy: set[int] = set()
-        self.upstreams = [f"edge-{n}" for n in range(UPSTREAMS)]
-        self._streams = streams
-        self._store = Store()
-        self._store.arrange(self.upstreams)
-        self.sidecar = Sidecar(
-            store=self._store,
-            clock=Clock(),
-            metrics=SidecarMetrics(self.registry),
-            sink_of=lambda _: None,
-            time_scale=time_scale,
-            environ={},
-        )
-
-    async def apply(self, urls: Sequence[str], resolve: str) -> None:
-        settings = {
-            "alertmanagers": [{"url": url} for url in urls],
-            "thresholds": {NAME: {"for": "0s"}, "StreamDegraded": 0.01},
-            "resolve": resolve,
-        }
-        await self.sidecar.apply(AlertingSettings.model_validate(settings), self.upstreams)
-
-    async def publish(self) -> None:
-        """Publish the states after a poll of every upstream."""
-        for number, name in enumerate(self.upstreams):
-            states = [
-                msgspec.structs.replace(
-                    stream(health_score_ratio=0.2 if n in self.unhealthy else 0.9),
-                    identity=Identity("livepeer", name, f"s{n}"),
-                )
-                for n in range(number, self._streams, UPSTREAMS)
-            ]
-            interval = POLL_SECONDS / self.time_scale
-            self._store.publish(view(*states, upstream=name, up=True, answering=True, poll_interval_seconds=interval))
-            await asyncio.sleep(0)
-
-    def firing(self) -> set[str]:
-        return {alert.key.stream for alert in self.sidecar.alerts((Phase.FIRING,)) if alert.key.rule == NAME}
-
-    def count(self, name: str, url: str) -> float:
-        full = f"stream_exporter_notifications_{name}_total"
-        return self.registry.get_sample_value(full, {"alertmanager": url}) or 0.0
 
 
 @dataclass
