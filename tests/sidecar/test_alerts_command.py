@@ -200,6 +200,67 @@ async def test_test_alert_goes_to_every_alertmanager(capsys: pytest.CaptureFixtu
         assert (code, len(good.alerts)) == (0, 2)
 
 
+async def test_test_alert_tells_alertmanagers_behind_one_address_apart(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """By path and by tenant: one that refuses makes the test fail, whatever the other answers."""
+    async with fake_alertmanager("/{team}/api/v2/alerts") as shared:
+
+        async def refuse_news(_alerts: list[dict[str, Any]], request: web.Request) -> web.Response:
+            is_refused = "news" in (request.match_info["team"], request.headers.get("X-Scope-OrgID"))
+            return web.Response(status=403 if is_refused else 200)
+
+        shared.behave = refuse_news
+        for settings, names in (
+            ([{"url": f"{shared.url}/{team}"} for team in ("sports", "news")], ["/sports", "/news"]),
+            (
+                [{"url": f"{shared.url}/a", "headers": {"X-Scope-OrgID": team}} for team in ("sports", "news")],
+                ["/a (tenant sports)", "/a (tenant news)"],
+            ),
+        ):
+            file = configured(tmp_path, *settings)
+            code, out, _ = await command(capsys, "--test", "StreamUnhealthy", "--config.file", str(file))
+            refusal = "failed (forbidden): POST /api/v2/alerts: status 403"
+            assert code == 1
+            assert sorted(out.splitlines()) == sorted(
+                [f"{shared.url}{names[0]}: accepted (status 200)", f"{shared.url}{names[1]}: {refusal}"]
+            )
+
+
+async def test_test_alert_has_no_times_of_a_clock_that_may_be_wrong(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    bodies: list[Any] = []
+    async with fake_alertmanager() as alertmanager:
+
+        async def keep(alerts: list[dict[str, Any]], _request: web.Request) -> web.Response:
+            bodies.extend(alerts)
+            return web.Response()
+
+        alertmanager.behave = keep
+        file = configured(tmp_path, {"url": alertmanager.url})
+        assert (await command(capsys, "--test", "StreamUnhealthy", "--config.file", str(file)))[0] == 0
+    assert bodies[0].keys().isdisjoint({"startsAt", "endsAt"})
+
+
+async def test_test_alert_goes_to_webhooks_too(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    async with fake_alertmanager("/hook") as receiver:
+        file = configured(tmp_path)
+        configuration = yaml.safe_load(file.read_text())
+        hooks = [{"name": "good", "url": f"{receiver.url}/hook"}, {"name": "bad", "url": f"{receiver.url}/other"}]
+        configuration["alerting"]["webhooks"] = hooks
+        file.write_text(yaml.safe_dump(configuration))
+        code, out, _ = await command(capsys, "--test", "StreamUnhealthy", "--config.file", str(file))
+        assert code == 1
+        assert out.splitlines() == [
+            "webhook bad: failed (not_found): POST /: status 404, not from the platform's API: check url",
+            "webhook good: accepted (status 200)",
+        ]
+        (body,) = receiver.all_batches
+    assert isinstance(body, dict)
+    assert [(alert["status"], alert["labels"]["test"]) for alert in body["alerts"]] == [("firing", "true")]
+
+
 async def test_test_alert_goes_to_every_address(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     async with fake_alertmanager(host="127.0.0.1") as good:
         port = good.url.rpartition(":")[2]
