@@ -11,15 +11,16 @@ import math
 import random
 from collections import deque
 from collections.abc import Iterable, Sequence
-from enum import IntEnum
 from itertools import islice
 from statistics import fmean, median
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import structlog
 
 from exporter.alerting.alertmanager import Alertmanager, Fault, fault_of
 from exporter.alerting.evaluator import RESOLVED_KEPT_SECONDS, Alert, AlertKey, Phase
+from exporter.alerting.observer import AlertmanagerObserver
+from exporter.alerting.outbox import Outbox, Round, SendingOrder, sending_order
 from exporter.alerting.payload import SENT_AT, AlertPayload
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.http.errors import UpstreamError
@@ -37,60 +38,10 @@ SMALL_BATCHES_SECONDS = 3600.0
 """Time until large batches are tried again after one was refused as too large."""
 REFUSED_PAUSE_SECONDS = 15 * 60.0
 """Time until a refused alert is sent again although its state has not changed."""
-CLOCK_OFFSET_WARNING_SECONDS = 30.0
-CLOCK_STEP_SECONDS = 1.0
-"""Change of Alertmanager's clock after which resolves are sent again."""
 MEASURED_BATCHES = 64
 """Number of the latest batches that tell how long one takes."""
 OUTLIER_FACTOR = 4.0
 """Multiple of the median that a batch counts at most: what one takes during an outage tells nothing of the others."""
-
-
-class Outbox(Protocol):
-    """What is to be sent, as of now."""
-
-    def sendable_alerts(self) -> Sequence[Alert]:
-        """Return the firing and resolved alerts, in the order in which they are sent."""
-
-    def payload(self, alert: Alert) -> AlertPayload | None:
-        """Return an alert's payload; None if the alert was replaced."""
-
-    def watchdog(self) -> AlertPayload:
-        """Return the sign of life that begins every round."""
-
-
-class SendingOrder(IntEnum):
-    """The order in which alerts are sent, after the watchdog."""
-
-    UPSTREAM = 0
-    CRITICAL = 1
-    WARNING = 2
-    INFO = 3
-
-
-_ORDER_OF_SEVERITY = {"critical": SendingOrder.CRITICAL, "warning": SendingOrder.WARNING}
-
-
-def sending_order(alert: Alert) -> SendingOrder:
-    """Return when an alert is sent: first those about whole upstreams, then by severity."""
-    if not alert.key.stream:
-        return SendingOrder.UPSTREAM
-    return _ORDER_OF_SEVERITY.get(alert.key.severity, SendingOrder.INFO)
-
-
-class Round(NamedTuple):
-    """One repetition of all alerts; the same for all Alertmanagers.
-
-    An alert that is repeated no more therefore ends at the same time in all of them. In a cluster, the one in which it
-    has not ended would notify again. All times are on the steady clock.
-    """
-
-    at: float
-    """The moment from which the alerts last for a horizon."""
-    least_horizon: float = 0.0
-    """The shortest time that an alert lasts: longer than the slowest Alertmanager needs to accept all alerts."""
-    latest_end: float = 0.0
-    """The latest end that such a horizon has led to until now."""
 
 
 class _Version(NamedTuple):
@@ -152,11 +103,7 @@ class NotificationQueue:
         """Resolved alerts that Alertmanager has accepted since it started."""
         self._refused: dict[AlertKey, tuple[_Version, float]] = {}
         """Alerts that Alertmanager has refused, and when, on the steady clock."""
-        self._started_at: str | None = None
-        """Alertmanager's ``uptime``; None if it is not known."""
-        self._receiver_clock = _ReceiverClock()
-        self._is_clock_off = False
-        self._is_unlisted = False
+        self._observer = AlertmanagerObserver(alertmanager, clock, metrics)
         self._batch_size = MAX_BATCH_SIZE
         self._small_batches_since = 0.0
         self._batch_seconds: deque[float] = deque(maxlen=MEASURED_BATCHES)
@@ -215,7 +162,7 @@ class NotificationQueue:
             self._busy_since = self._clock.monotonic()
         if self._is_check_due:
             self._is_check_due = False
-            self._is_round_due |= await self._has_restarted()
+            await self._detect_restart()
         if self._is_round_due and not self._round:
             return await self._begin_round()
         batch = self._next_batch()
@@ -247,7 +194,7 @@ class NotificationQueue:
         """Send the watchdog, learn Alertmanager's clock and its start, and put all alerts into the round."""
         if not await self._send_watchdog():
             return False
-        await self._has_restarted()
+        await self._detect_restart()
         self._is_round_due = False
         now = self._clock.monotonic()
         if self._batch_size < MAX_BATCH_SIZE and now - self._small_batches_since >= SMALL_BATCHES_SECONDS:
@@ -268,75 +215,38 @@ class NotificationQueue:
         Alertmanager does not list alerts that have ended on its own clock. While that is not known, the watchdog is
         sent without times, so that it is listed in any case.
         """
+        observer = self._observer
         for _ in range(2):
-            was_known = self._receiver_clock.is_known
+            was_known = observer.is_clock_known
             watchdog = self._outbox.watchdog()
-            is_timed = was_known or self._receiver_clock.is_hidden
             began = self._clock.monotonic()
             try:
-                await self._post([self._to_json(watchdog) if is_timed else watchdog.to_json_without_times()])
+                await self._post(
+                    [self._to_json(watchdog) if observer.needs_no_clock else watchdog.to_json_without_times()]
+                )
             except UpstreamError as error:
                 # nothing is wrong with the watchdog, so the connection is at fault
                 self._fail(error, 1)
                 return False
             self._metrics.count_sent(self.label, 1)
             self._succeed()
-            await self._read_clock(watchdog.annotations[SENT_AT], (began + self._clock.monotonic()) / 2)
-            if self._receiver_clock.is_known or not was_known:
+            was_set_back = await observer.read_clock(
+                watchdog.annotations[SENT_AT], (began + self._clock.monotonic()) / 2
+            )
+            if was_set_back:
+                # what was resolved at a time that is now in the future fires again there
+                self._accepted_resolves.clear()
+            if observer.is_clock_known or not was_known:
                 break
         return True
 
-    async def _read_clock(self, sent_at: str, posted: float) -> None:
-        """Read Alertmanager's clock from the watchdog that was posted at that moment on the steady clock."""
-        try:
-            listed = await self._alertmanager.listed_watchdogs()
-        except UpstreamError as error:
-            # such as a proxy that allows no GET; whether the connection works is known from the POST
-            self._receiver_clock.is_hidden |= error.status is not None and error.status < 500
-            return
-        received_at = next((at for sent, at in listed if sent == sent_at and at is not None), None)
-        if received_at is not None:
-            if received_at < (self._receiver_clock.now(posted) or received_at) - CLOCK_STEP_SECONDS:
-                # what was resolved at a time that is now in the future fires again there
-                self._accepted_resolves.clear()
-            self._receiver_clock.set(received_at, posted)
-            self._report_clock()
-        elif not listed:
-            # its clock may have been set; one that is listed may have been sent by another sidecar
-            self._receiver_clock.forget()
-        if not listed and not self._is_unlisted:
-            log.warning("alertmanager does not list the watchdog that it accepted", alertmanager=self.label)
-        self._is_unlisted = not listed
-
-    def _report_clock(self) -> None:
-        now = self._clock.instant()
-        receiver_now = self._receiver_clock.now(now.steady)
-        assert receiver_now is not None
-        offset = receiver_now - now.wall
-        self._metrics.set_clock_offset(self.label, offset)
-        is_off = abs(offset) > CLOCK_OFFSET_WARNING_SECONDS
-        if is_off and not self._is_clock_off:
-            log.warning("alertmanager's clock differs from this one", alertmanager=self.label, seconds=round(offset))
-        elif self._is_clock_off and not is_off:
-            log.info("alertmanager's clock agrees with this one again", alertmanager=self.label)
-        self._is_clock_off = is_off
-
-    async def _has_restarted(self) -> bool:
-        """Return whether Alertmanager has restarted since the last call: it keeps no alerts on disk."""
-        try:
-            started_at = await self._alertmanager.started_at()
-        except UpstreamError:
-            started_at = None
-        before, self._started_at = self._started_at, started_at
-        if started_at == before:
-            return False
-        self._accepted_resolves.clear()
-        self._refused.clear()
-        if before is None or started_at is None:
-            return False
-        log.info("alertmanager has restarted", alertmanager=self.label)
-        self._round.clear()
-        return True
+    async def _detect_restart(self) -> None:
+        """Begin a new round if Alertmanager has restarted: it keeps no alerts on disk."""
+        if await self._observer.has_restarted():
+            self._accepted_resolves.clear()
+            self._refused.clear()
+            self._round.clear()
+            self._is_round_due = True
 
     # -- batches -------------------------------------------------------------------------------------------------------
 
@@ -371,7 +281,7 @@ class NotificationQueue:
 
     def _is_known(self, key: AlertKey, version: _Version) -> bool:
         """Whether Alertmanager has refused this state, or has accepted this resolve and not restarted since."""
-        is_accepted = self._started_at is not None and self._accepted_resolves.get(key) == version
+        is_accepted = self._observer.notices_restarts and self._accepted_resolves.get(key) == version
         refused = self._refused.get(key)
         return is_accepted or (refused is not None and refused[0] == version)
 
@@ -461,7 +371,7 @@ class NotificationQueue:
         at = steady if at is None else at
         return payload.to_json(
             wall - (steady - at),
-            self._receiver_clock.now(at),
+            self._observer.now(at),
             least_horizon=self._next_round.least_horizon,
             latest_end=wall - steady + self._next_round.latest_end,
         )
@@ -521,7 +431,7 @@ class NotificationQueue:
 
     def _drop_late_resolves(self) -> None:
         """Drop resolves that waited so long that the alerts have ended in Alertmanager by themselves."""
-        oldest = self._clock.monotonic() - RESOLVED_KEPT_SECONDS
+        oldest = self._clock.monotonic() - max(RESOLVED_KEPT_SECONDS, self._next_round.least_horizon)
         for changes in self._changes:
             late = [a for a in changes.values() if a.resolved_steady is not None and a.resolved_steady < oldest]
             for alert in late:
@@ -546,30 +456,3 @@ class NotificationQueue:
             self._resend_seconds / BACKOFFS_PER_ROUND, FIRST_BACKOFF_SECONDS * 2.0 ** min(self._failures - 1, 16)
         )
         return random.uniform(0.5, 1.0) * longest  # noqa: S311 - spreads load
-
-
-class _ReceiverClock:
-    """Alertmanager's clock, in relation to the steady clock: setting the wall clock changes nothing."""
-
-    def __init__(self) -> None:
-        self._epoch: float | None = None
-        """Unix seconds there when the steady clock was 0."""
-        self.is_hidden = False
-        """Whether Alertmanager's alerts can't be read."""
-
-    @property
-    def is_known(self) -> bool:
-        """Whether the clock has been read."""
-        return self._epoch is not None
-
-    def set(self, at: float, steady: float) -> None:
-        """Set the Unix time there at a moment on the steady clock."""
-        self._epoch = at - steady
-
-    def forget(self) -> None:
-        """Read the clock again before it is used."""
-        self._epoch = None
-
-    def now(self, steady: float) -> float | None:
-        """Return the Unix time there; None if it is not known."""
-        return None if self._epoch is None else self._epoch + steady

@@ -11,7 +11,8 @@ from yarl import URL
 
 from exporter.alerting.alertmanager import Alertmanager, target_label
 from exporter.alerting.evaluator import Alert
-from exporter.alerting.notification_queue import NotificationQueue, Outbox, Round
+from exporter.alerting.notification_queue import NotificationQueue
+from exporter.alerting.outbox import Outbox, Round
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.config.alerting import AlertmanagerSettings
 from exporter.runtime.clock import Clock

@@ -18,8 +18,8 @@ import structlog
 from exporter.alerting import DEFAULT_RUNBOOK_URL
 from exporter.alerting.evaluator import Alert, AlertKey, Evaluator, Phase
 from exporter.alerting.event_queue import AlertEventQueue
-from exporter.alerting.notification_queue import sending_order
 from exporter.alerting.notifier import Notifier, ResolveAddresses, cancel_tasks, resolve_addresses
+from exporter.alerting.outbox import sending_order
 from exporter.alerting.payload import AlertFormatter, AlertPayload
 from exporter.alerting.rules import RULES_BY_NAME, Owner
 from exporter.alerting.rules.active_rules import ActiveRule, rules_in_force

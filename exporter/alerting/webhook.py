@@ -17,7 +17,7 @@ import structlog
 from yarl import URL
 
 from exporter.alerting.evaluator import Alert, AlertKey, Phase
-from exporter.alerting.notification_queue import Outbox
+from exporter.alerting.outbox import Outbox
 from exporter.alerting.payload import AlertPayload
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.config.alerting import WebhookSettings

@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from exporter.alerting.evaluator import Alert, AlertKey, Phase
-from exporter.alerting.notification_queue import sending_order
+from exporter.alerting.outbox import sending_order
 from exporter.alerting.payload import WATCHDOG, AlertPayload
 from exporter.config.alerting import AlertmanagerSettings
 from exporter.runtime.clock import Clock

@@ -12,8 +12,9 @@ from aiohttp import web
 
 from exporter.alerting.alertmanager import Alertmanager, target_label
 from exporter.alerting.evaluator import Alert
-from exporter.alerting.notification_queue import MAX_BATCH_SIZE, NotificationQueue, Round
+from exporter.alerting.notification_queue import MAX_BATCH_SIZE, NotificationQueue
 from exporter.alerting.notifier import HORIZON_ROUNDS
+from exporter.alerting.outbox import Round
 from exporter.alerting.payload import WATCHDOG
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.metrics.self_metrics import FamilyRegistry

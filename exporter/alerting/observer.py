@@ -1,0 +1,110 @@
+"""What is known of an Alertmanager itself: its clock, whether it has our alerts, and whether it has restarted."""
+
+from __future__ import annotations
+
+import structlog
+
+from exporter.alerting.alertmanager import Alertmanager
+from exporter.alerting.self_metrics import SidecarMetrics
+from exporter.http.errors import UpstreamError
+from exporter.runtime.clock import Clock
+
+log = structlog.get_logger()
+
+CLOCK_OFFSET_WARNING_SECONDS = 30.0
+CLOCK_STEP_SECONDS = 1.0
+"""Smallest change of Alertmanager's clock that counts as one."""
+
+
+class AlertmanagerObserver:
+    """Reads the clock and the start of one Alertmanager. What cannot be read stays unknown and is no failure."""
+
+    def __init__(self, alertmanager: Alertmanager, clock: Clock, metrics: SidecarMetrics) -> None:
+        self._alertmanager = alertmanager
+        self._label = alertmanager.label
+        self._clock = clock
+        self._metrics = metrics
+        self._epoch: float | None = None
+        """Unix seconds on Alertmanager's clock when the steady clock was 0; None if not known."""
+        self._is_hidden = False
+        """Whether Alertmanager's alerts cannot be read, as behind a proxy that allows no GET."""
+        self._is_clock_off = False
+        self._is_unlisted = False
+        self._started_at: str | None = None
+        """Its ``uptime``, the time of its start; None if not known."""
+
+    # -- its clock -----------------------------------------------------------------------------------------------------
+
+    @property
+    def is_clock_known(self) -> bool:
+        """Whether the clock has been read."""
+        return self._epoch is not None
+
+    @property
+    def needs_no_clock(self) -> bool:
+        """Whether alerts can be sent with times: the clock is known, or will never be."""
+        return self.is_clock_known or self._is_hidden
+
+    def now(self, steady: float) -> float | None:
+        """Return the Unix seconds there at a moment on the steady clock; None if not known."""
+        return None if self._epoch is None else self._epoch + steady
+
+    async def read_clock(self, sent_at: str, posted: float) -> bool:
+        """Read the clock from the watchdog that has just been accepted, and return whether it was set back.
+
+        ``sent_at``: the watchdog's annotation; ``posted``: when it was sent, on the steady clock. Alertmanager sets
+        ``updatedAt`` when it gets an alert. A response's ``Date`` would be that of any proxy on the way.
+        """
+        try:
+            listed = await self._alertmanager.listed_watchdogs()
+        except UpstreamError as error:
+            self._is_hidden |= error.status is not None and error.status < 500
+            return False
+        received_at = next((at for sent, at in listed if sent == sent_at and at is not None), None)
+        was_set_back = False
+        if received_at is not None:
+            expected = self.now(posted)
+            was_set_back = expected is not None and received_at < expected - CLOCK_STEP_SECONDS
+            self._epoch = received_at - posted
+            self._report_clock()
+        elif not listed:
+            # its clock may have been set; one that is listed may have been sent by another sidecar
+            self._epoch = None
+        if not listed and not self._is_unlisted:
+            log.warning("alertmanager does not list the watchdog that it accepted", alertmanager=self._label)
+        self._is_unlisted = not listed
+        return was_set_back
+
+    def _report_clock(self) -> None:
+        wall, steady = self._clock.instant()
+        now = self.now(steady)
+        assert now is not None
+        offset = now - wall
+        self._metrics.set_clock_offset(self._label, offset)
+        is_off = abs(offset) > CLOCK_OFFSET_WARNING_SECONDS
+        if is_off and not self._is_clock_off:
+            log.warning("alertmanager's clock differs from this one", alertmanager=self._label, seconds=round(offset))
+        elif self._is_clock_off and not is_off:
+            log.info("alertmanager's clock agrees with this one again", alertmanager=self._label)
+        self._is_clock_off = is_off
+
+    # -- its start -----------------------------------------------------------------------------------------------------
+
+    @property
+    def notices_restarts(self) -> bool:
+        """Whether it tells when it has started."""
+        return self._started_at is not None
+
+    async def has_restarted(self) -> bool:
+        """Return whether it has started since the last call, or may have while that could not be noticed."""
+        try:
+            started_at = await self._alertmanager.started_at()
+        except UpstreamError as error:
+            if error.status is None or error.status >= 500:
+                # a failure of the moment
+                return False
+            started_at = None
+        before, self._started_at = self._started_at, started_at
+        if before is not None and started_at not in (None, before):
+            log.info("alertmanager has restarted", alertmanager=self._label)
+        return started_at not in (None, before)
