@@ -57,7 +57,7 @@ bench: $(READY) ## performance figures beside other programs' in about ten minut
 	-@$(BIN)/python tools/provide.py
 	@$(BIN)/python -m bench $(ARGS)
 
-soak: $(READY) ## the long runs, PART=flat, outages or healthy for one of them; SOAK_SECONDS, SOAK_STREAMS, SOAK_FAULTS=1, SOAK_SEED
+soak: $(READY) ## the long runs, PART=flat, outages, healthy or delivery for one of them; SOAK_SECONDS, SOAK_STREAMS, SOAK_FAULTS=1, SOAK_SEED
 	@$(BIN)/python -m pytest -m soak -s $(if $(PART),-k $(PART)) $(ARGS)
 
 lock: $(READY) ## the pins with hashes of what the image installs and is built with
