@@ -113,10 +113,12 @@ class Settings(BaseSettings):
     def fingerprint(self) -> int:
         """Return 48 bits that tell configurations apart by what ``redacted_yaml`` shows, so that a float holds them.
 
-        ``alerting.state_file`` does not count, because every process needs its own.
+        ``alerting.state_file`` does not count, because every process needs its own, nor do ``alerting.webhooks``, which
+        only one of several replicas has.
         """
         shown = self._redacted()
-        shown["alerting"].pop("state_file", None)
+        for key in ("state_file", "webhooks"):
+            shown["alerting"].pop(key, None)
         canonical = json.dumps(shown, sort_keys=True, separators=(",", ":"))
         return int.from_bytes(hashlib.sha256(canonical.encode()).digest()[:FINGERPRINT_BYTES], "big")
 

@@ -332,6 +332,7 @@ SAME = (
     WRITTEN_DIFFERENTLY,
     ONE_STREAM + "defaults: {interval: 15000ms}\n",
     ONE_STREAM + "alerting: {state_file: of-this-process.json}\n",
+    ONE_STREAM + "alerting: {webhooks: [{name: of-one-replica, url: http://hook}]}\n",
     ONE_STREAM + "retired: []\n",
 )
 OTHER = (
