@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import re
+import resource
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+
+import yaml
+
+from tests.exporter_process import GENEROUS_SECONDS, Exporter
+from tests.real.child_process import wait_until
+
+STREAMS = json.loads(
+    (Path(__file__).parents[1] / "platforms" / "responses" / "node_media_server" / "2.7.4-streams.json").read_text()
+)
+DOWN = "StreamUpstreamDown"
+WITH_SHORT_TIMES = """
+import sys
+from exporter import cli
+from exporter.alerting import state_file
+from exporter.web import server
+state_file.WRITE_INTERVAL_SECONDS = 0.2
+server.REQUEST_TIMEOUT_SECONDS = 3.0
+sys.exit(cli.main())
+"""
 
 
 class Platform:
@@ -94,3 +117,62 @@ def running_environment(streams: dict[str, Any]) -> Iterator[tuple[Platform, Ale
             platform.ended.set()
             server.shutdown()
             thread.join()
+
+
+def configure(directory: Path, platform: Platform, state_file: Path, **more: Any) -> None:
+    configuration = {
+        "defaults": {"interval": "1s", "timeout": "700ms"},
+        "upstreams": [{"name": "origin", "platform": "node_media_server", "url": platform.url, **more}],
+        "alerting": {
+            "alertmanagers": [{"url": platform.url}],
+            "state_file": str(state_file),
+            "thresholds": {DOWN: {"for": "1s"}},
+        },
+    }
+    (directory / "config.yaml").write_text(yaml.safe_dump(configuration))
+
+
+def running(directory: Path) -> Exporter:
+    return Exporter(["--web.listen-address=127.0.0.1:0", "--web.max-requests=3"], directory, ("-c", WITH_SHORT_TIMES))
+
+
+def metric(text: str, name: str) -> float | None:
+    """Of the one sample whose name and labels match."""
+    found = re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
+    return float(found[1]) if found else None
+
+
+UP = r"stream_upstream_up\{.*\}"
+POLLS = r"stream_upstream_polls_total\{.*\}"
+WRITE_FAILURES = "stream_exporter_alert_state_write_failures_total"
+
+
+class Running:
+    """A process that lives through several faults, and the one connection that its Prometheus keeps."""
+
+    def __init__(self, process: Exporter) -> None:
+        self.process = process
+        self.kept = http.client.HTTPConnection("127.0.0.1", process.port, timeout=GENEROUS_SECONDS)
+
+    def scrape(self) -> str:
+        self.kept.request("GET", "/metrics")
+        with self.kept.getresponse() as answer:
+            assert answer.status == 200
+            return answer.read().decode()
+
+    def wait(self, name: str, holds: Callable[[float], bool], what: str) -> None:
+        def ask() -> bool:
+            value = metric(self.scrape(), name)
+            return value is not None and holds(value)
+
+        wait_until(ask, what, otherwise=lambda: self.process.said)
+
+    def polled_on(self) -> None:
+        """Polls go on."""
+        before = metric(self.scrape(), POLLS) or 0.0
+        self.wait(POLLS, lambda now: now >= before + 2, "polls go on")
+
+    def limit(self, which: int, value: int | None) -> None:
+        """Set a soft limit of the process; None takes it back."""
+        hard = resource.prlimit(self.process.process.pid, which)[1]
+        resource.prlimit(self.process.process.pid, which, (hard if value is None else value, hard))

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import random
-import re
 import resource
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,95 +14,33 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from exporter.alerting.evaluator import Alert
 from exporter.alerting.state_file import restore_state
-from tests.exporter_process import GENEROUS_SECONDS, Exporter
-from tests.process.process_environment import Alertmanager, Platform, running_environment
-from tests.real.child_process import wait_until
-
-STREAMS = json.loads(
-    (Path(__file__).parents[1] / "platforms" / "responses" / "node_media_server" / "2.7.4-streams.json").read_text()
+from tests.exporter_process import GENEROUS_SECONDS
+from tests.process.process_environment import (
+    DOWN,
+    STREAMS,
+    UP,
+    WRITE_FAILURES,
+    Alertmanager,
+    Platform,
+    Running,
+    configure,
+    metric,
+    running,
+    running_environment,
 )
-DOWN = "StreamUpstreamDown"
-WITH_SHORT_TIMES = """
-import sys
-from exporter import cli
-from exporter.alerting import state_file
-from exporter.web import server
-state_file.WRITE_INTERVAL_SECONDS = 0.2
-server.REQUEST_TIMEOUT_SECONDS = 3.0
-sys.exit(cli.main())
-"""
+from tests.real.child_process import wait_until
 
 
 @pytest.fixture(scope="module")
 def environment() -> Iterator[tuple[Platform, Alertmanager]]:
     with running_environment(STREAMS) as both:
         yield both
-
-
-def configure(directory: Path, platform: Platform, state_file: Path, **more: Any) -> None:
-    configuration = {
-        "defaults": {"interval": "1s", "timeout": "700ms"},
-        "upstreams": [{"name": "origin", "platform": "node_media_server", "url": platform.url, **more}],
-        "alerting": {
-            "alertmanagers": [{"url": platform.url}],
-            "state_file": str(state_file),
-            "thresholds": {DOWN: {"for": "1s"}},
-        },
-    }
-    (directory / "config.yaml").write_text(yaml.safe_dump(configuration))
-
-
-def running(directory: Path) -> Exporter:
-    return Exporter(["--web.listen-address=127.0.0.1:0", "--web.max-requests=3"], directory, ("-c", WITH_SHORT_TIMES))
-
-
-def metric(text: str, name: str) -> float | None:
-    """Of the one sample whose name and labels match."""
-    found = re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
-    return float(found[1]) if found else None
-
-
-UP = r"stream_upstream_up\{.*\}"
-POLLS = r"stream_upstream_polls_total\{.*\}"
-WRITE_FAILURES = "stream_exporter_alert_state_write_failures_total"
-
-
-class Running:
-    """A process that lives through several faults, and the one connection that its Prometheus keeps."""
-
-    def __init__(self, process: Exporter) -> None:
-        self.process = process
-        self.kept = http.client.HTTPConnection("127.0.0.1", process.port, timeout=GENEROUS_SECONDS)
-
-    def scrape(self) -> str:
-        self.kept.request("GET", "/metrics")
-        with self.kept.getresponse() as answer:
-            assert answer.status == 200
-            return answer.read().decode()
-
-    def wait(self, name: str, holds: Callable[[float], bool], what: str) -> None:
-        def ask() -> bool:
-            value = metric(self.scrape(), name)
-            return value is not None and holds(value)
-
-        wait_until(ask, what, otherwise=lambda: self.process.said)
-
-    def polled_on(self) -> None:
-        """Polls go on."""
-        before = metric(self.scrape(), POLLS) or 0.0
-        self.wait(POLLS, lambda now: now >= before + 2, "polls go on")
-
-    def limit(self, which: int, value: int | None) -> None:
-        """Set a soft limit of the process; None takes it back."""
-        hard = resource.prlimit(self.process.process.pid, which)[1]
-        resource.prlimit(self.process.process.pid, which, (hard if value is None else value, hard))
 
 
 @pytest.fixture(scope="module")
@@ -223,74 +158,6 @@ def test_full_file_system_costs_only_the_alert_state_until_there_is_room(exporte
     # else it is the disk of the machine
     if os.path.ismount(state.parent):
         assert_refused_then_recovered(exporter, state, lambda: fill(ballast), ballast.unlink)
-
-
-def make_symlink(path: Path) -> None:
-    path.with_name("precious").write_text("precious")
-    path.symlink_to(path.with_name("precious"))
-
-
-@pytest.mark.parametrize("make", [os.mkfifo, make_symlink], ids=["FIFO", "symlink"])
-def test_unsafe_state_file_does_not_keep_the_sidecar_from_starting(
-    environment: tuple[Platform, Alertmanager], tmp_path: Path, make: Callable[[Path], None]
-) -> None:
-    platform, alertmanager = environment
-    state = tmp_path / "alerts.json"
-    configure(tmp_path, platform, state)
-    make(state)
-    already = len(alertmanager.told("StreamSidecarWatchdog"))
-    with running(tmp_path) as process:
-        wait_until(lambda: len(alertmanager.told("StreamSidecarWatchdog")) > already, "the sidecar sends")
-        wait_until(lambda: not state.is_symlink() and state.is_file(), "the state is saved")
-        process.send(signal.SIGTERM)
-        assert process.ended() == 0
-        assert process.said.count("alert state file cannot be used; moved aside") == 1
-    restore_state(state.read_bytes(), time.time())
-    assert (tmp_path / "alerts.json.broken").lstat()
-    if make is make_symlink:
-        assert (tmp_path / "precious").read_text() == "precious"
-
-
-def test_alert_state_is_saved_again_after_its_folder_was_removed(
-    environment: tuple[Platform, Alertmanager], tmp_path: Path
-) -> None:
-    state = tmp_path / "state" / "alerts.json"
-    configure(tmp_path, environment[0], state)
-    with running(tmp_path) as process:
-        one = Running(process)
-        one.wait(UP, lambda up: up == 1, "it is up")
-        wait_until(state.exists, "the state is saved")
-        shutil.rmtree(state.parent)
-        wait_until(state.exists, "the state is saved again")
-        one.polled_on()
-        one.kept.close()
-        process.send(signal.SIGTERM)
-        assert process.ended() == 0
-        # the folder may have gone in the middle of a write
-        assert process.said.count("level=error") == process.said.count("alert state is saved again") <= 1
-
-
-def test_missing_home_is_logged_once_and_the_sidecar_runs(
-    environment: tuple[Platform, Alertmanager], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    platform, alertmanager = environment
-    configure(tmp_path, platform, tmp_path / "unused.json")
-    file = tmp_path / "config.yaml"
-    configuration = yaml.safe_load(file.read_text())
-    del configuration["alerting"]["state_file"]
-    file.write_text(yaml.safe_dump(configuration))
-    for name in ("HOME", "XDG_STATE_HOME", "STATE_DIRECTORY"):
-        monkeypatch.delenv(name, raising=False)
-    already = len(alertmanager.told("StreamSidecarWatchdog"))
-    with running(tmp_path) as process:
-        wait_until(lambda: len(alertmanager.told("StreamSidecarWatchdog")) > already, "the sidecar sends")
-        one = Running(process)
-        one.polled_on()
-        one.kept.close()
-        process.send(signal.SIGTERM)
-        assert process.ended() == 0
-        assert process.said.count("alert state is not saved") == 1
-    assert {path.name for path in tmp_path.iterdir()} == {"config.yaml"}
 
 
 def saved(state: Path, rule: str) -> list[Alert]:
