@@ -17,7 +17,7 @@ class Outbox(Protocol):
         """Return the firing and resolved alerts, in the order in which they are sent."""
 
     def payload(self, alert: Alert) -> AlertPayload | None:
-        """Return an alert's payload; None if the alert was replaced."""
+        """Return an alert's payload; None if it is not to be sent any more."""
 
     def watchdog(self) -> AlertPayload:
         """Return the sign of life that begins every round."""

@@ -419,7 +419,7 @@ class Sidecar:
         return sorted(self._sendable_alerts(), key=lambda alert: (sending_order(alert), alert.fired_at or 0.0))
 
     def payload(self, alert: Alert) -> AlertPayload | None:
-        """Return an alert's payload; None if it neither fires nor is resolved, or an alert replaced it."""
+        """Return an alert's payload; None if it neither fires nor is resolved, was replaced, or has lapsed."""
         is_replaced = self._evaluator.alerts.get(alert.key) is not alert
         if alert.phase is Phase.PENDING or (is_replaced and alert.phase is not Phase.RESOLVED):
             return None
@@ -427,7 +427,11 @@ class Sidecar:
         payload = self._formatter.payload(alert, horizon)
         if self._settings.resolve == "lapse" and alert.resolved_steady is not None:
             now = self._clock.instant()
-            payload = replace(payload, lapses_at=now.wall + alert.resolved_steady + horizon - now.steady)
+            left = alert.resolved_steady + horizon - now.steady
+            if left <= 0:
+                # an end in the past would also end the alert that another sidecar has sent since
+                return None
+            payload = replace(payload, lapses_at=now.wall + left)
         return payload
 
     def watchdog(self) -> AlertPayload:

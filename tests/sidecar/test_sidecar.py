@@ -143,6 +143,11 @@ async def test_alert_lapses_where_no_resolve_is_sent() -> None:
         assert [parse_time(alert["endsAt"]) for alert in again] == [lapses_at + 30], "once, after the restart"
         await running.pass_time(90, HEALTHY)
         assert not running.is_firing(NAME)
+        sent = len(running.alertmanager.received(NAME))
+        running.alertmanager.restart()
+        await running.pass_time(60, HEALTHY)
+        await running.wait_until_sent()
+        assert len(running.alertmanager.received(NAME)) == sent, "it would end another sidecar's alert"
 
 
 async def test_alert_that_is_not_repeated_ends_everywhere_at_the_same_time() -> None:
