@@ -269,7 +269,7 @@ class NotificationQueue:
         """Add an alert to a batch, unless it does not have to be sent any more."""
         version = _Version.of(alert)
         payload = None
-        if not self._is_known(alert.key, version):
+        if not self._is_known(alert.key, version) and not self._outbox.has_lapsed(alert):
             try:
                 payload = self._outbox.payload(alert)
             except Exception as error:

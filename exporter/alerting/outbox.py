@@ -17,7 +17,13 @@ class Outbox(Protocol):
         """Return the firing and resolved alerts, in the order in which they are sent."""
 
     def payload(self, alert: Alert) -> AlertPayload | None:
-        """Return an alert's payload; None if it is not to be sent any more."""
+        """Return an alert's payload; None if the alert was replaced."""
+
+    def has_lapsed(self, alert: Alert) -> bool:
+        """Whether the alert has ended in Alertmanager by itself.
+
+        It must not be sent any more: an end in the past would also end an alert that another sidecar has sent since.
+        """
 
     def watchdog(self) -> AlertPayload:
         """Return the sign of life that begins every round."""

@@ -419,7 +419,7 @@ class Sidecar:
         return sorted(self._sendable_alerts(), key=lambda alert: (sending_order(alert), alert.fired_at or 0.0))
 
     def payload(self, alert: Alert) -> AlertPayload | None:
-        """Return an alert's payload; None if it neither fires nor is resolved, was replaced, or has lapsed."""
+        """Return an alert's payload; None if it neither fires nor is resolved, or an alert replaced it."""
         is_replaced = self._evaluator.alerts.get(alert.key) is not alert
         if alert.phase is Phase.PENDING or (is_replaced and alert.phase is not Phase.RESOLVED):
             return None
@@ -427,12 +427,14 @@ class Sidecar:
         payload = self._formatter.payload(alert, horizon)
         if self._settings.resolve == "lapse" and alert.resolved_steady is not None:
             now = self._clock.instant()
-            left = alert.resolved_steady + horizon - now.steady
-            if left <= 0:
-                # an end in the past would also end the alert that another sidecar has sent since
-                return None
-            payload = replace(payload, lapses_at=now.wall + left)
+            payload = replace(payload, lapses_at=now.wall + alert.resolved_steady + horizon - now.steady)
         return payload
+
+    def has_lapsed(self, alert: Alert) -> bool:
+        """Whether the alert has ended in Alertmanager by itself."""
+        if self._settings.resolve != "lapse" or alert.resolved_steady is None:
+            return False
+        return self._clock.monotonic() >= alert.resolved_steady + self._horizon_seconds(alert.key.upstream)
 
     def watchdog(self) -> AlertPayload:
         """Return the sign of life that begins every round."""

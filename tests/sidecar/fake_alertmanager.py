@@ -163,6 +163,9 @@ class FakeOutbox:
         ends_at = alert.resolved_at if alert.phase is Phase.RESOLVED else None
         return AlertPayload(labels, self.annotations, alert.fired_at or 0.0, ends_at, 240.0)
 
+    def has_lapsed(self, _alert: Alert) -> bool:
+        return False
+
     def watchdog(self) -> AlertPayload:
         annotations = {"sent_at": _format_time(self.clock.now())}
         return AlertPayload({"alertname": WATCHDOG, "source": "sidecar"}, annotations, self.clock.now(), None, 240.0)

@@ -387,6 +387,25 @@ async def test_restart_neither_repeats_a_notification_nor_loses_one(tmp_path: Pa
             assert receiver.told() == [[("resolved", "main")]]
 
 
+async def test_receiver_is_told_of_an_end_that_has_lapsed_in_alertmanager(tmp_path: Path) -> None:
+    async with fake_receiver() as receiver:
+        alerting: dict[str, Any] = {
+            **AT_ONCE,
+            "alertmanagers": [],
+            "webhooks": [{"name": "pager", "url": receiver.url}],
+            "resolve": "lapse",
+        }
+        async with sidecar_process(FakeClock(), FakeAlertmanager(), tmp_path / "alerts.json", **alerting) as running:
+            await running.publish(UNHEALTHY)
+            await pass_time(running, 15, UNHEALTHY)
+            receiver.response = (503, "", {})
+            await pass_time(running, 600, HEALTHY)
+            receiver.response = (200, "", {})
+            receiver.bodies.clear()
+            await pass_time(running, 300, HEALTHY)
+            assert receiver.told() == [[("resolved", "main")]]
+
+
 async def test_alert_that_fired_shortly_before_the_end_is_told_at_the_end(tmp_path: Path) -> None:
     async with fake_receiver() as receiver:
         alerting: dict[str, Any] = {
