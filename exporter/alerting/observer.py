@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import structlog
 
 from exporter.alerting.alertmanager import Alertmanager
@@ -14,6 +16,8 @@ log = structlog.get_logger()
 CLOCK_OFFSET_WARNING_SECONDS = 30.0
 CLOCK_STEP_SECONDS = 1.0
 """Smallest change of Alertmanager's clock that counts as one."""
+REMEMBERED_STARTS = 8
+"""Number of starts that are remembered, to tell a restart from a load balancer."""
 
 
 class AlertmanagerObserver:
@@ -32,6 +36,9 @@ class AlertmanagerObserver:
         self._is_unlisted = False
         self._started_at: str | None = None
         """Its ``uptime``, the time of its start; None if not known."""
+        self._earlier_starts: deque[str] = deque(maxlen=REMEMBERED_STARTS)
+        self._is_shared = False
+        """Whether several Alertmanagers answer at this address."""
 
     # -- its clock -----------------------------------------------------------------------------------------------------
 
@@ -92,8 +99,8 @@ class AlertmanagerObserver:
 
     @property
     def notices_restarts(self) -> bool:
-        """Whether it tells when it has started."""
-        return self._started_at is not None
+        """Whether it tells when it has started, and is the only one at its address."""
+        return self._started_at is not None and not self._is_shared
 
     async def has_restarted(self) -> bool:
         """Return whether it has started since the last call, or may have while that could not be noticed."""
@@ -105,6 +112,16 @@ class AlertmanagerObserver:
                 return False
             started_at = None
         before, self._started_at = self._started_at, started_at
-        if before is not None and started_at not in (None, before):
+        if started_at in (None, before) or self._is_shared:
+            return False
+        if started_at in self._earlier_starts:
+            self._is_shared = True
+            log.warning(
+                "several alertmanagers answer at this address, but each of them needs all alerts: "
+                "configure each one, or set resolve_dns",
+                alertmanager=self._label,
+            )
+        elif before is not None:
+            self._earlier_starts.append(before)
             log.info("alertmanager has restarted", alertmanager=self._label)
-        return started_at not in (None, before)
+        return True

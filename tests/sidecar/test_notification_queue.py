@@ -483,6 +483,20 @@ async def test_restart_is_noticed_when_the_connection_is_back() -> None:
         assert set(streams(alertmanager.alerts)) == {"s0", "s1", "s2", "new"}
 
 
+async def test_load_balancer_is_told_from_a_restart() -> None:
+    """It is logged once, and resolves are repeated, because nobody knows which Alertmanager has accepted them."""
+    clock = FakeClock()
+    async with fake_alertmanager(clock=clock) as alertmanager, running_queue(alertmanager.url, clock=clock) as running:
+        with structlog.testing.capture_logs() as logs:
+            running.send(resolve(firing_alert(), clock))
+            for turn in range(8):
+                alertmanager.uptime = f"2024-09-10T00:00:0{turn % 2}.000Z"
+                await running.next_round()
+        assert [line["log_level"] for line in logs] == ["info", "warning"]
+        assert logs[1]["event"].startswith("several alertmanagers answer at this address")
+        assert len(alertmanager.received("StreamUnhealthy")) >= 8
+
+
 async def test_resolve_is_repeated_where_no_uptime_is_given() -> None:
     clock = FakeClock()
     async with fake_alertmanager(clock=clock) as alertmanager, running_queue(alertmanager.url, clock=clock) as running:
