@@ -363,18 +363,15 @@ class NotificationQueue:
             self._busy_since = now
 
     def _entry_json(self, entry: _Entry) -> dict[str, Any]:
-        return self._to_json(entry.payload, None if entry.is_change else self._current_round.at)
+        return self._to_json(entry.payload, is_repeated=not entry.is_change)
 
-    def _to_json(self, payload: AlertPayload, at: float | None = None) -> dict[str, Any]:
-        """Return an alert that lasts for a horizon from a moment on the steady clock, by default from now."""
+    def _to_json(self, payload: AlertPayload, *, is_repeated: bool = False) -> dict[str, Any]:
+        """Return an alert that lasts for a horizon from now, or from the last round if it ``is_repeated``."""
         wall, steady = self._clock.instant()
-        at = steady if at is None else at
-        return payload.to_json(
-            wall - (steady - at),
-            self._observer.now(at),
-            least_horizon=self._next_round.least_horizon,
-            latest_end=wall - steady + self._next_round.latest_end,
-        )
+        # not from the round that it belongs to: that may have begun before an outage
+        at = max(self._next_round.at, steady - self._resend_seconds) if is_repeated else steady
+        least_horizon = self._next_round.least_horizon
+        return payload.to_json(wall - (steady - at), self._observer.now(at), least_horizon=least_horizon)
 
     # -- outcomes ------------------------------------------------------------------------------------------------------
 

@@ -56,6 +56,8 @@ class Notifier:
         self._targets: list[_Target] = []
         self._round = Round(clock.monotonic())
         self._is_long = False
+        self.latest_end = 0.0
+        """The latest end of a firing alert that a longer horizon has led to until now, on the steady clock."""
 
     @property
     def queues(self) -> list[NotificationQueue]:
@@ -91,7 +93,9 @@ class Notifier:
         if is_long and not self._is_long:
             log.warning("repeating all alerts takes long; alerts last longer in alertmanager", seconds=round(horizon))
         self._is_long = is_long
-        self._round = Round(now, horizon, max(self._round.latest_end, now + horizon))
+        self._round = Round(now, horizon)
+        # what changes before the next round lasts from then on
+        self.latest_end = max(self.latest_end, now + horizon + self._resend_seconds)
         for queue in self.queues:
             queue.start_round(self._round)
 

@@ -59,5 +59,3 @@ class Round(NamedTuple):
     """The moment from which the alerts last for a horizon."""
     least_horizon: float = 0.0
     """The shortest time that an alert lasts: longer than the slowest Alertmanager needs to accept all alerts."""
-    latest_end: float = 0.0
-    """The latest end that such a horizon has led to until now."""

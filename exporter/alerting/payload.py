@@ -52,14 +52,11 @@ class AlertPayload:
     lapses_at: float | None = None
     """When a resolved alert ends in Alertmanager, if that is not told that it is resolved."""
 
-    def to_json(
-        self, now: float, receiver_now: float | None = None, *, least_horizon: float = 0.0, latest_end: float = 0.0
-    ) -> dict[str, Any]:
+    def to_json(self, now: float, receiver_now: float | None = None, *, least_horizon: float = 0.0) -> dict[str, Any]:
         """Return the JSON of Alertmanager's API v2. A firing alert ends a horizon from ``now``, unless it is repeated.
 
         ``now``: Unix seconds; ``receiver_now``: the same moment on Alertmanager's clock, if that is known;
-        ``least_horizon``: the shortest time that a firing alert lasts; ``latest_end``: the earliest time at which an
-        alert lapses.
+        ``least_horizon``: the shortest time that a firing alert lasts.
 
         A wrong clock on either side may prolong an alert, but never ends one: a firing alert ends a horizon after the
         later of the two clocks, a resolved one has ended on both. Alertmanager refuses an alert that ends before it
@@ -70,7 +67,7 @@ class AlertPayload:
         if self.ends_at is None:
             ends_at = max(*clocks, starts_at) + max(self.horizon_seconds, least_horizon)
         elif self.lapses_at is not None:
-            ends_at = max(starts_at, max(self.lapses_at, latest_end) + max(clocks) - now)
+            ends_at = max(starts_at, self.lapses_at + max(clocks) - now)
         else:
             ends_at = min(*clocks, self.ends_at)
             starts_at = min(starts_at, ends_at)

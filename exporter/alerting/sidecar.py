@@ -110,6 +110,8 @@ class Sidecar:
         self._clock_offset = 0.0
         """Difference between the wall clock and the steady clock when all alerts were last sent for a change of it."""
         self._sent_phases: dict[AlertKey, tuple[Phase, float | None]] = {}
+        self._lapse_ends: dict[AlertKey, float] = {}
+        """The latest end that Alertmanagers knew of when an alert last changed, on the steady clock."""
         store.subscribe(self._on_publish)
 
     @property
@@ -188,6 +190,7 @@ class Sidecar:
             await webhook.close()
         self._rules, self._evaluator = (), Evaluator(())
         self._sent_phases.clear()
+        self._lapse_ends.clear()
         self._new_states.clear()
         self._due_times.clear()
         self._metrics.set_alerts(())
@@ -364,6 +367,7 @@ class Sidecar:
         ]
         for alert in changed:
             self._sent_phases[alert.key] = alert.phase, alert.fired_at
+            self._lapse_ends[alert.key] = self._notifier.latest_end
             log.info(
                 "alert",
                 alertname=alert.key.rule,
@@ -408,6 +412,7 @@ class Sidecar:
         except Exception as error:
             log.error("resolved alerts not forgotten", error=describe_exception(error))
         self._sent_phases = {key: phase for key, phase in self._sent_phases.items() if key in self._evaluator.alerts}
+        self._lapse_ends = {key: end for key, end in self._lapse_ends.items() if key in self._evaluator.alerts}
         self._notifier.start_round()
         if self._state_file is not None:
             self._state_file.request_write()
@@ -423,18 +428,28 @@ class Sidecar:
         is_replaced = self._evaluator.alerts.get(alert.key) is not alert
         if alert.phase is Phase.PENDING or (is_replaced and alert.phase is not Phase.RESOLVED):
             return None
-        horizon = self._horizon_seconds(alert.key.upstream)
-        payload = self._formatter.payload(alert, horizon)
-        if self._settings.resolve == "lapse" and alert.resolved_steady is not None:
+        payload = self._formatter.payload(alert, self._horizon_seconds(alert.key.upstream))
+        lapse_end = self._lapse_end(alert)
+        if lapse_end is not None:
             now = self._clock.instant()
-            payload = replace(payload, lapses_at=now.wall + alert.resolved_steady + horizon - now.steady)
+            payload = replace(payload, lapses_at=now.wall + lapse_end - now.steady)
         return payload
 
     def has_lapsed(self, alert: Alert) -> bool:
         """Whether the alert has ended in Alertmanager by itself."""
+        lapse_end = self._lapse_end(alert)
+        return lapse_end is not None and self._clock.monotonic() >= lapse_end
+
+    def _lapse_end(self, alert: Alert) -> float | None:
+        """Return when a resolved alert ends in Alertmanager by itself, on the steady clock; None if it does not.
+
+        It is fixed when the alert is resolved, so that it is the same for all Alertmanagers, and not before the ends
+        that they were told while it fired.
+        """
         if self._settings.resolve != "lapse" or alert.resolved_steady is None:
-            return False
-        return self._clock.monotonic() >= alert.resolved_steady + self._horizon_seconds(alert.key.upstream)
+            return None
+        earliest = alert.resolved_steady + self._horizon_seconds(alert.key.upstream)
+        return max(earliest, self._lapse_ends.get(alert.key, 0.0))
 
     def watchdog(self) -> AlertPayload:
         """Return the sign of life that begins every round."""

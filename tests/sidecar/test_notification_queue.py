@@ -78,7 +78,7 @@ class QueueHarness:
     def start_round(self) -> None:
         now = self.clock.monotonic()
         horizon = HORIZON_ROUNDS * self.queue.round_seconds()
-        self.queue.start_round(Round(now, horizon, now + horizon))
+        self.queue.start_round(Round(now, horizon))
 
     async def next_round(self, seconds: float = RESEND) -> None:
         self.clock.advance(seconds)
@@ -256,6 +256,29 @@ async def test_no_firing_alert_is_dropped_while_alertmanager_is_down() -> None:
             await running.wait_until_sent()
             assert running.count("dropped_total") == 0
         assert set(streams(alertmanager.alerts)) == {f"s{n}" for n in range(14_000)}
+
+
+@pytest.mark.parametrize("minutes", [1, 10])
+async def test_rest_of_a_round_after_an_outage_has_not_ended_yet(minutes: int) -> None:
+    clock = FakeClock()
+    async with fake_alertmanager(clock=clock) as alertmanager:
+
+        async def fail_after_a_batch(_alerts: list[dict[str, Any]], _request: web.Request) -> web.Response:
+            return web.Response(status=503 if len(alertmanager.batches) > 1 else 200)
+
+        alertmanager.behave = fail_after_a_batch
+        async with running_queue(alertmanager.url, *many(200), clock=clock) as running:
+            await running.wait_for_errors(1)
+            for _ in range(minutes):
+                clock.advance(RESEND)
+                running.start_round()
+                await run_event_loop()
+            alertmanager.behave = FakeAlertmanager().behave
+            alertmanager.all_batches.clear()
+            clock.advance(RESEND / 2)
+            await running.wait_until_sent()
+        assert set(streams(alertmanager.alerts)) == {f"s{n}" for n in range(200)}
+        assert all(parse_time(alert["endsAt"]) > clock.now() + 120 for alert in alertmanager.alerts)
 
 
 # -- whose fault it is -------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from aiohttp import web
 from exporter.alerting import DEFAULT_RUNBOOK_URL
 from exporter.alerting.annotations import format_time
 from exporter.alerting.evaluator import Evaluator
+from exporter.alerting.notification_queue import NotificationQueue
 from exporter.alerting.rules import RULES_BY_NAME
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.config.alerting import AlertingSettings
@@ -19,7 +20,7 @@ from exporter.metrics.self_metrics import FamilyRegistry
 from exporter.model import HealthReason, Reason, Status
 from tests.fake_clock import FakeClock
 from tests.metrics.generated_views import stream, view
-from tests.sidecar.fake_alertmanager import fake_alertmanager, parse_time, run_event_loop
+from tests.sidecar.fake_alertmanager import accept_all, fake_alertmanager, parse_time, run_event_loop
 from tests.sidecar.sidecar_harness import HEALTHY, INTERVAL, UNHEALTHY, SidecarHarness, sidecar_harness, sidecar_process
 
 NAME = "StreamUnhealthy"
@@ -148,6 +149,35 @@ async def test_alert_lapses_where_no_resolve_is_sent() -> None:
         await running.pass_time(60, HEALTHY)
         await running.wait_until_sent()
         assert len(running.alertmanager.received(NAME)) == sent, "it would end another sidecar's alert"
+
+
+async def test_lapse_is_not_before_the_ends_that_a_slow_alertmanager_has_led_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And it stays the same, however late an Alertmanager is told."""
+    async with sidecar_harness(**AT_ONCE) as running, fake_alertmanager(clock=running.clock) as other:
+        urls = [{"url": running.alertmanager.url}, {"url": other.url}]
+        await running.apply(**AT_ONCE, resolve="lapse", alertmanagers=urls)
+        monkeypatch.setattr(NotificationQueue, "round_seconds", lambda _: 100.0)
+        await running.publish(UNHEALTHY)
+        await running.pass_time(60, UNHEALTHY)
+        await running.wait_until_sent()
+        longest = parse_time(running.last_received(NAME)["endsAt"])
+        assert longest == running.clock.now() + 400
+
+        async def fail(_alerts: list[dict[str, Any]], _request: web.Request) -> web.Response:
+            return web.Response(status=503)
+
+        other.behave = fail
+        await running.pass_time(KEPT + 15, HEALTHY)
+        assert running.states() == {}
+        await running.pass_time(120, HEALTHY)
+        other.behave = accept_all
+        await running.pass_time(30, HEALTHY)
+        await running.wait_until_sent()
+        ends = {running.last_received(NAME)["endsAt"], other.received(NAME)[-1]["endsAt"]}
+        assert len(ends) == 1
+        assert parse_time(ends.pop()) >= longest
 
 
 async def test_alert_that_is_not_repeated_ends_everywhere_at_the_same_time() -> None:
