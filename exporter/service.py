@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
 
 import structlog
 
@@ -26,6 +25,7 @@ from exporter.polling.on_demand import OnDemandPolls
 from exporter.polling.self_metrics import PollingMetrics
 from exporter.runtime.clock import Clock
 from exporter.runtime.logging import describe_exception
+from exporter.runtime.tasks import cancel_tasks
 from exporter.sharding import SINGLE, Shard
 from exporter.store import Store
 
@@ -124,7 +124,7 @@ class Service:
     async def stop(self) -> None:
         """Stop polling and close every connection."""
         self._stopped = True
-        await _cancel_tasks([*self._tasks.values(), *([self._refresher] if self._refresher else [])])
+        await cancel_tasks([*self._tasks.values(), *([self._refresher] if self._refresher else [])])
         self._tasks.clear()
         await self.sidecar.stop(flush=True)
         await self.probes.close()
@@ -229,7 +229,7 @@ class Service:
         self._tasks[name] = asyncio.create_task(self._keep_polling(coordinator), name=f"poll {name}")
 
     async def _close_coordinators(self, leaving: list[tuple[Coordinator, asyncio.Task[None]]]) -> None:
-        await _cancel_tasks([task for _, task in leaving])
+        await cancel_tasks([task for _, task in leaving])
         while leaving:
             # Closing a coordinator frees thousands of states, so yield to the event loop between upstreams.
             coordinator = leaving.pop()[0]
@@ -289,9 +289,3 @@ def _changed_sections(before: Settings, after: Settings) -> Iterator[str]:
 def _log_warnings(settings: Settings) -> None:
     for warning in (*settings.warnings, *excluded_family_warnings(settings)):
         log.warning("configuration", warning=warning)
-
-
-async def _cancel_tasks(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

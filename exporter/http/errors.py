@@ -91,7 +91,7 @@ def status_error(status: int, endpoint: str, location: str | None, retry_after: 
 
 def foreign_not_found(endpoint: str, keys_to_check: str) -> UpstreamError:
     """Return the error for a 404 that is not the platform's own; ``keys_to_check``: the settings that may be wrong."""
-    text = f"{endpoint}: status 404, not from the platform's API: check {keys_to_check}"
+    text = f"{endpoint}: status 404, not from the expected API: check {keys_to_check}"
     return UpstreamError(Reason.NOT_FOUND, text, status=404)
 
 

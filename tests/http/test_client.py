@@ -376,6 +376,6 @@ async def test_404_of_another_server_names_the_settings_to_check(path: dict[str,
     async with answering(http(404, b"<html>")) as server:
         kind = StormSettings if path else UpstreamSettings
         client = made(kind.model_validate({"name": "edge", "platform": "storm", "url": server.url, **path}))
-        with pytest.raises(UpstreamError, match=f"status 404, not from the platform's API: check {keys}$"):
+        with pytest.raises(UpstreamError, match=f"status 404, not from the expected API: check {keys}$"):
             await client.requests(LONG).get("GET /x")
         await client.close()

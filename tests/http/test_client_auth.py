@@ -277,7 +277,7 @@ async def test_a_login_at_the_wrong_address_is_not_blamed_on_the_password() -> N
         for _ in range(2):
             error = await failure(client)
             assert (error.reason, error.status, error.means_absent) == (Reason.NOT_FOUND, None, False)
-            assert "login failed: POST /login: status 404, not from the platform's API: check url" in str(error)
+            assert "login failed: POST /login: status 404, not from the expected API: check url" in str(error)
         issuer.refusal = None
         clock.advance(5)
         await client.requests(LONG).get("GET /x")

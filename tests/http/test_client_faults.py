@@ -455,7 +455,7 @@ async def test_404_with_a_json_error_is_the_platforms_own(key: str, value: bytes
 async def test_404_of_another_server_does_not_mean_absent(body: bytes) -> None:
     error = await failure_of(http(404, body))
     assert (error.reason, error.status, error.means_absent) == (Reason.NOT_FOUND, 404, False)
-    assert str(error) == "GET /x: status 404, not from the platform's API: check url"
+    assert str(error) == "GET /x: status 404, not from the expected API: check url"
 
 
 async def test_platform_may_recognise_its_own_404() -> None:
