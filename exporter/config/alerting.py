@@ -5,13 +5,12 @@ from __future__ import annotations
 import difflib
 import math
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from exporter.config.auth import BEARER, LOGIN, NONE, AuthSettings, TlsSettings
-from exporter.config.secrets import Secret, SecretError
+from exporter.config.secrets import Secret
 from exporter.config.section import Section
 from exporter.config.types import (
     Between,
@@ -26,7 +25,7 @@ from exporter.config.types import (
     format_duration,
     read_number,
 )
-from exporter.config.upstream import HttpUrl
+from exporter.config.upstream import HttpUrl, check_http_url
 from exporter.config.validation import Place, RuleLimits, load_context, refuse, refuse_all
 
 
@@ -108,7 +107,7 @@ class AlertmanagerSettings(Section):
         if not isinstance(headers, dict):
             return headers
         return {
-            name: Secret(text=value) if _is_tenant(name) and isinstance(value, str) and value else value
+            name: Secret(text=value) if _is_tenant(name) and _is_plain(value) else value
             for name, value in headers.items()
         }
 
@@ -123,22 +122,16 @@ class AlertmanagerSettings(Section):
         return self.name or (f"{self.url} (tenant {self.tenant})" if self.tenant else self.url)
 
 
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable() and value != ""
+
+
 def _is_tenant(header: Any) -> bool:
     return isinstance(header, str) and header.lower() == TENANT_HEADER
 
 
 def _check_webhook_url(secret: Secret) -> Secret:
-    try:
-        text = secret.get()
-        parts = urlsplit(text)
-        is_usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and "#" not in text
-        is_usable = is_usable and not any(character.isspace() or character == "\\" for character in text)
-    except (SecretError, ValueError):
-        is_usable, parts = False, urlsplit("")
-    if not is_usable:
-        raise refuse("an http:// or https:// URL with a host", found="something else")
-    if parts.username is not None or parts.password is not None:
-        raise refuse("a URL without user and password (they belong under auth)", found="a URL with credentials")
+    check_http_url(secret.get())
     return secret
 
 

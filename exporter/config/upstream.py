@@ -43,6 +43,14 @@ _DAY = 86_400.0
 
 def http_url(text: str) -> str:
     """A base URL without credentials, query and fragment, and without the slash at its end."""
+    check_http_url(text)
+    if "?" in text or "#" in text:
+        raise refuse("a URL without a query and a fragment")
+    return text.rstrip("/")
+
+
+def check_http_url(text: str) -> None:
+    """Refuse what is not an HTTP URL, and one with credentials."""
     try:
         parts = urlsplit(text)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -52,9 +60,6 @@ def http_url(text: str) -> str:
         raise refuse("an http:// or https:// URL with a host")
     if parts.username is not None or parts.password is not None:
         raise refuse("a URL without user and password (they belong under auth)", found="a URL with credentials")
-    if "?" in text or "#" in text:
-        raise refuse("a URL without a query and a fragment")
-    return text.rstrip("/")
 
 
 HttpUrl = Annotated[Text, AfterValidator(http_url), Described("URL (http or https)")]
