@@ -31,14 +31,14 @@ _OWN_WATCHDOG = [("filter", f'alertname="{WATCHDOG}"'), ("filter", f'source="{SO
 
 
 class Fault(Enum):
-    """What is at fault if alerts are not accepted."""
+    """The cause of a request that was not accepted."""
 
     ALERT = "alert"
     """Alertmanager refused an alert of the request."""
     SIZE = "size"
     """The request is too large."""
     CONNECTION = "connection"
-    """Anything else: the network, a proxy, credentials, or Alertmanager itself."""
+    """Anything else, such as the network, a proxy, credentials, or Alertmanager itself."""
 
 
 class Alertmanager:
@@ -83,7 +83,7 @@ class Alertmanager:
         return response.status
 
     async def listed_watchdogs(self) -> list[tuple[str, float | None]]:
-        """Return the watchdogs that it lists: when they were sent, and when it got them, in Unix seconds on its clock.
+        """Return when each listed watchdog was sent, and when Alertmanager received it (Unix seconds on its clock).
 
         Alertmanager sets ``updatedAt`` when it gets an alert. Raises ``UpstreamError``.
         """
@@ -116,10 +116,10 @@ class Alertmanager:
 
 
 def fault_of(error: UpstreamError) -> Fault:
-    """Return what is at fault if a ``post`` failed.
+    """Return the cause of a failed ``post``.
 
     Alertmanager answers 400 or 422 with a JSON text, or with an object of ``code`` and ``message``, if an alert of the
-    request is invalid. Anybody else's 400 says nothing about the alerts.
+    request is invalid. A 400 from anything else, such as a gateway, does not concern the alerts.
     """
     if error.status == 413:
         return Fault.SIZE

@@ -22,7 +22,7 @@ from exporter.model import StreamState, UpstreamState
 from exporter.runtime.clock import Instant
 
 RESOLVED_KEPT_SECONDS = 15 * 60.0
-"""How long a resolved alert is kept and its end repeated, for an Alertmanager that was unreachable."""
+"""Time for which a resolved alert is kept, for an Alertmanager that is unreachable or restarts."""
 STREAMS_PER_STEP = 100
 
 
@@ -147,7 +147,7 @@ class Evaluator:
             condition.keep_only_upstreams(kept)
 
     def forget_resolved(self, steady_now: float) -> None:
-        """Drop resolved alerts whose end was repeated long enough."""
+        """Drop alerts that were resolved long enough ago."""
         for key, alert in list(self.alerts.items()):
             if alert.resolved_steady is not None and steady_now >= alert.resolved_steady + RESOLVED_KEPT_SECONDS:
                 del self.alerts[key]

@@ -1,8 +1,4 @@
-"""One queue and one task per Alertmanager, so that a dead or slow one does not delay the others.
-
-A queue holds references to alerts and reads their state when it sends them: an Alertmanager always gets the newest
-state, and no more memory is needed than for the alerts themselves.
-"""
+"""One queue and one task per Alertmanager, so that a dead or slow one does not delay the others."""
 
 from __future__ import annotations
 
@@ -11,16 +7,16 @@ import math
 import random
 from collections import deque
 from collections.abc import Iterable, Sequence
-from itertools import islice
 from statistics import fmean, median
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 
 from exporter.alerting.alertmanager import Alertmanager, Fault, fault_of
+from exporter.alerting.backlog import Backlog, Entry, Version
 from exporter.alerting.evaluator import RESOLVED_KEPT_SECONDS, Alert, AlertKey, Phase
 from exporter.alerting.observer import AlertmanagerObserver
-from exporter.alerting.outbox import Outbox, Round, SendingOrder, sending_order
+from exporter.alerting.outbox import HORIZON_FACTOR, Outbox, Round
 from exporter.alerting.payload import SENT_AT, AlertPayload
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.http.errors import UpstreamError
@@ -44,28 +40,6 @@ OUTLIER_FACTOR = 4.0
 """Multiple of the median that a batch counts at most: what one takes during an outage tells nothing of the others."""
 
 
-class _Version(NamedTuple):
-    """Identifies a state of an alert."""
-
-    phase: Phase
-    fired_at: float | None
-    resolved_at: float | None
-
-    @classmethod
-    def of(cls, alert: Alert) -> _Version:
-        """Return the alert's state now."""
-        return cls(alert.phase, alert.fired_at, alert.resolved_at)
-
-
-class _Entry(NamedTuple):
-    """An alert in a batch."""
-
-    alert: Alert
-    version: _Version
-    payload: AlertPayload
-    is_change: bool
-
-
 class NotificationQueue:
     """Sends the changes of alerts at once, and all alerts again and again in rounds."""
 
@@ -86,10 +60,7 @@ class NotificationQueue:
         self._clock = clock
         self._metrics = metrics
         self._resend_seconds = resend_seconds
-        self._changes: tuple[dict[AlertKey, Alert], ...] = tuple({} for _ in SendingOrder)
-        """Alerts whose newest state was not accepted yet."""
-        self._round: deque[Alert] = deque()
-        """Alerts that are still to be sent in this round."""
+        self._backlog = Backlog()
         self._round_size = 0
         self._sending = 0
         """Number of alerts of the round in the current request."""
@@ -99,9 +70,9 @@ class NotificationQueue:
         """Whether to find out if Alertmanager has restarted, as after a failure."""
         self._work = asyncio.Event()
         self._work.set()
-        self._accepted_resolves: dict[AlertKey, _Version] = {}
+        self._accepted_resolves: dict[AlertKey, Version] = {}
         """Resolved alerts that Alertmanager has accepted since it started."""
-        self._refused: dict[AlertKey, tuple[_Version, float]] = {}
+        self._refused: dict[AlertKey, tuple[Version, float]] = {}
         """Alerts that Alertmanager has refused, and when, on the steady clock."""
         self._observer = AlertmanagerObserver(alertmanager, clock, metrics)
         self._batch_size = MAX_BATCH_SIZE
@@ -116,12 +87,11 @@ class NotificationQueue:
     @property
     def waiting(self) -> int:
         """Number of alerts that are not delivered yet."""
-        return sum(map(len, self._changes)) + len(self._round) + self._sending + self._is_round_due
+        return len(self._backlog) + self._sending + self._is_round_due
 
     def enqueue(self, alerts: Iterable[Alert]) -> None:
         """Send the new states of these alerts soon."""
-        for alert in alerts:
-            self._changes_like(alert)[alert.key] = alert
+        self._backlog.add_changes(alerts)
         self._update_length()
         self._work.set()
 
@@ -131,15 +101,16 @@ class NotificationQueue:
             return 0.0
         longest = OUTLIER_FACTOR * median(self._batch_seconds)
         batch_seconds = fmean(min(seconds, longest) for seconds in self._batch_seconds)
-        return math.ceil((self._round_size + sum(map(len, self._changes))) / self._batch_size) * batch_seconds
+        return math.ceil((self._round_size + self._backlog.changes) / self._batch_size) * batch_seconds
 
     def start_round(self, next_round: Round) -> None:
         """Send all alerts again, after the current round if it is not complete."""
         self._is_round_due = True
         self._next_round = next_round
-        if next_round.least_horizon > 2 * max(self._current_round.least_horizon, self._resend_seconds):
+        usual_horizon = HORIZON_FACTOR * self._resend_seconds
+        if next_round.least_horizon > max(2 * self._current_round.least_horizon, usual_horizon):
             # what was sent in the current round would end before it is repeated
-            self._round.clear()
+            self._backlog.end_round()
         self._work.set()
 
     async def run(self) -> None:
@@ -163,9 +134,10 @@ class NotificationQueue:
         if self._is_check_due:
             self._is_check_due = False
             await self._detect_restart()
-        if self._is_round_due and not self._round:
+        if self._is_round_due and self._backlog.is_round_complete:
             return await self._begin_round()
-        batch = self._next_batch()
+        batch = self._backlog.take_batch(self._batch_size, self._payload_of)
+        self._update_length()
         if batch:
             self._sending = sum(1 for entry in batch if not entry.is_change)
             try:
@@ -178,9 +150,9 @@ class NotificationQueue:
 
     async def flush(self) -> None:
         """Send the changes that are waiting, until the first failure."""
-        self._round.clear()
+        self._backlog.end_round()
         self._is_round_due = False
-        while any(self._changes) and await self.send_batch():
+        while self._backlog.changes and await self.send_batch():
             pass
 
     async def close(self) -> None:
@@ -203,7 +175,7 @@ class NotificationQueue:
         keys = {alert.key for alert in alerts}
         self._accepted_resolves = {key: seen for key, seen in self._accepted_resolves.items() if key in keys}
         self._refused = {key: seen for key, seen in self._refused.items() if now < seen[1] + REFUSED_PAUSE_SECONDS}
-        self._round.extend(alerts)
+        self._backlog.begin_round(alerts)
         self._round_size = len(alerts)
         self._current_round = self._next_round
         self._update_length()
@@ -220,20 +192,17 @@ class NotificationQueue:
             was_known = observer.is_clock_known
             watchdog = self._outbox.watchdog()
             began = self._clock.monotonic()
+            body = self._to_json(watchdog) if observer.can_send_times else watchdog.to_json_without_times()
             try:
-                await self._post(
-                    [self._to_json(watchdog) if observer.needs_no_clock else watchdog.to_json_without_times()]
-                )
+                await self._post([body])
             except UpstreamError as error:
                 # nothing is wrong with the watchdog, so the connection is at fault
                 self._fail(error, 1)
                 return False
             self._metrics.count_sent(self.label, 1)
             self._succeed()
-            was_set_back = await observer.read_clock(
-                watchdog.annotations[SENT_AT], (began + self._clock.monotonic()) / 2
-            )
-            if was_set_back:
+            posted = (began + self._clock.monotonic()) / 2
+            if await observer.read_clock(watchdog.annotations[SENT_AT], posted):
                 # what was resolved at a time that is now in the future fires again there
                 self._accepted_resolves.clear()
             if observer.is_clock_known or not was_known:
@@ -245,47 +214,28 @@ class NotificationQueue:
         if await self._observer.has_restarted():
             self._accepted_resolves.clear()
             self._refused.clear()
-            self._round.clear()
+            self._backlog.end_round()
             self._is_round_due = True
 
     # -- batches -------------------------------------------------------------------------------------------------------
 
-    def _next_batch(self) -> list[_Entry]:
-        """Return the next batch: changes first, but at most half of it while a round is under way."""
-        batch: list[_Entry] = []
-        limit = max(1, self._batch_size // 2) if self._round else self._batch_size
-        while any(self._changes) and not batch:
-            for changes in self._changes:
-                for alert in list(islice(changes.values(), limit - len(batch))):
-                    self._add_entry(batch, alert, is_change=True)
-        while self._round and len(batch) < self._batch_size:
-            alert = self._round.popleft()
-            if self._changes_like(alert).get(alert.key) is not alert:
-                self._add_entry(batch, alert, is_change=False)
-        self._update_length()
-        return batch
+    def _payload_of(self, alert: Alert, version: Version) -> AlertPayload | None:
+        """Return an alert's payload; None if it does not have to be sent any more."""
+        if self._is_known(alert.key, version) or self._outbox.has_lapsed(alert):
+            return None
+        try:
+            return self._outbox.payload(alert)
+        except Exception as error:
+            log.error("alert not sent", alertname=alert.key.rule, error=describe_exception(error))
+            return None
 
-    def _add_entry(self, batch: list[_Entry], alert: Alert, *, is_change: bool) -> None:
-        """Add an alert to a batch, unless it does not have to be sent any more."""
-        version = _Version.of(alert)
-        payload = None
-        if not self._is_known(alert.key, version) and not self._outbox.has_lapsed(alert):
-            try:
-                payload = self._outbox.payload(alert)
-            except Exception as error:
-                log.error("alert not sent", alertname=alert.key.rule, error=describe_exception(error))
-        if payload is not None:
-            batch.append(_Entry(alert, version, payload, is_change))
-        elif is_change:
-            self._remove_change(alert, version)
-
-    def _is_known(self, key: AlertKey, version: _Version) -> bool:
+    def _is_known(self, key: AlertKey, version: Version) -> bool:
         """Whether Alertmanager has refused this state, or has accepted this resolve and not restarted since."""
         is_accepted = self._observer.notices_restarts and self._accepted_resolves.get(key) == version
         refused = self._refused.get(key)
         return is_accepted or (refused is not None and refused[0] == version)
 
-    async def _deliver(self, batch: Sequence[_Entry]) -> bool:
+    async def _deliver(self, batch: Sequence[Entry]) -> bool:
         """Send a batch; return False if the connection is at fault."""
         try:
             await self._post_entries(batch)
@@ -300,14 +250,14 @@ class NotificationQueue:
         self._succeed()
         return True
 
-    async def _send_smaller(self, error: UpstreamError, batch: Sequence[_Entry]) -> bool:
+    async def _send_smaller(self, error: UpstreamError, batch: Sequence[Entry]) -> bool:
         """Send half as many alerts in a request from now on; send a single one without annotations."""
         if len(batch) > 1:
             if self._batch_size == MAX_BATCH_SIZE:
                 log.warning("request too large for alertmanager; sending smaller ones", alertmanager=self.label)
             self._batch_size = len(batch) // 2
             self._small_batches_since = self._clock.monotonic()
-            self._round.extendleft(entry.alert for entry in reversed(batch) if not entry.is_change)
+            self._backlog.return_to_front(batch)
             return True
         (entry,) = batch
         try:
@@ -321,9 +271,9 @@ class NotificationQueue:
         self._succeed()
         return True
 
-    async def _isolate(self, error: UpstreamError, batch: Sequence[_Entry]) -> bool:
+    async def _isolate(self, error: UpstreamError, batch: Sequence[Entry]) -> bool:
         """Find the refused alerts by halving the batch, and drop them; return False if the connection is at fault."""
-        left: list[Sequence[_Entry]] = [batch]
+        left: list[Sequence[Entry]] = [batch]
         """Parts that contain a refused alert, or were not sent."""
         try:
             # if the watchdog is refused too, nothing is wrong with the alerts
@@ -351,7 +301,7 @@ class NotificationQueue:
         self._succeed()
         return True
 
-    async def _post_entries(self, entries: Sequence[_Entry]) -> None:
+    async def _post_entries(self, entries: Sequence[Entry]) -> None:
         await self._post([self._entry_json(entry) for entry in entries])
 
     async def _post(self, body: Sequence[dict[str, Any]]) -> None:
@@ -362,7 +312,7 @@ class NotificationQueue:
             self._batch_seconds.append(now - self._busy_since)
             self._busy_since = now
 
-    def _entry_json(self, entry: _Entry) -> dict[str, Any]:
+    def _entry_json(self, entry: Entry) -> dict[str, Any]:
         return self._to_json(entry.payload, is_repeated=not entry.is_change)
 
     def _to_json(self, payload: AlertPayload, *, is_repeated: bool = False) -> dict[str, Any]:
@@ -375,15 +325,15 @@ class NotificationQueue:
 
     # -- outcomes ------------------------------------------------------------------------------------------------------
 
-    def _accept(self, entries: Sequence[_Entry]) -> None:
+    def _accept(self, entries: Sequence[Entry]) -> None:
         self._metrics.count_sent(self.label, len(entries))
         for entry in entries:
             if entry.version.phase is Phase.RESOLVED:
                 self._accepted_resolves[entry.alert.key] = entry.version
-            self._remove_change(entry.alert, entry.version)
+            self._backlog.remove(entry.alert, entry.version)
         self._update_length()
 
-    def _drop_refused(self, entry: _Entry, error: UpstreamError) -> None:
+    def _drop_refused(self, entry: Entry, error: UpstreamError) -> None:
         key = entry.alert.key
         log.error(
             "alertmanager refused an alert",
@@ -396,17 +346,12 @@ class NotificationQueue:
         self._refused[key] = entry.version, self._clock.monotonic()
         self._metrics.count_errors(self.label, 1)
         self._metrics.count_dropped(self.label, 1)
-        self._remove_change(entry.alert, entry.version)
+        self._backlog.remove(entry.alert, entry.version)
 
-    def _give_back(self, error: UpstreamError, batch: Sequence[_Entry]) -> bool:
+    def _give_back(self, error: UpstreamError, batch: Sequence[Entry]) -> bool:
         """Keep the alerts of a failed request, behind the others in case these are what makes the server fail."""
         self._fail(error, len(batch))
-        for entry in batch:
-            changes, key = self._changes_like(entry.alert), entry.alert.key
-            if not entry.is_change:
-                self._round.append(entry.alert)
-            elif changes.get(key) is entry.alert:
-                changes[key] = changes.pop(key)
+        self._backlog.return_to_end(batch)
         self._update_length()
         return False
 
@@ -427,26 +372,15 @@ class NotificationQueue:
             self._failure_reason = None
 
     def _drop_late_resolves(self) -> None:
-        """Drop resolves that waited so long that the alerts have ended in Alertmanager by themselves."""
+        """Drop resolves that have waited so long that the alerts have ended in Alertmanager by themselves."""
         oldest = self._clock.monotonic() - max(RESOLVED_KEPT_SECONDS, self._next_round.least_horizon)
-        for changes in self._changes:
-            late = [a for a in changes.values() if a.resolved_steady is not None and a.resolved_steady < oldest]
-            for alert in late:
-                del changes[alert.key]
-            self._metrics.count_dropped(self.label, len(late))
+        late = list(self._backlog.remove_resolved_before(oldest))
+        # an alert that is meant to lapse loses nothing
+        self._metrics.count_dropped(self.label, sum(1 for alert in late if not self._outbox.has_lapsed(alert)))
         self._update_length()
 
-    def _remove_change(self, alert: Alert, version: _Version) -> None:
-        """Remove an alert from the changes, unless it has changed again."""
-        changes = self._changes_like(alert)
-        if changes.get(alert.key) is alert and _Version.of(alert) == version:
-            del changes[alert.key]
-
-    def _changes_like(self, alert: Alert) -> dict[AlertKey, Alert]:
-        return self._changes[sending_order(alert)]
-
     def _update_length(self) -> None:
-        self._metrics.set_queue_length(self.label, sum(map(len, self._changes)) + len(self._round))
+        self._metrics.set_queue_length(self.label, len(self._backlog))
 
     def _backoff_seconds(self) -> float:
         longest = min(

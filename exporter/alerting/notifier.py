@@ -12,18 +12,16 @@ from yarl import URL
 from exporter.alerting.alertmanager import Alertmanager, target_label
 from exporter.alerting.evaluator import Alert
 from exporter.alerting.notification_queue import NotificationQueue
-from exporter.alerting.outbox import Outbox, Round
+from exporter.alerting.outbox import HORIZON_FACTOR, Outbox, Round
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.config.alerting import AlertmanagerSettings
 from exporter.runtime.clock import Clock
+from exporter.runtime.tasks import cancel_tasks, run_within
 
 log = structlog.get_logger()
 
-HORIZON_ROUNDS = 4.0
-"""Number of rounds that an alert lasts in Alertmanager if a round takes long."""
-
 HORIZON_DECAY = 0.8
-"""Share of its previous value to which that time may fall with the next round: the measurements vary."""
+"""Share of its previous value to which a longer horizon may fall with the next round, because measurements vary."""
 
 ResolveAddresses = Callable[[AlertmanagerSettings], Awaitable[Iterable[str]]]
 """Returns the IP addresses of an Alertmanager's host. Raises ``OSError``."""
@@ -87,14 +85,14 @@ class Notifier:
         """Send all alerts to all Alertmanagers again."""
         now = self._clock.monotonic()
         # of the slowest, so that an alert ends at the same time in all of them
-        horizon = HORIZON_ROUNDS * max((queue.round_seconds() for queue in self.queues), default=0.0)
+        horizon = HORIZON_FACTOR * max((queue.round_seconds() for queue in self.queues), default=0.0)
         horizon = max(horizon, HORIZON_DECAY * self._round.least_horizon)
-        is_long = horizon > HORIZON_ROUNDS * self._resend_seconds
+        is_long = horizon > HORIZON_FACTOR * self._resend_seconds
         if is_long and not self._is_long:
             log.warning("repeating all alerts takes long; alerts last longer in alertmanager", seconds=round(horizon))
         self._is_long = is_long
         self._round = Round(now, horizon)
-        # what changes before the next round lasts from then on
+        # an alert that changes before the next round lasts from that moment on
         self.latest_end = max(self.latest_end, now + horizon + self._resend_seconds)
         for queue in self.queues:
             queue.start_round(self._round)
@@ -104,11 +102,7 @@ class Notifier:
         targets, self._targets = self._targets, []
         for target in targets:
             await target.stop()
-        if flush_seconds:
-            attempts = [asyncio.create_task(queue.flush()) for target in targets for queue in target.queues]
-            if attempts:
-                _, late = await asyncio.wait(attempts, timeout=flush_seconds)
-                await cancel_tasks(late)
+        await run_within(flush_seconds, [queue.flush for target in targets for queue in target.queues])
         for target in targets:
             await target.close()
 
@@ -200,11 +194,3 @@ class _Target:
     def _add_queue(self, address: str | None) -> None:
         queue = self._open_queue(self.settings, address)
         self._running[address] = queue, asyncio.create_task(queue.run(), name=f"alerts to {queue.label}")
-
-
-async def cancel_tasks(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel tasks and wait until they have ended."""
-    tasks = list(tasks)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""What is known of an Alertmanager itself: its clock, whether it has our alerts, and whether it has restarted."""
+"""Observes an Alertmanager: its clock, whether it received the watchdog, and whether it has restarted."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from exporter.runtime.clock import Clock
 log = structlog.get_logger()
 
 CLOCK_OFFSET_WARNING_SECONDS = 30.0
+CLOCK_OFFSET_KEPT_SECONDS = 300.0
+"""Time for which an offset is exported although the clock could not be read again."""
 CLOCK_STEP_SECONDS = 1.0
 """Smallest change of Alertmanager's clock that counts as one."""
 REMEMBERED_STARTS = 8
@@ -21,7 +23,7 @@ REMEMBERED_STARTS = 8
 
 
 class AlertmanagerObserver:
-    """Reads the clock and the start of one Alertmanager. What cannot be read stays unknown and is no failure."""
+    """Reads the clock and the start time of one Alertmanager. A failed read is not a failed delivery."""
 
     def __init__(self, alertmanager: Alertmanager, clock: Clock, metrics: SidecarMetrics) -> None:
         self._alertmanager = alertmanager
@@ -30,6 +32,8 @@ class AlertmanagerObserver:
         self._metrics = metrics
         self._epoch: float | None = None
         """Unix seconds on Alertmanager's clock when the steady clock was 0; None if not known."""
+        self._read_at = 0.0
+        """When the clock was last read, on the steady clock."""
         self._is_hidden = False
         """Whether Alertmanager's alerts cannot be read, as behind a proxy that allows no GET."""
         self._is_clock_off = False
@@ -48,8 +52,8 @@ class AlertmanagerObserver:
         return self._epoch is not None
 
     @property
-    def needs_no_clock(self) -> bool:
-        """Whether alerts can be sent with times: the clock is known, or will never be."""
+    def can_send_times(self) -> bool:
+        """Whether the watchdog can be sent with times: the clock is known, or cannot be read."""
         return self.is_clock_known or self._is_hidden
 
     def now(self, steady: float) -> float | None:
@@ -66,21 +70,28 @@ class AlertmanagerObserver:
             listed = await self._alertmanager.listed_watchdogs()
         except UpstreamError as error:
             self._is_hidden |= error.status is not None and error.status < 500
+            self._withdraw_old_offset()
             return False
         received_at = next((at for sent, at in listed if sent == sent_at and at is not None), None)
         was_set_back = False
         if received_at is not None:
             expected = self.now(posted)
             was_set_back = expected is not None and received_at < expected - CLOCK_STEP_SECONDS
-            self._epoch = received_at - posted
+            self._epoch, self._read_at = received_at - posted, posted
             self._report_clock()
         elif not listed:
             # its clock may have been set; one that is listed may have been sent by another sidecar
             self._epoch = None
+        self._withdraw_old_offset()
         if not listed and not self._is_unlisted:
             log.warning("alertmanager does not list the watchdog that it accepted", alertmanager=self._label)
         self._is_unlisted = not listed
         return was_set_back
+
+    def _withdraw_old_offset(self) -> None:
+        """Export no offset that is not known any more."""
+        if self._epoch is None or self._clock.monotonic() - self._read_at > CLOCK_OFFSET_KEPT_SECONDS:
+            self._metrics.remove_clock_offset(self._label)
 
     def _report_clock(self) -> None:
         wall, steady = self._clock.instant()
@@ -99,11 +110,11 @@ class AlertmanagerObserver:
 
     @property
     def notices_restarts(self) -> bool:
-        """Whether it tells when it has started, and is the only one at its address."""
+        """Whether restarts are noticed: it gives its start time, and is the only one at its address."""
         return self._started_at is not None and not self._is_shared
 
     async def has_restarted(self) -> bool:
-        """Return whether it has started since the last call, or may have while that could not be noticed."""
+        """Return whether it has started since the last call, or may have while its start time was unknown."""
         try:
             started_at = await self._alertmanager.started_at()
         except UpstreamError as error:

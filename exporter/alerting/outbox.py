@@ -1,4 +1,4 @@
-"""What is to be sent to the receivers of alerts, and in which order."""
+"""The alerts that receivers get, and the order in which they get them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import NamedTuple, Protocol
 from exporter.alerting.evaluator import Alert
 from exporter.alerting.payload import AlertPayload
 
+HORIZON_FACTOR = 4
+"""Multiple of the time between two repetitions for which a firing alert lasts in Alertmanager without another one."""
+
 
 class Outbox(Protocol):
-    """What is to be sent, as of now."""
+    """The current alerts, as the queues send them."""
 
     def sendable_alerts(self) -> Sequence[Alert]:
         """Return the firing and resolved alerts, in the order in which they are sent."""

@@ -27,12 +27,12 @@ SOURCE = "sidecar"
 """Value of the label ``source``, which distinguishes the sidecar's alerts from those of Prometheus."""
 
 SENT_AT = "sent_at"
-"""Annotation of the watchdog: when it was sent, on the exporter's clock. Alertmanager lists it if it got it."""
+"""Annotation of the watchdog: when it was sent, on the exporter's clock."""
 
 MAX_ISSUES = 5
 _MAX_ISSUES_CHARACTERS = 1000
-_NO_TIME = "0001-01-01T00:00:00Z"
-"""Go's zero time, which Alertmanager's webhooks send as the end of a firing alert."""
+NO_TIME = "0001-01-01T00:00:00Z"
+"""Go's zero time, which Prometheus and Alertmanager use for a time that is not known, such as a firing alert's end."""
 _FNV_OFFSET, _FNV_PRIME, _FNV_MASK, _FNV_SEPARATOR = 0xCBF29CE484222325, 0x100000001B3, 2**64 - 1, 0xFF
 
 
@@ -50,7 +50,7 @@ class AlertPayload:
     generator_url: str = ""
     """The page about what the alert is about."""
     lapses_at: float | None = None
-    """When a resolved alert ends in Alertmanager, if that is not told that it is resolved."""
+    """When a resolved alert ends in Alertmanager, if no resolve is sent."""
 
     def to_json(self, now: float, receiver_now: float | None = None, *, least_horizon: float = 0.0) -> dict[str, Any]:
         """Return the JSON of Alertmanager's API v2. A firing alert ends a horizon from ``now``, unless it is repeated.
@@ -86,7 +86,7 @@ class AlertPayload:
             "labels": self.labels,
             "annotations": self.annotations,
             "startsAt": rfc3339(starts_at),
-            "endsAt": _NO_TIME if self.ends_at is None else rfc3339(self.ends_at),
+            "endsAt": NO_TIME if self.ends_at is None else rfc3339(self.ends_at),
             "generatorURL": self.generator_url,
             "fingerprint": fingerprint(self.labels),
         }

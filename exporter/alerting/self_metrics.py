@@ -55,9 +55,9 @@ class SidecarMetrics:
         self._senders[identity] -= 1
         if not self._senders[identity]:
             del self._senders[identity]
-            for metric in (*self._per_alertmanager(), self._clock_offset):
-                with suppress(KeyError):
-                    metric.remove(identity)
+            for metric in self._per_alertmanager():
+                metric.remove(identity)
+            self.remove_clock_offset(identity)
 
     def set_queue_length(self, identity: str, alerts: int) -> None:
         """Set the number of alerts that are waiting."""
@@ -66,6 +66,11 @@ class SidecarMetrics:
     def set_clock_offset(self, identity: str, seconds: float) -> None:
         """Set the seconds by which an Alertmanager's clock is ahead."""
         self._clock_offset.labels(identity).set(seconds)
+
+    def remove_clock_offset(self, identity: str) -> None:
+        """End the series of an Alertmanager's clock offset, if there is one."""
+        with suppress(KeyError):
+            self._clock_offset.remove(identity)
 
     def count_sent(self, identity: str, alerts: int) -> None:
         """Count alerts that an Alertmanager accepted."""

@@ -18,26 +18,25 @@ import structlog
 from exporter.alerting import DEFAULT_RUNBOOK_URL
 from exporter.alerting.evaluator import Alert, AlertKey, Evaluator, Phase
 from exporter.alerting.event_queue import AlertEventQueue
-from exporter.alerting.notifier import Notifier, ResolveAddresses, cancel_tasks, resolve_addresses
-from exporter.alerting.outbox import sending_order
+from exporter.alerting.notifier import Notifier, ResolveAddresses, resolve_addresses
+from exporter.alerting.outbox import HORIZON_FACTOR, sending_order
 from exporter.alerting.payload import AlertFormatter, AlertPayload
 from exporter.alerting.rules import RULES_BY_NAME, Owner
 from exporter.alerting.rules.active_rules import ActiveRule, rules_in_force
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.alerting.state_file import AlertState, AlertStateFile, default_state_file
-from exporter.alerting.webhook import NotifiedGroup, Webhook
+from exporter.alerting.webhooks import Webhooks
 from exporter.config.alerting import AlertingSettings
 from exporter.model import UpstreamState
 from exporter.platforms.capabilities import AlertSink
 from exporter.runtime.clock import Clock
 from exporter.runtime.logging import describe_exception
+from exporter.runtime.tasks import cancel_tasks
 from exporter.store import Store
 
 log = structlog.get_logger()
 
 RESEND_SECONDS = 60.0
-HORIZON_INTERVALS = 4
-"""Number of resends or polls for which a firing alert lasts in Alertmanager if it is not sent again."""
 FLUSH_SECONDS = 1.0
 """Maximum time of the last attempt to send at shutdown, which has five seconds in all."""
 DUE_SLACK_SECONDS = 0.001
@@ -47,11 +46,12 @@ CLOCK_STEP_SECONDS = 60.0
 
 
 class Evaluation(NamedTuple):
-    """When an evaluation ended, and how long it took."""
+    """An evaluation of an upstream's rules."""
 
-    at: float = 0.0
-    """Unix seconds; 0 before the first one."""
-    seconds: float = 0.0
+    at: float
+    """When it began, in Unix seconds."""
+    seconds: float
+    """How long it took."""
 
 
 class Sidecar:
@@ -94,14 +94,14 @@ class Sidecar:
             resend_seconds=self._resend_seconds,
             resolve=resolve,
         )
-        self._webhooks: dict[str, tuple[Webhook, asyncio.Task[None]]] = {}
+        self._webhooks = Webhooks(self, clock=clock, metrics=metrics, external_url=page_url, time_scale=time_scale)
         self._events: AlertEventQueue | None = None
         self._state_file: AlertStateFile | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._events_task: asyncio.Task[None] | None = None
         self._started_at = clock.now()
         """Unix seconds, for the watchdog."""
-        self._last_evaluation = Evaluation()
+        self._last_evaluation: Evaluation | None = None
         self._new_states: dict[str, UpstreamState] = {}
         self._due_times: dict[str, float] = {}
         """By upstream, on the steady clock."""
@@ -130,8 +130,8 @@ class Sidecar:
         return self._rules
 
     @property
-    def last_evaluation(self) -> Evaluation:
-        """The last evaluation of an upstream."""
+    def last_evaluation(self) -> Evaluation | None:
+        """The last evaluation of an upstream; None before the first one."""
         return self._last_evaluation
 
     @property
@@ -155,9 +155,8 @@ class Sidecar:
         before, self._settings = self._settings, settings
         if not self.active or before != settings:
             self._apply_rules(settings)
-        notified: Mapping[str, Sequence[NotifiedGroup]] = {}
         if not self.active or before.state_file != settings.state_file:
-            notified = await self._change_state_file(settings.state_file)
+            await self._change_state_file(settings.state_file)
         if before.external_labels != settings.external_labels:
             # what is waiting has the old labels and would never be resolved
             await self._notifier.close()
@@ -166,33 +165,27 @@ class Sidecar:
         if not self.active:
             self._start()
         await self._notifier.apply(settings.alertmanagers)
-        await self._change_webhooks(settings, notified)
+        await self._webhooks.apply(settings.webhooks)
         self._send_changes(None)
 
     async def stop(self, *, flush: bool = False) -> None:
         """Stop without resolving anything: firing alerts may still be true, and lapse by themselves if they are not."""
         tasks = [*self._tasks, *(task for task in (self._due_timer, self._events_task) if task)]
-        tasks += [task for _, task in self._webhooks.values()]
         self._tasks, self._due_timer, self._events_task, self._events = [], None, None, None
         await cancel_tasks(tasks)
-        webhooks = [webhook for webhook, _ in self._webhooks.values()]
-        flushes = [asyncio.create_task(webhook.flush()) for webhook in webhooks if flush]
-        await self._notifier.close(FLUSH_SECONDS if flush else 0.0)
-        if flushes:
-            _, late = await asyncio.wait(flushes, timeout=FLUSH_SECONDS)
-            await cancel_tasks(late)
+        flush_seconds = FLUSH_SECONDS if flush else 0.0
+        await asyncio.gather(self._notifier.close(flush_seconds), self._webhooks.flush(flush_seconds))
         if self._state_file is not None:
-            # after the flush: what was told is remembered
+            # after the flush, so that it contains what receivers were told then
             await self._state_file.close()
             self._state_file = None
-        self._webhooks.clear()
-        for webhook in webhooks:
-            await webhook.close()
+        await self._webhooks.close()
         self._rules, self._evaluator = (), Evaluator(())
         self._sent_phases.clear()
         self._lapse_ends.clear()
         self._new_states.clear()
         self._due_times.clear()
+        self._last_evaluation = None
         self._metrics.set_alerts(())
 
     def _start(self) -> None:
@@ -223,8 +216,7 @@ class Sidecar:
             evaluator.alerts.update(self._evaluator.alerts)
             self._evaluator = evaluator
 
-    async def _change_state_file(self, configured: Path | None) -> Mapping[str, Sequence[NotifiedGroup]]:
-        """Use another state file from now on; return what the webhooks were told, if it was restored."""
+    async def _change_state_file(self, configured: Path | None) -> None:
         if self._state_file is not None:
             await self._state_file.close()
             self._state_file = None
@@ -234,49 +226,21 @@ class Sidecar:
                 "alert state is not saved and will not survive a restart: "
                 "set alerting.state_file, or the environment variable STATE_DIRECTORY or HOME"
             )
-            return {}
+            return
         state_file = AlertStateFile(path, self._snapshot, clock=self._clock, metrics=self._metrics)
         if not await asyncio.to_thread(state_file.lock):
-            return {}
-        notified: Mapping[str, Sequence[NotifiedGroup]] = {}
+            return
         if not self.active:
             restored = await asyncio.to_thread(state_file.load)
             for alert in restored.alerts:
                 self._restore_alert(alert)
-            notified = restored.webhooks
+            self._webhooks.restore(restored.webhooks)
         self._state_file = state_file
         state_file.start()
-        return notified
 
     def _snapshot(self) -> AlertState:
-        """Return what the state file contains."""
-        webhooks = {name: webhook.memory() for name, (webhook, _) in self._webhooks.items()}
-        return AlertState(list(self._evaluator.alerts.values()), webhooks)
-
-    async def _change_webhooks(
-        self, settings: AlertingSettings, notified: Mapping[str, Sequence[NotifiedGroup]]
-    ) -> None:
-        """Start and stop webhooks; a changed one goes on from what its receiver was told."""
-        known = dict(notified)
-        for name, (webhook, task) in list(self._webhooks.items()):
-            if webhook.settings not in settings.webhooks:
-                known[name] = webhook.memory()
-                del self._webhooks[name]
-                await cancel_tasks([task])
-                await webhook.close()
-        for webhook_settings in settings.webhooks:
-            name = webhook_settings.name
-            if name not in self._webhooks:
-                webhook = Webhook(
-                    webhook_settings,
-                    self,
-                    clock=self._clock,
-                    metrics=self._metrics,
-                    external_url=self._page_url,
-                    time_scale=self._time_scale,
-                )
-                webhook.restore(known.get(name, ()))
-                self._webhooks[name] = webhook, asyncio.create_task(webhook.run(), name=f"webhook {name}")
+        """Return the content of the state file."""
+        return AlertState(list(self._evaluator.alerts.values()), self._webhooks.memory())
 
     def _restore_alert(self, alert: Alert) -> None:
         rule = RULES_BY_NAME.get(alert.key.rule)
@@ -361,9 +325,7 @@ class Sidecar:
     def _send_changes(self, state: UpstreamState | None) -> None:
         """Send the alerts that have changed since they were sent, at once."""
         changed = [
-            alert
-            for alert in self._sendable_alerts()
-            if self._sent_phases.get(alert.key) != (alert.phase, alert.fired_at)
+            alert for alert in self._fired_alerts() if self._sent_phases.get(alert.key) != (alert.phase, alert.fired_at)
         ]
         for alert in changed:
             self._sent_phases[alert.key] = alert.phase, alert.fired_at
@@ -380,8 +342,7 @@ class Sidecar:
                 self._events.add(alert, state)
         if changed:
             self._notifier.enqueue(changed)
-            for webhook, _ in self._webhooks.values():
-                webhook.enqueue(changed)
+            self._webhooks.enqueue(changed)
         self._metrics.set_alerts(
             (alert.key.rule, alert.phase.value)
             for alert in self._evaluator.alerts.values()
@@ -409,11 +370,12 @@ class Sidecar:
     def _resend_alerts(self) -> None:
         try:
             self._evaluator.forget_resolved(self._clock.monotonic())
+            alerts = self._evaluator.alerts
+            self._sent_phases = {key: phase for key, phase in self._sent_phases.items() if key in alerts}
+            self._lapse_ends = {key: end for key, end in self._lapse_ends.items() if key in alerts}
+            self._notifier.start_round()
         except Exception as error:
-            log.error("resolved alerts not forgotten", error=describe_exception(error))
-        self._sent_phases = {key: phase for key, phase in self._sent_phases.items() if key in self._evaluator.alerts}
-        self._lapse_ends = {key: end for key, end in self._lapse_ends.items() if key in self._evaluator.alerts}
-        self._notifier.start_round()
+            log.error("alerts not sent again", error=describe_exception(error))
         if self._state_file is not None:
             self._state_file.request_write()
 
@@ -421,7 +383,7 @@ class Sidecar:
 
     def sendable_alerts(self) -> list[Alert]:
         """Return the firing and resolved alerts in the order in which they are sent: the most important first."""
-        return sorted(self._sendable_alerts(), key=lambda alert: (sending_order(alert), alert.fired_at or 0.0))
+        return sorted(self._fired_alerts(), key=lambda alert: (sending_order(alert), alert.fired_at or 0.0))
 
     def payload(self, alert: Alert) -> AlertPayload | None:
         """Return an alert's payload; None if it neither fires nor is resolved, or an alert replaced it."""
@@ -456,12 +418,13 @@ class Sidecar:
         now = self._clock.now()
         # a start in the future, after the clock was set back, would prolong the watchdog beyond the sidecar's life
         since = min(self._started_at, now)
-        return self._formatter.watchdog_payload(since, now, HORIZON_INTERVALS * self._resend_seconds)
+        return self._formatter.watchdog_payload(since, now, HORIZON_FACTOR * self._resend_seconds)
 
-    def _sendable_alerts(self) -> Iterable[Alert]:
+    def _fired_alerts(self) -> Iterable[Alert]:
+        """Return the firing and resolved alerts."""
         return (alert for alert in self._evaluator.alerts.values() if alert.phase is not Phase.PENDING)
 
     def _horizon_seconds(self, upstream: str) -> float:
         state = self._store.get(upstream)
         interval = state.poll_interval_seconds if state is not None else 0.0
-        return HORIZON_INTERVALS * max(interval, self._resend_seconds)
+        return HORIZON_FACTOR * max(interval, self._resend_seconds)

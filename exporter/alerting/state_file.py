@@ -18,7 +18,7 @@ import structlog
 
 from exporter.alerting.evaluator import Alert, Phase
 from exporter.alerting.self_metrics import SidecarMetrics
-from exporter.alerting.webhook import NotifiedGroup
+from exporter.alerting.webhooks import NotifiedGroup
 from exporter.runtime.clock import Clock
 from exporter.runtime.logging import describe_exception
 

@@ -185,7 +185,7 @@ async def _send_test(alerting: AlertingSettings, name: str) -> dict[str, tuple[s
     from exporter.alerting.alertmanager import Alertmanager, target_label
     from exporter.alerting.payload import AlertFormatter
     from exporter.alerting.rules.active_rules import rules_in_force
-    from exporter.alerting.webhook import WebhookClient, notification
+    from exporter.alerting.webhook_client import WebhookClient, notification
     from exporter.http.errors import UpstreamError
     from exporter.runtime.clock import Clock
 

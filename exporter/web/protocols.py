@@ -51,8 +51,8 @@ class AlertSource(Protocol):
         """The rules that the sidecar evaluates; a reload replaces the object."""
 
     @property
-    def last_evaluation(self) -> Evaluation:
-        """The last evaluation of an upstream."""
+    def last_evaluation(self) -> Evaluation | None:
+        """The last evaluation of an upstream; None before the first one."""
 
     @property
     def interval_seconds(self) -> float:

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from exporter.alerting.annotations import AnnotationTemplates
 from exporter.alerting.evaluator import Alert, Phase
-from exporter.alerting.payload import rfc3339
+from exporter.alerting.payload import NO_TIME, rfc3339
 from exporter.alerting.promql import Dialect, PromQL
 from exporter.alerting.rules.active_rules import ActiveRule, Grade
 from exporter.web.json_api import json_response
@@ -80,20 +80,24 @@ class SidecarApi:
         for alert in sidecar.alerts():
             by_rule[alert.key.rule, alert.key.severity].append(alert)
         evaluation = self._evaluation()
+        health = "unknown" if sidecar.last_evaluation is None else "ok"
         entries = []
         for definition in self._definitions:
             alerts = by_rule[definition["name"], definition["labels"]["severity"]]
             phases = {alert.phase for alert in alerts}
             state = next((phase.value for phase in (Phase.FIRING, Phase.PENDING) if phase in phases), "inactive")
-            entry = {"state": state, **definition, "health": "ok", "type": "alerting", **evaluation}
+            entry = {"state": state, **definition, "health": health, "type": "alerting", **evaluation}
             if with_alerts:
                 entry["alerts"] = [prometheus_alert(alert, sidecar.formatter) for alert in alerts]
             entries.append(entry)
         return entries
 
     def _evaluation(self) -> dict[str, Any]:
-        evaluated = self._sidecar.last_evaluation
-        return {"evaluationTime": evaluated.seconds, "lastEvaluation": rfc3339(evaluated.at)}
+        """Return the facts about the last evaluation; before the first one those that Prometheus has then."""
+        last = self._sidecar.last_evaluation
+        if last is None:
+            return {"evaluationTime": 0.0, "lastEvaluation": NO_TIME}
+        return {"evaluationTime": last.seconds, "lastEvaluation": rfc3339(last.at)}
 
 
 def _definition(active: ActiveRule, grade: Grade) -> dict[str, Any]:

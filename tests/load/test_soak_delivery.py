@@ -1,4 +1,4 @@
-"""Every alert reaches every Alertmanager, and is told once: ``make soak PART=delivery``."""
+"""Every alert reaches every Alertmanager, and nobody is notified without a change: ``make soak PART=delivery``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def run_with_one_sidecar(directory: Path, *, seconds: float, streams: int,
 
 
 async def run_with_two_sidecars(directory: Path, *, seconds: float, streams: int, time_scale: float) -> None:
-    """The sidecars see changes at different times, or not at all; nobody is told of what did not change."""
+    """The sidecars see changes at different times, or miss them; no notification is sent without a change."""
     async with delivery_run(
         directory, streams=streams, time_scale=time_scale, seed=SEED, resolve="lapse", replicas=2
     ) as run:

@@ -137,7 +137,7 @@ def running(directory: Path) -> Exporter:
 
 
 def metric(text: str, name: str) -> float | None:
-    """Of the one sample whose name and labels match."""
+    """Return the value of the sample whose name and labels match; None if there is none."""
     found = re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
     return float(found[1]) if found else None
 

@@ -23,7 +23,6 @@ from exporter.alerting.state_file import restore_state
 from tests.exporter_process import GENEROUS_SECONDS
 from tests.process.process_environment import (
     DOWN,
-    STREAMS,
     UP,
     WRITE_FAILURES,
     Alertmanager,
@@ -32,15 +31,8 @@ from tests.process.process_environment import (
     configure,
     metric,
     running,
-    running_environment,
 )
 from tests.real.child_process import wait_until
-
-
-@pytest.fixture(scope="module")
-def environment() -> Iterator[tuple[Platform, Alertmanager]]:
-    with running_environment(STREAMS) as both:
-        yield both
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,22 +14,14 @@ import yaml
 
 from exporter.alerting.state_file import restore_state
 from tests.process.process_environment import (
-    STREAMS,
     UP,
     Alertmanager,
     Platform,
     Running,
     configure,
     running,
-    running_environment,
 )
 from tests.real.child_process import wait_until
-
-
-@pytest.fixture(scope="module")
-def environment() -> Iterator[tuple[Platform, Alertmanager]]:
-    with running_environment(STREAMS) as both:
-        yield both
 
 
 def make_symlink(path: Path) -> None:

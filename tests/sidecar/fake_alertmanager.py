@@ -153,6 +153,7 @@ class FakeOutbox:
         self.clock = clock
         self.all_alerts = list(alerts)
         self.annotations = {"summary": "A stream is unhealthy."}
+        self.lapse_seconds: float | None = None
 
     def sendable_alerts(self) -> list[Alert]:
         return sorted(self.all_alerts, key=sending_order)
@@ -163,8 +164,10 @@ class FakeOutbox:
         ends_at = alert.resolved_at if alert.phase is Phase.RESOLVED else None
         return AlertPayload(labels, self.annotations, alert.fired_at or 0.0, ends_at, 240.0)
 
-    def has_lapsed(self, _alert: Alert) -> bool:
-        return False
+    def has_lapsed(self, alert: Alert) -> bool:
+        if self.lapse_seconds is None or alert.resolved_steady is None:
+            return False
+        return self.clock.monotonic() >= alert.resolved_steady + self.lapse_seconds
 
     def watchdog(self) -> AlertPayload:
         annotations = {"sent_at": _format_time(self.clock.now())}

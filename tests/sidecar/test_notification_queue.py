@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,8 +14,7 @@ from aiohttp import web
 from exporter.alerting.alertmanager import Alertmanager, target_label
 from exporter.alerting.evaluator import Alert
 from exporter.alerting.notification_queue import MAX_BATCH_SIZE, NotificationQueue
-from exporter.alerting.notifier import HORIZON_ROUNDS
-from exporter.alerting.outbox import Round
+from exporter.alerting.outbox import HORIZON_FACTOR, Round
 from exporter.alerting.payload import WATCHDOG
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.metrics.self_metrics import FamilyRegistry
@@ -77,7 +77,7 @@ class QueueHarness:
 
     def start_round(self) -> None:
         now = self.clock.monotonic()
-        horizon = HORIZON_ROUNDS * self.queue.round_seconds()
+        horizon = HORIZON_FACTOR * self.queue.round_seconds()
         self.queue.start_round(Round(now, horizon))
 
     async def next_round(self, seconds: float = RESEND) -> None:
@@ -237,6 +237,23 @@ async def test_every_alert_is_repeated_before_it_ends_however_slow_alertmanager_
             assert len(ends) == 14_001
             assert lapsed == []
             assert (running.count("dropped_total"), running.count("errors_total")) == (0, 0)
+
+
+async def test_memory_is_bounded_by_the_alerts_that_fire() -> None:
+    """A queue refers to alerts and keeps no payloads, however long Alertmanager is down."""
+    alerts = many(14_000)
+    running = QueueHarness("http://127.0.0.1:9", FakeClock(), *alerts)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(5):
+            running.send(*alerts)
+            running.start_round()
+            assert not await running.queue.send_batch()
+        assert tracemalloc.get_traced_memory()[0] - before <= 300 * len(alerts)
+    finally:
+        tracemalloc.stop()
+        await running.queue.close()
 
 
 async def test_no_firing_alert_is_dropped_while_alertmanager_is_down() -> None:
@@ -546,6 +563,26 @@ async def test_resolve_is_dropped_after_a_quarter_of_an_hour(clock_step: float) 
         assert running.count("dropped_total") == 1
 
 
+async def test_alert_that_has_lapsed_is_neither_sent_nor_counted_as_dropped() -> None:
+    async with fake_alertmanager() as alertmanager:
+
+        async def fail(_alerts: list[dict[str, Any]], _request: web.Request) -> web.Response:
+            return web.Response(status=503)
+
+        alertmanager.behave = fail
+        async with running_queue(alertmanager.url) as running:
+            running.outbox.lapse_seconds = 240.0
+            running.send(resolve(firing_alert(), running.clock))
+            await running.wait_for_errors(1)
+            running.clock.advance(1_000)
+            await running.wait_for_errors(2)
+            alertmanager.behave = FakeAlertmanager().behave
+            running.clock.advance(RESEND)
+            await running.wait_until_sent()
+            assert running.count("dropped_total") == 0
+        assert alertmanager.received("StreamUnhealthy") == []
+
+
 # -- clocks ------------------------------------------------------------------------------------------------------------
 
 
@@ -588,6 +625,19 @@ async def test_clock_of_alertmanager_may_be_set_at_any_time() -> None:
         await running.next_round()
         assert running.count("clock_offset_seconds") == pytest.approx(3600, abs=0.1)
         assert is_firing(alertmanager.received("StreamUnhealthy")[-1], alertmanager.now())
+
+
+async def test_offset_that_is_no_longer_known_is_not_exported() -> None:
+    clock = FakeClock()
+    async with fake_alertmanager(clock=clock) as alertmanager, running_queue(alertmanager.url, clock=clock) as running:
+        await running.wait_until_sent()
+        assert running.count("clock_offset_seconds") == pytest.approx(0, abs=0.1)
+        alertmanager.clock = None
+        await running.next_round()
+        assert running.count("clock_offset_seconds") == pytest.approx(0, abs=0.1), "a failed request changes nothing"
+        for _ in range(5):
+            await running.next_round()
+        assert running.count("clock_offset_seconds") is None
 
 
 async def test_resolve_is_sent_again_after_alertmanagers_clock_was_set_back() -> None:

@@ -79,6 +79,15 @@ async def test_rules_have_the_format_of_prometheus() -> None:
         assert other["alerts"] == []
 
 
+async def test_rules_that_were_not_evaluated_yet_are_of_unknown_health() -> None:
+    async with sidecar_harness() as running, served(running) as get:
+        answer = await get("/api/v1/rules")
+        assert {rule["health"] for rule in rules_of(answer).values()} == {"unknown"}
+        assert answer["data"]["groups"][0]["lastEvaluation"] == "0001-01-01T00:00:00Z"
+        await running.publish(HEALTHY)
+        assert {rule["health"] for rule in rules_of(await get("/api/v1/rules")).values()} == {"ok"}
+
+
 async def test_query_parameters_narrow_the_rules() -> None:
     async with sidecar_harness() as running, served(running) as get:
         rules = rules_of(await get("/api/v1/rules", [("rule_name[]", "StreamUnhealthy"), ("type", "alert")]))

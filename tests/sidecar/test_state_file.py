@@ -30,6 +30,7 @@ from exporter.alerting.state_file import (
     default_state_file,
     restore_state,
 )
+from exporter.alerting.webhooks import NotifiedGroup
 from exporter.metrics.self_metrics import FamilyRegistry
 from tests.fake_clock import FakeClock
 from tests.sidecar.fake_alertmanager import run_event_loop
@@ -79,8 +80,12 @@ class StateFileHarness:
         self.clock = clock or FakeClock()
         self.registry = FamilyRegistry()
         self.alerts = list(known)
+        self.webhooks: dict[str, list[NotifiedGroup]] = {}
         self.state_file = AlertStateFile(
-            path, lambda: AlertState(self.alerts), clock=self.clock, metrics=SidecarMetrics(self.registry)
+            path,
+            lambda: AlertState(self.alerts, self.webhooks),
+            clock=self.clock,
+            metrics=SidecarMetrics(self.registry),
         )
 
     @property
@@ -106,13 +111,18 @@ async def wait_for_writes(running: StateFileHarness, writes: int) -> None:
             await asyncio.sleep(0.005)
 
 
-@given(st.lists(alerts, max_size=5))
-async def test_written_alerts_are_read_again(tmp_path_factory: pytest.TempPathFactory, known: list[Alert]) -> None:
+groups = st.builds(NotifiedGroup, texts, st.lists(keys, max_size=3), steady_times)
+
+
+@given(st.lists(alerts, max_size=5), st.dictionaries(texts, st.lists(groups, max_size=3), max_size=2))
+async def test_written_state_is_read_again(
+    tmp_path_factory: pytest.TempPathFactory, known: list[Alert], webhooks: dict[str, list[NotifiedGroup]]
+) -> None:
     path = tmp_path_factory.mktemp("state") / "folder" / "alerts.json"
-    async with running_state_file(path, *known):
-        pass
+    async with running_state_file(path, *known) as running:
+        running.webhooks = webhooks
     async with running_state_file(path) as running:
-        assert running.state_file.load().alerts == known
+        assert running.state_file.load() == AlertState(known, webhooks)
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -139,7 +149,8 @@ json_values = st.recursive(
 
 @given(
     st.fixed_dictionaries(
-        {"version": st.sampled_from([1, 2]), "written_at": st.floats() | json_values, "alerts": json_values}
+        {"version": st.sampled_from([1, 2]), "written_at": st.floats() | json_values, "alerts": json_values},
+        optional={"webhooks": json_values},
     )
 )
 def test_any_document_gives_alerts_or_a_value_error(document: dict[str, Any]) -> None:

@@ -14,11 +14,11 @@ import structlog.testing
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from exporter.alerting import webhook as webhook_module
+from exporter.alerting import webhooks
 from exporter.alerting.evaluator import Alert
 from exporter.alerting.payload import fingerprint
 from exporter.alerting.self_metrics import SidecarMetrics
-from exporter.alerting.webhook import NotifiedGroup, Webhook
+from exporter.alerting.webhooks import TICK_SECONDS, NotifiedGroup, Webhook
 from exporter.config.alerting import WebhookSettings
 from exporter.metrics.self_metrics import FamilyRegistry
 from tests.fake_clock import FakeClock
@@ -60,6 +60,16 @@ async def fake_receiver() -> AsyncIterator[FakeReceiver]:
         yield receiver
 
 
+async def pass_tick(clock: FakeClock, seconds: float) -> None:
+    """Let a time pass, and wait until the webhook has sent what is due: then it sleeps again."""
+    await run_event_loop()
+    ticks = clock.slept.count(TICK_SECONDS)
+    clock.advance(seconds)
+    async with asyncio.timeout(30):
+        while clock.slept.count(TICK_SECONDS) == ticks:  # noqa: ASYNC110 - a real request ends when it ends
+            await asyncio.sleep(0.001)
+
+
 class WebhookHarness:
     """A running webhook, and what it counts."""
 
@@ -79,10 +89,8 @@ class WebhookHarness:
         self.webhook.enqueue(alerts)
 
     async def pass_time(self, seconds: float) -> None:
-        """Let the webhook run, in steps that real requests can keep up with."""
-        self.clock.advance(seconds)
-        for _ in range(20):
-            await asyncio.sleep(0.002)
+        """Let the webhook send what is due after a time."""
+        await pass_tick(self.clock, seconds)
 
     def count(self, name: str) -> float | None:
         return self.registry.get_sample_value(
@@ -295,7 +303,7 @@ async def test_resolved_alert_waits_for_a_receiver_that_is_down() -> None:
 
 
 async def test_what_waits_for_a_receiver_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhook_module, "MAX_WAITING", 5)
+    monkeypatch.setattr(webhooks, "MAX_WAITING", 5)
     async with fake_receiver() as receiver, running_webhook(receiver.url) as running:
         alerts = [firing_alert(f"s{n}") for n in range(8)]
         running.send(*alerts)
@@ -352,19 +360,18 @@ AT_ONCE: dict[str, Any] = {"thresholds": {"StreamUnhealthy": {"for": "0s"}, "Str
 
 async def pass_time(running: SidecarHarness, seconds: float, *streams: Any) -> None:
     await running.pass_time(seconds, *streams)
-    for _ in range(20):
-        await asyncio.sleep(0.002)
+    await pass_tick(running.clock, TICK_SECONDS)
+
+
+def only_webhook(receiver: FakeReceiver, **more: Any) -> dict[str, Any]:
+    return {**AT_ONCE, "alertmanagers": [], "webhooks": [{"name": "pager", "url": receiver.url}], **more}
 
 
 @pytest.mark.parametrize("boot", ["boot", "next boot"])
 async def test_restart_neither_repeats_a_notification_nor_loses_one(tmp_path: Path, boot: str) -> None:
     clock, state_file = FakeClock(), tmp_path / "alerts.json"
     async with fake_receiver() as receiver:
-        alerting: dict[str, Any] = {
-            **AT_ONCE,
-            "alertmanagers": [],
-            "webhooks": [{"name": "pager", "url": receiver.url}],
-        }
+        alerting = only_webhook(receiver)
         async with sidecar_process(clock, FakeAlertmanager(), state_file, **alerting) as before:
             await before.publish(UNHEALTHY)
             await pass_time(before, 15, UNHEALTHY)
@@ -389,12 +396,7 @@ async def test_restart_neither_repeats_a_notification_nor_loses_one(tmp_path: Pa
 
 async def test_receiver_is_told_of_an_end_that_has_lapsed_in_alertmanager(tmp_path: Path) -> None:
     async with fake_receiver() as receiver:
-        alerting: dict[str, Any] = {
-            **AT_ONCE,
-            "alertmanagers": [],
-            "webhooks": [{"name": "pager", "url": receiver.url}],
-            "resolve": "lapse",
-        }
+        alerting = only_webhook(receiver, resolve="lapse")
         async with sidecar_process(FakeClock(), FakeAlertmanager(), tmp_path / "alerts.json", **alerting) as running:
             await running.publish(UNHEALTHY)
             await pass_time(running, 15, UNHEALTHY)
@@ -408,15 +410,28 @@ async def test_receiver_is_told_of_an_end_that_has_lapsed_in_alertmanager(tmp_pa
 
 async def test_alert_that_fired_shortly_before_the_end_is_told_at_the_end(tmp_path: Path) -> None:
     async with fake_receiver() as receiver:
-        alerting: dict[str, Any] = {
-            **AT_ONCE,
-            "alertmanagers": [],
-            "webhooks": [{"name": "pager", "url": receiver.url}],
-        }
+        alerting = only_webhook(receiver)
         async with sidecar_process(FakeClock(), FakeAlertmanager(), tmp_path / "alerts.json", **alerting) as running:
             await running.publish(UNHEALTHY)
             assert receiver.bodies == []
         assert receiver.told() == [[("firing", "main")]]
+
+
+async def test_state_saved_before_the_first_notification_loses_no_alert(tmp_path: Path) -> None:
+    """As after a kill: nothing is sent at the end."""
+    clock, state_file = FakeClock(), tmp_path / "alerts.json"
+    async with fake_receiver() as receiver:
+        killed = SidecarHarness(clock, FakeAlertmanager())
+        await killed.apply(state_file=str(state_file), **only_webhook(receiver))
+        await killed.publish(UNHEALTHY)
+        await killed.sidecar.stop(flush=False)
+        assert receiver.bodies == []
+        with structlog.testing.capture_logs() as logs:
+            async with sidecar_process(clock, FakeAlertmanager(), state_file, **only_webhook(receiver)) as running:
+                assert running.states() == {"StreamUnhealthy main": "firing"}
+                await pass_time(running, 15, UNHEALTHY)
+                assert receiver.told() == [[("firing", "main")]]
+        assert [line for line in logs if line["log_level"] == "error"] == []
 
 
 async def test_webhooks_come_and_go_with_a_reload(tmp_path: Path) -> None:

@@ -1,34 +1,30 @@
-"""Notifications for receivers without Alertmanager, in the format of its webhooks (version 4).
+"""Notifies receivers of alerts without Alertmanager.
 
-https://prometheus.io/docs/alerting/latest/configuration/#webhook_config describes the format. As in Alertmanager, a
-notification contains the alerts of a group that fire, and those that have resolved since the last notification.
+As in Alertmanager, a notification contains the alerts of a group that fire, and those that have resolved since the
+last notification.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 import structlog
-from yarl import URL
 
 from exporter.alerting.evaluator import Alert, AlertKey, Phase
 from exporter.alerting.outbox import Outbox
-from exporter.alerting.payload import AlertPayload
 from exporter.alerting.self_metrics import SidecarMetrics
+from exporter.alerting.webhook_client import WebhookClient, notification
 from exporter.config.alerting import WebhookSettings
-from exporter.http.auth import auth_from_settings, header_value, read_secret
-from exporter.http.client import UpstreamClient
-from exporter.http.endpoint import endpoint_of
 from exporter.http.errors import UpstreamError
-from exporter.http.retry import PollContext, PreparedRequest
 from exporter.model import Reason
 from exporter.runtime.clock import Clock
 from exporter.runtime.logging import describe_exception
+from exporter.runtime.tasks import cancel_tasks, run_within
 
 log = structlog.get_logger()
 
@@ -42,19 +38,18 @@ MAX_WAITING = 10_000
 """Maximum number of resolved alerts that wait for a receiver."""
 FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 1.0, 300.0
 TICK_SECONDS = 1.0
-TIMEOUT_SECONDS = 10.0
-_MAX_RESPONSE_BYTES = 65_536
-_ENDPOINT = "POST /"
+"""Time between two looks at what is due."""
 _SEVERITIES = ("critical", "warning", "info")
 
 
 class NotifiedGroup(msgspec.Struct):
-    """What a receiver was last told of an upstream; kept in the state file."""
+    """The last notification of an upstream's alerts, as the state file keeps it."""
 
     upstream: str
     firing: list[AlertKey]
+    """The alerts that the receiver was told are firing."""
     notified_steady: float
-    """When, on the steady clock."""
+    """When it was sent, on the steady clock."""
 
 
 @dataclass
@@ -64,7 +59,7 @@ class _Group:
     told: dict[AlertKey, None] = field(default_factory=dict)
     """Alerts that the receiver was told are firing."""
     ended: dict[AlertKey, Alert] = field(default_factory=dict)
-    """Those of them that have resolved since."""
+    """Alerts of ``told`` that have resolved since the last notification."""
     notified: float = -math.inf
     due: float = math.inf
     """When the next notification is due. Both on the steady clock."""
@@ -107,8 +102,12 @@ class Webhook:
             self._note_change(alert)
 
     def memory(self) -> list[NotifiedGroup]:
-        """Return what the receiver knows, for the state file."""
-        return [NotifiedGroup(name, list(group.told), group.notified) for name, group in self._groups.items()]
+        """Return the last notifications, for the state file."""
+        return [
+            NotifiedGroup(upstream, list(group.told), group.notified)
+            for upstream, group in self._groups.items()
+            if group.told
+        ]
 
     def enqueue(self, alerts: Iterable[Alert]) -> None:
         """Note alerts that have started to fire or were resolved."""
@@ -219,88 +218,67 @@ class Webhook:
             self._failure_reason = None
 
 
-def notification(
-    receiver: str, upstream: str, payloads: Sequence[AlertPayload], *, external_url: str, truncated: int = 0
-) -> dict[str, Any]:
-    """Return a notification about an upstream's alerts; ``truncated``: the number of those that are left out.
+class Webhooks:
+    """All configured webhooks."""
 
-    Source: samples of Alertmanager 0.25.
-    """
-    is_firing = any(payload.ends_at is None for payload in payloads)
-    return {
-        "receiver": receiver,
-        "status": "firing" if is_firing else "resolved",
-        "alerts": [payload.to_webhook_json() for payload in payloads],
-        "groupLabels": {"upstream": upstream},
-        "commonLabels": _common([payload.labels for payload in payloads]),
-        "commonAnnotations": _common([payload.annotations for payload in payloads]),
-        "externalURL": external_url.rstrip("/"),
-        "version": "4",
-        "groupKey": f"{{}}:{{upstream={msgspec.json.encode(upstream).decode()}}}",
-        "truncatedAlerts": truncated,
-    }
-
-
-def _common(mappings: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Return the items that all mappings have."""
-    common = set(mappings[0].items()) if mappings else set()
-    for mapping in mappings[1:]:
-        common &= mapping.items()
-    return dict(sorted(common))
-
-
-class WebhookClient:
-    """Posts notifications to one URL, which is read again whenever its file changes."""
-
-    def __init__(self, settings: WebhookSettings, clock: Clock) -> None:
-        self._settings = settings
+    def __init__(
+        self, outbox: Outbox, *, clock: Clock, metrics: SidecarMetrics, external_url: str, time_scale: float
+    ) -> None:
+        self._outbox = outbox
         self._clock = clock
-        self._client: UpstreamClient | None = None
-        self._origin = URL()
+        self._metrics = metrics
+        self._external_url = external_url
+        self._time_scale = time_scale
+        self._memory: dict[str, Sequence[NotifiedGroup]] = {}
+        """What the receivers of webhooks were told that are not running."""
+        self._running: dict[str, tuple[Webhook, asyncio.Task[None]]] = {}
 
-    async def post(self, body: Mapping[str, Any]) -> int:
-        """Send a notification, and return the HTTP status. Raises ``UpstreamError``, also for a web page."""
-        settings = self._settings
-        url = URL(read_secret(settings.url))
-        request = PreparedRequest(
-            poll=PollContext(self._clock, TIMEOUT_SECONDS),
-            endpoint=endpoint_of(_ENDPOINT),
-            url=url,
-            body=body,
-            extra_headers={name: header_value(read_secret(secret)) for name, secret in settings.headers.items()},
-            wants_json=False,
-        )
-        client = await self._client_for(url.origin())
-        response = await client.send(request)
-        if _is_web_page(response.body):
-            text = f"{_ENDPOINT}: status {response.status} with a web page: check url, and whether a sign-in is needed"
-            raise UpstreamError(Reason.BAD_RESPONSE, text, status=response.status)
-        return response.status
+    def restore(self, memory: Mapping[str, Sequence[NotifiedGroup]]) -> None:
+        """Go on from what an earlier process told the receivers, by the names of the webhooks."""
+        self._memory |= memory
+
+    def memory(self) -> dict[str, list[NotifiedGroup]]:
+        """Return the last notifications of each webhook, for the state file."""
+        return {name: webhook.memory() for name, (webhook, _) in self._running.items()}
+
+    async def apply(self, webhooks: Sequence[WebhookSettings]) -> None:
+        """Notify these from now on; a changed webhook goes on from what its receiver was told."""
+        for name, (webhook, _) in list(self._running.items()):
+            if webhook.settings not in webhooks:
+                self._memory[name] = webhook.memory()
+                await self._close(name)
+        for settings in webhooks:
+            if settings.name not in self._running:
+                webhook = Webhook(
+                    settings,
+                    self._outbox,
+                    clock=self._clock,
+                    metrics=self._metrics,
+                    external_url=self._external_url,
+                    time_scale=self._time_scale,
+                )
+                webhook.restore(self._memory.get(settings.name, ()))
+                task = asyncio.create_task(webhook.run(), name=f"webhook {settings.name}")
+                self._running[settings.name] = webhook, task
+        self._memory.clear()
+
+    def enqueue(self, alerts: Sequence[Alert]) -> None:
+        """Note alerts that have started to fire or were resolved."""
+        for webhook, _ in self._running.values():
+            webhook.enqueue(alerts)
+
+    async def flush(self, seconds: float) -> None:
+        """Stop, and send all changes in at most this time."""
+        await cancel_tasks(task for _, task in self._running.values())
+        await run_within(seconds, [webhook.flush for webhook, _ in self._running.values()])
 
     async def close(self) -> None:
-        """Close the connection."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+        """Stop, and forget what the receivers were told."""
+        for name in list(self._running):
+            await self._close(name)
+        self._memory.clear()
 
-    async def _client_for(self, origin: URL) -> UpstreamClient:
-        if self._client is None or origin != self._origin:
-            await self.close()
-            self._origin = origin
-            self._client = UpstreamClient(
-                upstream=self._settings.name,
-                platform="webhook",
-                url=str(origin),
-                auth=auth_from_settings(self._settings.auth),
-                tls=self._settings.tls,
-                max_concurrent_requests=1,
-                max_body_bytes=_MAX_RESPONSE_BYTES,
-                clock=self._clock,
-                observe=lambda *_: None,
-            )
-        return self._client
-
-
-def _is_web_page(body: bytes) -> bool:
-    start = body[:1024].lstrip().lower()
-    return start.startswith((b"<!doctype html", b"<html"))
+    async def _close(self, name: str) -> None:
+        webhook, task = self._running.pop(name)
+        await cancel_tasks([task])
+        await webhook.close()

@@ -1,0 +1,124 @@
+"""The alerts that still have to be sent to one Alertmanager: changes, and the rest of the current round."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+from exporter.alerting.evaluator import Alert, AlertKey, Phase
+from exporter.alerting.outbox import SendingOrder, sending_order
+from exporter.alerting.payload import AlertPayload
+
+
+class Version(NamedTuple):
+    """Identifies a state of an alert."""
+
+    phase: Phase
+    fired_at: float | None
+    resolved_at: float | None
+
+    @classmethod
+    def of(cls, alert: Alert) -> Version:
+        """Return the alert's state now."""
+        return cls(alert.phase, alert.fired_at, alert.resolved_at)
+
+
+class Entry(NamedTuple):
+    """An alert in a batch."""
+
+    alert: Alert
+    version: Version
+    payload: AlertPayload
+    is_change: bool
+
+
+class Backlog:
+    """References to alerts: their state is read when they are sent, so that the newest one is sent."""
+
+    def __init__(self) -> None:
+        self._changes: tuple[dict[AlertKey, Alert], ...] = tuple({} for _ in SendingOrder)
+        """Alerts whose newest state was not accepted yet."""
+        self._round: deque[Alert] = deque()
+        """Alerts that are still to be repeated in this round."""
+
+    def __len__(self) -> int:
+        return self.changes + len(self._round)
+
+    @property
+    def changes(self) -> int:
+        """Number of alerts whose newest state was not accepted yet."""
+        return sum(map(len, self._changes))
+
+    @property
+    def is_round_complete(self) -> bool:
+        """Whether all alerts of the round were taken."""
+        return not self._round
+
+    def add_changes(self, alerts: Iterable[Alert]) -> None:
+        """Add alerts that have changed, in place of older states of them."""
+        for alert in alerts:
+            self._changes_like(alert)[alert.key] = alert
+
+    def begin_round(self, alerts: Sequence[Alert]) -> None:
+        """Add all alerts, in the order in which they are sent."""
+        self._round = deque(alerts)
+
+    def end_round(self) -> None:
+        """Repeat no more alerts in this round."""
+        self._round.clear()
+
+    def take_batch(self, size: int, payload_of: Callable[[Alert, Version], AlertPayload | None]) -> list[Entry]:
+        """Return the next alerts: changes first, but at most half of them while a round is under way.
+
+        ``payload_of`` returns None for an alert that does not have to be sent any more. Changes stay until ``remove``;
+        alerts of the round have been taken.
+        """
+        batch: list[Entry] = []
+        limit = size if self.is_round_complete else max(1, size // 2)
+        while self.changes and not batch:
+            for changes in self._changes:
+                for alert in list(islice(changes.values(), limit - len(batch))):
+                    version = Version.of(alert)
+                    payload = payload_of(alert, version)
+                    if payload is None:
+                        self.remove(alert, version)
+                    else:
+                        batch.append(Entry(alert, version, payload, is_change=True))
+        while self._round and len(batch) < size:
+            alert, version = self._round[0], Version.of(self._round.popleft())
+            if self._changes_like(alert).get(alert.key) is not alert:
+                payload = payload_of(alert, version)
+                if payload is not None:
+                    batch.append(Entry(alert, version, payload, is_change=False))
+        return batch
+
+    def return_to_front(self, batch: Sequence[Entry]) -> None:
+        """Send these next again."""
+        self._round.extendleft(entry.alert for entry in reversed(batch) if not entry.is_change)
+
+    def return_to_end(self, batch: Iterable[Entry]) -> None:
+        """Send these again after the others."""
+        for entry in batch:
+            changes, key = self._changes_like(entry.alert), entry.alert.key
+            if not entry.is_change:
+                self._round.append(entry.alert)
+            elif changes.get(key) is entry.alert:
+                changes[key] = changes.pop(key)
+
+    def remove(self, alert: Alert, version: Version) -> None:
+        """Remove a change, unless the alert has changed again."""
+        changes = self._changes_like(alert)
+        if changes.get(alert.key) is alert and Version.of(alert) == version:
+            del changes[alert.key]
+
+    def remove_resolved_before(self, steady: float) -> Iterator[Alert]:
+        """Remove, and yield, the alerts that were resolved before a moment on the steady clock."""
+        for changes in self._changes:
+            for alert in [a for a in changes.values() if a.resolved_steady is not None and a.resolved_steady < steady]:
+                del changes[alert.key]
+                yield alert
+
+    def _changes_like(self, alert: Alert) -> dict[AlertKey, Alert]:
+        return self._changes[sending_order(alert)]
