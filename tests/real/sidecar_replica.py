@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from exporter.model import Identity
 from exporter.runtime.clock import Clock
 from exporter.store import Store
 from tests.metrics.generated_views import stream, view
+from tests.real.child_process import GENEROUS_SECONDS
 
 NAME = "StreamUnhealthy"
 POLL_SECONDS = 15.0
@@ -86,6 +87,15 @@ class Replica:
         while loop.time() < end:
             await self.publish()
             await asyncio.sleep(min(POLL_SECONDS / self.time_scale, seconds))
+
+    async def poll_until(self, holds: Callable[[], Awaitable[bool]] | Callable[[], bool]) -> None:
+        """Go on polling until a condition holds."""
+        async with asyncio.timeout(GENEROUS_SECONDS):
+            while True:
+                found = holds()
+                if await found if isinstance(found, Awaitable) else found:
+                    return
+                await self.poll(POLL_SECONDS / self.time_scale)
 
     def firing(self) -> set[str]:
         return {alert.key.stream for alert in self.sidecar.alerts((Phase.FIRING,)) if alert.key.rule == NAME}
