@@ -108,16 +108,18 @@ def _show(options: argparse.Namespace) -> None:
         raise CommandError(f"no alerts from {options.url}: {error}") from error
     if options.format == "json":
         print(msgspec.json.format(msgspec.json.encode(data)).decode())
-    elif not data.get("active"):
+    elif not data["active"]:
         print("The alerting sidecar is off: alerting.alertmanagers and alerting.webhooks are empty.")
     else:
-        print(table(data.get("alerts", [])), end="")
+        print(table(data["alerts"]), end="")
 
 
 async def _ask(url: str, auth: AuthSettings, tls: TlsSettings) -> dict[str, Any]:
     """Return the sidecar's state. Raises ``UpstreamError``."""
     from exporter.http.auth import auth_from_settings
     from exporter.http.client import UpstreamClient
+    from exporter.http.errors import UpstreamError
+    from exporter.model import Reason
     from exporter.platforms.parsing import DropCounter, Record
     from exporter.runtime.clock import Clock
 
@@ -136,7 +138,10 @@ async def _ask(url: str, auth: AuthSettings, tls: TlsSettings) -> dict[str, Any]
         answer = await client.requests(_TIMEOUT_SECONDS).get(_ENDPOINT)
     finally:
         await client.close()
-    return Record.from_response(answer.data, DropCounter()).raw
+    data = Record.from_response(answer.data, DropCounter()).raw
+    if not isinstance(data.get("active"), bool) or not isinstance(data.get("alerts"), list):
+        raise UpstreamError(Reason.BAD_RESPONSE, f"{_ENDPOINT}: the response is not that of a stream-exporter")
+    return data
 
 
 def table(alerts: Sequence[Mapping[str, Any]]) -> str:

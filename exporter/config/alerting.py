@@ -261,8 +261,8 @@ class AlertingSettings(Section):
     )
     resolve: Literal["send", "lapse"] = Field(
         default="send",
-        description="How an alert ends in Alertmanager: `send` tells it at once; with `lapse` it ends a few minutes "
-        "after the last sidecar has stopped repeating it. Use `lapse` where two replicas run the sidecar.",
+        description="How an alert ends in Alertmanager: with `send`, at once; with `lapse`, a few minutes after the "
+        "last sidecar has stopped repeating it. Use `lapse` where two replicas run the sidecar.",
     )
     webhooks: Annotated[tuple[WebhookSettings, ...], AfterValidator(_check_webhook_names)] = Field(
         default=(), description="Receivers of notifications, for stations without Alertmanager."

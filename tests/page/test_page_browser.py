@@ -273,6 +273,18 @@ async def test_outage_shows_what_was_known_and_takes_nothing_off_air(served: Ser
         await expect(notice).to_contain_text(re.compile(f"^Was live, state unknown since .*{clock}. It may be live or"))
 
 
+async def test_failed_request_for_alerts_is_shown_and_loses_no_change(served: ServedApp, browser: Browser) -> None:
+    publish(served)
+    async with open_page(browser, served.url) as page:
+        await expect(stream_titles(page)).to_have_count(6)
+        await page.route("**/api/v1/sidecar", lambda route: route.fulfill(status=503))
+        publish(served, live("live/golf"))
+        await expect(page.get_by_role("alert")).to_contain_text("The exporter has not answered since")
+        await page.unroute("**/api/v1/sidecar")
+        await expect(page.locator("#banner")).to_be_hidden()
+        await expect(stream_titles(page)).to_have_text(["live/golf"])
+
+
 async def test_outage_is_announced_and_ends(served: ServedApp, browser: Browser) -> None:
     publish(served)
     async with open_page(browser, served.url) as page:

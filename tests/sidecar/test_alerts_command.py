@@ -1,4 +1,4 @@
-"""``/api/v1/alerts`` and ``stream-exporter alerts``."""
+"""``stream-exporter alerts``."""
 
 from __future__ import annotations
 
@@ -120,6 +120,22 @@ async def test_alerts_command_reports_that_the_sidecar_is_off(capsys: pytest.Cap
     async with served(running) as url:
         code, out, _ = await command(capsys, "--url", url)
     assert (code, out) == (0, "The alerting sidecar is off: alerting.alertmanagers and alerting.webhooks are empty.\n")
+
+
+@pytest.mark.parametrize("answer", [{}, {"active": True}, {"active": "yes", "alerts": []}])
+async def test_response_of_another_program_is_no_all_clear(
+    answer: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def handle(_request: web.Request) -> web.Response:
+        return web.json_response(answer)
+
+    app = web.Application()
+    app.router.add_get("/api/v1/sidecar", handle)
+    async with TestServer(app) as server:
+        url = str(server.make_url("")).rstrip("/")
+        code, out, err = await command(capsys, "--url", url)
+    assert (code, out) == (1, "")
+    assert err == f"no alerts from {url}: GET /api/v1/sidecar: the response is not that of a stream-exporter\n"
 
 
 async def test_alerts_command_authenticates_with_a_password(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -38,13 +38,8 @@ export async function fetchStreams() {
 
 /** The sidecar's alerts; null if it is not running. */
 export async function fetchAlerts() {
-  try {
-    const { active, alerts } = await (await request("api/v1/sidecar")).json();
-    return active ? alerts.map(parseAlert) : null;
-  } catch (error) {
-    if (error instanceof ResponseError) return null;
-    throw error;
-  }
+  const { active, alerts } = await (await request("api/v1/sidecar")).json();
+  return active ? alerts.map(parseAlert) : null;
 }
 
 function parseAlert({ labels, annotations, state, activeAt }) {

@@ -86,7 +86,9 @@ class Page {
     if (this.refreshing) return;
     this.refreshing = true;
     try {
-      const [data, alerts] = await Promise.all([api.fetchStreams(), api.fetchAlerts()]);
+      // Streams come last: once they are fetched, the exporter only sends them again if they change.
+      const alerts = await api.fetchAlerts();
+      const data = await api.fetchStreams();
       const changed = data !== null || JSON.stringify(alerts) !== JSON.stringify(this.alerts);
       this.data = data ?? this.data;
       this.alerts = alerts;
