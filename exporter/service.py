@@ -75,6 +75,10 @@ class Service:
         self._refresher: asyncio.Task[None] | None = None
         self._stopped = False
         self._reloading = asyncio.Lock()
+        self._next_reload: asyncio.Task[None] | None = None
+        """The reload that waits for the running one to end."""
+        self._reloads: set[asyncio.Task[None]] = set()
+        """The running reload and the next one."""
         self._probe_metrics = PollingMetrics(FamilyRegistry())
         self.sidecar = Sidecar(
             store=self.store,
@@ -124,7 +128,7 @@ class Service:
     async def stop(self) -> None:
         """Stop polling and close every connection."""
         self._stopped = True
-        await cancel_tasks([*self._tasks.values(), *([self._refresher] if self._refresher else [])])
+        await cancel_tasks([*self._reloads, *self._tasks.values(), *([self._refresher] if self._refresher else [])])
         self._tasks.clear()
         await self.sidecar.stop(flush=True)
         await self.probes.close()
@@ -134,9 +138,25 @@ class Service:
     async def reload(self) -> None:
         """Read the configuration again: build and check everything first, then swap.
 
+        While a reload is running, all calls share the next one, which begins afterwards: it reads what is there then.
+
         Raises ``ConfigError`` (or ``SecretError``, for a key that can't be read) and changes nothing if it is bad.
         """
+        if self._next_reload is None:
+            self._next_reload = asyncio.create_task(self._reload_in_turn(), name="reload")
+            self._reloads.add(self._next_reload)
+            self._next_reload.add_done_callback(self._end_reload)
+        await asyncio.shield(self._next_reload)
+
+    def _end_reload(self, task: asyncio.Task[None]) -> None:
+        self._reloads.discard(task)
+        if not task.cancelled():
+            # retrieved here too, because whoever waits for it may be gone
+            task.exception()
+
+    async def _reload_in_turn(self) -> None:
         async with self._reloading:
+            self._next_reload = None
             try:
                 settings = await asyncio.to_thread(self._load)
                 fingerprint = await asyncio.to_thread(settings.fingerprint)

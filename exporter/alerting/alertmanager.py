@@ -18,6 +18,7 @@ from exporter.http.client import UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.http.rate_limit import RateLimit
 from exporter.http.response import Response, decode_json
+from exporter.http.retry import ResponseLimits
 from exporter.model import Reason
 from exporter.runtime.clock import Clock
 
@@ -65,7 +66,7 @@ class Alertmanager:
             auth=auth_from_settings(settings.auth),
             tls=settings.tls,
             max_concurrent_requests=1,
-            max_body_bytes=_MAX_RESPONSE_BYTES,
+            limits=ResponseLimits(_MAX_RESPONSE_BYTES),
             clock=clock,
             observe=lambda _endpoint, _code, seconds: observe(seconds),
             resolver=None if address is None else _FixedAddressResolver(address),

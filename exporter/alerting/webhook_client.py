@@ -17,12 +17,12 @@ from exporter.http.auth import auth_from_settings, header_value, read_secret
 from exporter.http.client import UpstreamClient
 from exporter.http.endpoint import endpoint_of
 from exporter.http.errors import UpstreamError
-from exporter.http.retry import PollContext, PreparedRequest
+from exporter.http.retry import PollContext, PreparedRequest, ResponseLimits
 from exporter.model import Reason
 from exporter.runtime.clock import Clock
 
 TIMEOUT_SECONDS = 10.0
-_MAX_RESPONSE_BYTES = 65_536
+_LIMITS = ResponseLimits(65_536)
 _ENDPOINT = "POST /"
 
 
@@ -70,7 +70,7 @@ class WebhookClient:
         settings = self._settings
         url = URL(read_secret(settings.url))
         request = PreparedRequest(
-            poll=PollContext(self._clock, TIMEOUT_SECONDS),
+            poll=PollContext(self._clock, TIMEOUT_SECONDS, _LIMITS),
             endpoint=endpoint_of(_ENDPOINT),
             url=url,
             body=body,
@@ -101,7 +101,7 @@ class WebhookClient:
                 auth=auth_from_settings(self._settings.auth),
                 tls=self._settings.tls,
                 max_concurrent_requests=1,
-                max_body_bytes=_MAX_RESPONSE_BYTES,
+                limits=_LIMITS,
                 clock=self._clock,
                 observe=lambda *_: None,
             )

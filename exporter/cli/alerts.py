@@ -119,6 +119,7 @@ async def _ask(url: str, auth: AuthSettings, tls: TlsSettings) -> dict[str, Any]
     from exporter.http.auth import auth_from_settings
     from exporter.http.client import UpstreamClient
     from exporter.http.errors import UpstreamError
+    from exporter.http.retry import ResponseLimits
     from exporter.model import Reason
     from exporter.platforms.parsing import DropCounter, Record
     from exporter.runtime.clock import Clock
@@ -130,7 +131,7 @@ async def _ask(url: str, auth: AuthSettings, tls: TlsSettings) -> dict[str, Any]
         auth=auth_from_settings(auth),
         tls=tls,
         max_concurrent_requests=1,
-        max_body_bytes=_MAX_BODY_BYTES,
+        limits=ResponseLimits(_MAX_BODY_BYTES),
         clock=Clock(),
         observe=lambda *_: None,
     )

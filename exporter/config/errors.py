@@ -18,6 +18,8 @@ from exporter.config.validation import REFUSED
 from exporter.config.yaml_document import Document, Path
 from exporter.runtime.redaction import redactor
 
+MAX_LINES = 50
+"""Maximum number of errors that are described."""
 _HIDDEN_UNDER = frozenset({"auth", "url", "headers"})
 _SECRET_WORDS = re.compile(r"passw|token|secret|api_?key|hash_key|credential", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"://[^/]*@")
@@ -78,30 +80,50 @@ class Reporter:
         self._root = root
         self._data = _merge_layers(document.data, environment.data)
 
-    def findings(self, errors: Iterable[ErrorDetails]) -> list[Finding]:
-        """Return a finding for each value with errors: pydantic reports one error for each type of a union."""
+    def lines(self, errors: Iterable[ErrorDetails] = ()) -> list[str]:
+        """Return a line for each of pydantic's errors and each repeated key, in their order, up to a maximum.
+
+        The last line gives the number of the errors that are left out.
+        """
+        invalid, left_out = self._findings(errors)
+        findings = sorted([*self._repeated_keys(), *invalid])
+        lines = [*(finding.line for finding in findings), *self._environment.errors]
+        left_out += max(0, len(self._document.repeated) - MAX_LINES) + max(0, len(lines) - MAX_LINES)
+        return [*lines[:MAX_LINES], f"{self._file}: {left_out} more errors"] if left_out else lines
+
+    def _findings(self, errors: Iterable[ErrorDetails]) -> tuple[list[Finding], int]:
+        """Return a finding for each value with errors, up to a maximum, and the number of errors that are left out.
+
+        Pydantic reports one error for each type of a union.
+        """
         joined: dict[tuple[Path, bool, str], dict[str, None]] = {}
+        left_out = 0
         for error in errors:
             if error["type"] == _CONSEQUENCE:
+                continue
+            if len(joined) == MAX_LINES:
+                # to describe one takes a fraction of a millisecond
+                left_out += 1
                 continue
             spot = self._find_spot(error["loc"])
             found, allowed = _describe_error(error, spot)
             about_key = spot.about_key or error["type"] == "extra_forbidden"
             joined.setdefault((spot.path, about_key, found), {})[allowed] = None
-        return [
+        findings = [
             self._make_finding(path, found, " or ".join(allowed), about_key=about_key)
             for (path, about_key, found), allowed in joined.items()
         ]
+        return findings, left_out
 
-    def repeated_keys(self) -> list[Finding]:
-        """Return a finding for each repeated key of a mapping."""
+    def _repeated_keys(self) -> list[Finding]:
+        """Return a finding for each repeated key of a mapping, up to a maximum."""
         return [
             Finding(
                 in_environment=False,
                 place=place,
                 line=_format_line(f"{self._file}:{place[0]}:{place[1]}", path, "a repeated key", "each key once"),
             )
-            for path, place in self._document.repeated
+            for path, place in self._document.repeated[:MAX_LINES]
         ]
 
     def _make_finding(self, path: Path, found: str, allowed: str, *, about_key: bool) -> Finding:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from exporter.config.environment import environment_layer
 from exporter.config.errors import Reporter
@@ -35,7 +36,6 @@ def load(path: Path, environ: Mapping[str, str], schema: ConfigSchema) -> Settin
     root = settings_class(schema)
     environment = environment_layer(environ, root, set(_referenced_variables(document.data)))
     reporter = Reporter(str(path), document, environment, root)
-    findings = reporter.repeated_keys()
     context = LoadContext(
         path.parent,
         environ,
@@ -43,13 +43,15 @@ def load(path: Path, environ: Mapping[str, str], schema: ConfigSchema) -> Settin
         layers=(environment.data, document.data),
         is_open=bool(path.stat().st_mode & stat.S_IROTH),
     )
+    errors: list[ErrorDetails] = []
     try:
         with using_load_context(context):
             settings = root()  # the values come from the layers
     except ValidationError as error:
-        findings += reporter.findings(error.errors(include_url=False, include_input=False))
-    if findings or environment.errors:
-        raise ConfigError([*(finding.line for finding in sorted(findings)), *environment.errors])
+        errors = error.errors(include_url=False, include_input=False)
+    lines = reporter.lines(errors)
+    if lines:
+        raise ConfigError(lines)
     return settings
 
 

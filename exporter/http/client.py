@@ -23,7 +23,14 @@ from exporter.http.endpoint import BaseUrl, Params, endpoint_of
 from exporter.http.errors import UpstreamError
 from exporter.http.rate_limit import RateLimit
 from exporter.http.response import Response
-from exporter.http.retry import Observe, PollContext, PreparedRequest, RequestSender, shared_time_limit
+from exporter.http.retry import (
+    Observe,
+    PollContext,
+    PreparedRequest,
+    RequestSender,
+    ResponseLimits,
+    shared_time_limit,
+)
 from exporter.http.transport import Transport
 from exporter.model import Reason
 from exporter.runtime.clock import Clock
@@ -33,6 +40,9 @@ log = structlog.get_logger()
 T = TypeVar("T")
 R = TypeVar("R")
 
+VALUES_PER_STREAM: Final = 100
+MIN_POLL_VALUES: Final = 100_000
+"""Values that the responses of a poll may have: so many for each of ``max_streams``, and at least so many."""
 _NO_RESULT: Final = object()
 """Stands for the result of a call that the deadline ended before it returned."""
 
@@ -49,7 +59,7 @@ class UpstreamClient(RequestSender):
         auth: Auth,
         tls: TlsSettings,
         max_concurrent_requests: int,
-        max_body_bytes: int,
+        limits: ResponseLimits,
         clock: Clock,
         observe: Observe,
         resolver: AbstractResolver | None = None,
@@ -66,7 +76,7 @@ class UpstreamClient(RequestSender):
             base_url=base_url,
             transport=transport,
             auth=auth,
-            max_body_bytes=max_body_bytes,
+            limits=limits,
             clock=clock,
             observe=observe,
         )
@@ -79,6 +89,7 @@ class UpstreamClient(RequestSender):
     @classmethod
     def from_settings(cls, settings: UpstreamSettings, clock: Clock, observe: Observe) -> UpstreamClient:
         """Return the client of a configured upstream; endpoints are below ``url`` and any ``base_path``."""
+        values = max(MIN_POLL_VALUES, VALUES_PER_STREAM * settings.max_streams)
         client = cls(
             upstream=settings.name,
             platform=settings.platform,
@@ -86,7 +97,7 @@ class UpstreamClient(RequestSender):
             auth=auth_from_settings(settings.auth),
             tls=settings.tls,
             max_concurrent_requests=settings.max_concurrent_requests,
-            max_body_bytes=settings.max_body_bytes,
+            limits=ResponseLimits(settings.max_body_bytes, values),
             clock=clock,
             observe=observe,
         )
@@ -134,7 +145,7 @@ class Requests:
 
     def __init__(self, client: UpstreamClient, timeout: float) -> None:
         self._client = client
-        self._poll = PollContext(client.clock, timeout)
+        self._poll = PollContext(client.clock, timeout, client.limits)
         self._has_logged_internal_error = False
 
     @property

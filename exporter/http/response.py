@@ -32,6 +32,8 @@ _KNOWN_TYPES = frozenset(
     {"text/html", "text/plain", "text/xml", "application/xml", "application/json", "application/octet-stream"}
 )
 
+_START_BYTES = 1024
+_BLANK = b" \t\r\n\xef\xbb\xbf"
 _XML_ENCODING = re.compile(rb"""\s*<\?xml\s[^>]*?\bencoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
 _XML_DECLARATION_BYTES = 200
 _LATIN_1 = frozenset({b"iso-8859-1", b"iso8859-1", b"iso_8859-1", b"latin-1", b"latin1", b"l1"})
@@ -141,6 +143,17 @@ async def _read_gzip(response: aiohttp.ClientResponse, limit: int, endpoint: str
 
 def _too_large(limit: int, endpoint: str) -> UpstreamError:
     return UpstreamError(Reason.TOO_LARGE, f"{endpoint}: the answer has more than {limit} bytes (max_body_bytes)")
+
+
+def count_values(body: bytes) -> int:
+    """Return an upper bound of the values in a JSON or XML document, without decoding it; 0 for other texts.
+
+    Every value of JSON but the first follows a comma or begins an object or a list; every one of XML is an element or
+    an attribute. No decoder releases the GIL, so a document with too many must be refused before it is decoded.
+    """
+    if body[:_START_BYTES].lstrip(_BLANK).startswith(b"<"):
+        return body.count(b"<") + body.count(b"=")
+    return body.count(b",") + body.count(b"{") + body.count(b"[")
 
 
 # -- decoding --------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import msgspec
@@ -22,6 +22,7 @@ from exporter.http.errors import LostConnectionError, UpstreamError, foreign_not
 from exporter.http.rate_limit import LONGEST_PAUSE_SECONDS, RateLimit, Ticket
 from exporter.http.response import (
     Response,
+    count_values,
     decode_json,
     decode_text,
     http_date,
@@ -50,6 +51,10 @@ RESERVED_RETRIES = 5
 BACK_OFF_SECONDS, LONGEST_BACK_OFF_SECONDS = 0.2, 2.0
 LONGEST_WAIT_FOR_WINDOW_SECONDS = 2.0
 """Maximum time to wait for a new window of the request limit: limits per second would fail most polls otherwise."""
+MAX_DOCUMENT_VALUES = 1_000_000
+"""Maximum number of values in one response."""
+BODIES_PER_POLL = 4
+"""Maximum size of all responses of a poll, as a multiple of that of one."""
 TRANSIENT = frozenset({429, 500, 502, 503, 504})
 PAUSING = frozenset({429, 503})
 _NO_CREDENTIALS: tuple[Auth, Mapping[str, str]] = NoAuth(), NO_HEADERS
@@ -58,10 +63,19 @@ Observe = Callable[[str, str, float], None]
 """Called after every attempt: endpoint template, HTTP status or failure reason, seconds."""
 
 
+class ResponseLimits(NamedTuple):
+    """How much the responses of one poll may contain."""
+
+    body_bytes: int
+    """Maximum size of one response, in bytes after decompression."""
+    values: int = MAX_DOCUMENT_VALUES
+    """Maximum number of values in all responses."""
+
+
 class PollContext:
     """State that all requests of one poll share: the deadline, counters, credentials and the platform's clock."""
 
-    def __init__(self, clock: Clock, timeout: float) -> None:
+    def __init__(self, clock: Clock, timeout: float, limits: ResponseLimits) -> None:
         """``timeout``: seconds for the whole poll."""
         self.clock = clock
         self.started_at = clock.now()
@@ -70,6 +84,9 @@ class PollContext:
         """Monotonic seconds."""
         self.timeouts = aiohttp.ClientTimeout(sock_connect=CONNECT_SHARE * timeout, sock_read=SILENCE_SHARE * timeout)
         self.drain_seconds = DRAIN_SHARE * timeout
+        self.limits = limits
+        self.bytes_left = BODIES_PER_POLL * limits.body_bytes
+        self.values_left = limits.values
         self.requests_sent = 0
         self.usable_responses = 0
         self.retries_left = RETRIES_PER_POLL
@@ -84,6 +101,24 @@ class PollContext:
         """Return unix seconds now on the platform's clock, or on our own if the platform's is unknown."""
         is_known = self.clock_skew_seconds is not None
         return self._platform_epoch + self.clock.monotonic() if is_known else self.clock.now()
+
+    def count_response(self, body: bytes, endpoint: str) -> None:
+        """Count a response before it is decoded. Raises ``UpstreamError`` (``too_large``) if it is too much."""
+        self.bytes_left -= len(body)
+        values = count_values(body)
+        if values > MAX_DOCUMENT_VALUES:
+            text = f"{endpoint}: the answer has more than {MAX_DOCUMENT_VALUES} values"
+            raise UpstreamError(Reason.TOO_LARGE, text)
+        self.values_left -= values
+        if self.values_left < 0:
+            text = f"{endpoint}: the answers of the poll have more than {self.limits.values} values (max_streams)"
+            raise UpstreamError(Reason.TOO_LARGE, text)
+
+    def too_many_bytes(self, endpoint: str) -> UpstreamError:
+        """Return the error of a poll whose responses are too large in all."""
+        most = BODIES_PER_POLL * self.limits.body_bytes
+        text = f"{endpoint}: the answers of the poll have more than {most} bytes (max_body_bytes)"
+        return UpstreamError(Reason.TOO_LARGE, text)
 
     def update_clock_skew(self, date: float, seconds: float) -> None:
         """Learn the platform's time from the ``Date`` of a response that took ``seconds`` to begin."""
@@ -145,14 +180,14 @@ class RequestSender:
         base_url: BaseUrl,
         transport: Transport,
         auth: Auth,
-        max_body_bytes: int,
+        limits: ResponseLimits,
         clock: Clock,
         observe: Observe,
     ) -> None:
         self.base_url = base_url
         self.transport = transport
         self.auth = auth
-        self.max_body_bytes = max_body_bytes
+        self.limits = limits
         self.clock = clock
         self.observe = observe
         self.rate_limit = RateLimit()
@@ -338,13 +373,25 @@ class RequestSender:
                 error = status_error(status, endpoint, response.headers.get(hdrs.LOCATION), pause)
             error.refusal = body if request.keep_refusal else b""
             raise error
-        body = await read_body(response, self.max_body_bytes, endpoint)
+        body = await self._read_body(request, response)
+        request.poll.count_response(body, endpoint)
         data = None
         if request.wants_json and (body or (request.safe and status != 204)):
             data = decode_json(body, response.headers.get(hdrs.CONTENT_TYPE), endpoint)
         request.poll.usable_responses += 1
         kept = b"" if request.wants_json else body
         return Response(status, response.headers, data=data, body=kept, date=date, link_next=next_page(response))
+
+    async def _read_body(self, request: PreparedRequest, response: aiohttp.ClientResponse) -> bytes:
+        """Return the body. Raises ``UpstreamError`` (``too_large``) if it, or all of the poll, is too large."""
+        poll, endpoint = request.poll, request.endpoint.template
+        limit = min(self.limits.body_bytes, poll.bytes_left)
+        try:
+            return await read_body(response, limit, endpoint)
+        except UpstreamError as error:
+            if error.reason is Reason.TOO_LARGE and limit < self.limits.body_bytes:
+                raise poll.too_many_bytes(endpoint) from None
+            raise
 
     def _not_found_error(self, body: bytes, endpoint: str) -> UpstreamError:
         try:

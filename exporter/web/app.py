@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
 from exporter.config.loading import ConfigError
+from exporter.config.root import Settings
 from exporter.web.json_api import DiscoveryHandler, StreamsApi
 from exporter.web.metrics_handler import MetricsHandler
-from exporter.web.options import DISCOVERY_PATH, PROBE_PATH, WebOptions
+from exporter.web.options import DISCOVERY_PATH, PROBE_PATH, Origin, WebOptions
 from exporter.web.probe_handler import ProbeHandler
 from exporter.web.protocols import RunningExporter
 from exporter.web.security import Security
@@ -33,6 +34,7 @@ _SECURITY_HEADERS = {
 }
 _FOLDED_HEADERS: Final[Mapping[str, str]] = CIMultiDict(_SECURITY_HEADERS)
 """The same headers, with their names folded once instead of for every response."""
+_CROSS_SITE = "Requests from pages of other sites are refused.\n"
 _LIFECYCLE_OFF = "Reloading over HTTP is off: start with --web.enable-lifecycle, or send SIGHUP.\n"
 
 
@@ -40,7 +42,7 @@ def make_app(exporter: RunningExporter, *, options: WebOptions, security: Securi
     """Build the web application of an exporter, protected by ``security``. It neither starts nor stops the exporter."""
     app = web.Application()
     (security or Security(clock=exporter.clock)).protect(app, _FOLDED_HEADERS)
-    handlers = _Handlers(exporter, enable_lifecycle=options.enable_lifecycle)
+    handlers = _Handlers(exporter, enable_lifecycle=options.enable_lifecycle, external=options.external)
     scrapes = MetricsHandler(exporter.exposition)
     exporter.store.subscribe(scrapes.prepare)
     Page(exporter, telemetry_path=options.telemetry_path).add_routes(app)
@@ -60,13 +62,20 @@ def make_app(exporter: RunningExporter, *, options: WebOptions, security: Securi
 class _Handlers:
     """Handlers of the configuration page and the life cycle."""
 
-    def __init__(self, exporter: RunningExporter, *, enable_lifecycle: bool) -> None:
+    def __init__(self, exporter: RunningExporter, *, enable_lifecycle: bool, external: Origin | None) -> None:
         self._exporter = exporter
         self._enable_lifecycle = enable_lifecycle
+        self._external = external
+        self._config: tuple[Settings, asyncio.Future[str]] | None = None
+        """The settings in force, and how they are shown."""
 
     async def config(self, _request: web.Request) -> web.Response:
-        # Thousands of configured streams take seconds to write as YAML.
-        return web.Response(text=await asyncio.to_thread(self._exporter.settings.redacted_yaml))
+        settings = self._exporter.settings
+        if self._config is None or self._config[0] is not settings:
+            # thousands of configured streams take seconds to write as YAML: once for each load, for all requests
+            text = asyncio.get_running_loop().run_in_executor(None, settings.redacted_yaml)
+            self._config = (settings, text)
+        return web.Response(text=await asyncio.shield(self._config[1]))
 
     async def healthy(self, _request: web.Request) -> web.Response:
         if self._exporter.healthy:
@@ -78,11 +87,29 @@ class _Handlers:
             return web.Response(text="ready\n")
         return web.Response(status=503, text="not every upstream has been polled yet\n")
 
-    async def reload(self, _request: web.Request) -> web.Response:
+    async def reload(self, request: web.Request) -> web.Response:
         if not self._enable_lifecycle:
             return web.Response(status=403, text=_LIFECYCLE_OFF)
+        if _is_cross_site(request, self._external):
+            return web.Response(status=403, text=_CROSS_SITE)
         try:
             await self._exporter.reload()
         except ConfigError as error:
             return web.Response(status=500, text="".join(f"{line}\n" for line in error.errors))
         return web.Response(text="reloaded\n")
+
+
+def _is_cross_site(request: web.Request, external: Origin | None) -> bool:
+    """Return whether a page of another site made a browser send the request.
+
+    Browsers set ``Origin`` and ``Sec-Fetch-Site``, and no page can change them; other clients send neither.
+    https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Headers/Sec-Fetch-Site
+    """
+    origin = request.headers.get(hdrs.ORIGIN)
+    if origin is not None and external is not None and origin == external.origin:
+        return False
+    if request.headers.get("Sec-Fetch-Site", "none").lower() not in ("none", "same-origin"):
+        return True
+    return (
+        origin is not None and origin != f"{'https' if request.secure else 'http'}://{request.headers.get(hdrs.HOST)}"
+    )

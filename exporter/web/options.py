@@ -36,9 +36,14 @@ class Origin(NamedTuple):
     """Prefix of every path, without a trailing slash."""
 
     @property
+    def origin(self) -> str:
+        """The value of ``Origin`` in requests from its own pages."""
+        return f"{'https' if self.is_tls else 'http'}://{self.address}"
+
+    @property
     def page_url(self) -> str:
         """URL of the exporter's page."""
-        return f"{'https' if self.is_tls else 'http'}://{self.address}{self.path}/"
+        return f"{self.origin}{self.path}/"
 
     @classmethod
     def from_host_header(cls, host: str, *, is_tls: bool) -> Origin | None:

@@ -514,3 +514,16 @@ def test_names_in_a_sessions_file_that_differ_only_in_outer_blanks_are_refused(l
     with pytest.raises(ConfigError, match=f"{sessions}:2: its id or name is another session's") as caught:
         loaded(text)
     assert "sessions:3" not in str(caught.value)
+
+
+@pytest.mark.parametrize("keys", ["unknown", "repeated"])
+def test_only_the_first_errors_are_described_and_the_others_counted(tmp_path: Path, keys: str) -> None:
+    names = [f"k{n}" if keys == "unknown" else "retired" for n in range(2_000)]
+    text = ONE_STREAM + "".join(f"{name}: []\n" for name in names)
+    with pytest.raises(ConfigError) as caught:
+        loaded(text)
+    *lines, last = caught.value.errors
+    assert len(lines) == 50
+    left_out = 2_000 - 50 - (keys == "repeated")
+    assert last.endswith(f": {left_out} more errors")
+    assert len({line.split(":", 1)[1].split(":")[0] for line in lines}) == 50, "each has its own line"

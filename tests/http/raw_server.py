@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from exporter.config.upstream import TlsSettings
 from exporter.http.auth import Auth, NoAuth
 from exporter.http.client import UpstreamClient
+from exporter.http.retry import ResponseLimits
 from exporter.runtime.clock import Clock
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -120,6 +121,7 @@ async def client_of(
     observe: Callable[[str, str, float], None] = lambda *_: None,
     max_concurrent_requests: int = 4,
     max_body_bytes: int = 100_000,
+    max_values: int = 1_000_000,
 ) -> AsyncIterator[UpstreamClient]:
     client = UpstreamClient(
         upstream="test",
@@ -128,7 +130,7 @@ async def client_of(
         auth=auth or NoAuth(),
         tls=tls or TlsSettings(),
         max_concurrent_requests=max_concurrent_requests,
-        max_body_bytes=max_body_bytes,
+        limits=ResponseLimits(max_body_bytes, max_values),
         clock=clock or Clock(),
         observe=observe,
     )

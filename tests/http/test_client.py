@@ -360,7 +360,7 @@ async def test_from_settings() -> None:
     )  # fmt: skip
     client = made(settings)
     assert (client.upstream, client.platform) == ("edge", "storm")
-    assert (client.max_concurrent_requests, client.max_body_bytes) == (3, 5000)
+    assert (client.max_concurrent_requests, client.limits.body_bytes) == (3, 5000)
     assert str(client.url_of("/streams", None)) == "http://127.0.0.1:8080/api/v1/streams"
     assert isinstance(client.auth, Header)
     assert "abcdefgh" not in repr(vars(client))

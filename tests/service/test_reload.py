@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 import json
+import threading
 import weakref
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import structlog.testing
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.config.loading import ConfigError
+from exporter.config.root import Settings
 from exporter.runtime.clock import Clock
 from exporter.simulator.context import TOKEN
 from exporter.simulator.exporter_config import upstreams_config
@@ -270,3 +272,42 @@ async def test_log_names_every_changed_section(tmp_path: Path) -> None:
         ],
         [],
     ]
+
+
+async def test_reloads_that_are_requested_together_are_one_running_and_one_pending(tmp_path: Path) -> None:
+    configuration = {"upstreams": [{"name": "a", "platform": "storm", "url": "http://127.0.0.1:9", "discover": True}]}
+    async with exporting(tmp_path, configuration) as running:
+        loads, may_go_on = [], threading.Event()
+        load = running.service._load
+
+        def load_slowly() -> Settings:
+            loads.append(1)
+            may_go_on.wait(30)
+            return load()
+
+        running.service._load = load_slowly
+        requested = [asyncio.create_task(running.service.reload())]
+        async with asyncio.timeout(30):
+            while not loads:  # noqa: ASYNC110 - a thread loads
+                await asyncio.sleep(0.005)
+        requested += [asyncio.create_task(running.service.reload()) for _ in range(1_000)]
+        await asyncio.sleep(0)
+        running.write(configuration | {"retired": ["old"]})
+        may_go_on.set()
+        await asyncio.gather(*requested)
+        assert len(loads) == 2
+        assert running.service.settings.retired == ("old",), "the last one read what was there then"
+
+
+async def test_failed_reload_is_told_to_all_who_requested_it(tmp_path: Path) -> None:
+    configuration = {"upstreams": [{"name": "a", "platform": "storm", "url": "http://127.0.0.1:9", "discover": True}]}
+    async with exporting(tmp_path, configuration) as running:
+        running.file.write_text("upstreams: []")
+        results = await asyncio.gather(*(running.service.reload() for _ in range(5)), return_exceptions=True)
+        assert [type(result) for result in results] == [ConfigError] * 5
+        impatient = asyncio.create_task(running.service.reload())
+        await asyncio.sleep(0)
+        impatient.cancel()
+        await asyncio.gather(impatient, return_exceptions=True)
+        running.write(configuration)
+        await running.service.reload()

@@ -19,6 +19,7 @@ from exporter.config.auth import TlsSettings
 from exporter.config.secrets import Secret
 from exporter.http.auth import Bearer
 from exporter.http.client import UpstreamClient
+from exporter.http.retry import ResponseLimits
 from exporter.metrics.self_metrics import FamilyRegistry
 from exporter.model import Identity, Status, StreamReport, StreamState, UpstreamState
 from exporter.platforms.capabilities import AlertChange, AlertSink, DeliveryCounts
@@ -67,7 +68,7 @@ def client(url: str, clock: FakeClock) -> UpstreamClient:
         auth=Bearer(Secret.inline(TOKEN)),
         tls=TlsSettings(),
         max_concurrent_requests=1,
-        max_body_bytes=65_536,
+        limits=ResponseLimits(65_536),
         clock=clock,
         observe=lambda *_: None,
     )

@@ -11,9 +11,10 @@ from aiohttp import web
 
 from exporter import __version__
 from exporter.cli.settings import load_settings
+from exporter.config.root import Settings
 from exporter.service import Service
 from exporter.web.app import make_app
-from exporter.web.options import WebOptions
+from exporter.web.options import WebOptions, external_origin
 
 CANARY = "canary-4242-of-the-web"
 CONFIG = f"""
@@ -169,3 +170,61 @@ async def test_reload_over_http_applies_the_configuration_or_returns_its_errors(
         assert "config.yaml:4:" in text
         assert CANARY not in text
         assert [upstream.name for upstream in service.settings.upstreams] == ["renamed"]
+
+
+OWN = "http://{host}"
+EXTERNAL = "https://exporter.example.com"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Origin": OWN}, 200),
+        ({"Origin": OWN, "Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Origin": EXTERNAL, "Sec-Fetch-Site": "cross-site"}, 200),
+        ({"Origin": "http://attacker.example.com"}, 403),
+        ({"Origin": "https://{host}"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": OWN, "Host": "attacker.example.com"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Origin": OWN, "Sec-Fetch-Site": "Cross-Site"}, 403),
+    ],
+)
+async def test_reload_is_refused_to_pages_of_other_sites(tmp_path: Path, headers: dict[str, str], status: int) -> None:
+    options = WebOptions(enable_lifecycle=True, external=external_origin(f"{EXTERNAL}/prefix"))
+    async with serving(tmp_path, options) as (_, session):
+        host = str(session._base_url).split("/")[2]
+        sent = {name: value.format(host=host) for name, value in headers.items()}
+        for method in ("POST", "PUT"):
+            async with session.request(method, "/-/reload", headers=sent) as answer:
+                assert answer.status == status
+
+
+async def test_configuration_is_rendered_once_for_all_requests_and_again_after_a_reload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendered: list[Settings] = []
+    render = Settings.redacted_yaml
+
+    def counting(self: Settings) -> str:
+        rendered.append(self)
+        return render(self)
+
+    monkeypatch.setattr(Settings, "redacted_yaml", counting)
+
+    async with serving(tmp_path, WebOptions(enable_lifecycle=True)) as (_, session):
+
+        async def get() -> str:
+            async with session.get("/config") as answer:
+                return await answer.text()
+
+        texts = set(await asyncio.gather(*(get() for _ in range(38))))
+        assert (len(texts), len(rendered)) == (1, 1)
+        (tmp_path / "config.yaml").write_text(CONFIG.replace("name: edge", "name: renamed"))
+        async with session.post("/-/reload") as answer:
+            assert answer.status == 200
+        assert "name: renamed" in await get()
+        assert len(rendered) == 2

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from exporter.config.environment import EnvironmentLayer
 from exporter.config.errors import Reporter
@@ -233,14 +233,13 @@ def read_web_config(path: Path) -> ReadResult:
         return ReadResult(None, (f"{path}:1:1: configuration: found no mapping, allowed a mapping",), files)
     files = {**files, **file_states(_named_files(document.data, path.parent))}
     reporter = Reporter(str(path), document, EnvironmentLayer(), WebConfig)
-    findings = reporter.repeated_keys()
-    config = None
+    config, found = None, list[ErrorDetails]()
     try:
         with using_load_context(LoadContext(path.parent)):
             config = WebConfig.model_validate(document.data)
     except ValidationError as error:
-        findings += reporter.findings(error.errors(include_url=False, include_input=False))
-    errors = tuple(finding.line for finding in sorted(findings))
+        found = error.errors(include_url=False, include_input=False)
+    errors = tuple(reporter.lines(found))
     return ReadResult(None if errors else config, errors, files)
 
 
