@@ -1,0 +1,231 @@
+"""An exporter under attack: a real process within the limits of the shipped manifests, watched by an observer."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import yaml
+
+from tests.attacks.attack_list import ATTACKS
+from tests.exporter_process import GENEROUS_SECONDS, Exporter
+
+MEMORY_MIB, DESCRIPTORS = 512, 1024
+"""Limits of the manifests in ``deploy/``."""
+INTERVAL_SECONDS = 1.0
+"""Interval of the healthy upstream."""
+LEAST_SHARE = 0.8
+"""Least share of the healthy upstream's polls that must be made during an attack."""
+RESULTS_VARIABLE = "ATTACK_RESULTS"
+"""Environment variable with the folder to write measurements to."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What an observer saw in a while."""
+
+    seconds: float
+    polls: int
+    scrapes: list[float | None]
+    """Seconds of each scrape; None for one that was not answered with 200."""
+
+    @property
+    def polls_due(self) -> int:
+        return max(1, int(self.seconds / INTERVAL_SECONDS))
+
+    @property
+    def share(self) -> float:
+        """Share of the healthy upstream's polls that were made."""
+        return min(1.0, self.polls / self.polls_due)
+
+    @property
+    def answered(self) -> list[float]:
+        return [seconds for seconds in self.scrapes if seconds is not None]
+
+
+@dataclass
+class Measurement:
+    """One row of the table in ``docs/reliability.md``."""
+
+    attack: str
+    """Key in ``ATTACKS``."""
+    limits: str
+    polls_made: int
+    polls_due: int
+    scrapes_answered: int
+    scrapes: int
+    scrape_multiple: float
+    """Median time of a scrape, as a multiple of an idle exporter's."""
+    peak_mib: int
+
+    def write(self) -> None:
+        """Keep the measurement for the table, if that is wanted."""
+        folder = os.environ.get(RESULTS_VARIABLE)
+        if folder:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            (Path(folder) / f"{self.attack}.json").write_text(json.dumps(asdict(self)))
+
+
+class Observer:
+    """The process of ``observer.py``."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.attacks.observer"],
+            cwd=Path(__file__).parents[2],
+            env={name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.url = f"http://127.0.0.1:{int(self._read())}"
+
+    def start(self, url: str, headers: dict[str, str]) -> None:
+        self._send({"do": "start", "url": url, "headers": headers})
+
+    def stop(self) -> Observation:
+        self._send({"do": "stop"})
+        return Observation(**json.loads(self._read()))
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def _send(self, command: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(command) + "\n")
+        self._process.stdin.flush()
+
+    def _read(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+
+@dataclass
+class AttackRun:
+    """One exporter that polls a healthy upstream once a second, beside those that a test adds."""
+
+    attack: str
+    """Key in ``ATTACKS``."""
+    folder: Path
+    upstreams: Sequence[dict[str, Any]] = ()
+    """Further upstreams, as in the configuration."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Further sections of the configuration."""
+    arguments: Sequence[str] = ()
+    """Further options of the command line."""
+    scheme: str = "http"
+    headers: dict[str, str] = field(default_factory=dict)
+    """Headers of the scrapes."""
+    memory_mib: int = MEMORY_MIB
+    descriptors: int = DESCRIPTORS
+    program: Sequence[str] = ("-m", "exporter")
+    observation: Observation = field(init=False)
+    """What was seen during the attack."""
+    exporter: Exporter = field(init=False)
+    idle_scrape_seconds: float = field(init=False)
+
+    def __enter__(self) -> AttackRun:
+        assert self.attack in ATTACKS
+        self._observer = Observer()
+        try:
+            self.write_config()
+            # the address space, because a test has no cgroup of its own; it is never smaller than the memory in use
+            limits = [f"--as={self.memory_mib << 20}", f"--nofile={self.descriptors}:{self.descriptors}"]
+            self.exporter = Exporter(
+                ["--web.listen-address=127.0.0.1:0", *self.arguments],
+                self.folder,
+                [*limits, sys.executable, *self.program],
+                "prlimit",
+                measured=False,
+            )
+            self.exporter.wait_for(r'msg="upstream is up".* upstream=healthy')
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End both processes."""
+        self._observer.close()
+        if hasattr(self, "exporter"):
+            self.exporter.__exit__(None, None, None)
+
+    def write_config(self, **sections: Any) -> None:
+        """Write the configuration, with these sections besides."""
+        healthy = {"name": "healthy", "platform": "node_media_server", "url": self._observer.url, "auth": {}}
+        settings = {
+            "defaults": {"interval": f"{INTERVAL_SECONDS:g}s", "timeout": "900ms"},
+            "upstreams": [healthy, *self.upstreams],
+            **self.settings,
+            **sections,
+        }
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(settings))
+
+    @property
+    def url(self) -> str:
+        """The exporter's base URL."""
+        return f"{self.scheme}://127.0.0.1:{self.exporter.port}"
+
+    def memory_mib_of(self, name: str) -> int:
+        """Return a figure of the process: ``VmRSS`` now, ``VmHWM`` at most so far."""
+        status = Path(f"/proc/{self.exporter.process.pid}/status").read_text()
+        return int(re.findall(rf"{name}:\s+(\d+) kB", status)[0]) // 1024
+
+    def watch_idle(self, seconds: float = 4.0) -> None:
+        """Learn how long a scrape of the idle exporter takes."""
+        self._observer.start(f"{self.url}/metrics", self.headers)
+        threading.Event().wait(seconds)
+        self.idle_scrape_seconds = statistics.median(self._observer.stop().answered)
+
+    @contextmanager
+    def under_attack(self, seconds: float = 8.0) -> Iterator[None]:
+        """Watch the exporter while the block attacks it, for so long at least.
+
+        Afterwards, the process must still run, and must have polled the healthy upstream and answered every scrape
+        meanwhile.
+        """
+        self.watch_idle()
+        self._observer.start(f"{self.url}/metrics", self.headers)
+        attack_over = threading.Timer(seconds, lambda: None)
+        attack_over.start()
+        try:
+            yield
+            attack_over.join()
+        finally:
+            attack_over.cancel()
+            self.observation = seen = self._observer.stop()
+        assert self.exporter.process.poll() is None, self.exporter.said
+        self._write_measurement()
+        assert seen.share >= LEAST_SHARE, f"{seen}\n{self.exporter.said}"
+        assert None not in seen.scrapes, f"{seen}\n{self.exporter.said}"
+
+    def _write_measurement(self) -> None:
+        seen = self.observation
+        answered = statistics.median(seen.answered) if seen.answered else GENEROUS_SECONDS
+        Measurement(
+            attack=self.attack,
+            limits=f"{self.memory_mib} MiB, {self.descriptors:,} descriptors",
+            polls_made=min(seen.polls, seen.polls_due),
+            polls_due=seen.polls_due,
+            scrapes_answered=len(seen.answered),
+            scrapes=len(seen.scrapes),
+            scrape_multiple=answered / self.idle_scrape_seconds,
+            peak_mib=self.memory_mib_of("VmHWM"),
+        ).write()
