@@ -89,7 +89,11 @@ class Reporter:
         findings = sorted([*self._repeated_keys(), *invalid])
         lines = [*(finding.line for finding in findings), *self._environment.errors]
         left_out += max(0, len(self._document.repeated) - MAX_LINES) + max(0, len(lines) - MAX_LINES)
-        return [*lines[:MAX_LINES], f"{self._file}: {left_out} more errors"] if left_out else lines
+        return (
+            [*lines[:MAX_LINES], f"{self._file}: {left_out} more error{'s' if left_out > 1 else ''}"]
+            if left_out
+            else lines
+        )
 
     def _findings(self, errors: Iterable[ErrorDetails]) -> tuple[list[Finding], int]:
         """Return a finding for each value with errors, up to a maximum, and the number of errors that are left out.
@@ -102,7 +106,7 @@ class Reporter:
             if error["type"] == _CONSEQUENCE:
                 continue
             if len(joined) == MAX_LINES:
-                # to describe one takes a fraction of a millisecond
+                # describing an error takes a fraction of a millisecond, too long for 100,000 of them
                 left_out += 1
                 continue
             spot = self._find_spot(error["loc"])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from exporter.cli.settings import load_settings
+from exporter.config.errors import MAX_LINES
 from exporter.config.loading import ConfigError
 from exporter.config.root import Settings
 from exporter.config.secrets import Secret
@@ -470,7 +471,8 @@ def test_any_configuration_is_loaded_or_refused(value: Any, variables: dict[str,
     try:
         load_settings(path, variables).redacted_yaml()
     except ConfigError as error:
-        wrong = [line for line in error.errors if "\n" in line or ": found " not in line]
+        lines = error.errors[:-1] if len(error.errors) > MAX_LINES else error.errors
+        wrong = [line for line in lines if "\n" in line or ": found " not in line]
     else:
         wrong = []
     assert wrong == []
@@ -517,7 +519,7 @@ def test_names_in_a_sessions_file_that_differ_only_in_outer_blanks_are_refused(l
 
 
 @pytest.mark.parametrize("keys", ["unknown", "repeated"])
-def test_only_the_first_errors_are_described_and_the_others_counted(tmp_path: Path, keys: str) -> None:
+def test_only_the_first_errors_are_described_and_the_others_counted(loaded: Loader, keys: str) -> None:
     names = [f"k{n}" if keys == "unknown" else "retired" for n in range(2_000)]
     text = ONE_STREAM + "".join(f"{name}: []\n" for name in names)
     with pytest.raises(ConfigError) as caught:
@@ -526,4 +528,4 @@ def test_only_the_first_errors_are_described_and_the_others_counted(tmp_path: Pa
     assert len(lines) == 50
     left_out = 2_000 - 50 - (keys == "repeated")
     assert last.endswith(f": {left_out} more errors")
-    assert len({line.split(":", 1)[1].split(":")[0] for line in lines}) == 50, "each has its own line"
+    assert len({line.split(":")[1] for line in lines}) == 50, "each has a line of its own in the file"
