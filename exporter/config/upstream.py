@@ -191,6 +191,14 @@ class UpstreamSettings(SharedSettings):
         """The streams that the configuration names, sessions among them."""
         return ()
 
+    def includes(self, stream_id: str, name: str) -> bool:
+        """Return whether ``include`` and ``exclude`` let a discovered stream through."""
+
+        def matches(pattern: str) -> bool:
+            return fnmatchcase(name, pattern) or fnmatchcase(stream_id, pattern)
+
+        return (not self.include or any(map(matches, self.include))) and not any(map(matches, self.exclude))
+
     @property
     def host(self) -> str:
         """``host[:port]`` of the URL."""

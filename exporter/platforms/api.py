@@ -42,7 +42,6 @@ from exporter.model import (
     StreamReport,
 )
 from exporter.platforms.base import (
-    REPORTS_PER_STEP,
     FetchResult,
     ListPlatform,
     Platform,
@@ -63,7 +62,7 @@ from exporter.platforms.capabilities import (
 )
 from exporter.platforms.documents import decode_lines, decode_xml, require_list
 from exporter.platforms.heartbeats import HeartbeatBook, SignOfLife
-from exporter.platforms.lists import ListFacts, Paging, RowReader
+from exporter.platforms.lists import REPORTS_PER_STEP, ListFacts, Paging, RowReader
 from exporter.platforms.parsing import (
     BITS_PER_SECOND,
     BYTES_PER_SECOND,

@@ -28,7 +28,7 @@ from exporter.model import (
 from exporter.platforms.capabilities import AlertSink, SessionCommands
 from exporter.platforms.documents import decode_lines, decode_xml
 from exporter.platforms.heartbeats import HeartbeatBook
-from exporter.platforms.lists import ListFacts, RowReader
+from exporter.platforms.lists import REPORTS_PER_STEP, ListFacts, RowReader
 from exporter.platforms.movement import MovementBook, without_figures
 from exporter.platforms.parsing import DropCounter, Record
 from exporter.platforms.rates import Rate
@@ -40,8 +40,6 @@ SettingsT = TypeVar("SettingsT", bound=UpstreamSettings)
 ConfiguredT = TypeVar("ConfiguredT", bound=StreamSettings)
 RecordT = TypeVar("RecordT")
 
-REPORTS_PER_STEP = 100
-"""Number of reports to process before the event loop gets a turn: a few milliseconds of work."""
 EVIDENCE_SHARE = 0.5
 """Share of the interval that must have passed since the last poll that counted before another one counts."""
 
@@ -344,11 +342,9 @@ class ListPlatform(Platform[SettingsT]):
     async def fetch(self, requests: Requests, drops: DropCounter) -> FetchResult:
         """Request the list and read it."""
         response = await requests.get(self.endpoint, json=self.response_format is ResponseFormat.JSON)
-        rows: RowReader[StreamReport] = RowReader(self.endpoint, drops)
-        for index, report in enumerate(self.read(self._document(response, drops)), start=1):
+        rows: RowReader[StreamReport] = RowReader(self.endpoint, drops, max_streams=self.settings.max_streams)
+        async for report in rows.in_steps(self.read(self._document(response, drops))):
             rows.add(report)
-            if index % REPORTS_PER_STEP == 0:
-                await asyncio.sleep(0)
         return FetchResult(reports=rows.found, listed=rows.facts())
 
     def _document(self, response: Response, drops: DropCounter) -> Record:

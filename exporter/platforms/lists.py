@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import AsyncIterator, Iterable
 from typing import Generic, TypeVar
 
 import msgspec
@@ -12,8 +13,13 @@ from exporter.model import Listing, Reason
 from exporter.platforms.parsing import DropCounter, Record
 
 T = TypeVar("T")
+RowT = TypeVar("RowT")
 
 MAX_PAGES = 1000
+ROWS_PER_STREAM = 10
+"""Maximum number of rows that are read, as a multiple of ``max_streams``."""
+REPORTS_PER_STEP = 100
+"""Number of rows or reports to process before the event loop gets a turn: a few milliseconds of work."""
 UNREADABLE_ROW = "row"
 """The field under which a row that does not tell which stream it is about is counted."""
 
@@ -92,12 +98,21 @@ class Paging:
 
 
 class RowReader(Generic[T]):
-    """Collects what the rows of a list report; one that does not tell which stream it is about is counted."""
+    """Collects what the rows of a list report; one that does not tell which stream it is about is counted.
 
-    def __init__(self, endpoint: str, drops: DropCounter, field: str = UNREADABLE_ROW) -> None:
+    Reading ends when more than ``max_streams`` rows have passed the filters, or after ten times as many rows.
+    """
+
+    def __init__(
+        self, endpoint: str, drops: DropCounter, field: str = UNREADABLE_ROW, *, max_streams: int | None = None
+    ) -> None:
         """``field``: the platform's name for the rows, under which unreadable ones are counted."""
         self.found: list[T] = []
         self.unreadable_rows = 0
+        self._max_streams = max_streams
+        self._rows = 0
+        self._wanted = 0
+        self._is_cut = False
         self._endpoint = endpoint
         self._drops = drops
         self._field = field
@@ -110,13 +125,36 @@ class RowReader(Generic[T]):
         self.add(None)
         return None
 
-    def add(self, found: T | None) -> None:
-        """Take what a row reports; None: it does not tell which stream it is about."""
+    async def in_steps(self, rows: Iterable[RowT]) -> AsyncIterator[RowT]:
+        """Yield the rows of a page up to the maximum, and let the event loop run in between."""
+        max_rows = None if self._max_streams is None else ROWS_PER_STREAM * self._max_streams
+        for row in rows:
+            if self._rows == max_rows:
+                self._is_cut = True
+                return
+            self._rows += 1
+            yield row
+            if self._rows % REPORTS_PER_STEP == 0:
+                await asyncio.sleep(0)
+
+    def add(self, found: T | None, *, is_wanted: bool = True) -> None:
+        """Take what a row reports; None: it does not tell which stream it is about.
+
+        ``is_wanted``: whether include and exclude let the stream through.
+        """
         if found is None:
             self.unreadable_rows += 1
             self._drops.drop(self._field)
         else:
+            self._wanted += is_wanted
             self.found.append(found)
+
+    def needs_more(self) -> bool:
+        """Return whether to read the next page, where there is one."""
+        if self._max_streams is None:
+            return True
+        self._is_cut |= self._wanted > self._max_streams or self._rows >= ROWS_PER_STREAM * self._max_streams
+        return not self._is_cut
 
     def refuse_repeated_page(self, identities: Iterable[object]) -> None:
         """Raise ``UpstreamError`` (``bad_response``) if a page with exactly these streams was read before.
@@ -137,11 +175,12 @@ class RowReader(Generic[T]):
         """
         if self.unreadable_rows and not self.found:
             raise UpstreamError(Reason.BAD_RESPONSE, f"{self._endpoint}: no row tells which stream it is about")
+        doubt = "it was cut at max_streams" if self._is_cut else ""
         if paging is None:
-            return ListFacts(unreadable_rows=self.unreadable_rows)
+            return ListFacts(unreadable_rows=self.unreadable_rows, doubt=doubt)
         return ListFacts(
             pages=paging.pages,
             unreadable_rows=self.unreadable_rows,
             is_shifting=paging.is_shifting,
-            doubt=paging.doubt,
+            doubt=paging.doubt or doubt,
         )

@@ -5,7 +5,6 @@ Poll results go in, the states to serve come out. The tracker does no I/O and ta
 
 from __future__ import annotations
 
-import fnmatch
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -58,7 +57,8 @@ class Tracker:
         ``shard_filter``: the streams that are served here, whatever a result contains.
         """
         self._platform, self._upstream = settings.platform, settings.name
-        self._include, self._exclude = settings.include, settings.exclude
+        self._includes = settings.includes
+        self._has_filters = bool(settings.include or settings.exclude)
         self._max_streams = settings.max_streams
         self._interval = settings.interval
         self._shortest_stale_after = self._stale_after = settings.stale_after
@@ -161,7 +161,7 @@ class Tracker:
         if len(self._filter_cache) > 2 * len(reports) + FILTER_CACHE_SIZE:
             self._filter_cache.clear()
         selected = list(reports)
-        if self._include or self._exclude:
+        if self._has_filters:
             selected = [report for report in selected if report.id in self._configured or self._is_included(report)]
         excess = len(selected) - self._max_streams
         self.dropped = max(0, excess)
@@ -175,9 +175,7 @@ class Tracker:
         """Return whether include and exclude let the stream through."""
         key = (report.id, report.name)
         if key not in self._filter_cache:
-            included = not self._include or any(_matches_pattern(pattern, report) for pattern in self._include)
-            excluded = any(_matches_pattern(pattern, report) for pattern in self._exclude)
-            self._filter_cache[key] = included and not excluded
+            self._filter_cache[key] = self._includes(*key)
         return self._filter_cache[key]
 
     def _track_expected_streams(self) -> None:
@@ -385,7 +383,3 @@ class Tracker:
     def _anonymize_report(self, report: StreamReport) -> StreamReport:
         """Remove the stream key, which is part of the id, because ``stream_label: hash`` must hide it everywhere."""
         return anonymize(report, self.labels.label(report.id, ""))
-
-
-def _matches_pattern(pattern: str, report: StreamReport) -> bool:
-    return fnmatch.fnmatchcase(report.name, pattern) or fnmatch.fnmatchcase(report.id, pattern)

@@ -1,11 +1,12 @@
 """node-media-server: recorded responses, and a server of ours that behaves like its API."""
 
+import asyncio
 import base64
 import contextlib
 import hashlib
 import hmac
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,13 @@ TOKEN = "header.eyJpYXQiOjE3MDAwMDAwMDAsImV4cCI6MTcwMDAwMzYwMH0.signature"
 
 def fixture(name: str) -> Any:
     return json.loads((FIXTURES / name).read_text())
+
+
+Read = Callable[[Any, DropCounter, int], Coroutine[Any, Any, StreamList]]
+
+
+def parsed(read: Read, response: Any, drops: DropCounter | None = None, max_streams: int = 10_000) -> StreamList:
+    return asyncio.run(read(response, drops or DropCounter(), max_streams))
 
 
 class Api:
@@ -161,7 +169,7 @@ async def polled(api: Api, auth: AuthSettings) -> AsyncIterator[Upstream]:
 
 
 def test_version_2_publisher_is_read() -> None:
-    (report,) = parse_version_2(fixture("2.7.4-streams.json"), DropCounter()).reports
+    (report,) = parsed(parse_version_2, fixture("2.7.4-streams.json")).reports
     assert report == Report(
         id="live/test",
         application="live",
@@ -186,15 +194,15 @@ def test_version_2_publisher_is_read() -> None:
 @pytest.mark.parametrize(
     ("file", "read"), [("2.7.4-streams.json", parse_version_2), ("4.4.3-streams.json", parse_version_4)]
 )
-def test_repeated_texts_are_interned(file: str, read: Callable[[Any, DropCounter], StreamList]) -> None:
-    (one,), (again,) = (read(fixture(file), DropCounter()).reports for _ in range(2))
+def test_repeated_texts_are_interned(file: str, read: Read) -> None:
+    (one,), (again,) = (parsed(read, fixture(file)).reports for _ in range(2))
     for field in ("id", "protocol", "session", "video_codec", "resolution"):
         assert getattr(one, field)
         assert getattr(one, field) is getattr(again, field)
 
 
 def test_version_2_stream_without_a_publisher_is_idle() -> None:
-    (report,) = parse_version_2({"live": {"test": {"publisher": None, "subscribers": [{}]}}}, DropCounter()).reports
+    (report,) = parsed(parse_version_2, {"live": {"test": {"publisher": None, "subscribers": [{}]}}}).reports
     assert report == Report(
         id="live/test", application="live", kind="stream", status=Status.IDLE, live=False, viewers=1
     )
@@ -202,7 +210,7 @@ def test_version_2_stream_without_a_publisher_is_idle() -> None:
 
 def test_version_2_publisher_without_metadata_is_live() -> None:
     publisher = {"clientId": "A", "bytes": 0, "audio": None, "video": None}
-    (report,) = parse_version_2({"live": {"test": {"publisher": publisher}}}, DropCounter()).reports
+    (report,) = parsed(parse_version_2, {"live": {"test": {"publisher": publisher}}}).reports
     assert (report.live, report.video_codec, report.frames_per_second) == (True, "", None)
     assert report.viewers is None
 
@@ -211,12 +219,12 @@ def test_version_2_bad_rows_are_counted_and_left_out() -> None:
     drops = DropCounter()
     good: dict[str, Any] = {"publisher": None, "subscribers": []}
     response = {"text": "?", "live": {"good": good, "bad": 5, "better": good}}
-    assert [report.id for report in parse_version_2(response, drops).reports] == ["live/good", "live/better"]
+    assert [report.id for report in parsed(parse_version_2, response, drops).reports] == ["live/good", "live/better"]
     assert drops.counts == {"stream": 2}
 
 
 def test_version_4_publisher_is_read() -> None:
-    (report,) = parse_version_4(fixture("4.4.3-streams.json"), DropCounter()).reports
+    (report,) = parsed(parse_version_4, fixture("4.4.3-streams.json")).reports
     assert report == Report(
         id="live/test",
         application="live",
@@ -242,7 +250,7 @@ def test_version_4_publisher_is_read() -> None:
 
 
 def test_version_4_stream_whose_publisher_left_is_idle() -> None:
-    (report,) = parse_version_4(fixture("4.4.3-streams-publisher-gone.json"), DropCounter()).reports
+    (report,) = parsed(parse_version_4, fixture("4.4.3-streams-publisher-gone.json")).reports
     assert (report.status, report.live, report.viewers, report.session) == (Status.IDLE, False, 1, "")
     rates = report.ingest_bitrate_bytes_per_second, report.egress_bitrate_bytes_per_second
     assert (report.ingest_bytes, *rates) == (None, None, None)
@@ -255,7 +263,7 @@ def make_row(**changes: Any) -> dict[str, Any]:
 
 def parse_rows_4(*rows: Any, drops: DropCounter | None = None) -> list[StreamReport]:
     response = {"success": True, "data": {"streams": list(rows)}}
-    return parse_version_4(response, drops or DropCounter()).reports
+    return parsed(parse_version_4, response, drops).reports
 
 
 def test_reconnecting_publisher_is_not_live() -> None:

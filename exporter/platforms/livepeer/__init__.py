@@ -221,7 +221,7 @@ class Livepeer(Platform[LivepeerSettings]):
         if not self.settings.discovers:
             return None
         try:
-            rows, facts = await fetch_active_streams(requests, reader, drops)
+            rows, facts = await fetch_active_streams(requests, reader, drops, self.settings)
             streams, duplicates = self.merge_records(rows, report_listed_stream, lambda row, _: row)
             return ActiveStreams({stream.report.id: stream for stream in streams}, facts, duplicates)
         except UpstreamError as error:

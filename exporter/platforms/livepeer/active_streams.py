@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
 from exporter.platforms.api import (
-    REPORTS_PER_STEP,
     DropCounter,
     ListFacts,
     Paging,
@@ -18,6 +16,7 @@ from exporter.platforms.api import (
     Requests,
     RowReader,
     UpstreamError,
+    UpstreamSettings,
     require_list,
 )
 from exporter.platforms.livepeer.stream_objects import ParsedObject, Reader, parse_stream
@@ -48,14 +47,14 @@ class ActiveStreams(msgspec.Struct, frozen=True):
 
 
 async def fetch_active_streams(
-    requests: Requests, reader: Reader, drops: DropCounter
+    requests: Requests, reader: Reader, drops: DropCounter, settings: UpstreamSettings
 ) -> tuple[list[ParsedObject], ListFacts]:
     """Request all pages, as long as the platform announces a next one; a page's length says nothing.
 
     Pages are offsets into an order that changes while they are read: a stream may come twice. Raises ``UpstreamError``,
     also for a list that does not come to an end.
     """
-    rows: RowReader[ParsedObject] = RowReader(ENDPOINT, drops, "id")
+    rows: RowReader[ParsedObject] = RowReader(ENDPOINT, drops, "id", max_streams=settings.max_streams)
     paging = Paging()
     requested: set[Params] = set()
     params: Params | None = FIRST_PAGE
@@ -66,14 +65,15 @@ async def fetch_active_streams(
         response = await requests.get(ENDPOINT, params=params)
         page = require_list(response.data, ENDPOINT)
         read_before = len(rows.found)
-        for index, row in enumerate(page, start=1):
+        async for row in rows.in_steps(page):
             record = rows.record(row)
             if record is not None:
-                rows.add(_parse_row(record, reader))
-            if index % REPORTS_PER_STEP == 0:
-                await asyncio.sleep(0)
+                stream = _parse_row(record, reader)
+                rows.add(
+                    stream, is_wanted=stream is not None and settings.includes(stream.report.id, stream.report.name)
+                )
         rows.refuse_repeated_page(stream.report.id for stream in rows.found[read_before:])
-        has_next = paging.has_next(len(page), has_next=response.link_next is not None)
+        has_next = paging.has_next(len(page), has_next=response.link_next is not None) and rows.needs_more()
         params = _parse_link(response.link_next) if has_next and response.link_next is not None else None
     return rows.found, rows.facts(paging)
 

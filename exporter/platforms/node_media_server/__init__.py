@@ -121,8 +121,8 @@ class NodeMediaServer(Platform[NodeMediaServerSettings]):
 
     async def _fetch_list(self, requests: Requests, drops: DropCounter) -> StreamList:
         if self._generation == 4:
-            return parse_version_4((await requests.get(STREAMS_4)).data, drops)
-        return parse_version_2((await requests.get(STREAMS_2)).data, drops)
+            return await parse_version_4((await requests.get(STREAMS_4)).data, drops, self.settings.max_streams)
+        return await parse_version_2((await requests.get(STREAMS_2)).data, drops, self.settings.max_streams)
 
     async def _detect_version(self, requests: Requests) -> None:
         """Request the health page of version 4, which needs no credentials; where there is none, detect version 2."""

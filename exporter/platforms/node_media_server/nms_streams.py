@@ -7,6 +7,7 @@ Codecs: Adobe Flash Video File Format 10.1, E.4.2.1 and E.4.3.1; Enhanced RTMP 1
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -60,20 +61,28 @@ class StreamList(msgspec.Struct, frozen=True):
     facts: ListFacts
 
 
-def parse_version_2(response: Any, drops: DropCounter) -> StreamList:
+async def parse_version_2(response: Any, drops: DropCounter, max_streams: int) -> StreamList:
     """Parse ``{application: {key: {publisher, subscribers}}}``.
 
     A row without these two is no stream: it is counted, and all of them together are an error (``bad_response``).
     """
-    rows: RowReader[StreamReport] = RowReader(STREAMS_2, drops, "stream")
-    for application, streams in Record.from_response(response, drops).raw.items():
-        # counted without its own name, which is a stream's and may be a secret; no application is without streams
-        for key, raw in streams.items() if isinstance(streams, dict) and streams else [("", None)]:
-            record = rows.record(raw)
-            if record is not None:
-                is_stream = any(name in record.raw for name in _STREAM_2)
-                rows.add(_parse_stream_2(application, key, record) if is_stream else None)
+    rows: RowReader[StreamReport] = RowReader(STREAMS_2, drops, "stream", max_streams=max_streams)
+    async for application, key, raw in rows.in_steps(_rows_2(Record.from_response(response, drops).raw)):
+        record = rows.record(raw)
+        if record is not None:
+            is_stream = any(name in record.raw for name in _STREAM_2)
+            rows.add(_parse_stream_2(application, key, record) if is_stream else None)
     return StreamList(rows.found, rows.facts())
+
+
+def _rows_2(applications: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Yield application, key and stream. No application is without streams: one that has none is an unreadable row.
+
+    It has no name, because its name is a stream's and may be a secret.
+    """
+    for application, streams in applications.items():
+        for key, stream in streams.items() if isinstance(streams, dict) and streams else [("", None)]:
+            yield application, key, stream
 
 
 _STREAM_2 = ("publisher", "subscribers")
@@ -119,12 +128,12 @@ def _parse_stream_2(application: str, key: str, record: Record) -> StreamReport:
 # -- version 4 ---------------------------------------------------------------------------------------------------------
 
 
-def parse_version_4(response: Any, drops: DropCounter) -> StreamList:
+async def parse_version_4(response: Any, drops: DropCounter, max_streams: int) -> StreamList:
     """Parse ``{data: {streams: [...], total}}``. Raises ``UpstreamError`` (``bad_response``) without a list."""
     data = Record.from_response(response, drops).required_record("data")
-    rows: RowReader[StreamReport] = RowReader(STREAMS_4, drops, "name")
+    rows: RowReader[StreamReport] = RowReader(STREAMS_4, drops, "name", max_streams=max_streams)
     listed = data.items("streams")
-    for row in listed:
+    async for row in rows.in_steps(listed):
         record = rows.record(row, prefix="data.streams.")
         if record is not None:
             rows.add(parse_stream_4(record))

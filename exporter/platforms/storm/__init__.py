@@ -54,7 +54,7 @@ AUTO: Literal["auto"] = "auto"
 METADATA_REQUESTS_PER_WORKER = 3
 """Maximum number of substreams that each concurrent worker requests the metadata of in one poll."""
 
-FetchList = Callable[[Requests, DropCounter], Awaitable[StreamList]]
+FetchList = Callable[[Requests, DropCounter, UpstreamSettings], Awaitable[StreamList]]
 _LISTS: tuple[FetchList, ...] = (fetch_streams, fetch_cluster_streams)
 
 
@@ -176,10 +176,10 @@ class StormPlatform(Platform[StormSettings]):
         Which list the server has is determined once: it does not change while the server runs.
         """
         if self._is_settled:
-            return await self._lists[0](requests, drops) if self._lists else None
+            return await self._lists[0](requests, drops, self.settings) if self._lists else None
         for fetch in self._lists:
             try:
-                streams = await fetch(requests, drops)
+                streams = await fetch(requests, drops, self.settings)
             except UpstreamError as error:
                 if error.status not in NOT_OFFERED:
                     raise

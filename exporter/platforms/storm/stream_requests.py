@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -31,6 +31,7 @@ from exporter.platforms.api import (
     SessionCommand,
     SessionCommands,
     UpstreamError,
+    UpstreamSettings,
 )
 from exporter.platforms.storm.storm_streams import (
     StormStream,
@@ -73,10 +74,8 @@ STREAMS = "GET /streams"
 CLUSTER_STREAMS = "GET /cluster/streams"
 ROWS_PER_PAGE = 100
 """Requested number; the server may return fewer (its default is 10), so a page's length says nothing."""
-ROWS_PER_STEP = 50
-"""Number of rows to read before the event loop gets a turn."""
 
-ReadRow = Callable[[Record], Iterable[StormStream] | None]
+ReadRow = Callable[[Record], Sequence[StormStream] | None]
 """Returns None if the row does not tell which stream it is about."""
 
 
@@ -87,27 +86,29 @@ class StreamList(msgspec.Struct, frozen=True):
     facts: ListFacts
 
 
-async def fetch_streams(requests: Requests, drops: DropCounter) -> StreamList:
+async def fetch_streams(requests: Requests, drops: DropCounter, settings: UpstreamSettings) -> StreamList:
     """Return the streams of this server."""
 
-    def read_row(record: Record) -> Iterable[StormStream] | None:
+    def read_row(record: Record) -> Sequence[StormStream] | None:
         stream = read_stream(record)
         return None if stream is None else (stream,)
 
-    return await _fetch_list(requests, STREAMS, read_row, drops)
+    return await _fetch_list(requests, STREAMS, read_row, drops, settings)
 
 
-async def fetch_cluster_streams(requests: Requests, drops: DropCounter) -> StreamList:
+async def fetch_cluster_streams(requests: Requests, drops: DropCounter, settings: UpstreamSettings) -> StreamList:
     """Return the streams of the cluster that this server manages."""
 
-    def read_row(record: Record) -> Iterable[StormStream] | None:
+    def read_row(record: Record) -> Sequence[StormStream] | None:
         return tuple(read_cluster_stream(record)) if record.text("streamKey", unique=True) else None
 
-    return await _fetch_list(requests, CLUSTER_STREAMS, read_row, drops)
+    return await _fetch_list(requests, CLUSTER_STREAMS, read_row, drops, settings)
 
 
-async def _fetch_list(requests: Requests, endpoint: str, read_row: ReadRow, drops: DropCounter) -> StreamList:
-    rows: RowReader[Iterable[StormStream]] = RowReader(endpoint, drops, "streamKey")
+async def _fetch_list(
+    requests: Requests, endpoint: str, read_row: ReadRow, drops: DropCounter, settings: UpstreamSettings
+) -> StreamList:
+    rows: RowReader[Sequence[StormStream]] = RowReader(endpoint, drops, "streamKey", max_streams=settings.max_streams)
     paging = Paging()
     has_next = True
     while has_next:
@@ -115,17 +116,19 @@ async def _fetch_list(requests: Requests, endpoint: str, read_row: ReadRow, drop
         listed = page.items("list")
         found = [record for row in listed if (record := rows.record(row, prefix="list.")) is not None]
         rows.refuse_repeated_page((r.raw.get("application"), r.raw.get("streamKey")) for r in found)
-        for index, record in enumerate(found):
-            if index % ROWS_PER_STEP == 0:
-                # reading a whole page takes milliseconds, and so did decoding it
-                await asyncio.sleep(0)
-            rows.add(read_row(record))
+        # decoding and reading a whole page each take milliseconds
+        await asyncio.sleep(0)
+        async for record in rows.in_steps(found):
+            streams = read_row(record)
+            is_wanted = any(settings.includes(stream.report.id, stream.report.name) for stream in streams or ())
+            rows.add(streams, is_wanted=is_wanted)
         has_next = paging.has_next(
             len(listed),
             has_next=page.flag("hasNext"),
             page_count=page.first_count("totalPages", "pageCount"),
             total=page.first_count("totalItems", "total"),
         )
+        has_next = has_next and rows.needs_more()
     return StreamList([stream for found in rows.found for stream in found], rows.facts(paging))
 
 
