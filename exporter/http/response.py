@@ -6,6 +6,7 @@ holds lone surrogates after decoding JSON, so that different names stay differen
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import re
@@ -23,6 +24,7 @@ from yarl import URL
 
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason
+from exporter.runtime.memory_tuning import without_garbage_collection
 
 _GZIP = 16 + zlib.MAX_WBITS
 _MAX_DIGITS = 400
@@ -32,6 +34,15 @@ _KNOWN_TYPES = frozenset(
     {"text/html", "text/plain", "text/xml", "application/xml", "application/json", "application/octet-stream"}
 )
 
+MAX_VALUES = 1_000_000
+"""Maximum number of values in one document."""
+MAX_KEYS = 250_000
+"""Maximum number of different keys in one JSON document: each takes as long as several values, and its own memory."""
+LARGE_VALUES = 50_000
+"""Number of values from which decoding a document takes tens of milliseconds."""
+_KEY_END = re.compile(rb'"[ \t\r\n\0]*:')
+_KEY_BYTES = 256
+"""Number of bytes by which keys are told apart."""
 _START_BYTES = 1024
 _BLANK = b" \t\r\n\xef\xbb\xbf"
 _XML_ENCODING = re.compile(rb"""\s*<\?xml\s[^>]*?\bencoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
@@ -99,14 +110,29 @@ def next_page(response: aiohttp.ClientResponse) -> str | None:
 # -- bodies ----------------------------------------------------------------------------------------------------------
 
 
-async def read_body(response: aiohttp.ClientResponse, limit: int, endpoint: str) -> bytes:
+class ByteBudget:
+    """Bytes that the responses of one poll may have in all, after decompression."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self.left = total
+
+    def take(self, size: int, endpoint: str) -> None:
+        """Count a part of a body. Raises ``UpstreamError`` (``too_large``) when there is none left."""
+        self.left -= size
+        if self.left < 0:
+            text = f"{endpoint}: the answers of the poll have more than {self._total} bytes (max_body_bytes)"
+            raise UpstreamError(Reason.TOO_LARGE, text)
+
+
+async def read_body(response: aiohttp.ClientResponse, limit: int, endpoint: str, budget: ByteBudget) -> bytes:
     """Return the whole body, decompressed, with at most ``limit`` bytes of it in memory.
 
     Raises ``UpstreamError`` (``too_large``, ``bad_response``) and the library's exceptions.
     """
     encoding = response.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower()
     if encoding in ("gzip", "x-gzip"):
-        return await _read_gzip(response, limit, endpoint)
+        return await _read_gzip(response, limit, endpoint, budget)
     if encoding not in ("", "identity"):
         raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: the body comes in a content encoding not asked for")
     if (response.content_length or 0) > limit:
@@ -116,20 +142,23 @@ async def read_body(response: aiohttp.ClientResponse, limit: int, endpoint: str)
         size += len(part)
         if size > limit:
             raise _too_large(limit, endpoint)
+        budget.take(len(part), endpoint)
         parts.append(part)
     return b"".join(parts)
 
 
-async def _read_gzip(response: aiohttp.ClientResponse, limit: int, endpoint: str) -> bytes:
+async def _read_gzip(response: aiohttp.ClientResponse, limit: int, endpoint: str, budget: ByteBudget) -> bytes:
     """Unpack each piece no further than the limit allows, because a small body can hold a thousand times its size."""
     unpacker = zlib.decompressobj(_GZIP)
     body = bytearray()
     try:
         async for packed in response.content.iter_any():
             while packed:
-                body += unpacker.decompress(packed, limit - len(body) + 1)
-                if len(body) > limit:
+                part = unpacker.decompress(packed, min(limit - len(body), budget.left) + 1)
+                if len(body) + len(part) > limit:
                     raise _too_large(limit, endpoint)
+                budget.take(len(part), endpoint)
+                body += part
                 packed = unpacker.unused_data
                 if packed:
                     # a body may consist of several compressed members
@@ -159,6 +188,31 @@ def count_values(body: bytes) -> int:
 # -- decoding --------------------------------------------------------------------------------------------------------
 
 
+async def decode_large_json(body: bytes, content_type: str | None, endpoint: str) -> Any:
+    """Do the same as ``decode_json``, but hold the event loop only for a short time, whatever the body contains.
+
+    Raises ``UpstreamError`` (``too_large``) for a document with too many different keys.
+    """
+    if body.count(b":") > MAX_KEYS and await asyncio.to_thread(_has_too_many_keys, body):
+        raise UpstreamError(Reason.TOO_LARGE, f"{endpoint}: the answer has more than {MAX_KEYS} different keys")
+    with without_garbage_collection():
+        try:
+            return _decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            # it takes two to ten times as long, but lets other threads run in between
+            return await asyncio.to_thread(_decode_leniently, body, content_type, endpoint)
+
+
+def _has_too_many_keys(body: bytes) -> bool:
+    keys: set[bytes] = set()
+    for match in _KEY_END.finditer(body):
+        end = match.start()
+        keys.add(body[body.rfind(b'"', max(0, end - _KEY_BYTES), end) + 1 : end])
+        if len(keys) > MAX_KEYS:
+            return True
+    return False
+
+
 def decode_json(body: bytes, content_type: str | None, endpoint: str) -> Any:
     """Return the JSON value. Raises ``UpstreamError`` (``bad_response``) if its structure cannot be parsed.
 
@@ -176,11 +230,16 @@ def _decode_leniently(body: bytes, content_type: str | None, endpoint: str) -> A
     try:
         encoding = json.detect_encoding(body)
         text = body.decode("utf-8-sig" if encoding == "utf-8" else encoding, "surrogateescape")
-        return json.loads(text, strict=False, parse_int=_parse_int)
+        return json.loads(text, strict=False, parse_int=_parse_int, object_hook=_let_others_run)
     except (ValueError, RecursionError):
         given = (content_type or "").partition(";")[0].strip().lower()
         kind = given if given in _KNOWN_TYPES else "not a usual one"
         raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: not JSON (content type {kind})") from None
+
+
+def _let_others_run(decoded: dict[str, Any]) -> dict[str, Any]:
+    """Return an object as it is: the decoder releases the GIL only where it calls Python."""
+    return decoded
 
 
 def _parse_int(digits: str) -> int | float:

@@ -21,9 +21,13 @@ from exporter.http.endpoint import BaseUrl, Endpoint, endpoint_of
 from exporter.http.errors import LostConnectionError, UpstreamError, foreign_not_found, map_exception, status_error
 from exporter.http.rate_limit import LONGEST_PAUSE_SECONDS, RateLimit, Ticket
 from exporter.http.response import (
+    LARGE_VALUES,
+    MAX_VALUES,
+    ByteBudget,
     Response,
     count_values,
     decode_json,
+    decode_large_json,
     decode_text,
     http_date,
     looks_like_error,
@@ -51,8 +55,6 @@ RESERVED_RETRIES = 5
 BACK_OFF_SECONDS, LONGEST_BACK_OFF_SECONDS = 0.2, 2.0
 LONGEST_WAIT_FOR_WINDOW_SECONDS = 2.0
 """Maximum time to wait for a new window of the request limit: limits per second would fail most polls otherwise."""
-MAX_DOCUMENT_VALUES = 1_000_000
-"""Maximum number of values in one response."""
 BODIES_PER_POLL = 4
 """Maximum size of all responses of a poll, as a multiple of that of one."""
 TRANSIENT = frozenset({429, 500, 502, 503, 504})
@@ -68,7 +70,7 @@ class ResponseLimits(NamedTuple):
 
     body_bytes: int
     """Maximum size of one response, in bytes after decompression."""
-    values: int = MAX_DOCUMENT_VALUES
+    values: int = MAX_VALUES
     """Maximum number of values in all responses."""
 
 
@@ -85,7 +87,7 @@ class PollContext:
         self.timeouts = aiohttp.ClientTimeout(sock_connect=CONNECT_SHARE * timeout, sock_read=SILENCE_SHARE * timeout)
         self.drain_seconds = DRAIN_SHARE * timeout
         self.limits = limits
-        self.bytes_left = BODIES_PER_POLL * limits.body_bytes
+        self.bytes = ByteBudget(BODIES_PER_POLL * limits.body_bytes)
         self.values_left = limits.values
         self.requests_sent = 0
         self.usable_responses = 0
@@ -102,23 +104,20 @@ class PollContext:
         is_known = self.clock_skew_seconds is not None
         return self._platform_epoch + self.clock.monotonic() if is_known else self.clock.now()
 
-    def count_response(self, body: bytes, endpoint: str) -> None:
-        """Count a response before it is decoded. Raises ``UpstreamError`` (``too_large``) if it is too much."""
-        self.bytes_left -= len(body)
+    def count_values(self, body: bytes, endpoint: str) -> int:
+        """Count a response's values before it is decoded, and return their number.
+
+        Raises ``UpstreamError`` (``too_large``) if there are too many.
+        """
         values = count_values(body)
-        if values > MAX_DOCUMENT_VALUES:
-            text = f"{endpoint}: the answer has more than {MAX_DOCUMENT_VALUES} values"
+        if values > MAX_VALUES:
+            text = f"{endpoint}: the answer has more than {MAX_VALUES} values"
             raise UpstreamError(Reason.TOO_LARGE, text)
         self.values_left -= values
         if self.values_left < 0:
             text = f"{endpoint}: the answers of the poll have more than {self.limits.values} values (max_streams)"
             raise UpstreamError(Reason.TOO_LARGE, text)
-
-    def too_many_bytes(self, endpoint: str) -> UpstreamError:
-        """Return the error of a poll whose responses are too large in all."""
-        most = BODIES_PER_POLL * self.limits.body_bytes
-        text = f"{endpoint}: the answers of the poll have more than {most} bytes (max_body_bytes)"
-        return UpstreamError(Reason.TOO_LARGE, text)
+        return values
 
     def update_clock_skew(self, date: float, seconds: float) -> None:
         """Learn the platform's time from the ``Date`` of a response that took ``seconds`` to begin."""
@@ -373,25 +372,18 @@ class RequestSender:
                 error = status_error(status, endpoint, response.headers.get(hdrs.LOCATION), pause)
             error.refusal = body if request.keep_refusal else b""
             raise error
-        body = await self._read_body(request, response)
-        request.poll.count_response(body, endpoint)
+        body = await read_body(response, self.limits.body_bytes, endpoint, request.poll.bytes)
+        values = request.poll.count_values(body, endpoint)
         data = None
         if request.wants_json and (body or (request.safe and status != 204)):
-            data = decode_json(body, response.headers.get(hdrs.CONTENT_TYPE), endpoint)
+            content_type = response.headers.get(hdrs.CONTENT_TYPE)
+            if values > LARGE_VALUES:
+                data = await decode_large_json(body, content_type, endpoint)
+            else:
+                data = decode_json(body, content_type, endpoint)
         request.poll.usable_responses += 1
         kept = b"" if request.wants_json else body
         return Response(status, response.headers, data=data, body=kept, date=date, link_next=next_page(response))
-
-    async def _read_body(self, request: PreparedRequest, response: aiohttp.ClientResponse) -> bytes:
-        """Return the body. Raises ``UpstreamError`` (``too_large``) if it, or all of the poll, is too large."""
-        poll, endpoint = request.poll, request.endpoint.template
-        limit = min(self.limits.body_bytes, poll.bytes_left)
-        try:
-            return await read_body(response, limit, endpoint)
-        except UpstreamError as error:
-            if error.reason is Reason.TOO_LARGE and limit < self.limits.body_bytes:
-                raise poll.too_many_bytes(endpoint) from None
-            raise
 
     def _not_found_error(self, body: bytes, endpoint: str) -> UpstreamError:
         try:
@@ -408,7 +400,7 @@ class RequestSender:
         """Read a refusal's body; whatever is wrong with it, the status is what counts."""
         try:
             async with asyncio.timeout(request.poll.drain_seconds):
-                return await read_body(response, DRAINED_BYTES, "")
+                return await read_body(response, DRAINED_BYTES, "", ByteBudget(DRAINED_BYTES))
         except (UpstreamError, aiohttp.ClientError, OSError):
             response.close()
             return b""

@@ -343,13 +343,15 @@ class ListPlatform(Platform[SettingsT]):
         """Request the list and read it."""
         response = await requests.get(self.endpoint, json=self.response_format is ResponseFormat.JSON)
         rows: RowReader[StreamReport] = RowReader(self.endpoint, drops, max_streams=self.settings.max_streams)
-        async for report in rows.in_steps(self.read(self._document(response, drops))):
+        async for report in rows.in_steps(self.read(await self._document(response, drops))):
             rows.add(report)
         return FetchResult(reports=rows.found, listed=rows.facts())
 
-    def _document(self, response: Response, drops: DropCounter) -> Record:
+    async def _document(self, response: Response, drops: DropCounter) -> Record:
         if self.response_format is ResponseFormat.XML:
-            return Record(decode_xml(decode_declared(response.body), self.endpoint), drops, is_text=True)
+            # in a thread, because the parser calls Python for each element
+            tree = await asyncio.to_thread(decode_xml, decode_declared(response.body), self.endpoint)
+            return Record(tree, drops, is_text=True)
         if self.response_format is ResponseFormat.TEXT:
             lines = decode_lines(response.text.splitlines())
             if not lines:

@@ -69,9 +69,8 @@ async def fetch_active_streams(
             record = rows.record(row)
             if record is not None:
                 stream = _parse_row(record, reader)
-                rows.add(
-                    stream, is_wanted=stream is not None and settings.includes(stream.report.id, stream.report.name)
-                )
+                is_wanted = stream is not None and settings.includes(stream.report.id, stream.report.name)
+                rows.add(stream, is_wanted=is_wanted)
         rows.refuse_repeated_page(stream.report.id for stream in rows.found[read_before:])
         has_next = paging.has_next(len(page), has_next=response.link_next is not None) and rows.needs_more()
         params = _parse_link(response.link_next) if has_next and response.link_next is not None else None
