@@ -39,19 +39,29 @@ def many_records() -> bytes:
 
 
 def livepeer_page() -> bytes:
-    """One of pages without end, of 15 MB each and few values."""
-    stream = {"id": "x" * 20, "name": "n" * 1000, "isActive": True}
-    return json.dumps([stream] * 14_000).encode()
+    """One of pages without end, of 15 MB each and with few values; every page is given other ids."""
+    return json.dumps([{"id": f"PAGE-{row}", "name": "n" * 16_000, "isActive": True} for row in range(900)]).encode()
 
 
 class Platform:
-    """Answers every list with the same body, and with an empty list until the attack begins."""
+    """Answers every list with the same body; until the attack begins, with one without streams."""
 
     def __init__(self) -> None:
-        self.body = b""
-        self.asked = threading.Semaphore(0)
-        """Released for each hostile answer."""
+        self.empty = b""
+        """The list without streams."""
+        self.hostile = b""
+        """Answered from then on; ``PAGE`` in it becomes the number of the answer."""
+        self.health: dict[str, bytes] = {}
+        """By the last part of the path; a missing one is answered with 404."""
+        self.answers = 0
         self.url = ""
+
+    def answer(self, path: str) -> bytes:
+        last = path.partition("?")[0].rpartition("/")[2]
+        if last in ("health", "server"):
+            return self.health.get(last, b"")
+        self.answers += bool(self.hostile)
+        return self.hostile.replace(b"PAGE", b"%04d" % self.answers) or self.empty
 
 
 @pytest.fixture
@@ -60,22 +70,19 @@ def platform() -> Iterator[Platform]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            is_health = self.path.endswith(("/health", "/server"))
-            is_hostile = bool(served.body) and not is_health
-            body = served.body if is_hostile else gzip.compress(b'{"version": "2.7.4"}' if is_health else b"[]")
-            # version 2 of node-media-server has no /health
-            self.send_response(404 if self.path.endswith("/health") else 200)
+            answer = served.answer(self.path)
+            body = gzip.compress(answer, 1)
+            self.send_response(200 if answer else 404)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Encoding", "gzip")
-            self.send_header("Link", '<?cursor=more>; rel="next"')
             self.send_header("Content-Length", str(len(body)))
+            if served.hostile:
+                self.send_header("Link", f'<?cursor={served.answers}>; rel="next"')
             self.end_headers()
             try:
                 self.wfile.write(body)
             except OSError:
                 return
-            if is_hostile:
-                served.asked.release()
 
         def log_message(self, *_: Any) -> None:
             """Log nothing."""
@@ -90,25 +97,28 @@ def platform() -> Iterator[Platform]:
 
 
 NMS = {"platform": "node_media_server", "auth": {}}
-UPSTREAMS: dict[str, tuple[Callable[[], bytes], dict[str, Any]]] = {
-    "surrogate": (surrogate_bomb, {"platform": "storm", "auth": {"api_key": "abcdefgh"}, "discover": True}),
-    "streams": (many_streams, NMS),
-    "records": (many_records, NMS),
-    "pages": (livepeer_page, {"platform": "livepeer", "auth": {"bearer_token": "abcdefgh"}}),
+STORM = {"platform": "storm", "auth": {"api_key": "abcdefgh"}, "discover": True}
+LIVEPEER = {"platform": "livepeer", "auth": {"bearer_token": "abcdefgh"}}
+ATTACKERS: dict[str, tuple[Callable[[], bytes], bytes, dict[str, bytes], dict[str, Any]]] = {
+    "surrogate": (surrogate_bomb, b'{"data":{"list":[],"hasNext":false}}', {}, STORM),
+    "streams": (many_streams, b"{}", {"server": b'{"version":"2.7.4"}'}, NMS),
+    "records": (many_records, b'{"data":{"streams":[]}}', {"health": b'{"data":{"version":"4.4.3"}}'}, NMS),
+    "pages": (livepeer_page, b"[]", {}, LIVEPEER),
 }
+"""What is answered in the attack, before it, and on health pages, and the settings of the upstream."""
 
 
-@pytest.mark.parametrize("attack", UPSTREAMS)
+@pytest.mark.parametrize("attack", ATTACKERS)
 def test_far_too_large_response_fails_alone_and_costs_little_memory(
     platform: Platform, attack: str, tmp_path: Path
 ) -> None:
-    make_body, upstream = UPSTREAMS[attack]
-    body = gzip.compress(make_body(), 1)
-    hostile = {"name": "hostile", "url": platform.url, **upstream, "timeout": "5s", "interval": "6s"}
+    make_hostile, platform.empty, platform.health, upstream = ATTACKERS[attack]
+    hostile_answer = make_hostile()
+    hostile = {"name": "hostile", "url": platform.url, **upstream, "timeout": "15s", "interval": "15s"}
     with AttackRun(attack, tmp_path, [hostile]) as run:
+        run.exporter.wait_for(r'msg="upstream is up".* upstream=hostile')
         with run.under_attack(14.0):
             idle = run.memory_mib_of("VmRSS")
-            platform.body = body
-            assert platform.asked.acquire(timeout=30)
+            platform.hostile = hostile_answer
             run.exporter.wait_for(r'msg="upstream fails".* upstream=hostile .*reason=too_large')
         assert run.memory_mib_of("VmHWM") - idle <= BUDGET_MIB
