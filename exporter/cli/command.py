@@ -163,6 +163,12 @@ def add_web_flags(parser: argparse.ArgumentParser, *, listen_default: str) -> No
     web.add_argument(
         "--web.enable-lifecycle", dest="enable_lifecycle", action="store_true", help="allow POST /-/reload"
     )
+    web.add_argument(
+        "--web.health-without-auth",
+        dest="health_without_auth",
+        action="store_true",
+        help="answer /-/healthy and /-/ready without a user, for probes that have none",
+    )
 
 
 def add_log_flags(parser: argparse.ArgumentParser, *, level: str) -> None:

@@ -127,8 +127,11 @@ def start_logging(options: argparse.Namespace) -> None:
 
 
 def load_security(options: argparse.Namespace) -> Security | None:
-    """Return the protection of the web server; None if its configuration is bad, which is logged."""
-    return _load_or_log(lambda: _security(options))
+    """Return the protection of the web server; None if its configuration is bad. Errors and warnings are logged."""
+    security = _load_or_log(lambda: _security(options))
+    if security is not None:
+        security.log_warnings()
+    return security
 
 
 def open_sockets(options: argparse.Namespace, default: str) -> list[socket.socket]:
@@ -254,16 +257,20 @@ async def _reload(service: Service) -> None:
 def _security(options: argparse.Namespace) -> Security:
     from exporter.web.security import Security
 
-    return Security(options.web_config_file, max_requests=options.max_requests)
+    return Security(
+        options.web_config_file, max_requests=options.max_requests, health_without_auth=options.health_without_auth
+    )
 
 
 def _check_web_config(options: argparse.Namespace) -> None:
     from exporter.config.loading import ConfigError
 
     try:
-        _security(options)
+        security = _security(options)
     except ConfigError as error:
         raise CommandError(*error.errors) from None
+    for warning in security.warnings:
+        print(f"warning: {warning}")
 
 
 def _load_or_log(load: Callable[[], T]) -> T | None:

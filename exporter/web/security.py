@@ -40,11 +40,12 @@ class WatchedConfig:
         self._file = file
         self._file_states: FileStates = {}
         self._config = WebConfig()
+        self.warnings: tuple[str, ...] = ()
         if file is not None:
             reading = read_web_config(file)
             if reading.config is None:
                 raise ConfigError(list(reading.errors))
-            self._config, self._file_states = reading.config, reading.files
+            self._config, self._file_states, self.warnings = reading.config, reading.files, reading.warnings
 
     def current(self) -> WebConfig:
         """Return the configuration in force. Costs a ``stat`` of each file, and a reading if one has changed."""
@@ -63,8 +64,14 @@ class WatchedConfig:
         if config is None:
             log.error("web configuration not reloaded", errors=list(errors))
             return
-        self._config = config
+        self._config, self.warnings = config, reading.warnings
         log.info("web configuration reloaded")
+        self.log_warnings()
+
+    def log_warnings(self) -> None:
+        """Log the warnings about the configuration in force."""
+        for warning in self.warnings:
+            log.warning("web configuration", warning=warning)
 
 
 class ConcurrencyLimit:
@@ -115,13 +122,18 @@ class Security:
         file: Path | None = None,
         *,
         max_requests: int = DEFAULT_MAX_REQUESTS,
+        health_without_auth: bool = False,
         clock: Clock | None = None,
         passwords: PasswordChecker | None = None,
     ) -> None:
-        """``max_requests``: maximum number of concurrent requests, 0 for no limit. Raises ``ConfigError``."""
+        """``max_requests``: maximum number of concurrent requests, 0 for no limit. Raises ``ConfigError``.
+
+        ``health_without_auth``: whether health endpoints need no user.
+        """
         self._watched = WatchedConfig(file)
         self._clock = clock or Clock()
-        self._passwords = passwords or PasswordChecker()
+        self._passwords = passwords or PasswordChecker(clock=self._clock)
+        self._health_without_auth = health_without_auth
         self._concurrency = ConcurrencyLimit(max_requests)
         self._bucket: TokenBucket | None = None
 
@@ -130,6 +142,15 @@ class Security:
         """Whether anyone who reaches the port has access."""
         config = self._watched.current()
         return not config.basic_auth_users and not config.tls_server_config.verifies_clients
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Warnings about the web configuration in force."""
+        return self._watched.warnings
+
+    def log_warnings(self) -> None:
+        """Log the warnings about the web configuration in force."""
+        self._watched.log_warnings()
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """Return the context to listen with, or None without TLS."""
@@ -165,8 +186,8 @@ class Security:
         wait = 0.0 if is_health else self._rate_limit_wait(config)
         if wait:
             return _retry_later(429, "too many requests", wait)
-        if config.basic_auth_users:
-            refusal = await self._check_password(request, config)
+        if config.basic_auth_users and not (is_health and self._health_without_auth):
+            refusal = await self._check_password(request, config, is_health=is_health)
             if refusal is not None:
                 return refusal
         # The only mounted application is the demo's simulator, which the exporter itself polls.
@@ -192,11 +213,13 @@ class Security:
             self._bucket = TokenBucket(limit.interval, limit.burst, self._clock)
         return self._bucket.take()
 
-    async def _check_password(self, request: web.Request, config: WebConfig) -> web.Response | None:
+    async def _check_password(self, request: web.Request, config: WebConfig, *, is_health: bool) -> web.Response | None:
         """Return None for a user with the right password, otherwise the response that refuses the request."""
         authorization = request.headers.get(hdrs.AUTHORIZATION, "")
         try:
-            if await self._passwords.is_authorized(authorization, config.basic_auth_users):
+            if await self._passwords.is_authorized(
+                authorization, config.basic_auth_users, request.remote, is_health=is_health
+            ):
                 return None
         except TooManyChecksError:
             return _retry_later(503, "too many passwords to check", 1.0)

@@ -117,6 +117,13 @@ def test_check_warns_of_a_secret_that_everybody_can_read(capsys: pytest.CaptureF
     assert "canary" not in out
 
 
+def test_check_warns_of_a_costly_password_hash(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("config.yaml").write_text(LIVEPEER)
+    Path("web.yml").write_text(f"basic_auth_users: {{alice: $2b$15${'.' * 53}}}")
+    assert main(["--config.check", "--web.config.file=web.yml"]) == 0
+    assert "warning: web.yml:1:27: basic_auth_users.alice: checking a hash of cost 15" in capsys.readouterr().out
+
+
 def test_check_prints_every_error_on_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     Path("config.yaml").write_text(LIVEPEER.replace("name: studio", "name: not a name").replace("http:", "ftp:"))
     assert main(["--config.check"]) == 1

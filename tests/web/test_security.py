@@ -21,7 +21,7 @@ from exporter.simulator.simulator_app import make_simulator
 from exporter.web.app import make_app
 from exporter.web.options import WebOptions
 from exporter.web.security import Security, TokenBucket, WatchedConfig
-from exporter.web.toolkit.users import MAX_WAITING, PasswordChecker
+from exporter.web.toolkit.users import PasswordChecker
 from tests.fake_clock import FakeClock
 from tests.web.secure_server import (
     BODY,
@@ -118,7 +118,8 @@ async def test_wrong_password_delays_no_known_user(tmp_path: Path) -> None:
 
 async def test_excess_password_checks_are_refused(tmp_path: Path) -> None:
     check = BlockingCheck()
-    security = Security(write_web_config(tmp_path, {"basic_auth_users": USERS}), passwords=PasswordChecker(check))
+    passwords = PasswordChecker(check, max_waiting=8)
+    security = Security(write_web_config(tmp_path, {"basic_auth_users": USERS}), passwords=passwords)
     async with serve_secured(security) as url:
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(url, connector=connector) as session:
@@ -127,11 +128,37 @@ async def test_excess_password_checks_are_refused(tmp_path: Path) -> None:
                 async with session.get("/", headers=WRONG) as answer:
                     return answer.status
 
-            guesses = [asyncio.create_task(guess()) for _ in range(MAX_WAITING + 1)]
+            # one is checked, and eight wait
+            guesses = [asyncio.create_task(guess()) for _ in range(10)]
             done, waiting = await asyncio.wait(guesses, return_when=asyncio.FIRST_COMPLETED)
             assert [task.result() for task in done] == [503]
             check.proceed.set()
-            assert await asyncio.gather(*waiting) == [401] * MAX_WAITING
+            assert await asyncio.gather(*waiting) == [401] * 9
+
+
+async def test_health_endpoints_are_answered_while_passwords_are_guessed(tmp_path: Path) -> None:
+    check = BlockingCheck()
+    passwords = PasswordChecker(check, max_waiting=8, health_wait_seconds=30)
+    security = Security(write_web_config(tmp_path, {"basic_auth_users": USERS}), passwords=passwords)
+    async with serve_secured(security) as url:
+        guesses = [asyncio.create_task(get_status(url, headers=WRONG)) for _ in range(10)]
+        await asyncio.wait(guesses, return_when=asyncio.FIRST_COMPLETED)
+        assert await get_status(f"{url}/-/healthy", headers=ALICE) == 200
+        assert await get_status(f"{url}/-/healthy") == 401
+        check.proceed.set()
+        await asyncio.wait(guesses)
+        assert await get_status(f"{url}/-/healthy", headers=WRONG) == 401
+
+
+async def test_health_endpoints_need_no_user_if_so_started(tmp_path: Path) -> None:
+    security = Security(write_web_config(tmp_path, {"basic_auth_users": USERS}), health_without_auth=True)
+    assert not security.is_open
+    async with serve_secured(security) as url:
+        assert await get_status(f"{url}/-/healthy") == 200
+        assert await get_status(f"{url}/-/healthy", headers=WRONG) == 200
+        assert await get_status(f"{url}/-/ready", headers=ALICE) == 404
+        for path in ("/", "/-/reload", "/-/healthy/", "/-/healthy%2f..%2f", "//-/healthy"):
+            assert await get_status(url + path) == 401, path
 
 
 async def test_concurrent_requests_are_limited_except_health() -> None:
@@ -235,6 +262,23 @@ async def test_changed_file_applies_to_the_next_request_unless_it_is_bad(tmp_pat
         "web configuration reloaded",
     ]
     assert "canary" not in str(logs)
+
+
+def test_costly_hash_is_logged_with_every_version_of_the_file(tmp_path: Path) -> None:
+    costly = "$2b$15$" + "." * 53
+    file = write_web_config(tmp_path, f"basic_auth_users: {{alice: {costly}}}")
+    security = Security(file)
+    (warning,) = security.warnings
+    assert f"{file}:1:27: basic_auth_users.alice: checking a hash of cost 15 takes seconds" in warning
+    with structlog.testing.capture_logs() as logs:
+        security.log_warnings()
+        write_web_config(tmp_path, f"basic_auth_users: {{alice: {costly}, bob: {costly}}}")
+        assert not security.is_open
+        write_web_config(tmp_path, {"basic_auth_users": USERS})
+        assert not security.is_open
+    assert [entry["event"] for entry in logs if entry["log_level"] == "warning"] == ["web configuration"] * 3
+    assert not security.warnings
+    assert costly not in str(logs)
 
 
 def test_tls_cannot_be_switched_by_a_reload(tmp_path: Path) -> None:

@@ -99,6 +99,10 @@ STRICTER = {
         'http_server_config: {headers: {X-XSS-Protection: "a\\r\\nb"}}',
         "headers.X-XSS-Protection: found something else",
     ),
+    "a hash that takes minutes": (
+        f"basic_auth_users: {{alice: {HASH.replace('$04$', '$19$')}}}",
+        ":1:27: basic_auth_users.alice: found a hash of cost 19, allowed a cost of at most 18",
+    ),
     "a number for a key": ("tls_server_config: {cert_file: server.pem, key: 17}", "a value that is not text"),
 }
 """What the format would let through and the exporter does not: it would protect less than it says, or nothing."""
@@ -134,6 +138,14 @@ def test_bad_file_is_refused_with_line_and_column(name: str, folder: Path) -> No
     text, said = (BAD | STRICTER)[name]
     errors = read(folder, text)
     assert any(said in error for error in errors), errors
+
+
+@pytest.mark.parametrize(("cost", "count"), [("14", 0), ("15", 1), ("18", 1)])
+def test_costly_hash_causes_a_warning(cost: str, count: int, folder: Path) -> None:
+    assert read(folder, f"basic_auth_users: {{alice: {HASH.replace('$04$', f'${cost}$')}}}") == []
+    warnings = read_web_config(folder / "web.yml").warnings
+    assert len(warnings) == count
+    assert all(f"a hash of cost {cost}" in warning and HASH[7:] not in warning for warning in warnings)
 
 
 def test_all_errors_are_reported_at_once(folder: Path) -> None:

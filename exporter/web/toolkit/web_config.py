@@ -16,17 +16,22 @@ from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from exporter.config.environment import EnvironmentLayer
-from exporter.config.errors import Reporter
+from exporter.config.errors import Reporter, show_path
 from exporter.config.section import Section
 from exporter.config.types import ConfigPath, Count, Described, Flag
 from exporter.config.validation import LoadContext, Place, refuse, refuse_all, using_load_context
-from exporter.config.yaml_document import DocumentError, read
+from exporter.config.yaml_document import Document, DocumentError, read
 from exporter.web.toolkit.tls import CIPHERS, CLIENT_AUTH, CURVES, VERSIONS, TlsError, TlsParts, server_context
+from exporter.web.toolkit.users import hash_cost
 
 _MAX_BYTES = 2**20
 _NANOSECOND = 1e-9
 _GO_UNITS = {"ns": _NANOSECOND, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _GO_DURATION_PART = re.compile(r"([0-9]{1,12}(?:\.[0-9]{0,9})?)(ns|us|µs|ms|s|m|h)")
+_MAX_COST = 18
+"""Maximum cost of a hash: one check takes about 20 s of CPU time, and each step of the cost doubles it."""
+_WARNING_COST = 14
+"""Highest cost without a warning: one check takes about a second."""
 _HASH = re.compile(r"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
 _HEADERS: dict[str, tuple[str, ...]] = {
     "Strict-Transport-Security": (),
@@ -59,6 +64,9 @@ def _parse_go_duration(value: Any) -> float:
 def _check_hash(value: Any) -> str:
     if not isinstance(value, str) or not _HASH.fullmatch(value):
         raise refuse("a bcrypt hash, as htpasswd -nBC 10 prints it", found="something else")
+    cost = hash_cost(value)
+    if cost > _MAX_COST:
+        raise refuse(f"a cost of at most {_MAX_COST}", found=f"a hash of cost {cost}")
     return value
 
 
@@ -210,6 +218,8 @@ class ReadResult:
     """None if it is not usable."""
     errors: tuple[str, ...]
     """Each as ``FILE:LINE:COL: path.to.key: found X, allowed Y``, without secrets."""
+    warnings: tuple[str, ...]
+    """Each as ``FILE:LINE:COL: path.to.key: text``, without secrets; () if the configuration is not usable."""
     files: FileStates
     """States of the file and the files it names, taken before reading: if one changes, the file must be read again."""
 
@@ -223,14 +233,14 @@ def read_web_config(path: Path) -> ReadResult:
         document = read(text)
     except (OSError, ValueError) as error:
         cause = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        return ReadResult(None, (f"{path}: found no file to read ({cause}), allowed a YAML file",), files)
+        return ReadResult(None, (f"{path}: found no file to read ({cause}), allowed a YAML file",), (), files)
     except DocumentError as error:
         line, column = error.place
-        return ReadResult(None, (f"{path}:{line}:{column}: configuration: {error}",), files)
+        return ReadResult(None, (f"{path}:{line}:{column}: configuration: {error}",), (), files)
     if document.data is None:
         document.data = {}
     if not isinstance(document.data, dict):
-        return ReadResult(None, (f"{path}:1:1: configuration: found no mapping, allowed a mapping",), files)
+        return ReadResult(None, (f"{path}:1:1: configuration: found no mapping, allowed a mapping",), (), files)
     files = {**files, **file_states(_named_files(document.data, path.parent))}
     reporter = Reporter(str(path), document, EnvironmentLayer(), WebConfig)
     config, found = None, list[ErrorDetails]()
@@ -240,7 +250,21 @@ def read_web_config(path: Path) -> ReadResult:
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
     errors = tuple(reporter.lines(found))
-    return ReadResult(None if errors else config, errors, files)
+    if errors or config is None:
+        return ReadResult(None, errors, (), files)
+    return ReadResult(config, (), tuple(_warnings(path, document, config)), files)
+
+
+def _warnings(path: Path, document: Document, config: WebConfig) -> Iterator[str]:
+    for name, hash_ in config.basic_auth_users.items():
+        cost = hash_cost(hash_)
+        if cost > _WARNING_COST:
+            key = ("basic_auth_users", name)
+            line, column = document.values.get(key, (1, 1))
+            yield (
+                f"{path}:{line}:{column}: {show_path(key)}: checking a hash of cost {cost} takes seconds; use a "
+                f"cost of 10 to 12 (more than {_MAX_COST} is refused)"
+            )
 
 
 def file_states(files: Iterable[Path]) -> FileStates:
