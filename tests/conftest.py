@@ -60,7 +60,7 @@ def unwatched_processes(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
 def own_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     """A secret of one test, which may be a common word, must not be cut out of the next one's texts."""
     monkeypatch.setattr(redactor, "_forms", dict(redactor._forms))
-    monkeypatch.setattr(redactor, "_pattern", redactor._pattern)
+    monkeypatch.setattr(redactor, "_replacements", redactor._replacements)
 
 
 @pytest.fixture(scope="session")

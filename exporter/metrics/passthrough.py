@@ -21,6 +21,7 @@ from prometheus_client.parser import text_fd_to_metric_families
 from exporter.config.types import OWN_METRIC_PREFIXES
 from exporter.metrics.text_format import bound, label_text, label_value, number
 from exporter.model import PassthroughFamily, PassthroughMetrics, PassthroughSample, PassthroughText, UpstreamState
+from exporter.runtime.redaction import redactor
 
 log = structlog.get_logger()
 
@@ -164,10 +165,10 @@ class _Declarations:
 
 
 def _read_lines(exported: PassthroughText, drops: _Drops) -> tuple[list[str], _Declarations]:
-    """Return the lines of the series that are allowed, and the declarations."""
+    """Return the lines of the series that are allowed, and the declarations; secrets are replaced before."""
     lines: list[str] = []
     declarations = _Declarations()
-    for raw in exported.text.split("\n"):
+    for raw in redactor.scrub_text(exported.text).split("\n"):
         line = raw.strip()
         if line.startswith("#"):
             declarations.read(line)

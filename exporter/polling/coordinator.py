@@ -1,7 +1,7 @@
 """Poll one upstream on schedule, one poll at a time, and publish its state.
 
-The coordinator handles deadlines, back-off and logging. The platform reads the API's responses, and the tracker decides
-what the reports mean for the streams.
+The coordinator handles deadlines, back-off and logging, and removes secrets that a platform echoes. The platform reads
+the API's responses, and the tracker decides what the reports mean for the streams.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from exporter.config.streams import StreamSettings
 from exporter.config.upstream import UpstreamSettings
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
@@ -29,11 +30,13 @@ from exporter.model import (
 )
 from exporter.platforms.base import Platform
 from exporter.polling.histograms import NoHistograms, PollHistograms
+from exporter.polling.result_redaction import redact_result
 from exporter.polling.schedule import Schedule
 from exporter.polling.self_metrics import PollingMetrics
 from exporter.polling.tracker import STREAMS_PER_STEP, Tracker
 from exporter.runtime.clock import Clock, Instant
 from exporter.runtime.logging import describe_exception
+from exporter.runtime.redaction import redactor
 from exporter.sharding import SINGLE, Shard, ShardFilter
 from exporter.store import Store
 
@@ -134,7 +137,7 @@ class Coordinator:
         self._last_poll = self._clock.now()
         self._busy = True
         try:
-            result = await self._request_result(requests, timeout, cut_off_after)
+            result, streams = await self._request_result(requests, timeout, cut_off_after)
         except UpstreamError as error:
             self._set_not_owned(not_owned=False)
             self._metrics.count_poll(**self._labels, seconds=self._clock.monotonic() - started_at, reason=error.reason)
@@ -142,7 +145,7 @@ class Coordinator:
         else:
             self._set_not_owned(result.not_owned)
             self._metrics.count_poll(**self._labels, seconds=self._clock.monotonic() - started_at, reason=None)
-            await self._apply_result(result, requests)
+            await self._apply_result(result, streams, requests)
         finally:
             self._busy = False
         self._publish_state()
@@ -165,10 +168,16 @@ class Coordinator:
 
     # -- one poll --------------------------------------------------------------------------------------------------
 
-    async def _request_result(self, requests: Requests, timeout: float, cut_off_after: float | None) -> PollResult:
+    async def _request_result(
+        self, requests: Requests, timeout: float, cut_off_after: float | None
+    ) -> tuple[PollResult, tuple[StreamSettings, ...]]:
+        """Return the result and the configured streams, without secrets that the platform echoes."""
         try:
             async with asyncio.timeout(cut_off_after):
                 result = await self.platform.poll(requests)
+            redacted = await redact_result(
+                result, self.platform.configured_streams(), self.settings.configured_streams()
+            )
         except UpstreamError:
             raise
         except TimeoutError:
@@ -179,13 +188,13 @@ class Coordinator:
         if len(result.streams) > STREAMS_PER_STEP:
             # reading the last response was one step for the event loop, processing the result is another
             await asyncio.sleep(0)
-        return result
+        return redacted
 
-    async def _apply_result(self, result: PollResult, requests: Requests) -> None:
+    async def _apply_result(self, result: PollResult, streams: tuple[StreamSettings, ...], requests: Requests) -> None:
         now = self._clock.instant()
         self._schedule.record_success(now.steady, result.round_seconds, self._rate_limit_pause())
         self.tracker.set_interval(self._schedule.effective_interval)
-        self.tracker.configure(self.platform.configured_streams())
+        self.tracker.configure(streams)
         self._clock_skew = requests.clock_skew_seconds
         self._version = result.version or self._version
         self._are_statistics_frozen = result.are_statistics_frozen
@@ -355,7 +364,7 @@ class Coordinator:
                 last_success_timestamp_seconds=self._last_success,
                 clock_skew_seconds=self._clock_skew,
                 rate_limit_remaining=self.client.rate_limit.remaining,
-                last_error=str(self._error) if self._error else "",
+                last_error=redactor.scrub_text(str(self._error)) if self._error else "",
                 last_error_reason=self._error.reason if self._error else None,
                 last_poll_at=self._last_poll,
                 next_poll_at=now.wall + until_next,

@@ -129,3 +129,60 @@ def test_no_secret_survives_scrubbing(secret: str, before: str, after: str) -> N
     # the mark itself, and what it stands beside, may spell a secret again: "<" before "secret>" for instance
     assert secret in HIDDEN or secret not in scrubbed.split(HIDDEN) or secret in before + after
     assert HIDDEN in scrubbed
+
+
+TEXTS = st.text(st.characters(exclude_characters="<>", exclude_categories=["Cs"]))
+"""Without the characters of the mark: with what it stands beside, it may spell a secret again."""
+
+
+@given(st.lists(TEXTS.filter(lambda text: len(text) >= 8), min_size=1, max_size=4), st.lists(TEXTS, max_size=5))
+def test_no_secret_of_eight_characters_survives_in_a_platforms_text(secrets: list[str], parts: list[str]) -> None:
+    own = Redactor()
+    for secret in secrets:
+        own.add(secret)
+    texts = [*parts, *secrets, *(base64.b64encode(secret.encode()).decode() for secret in secrets)]
+    scrubbed = own.scrub_text(" ".join(texts))
+    assert [secret for secret in secrets if secret in scrubbed and secret not in HIDDEN] == []
+    assert own.scrub_text(scrubbed) == scrubbed
+
+
+@given(TEXTS.filter(lambda text: 8 <= len(text) < 16), TEXTS, TEXTS)
+def test_name_with_a_secret_below_sixteen_characters_changes_only_if_it_is_the_secret(
+    secret: str, before: str, after: str
+) -> None:
+    own = Redactor()
+    own.add(secret)
+    name = f"{before}{secret}{after}"
+    assert own.scrub_name(secret) == HIDDEN
+    assert own.scrub_name(name) == (HIDDEN if name == secret else name)
+
+
+@given(TEXTS.filter(lambda text: len(text) >= 16), TEXTS, TEXTS)
+def test_secret_of_sixteen_characters_is_replaced_anywhere_in_a_name(secret: str, before: str, after: str) -> None:
+    own = Redactor()
+    own.add(secret)
+    assert secret not in own.scrub_name(f"{before}{secret}{after}")
+
+
+@pytest.mark.parametrize("name", ["live/final", "live", "alive", "live-password"])
+def test_short_password_rewrites_nothing_of_a_platform(name: str) -> None:
+    own = Redactor()
+    own.add("live")
+    assert own.scrub_name(name) == own.scrub_text(name) == name
+    assert own.scrub("the password is live") == f"the password is {HIDDEN}"
+
+
+def test_secret_that_a_platform_writes_in_another_way_is_replaced() -> None:
+    own = Redactor()
+    own.add('Pass"w\\ördliness')
+    forms = ['Pass"w\\ördliness', r"Pass\"w\\ördliness", r"Pass\"w\\\u00f6rdliness", 'pass"w\\ördliness']
+    assert own.scrub_text(" ".join(forms)) == " ".join([HIDDEN] * len(forms))
+
+
+def test_clean_text_is_returned_as_it_is() -> None:
+    own = Redactor()
+    assert not own.occurs_in("anything")
+    own.add("some-secret-of-a-platform")
+    text = "nothing to hide"
+    assert own.scrub_text(text) is text
+    assert own.scrub_name(text) is text

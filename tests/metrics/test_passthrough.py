@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from exporter.metrics.exposition import ExpositionCache
 from exporter.metrics.passthrough import DEFAULT_HELP, ExportParser, parse_passthrough
 from exporter.model import PassthroughFamily, PassthroughMetrics, PassthroughSample, PassthroughText, UpstreamState
+from exporter.runtime.redaction import redactor
 from tests.metrics.generated_views import rendered, stream, view
 from tests.polling.test_coordinator import PolledUpstream
 from tests.real.tools import tool
@@ -491,6 +492,14 @@ def test_any_export_renders_to_readable_text(texts: list[str]) -> None:
 
 
 @pytest.mark.real
+def test_secret_in_an_export_is_replaced_before_it_is_parsed() -> None:
+    redactor.add('canary"of-an-export')
+    metrics = parse('# HELP a canary"of-an-export\na{sent="canary\\"of-an-export",more="b"} 1\n')
+    (family,) = metrics.families
+    assert family.help == "<secret>"
+    assert family.samples[0].labels == (("more", "b"), ("sent", "<secret>"))
+
+
 def test_promtool_reads_the_rendered_text() -> None:
     text = """\
 # TYPE wait histogram

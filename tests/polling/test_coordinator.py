@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ from exporter.platforms.parsing import DropCounter
 from exporter.polling.coordinator import build_coordinator
 from exporter.polling.self_metrics import PollingMetrics
 from exporter.polling.stream_labels import hashed_label
+from exporter.runtime.redaction import redactor
 from exporter.store import Store
 from tests.fake_clock import FakeClock
 from tests.metrics.generated_views import rendered
@@ -129,6 +131,29 @@ def live_streams(*ids: str, **keys: Any) -> PollResult:
 
 
 DOWN = UpstreamError(Reason.CONNECT, "GET /streams: nobody listens")
+
+
+async def test_secrets_that_a_platform_echoes_are_not_published_or_logged() -> None:
+    secret = "canary-of-a-platform"
+    redactor.add(secret)
+    upstream = PolledUpstream()
+    word = f"{'-' * 30}{secret}"
+    result = PollResult(
+        streams=tuple(StreamReport(id=id_, name=secret, live=True) for id_ in ("a", "b")),
+        listing=Listing.COMPLETE,
+        version=secret,
+        unknown_words={"state": word},
+        dropped_fields={secret: 1},
+    )
+    with structlog.testing.capture_logs() as logs:
+        state = await upstream.poll(result)
+    # streams of one name stay apart
+    hashes = [hashlib.sha256(id_.encode()).hexdigest()[:8] for id_ in ("a", "b")]
+    assert [stream.identity.stream for stream in state.streams] == [f"<secret>#{digest}" for digest in hashes]
+    failed = await upstream.poll(UpstreamError(Reason.CONNECT, f"GET /streams: {secret}"))
+    assert failed.last_error == "GET /streams: <secret>"
+    # the word is cut after its secret is replaced
+    assert secret[:10] not in f"{state!r}{failed!r}{logs!r}{upstream.metrics.render()!r}"
 
 
 async def test_no_state_is_published_before_the_first_poll_completes() -> None:
