@@ -72,6 +72,10 @@ A secret `X` is given in one of three ways:
 | `X_env` | the name of an environment variable that holds it |
 | `X` | the secret itself |
 
+A platform may send back what it was sent, so a secret of an upstream should have 16 or more characters: it is then
+replaced wherever it appears. In names and ids, a shorter one is replaced only if it is the whole name. With fewer than
+8 characters it is not replaced in anything that the platform sends, and causes a warning.
+
 A file that is missing or empty is an error; one that every user of the machine may read is a warning, and so is
 such a configuration file with a secret in it. Systemd
 credentials and secrets that Kubernetes mounts are files.

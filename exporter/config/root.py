@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from typing import Annotated, Any, Union
 
@@ -28,11 +29,12 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from exporter.config.alerting import AlertingSettings
 from exporter.config.introspection import TAG_PREFIX, join_or
+from exporter.config.secrets import Secret, SecretError
 from exporter.config.section import Section
 from exporter.config.types import Flag
 from exporter.config.upstream import Defaults, SharedSettings, StreamSettings, UpstreamName, UpstreamSettings
 from exporter.config.validation import ConfigSchema, Place, load_context, refuse, refuse_all, validate_with_errors
-from exporter.runtime.redaction import HIDDEN
+from exporter.runtime.redaction import HIDDEN, MIN_TEXT_CHARACTERS
 
 FINGERPRINT_BYTES = 6
 """Bytes of the fingerprint: the most that a float holds exactly."""
@@ -99,7 +101,8 @@ class Settings(BaseSettings):
         """Keep the warnings of the load."""
         super().model_post_init(context)
         load = load_context()
-        self._warnings = (*(load.schema.warnings if load.schema else ()), *load.warnings)
+        short = (warning for upstream in self.upstreams for warning in _short_secrets(upstream))
+        self._warnings = (*(load.schema.warnings if load.schema else ()), *load.warnings, *short)
 
     def redacted_yaml(self) -> str:
         """Return the effective settings without secrets and, under ``stream_label: hash``, without stream ids."""
@@ -149,6 +152,28 @@ class Settings(BaseSettings):
         """Apply the defaults, and report errors that concern several parts together with the errors of each."""
         data = {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}
         return validate_with_errors(cls.__name__, lambda: validate(_apply_defaults(data)), dict(_cross_errors(data)))
+
+
+def _short_secrets(upstream: UpstreamSettings) -> Iterator[str]:
+    """Yield a warning if a secret that is sent to the upstream is too short to be found in what it answers."""
+    for secret in _sent_secrets(upstream):
+        with suppress(SecretError):
+            if len(secret.get()) < MIN_TEXT_CHARACTERS:
+                yield (
+                    f"the secret of upstream {upstream.name} has fewer than {MIN_TEXT_CHARACTERS} characters: it can't "
+                    "be hidden in texts of the platform"
+                )
+                return
+
+
+def _sent_secrets(section: Section) -> Iterator[Secret]:
+    for field in type(section).model_fields:
+        value = getattr(section, field)
+        for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, Secret) and field != "stream_hash_key":
+                yield item
+            elif isinstance(item, Section):
+                yield from _sent_secrets(item)
 
 
 def _apply_defaults(data: dict[str, Any]) -> dict[str, Any]:

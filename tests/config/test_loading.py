@@ -157,6 +157,38 @@ def test_a_secrets_file_that_everybody_may_read_is_a_warning(loaded: Loader, tmp
     assert loaded(text).warnings == ()
 
 
+@pytest.mark.parametrize("auth", ["{bearer_token_env: X}", "{username: u, password_file: token}", "{api_key: seven-7}"])
+def test_short_secret_of_an_upstream_is_a_warning_that_does_not_show_it(
+    auth: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "token").write_text("seven-7\n")
+    (tmp_path / "token").chmod(0o600)
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        f"upstreams: [{{name: edge-a, platform: storm, url: http://h, auth: {auth}}},"
+        f" {{name: b, platform: storm, url: http://h, auth: {{api_key: eight-88}}}}]"
+    )
+    file.chmod(0o600)
+    assert load_settings(file, {"X": "seven-7"}).warnings == (
+        "the secret of upstream edge-a has fewer than 8 characters: it can't be hidden in texts of the platform",
+    )
+
+
+def test_short_secret_of_a_part_of_an_upstream_is_a_warning(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        """
+        defaults: {stream_label: hash, stream_hash_key: short}
+        upstreams:
+          - {name: a, platform: wave, url: http://h, sessions: [s], prometheus: {enabled: true, api_key: short}}
+          - {name: b, platform: wave, url: http://h, sessions: [s], auth: {bearer_token: long-enough}}
+        """
+    )
+    file.chmod(0o600)
+    [warning] = load_settings(file, {}).warnings
+    assert "upstream a " in warning
+
+
 def test_a_secret_in_a_configuration_that_everybody_may_read_is_a_warning(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     text = "upstreams: [{name: a, platform: livepeer, auth: {bearer_token: some-token}}, {name: b, platform: livepeer}]"
