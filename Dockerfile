@@ -1,7 +1,7 @@
 # Both images are Debian 13 with Python 3.13: what is compiled in the first one runs in the second one.
-# A release names them by digest: --build-arg RUNTIME_IMAGE=…@sha256:…
-ARG BUILD_IMAGE=python:3.13-slim-trixie
-ARG RUNTIME_IMAGE=gcr.io/distroless/python3-debian13:nonroot
+# Each is pinned by the digest of its manifest list; --build-arg RUNTIME_IMAGE=…@sha256:… names a newer one.
+ARG BUILD_IMAGE=python:3.13-slim-trixie@sha256:ffb752e139c0a19692a43af8d8523b274222dd68eebad5d583b45c2201c6e30a
+ARG RUNTIME_IMAGE=gcr.io/distroless/python3-debian13:nonroot@sha256:8ee214843129f43e2ebf5e0ca9f2e4e6d8292143d1b8a6787f169b5898578884
 
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /build

@@ -29,10 +29,9 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 CACHE = CHECKOUT / ".cache" / "image"
 PROGRAMS = ("buildah", "podman", "runc", "debootstrap")
 IMAGE = "localhost/stream-exporter:test"
-BASES = {
-    "docker.io/library/python:3.13-slim-trixie": build_archive,
-    "gcr.io/distroless/python3-debian13:nonroot": runtime_archive,
-}
+BUILD_BASE, RUNTIME_BASE = "docker.io/library/python:3.13-slim-trixie", "gcr.io/distroless/python3-debian13:nonroot"
+BASES = {BUILD_BASE: build_archive, RUNTIME_BASE: runtime_archive}
+"""The stand-ins, without the digests that the Dockerfile names."""
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 MOST_BYTES = 120_000_000
 STORE = ("--root", str(CACHE / "store"), "--runroot", str(CACHE / "run"), "--storage-driver", "vfs")
@@ -78,7 +77,8 @@ def main() -> int:
 
 def build() -> None:
     """As ``docker build`` would; pip trusts the authorities that this machine trusts."""
-    arguments = (f"--build-arg=VERSION={__version__}", f"--build-arg=REVISION={revision()}")
+    bases = (f"--build-arg=BUILD_IMAGE={BUILD_BASE}", f"--build-arg=RUNTIME_IMAGE={RUNTIME_BASE}")
+    arguments = (*bases, f"--build-arg=VERSION={__version__}", f"--build-arg=REVISION={revision()}")
     trust = (f"--volume={CERTIFICATES}:{CERTIFICATES}:ro",) if CERTIFICATES.exists() else ()
     options = ("--isolation=chroot", "--pull-never", "--format=docker", "--quiet", *trust, *arguments)
     run("buildah", *STORE, "bud", *options, f"--tag={IMAGE}", str(CHECKOUT))

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 from tools.image_bases import PYTHON
 from tools.image_test import BASES
 
@@ -30,5 +32,17 @@ def test_the_build_context_is_what_is_copied() -> None:
 
 def test_the_bases_are_those_that_the_image_test_has_stand_ins_for() -> None:
     build, runtime = re.findall(r"^ARG \w+_IMAGE=(.+)", DOCKERFILE, re.MULTILINE)
-    assert {f"docker.io/library/{build}", runtime} == set(BASES)
+    tags = [image.partition("@")[0] for image in (build, runtime)]
+    assert {f"docker.io/library/{tags[0]}", tags[1]} == set(BASES)
     assert f":{PYTHON.removeprefix('python')}-" in build
+
+
+def test_every_foreign_image_and_action_is_pinned_by_its_digest() -> None:
+    images = re.findall(r"^ARG \w+_IMAGE=(.+)", DOCKERFILE, re.MULTILINE)
+    compose = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())
+    images += [service["image"] for service in compose["services"].values() if "image" in service]
+    assert len(images) == 5
+    assert [image for image in images if not re.fullmatch(r"[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}", image)] == []
+    workflows = [file.read_text() for file in (ROOT / ".github").rglob("*.y*ml")]
+    actions = [action for text in workflows for action in re.findall(r"uses:\s*(\S+)", text)]
+    assert [action for action in actions if not re.fullmatch(r"\S+@[0-9a-f]{40}", action)] == []

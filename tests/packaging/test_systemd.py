@@ -65,3 +65,7 @@ def test_a_credential_is_a_secrets_file_like_any_other(tmp_path: Path) -> None:
     assert password is not None
     assert password.get() == "a password"
     assert settings.warnings == ()
+
+
+def test_crash_leaves_no_memory_with_secrets_on_disk() -> None:
+    assert re.search(r"^LimitCORE=0$", UNIT.read_text(), re.MULTILINE)
