@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -37,6 +37,8 @@ class Watch:
 
     process: Exporter
     url: str
+    headers: dict[str, str] = field(default_factory=dict)
+    """Headers of every request."""
     scrapes: list[float] = field(default_factory=list)
     """Seconds that each took."""
     memory: list[tuple[float, float]] = field(default_factory=list)
@@ -45,7 +47,7 @@ class Watch:
     def fetch(self, path: str = "/metrics") -> str:
         """What is answered, and how long that took."""
         began = time.monotonic()
-        with urlopen(f"{self.url}{path}", timeout=GENEROUS_SECONDS) as answer:
+        with urlopen(Request(f"{self.url}{path}", headers=self.headers), timeout=GENEROUS_SECONDS) as answer:
             text: str = answer.read().decode()
         self.scrapes.append(time.monotonic() - began)
         return text

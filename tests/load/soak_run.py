@@ -7,7 +7,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -117,7 +117,7 @@ class Soak:
     def is_up(self) -> bool:
         """Whether every upstream is up."""
         self.take_sample()
-        return self.samples[-1].up == dict.fromkeys(UPSTREAMS, 1.0)
+        return all(self.samples[-1].up.get(upstream) == 1.0 for upstream in UPSTREAMS)
 
     def discard_warm_up(self) -> None:
         """Discard everything except the last sample."""
@@ -144,6 +144,19 @@ class Soak:
                 made += after.polls[upstream] - before.polls[upstream]
                 due += (after.at - before.at) / max(before.intervals[upstream], after.intervals[upstream])
         return made, due
+
+    def assert_no_poll_was_lost(self, least_share: float) -> None:
+        """Assert that this share of the polls of each upstream was made."""
+        for upstream in UPSTREAMS:
+            made, due = self.polls_made_and_due(upstream)
+            assert made >= least_share * due - 1, f"{upstream}: {made} of {due}"
+
+    def assert_flat(self) -> None:
+        """Assert that nothing has grown since the warm-up."""
+        assert self.memory.last <= 1.05 * self.memory.first
+        # a pool of connections opens and closes some at any moment
+        assert self.descriptors.last <= 1.05 * self.descriptors.first + 16
+        assert self.tasks.last <= 1.05 * self.tasks.first + 16
 
     def figures(self) -> str:
         """Summarize the run in one line."""
@@ -211,9 +224,26 @@ def accepting_alertmanager() -> Iterator[str]:
             thread.join()
 
 
+def unwanted_lines(said: str) -> list[str]:
+    """Return the lines of the log that must not occur."""
+    return [line for line in said.splitlines() if UNWANTED.search(line)]
+
+
 @contextmanager
-def running_soak(streams: int, directory: Path, seed: int) -> Iterator[tuple[Soak, RandomFaults]]:
-    """Run an exporter with its sidecar and a simulator of ``streams`` streams; yield when all upstreams are up."""
+def running_soak(
+    streams: int,
+    directory: Path,
+    seed: int,
+    *,
+    interval: float = INTERVAL_SECONDS,
+    upstreams: Sequence[Mapping[str, Any]] = (),
+    arguments: Sequence[str] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Iterator[tuple[Soak, RandomFaults]]:
+    """Run an exporter with its sidecar and a simulator of ``streams`` streams; yield when all upstreams are up.
+
+    ``upstreams``: further ones. ``arguments``: further options of the exporter. ``headers``: those of all requests.
+    """
     fleet = Fleet(streams)
     simulator_of = ["-m", "exporter.simulator", "--streams", str(streams), "--port"]
 
@@ -225,14 +255,15 @@ def running_soak(streams: int, directory: Path, seed: int) -> Iterator[tuple[Soa
         running_server(start, lambda port: responds(_faults_url(port))) as (_, port),
     ):
         configuration = {
-            "defaults": {"interval": f"{INTERVAL_SECONDS:g}s", "max_concurrent_requests": 50},
+            "defaults": {"interval": f"{interval:g}s", "max_concurrent_requests": 50},
             "alerting": {"alertmanagers": [{"url": alerts}], "state_file": "alerts.json"},
             **upstreams_config(fleet, f"http://127.0.0.1:{port}"),
         }
+        configuration["upstreams"] = [*configuration["upstreams"], *upstreams]
         (directory / "config.yaml").write_text(yaml.safe_dump(configuration))
-        arguments = ["--web.listen-address=127.0.0.1:0", "--log.level=info"]
-        with Exporter(arguments, directory, ("-W", "always", "-c", TASK_REPORTING_PROGRAM)) as process:
-            soak = Soak(Watch(process, f"http://127.0.0.1:{process.port}"))
+        options = ["--web.listen-address=127.0.0.1:0", "--log.level=info", *arguments]
+        with Exporter(options, directory, ("-W", "always", "-c", TASK_REPORTING_PROGRAM)) as process:
+            soak = Soak(Watch(process, f"http://127.0.0.1:{process.port}", dict(headers or {})))
 
             wait_until(lambda: responds(f"{soak.watch.url}/-/ready"), "all are polled", 120)
             wait_until(soak.is_up, "all are up", 300, otherwise=lambda: process.said)
