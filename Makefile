@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 
-.PHONY: help venv tools demo test fuzz lint format generate bench soak lock image-test release-check screenshots clean
+.PHONY: help venv tools demo test fuzz lint format generate bench attacks soak lock image-test release-check screenshots clean
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -57,7 +57,12 @@ bench: $(READY) ## performance figures beside other programs' in about ten minut
 	-@$(BIN)/python tools/provide.py
 	@$(BIN)/python -m bench $(ARGS)
 
-soak: $(READY) ## the long runs, PART=flat, outages, healthy or delivery for one of them; SOAK_SECONDS, SOAK_STREAMS, SOAK_FAULTS=1, SOAK_SEED
+attacks: $(READY) ## the attacks on a process within the limits of the manifests, and their table in docs/reliability.md
+	@rm -rf .cache/attacks
+	@ATTACK_RESULTS=.cache/attacks $(BIN)/python -m pytest -q tests/attacks $(ARGS)
+	@$(BIN)/python -m tests.attacks.attack_table .cache/attacks
+
+soak: $(READY) ## the long runs, PART=flat, outages, healthy, delivery or attacks for one of them; SOAK_SECONDS, SOAK_STREAMS, SOAK_FAULTS=1, SOAK_SEED
 	@$(BIN)/python -m pytest -m soak -s $(if $(PART),-k $(PART)) $(ARGS)
 
 lock: $(READY) ## the pins with hashes of what the image installs and is built with
