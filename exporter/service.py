@@ -89,7 +89,7 @@ class Service:
             runbook_url=runbook_url,
             time_scale=alerting_time_scale,
         )
-        self.probes = OnDemandPolls(self.coordinator, self._build_probe_coordinator)
+        self.probes = OnDemandPolls(self.coordinator, self._build_probe_coordinator, self.clock)
 
     @property
     def ready(self) -> bool:

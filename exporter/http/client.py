@@ -101,6 +101,7 @@ class UpstreamClient(RequestSender):
             clock=clock,
             observe=observe,
         )
+        client.rate_limit = RateLimit(settings.interval)
         if hasattr(settings, "base_path"):
             client.keys_to_check = "url and base_path"
         return client
@@ -116,7 +117,11 @@ class UpstreamClient(RequestSender):
         return self._logins[kind]
 
     def share(self, other: UpstreamClient) -> None:
-        """Share what the platform counts by account, logins and request limits, with another client of it."""
+        """Share what the platform counts by account, logins and request limits, with the client of scheduled polls.
+
+        This client's requests then leave to the scheduled polls what they need.
+        """
+        self.is_on_demand = True
         self.rate_limit = other.rate_limit
         self._logins = other._logins
         self._other_limits = other._other_limits
@@ -128,7 +133,7 @@ class UpstreamClient(RequestSender):
         """
         client = copy.copy(self)
         client.auth = auth
-        client.rate_limit = self._other_limits.setdefault(name, RateLimit())
+        client.rate_limit = self._other_limits.setdefault(name, RateLimit(self.rate_limit.interval))
         return client
 
     async def close(self) -> None:
@@ -180,7 +185,8 @@ class Requests:
 
     def budget(self) -> int | None:
         """Return how many more requests the platform's limit allows now; None if no limit is known."""
-        return self._client.rate_limit.budget(self._poll.clock.monotonic())
+        now = self._poll.clock.monotonic()
+        return self._client.rate_limit.budget(now, on_demand=self._client.is_on_demand)
 
     # -- sending -------------------------------------------------------------------------------------------------------
 

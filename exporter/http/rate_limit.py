@@ -9,8 +9,11 @@ read: node-media-server 4 sends them about its login alone.
 from __future__ import annotations
 
 import asyncio
+import math
 import re
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 RESERVE_RATIO = 0.05
 """Share of the limit left for other users of the same key, and for requests whose responses cross."""
@@ -18,6 +21,9 @@ DEFAULT_WINDOW_SECONDS = 60.0
 LONGEST_WINDOW_SECONDS = 86_400.0
 LONGEST_PAUSE_SECONDS = 900.0
 """Maximum pause, and time to the end of a window; a platform that asks for a longer one gets a request earlier."""
+LONGEST_WAIT_FOR_WINDOW_SECONDS = 2.0
+"""Maximum time to wait for a new window of the request limit: limits per second would fail most polls otherwise."""
+INTERVALS_REMEMBERED = 10
 LATER_SECONDS = 1.0
 NOT_YET_SECONDS = 1.0
 """Minimum time left in a window: a response that counts the limit down shows that the window is not over."""
@@ -30,17 +36,82 @@ _LEAST_UNIX_MILLISECONDS = 1e12
 class Ticket:
     """A request that is under way."""
 
-    __slots__ = ("alone", "number")
+    __slots__ = ("alone", "number", "on_demand")
 
-    def __init__(self, number: int, alone: bool) -> None:
+    def __init__(self, number: int, alone: bool, on_demand: bool) -> None:
         self.number = number
         self.alone = alone
+        self.on_demand = on_demand
+
+
+class OnDemandShare:
+    """The part of a window that polls on demand may use.
+
+    It is half of the requests at most, and none of those that the scheduled polls need until the window ends.
+    """
+
+    def __init__(self, interval: float) -> None:
+        """``interval``: seconds between scheduled polls."""
+        self._interval = interval
+        self._reset_at = self._window_ends_at = self._interval_ends_at = -math.inf
+        self._window = DEFAULT_WINDOW_SECONDS
+        self._scheduled = 0
+        self._on_demand = 0
+        self._scheduled_before: deque[int] = deque([0], maxlen=INTERVALS_REMEMBERED)
+        """Requests of scheduled polls in each of the last intervals, and in the current one."""
+
+    def count_request(self, *, on_demand: bool) -> None:
+        """Count a request that is being sent."""
+        if on_demand:
+            self._on_demand += 1
+        else:
+            self._scheduled += 1
+            self._scheduled_before[-1] += 1
+
+    def advance(self, now: float) -> None:
+        """Start counting again if the window, or the interval, is over."""
+        if now >= self._window_ends_at:
+            self._scheduled = self._on_demand = 0
+            self._window_ends_at = self._reset_at if self._reset_at > now else now + self._window
+        if now >= self._interval_ends_at:
+            self._scheduled_before.append(0)
+            self._interval_ends_at = now + self._interval
+
+    def note_reset(self, reset_at: float, window: float, now: float) -> None:
+        """Note when the window of ``window`` seconds ends.
+
+        Some platforms move the reset on with every response. That starts no window, but a jump does.
+        """
+        if self._reset_at <= now:
+            self._window_ends_at = reset_at
+        elif reset_at >= self._reset_at + window / 2:
+            self._scheduled = self._on_demand = 0
+            self._window_ends_at = reset_at
+        self._reset_at, self._window = reset_at, window
+
+    def part_of(self, left: int) -> int:
+        """Return how many of the requests ``left`` polls on demand may send."""
+        half = (left + self._scheduled + self._on_demand + 1) // 2
+        needed = 0
+        if self._window > LONGEST_WAIT_FOR_WINDOW_SECONDS:
+            # scheduled polls wait for the end of a shorter one, and go first then
+            needed = self._needed_until(max(self._reset_at, self._window_ends_at))
+        return max(0, min(half - self._on_demand, left - needed))
+
+    def _needed_until(self, reset_at: float) -> int:
+        """Return how many more requests scheduled polls may send: like the busiest now, then like the average."""
+        sent = self._scheduled_before
+        average = sum(sent) / (len(sent) - 1)
+        later_intervals = math.ceil(max(0.0, reset_at - self._interval_ends_at) / self._interval)
+        return max(0, max(sent) - sent[-1] + math.ceil(later_intervals * average))
 
 
 class RateLimit:
     """The known limit, and how much may still be sent. All times are seconds on the steady clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, interval: float = DEFAULT_WINDOW_SECONDS) -> None:
+        """``interval``: seconds between scheduled polls."""
+        self.interval = interval
         self.limit: float | None = None
         self.remaining: float | None = None
         """Requests left in the window, not counting those under way."""
@@ -49,6 +120,9 @@ class RateLimit:
         self.paused_until: float | None = None
         self._assumed_end: float | None = None
         """End of a window that no response has described yet, so that failing requests do not use it up for good."""
+        self._on_demand_share = OnDemandShare(interval)
+        self._scheduled_waiting = 0
+        """Requests of scheduled polls that wait until they may be sent."""
         self._sent = 0
         self._under_way = 0
         self._guessing = True
@@ -59,12 +133,21 @@ class RateLimit:
         """Whether the platform has responded without mentioning a limit or asking for a pause."""
         return self.remaining is None and self.paused_until is None and not self._guessing
 
-    def budget(self, now: float) -> int | None:
-        """Return how many more requests the limit allows now; None if no limit is known."""
+    def budget(self, now: float, *, on_demand: bool = False) -> int | None:
+        """Return how many more requests the limit allows now; None if no limit is known.
+
+        ``on_demand``: for a poll on demand, which leaves to the scheduled polls what they need.
+        """
         if self.pause(now) > 0:
             return 0
         self._start_new_window(now)
-        return None if self.remaining is None else max(0, int(self.remaining - self._reserved_requests()))
+        if self.remaining is None:
+            return None
+        self._on_demand_share.advance(now)
+        left = max(0, int(self.remaining - self._reserved_requests()))
+        if not on_demand:
+            return left
+        return 0 if self._scheduled_waiting else self._on_demand_share.part_of(left)
 
     @property
     def usable(self) -> int | None:
@@ -89,13 +172,23 @@ class RateLimit:
             self._finished.clear()
             await self._finished.wait()
 
-    def start_request(self) -> Ticket:
+    @contextmanager
+    def waiting(self, *, on_demand: bool) -> Iterator[None]:
+        """Count a request as waiting: none on demand is sent while one of a scheduled poll waits."""
+        self._scheduled_waiting += not on_demand
+        try:
+            yield
+        finally:
+            self._scheduled_waiting -= not on_demand
+
+    def start_request(self, *, on_demand: bool = False) -> Ticket:
         """Count a request that is being sent."""
         if self.remaining is not None:
             self.remaining -= 1
+            self._on_demand_share.count_request(on_demand=on_demand)
         self._sent += 1
         self._under_way += 1
-        return Ticket(self._sent, self._under_way == 1)
+        return Ticket(self._sent, self._under_way == 1, on_demand)
 
     def finish_request(self) -> None:
         """Count a request as finished, whether it succeeded or not."""
@@ -122,6 +215,8 @@ class RateLimit:
         if window is not None and 0 < window <= LONGEST_WINDOW_SECONDS:
             self.window_seconds = window
         is_later_window = self._note_reset(reset, now, platform_time)
+        if self.remaining is None:
+            self._on_demand_share.count_request(on_demand=ticket.on_demand)
         at_least = max(0.0, remaining - (self._sent - ticket.number))
         if self.remaining is None or ticket.alone:
             self.remaining = at_least
@@ -150,6 +245,9 @@ class RateLimit:
         else:
             reset_at = now + min(left, LONGEST_PAUSE_SECONDS)
         self.reset_at = max(reset_at, now + NOT_YET_SECONDS)
+        # the requests of a longer window must last until its end
+        far_reset = self.reset_at if left is None else max(self.reset_at, now + min(left, LONGEST_WINDOW_SECONDS))
+        self._on_demand_share.note_reset(far_reset, window, now)
         return before is not None and reset_at >= before + LATER_SECONDS
 
     def _start_new_window(self, now: float) -> None:

@@ -19,7 +19,12 @@ from yarl import URL
 from exporter.http.auth import NO_HEADERS, Auth, NoAuth
 from exporter.http.endpoint import BaseUrl, Endpoint, endpoint_of
 from exporter.http.errors import LostConnectionError, UpstreamError, foreign_not_found, map_exception, status_error
-from exporter.http.rate_limit import LONGEST_PAUSE_SECONDS, RateLimit, Ticket
+from exporter.http.rate_limit import (
+    LONGEST_PAUSE_SECONDS,
+    LONGEST_WAIT_FOR_WINDOW_SECONDS,
+    RateLimit,
+    Ticket,
+)
 from exporter.http.response import (
     LARGE_VALUES,
     MAX_VALUES,
@@ -53,8 +58,6 @@ RETRIES_PER_POLL = 10
 RESERVED_RETRIES = 5
 """Retries of a poll that are not used after a 500: some streams may always answer with it, and others need retries."""
 BACK_OFF_SECONDS, LONGEST_BACK_OFF_SECONDS = 0.2, 2.0
-LONGEST_WAIT_FOR_WINDOW_SECONDS = 2.0
-"""Maximum time to wait for a new window of the request limit: limits per second would fail most polls otherwise."""
 BODIES_PER_POLL = 4
 """Maximum size of all responses of a poll, as a multiple of that of one."""
 TRANSIENT = frozenset({429, 500, 502, 503, 504})
@@ -143,6 +146,7 @@ class PreparedRequest:
     auth: bool = True
     safe: bool = False
     keep_refusal: bool = False
+    is_login: bool = False
     time_limit: asyncio.Timeout = field(init=False)
     """Ends the request, and the login that it needs, at the poll's deadline."""
 
@@ -190,6 +194,8 @@ class RequestSender:
         self.clock = clock
         self.observe = observe
         self.rate_limit = RateLimit()
+        self.is_on_demand = False
+        """Whether its requests leave to others, with whom it shares the request limit, what those need."""
         self.recognise_error: Callable[[Any], bool] = looks_like_error
         """Whether the body of a 404 is the platform's own: called with its JSON or, if it is not JSON, with its text.
 
@@ -259,7 +265,7 @@ class RequestSender:
         """Send the login that ``request`` needs, without credentials and within the time limit of that request."""
         template = endpoint_of(endpoint)
         url = self.base_url.endpoint_url(template, {}, None)
-        login = PreparedRequest(poll=request.poll, endpoint=template, url=url, body=body, auth=False)
+        login = PreparedRequest(poll=request.poll, endpoint=template, url=url, body=body, auth=False, is_login=True)
         login.time_limit = request.time_limit
         return self._send_with_retries(login)
 
@@ -285,7 +291,12 @@ class RequestSender:
     async def _send_once(self, request: PreparedRequest, credentials: Mapping[str, str]) -> Response:
         session = await self.transport.session()
         limit = self.rate_limit
-        ticket = limit.start_request() if limit.is_unknown else await self._wait_for_turn(request)
+        # scheduled polls use the same login
+        on_demand = self.is_on_demand and not request.is_login
+        if limit.is_unknown:
+            ticket = limit.start_request(on_demand=on_demand)
+        else:
+            ticket = await self._wait_for_turn(request, on_demand=on_demand)
         request.poll.requests_sent += 1
         endpoint, code = request.endpoint, ""
         began = self.clock.monotonic()
@@ -318,7 +329,7 @@ class RequestSender:
             if code:
                 self.observe(endpoint.template, str(code), self.clock.monotonic() - began)
 
-    async def _wait_for_turn(self, request: PreparedRequest) -> Ticket:
+    async def _wait_for_turn(self, request: PreparedRequest, *, on_demand: bool) -> Ticket:
         """Wait until the platform's limit and requested pauses allow the request, or raise if that is too late."""
         limit, endpoint = self.rate_limit, request.endpoint.template
         while True:
@@ -331,13 +342,16 @@ class RequestSender:
             else:
                 await limit.wait_for_turn()
                 now = self.clock.monotonic()
-                if limit.budget(now) != 0:
-                    return limit.start_request()
+                if limit.budget(now, on_demand=on_demand) != 0:
+                    return limit.start_request(on_demand=on_demand)
                 wait = limit.until_reset(now)
                 if wait is None or wait > LONGEST_WAIT_FOR_WINDOW_SECONDS or now + wait >= request.poll.deadline:
-                    text = f"{endpoint}: not sent, the platform's request limit is used up"
+                    is_used_up = limit.budget(now) == 0
+                    why = "is used up" if is_used_up else "has no more for polls on demand"
+                    text = f"{endpoint}: not sent, the platform's request limit {why}"
                     raise UpstreamError(Reason.RATE_LIMITED, text, retry_after=wait)
-            await self.clock.sleep(wait)
+            with limit.waiting(on_demand=on_demand):
+                await self.clock.sleep(wait)
 
     # -- responses -----------------------------------------------------------------------------------------------------
 

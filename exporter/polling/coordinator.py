@@ -124,20 +124,14 @@ class Coordinator:
             await self._clock.sleep(self._schedule.due - self._clock.monotonic())
             await self.poll()
 
-    async def poll(self, timeout: float | None = None) -> None:
-        """Poll once, from the requests to the published state; raises nothing except cancellation.
-
-        ``timeout``: seconds that the requests may take, instead of the configured timeout. A caller who gives it must
-        enforce a deadline for the whole poll.
-        """
-        cut_off_after = self.settings.timeout + DEADLINE_SLACK_SECONDS if timeout is None else None
-        timeout = self.settings.timeout if timeout is None else timeout
-        requests = self.client.requests(timeout)
+    async def poll(self) -> None:
+        """Poll once, from the requests to the published state; raises nothing except cancellation."""
+        requests = self.client.requests(self.settings.timeout)
         started_at = self._clock.monotonic()
         self._last_poll = self._clock.now()
         self._busy = True
         try:
-            result, streams = await self._request_result(requests, timeout, cut_off_after)
+            result, streams = await self._request_result(requests)
         except UpstreamError as error:
             self._set_not_owned(not_owned=False)
             self._metrics.count_poll(**self._labels, seconds=self._clock.monotonic() - started_at, reason=error.reason)
@@ -168,12 +162,11 @@ class Coordinator:
 
     # -- one poll --------------------------------------------------------------------------------------------------
 
-    async def _request_result(
-        self, requests: Requests, timeout: float, cut_off_after: float | None
-    ) -> tuple[PollResult, tuple[StreamSettings, ...]]:
+    async def _request_result(self, requests: Requests) -> tuple[PollResult, tuple[StreamSettings, ...]]:
         """Return the result and the configured streams, without secrets that the platform echoes."""
+        timeout = self.settings.timeout
         try:
-            async with asyncio.timeout(cut_off_after):
+            async with asyncio.timeout(timeout + DEADLINE_SLACK_SECONDS):
                 result = await self.platform.poll(requests)
             redacted = await redact_result(
                 result, self.platform.configured_streams(), self.settings.configured_streams()

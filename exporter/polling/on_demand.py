@@ -1,7 +1,8 @@
 """Polls on demand, for ``/probe``; they do not affect the scheduled polls.
 
 Each probed upstream has a second coordinator, with its own connections and memory, whose polls are not counted in any
-metric. Only what belongs to the account as a whole is shared: the platform's rate limit, and logins.
+metric. Only what belongs to the account as a whole is shared: the platform's rate limit, of which the scheduled polls
+get what they need, and logins. However often an upstream is probed, it is polled once in half an interval.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ import structlog
 
 from exporter.model import Reason, UpstreamState
 from exporter.polling.coordinator import Coordinator
+from exporter.runtime.clock import Clock
 from exporter.runtime.logging import describe_exception
+from exporter.runtime.tasks import cancel_tasks
 from exporter.store import Store
 
 log = structlog.get_logger()
 
 EXTRA_WAIT_SECONDS = 0.25
 """Extra time a waiter allows after the poll's own deadline."""
+REUSE_SHARE = 0.5
+"""Time from the start of a poll during which its result is served again, as a fraction of the interval."""
 
 
 class UnknownUpstreamError(LookupError):
@@ -28,25 +33,28 @@ class UnknownUpstreamError(LookupError):
 
 
 class OnDemandPolls:
-    """Polls upstreams on demand; simultaneous requests for one upstream share a poll."""
+    """Polls upstreams on demand; requests for one upstream within half its interval share a poll."""
 
     def __init__(
         self,
         find_scheduled: Callable[[str], Coordinator | None],
         build: Callable[[Coordinator, Store], Coordinator],
+        clock: Clock,
     ) -> None:
         """``find_scheduled`` returns the coordinator that polls an upstream on schedule.
 
         ``build`` returns another coordinator for the same upstream, which publishes to the given store.
         """
+        self._clock = clock
         self._find_scheduled = find_scheduled
         self._build = build
         self._targets: dict[str, _ProbeTarget] = {}
 
     async def poll(self, upstream: str, seconds: float | None = None) -> UpstreamState:
-        """Poll an upstream, or join a poll in progress; ``up`` is False if it failed or took too long.
+        """Return the result of a poll that began within the last half interval, or of a new one.
 
-        ``seconds``: time limit, if shorter than the upstream's own timeout. Raises ``UnknownUpstreamError``.
+        ``up`` is False if it failed or took too long. ``seconds``: how long the caller waits, if that is less than the
+        upstream's own timeout; the poll goes on without it. Raises ``UnknownUpstreamError``.
         """
         scheduled = self._find_scheduled(upstream)
         if scheduled is None:
@@ -54,7 +62,7 @@ class OnDemandPolls:
         target = self._targets.get(upstream)
         if target is None or target.scheduled is not scheduled:
             replaced = self._pop_replaced_targets()
-            target = self._targets[upstream] = _ProbeTarget(scheduled, self._build)
+            target = self._targets[upstream] = _ProbeTarget(scheduled, self._build, self._clock)
             for replaced_target in replaced:
                 await replaced_target.close()
         timeout = scheduled.settings.timeout
@@ -79,46 +87,54 @@ class OnDemandPolls:
 class _ProbeTarget:
     """One probed upstream, for as long as its settings stay the same."""
 
-    def __init__(self, scheduled: Coordinator, build: Callable[[Coordinator, Store], Coordinator]) -> None:
+    def __init__(
+        self, scheduled: Coordinator, build: Callable[[Coordinator, Store], Coordinator], clock: Clock
+    ) -> None:
         self.scheduled = scheduled
         self._name = scheduled.settings.name
         self._store = Store()
         self._store.arrange([self._name])
         self._coordinator = build(scheduled, self._store)
-        self._poll: _SharedPoll | None = None
+        self._clock = clock
+        self._poll: asyncio.Task[bool] | None = None
+        """The last poll, which may be under way."""
+        self._began = 0.0
+        """Steady seconds when it began."""
 
     async def poll(self, seconds: float) -> UpstreamState:
-        try:
-            async with asyncio.timeout(seconds + EXTRA_WAIT_SECONDS) as scope:
-                if self._poll is None:
-                    await self._run_poll(seconds, scope)
-                else:
-                    await self._poll.wait()
-        except TimeoutError:
+        if self._poll is None or (self._poll.done() and not self._is_recent()):
+            # Its own task, with the upstream's whole timeout: its result is also that of callers with more time.
+            self._began = self._clock.monotonic()
+            self._poll = asyncio.create_task(self._run_poll(), name=f"probe {self._name}")
+        poll = self._poll
+        if not poll.done():
+            await asyncio.wait([poll], timeout=seconds + EXTRA_WAIT_SECONDS)
+        if not poll.done() or poll.cancelled():
             return self._failed_state(Reason.TIMEOUT, f"no answer within {seconds:g} s")
-        except Exception as error:
-            log.error("probe broke on an internal error", upstream=self._name, error=describe_exception(error))
+        if not poll.result():
             return self._failed_state(Reason.INTERNAL, "internal error")
+        # facts may have become stale since the poll
+        await self._coordinator.refresh()
         state = self._store.get(self._name)
         assert state is not None
         return state
 
     async def close(self) -> None:
         if self._poll is not None:
-            await self._poll.stop()
+            await cancel_tasks([self._poll])
         await self._coordinator.close()
 
-    async def _run_poll(self, seconds: float, scope: asyncio.Timeout) -> None:
-        """Poll in the caller's own task, which others may join: a separate task costs as much as half a request."""
-        self._poll = poll = _SharedPoll(scope)
+    def _is_recent(self) -> bool:
+        return self._clock.monotonic() - self._began < REUSE_SHARE * self.scheduled.settings.interval
+
+    async def _run_poll(self) -> bool:
+        """Poll; returns False if an error of our own ended it."""
         try:
-            await self._coordinator.poll(seconds)
-        except BaseException as error:
-            poll.error = error
-            raise
-        finally:
-            self._poll = None
-            poll.finished.set()
+            await self._coordinator.poll()
+        except Exception as error:
+            log.error("probe broke on an internal error", upstream=self._name, error=describe_exception(error))
+            return False
+        return True
 
     def _failed_state(self, reason: Reason, message: str) -> UpstreamState:
         """Return the last known state with ``up`` False and this error."""
@@ -131,26 +147,3 @@ class _ProbeTarget:
             poll_interval_seconds=settings.interval,
         )
         return msgspec.structs.replace(state, up=False, last_error=message, last_error_reason=reason)
-
-
-class _SharedPoll:
-    """A poll that runs in one caller's task while other callers wait for it."""
-
-    def __init__(self, scope: asyncio.Timeout) -> None:
-        self.finished = asyncio.Event()
-        self.error: BaseException | None = None
-        self._scope = scope
-
-    async def wait(self) -> None:
-        """Wait until the poll ends. Raises its error, or ``TimeoutError`` if it was cancelled."""
-        await self.finished.wait()
-        if isinstance(self.error, asyncio.CancelledError):
-            raise TimeoutError
-        if self.error is not None:
-            raise self.error
-
-    async def stop(self) -> None:
-        """Cancel the poll and wait until it ends."""
-        if not self._scope.expired():
-            self._scope.reschedule(asyncio.get_running_loop().time())
-        await self.finished.wait()

@@ -1,4 +1,4 @@
-"""``/probe``: poll one upstream now and return only its metrics."""
+"""``/probe``: poll one upstream, unless it has just been polled for a probe, and return only its metrics."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Prober(Protocol):
     """Poll an upstream for ``/probe``."""
 
     async def poll(self, upstream: str, seconds: float | None, /) -> UpstreamState:
-        """Return the result of a poll made now, within ``seconds``. Raises ``UnknownUpstreamError``."""
+        """Return the result of a recent or a new poll, within ``seconds``. Raises ``UnknownUpstreamError``."""
 
 
 class AlertSource(Protocol):

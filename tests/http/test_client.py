@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from exporter import __version__
 from exporter.config.upstream import AuthSettings, UpstreamSettings
-from exporter.http.auth import Header
+from exporter.http.auth import Header, NoAuth
 from exporter.http.client import UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason
@@ -379,3 +379,32 @@ async def test_404_of_another_server_names_the_settings_to_check(path: dict[str,
         with pytest.raises(UpstreamError, match=f"status 404, not from the expected API: check {keys}$"):
             await client.requests(LONG).get("GET /x")
         await client.close()
+
+
+@pytest.mark.parametrize("own_credentials", [False, True])
+async def test_requests_on_demand_leave_half_of_a_limit_to_scheduled_ones(own_credentials: bool) -> None:
+    left = 20
+
+    def answer(_: Request) -> bytes:
+        nonlocal left
+        left -= 1
+        return http(X_RateLimit_Limit="20", X_RateLimit_Remaining=f"{left}", X_RateLimit_Reset="60")
+
+    async with answering(answer) as server, client_of(server.url) as scheduled, client_of(server.url) as on_demand:
+        on_demand.share(scheduled)
+        if own_credentials:
+            scheduled, on_demand = (each.with_credentials("export", NoAuth()) for each in (scheduled, on_demand))
+        await scheduled.requests(LONG).get("GET /x")
+        requests = on_demand.requests(LONG)
+        assert (scheduled.requests(LONG).budget(), requests.budget()) == (18, 10)
+        for _ in range(10):
+            await requests.get("GET /x")
+        with pytest.raises(UpstreamError, match="has no more for polls on demand") as caught:
+            await requests.get("GET /x")
+        assert (caught.value.reason, caught.value.status) == (Reason.RATE_LIMITED, None)
+        for _ in range(8):
+            await scheduled.requests(LONG).get("GET /x")
+        for client in (scheduled, on_demand):
+            with pytest.raises(UpstreamError, match="is used up"):
+                await client.requests(LONG).get("GET /x")
+    assert left == 1

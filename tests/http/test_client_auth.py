@@ -414,3 +414,25 @@ async def test_a_slow_login_ends_at_the_deadline_of_the_request_that_needs_it(lo
             await client.requests(POLL_SECONDS).get("GET /x")
     assert (caught.value.reason, str(caught.value)) == (Reason.TIMEOUT, "GET /x: no answer in time")
     assert observed.attempts == [("POST /login", "timeout")]
+
+
+async def test_login_for_a_poll_on_demand_is_sent_though_its_share_is_used_up() -> None:
+    logins = []
+
+    def answer(request: Request) -> bytes:
+        logins.append(request.target == "/login")
+        return http(body=b'"token"', X_RateLimit_Limit="4", X_RateLimit_Remaining="2", X_RateLimit_Reset="60")
+
+    auth = TokenLogin(login_settings(), Clock())
+    async with (
+        answering(answer) as server,
+        client_of(server.url) as scheduled,
+        client_of(server.url, auth=auth) as on_demand,
+    ):
+        on_demand.share(scheduled)
+        for number in range(3):
+            await scheduled.requests(LONG).get("GET /{n}", n=str(number))
+        assert on_demand.rate_limit.budget(Clock().monotonic(), on_demand=True) == 0
+        error = await failure(on_demand)
+    assert (error.reason, error.status) == (Reason.RATE_LIMITED, None)
+    assert logins == [False] * 3 + [True]

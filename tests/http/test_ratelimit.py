@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -302,3 +302,124 @@ class PollingByTheMinute(Polling):
 
 TestPolling: Any = Polling.TestCase
 TestPollingByTheMinute: Any = PollingByTheMinute.TestCase
+
+
+# -- polls on demand ---------------------------------------------------------------------------------------------------
+
+
+class SharedPlatform(Platform):
+    """One whose window may be of any length, and that counts who was refused by our own side."""
+
+    def __init__(self, limit: int, window: float, slides: bool) -> None:
+        super().__init__(limit, slides)
+        self.window = window
+        self.client = RateLimit(INTERVAL)
+        self.sent: dict[bool, list[float]] = {False: [], True: []}
+        self.held_back = {False: 0, True: 0}
+
+    def poll(self, requests: int, now: float, *, on_demand: bool) -> None:
+        for _ in range(requests):
+            if self.client.budget(now, on_demand=on_demand) == 0:
+                self.held_back[on_demand] += 1
+                return
+            ticket = self.client.start_request(on_demand=on_demand)
+            self.client.update(ticket, self.answer(now), now, now)
+            self.client.finish_request()
+            self.sent[on_demand].append(now)
+
+    def most_in_a_window(self, *, on_demand: bool) -> int:
+        windows = Counter(int(now // self.window) for now in self.sent[on_demand])
+        return max(windows.values(), default=0)
+
+
+INTERVAL = 15.0
+SCENARIOS = [
+    pytest.param(limit, window, requests, slides, id=f"{limit} in {window} s, {requests} a poll, slides={slides}")
+    for limit, window, requests in ((60, 60, 3), (60, 60, 7), (60, 60, 12), (1000, 3600, 3), (10_000, 86_400, 1))
+    for slides in (False, True)
+]
+
+
+@pytest.mark.parametrize(("limit", "window", "requests", "slides"), SCENARIOS)
+def test_polls_on_demand_take_no_request_that_scheduled_polls_need(
+    limit: int, window: int, requests: int, slides: bool
+) -> None:
+    platform = SharedPlatform(limit, window, slides)
+    begin = NOW - NOW % window
+    for number in range(int(3 * window / INTERVAL)):
+        now = begin + number * INTERVAL
+        platform.poll(requests, now, on_demand=False)
+        for after in (0.1, INTERVAL / 2 + 0.1):
+            platform.poll(requests, now + after, on_demand=True)
+    assert platform.refused == 0
+    assert platform.held_back[False] == 0
+    assert platform.sent[True]
+    if not slides:
+        assert platform.most_in_a_window(on_demand=True) <= (limit + 1) // 2
+
+
+def test_polls_on_demand_have_half_of_a_limit_that_scheduled_polls_do_not_need() -> None:
+    limit = RateLimit(INTERVAL)
+    limit.update(limit.start_request(), headers(60), NOW, NOW)
+    limit.finish_request()
+    assert (limit.budget(NOW), limit.budget(NOW, on_demand=True)) == (57, 29)
+    for left in range(28, -1, -1):
+        limit.update(limit.start_request(on_demand=True), headers(60 - 29 + left), NOW, NOW)
+        limit.finish_request()
+        assert limit.budget(NOW, on_demand=True) == left
+    assert limit.budget(NOW) == 28
+
+
+def test_polls_on_demand_share_what_is_left_before_any_scheduled_poll() -> None:
+    limit = RateLimit(INTERVAL)
+    assert limit.budget(NOW, on_demand=True) is None
+    limit.update(limit.start_request(on_demand=True), headers(11, limit=None), NOW, NOW)
+    limit.finish_request()
+    assert (limit.budget(NOW), limit.budget(NOW, on_demand=True)) == (10, 5)
+
+
+def test_limit_that_scheduled_polls_use_up_leaves_only_the_rest_to_polls_on_demand() -> None:
+    platform = SharedPlatform(60, 60, slides=False)
+    begin = NOW - NOW % 60
+    for number in range(40):
+        platform.poll(14, begin + number * INTERVAL, on_demand=False)
+        if number:
+            platform.poll(14, begin + number * INTERVAL + 0.1, on_demand=True)
+    assert platform.held_back == {False: 0, True: 39}
+    assert platform.most_in_a_window(on_demand=True) <= 57 - 4 * 14
+
+
+def test_what_scheduled_polls_needed_long_ago_is_free_again() -> None:
+    platform = SharedPlatform(60, 60, slides=False)
+    begin = NOW - NOW % 60
+    platform.poll(14, begin, on_demand=False)
+    for number in range(1, 20):
+        platform.poll(1, begin + number * INTERVAL, on_demand=False)
+    assert platform.client.budget(begin + 20 * INTERVAL, on_demand=True) == 29
+
+
+def test_window_that_began_earlier_than_known_gives_polls_on_demand_their_share_again() -> None:
+    limit = RateLimit(INTERVAL)
+    for _ in range(10):
+        limit.update(limit.start_request(on_demand=True), headers(20), NOW, NOW)
+        limit.finish_request()
+    assert limit.budget(NOW, on_demand=True) == 4
+    limit.update(limit.start_request(on_demand=True), headers(59, reset=NOW + 90), NOW, NOW)
+    assert limit.budget(NOW, on_demand=True) == 28
+
+
+def test_request_of_a_scheduled_poll_that_waits_goes_first() -> None:
+    limit = RateLimit(INTERVAL)
+    limit.update(limit.start_request(), headers(1, limit=2, reset=1, window=1), NOW, NOW)
+    limit.finish_request()
+    assert limit.budget(NOW + 1, on_demand=True) == 1
+    with limit.waiting(on_demand=False), limit.waiting(on_demand=True):
+        assert (limit.budget(NOW + 1), limit.budget(NOW + 1, on_demand=True)) == (1, 0)
+    with limit.waiting(on_demand=True):
+        assert limit.budget(NOW + 1, on_demand=True) == 1
+
+
+def test_pause_holds_for_polls_on_demand() -> None:
+    limit = told(headers(60))
+    limit.pause_for(10, NOW)
+    assert (limit.budget(NOW + 9, on_demand=True), limit.budget(NOW + 10, on_demand=True)) == (0, 29)

@@ -13,14 +13,15 @@ from aiohttp import web
 from multidict import MultiDict
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.http.client import Requests
 from exporter.metrics.exposition import MAX_ROWS
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
 from exporter.metrics.families.upstream_families import UPSTREAM_FAMILIES
 from exporter.model import Reason
+from exporter.polling import on_demand
 from exporter.polling.coordinator import Coordinator
 from exporter.polling.histograms import NoHistograms, PollHistograms
 from exporter.polling.on_demand import OnDemandPolls, UnknownUpstreamError
+from exporter.runtime.clock import Clock
 from exporter.web.probe_handler import BadProbeError, parse_target, parse_time_limit
 from tests.metrics import generated_views
 from tests.platforms.studio_server import KEY as STUDIO_KEY
@@ -104,8 +105,9 @@ async def origin() -> Origin:
 
 
 @pytest.fixture
-async def exporter(origin: Origin, tmp_path: Path) -> AsyncIterator[Exporter]:
-    """One that has polled in the background, and will not again for an hour."""
+async def exporter(origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Exporter]:
+    """One that has polled in the background, and will not again for an hour; no result is served again."""
+    monkeypatch.setattr(on_demand, "REUSE_SHARE", 0.0)
     async with serving(origin.app) as url, exporting(tmp_path, configured(url)) as running:
         await running.reaches(1, "stream_upstream_up", upstream="origin")
         yield running
@@ -265,27 +267,13 @@ async def test_concurrent_probes_share_a_poll(exporter: Exporter, origin: Origin
 
 
 async def test_probe_ends_at_the_scrape_timeout_and_the_next_one_works(exporter: Exporter, origin: Origin) -> None:
+    await probe(exporter)
     origin.let_go.clear()
     status, text = await probe(exporter, **{TIMEOUT_HEADER: "0.2"})
     assert (status, value(text, "stream_upstream_up")) == (200, 0)
     assert value(text, "stream_expected", "live/main") == 1
     origin.let_go.set()
     assert value((await probe(exporter))[1], "stream_upstream_up") == 1
-
-
-async def test_poll_past_its_deadline_is_cancelled(exporter: Exporter, monkeypatch: pytest.MonkeyPatch) -> None:
-    await probe(exporter)
-    (target,) = exporter.service.probes._targets.values()
-
-    async def hang(_requests: Requests) -> None:
-        await asyncio.Event().wait()
-
-    with monkeypatch.context() as patched:
-        patched.setattr(target._coordinator.platform, "poll", hang)
-        async with asyncio.timeout(60):
-            view = await exporter.service.probes.poll("origin", 0.1)
-    assert (view.up, view.last_error_reason) == (False, Reason.TIMEOUT)
-    assert (await exporter.service.probes.poll("origin")).up
 
 
 async def test_probe_with_less_time_than_the_shared_poll_times_out_alone(exporter: Exporter, origin: Origin) -> None:
@@ -299,19 +287,30 @@ async def test_probe_with_less_time_than_the_shared_poll_times_out_alone(exporte
     assert origin.polls == 2
 
 
-async def test_waiter_of_a_cancelled_poll_times_out_and_the_next_probe_works(
-    exporter: Exporter, origin: Origin
-) -> None:
+async def test_poll_goes_on_without_the_caller_that_started_it(exporter: Exporter, origin: Origin) -> None:
     probes = exporter.service.probes
     first = await origin.hold(probes.poll("origin"))
     waiting = asyncio.create_task(probes.poll("origin"))
     await asyncio.sleep(0)
     first.cancel()
-    view = await waiting
-    assert (view.up, view.last_error_reason) == (False, Reason.TIMEOUT)
-    assert first.cancelled()
     origin.let_go.set()
-    assert (await probes.poll("origin")).up
+    assert (await waiting).up
+    assert first.cancelled()
+    assert origin.polls == 2
+
+
+async def test_probes_of_any_stream_are_served_one_result_for_half_an_interval(
+    exporter: Exporter, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    before = origin.polls
+    whole = (await probe(exporter))[1]
+    origin.names.append("new")
+    assert (await probe(exporter))[1] == whole
+    assert value((await probe(exporter, "upstream=origin&stream=live/side"))[1], "stream_live", "live/side") == 1
+    assert (await probe(exporter, "upstream=origin&stream=live/new"))[0] == 404
+    assert value((await probe(exporter, **{TIMEOUT_HEADER: "0.2"}))[1], "stream_upstream_up") == 1
+    assert origin.polls == before + 1
 
 
 async def test_malformed_scrape_timeout_is_refused(exporter: Exporter) -> None:
@@ -410,7 +409,7 @@ async def test_reload_replaces_changed_probe_targets(exporter: Exporter, origin:
     url = exporter.service.settings.upstreams[0].url
     origin.let_go.clear()
     under_way = asyncio.create_task(probe(exporter))
-    while not kept["origin"]._poll:  # noqa: ASYNC110 - the server says when
+    while (poll := kept["origin"]._poll) is None or poll.done():  # noqa: ASYNC110 - the server says when
         await asyncio.sleep(0.01)
     exporter.write(configured(url, ended_ttl="1m"))
     await exporter.service.reload()
@@ -442,7 +441,7 @@ async def test_probe_before_the_start_finds_no_upstream() -> None:
         raise AssertionError
 
     with pytest.raises(UnknownUpstreamError):
-        await OnDemandPolls(lambda _: None, build).poll("origin")
+        await OnDemandPolls(lambda _: None, build, Clock()).poll("origin")
 
 
 async def test_internal_error_is_a_failed_probe(exporter: Exporter, caplog: pytest.LogCaptureFixture) -> None:
