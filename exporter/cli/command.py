@@ -169,6 +169,12 @@ def add_web_flags(parser: argparse.ArgumentParser, *, listen_default: str) -> No
         action="store_true",
         help="answer /-/healthy and /-/ready without a user, for probes that have none",
     )
+    web.add_argument(
+        "--web.disable-probe",
+        dest="disable_probe",
+        action="store_true",
+        help="answer /probe with 404, so that nobody makes the exporter poll",
+    )
 
 
 def add_log_flags(parser: argparse.ArgumentParser, *, level: str) -> None:

@@ -145,7 +145,10 @@ def open_sockets(options: argparse.Namespace, default: str) -> list[socket.socke
 def web_options(options: argparse.Namespace) -> WebOptions:
     """Return the options of the web layer."""
     return WebOptions(
-        telemetry_path=options.telemetry_path, enable_lifecycle=options.enable_lifecycle, external=options.external
+        telemetry_path=options.telemetry_path,
+        enable_lifecycle=options.enable_lifecycle,
+        external=options.external,
+        disable_probe=options.disable_probe,
     )
 
 

@@ -35,6 +35,7 @@ _SECURITY_HEADERS = {
 _FOLDED_HEADERS: Final[Mapping[str, str]] = CIMultiDict(_SECURITY_HEADERS)
 """The same headers, with their names folded once instead of for every response."""
 _CROSS_SITE = "Requests from pages of other sites are refused.\n"
+_PROBE_OFF = "Probes are off (--web.disable-probe).\n"
 _LIFECYCLE_OFF = "Reloading over HTTP is off: start with --web.enable-lifecycle, or send SIGHUP.\n"
 
 
@@ -48,8 +49,8 @@ def make_app(exporter: RunningExporter, *, options: WebOptions, security: Securi
     Page(exporter, telemetry_path=options.telemetry_path).add_routes(app)
     StreamsApi(exporter).add_routes(app)
     scrapes.add_routes(app, options.telemetry_path)
-    app.router.add_get(PROBE_PATH, ProbeHandler(exporter.probes).handle)
-    app.router.add_get(DISCOVERY_PATH, DiscoveryHandler(exporter, options.external).handle)
+    app.router.add_get(PROBE_PATH, _refuse_probe if options.disable_probe else ProbeHandler(exporter.probes).handle)
+    app.router.add_get(DISCOVERY_PATH, DiscoveryHandler(exporter, options).handle)
     SidecarApi(exporter.sidecar).add_routes(app)
     app.router.add_get("/config", handlers.config)
     app.router.add_get("/-/healthy", handlers.healthy)
@@ -57,6 +58,10 @@ def make_app(exporter: RunningExporter, *, options: WebOptions, security: Securi
     app.router.add_post("/-/reload", handlers.reload)
     app.router.add_put("/-/reload", handlers.reload)
     return app
+
+
+async def _refuse_probe(_request: web.Request) -> web.Response:
+    return web.Response(status=404, text=_PROBE_OFF)
 
 
 class _Handlers:

@@ -20,7 +20,7 @@ from exporter.model import UpstreamState
 from exporter.store import StateReferences
 from exporter.web.history import STEP_SECONDS, History, Points
 from exporter.web.metrics_handler import encode, takes_gzip
-from exporter.web.options import PROBE_PATH, Origin
+from exporter.web.options import PROBE_PATH, Origin, WebOptions
 from exporter.web.probe_handler import OFFSET_SECONDS
 from exporter.web.protocols import ServedState
 from exporter.web.serializers import stream_entry, stream_facts, stream_label, upstream_entry
@@ -187,29 +187,37 @@ def _error_response(status: int, error: str) -> web.Response:
 
 
 class DiscoveryHandler:
-    """Handle service discovery."""
+    """Handle service discovery. Without probes, the only target is the exporter itself."""
 
-    def __init__(self, served: ServedState, external: Origin | None) -> None:
+    def __init__(self, served: ServedState, options: WebOptions) -> None:
         self._served = served
-        self._external = external
+        self._options = options
 
     async def handle(self, request: web.Request) -> web.Response:
         """Return the target groups, or 400 if they depend on a ``Host`` header that is missing or malformed."""
-        origin = self._external or Origin.from_host_header(request.headers.get(hdrs.HOST, ""), is_tls=request.secure)
+        options = self._options
+        origin = options.external or Origin.from_host_header(request.headers.get(hdrs.HOST, ""), is_tls=request.secure)
         if origin is None:
             return web.Response(status=400, text="a Host header of the form HOST[:PORT] is needed\n")
-        body = msgspec.json.encode(target_groups(self._served.settings.upstreams, origin))
-        return web.Response(body=body, content_type="application/json")
+        if options.disable_probe:
+            groups = [_group(origin, origin.path + options.telemetry_path, {})]
+        else:
+            groups = target_groups(self._served.settings.upstreams, origin)
+        return web.Response(body=msgspec.json.encode(groups), content_type="application/json")
 
 
 def target_groups(upstreams: Iterable[UpstreamSettings], origin: Origin) -> list[dict[str, Any]]:
     """Return a target group for each upstream, ready for ``/probe`` without relabelling."""
-    return [{"targets": [origin.address], "labels": _target_labels(upstream, origin)} for upstream in upstreams]
+    return [_group(origin, origin.path + PROBE_PATH, _probe_labels(upstream, origin)) for upstream in upstreams]
 
 
-def _target_labels(upstream: UpstreamSettings, origin: Origin) -> dict[str, str]:
-    labels = {
-        "__metrics_path__": origin.path + PROBE_PATH,
+def _group(origin: Origin, path: str, labels: dict[str, str]) -> dict[str, Any]:
+    scheme = {"__scheme__": "https"} if origin.is_tls else {}
+    return {"targets": [origin.address], "labels": {**scheme, "__metrics_path__": path, **labels}}
+
+
+def _probe_labels(upstream: UpstreamSettings, origin: Origin) -> dict[str, str]:
+    return {
         "__param_upstream": upstream.name,
         # A probe polls, so it has the upstream's own interval and timeout.
         "__scrape_interval__": format_duration(upstream.interval),
@@ -217,4 +225,3 @@ def _target_labels(upstream: UpstreamSettings, origin: Origin) -> dict[str, str]
         # All upstreams have the same address: without this label they would share one `up` series.
         "instance": f"{origin.address}/{upstream.name}",
     }
-    return {"__scheme__": "https", **labels} if origin.is_tls else labels

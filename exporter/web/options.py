@@ -58,6 +58,7 @@ class WebOptions(NamedTuple):
     enable_lifecycle: bool = False
     external: Origin | None = None
     """Where Prometheus reaches the exporter, if not at the address that it sent its request to."""
+    disable_probe: bool = False
 
 
 def check_telemetry_path(path: str) -> str:

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from exporter import __version__
-from exporter.cli import main
+from exporter.cli import main, make_parser
+from exporter.cli.run import web_options
 
 LIVEPEER = """
 upstreams:
@@ -88,6 +89,12 @@ def test_help_names_every_flag_with_its_default(command: list[str], capsys: pyte
 )
 def test_bad_usage_says_what_is_allowed(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert said in usage_error(capsys, *arguments)
+
+
+@pytest.mark.parametrize("command", [[], ["demo"]])
+def test_probes_are_disabled_by_their_flag_only(command: list[str]) -> None:
+    for flags in ([], ["--web.disable-probe"]):
+        assert web_options(make_parser().parse_args([*command, *flags])).disable_probe is bool(flags)
 
 
 def test_check_says_what_a_configuration_costs(capsys: pytest.CaptureFixture[str]) -> None:

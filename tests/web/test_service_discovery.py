@@ -101,5 +101,28 @@ async def test_external_url_overrides_the_host_header(service: Service) -> None:
     assert first["labels"]["instance"] == "monitor.example/edge"
 
 
+@pytest.mark.parametrize(
+    ("external", "telemetry_path", "target", "labels"),
+    [
+        (None, "/metrics", None, {"__metrics_path__": "/metrics"}),
+        (
+            external_origin("https://monitor.example/streams/"),
+            "/own/path",
+            "monitor.example",
+            {"__metrics_path__": "/streams/own/path", "__scheme__": "https"},
+        ),
+    ],
+)
+async def test_only_target_without_probes_is_the_exporter_itself(
+    service: Service, external: Origin | None, telemetry_path: str, target: str | None, labels: dict[str, str]
+) -> None:
+    security = Security()
+    options = WebOptions(telemetry_path=telemetry_path, external=external, disable_probe=True)
+    async with serve_app(make_app(service, options=options, security=security), security) as url:
+        assert await discovered(url) == [{"targets": [target or url.removeprefix("http://")], "labels": labels}]
+        async with aiohttp.ClientSession() as session, session.get(f"{url}/probe?upstream=edge") as answer:
+            assert (answer.status, await answer.text()) == (404, "Probes are off (--web.disable-probe).\n")
+
+
 def test_no_upstreams_are_an_empty_list() -> None:
     assert target_groups((), Origin("localhost")) == []
