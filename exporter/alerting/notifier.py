@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import structlog
@@ -15,6 +14,7 @@ from exporter.alerting.notification_queue import NotificationQueue
 from exporter.alerting.outbox import HORIZON_FACTOR, Outbox, Round
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.config.alerting import AlertmanagerSettings
+from exporter.http.resolver import lookups
 from exporter.runtime.clock import Clock
 from exporter.runtime.tasks import cancel_tasks, run_within
 
@@ -29,9 +29,7 @@ ResolveAddresses = Callable[[AlertmanagerSettings], Awaitable[Iterable[str]]]
 
 async def resolve_addresses(settings: AlertmanagerSettings) -> set[str]:
     """Return the IP addresses of an Alertmanager's host, from the system's resolver. Raises ``OSError``."""
-    url = URL(settings.url)
-    found = await asyncio.get_running_loop().getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
-    return {str(address[0]) for *_, address in found}
+    return {address.host for address in await lookups().find(URL(settings.url).host or "")}
 
 
 class Notifier:

@@ -11,6 +11,7 @@ from aiohttp.abc import AbstractResolver
 from exporter import __version__
 from exporter.config.upstream import TlsSettings
 from exporter.http.errors import UpstreamError
+from exporter.http.resolver import KEEP_SECONDS, KEEP_SECONDS_TLS, SystemResolver
 from exporter.model import Reason
 
 KEEP_ALIVE_SECONDS = 75.0
@@ -29,7 +30,8 @@ class Transport:
         self._tls = tls
         self._is_tls = is_tls
         self._max_connections = max_connections
-        self._resolver = resolver
+        is_proven = is_tls and not tls.insecure_skip_verify
+        self._resolver = resolver or SystemResolver(KEEP_SECONDS_TLS if is_proven else KEEP_SECONDS)
         self._session: aiohttp.ClientSession | None = None
         self._opening = asyncio.Lock()
         self.server_name = tls.server_name if is_tls else None

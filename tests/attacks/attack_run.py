@@ -131,6 +131,8 @@ class AttackRun:
     memory_mib: int = MEMORY_MIB
     descriptors: int = DESCRIPTORS
     program: Sequence[str] = ("-m", "exporter")
+    healthy_host: str = "127.0.0.1"
+    """Host in the URL of the healthy upstream."""
     observation: Observation = field(init=False)
     """What was seen during the attack."""
     exporter: Exporter = field(init=False)
@@ -169,7 +171,8 @@ class AttackRun:
 
     def write_config(self, **sections: Any) -> None:
         """Write the configuration, with these sections besides."""
-        healthy = {"name": "healthy", "platform": "node_media_server", "url": self._observer.url, "auth": {}}
+        url = self._observer.url.replace("127.0.0.1", self.healthy_host)
+        healthy = {"name": "healthy", "platform": "node_media_server", "url": url, "auth": {}}
         settings = {
             "defaults": {"interval": f"{INTERVAL_SECONDS:g}s", "timeout": "900ms"},
             "upstreams": [healthy, *self.upstreams],
