@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -14,14 +16,19 @@ from aiohttp import hdrs, web
 
 from exporter.config.loading import ConfigError
 from exporter.runtime.clock import Clock
+from exporter.runtime.files import DEADLINE_SECONDS, FileError, call_within, call_within_async
+from exporter.runtime.logging import describe_exception
+from exporter.runtime.tasks import cancel_tasks
 from exporter.web.options import DEFAULT_MAX_REQUESTS
 from exporter.web.server import send_response
 from exporter.web.toolkit.tls import CurrentContext
 from exporter.web.toolkit.users import PasswordChecker, TooManyChecksError
-from exporter.web.toolkit.web_config import FileStates, WebConfig, file_states, read_web_config
+from exporter.web.toolkit.web_config import FileStates, ReadResult, WebConfig, file_states, read_web_config
 
 log = structlog.get_logger()
 
+WATCH_SECONDS: Final = 1.0
+"""Time between two looks at the files."""
 HEALTH_PATHS: Final = frozenset({"/-/healthy", "/-/ready"})
 """Answered under load too, because orchestrators restart what does not answer them."""
 
@@ -33,7 +40,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class WatchedConfig:
-    """The web configuration in force. A bad new version changes nothing, and is logged once."""
+    """The web configuration in force. A bad new version changes nothing, and is logged once.
+
+    The files are read in the background: no request or connection waits for a file system.
+    """
 
     def __init__(self, file: Path | None = None) -> None:
         """Read the file. Raises ``ConfigError`` if it is bad; without a file nothing is protected."""
@@ -41,20 +51,47 @@ class WatchedConfig:
         self._file_states: FileStates = {}
         self._config = WebConfig()
         self.warnings: tuple[str, ...] = ()
+        self._is_answered = True
         if file is not None:
-            reading = read_web_config(file)
+            try:
+                reading = call_within(file, partial(read_web_config, file), DEADLINE_SECONDS)
+            except FileError as error:
+                raise ConfigError([_no_answer(file, error)]) from None
             if reading.config is None:
                 raise ConfigError(list(reading.errors))
             self._config, self._file_states, self.warnings = reading.config, reading.files, reading.warnings
 
     def current(self) -> WebConfig:
-        """Return the configuration in force. Costs a ``stat`` of each file, and a reading if one has changed."""
-        if self._file is not None and file_states(self._file_states) != self._file_states:
-            self._reload(self._file)
+        """Return the configuration in force."""
         return self._config
 
-    def _reload(self, file: Path) -> None:
-        reading = read_web_config(file)
+    async def watch(self, clock: Clock) -> None:
+        """Read the files again whenever one of them has changed, until cancelled."""
+        while self._file is not None:
+            await clock.sleep(WATCH_SECONDS)
+            try:
+                await self.refresh()
+            except Exception as error:
+                log.error("web configuration not watched", error=describe_exception(error))
+
+    async def refresh(self) -> None:
+        """Read the files again if one of them has changed. While they can't be read, nothing changes."""
+        file = self._file
+        if file is None:
+            return
+        try:
+            read = partial(_read_if_changed, file, self._file_states)
+            reading = await call_within_async(file, read, DEADLINE_SECONDS)
+        except FileError as error:
+            if self._is_answered:
+                log.error("web configuration not reloaded", errors=[_no_answer(file, error)])
+            self._is_answered = False
+            return
+        self._is_answered = True
+        if reading is not None:
+            self._apply(file, reading)
+
+    def _apply(self, file: Path, reading: ReadResult) -> None:
         self._file_states = reading.files
         config, errors = reading.config, reading.errors
         if config is not None and (config.tls_server_config.context is None) != (
@@ -72,6 +109,15 @@ class WatchedConfig:
         """Log the warnings about the configuration in force."""
         for warning in self.warnings:
             log.warning("web configuration", warning=warning)
+
+
+def _read_if_changed(file: Path, known: FileStates) -> ReadResult | None:
+    """Return None if no file has changed. Blocks while their file system does not answer."""
+    return None if file_states(known) == known else read_web_config(file)
+
+
+def _no_answer(file: Path, error: FileError) -> str:
+    return f"{file}, or a file that it names: {error.strerror}"
 
 
 class ConcurrencyLimit:
@@ -172,6 +218,7 @@ class Security:
 
         app.middlewares.append(self._middleware)
         app.on_response_prepare.append(set_headers)
+        app.cleanup_ctx.append(self._watch)
         app.on_cleanup.append(self._close)
 
     def _current_context(self) -> ssl.SSLContext:
@@ -224,6 +271,11 @@ class Security:
         except TooManyChecksError:
             return _retry_later(503, "too many passwords to check", 1.0)
         return web.Response(status=401, text="unauthorized\n", headers={hdrs.WWW_AUTHENTICATE: _CHALLENGE})
+
+    async def _watch(self, _app: web.Application) -> AsyncIterator[None]:
+        watcher = asyncio.create_task(self._watched.watch(self._clock), name="watch web configuration")
+        yield
+        await cancel_tasks([watcher])
 
     async def _close(self, _app: web.Application) -> None:
         self._passwords.close()

@@ -16,7 +16,8 @@ import trustme
 import yaml
 from aiohttp import web
 
-from exporter.web.security import Security
+from exporter.web.security import WATCH_SECONDS, Security
+from tests.fake_clock import FakeClock
 
 BODY = "hello\n"
 
@@ -48,6 +49,17 @@ def client_context(authority: trustme.CA, *, certificate: trustme.LeafCert | Non
     if certificate is not None:
         certificate.configure_cert(context)
     return context
+
+
+async def let_files_be_read(clock: FakeClock) -> None:
+    """Move the clock until the files of the web configuration, as they are now, have been looked at."""
+    # twice, because the first look may have begun before
+    for _ in range(2):
+        slept = len(clock.slept)
+        clock.advance(WATCH_SECONDS)
+        async with asyncio.timeout(60):
+            while len(clock.slept) == slept:  # noqa: ASYNC110 - a thread reads them
+                await asyncio.sleep(0.005)
 
 
 @asynccontextmanager

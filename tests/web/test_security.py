@@ -23,11 +23,13 @@ from exporter.web.options import WebOptions
 from exporter.web.security import Security, TokenBucket, WatchedConfig
 from exporter.web.toolkit.users import PasswordChecker
 from tests.fake_clock import FakeClock
+from tests.file_obstacles import OBSTACLES, HungMount, put_obstacle
 from tests.web.secure_server import (
     BODY,
     basic_auth,
     bcrypt_hash,
     get_status,
+    let_files_be_read,
     serve_app,
     serve_secured,
     write_certificate,
@@ -210,8 +212,10 @@ async def test_rate_limit_refuses_excess_requests(tmp_path: Path) -> None:
         clock.advance(2.5)
         assert [await get_status(url) for _ in range(2)] == [200, 429]
         write_web_config(tmp_path, {"rate_limit": {"interval": "10s", "burst": 1}})
+        await let_files_be_read(clock)
         assert [await get_status(url) for _ in range(2)] == [200, 429]
         write_web_config(tmp_path, {})
+        await let_files_be_read(clock)
         assert [await get_status(url) for _ in range(5)] == [200] * 5
 
 
@@ -233,6 +237,13 @@ async def test_configured_headers_override_our_own(tmp_path: Path) -> None:
                 assert "X-XSS-Protection" not in answer.headers
 
 
+async def test_without_a_file_there_is_nothing_to_read_again() -> None:
+    watched = WatchedConfig()
+    before = watched.current()
+    await watched.refresh()
+    assert watched.current() is before
+
+
 def test_bad_file_prevents_the_start(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as failure:
         Security(write_web_config(tmp_path, {"basic_auth_users": {"alice": "plain"}}))
@@ -241,20 +252,26 @@ def test_bad_file_prevents_the_start(tmp_path: Path) -> None:
         Security(tmp_path / "none.yml")
 
 
-async def test_changed_file_applies_to_the_next_request_unless_it_is_bad(tmp_path: Path) -> None:
+async def test_changed_file_applies_within_a_second_unless_it_is_bad(tmp_path: Path) -> None:
+    clock = FakeClock()
     file = write_web_config(tmp_path, {"basic_auth_users": USERS})
-    async with serve_secured(Security(file)) as url:
+    async with serve_secured(Security(file, clock=clock)) as url:
         assert await get_status(url, headers=ALICE) == 200
         write_web_config(tmp_path, {"basic_auth_users": {"bob": bcrypt_hash("bob's own")}})
+        await let_files_be_read(clock)
         assert await get_status(url, headers=ALICE) == 401
         assert await get_status(url, headers=basic_auth("bob", "bob's own")) == 200
         with structlog.testing.capture_logs() as logs:
             write_web_config(tmp_path, "basic_auth_users: {bob: canary-password}")
-            assert [await get_status(url, headers=basic_auth("bob", "bob's own")) for _ in range(3)] == [200] * 3
+            for _ in range(3):
+                await let_files_be_read(clock)
+                assert await get_status(url, headers=basic_auth("bob", "bob's own")) == 200
             assert await get_status(url) == 401
             file.unlink()
+            await let_files_be_read(clock)
             assert await get_status(url) == 401
             write_web_config(tmp_path, {"basic_auth_users": USERS})
+            await let_files_be_read(clock)
             assert await get_status(url, headers=ALICE) == 200
     assert [entry["event"] for entry in logs] == [
         "web configuration not reloaded",
@@ -264,38 +281,98 @@ async def test_changed_file_applies_to_the_next_request_unless_it_is_bad(tmp_pat
     assert "canary" not in str(logs)
 
 
-def test_costly_hash_is_logged_with_every_version_of_the_file(tmp_path: Path) -> None:
+async def test_costly_hash_is_logged_with_every_version_of_the_file(tmp_path: Path) -> None:
     costly = "$2b$15$" + "." * 53
     file = write_web_config(tmp_path, f"basic_auth_users: {{alice: {costly}}}")
-    security = Security(file)
-    (warning,) = security.warnings
+    watched = WatchedConfig(file)
+    (warning,) = watched.warnings
     assert f"{file}:1:27: basic_auth_users.alice: checking a hash of cost 15 takes seconds" in warning
     with structlog.testing.capture_logs() as logs:
-        security.log_warnings()
+        watched.log_warnings()
         write_web_config(tmp_path, f"basic_auth_users: {{alice: {costly}, bob: {costly}}}")
-        assert not security.is_open
+        await watched.refresh()
         write_web_config(tmp_path, {"basic_auth_users": USERS})
-        assert not security.is_open
+        await watched.refresh()
     assert [entry["event"] for entry in logs if entry["log_level"] == "warning"] == ["web configuration"] * 3
-    assert not security.warnings
+    assert not watched.warnings
     assert costly not in str(logs)
 
 
-def test_tls_cannot_be_switched_by_a_reload(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", OBSTACLES)
+async def test_anything_but_a_file_in_its_place_changes_nothing_and_is_logged_once(tmp_path: Path, kind: str) -> None:
+    watched = WatchedConfig(write_web_config(tmp_path, {"basic_auth_users": USERS}))
+    cause = put_obstacle(tmp_path / "web.yml", kind)
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(3):
+            await watched.refresh()
+    assert watched.current().basic_auth_users == USERS
+    (entry,) = logs
+    assert entry["errors"] == [f"{tmp_path}/web.yml: found no file to read ({cause}), allowed a YAML file"]
+    with pytest.raises(ConfigError, match=cause):
+        WatchedConfig(tmp_path / "web.yml")
+
+
+@pytest.mark.parametrize("hung", ["web.yml", "server.key"])
+async def test_configuration_stays_in_force_while_the_file_system_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hung: str
+) -> None:
+    authority = trustme.CA()
+    write_certificate(tmp_path, authority)
+    tls = {"tls_server_config": {"cert_file": "server.pem", "key_file": "server.key"}}
+    file = write_web_config(tmp_path, tls)
+    watched = WatchedConfig(file)
+    first = watched.current()
+    mount = HungMount(monkeypatch, tmp_path / hung)
+    monkeypatch.setattr("exporter.web.security.DEADLINE_SECONDS", 0.01)
+    try:
+        with structlog.testing.capture_logs() as logs:
+            for _ in range(3):
+                await watched.refresh()
+        assert [entry["errors"] for entry in logs] == [
+            [f"{file}, or a file that it names: no answer from the file system within 0.01 s"]
+        ]
+        assert watched.current() is first
+        with pytest.raises(ConfigError, match="no answer from the file system"):
+            WatchedConfig(file)
+        assert mount.asked == 1
+    finally:
+        mount.release()
+    monkeypatch.setattr("exporter.web.security.DEADLINE_SECONDS", 60.0)
+    write_certificate(tmp_path, authority)
+    await watched.refresh()
+    assert watched.current() is not first
+
+
+async def test_files_are_watched_on_after_an_error_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FakeClock()
+    file = write_web_config(tmp_path, {"basic_auth_users": USERS})
+    async with serve_secured(Security(file, clock=clock)) as url:
+        with monkeypatch.context() as patched, structlog.testing.capture_logs() as logs:
+            patched.setattr("exporter.web.security.file_states", lambda _: 1 / 0)
+            await let_files_be_read(clock)
+        assert {entry["event"] for entry in logs} == {"web configuration not watched"}
+        write_web_config(tmp_path, {})
+        await let_files_be_read(clock)
+        assert await get_status(url) == 200
+
+
+async def test_tls_cannot_be_switched_by_a_reload(tmp_path: Path) -> None:
     authority = trustme.CA()
     write_certificate(tmp_path, authority)
     tls = {"tls_server_config": {"cert_file": "server.pem", "key_file": "server.key"}}
     watched = WatchedConfig(write_web_config(tmp_path, tls))
     with structlog.testing.capture_logs() as logs:
         write_web_config(tmp_path, {})
+        await watched.refresh()
         assert watched.current().tls_server_config.context is not None
         write_web_config(tmp_path, tls)
+        await watched.refresh()
         assert watched.current().tls_server_config.context is not None
     assert "without a restart" in logs[0]["errors"][0]
     assert logs[1]["event"] == "web configuration reloaded"
 
 
-def test_files_named_by_a_bad_file_are_watched(tmp_path: Path) -> None:
+async def test_files_named_by_a_bad_file_are_watched(tmp_path: Path) -> None:
     """Certificate and key are seldom put in place at one moment."""
     authority = trustme.CA()
     write_certificate(tmp_path, authority)
@@ -303,6 +380,8 @@ def test_files_named_by_a_bad_file_are_watched(tmp_path: Path) -> None:
     watched = WatchedConfig(write_web_config(tmp_path, {"tls_server_config": tls}))
     first = watched.current().tls_server_config.context
     write_web_config(tmp_path, {"tls_server_config": {"cert_file": "new.pem", "key_file": "new.key"}})
+    await watched.refresh()
     assert watched.current().tls_server_config.context is first
     write_certificate(tmp_path, authority, stem="new")
+    await watched.refresh()
     assert watched.current().tls_server_config.context is not first

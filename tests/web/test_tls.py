@@ -9,11 +9,14 @@ import pytest
 import structlog
 import trustme
 
+from exporter.runtime.clock import Clock
 from exporter.web.security import Security
+from tests.fake_clock import FakeClock
 from tests.web.secure_server import (
     client_context,
     connect_tls,
     get_status,
+    let_files_be_read,
     serve_secured,
     write_certificate,
     write_web_config,
@@ -27,10 +30,10 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-def security(directory: Path, authority: trustme.CA, **tls: Any) -> Security:
+def security(directory: Path, authority: trustme.CA, clock: Clock | None = None, /, **tls: Any) -> Security:
     write_certificate(directory, authority)
     authority.cert_pem.write_to_path(directory / "ca.pem")
-    return Security(write_web_config(directory, {"tls_server_config": {**TLS, **tls}}))
+    return Security(write_web_config(directory, {"tls_server_config": {**TLS, **tls}}), clock=clock)
 
 
 async def test_tls_server_refuses_plain_http(tmp_path: Path, authority: trustme.CA) -> None:
@@ -45,17 +48,19 @@ async def test_tls_server_refuses_plain_http(tmp_path: Path, authority: trustme.
 
 
 async def test_replaced_certificate_applies_to_the_next_connection(tmp_path: Path, authority: trustme.CA) -> None:
-    context = client_context(authority)
-    async with serve_secured(security(tmp_path, authority)) as url:
+    context, clock = client_context(authority), FakeClock()
+    async with serve_secured(security(tmp_path, authority, clock)) as url:
         connector = aiohttp.TCPConnector(ssl=context)
         async with aiohttp.ClientSession(url, connector=connector) as session, session.get("/") as answer:
             await answer.read()
             first = (await connect_tls(url, context))[0]
             with structlog.testing.capture_logs() as logs:
                 (tmp_path / "server.pem").write_bytes(b"half of it")
-                assert (await connect_tls(url, context))[0] == first
-                assert (await connect_tls(url, context))[0] == first
+                for _ in range(2):
+                    await let_files_be_read(clock)
+                    assert (await connect_tls(url, context))[0] == first
                 write_certificate(tmp_path, authority)
+                await let_files_be_read(clock)
                 second = (await connect_tls(url, context))[0]
             assert second != first
             async with session.get("/") as again:
@@ -178,10 +183,12 @@ async def test_client_certificate_without_names_is_refused(tmp_path: Path, autho
 
 
 async def test_tightened_client_policy_applies_to_the_next_connection(tmp_path: Path, authority: trustme.CA) -> None:
-    async with serve_secured(security(tmp_path, authority)) as url:
+    clock = FakeClock()
+    async with serve_secured(security(tmp_path, authority, clock)) as url:
         assert await gets_in(url, client_context(authority))
         tight = {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "ca.pem"}
         write_web_config(tmp_path, {"tls_server_config": {**TLS, **tight}})
+        await let_files_be_read(clock)
         assert not await gets_in(url, client_context(authority))
         mine = client_context(authority, certificate=authority.issue_cert("client.example"))
         assert await gets_in(url, mine)

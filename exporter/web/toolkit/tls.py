@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from exporter.runtime.files import FileError, read_file
+
 VERSIONS = {
     "TLS10": ssl.TLSVersion.TLSv1_2,
     "TLS11": ssl.TLSVersion.TLSv1_2,
@@ -42,6 +44,7 @@ CIPHERS = {
 }
 """Go's names and OpenSSL's. Those of TLS 1.3 have none, because neither Go nor Python can select among them."""
 CURVES = {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1", "X25519": "X25519"}
+_MAX_PEM_BYTES = 4 * 2**20
 _WITH_REQUIRED_CERTIFICATE = "client_auth_type: RequireAndVerifyClientCert beside it"
 
 
@@ -190,8 +193,8 @@ def _read_pem(given: Path | str, key: str) -> bytes:
     if isinstance(given, str):
         return given.encode()
     try:
-        return given.read_bytes()
-    except OSError as error:
+        return read_file(given, _MAX_PEM_BYTES).content
+    except FileError as error:
         raise TlsError(f"{key}_file", f"a file that can't be read ({error.strerror})", "a file in PEM") from None
 
 

@@ -21,6 +21,7 @@ from exporter.config.section import Section
 from exporter.config.types import ConfigPath, Count, Described, Flag
 from exporter.config.validation import LoadContext, Place, refuse, refuse_all, using_load_context
 from exporter.config.yaml_document import Document, DocumentError, read
+from exporter.runtime.files import file_version, read_file
 from exporter.web.toolkit.tls import CIPHERS, CLIENT_AUTH, CURVES, VERSIONS, TlsError, TlsParts, server_context
 from exporter.web.toolkit.users import hash_cost
 
@@ -225,12 +226,10 @@ class ReadResult:
 
 
 def read_web_config(path: Path) -> ReadResult:
-    """Read the file and the files it names. Never raises."""
+    """Read the file and the files it names. Raises nothing; blocks while their file system does not answer."""
     files = file_states((path,))
     try:
-        with path.open("rb") as file:
-            text = file.read(_MAX_BYTES).decode()
-        document = read(text)
+        document = read(read_file(path, _MAX_BYTES).content.decode())
     except (OSError, ValueError) as error:
         cause = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         return ReadResult(None, (f"{path}: found no file to read ({cause}), allowed a YAML file",), (), files)
@@ -268,7 +267,7 @@ def _warnings(path: Path, document: Document, config: WebConfig) -> Iterator[str
 
 
 def file_states(files: Iterable[Path]) -> FileStates:
-    """Return the current states of these files."""
+    """Return the current states of these files. Blocks while their file system does not answer."""
     return {file: _file_state(file) for file in files}
 
 
@@ -277,7 +276,7 @@ def _file_state(file: Path) -> tuple[int, ...] | None:
         status = file.stat()
     except OSError:
         return None
-    return status.st_mtime_ns, status.st_ino, status.st_size, status.st_dev
+    return file_version(status)
 
 
 def _named_files(data: dict[str, Any], folder: Path) -> Iterator[Path]:
