@@ -30,6 +30,7 @@ from exporter.config.alerting import AlertingSettings
 from exporter.model import UpstreamState
 from exporter.platforms.capabilities import AlertSink
 from exporter.runtime.clock import Clock
+from exporter.runtime.files import DEADLINE_SECONDS, FileError, call_within_async
 from exporter.runtime.logging import describe_exception
 from exporter.runtime.tasks import cancel_tasks
 from exporter.store import Store
@@ -228,10 +229,18 @@ class Sidecar:
             )
             return
         state_file = AlertStateFile(path, self._snapshot, clock=self._clock, metrics=self._metrics)
-        if not await asyncio.to_thread(state_file.lock):
+        try:
+            if not await call_within_async(path, state_file.lock, DEADLINE_SECONDS):
+                return
+            restored = None if self.active else await call_within_async(path, state_file.load, DEADLINE_SECONDS)
+        except FileError as error:
+            log.error(
+                "alert state file can't be read; alert state will not survive a restart",
+                state_file=str(path),
+                error=error.strerror,
+            )
             return
-        if not self.active:
-            restored = await asyncio.to_thread(state_file.load)
+        if restored is not None:
             for alert in restored.alerts:
                 self._restore_alert(alert)
             self._webhooks.restore(restored.webhooks)

@@ -10,6 +10,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ from exporter.alerting.evaluator import Alert, Phase
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.alerting.webhooks import NotifiedGroup
 from exporter.runtime.clock import Clock
+from exporter.runtime.files import call_within_async
 from exporter.runtime.logging import describe_exception
 
 log = structlog.get_logger()
@@ -29,6 +31,8 @@ READABLE_VERSIONS: Final = (1, VERSION)
 FILE_NAME: Final = "alerts.json"
 WRITE_INTERVAL_SECONDS = 5.0
 """Minimum time between two writes, except for the last one."""
+WRITE_DEADLINE_SECONDS = 10.0
+"""Time to wait for the disk, which may be busy."""
 PENDING_MAX_AGE_SECONDS = 10 * 60.0
 """After a longer absence a condition may not have held all the time, so its ``for`` starts again."""
 MAX_BYTES = 2**28
@@ -167,7 +171,7 @@ class AlertStateFile:
                 VERSION, now.wall, state.alerts, now.steady, self._clock.boot_id(), state.webhooks
             )
             content = msgspec.json.encode(document)
-            await asyncio.to_thread(self._replace_file, content)
+            await call_within_async(self.path, partial(self._replace_file, content), WRITE_DEADLINE_SECONDS)
         except OSError as error:
             self._log_write_failure(error)
         except Exception as error:

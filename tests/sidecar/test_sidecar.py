@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from exporter.alerting.evaluator import Evaluator
 from exporter.alerting.notification_queue import NotificationQueue
 from exporter.alerting.rules import RULES_BY_NAME
 from exporter.alerting.self_metrics import SidecarMetrics
+from exporter.alerting.state_file import AlertStateFile
 from exporter.config.alerting import AlertingSettings
 from exporter.metrics.self_metrics import FamilyRegistry
 from exporter.model import HealthReason, Reason, Status
@@ -513,6 +515,29 @@ async def test_alert_of_an_upstream_removed_during_a_restart_is_resolved(tmp_pat
         await after.wait_until_sent()
         assert not after.is_firing(NAME)
         await after.sidecar.stop()
+
+
+async def test_sidecar_works_while_the_file_system_of_its_state_file_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state_file, answers = tmp_path / "alerts.json", threading.Event()
+
+    def hang(_: AlertStateFile) -> bool:
+        return answers.wait(60)
+
+    monkeypatch.setattr(AlertStateFile, "lock", hang)
+    monkeypatch.setattr("exporter.alerting.sidecar.DEADLINE_SECONDS", 0.01)
+    try:
+        with structlog.testing.capture_logs() as logs:
+            async with sidecar_harness(state_file=str(state_file), **AT_ONCE) as running:
+                await running.publish(UNHEALTHY)
+                assert running.states() == {f"{NAME} main": "firing"}
+    finally:
+        answers.set()
+    assert [line["error"] for line in logs if line["log_level"] == "error"] == [
+        "no answer from the file system within 0.01 s"
+    ]
+    assert not state_file.exists()
 
 
 async def test_sidecar_works_without_a_state_file(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import stat
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -462,6 +463,37 @@ async def test_impossible_path_only_loses_the_state_file() -> None:
         await running.state_file.close()
     assert running.failures == 2
     assert [line["event"] for line in logs] == ["alert state cannot be saved; trying again with every change"]
+
+
+async def test_hung_file_system_delays_nobody_and_is_written_to_when_it_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, answers, fsync = tmp_path / "alerts.json", threading.Event(), os.fsync
+
+    def hang(descriptor: int) -> None:
+        assert answers.wait(60)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", hang)
+    monkeypatch.setattr("exporter.alerting.state_file.WRITE_DEADLINE_SECONDS", 0.01)
+    with structlog.testing.capture_logs() as logs:
+        running = StateFileHarness(path, alert("first"))
+        running.state_file.lock()
+        for _ in range(2):
+            await running.state_file.close()
+        assert running.failures == 2
+        monkeypatch.setattr("exporter.alerting.state_file.WRITE_DEADLINE_SECONDS", 60.0)
+        running.alerts = [alert("second")]
+        answers.set()
+        await running.state_file.close()
+    assert "second" in path.read_text()
+    assert [(line["event"], line.get("error")) for line in logs] == [
+        (
+            "alert state cannot be saved; trying again with every change",
+            "no answer from the file system within 0.01 s",
+        ),
+        ("alert state is saved again", None),
+    ]
 
 
 async def test_unencodable_alert_is_logged(tmp_path: Path) -> None:
