@@ -111,7 +111,7 @@ class Alertmanager:
     async def _request(self, endpoint: str, **more: Any) -> Response:
         # ignore a proxy's Retry-After: the queue's own back-off is shorter
         self._client.rate_limit = RateLimit()
-        headers = {name: header_value(read_secret(secret)) for name, secret in self._headers.items()}
+        headers = {name: header_value(await read_secret(secret)) for name, secret in self._headers.items()}
         requests = self._client.requests(self._timeout)
         return await requests.request(endpoint, json=False, headers=headers, keep_refusal=True, **more)
 

@@ -68,13 +68,13 @@ class WebhookClient:
     async def post(self, body: Mapping[str, Any]) -> int:
         """Send a notification, and return the HTTP status. Raises ``UpstreamError``, also for a web page."""
         settings = self._settings
-        url = URL(read_secret(settings.url))
+        url = URL(await read_secret(settings.url))
         request = PreparedRequest(
             poll=PollContext(self._clock, TIMEOUT_SECONDS, _LIMITS),
             endpoint=endpoint_of(_ENDPOINT),
             url=url,
             body=body,
-            extra_headers={name: header_value(read_secret(secret)) for name, secret in settings.headers.items()},
+            extra_headers={name: header_value(await read_secret(secret)) for name, secret in settings.headers.items()},
             wants_json=False,
         )
         client = await self._client_for(url.origin())

@@ -15,6 +15,7 @@ from typing import Final
 from exporter.web.options import DEFAULT_LISTEN_ADDRESS, parse_listen_address
 
 _TIMEOUT_SECONDS: Final = 4.0
+_MAX_WEB_CONFIG_BYTES: Final = 2**20
 _COMMAND_LINE: Final = Path("/proc/1/cmdline")
 _ALIVE: Final = (200, 401)
 """With users in the web configuration, the exporter asks for a password: whatever asks is alive."""
@@ -55,8 +56,10 @@ def health_status(words: Sequence[str]) -> int:
 def _has_tls(web_config_file: Path) -> bool:
     import yaml
 
+    from exporter.runtime.files import read_file_within
+
     try:
-        web_config = yaml.safe_load(web_config_file.read_bytes())
+        web_config = yaml.safe_load(read_file_within(web_config_file, _MAX_WEB_CONFIG_BYTES, _TIMEOUT_SECONDS).content)
     except yaml.YAMLError as error:
         raise ValueError("the web configuration is not YAML") from error
     return isinstance(web_config, dict) and bool(web_config.get("tls_server_config"))

@@ -12,10 +12,13 @@ from exporter.config.secrets import Secret, SecretError
 from exporter.config.section import Section
 from exporter.config.types import ConfigPath, Described, Flag, Text
 from exporter.config.validation import Place, refuse, validate_with_errors
+from exporter.runtime.files import FileError, read_file_within
 
 NONE, BEARER, API_KEY, LOGIN = "none", "bearer", "api_key", "login"
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 """Characters that a header can carry as one word."""
+MAX_CA_BYTES = 4 * 2**20
+"""Maximum size of a file of trusted certificates: all that browsers trust are 220 kB."""
 
 
 def _check_header_token(secret: Secret | None) -> Secret | None:
@@ -75,11 +78,10 @@ class AuthSettings(Section):
 
 def _check_readable(path: Any) -> Any:
     try:
-        with path.open("rb"):
-            return path
-    except (OSError, ValueError) as error:
-        cause = error.strerror if isinstance(error, OSError) else "it is no path"
-        raise refuse("a file that can be read", found=f"{path}: {cause}") from None
+        read_file_within(path, MAX_CA_BYTES)
+    except FileError as error:
+        raise refuse("a file that can be read", found=f"{path}: {error.strerror}") from None
+    return path
 
 
 class TlsSettings(Section):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,12 @@ from exporter.config.errors import Reporter
 from exporter.config.root import Settings, settings_class
 from exporter.config.validation import ConfigSchema, LoadContext, using_load_context
 from exporter.config.yaml_document import Document, DocumentError, read
+from exporter.runtime.files import File, FileError, read_file_within, shared_deadline
 from exporter.runtime.redaction import redactor
 
 _MAX_BYTES = 64 * 2**20
+_FILES_SECONDS = 10.0
+"""Time to wait for the configuration and all files that it names, if their file system does not answer."""
 _VARIABLE_KEY = "_env"
 
 
@@ -32,7 +34,16 @@ class ConfigError(Exception):
 
 def load(path: Path, environ: Mapping[str, str], schema: ConfigSchema) -> Settings:
     """Return the settings in the file, overridden by the environment. Raises ``ConfigError`` with every error."""
-    document = _read_document(path)
+    with shared_deadline(_FILES_SECONDS):
+        return _load(path, environ, schema)
+
+
+def _load(path: Path, environ: Mapping[str, str], schema: ConfigSchema) -> Settings:
+    try:
+        file = read_file_within(path, _MAX_BYTES)
+    except FileError as error:
+        raise ConfigError([f"{path}: found no file to read ({error.strerror}), allowed a YAML file"]) from None
+    document = _read_document(path, file)
     root = settings_class(schema)
     environment = environment_layer(environ, root, set(_referenced_variables(document.data)))
     reporter = Reporter(str(path), document, environment, root)
@@ -41,7 +52,7 @@ def load(path: Path, environ: Mapping[str, str], schema: ConfigSchema) -> Settin
         environ,
         schema,
         layers=(environment.data, document.data),
-        is_open=bool(path.stat().st_mode & stat.S_IROTH),
+        is_open=file.is_open,
     )
     errors: list[ErrorDetails] = []
     try:
@@ -55,10 +66,9 @@ def load(path: Path, environ: Mapping[str, str], schema: ConfigSchema) -> Settin
     return settings
 
 
-def _read_document(path: Path) -> Document:
+def _read_document(path: Path, file: File) -> Document:
     try:
-        text = _read_text(path)
-        document = read(text)
+        document = read(_decode(file.content))
         _require_mapping(document.data)
     except DocumentError as error:
         line, column = error.place
@@ -72,13 +82,7 @@ def _require_mapping(data: Any) -> None:
         raise DocumentError((1, 1), kind, "a mapping with the key upstreams")
 
 
-def _read_text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        cause = error.strerror if isinstance(error, OSError) else "no path"
-        raise ConfigError([f"{path}: found no file to read ({cause}), allowed a YAML file"]) from None
+def _decode(content: bytes) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

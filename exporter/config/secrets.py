@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import structlog
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from exporter.config.validation import load_context, refuse, resolve
+from exporter.runtime.files import (
+    DEADLINE_SECONDS,
+    KNOWN_FILE_SECONDS,
+    File,
+    FileError,
+    NoAnswerError,
+    call_within_async,
+    read_file,
+    read_file_within,
+)
 from exporter.runtime.redaction import HIDDEN, redactor
+
+log = structlog.get_logger()
 
 SOURCE_SUFFIXES = ("_file", "_env")
 """A secret ``X`` is given as ``X``, ``X_file`` or ``X_env``."""
@@ -29,13 +42,13 @@ class SecretError(Exception):
 
 
 class Secret:
-    """A secret, or the place to read it from. Its text comes from ``get`` alone; repr and str are ``<secret>``.
+    """A secret, or the place to read it from. Its text comes from its methods alone; repr and str are ``<secret>``.
 
     Two secrets are equal when they come from the same file, the same value of a variable, or are the same inline
-    text: a file's new content is read again by ``get``, and changes no settings.
+    text: a file's new content is read by ``refresh``, and changes no settings.
     """
 
-    __slots__ = ("_environ", "_path", "_read", "_seen", "_text", "_variable")
+    __slots__ = ("_environ", "_is_answered", "_path", "_read", "_text", "_variable", "is_open")
 
     def __init__(
         self,
@@ -50,8 +63,11 @@ class Secret:
         self._path = path
         self._variable = variable
         self._environ = environ
-        self._seen: tuple[int, ...] | None = None
-        self._read = ""
+        self._read: str | None = None
+        """Last good content of the file."""
+        self._is_answered = True
+        self.is_open = False
+        """Whether every user of the machine could read the file when it was last read."""
 
     @classmethod
     def inline(cls, text: str) -> Secret:
@@ -61,7 +77,7 @@ class Secret:
 
     @classmethod
     def from_file(cls, path: Path) -> Secret:
-        """The content of a file, without one newline at its end; read again when the file changes."""
+        """The content of a file, without one newline at its end; ``refresh`` reads it again."""
         return cls(path=path)
 
     @classmethod
@@ -70,12 +86,40 @@ class Secret:
         return cls(variable=variable, environ=os.environ if environ is None else environ)
 
     def get(self) -> str:
-        """The text now. Raises ``SecretError``."""
+        """The text; of a file, its content when it was last read. Raises ``SecretError``.
+
+        Blocks only for a file that was never read.
+        """
         if self._path is not None:
-            return self._get_from_file(self._path)
+            return self._read_now(self._path) if self._read is None else self._read
         if self._variable is not None:
             return self._get_from_variable(self._variable)
         return self._text or ""
+
+    async def refresh(self) -> str:
+        """Read a file again, and return the text. Raises ``SecretError``.
+
+        The last content is returned while the file system does not answer, because nothing is known of a new one.
+        """
+        path = self._path
+        if path is None:
+            return self.get()
+        seconds = DEADLINE_SECONDS if self._read is None else KNOWN_FILE_SECONDS
+        try:
+            file = await call_within_async(path, partial(read_file, path, _MAX_BYTES), seconds)
+        except NoAnswerError as error:
+            if self._read is None:
+                raise _unreadable(path, error.strerror) from None
+            if self._is_answered:
+                log.warning(
+                    "secrets file can't be read; its last content is used", file=str(path), error=error.strerror
+                )
+            self._is_answered = False
+            return self._read
+        except FileError as error:
+            raise _unreadable(path, error.strerror) from None
+        self._is_answered = True
+        return self._accept(path, file)
 
     @property
     def origin(self) -> str:
@@ -89,16 +133,20 @@ class Secret:
             return "_file", str(self._path)
         return ("", HIDDEN) if self._variable is None else ("_env", self._variable)
 
-    def _get_from_file(self, path: Path) -> str:
+    def _read_now(self, path: Path) -> str:
         try:
-            status = path.stat()
-            seen = (status.st_mtime_ns, status.st_ino, status.st_size, status.st_dev)
-            if seen != self._seen:
-                self._read = _check_content(_read_file(path, status), f"the secrets file {path}")
-                self._seen = seen
-        except (OSError, ValueError) as error:
-            self._seen = None
-            raise SecretError(f"the secrets file {path} can't be read: {_describe_cause(error)}") from None
+            return self._accept(path, read_file_within(path, _MAX_BYTES))
+        except FileError as error:
+            raise _unreadable(path, error.strerror) from None
+
+    def _accept(self, path: Path, file: File) -> str:
+        """Keep the content of the file, and return it. Raises ``SecretError``."""
+        try:
+            text = file.content.decode()
+        except UnicodeDecodeError:
+            raise _unreadable(path, "it is not UTF-8") from None
+        self._read = _check_content(text.removesuffix("\n").removesuffix("\r"), f"the secrets file {path}")
+        self.is_open = file.is_open
         return self._read
 
     def _get_from_variable(self, variable: str) -> str:
@@ -129,20 +177,8 @@ class Secret:
         )
 
 
-def _read_file(path: Path, status: os.stat_result) -> str:
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError("it is no regular file")
-    if status.st_size > _MAX_BYTES:
-        raise ValueError(f"it is longer than {_MAX_BYTES} bytes")
-    try:
-        text = path.read_bytes().decode()
-    except UnicodeDecodeError:
-        raise ValueError("it is not UTF-8") from None
-    return text.removesuffix("\n").removesuffix("\r")
-
-
-def _describe_cause(error: OSError | ValueError) -> str:
-    return (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
+def _unreadable(path: Path, cause: str | None) -> SecretError:
+    return SecretError(f"the secrets file {path} can't be read: {cause}")
 
 
 def _check_content(text: str, where: str) -> str:
@@ -201,7 +237,7 @@ def _file_secret(text: str) -> Secret:
     path = resolve(text)
     secret = Secret.from_file(path)
     secret.get()
-    if path.stat().st_mode & stat.S_IROTH:
+    if secret.is_open:
         load_context().warnings[f"secrets file {path} can be read by every user of the machine"] = None
     return secret
 

@@ -77,13 +77,13 @@ class SecretAuth(Auth):
         """Return the header's name and value."""
 
     async def headers(self, send: SendRequest) -> Mapping[str, str]:  # noqa: ARG002 - the same for every kind
-        return self._current_headers()
+        return await self._current_headers()
 
     async def discard_headers(self, headers: Mapping[str, str]) -> bool:
-        return self._current_headers() is not headers
+        return await self._current_headers() is not headers
 
-    def _current_headers(self) -> Mapping[str, str]:
-        secret = read_secret(self._secret)
+    async def _current_headers(self) -> Mapping[str, str]:
+        secret = await read_secret(self._secret)
         if secret != self._made_from:
             name, value = self.header(secret)
             self._headers = {name: header_value(value)}
@@ -166,7 +166,7 @@ class Login(Auth):
         self._headers = None
         if self._clock.monotonic() - self._made_at < FRESH_SECONDS:
             error = UpstreamError(Reason.AUTH, "the token of the last login was refused")
-            self._note_failed_login(error, read_secret(self.password))
+            self._note_failed_login(error, await read_secret(self.password))
             return False
         return True
 
@@ -183,7 +183,7 @@ class Login(Auth):
             self._renew_at = min(self._retry_at, self._ends_at)
 
     async def _log_in(self, send: SendRequest, now: float) -> None:
-        password = read_secret(self.password)
+        password = await read_secret(self.password)
         if self._failure is not None and now < self._retry_at and password == self._failed_with:
             message = f"{self._failure} (next login in {self._retry_at - now:.0f} s)"
             raise UpstreamError(self._failure.reason, message)
@@ -236,10 +236,10 @@ def auth_from_settings(settings: AuthSettings) -> Auth:
     return NoAuth()
 
 
-def read_secret(secret: Secret) -> str:
+async def read_secret(secret: Secret) -> str:
     """Return the secret's current text. Raises ``UpstreamError`` (``auth``) if it can't be read."""
     try:
-        return secret.get()
+        return await secret.refresh()
     except SecretError as error:
         raise UpstreamError(Reason.AUTH, str(error)) from None
 

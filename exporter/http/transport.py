@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from functools import partial
+from pathlib import Path
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
 
 from exporter import __version__
-from exporter.config.upstream import TlsSettings
+from exporter.config.auth import MAX_CA_BYTES, TlsSettings
 from exporter.http.errors import UpstreamError
 from exporter.http.resolver import KEEP_SECONDS, KEEP_SECONDS_TLS, SystemResolver
 from exporter.model import Reason
+from exporter.runtime.files import FileError, call_within_async, read_file
 
 KEEP_ALIVE_SECONDS = 75.0
 """Longer than the usual intervals, so that a poll can use the connections of the one before."""
@@ -42,9 +45,7 @@ class Transport:
         if self._session is None:
             async with self._opening:
                 if self._session is None:
-                    # reading the certificates would block the event loop for too long
-                    context = await asyncio.to_thread(tls_context, self._tls) if self._is_tls else True
-                    self._session = self._open(context)
+                    self._session = self._open(await tls_context(self._tls) if self._is_tls else True)
         return self._session
 
     async def close(self) -> None:
@@ -68,13 +69,25 @@ class Transport:
         )
 
 
-def tls_context(tls: TlsSettings) -> ssl.SSLContext:
+async def tls_context(tls: TlsSettings) -> ssl.SSLContext:
     """Return the settings for checking the server's certificate. Raises ``UpstreamError`` (``tls``)."""
+    trusted = None if tls.ca_file is None else await _read_certificates(tls.ca_file)
     try:
-        context = ssl.create_default_context(cafile=tls.ca_file)
+        # parsing the certificates, or reading the system's, would block the event loop for too long
+        context = await asyncio.to_thread(ssl.create_default_context, cadata=trusted)
     except (OSError, ValueError):
-        raise UpstreamError(Reason.TLS, f"the certificates in {tls.ca_file} can't be read") from None
+        raise UpstreamError(Reason.TLS, f"the certificates in {tls.ca_file} can't be read: they are not PEM") from None
     if tls.insecure_skip_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+async def _read_certificates(ca_file: Path) -> str:
+    """Return the PEM text of a file. Raises ``UpstreamError`` (``tls``)."""
+    try:
+        file = await call_within_async(ca_file, partial(read_file, ca_file, MAX_CA_BYTES))
+    except FileError as error:
+        raise UpstreamError(Reason.TLS, f"the certificates in {ca_file} can't be read: {error.strerror}") from None
+    # comments between the certificates may have any encoding; an empty text would mean the system's certificates
+    return file.content.decode("ascii", "ignore") or "\n"

@@ -82,6 +82,7 @@ from exporter.platforms.parsing import (
 )
 from exporter.platforms.rates import Rate
 from exporter.runtime.clock import Clock
+from exporter.runtime.files import FileError, WatchedFile, read_file_within
 from exporter.sharding import ALL_STREAMS, ShardFilter
 
 __all__ = [
@@ -122,6 +123,7 @@ __all__ = [
     "Duration",
     "FetchResult",
     "Field",
+    "FileError",
     "Flag",
     "Header",
     "HealthReason",
@@ -163,12 +165,14 @@ __all__ = [
     "UpstreamClient",
     "UpstreamError",
     "UpstreamSettings",
+    "WatchedFile",
     "application_stream_id",
     "decode_lines",
     "decode_xml",
     "format_duration",
     "meanings",
     "normalised",
+    "read_file_within",
     "refuse",
     "refuse_all",
     "require_list",

@@ -126,6 +126,9 @@ class Platform(ABC, Generic[SettingsT]):
         """Return the streams configured now, of all shards; a platform that reads them from a file may change them."""
         return self.settings.configured_streams()
 
+    async def refresh_configured_streams(self) -> None:
+        """Read a file of configured streams again, before each poll. Raises ``UpstreamError`` if the poll must fail."""
+
     async def parse_passthrough(self, endpoint: str, exported: PassthroughText) -> PassthroughMetrics:
         """Parse the metrics that an endpoint exports, while the event loop is free. Raises ``UpstreamError``."""
         assert self.passthrough_parser is not None
@@ -150,6 +153,7 @@ class Platform(ABC, Generic[SettingsT]):
         Raises ``UpstreamError`` when no request got a usable response. A fault of a single stream goes into
         ``PollResult.failures`` instead.
         """
+        await self.refresh_configured_streams()
         self.assign_shards(self.configured_streams())
         drops = DropCounter()
         try:

@@ -118,11 +118,28 @@ def await_file(path: Path) -> None:
         time.sleep(0.01)
 
 
-def reload_that_hangs(running: Exporter, directory: Path) -> socket.socket:
-    """Ask for a reload that waits for a file nobody writes: what a request in a stuck thread looks like."""
+HANGING_RELOAD = """
+import sys, threading
+from exporter import cli
+from exporter.cli import settings
+load = settings.load_settings
+loads = 0
+def load_once(*arguments):
+    global loads
+    loads += 1
+    return load(*arguments) if loads == 1 else threading.Event().wait()
+settings.load_settings = load_once
+sys.exit(cli.main())
+"""
+
+
+def hanging(directory: Path) -> Exporter:
+    """An exporter whose reloads never end: what anything that hangs in a thread looks like."""
+    return Exporter(["--web.listen-address=127.0.0.1:0", "--web.enable-lifecycle"], directory, ("-c", HANGING_RELOAD))
+
+
+def ask_for_reload(running: Exporter) -> socket.socket:
     port = running.port
-    (directory / "config.yaml").unlink()
-    os.mkfifo(directory / "config.yaml")
     request = socket.create_connection(("127.0.0.1", port), timeout=GENEROUS_SECONDS)
     request.sendall(b"POST /-/reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
     # Another answer after it: the reload is under way by now.
@@ -131,14 +148,14 @@ def reload_that_hangs(running: Exporter, directory: Path) -> socket.socket:
 
 
 def test_it_ends_well_although_something_hangs(directory: Path) -> None:
-    with exporter("--web.enable-lifecycle", directory=directory) as running, reload_that_hangs(running, directory):
+    with hanging(directory) as running, ask_for_reload(running):
         running.send(signal.SIGTERM)
         assert running.ended() == 0
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_it_at_once(directory: Path, second: signal.Signals) -> None:
-    with exporter("--web.enable-lifecycle", directory=directory) as running, reload_that_hangs(running, directory):
+    with hanging(directory) as running, ask_for_reload(running):
         running.send(signal.SIGTERM)
         running.wait_for("msg=stopping")
         running.send(second)
@@ -282,14 +299,27 @@ def test_a_malformed_request_is_no_error_of_ours(directory: Path, level: str, sa
         assert CANARY not in running.said
 
 
+SLOW_START = """
+import sys, time
+from pathlib import Path
+from exporter import cli
+from exporter.cli import settings
+load = settings.load_settings
+def load_slowly(*arguments):
+    Path("loading").touch()
+    while not Path("go-on").exists():
+        time.sleep(0.01)
+    return load(*arguments)
+settings.load_settings = load_slowly
+sys.exit(cli.main())
+"""
+
+
 def test_a_hangup_while_it_starts_does_not_end_it(directory: Path) -> None:
-    (directory / "config.yaml").unlink()
-    os.mkfifo(directory / "config.yaml")
-    with exporter(directory=directory) as running:
-        # It opens the file when it loads its configuration: so long it can't have begun to serve.
-        with (directory / "config.yaml").open("w") as configuration:
-            running.send(signal.SIGHUP)
-            configuration.write(CONFIG)
+    with Exporter(["--web.listen-address=127.0.0.1:0"], directory, ("-c", SLOW_START)) as running:
+        await_file(directory / "loading")
+        running.send(signal.SIGHUP)
+        (directory / "go-on").touch()
         assert running.ask("/-/healthy")[0] == 200
         running.send(signal.SIGTERM)
         assert running.ended() == 0

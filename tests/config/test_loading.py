@@ -18,6 +18,7 @@ from exporter.config.root import Settings
 from exporter.config.secrets import Secret
 from exporter.config.upstream import AuthSettings, LiveHours, UpstreamSettings
 from exporter.platforms.registry import platforms
+from tests.file_obstacles import OBSTACLES, HungMount, put_obstacle
 
 Loader = Callable[..., Settings]
 MINIMAL = "upstreams: [{name: studio, platform: livepeer}]\n"
@@ -395,13 +396,50 @@ def test_fingerprint_tells_configurations_apart(loaded: Loader, tmp_path: Path) 
     assert all(0 <= number < 2**48 for number in found)
 
 
+@pytest.mark.parametrize("kind", OBSTACLES)
+@pytest.mark.parametrize("file", ["config.yaml", "token", "ca.pem"])
+def test_anything_but_a_file_is_refused_with_its_cause(tmp_path: Path, kind: str, file: str) -> None:
+    write_files(tmp_path)
+    cause = put_obstacle(tmp_path / file, kind)
+    with pytest.raises(ConfigError) as caught:
+        load_settings(tmp_path / "config.yaml", {})
+    (error,) = caught.value.errors
+    assert error.startswith(f"{tmp_path}/config.yaml:")
+    assert cause in error
+    assert file in error
+
+
+def test_hung_files_cost_no_more_than_one_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_files(tmp_path)
+    monkeypatch.setattr("exporter.config.loading._FILES_SECONDS", 0.0)
+    monkeypatch.setattr("exporter.runtime.files.LEAST_SECONDS", 0.2)
+    mount = HungMount(monkeypatch, tmp_path / "token", tmp_path / "ca.pem")
+    try:
+        with pytest.raises(ConfigError) as caught:
+            load_settings(tmp_path / "config.yaml", {})
+    finally:
+        mount.release()
+    assert len(caught.value.errors) == mount.asked == 2
+    assert all("no answer from the file system within 0.2 s" in error for error in caught.value.errors)
+
+
+def write_files(folder: Path) -> None:
+    """A configuration, and the files that it names."""
+    for name in ("token", "ca.pem"):
+        (folder / name).write_text(CANARY)
+        (folder / name).chmod(0o600)
+    (folder / "config.yaml").write_text(
+        "upstreams: [{name: a, platform: livepeer, auth: {bearer_token_file: token}, tls: {ca_file: ca.pem}}]"
+    )
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_settings(tmp_path / "nowhere.yaml", {})
     assert caught.value.errors == [
         f"{tmp_path}/nowhere.yaml: found no file to read (No such file or directory), allowed a YAML file"
     ]
-    with pytest.raises(ConfigError, match="Is a directory"):
+    with pytest.raises(ConfigError, match="it is a directory"):
         load_settings(tmp_path, {})
     with pytest.raises(ConfigError, match="no path"):
         load_settings(Path("\0"), {})

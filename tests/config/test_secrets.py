@@ -7,21 +7,24 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+import structlog.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.config import secrets
 from exporter.config.secrets import Secret, SecretError
 from exporter.runtime.redaction import HIDDEN, Redactor, redactor
+from tests.file_obstacles import OBSTACLES, HungMount, put_obstacle
 
 
 def test_a_secret_shows_itself_nowhere(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("canary-of-a-file\n")
-    secrets = [Secret.inline("canary-inline"), Secret.from_file(path), Secret.from_env("X", {"X": "canary-of-env"})]
-    for secret in secrets:
+    all_secrets = [Secret.inline("canary-inline"), Secret.from_file(path), Secret.from_env("X", {"X": "canary-of-env"})]
+    for secret in all_secrets:
         assert secret.get().startswith("canary")
         assert f"{secret} {secret!r} {[secret]}" == f"{HIDDEN} {HIDDEN} [{HIDDEN}]"
-    assert [secret.origin for secret in secrets] == ["inline", "file", "environment"]
+    assert [secret.origin for secret in all_secrets] == ["inline", "file", "environment"]
 
 
 @pytest.mark.parametrize(
@@ -34,21 +37,60 @@ def test_one_newline_at_the_end_of_a_file_is_left_out(tmp_path: Path, content: s
     assert Secret.from_file(path).get() == text
 
 
-def test_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
+async def test_refresh_reads_a_file_again(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("first-token")
     secret = Secret.from_file(path)
-    assert secret.get() == secret.get() == "first-token"
+    assert secret.get() == await secret.refresh() == "first-token"
     replacement = tmp_path / "new"
     replacement.write_text("other-token")
     os.utime(replacement, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
     replacement.replace(path)
-    assert secret.get() == "other-token"
+    assert await secret.refresh() == secret.get() == "other-token"
     path.unlink()
     with pytest.raises(SecretError, match="No such file"):
-        secret.get()
+        await secret.refresh()
     path.write_text("first-token")
-    assert secret.get() == "first-token"
+    assert await secret.refresh() == "first-token"
+    assert await Secret.inline("inline-token").refresh() == "inline-token"
+
+
+@pytest.mark.parametrize("kind", OBSTACLES)
+async def test_anything_but_a_file_in_its_place_is_an_error(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "token"
+    path.write_text("first-token")
+    secret = Secret.from_file(path)
+    secret.get()
+    cause = put_obstacle(path, kind)
+    for read in (secret.refresh, Secret.from_file(path).refresh):
+        with pytest.raises(SecretError, match=f"the secrets file {path} can't be read: {cause}"):
+            await read()
+    with pytest.raises(SecretError, match=cause):
+        Secret.from_file(path).get()
+
+
+async def test_last_content_is_used_while_the_file_system_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "token"
+    path.write_text("first-token")
+    known, unknown = Secret.from_file(path), Secret.from_file(path)
+    known.get()
+    monkeypatch.setattr(secrets, "DEADLINE_SECONDS", 0.01)
+    monkeypatch.setattr(secrets, "KNOWN_FILE_SECONDS", 0.01)
+    mount = HungMount(monkeypatch, path)
+    try:
+        with structlog.testing.capture_logs() as logs:
+            assert [await known.refresh() for _ in range(3)] == ["first-token"] * 3
+        assert [entry["event"] for entry in logs] == ["secrets file can't be read; its last content is used"]
+        with pytest.raises(SecretError, match=r"no answer from the file system within 0\.01 s"):
+            await unknown.refresh()
+        assert mount.asked == 1
+    finally:
+        mount.release()
+    monkeypatch.setattr(secrets, "KNOWN_FILE_SECONDS", 60.0)
+    path.write_text("second-token")
+    assert await known.refresh() == "second-token"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,6 @@ from exporter.http.auth import (
     SendRequest,
     auth_from_settings,
     header_value,
-    read_secret,
 )
 from exporter.http.client import UpstreamClient
 from exporter.http.errors import UpstreamError
@@ -150,7 +149,7 @@ async def test_a_refused_token_is_read_again_at_once(tmp_path: Path) -> None:
 
 class TokenLogin(Login):
     async def login(self, send: SendRequest) -> tuple[str, float]:
-        body = {"username": self.username, "password": read_secret(self.password)}
+        body = {"username": self.username, "password": self.password.get()}
         answer = await send("POST /login", body=body)
         return str(answer.data), 900.0
 
@@ -307,15 +306,14 @@ async def test_a_new_password_is_tried_at_once(tmp_path: Path) -> None:
     assert b"right-passwords" in server.requests[-2].body
 
 
-async def test_a_password_file_that_is_gone(tmp_path: Path) -> None:
+async def test_a_password_that_is_gone() -> None:
     class Careless(TokenLogin):
         async def login(self, send: SendRequest) -> tuple[str, float]:
-            file.unlink()
+            environ.clear()
             return self.password.get(), 900.0
 
-    file = tmp_path / "password"
-    file.write_text(PASSWORD)
-    settings = AuthSettings.model_validate({"username": "exporter", "password": Secret.from_file(file)})
+    environ = {"X": PASSWORD}
+    settings = AuthSettings.model_validate({"username": "exporter", "password": Secret.from_env("X", environ)})
     async with client_of("http://127.0.0.1:1", auth=Careless(settings, FakeClock())) as client:
         for _ in range(2):
             assert (await failure(client)).reason is Reason.AUTH

@@ -19,6 +19,7 @@ from exporter.http.errors import UpstreamError
 from exporter.http.retry import DRAIN_SHARE
 from exporter.model import Reason
 from tests.fake_clock import FakeClock
+from tests.file_obstacles import OBSTACLES, put_obstacle
 from tests.http.loop_clock import POLL_SECONDS, LoopTime
 from tests.http.raw_server import Observed, answering, client_of, http, read_request, serving
 
@@ -370,6 +371,34 @@ async def test_authorities_that_cannot_be_read(https: str, tmp_path: Path) -> No
     (tmp_path / "ca.pem").write_text("no certificate")
     async with client_of(https, tls=TlsSettings(ca_file=tmp_path / "ca.pem")) as client:
         with pytest.raises(UpstreamError, match="can't be read") as caught:
+            await client.requests(LONG).get("GET /x")
+    assert caught.value.reason is Reason.TLS
+
+
+@pytest.mark.parametrize("kind", OBSTACLES)
+async def test_anything_but_a_file_of_authorities_fails_the_poll(https: str, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "ca.pem").touch()
+    tls = TlsSettings(ca_file=tmp_path / "ca.pem")
+    cause = put_obstacle(tmp_path / "ca.pem", kind)
+    async with client_of(https, tls=tls) as client:
+        with pytest.raises(UpstreamError) as caught:
+            await client.requests(LONG).get("GET /x")
+    assert caught.value.reason is Reason.TLS
+    assert str(caught.value) == f"the certificates in {tmp_path / 'ca.pem'} can't be read: {cause}"
+
+
+async def test_authorities_may_have_comments_in_any_encoding(https: str, authority: trustme.CA, tmp_path: Path) -> None:
+    ca_file = tmp_path / "ca.pem"
+    ca_file.write_bytes("# Főtanúsítvány\n".encode("latin2") + authority.cert_pem.bytes() + "# ő\n".encode())
+    async with client_of(https, tls=TlsSettings(ca_file=ca_file)) as client:
+        assert (await client.requests(LONG).get("GET /x")).data == "safe"
+
+
+async def test_empty_file_of_authorities_does_not_mean_the_systems(https: str, tmp_path: Path) -> None:
+    ca_file = tmp_path / "ca.pem"
+    ca_file.write_bytes(b"")
+    async with client_of(https, tls=TlsSettings(ca_file=ca_file)) as client:
+        with pytest.raises(UpstreamError, match="they are not PEM") as caught:
             await client.requests(LONG).get("GET /x")
     assert caught.value.reason is Reason.TLS
 

@@ -26,6 +26,7 @@ from exporter.platforms.wave.request_budget import RequestPace, SessionRotation
 from exporter.platforms.wave.wave_sessions import Report, read_session
 from exporter.platforms.wave.wave_settings import WaveSettings
 from tests.fake_clock import FakeClock
+from tests.file_obstacles import OBSTACLES, put_obstacle
 from tests.platforms.platform_harness import Polled, polled
 from tests.platforms.scripted_api import Asked, Reply, ScriptedApi, fixture, scripted_api
 
@@ -745,6 +746,35 @@ async def test_bad_file_keeps_the_former_sessions_and_is_logged_once(
             for _ in range(3):
                 assert [sample.id for sample in (await upstream.poll()).streams] == ["sess_1"]
         assert len(logs) == 1
+
+
+@pytest.mark.parametrize("kind", OBSTACLES)
+async def test_anything_but_a_file_in_its_place_keeps_the_former_sessions(
+    api: ScriptedApi, tmp_path: Path, kind: str
+) -> None:
+    path = write(tmp_path / "sessions", "sess_1\n")
+    async with wave(api, sessions=[], sessions_file=str(path)) as upstream:
+        await upstream.poll()
+        cause = put_obstacle(path, kind)
+        with capture_logs() as logs:
+            for _ in range(3):
+                assert [sample.id for sample in (await upstream.poll()).streams] == ["sess_1"]
+        assert [entry["error"] for entry in logs] == [f"{path}: {cause}"]
+    with pytest.raises(ValidationError) as error:
+        settings(sessions_file=str(path))
+    assert error.value.errors()[0]["ctx"]["found"] == f"{path}: {cause}"
+
+
+async def test_poll_fails_while_the_file_never_could_be_read(api: ScriptedApi, tmp_path: Path) -> None:
+    path = write(tmp_path / "sessions", "sess_1\n")
+    async with wave(api, sessions=[], sessions_file=str(path)) as upstream:
+        cause = put_obstacle(path, "FIFO")
+        with capture_logs(), pytest.raises(UpstreamError) as caught:
+            await upstream.poll()
+        assert str(caught.value) == f"sessions_file: {path}: {cause}"
+        path.unlink()
+        write(path, "sess_1\n")
+        assert [sample.id for sample in (await upstream.poll()).streams] == ["sess_1"]
 
 
 async def test_empty_file_requests_nothing_and_is_no_fault(api: ScriptedApi, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from exporter.platforms.wave.alert_events import WaveAlertSink
 from exporter.platforms.wave.ice_candidates import CandidateCache
 from exporter.platforms.wave.optional_endpoints import OptionalEndpoints, optional_requests_per_minute
 from exporter.platforms.wave.request_budget import RequestBudget, SessionRotation, was_not_sent
-from exporter.platforms.wave.sessions_file import SessionsFile, WaveSession
+from exporter.platforms.wave.sessions_file import SessionsFile, SessionsFileError, WaveSession
 from exporter.platforms.wave.wave_sessions import FEEDS, RATES, SESSION_COMMANDS, fetch_session
 from exporter.platforms.wave.wave_settings import WaveSettings
 
@@ -63,6 +63,14 @@ class WavePlatform(Platform[WaveSettings]):
             return own
         ids, names = {session.id for session in own}, {session.name.strip() for session in own if session.name}
         return *own, *(s for s in self._file.sessions() if s.id not in ids and (s.name or "").strip() not in names)
+
+    async def refresh_configured_streams(self) -> None:
+        """Read the sessions file again if it has changed."""
+        if self._file is not None:
+            try:
+                await self._file.refresh()
+            except SessionsFileError as error:
+                raise UpstreamError(Reason.NOT_FOUND, f"sessions_file: {error}") from None
 
     async def fetch(self, requests: Requests, drops: DropCounter) -> FetchResult:
         """Request the sessions that the budget allows, longest waiting first; then everything else that is due."""

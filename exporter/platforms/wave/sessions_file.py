@@ -6,6 +6,7 @@ and those that begin with ``#`` are skipped.
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ import structlog
 import yaml
 from pydantic import ValidationError
 
-from exporter.platforms.api import Field, Matching, StreamSettings, Text
+from exporter.platforms.api import Field, FileError, Matching, StreamSettings, Text, WatchedFile, read_file_within
 
 log = structlog.get_logger()
 
@@ -39,37 +40,55 @@ class SessionsFile:
     def __init__(self, path: Path, upstream: str) -> None:
         self._path = path
         self._upstream = upstream
-        self._version: tuple[int, ...] | None = None
-        self._logged = ""
-        self._sessions: tuple[WaveSession, ...] = ()
+        self._file = WatchedFile(path, MAX_BYTES)
+        self._fault = ""
+        self._sessions: tuple[WaveSession, ...] | None = None
 
     def sessions(self) -> tuple[WaveSession, ...]:
-        """Return the sessions that the file contains now."""
-        try:
-            status = self._path.stat()
-            version = (status.st_mtime_ns, status.st_ino, status.st_size, status.st_dev)
-            if version != self._version:
-                # stored before reading, so that a bad file is not read again until it changes
-                self._version = version
-                self._sessions = read_sessions(self._path)
-                self._logged = ""
-        except OSError as error:
-            self._log_fault(f"{self._path}: {error.strerror}")
-        except SessionsFileError as error:
-            self._log_fault(str(error))
+        """Return the sessions that were read last. Raises ``SessionsFileError`` if they never could be read.
+
+        Blocks for a file that was never read.
+        """
+        if self._sessions is None:
+            self._sessions = read_sessions(self._path)
         return self._sessions
 
-    def _log_fault(self, fault: str) -> None:
-        if fault != self._logged:
-            self._logged = fault
-            log.error("sessions file not read", upstream=self._upstream, error=fault, sessions=len(self._sessions))
+    async def refresh(self) -> None:
+        """Read the file again if it has changed. Raises ``SessionsFileError`` if it never could be read."""
+        try:
+            file = await self._file.read_if_changed()
+            if file is None:
+                return
+            # a file of the maximum size takes seconds
+            self._sessions = await asyncio.to_thread(_parse_sessions, self._path, file.content)
+            self._fault = ""
+        except FileError as error:
+            self._note_fault(f"{self._path}: {error.strerror}")
+        except SessionsFileError as error:
+            self._note_fault(str(error))
+        if self._sessions is None:
+            raise SessionsFileError(self._fault)
+
+    def _note_fault(self, fault: str) -> None:
+        """Log the fault, once."""
+        if fault != self._fault:
+            self._fault = fault
+            log.error(
+                "sessions file not read", upstream=self._upstream, error=fault, sessions=len(self._sessions or ())
+            )
 
 
 def read_sessions(path: Path) -> tuple[WaveSession, ...]:
-    """Return the sessions of a file. Raises ``OSError`` or ``SessionsFileError``."""
-    data = path.read_bytes()
-    if len(data) > MAX_BYTES:
-        raise SessionsFileError(f"{path}: longer than {MAX_BYTES} bytes")
+    """Return the sessions of a file. Raises ``SessionsFileError``."""
+    try:
+        content = read_file_within(path, MAX_BYTES).content
+    except FileError as error:
+        raise SessionsFileError(f"{path}: {error.strerror}") from None
+    return _parse_sessions(path, content)
+
+
+def _parse_sessions(path: Path, data: bytes) -> tuple[WaveSession, ...]:
+    """Return the sessions in the content of a file. Raises ``SessionsFileError``."""
     sessions: dict[str, WaveSession] = {}
     names: set[str] = set()
     faults: list[str] = []

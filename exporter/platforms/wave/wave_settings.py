@@ -40,10 +40,9 @@ def _id_to_mapping(value: Any) -> Any:
 def _check_sessions_file(path: Any) -> Any:
     try:
         read_sessions(path)
-    except (OSError, ValueError) as error:
-        is_ours = isinstance(error, SessionsFileError)
-        cause = str(error) if is_ours else f"{path}: {getattr(error, 'strerror', 'it is no path')}"
-        raise refuse("a file with a session id, or an object as under sessions, on each line", found=cause) from None
+    except SessionsFileError as error:
+        allowed = "a file with a session id, or an object as under sessions, on each line"
+        raise refuse(allowed, found=str(error)) from None
     return path
 
 
