@@ -17,5 +17,6 @@ ATTACKS = {
     "cross_site": "a page of another site that posts `/-/reload`",
     "echo": "a platform that echoes its token in every text",
     "files": "a FIFO in place of each file",
+    "hung_mount": "a network mount that hangs, with the web configuration and a token on it",
     "unknown_keys": "a reload with 100,000 unknown keys in the configuration",
 }
