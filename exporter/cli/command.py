@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from exporter.web.options import (
+    DEFAULT_MAX_CONNECTIONS,
     DEFAULT_MAX_REQUESTS,
+    DEFAULT_MAX_TLS_CONNECTIONS,
     DEFAULT_TELEMETRY_PATH,
     check_telemetry_path,
     external_origin,
@@ -151,6 +153,15 @@ def add_web_flags(parser: argparse.ArgumentParser, *, listen_default: str) -> No
         default=DEFAULT_MAX_REQUESTS,
         metavar="N",
         help=f"requests answered at one time, 0 for any number (default: {DEFAULT_MAX_REQUESTS})",
+    )
+    web.add_argument(
+        "--web.max-connections",
+        dest="max_connections",
+        type=whole_number(1),
+        metavar="N",
+        help=f"connections open at one time; beyond, silent and idle ones are closed (default: "
+        f"{DEFAULT_MAX_CONNECTIONS}, {DEFAULT_MAX_TLS_CONNECTIONS} with TLS, fewer where the limit of open files "
+        "demands it)",
     )
     web.add_argument(
         "--web.external-url",

@@ -116,7 +116,7 @@ async def _serve_demo(options: argparse.Namespace, sockets: Sequence[socket.sock
     app.add_subapp("/simulator", make_simulator(context))
     print(announcement(fleet, clock.now(), base_url, options.telemetry_path, directory), flush=True)
     async with _simulating(context, inner):
-        await serve(service, app, sockets, ssl_context)
+        await serve(service, app, sockets, ssl_context, max_connections=options.max_connections)
 
 
 @asynccontextmanager

@@ -21,6 +21,8 @@ from exporter.cli.command import (
 )
 from exporter.web.options import (
     DEFAULT_LISTEN_ADDRESS,
+    DEFAULT_MAX_CONNECTIONS,
+    DEFAULT_MAX_TLS_CONNECTIONS,
     RUNBOOK_PATH,
     ListenError,
     Origin,
@@ -110,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
         app = make_app(service, options=web_options(options), security=security)
         if options.shard != SINGLE:
             _log().info("polling one shard of the streams", shard=str(options.shard))
-        await serve(service, app, sockets, ssl_context)
+        await serve(service, app, sockets, ssl_context, max_connections=options.max_connections)
 
     return run_to_end(serve_exporter())
 
@@ -135,7 +137,13 @@ def load_security(options: argparse.Namespace) -> Security | None:
 
 
 def open_sockets(options: argparse.Namespace, default: str) -> list[socket.socket]:
-    """Listen on the addresses of ``--web.listen-address``. Raises ``CommandError``."""
+    """Listen on the addresses of ``--web.listen-address``. Raises ``CommandError``.
+
+    The limit of file descriptors is raised before, for the connections that come.
+    """
+    from exporter.runtime.descriptors import raise_descriptor_limit
+
+    raise_descriptor_limit()
     try:
         return bind(options.listen_addresses or [parse_listen_address(default)])
     except ListenError as error:
@@ -172,14 +180,16 @@ async def serve(
     app: web.Application,
     sockets: Sequence[socket.socket],
     ssl_context: ssl.SSLContext | None = None,
+    *,
+    max_connections: int | None = None,
 ) -> None:
     """Serve and poll until SIGTERM or SIGINT, reload on SIGHUP; running scrapes are finished before it returns."""
     import asyncio
 
-    from aiohttp import web
-
+    from exporter.runtime.descriptors import descriptor_limit
     from exporter.runtime.memory_tuning import freeze_startup_objects, trim_periodically, tune_allocator
-    from exporter.web.server import Runner, throttle_accept_errors
+    from exporter.web.connections import ConnectionBudget, OpenConnections
+    from exporter.web.server import Runner, Site
 
     tune_allocator()
     stopping = asyncio.Event()
@@ -194,14 +204,25 @@ async def serve(
     loop.add_signal_handler(signal.SIGHUP, start_reload)
     for number in _STOP_SIGNALS:
         loop.add_signal_handler(number, _begin_stop, loop, stopping, number)
-    throttle_accept_errors(loop)
-    runner = Runner(app, shutdown_timeout=_SCRAPES_END_WITHIN_SECONDS)
+    budget = ConnectionBudget(
+        lambda: service.settings,
+        descriptors=descriptor_limit(),
+        maximum=max_connections or (DEFAULT_MAX_TLS_CONNECTIONS if ssl_context else DEFAULT_MAX_CONNECTIONS),
+    )
+    open_connections = OpenConnections(budget, registry=service.metrics.exporter, clock=service.clock)
+    runner = Runner(app, shutdown_timeout=_SCRAPES_END_WITHIN_SECONDS, open_connections=open_connections)
     await runner.setup()
     trimming = loop.create_task(trim_periodically(service.clock), name="trim memory")
     try:
         for bound in sockets:
-            await web.SockSite(runner, bound, ssl_context=ssl_context).start()
-            _log().info("listening", address=address_of(bound), tls=ssl_context is not None, version=__version__)
+            await Site(runner, bound, ssl_context=ssl_context).start()
+            _log().info(
+                "listening",
+                address=address_of(bound),
+                tls=ssl_context is not None,
+                max_connections=budget(),
+                version=__version__,
+            )
         await service.start()
         freeze_startup_objects()
         await stopping.wait()

@@ -13,6 +13,9 @@ DEFAULT_LISTEN_ADDRESS: Final = ":10071"
 DEFAULT_TELEMETRY_PATH: Final = "/metrics"
 DEFAULT_MAX_REQUESTS: Final = 40
 """Maximum number of requests that are answered at the same time."""
+DEFAULT_MAX_CONNECTIONS: Final = 1024
+DEFAULT_MAX_TLS_CONNECTIONS: Final = 256
+"""Maximum number of open connections. With TLS, each needs about 0.3 MB."""
 PROBE_PATH: Final = "/probe"
 DISCOVERY_PATH: Final = "/sd"
 RUNBOOK_PATH: Final = "/runbook"

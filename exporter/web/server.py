@@ -1,4 +1,4 @@
-"""The HTTP server: exhausted descriptors, malformed requests, and clients that do not read their response."""
+"""The HTTP server: accepted connections, malformed requests, and clients that neither write nor read."""
 
 from __future__ import annotations
 
@@ -6,63 +6,301 @@ import asyncio
 import errno
 import logging
 import math
+import socket
+import ssl
 from collections.abc import Iterable
-from typing import Any, Final
+from contextlib import suppress
+from typing import Any, Final, cast
 
 import structlog
 from aiohttp import web
-from aiohttp.http import HttpProcessingError
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import HttpProcessingError, RawRequestMessage
+from aiohttp.streams import StreamReader
+
+from exporter.web.connections import OpenConnections
+from exporter.web.options import address_of
 
 log = structlog.get_logger()
 
-REQUEST_TIMEOUT_SECONDS: Final = 75.0
-"""Seconds to wait for a request's head, from the connection or the last response: longer than most scrape intervals."""
+HANDSHAKE_TIMEOUT_SECONDS: Final = 5.0
+"""Seconds that a TLS handshake, or closing a TLS connection, may take."""
+HEAD_TIMEOUT_SECONDS: Final = 10.0
+"""Seconds for a request's head, from the connection or, on a kept connection, from the first byte."""
+IDLE_TIMEOUT_SECONDS: Final = 75.0
+"""Seconds from a response to the next request: longer than most scrape intervals."""
+MAX_UNANSWERED_BYTES: Final = 1 << 16
+"""Maximum number of bytes that a client sends ahead of a response: request heads, and bodies that nothing reads."""
+MAX_WAITING_REQUESTS: Final = 4
+"""Maximum number of requests that a client sends ahead of a response."""
+PARSED_BYTES: Final = 1 << 12
+"""Size of the parts that are parsed at a time, so that of many requests at once only the first ones cost time."""
 SEND_TIMEOUT_SECONDS: Final = 60.0
 """Seconds a client has to read a response: no scrape takes this long."""
 SINGLE_WRITE_BYTES: Final = 1 << 15
 """Maximum size of a body sent in one write with its headers; a transport buffers twice as much before a write waits."""
+ACCEPTS_AT_ONCE: Final = 16
+"""Connections accepted in one go. Each may close another one, whose descriptor is free only afterwards: fewer than
+``RESERVED_DESCRIPTORS``."""
+ACCEPT_RETRY_SECONDS: Final = 1.0
 ACCEPT_ERROR_LOG_INTERVAL_SECONDS: Final = 60.0
 SERVER_HEADER: Final = "stream-exporter"
 """Replaces aiohttp's own value, which names aiohttp and Python with their versions."""
 
 _BARE_HEADERS: Final = {"Server": SERVER_HEADER, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""Errors after which asyncio waits a second before it accepts again."""
+"""Errors after which nothing more can be accepted for a while; any other one concerns a single connection."""
 
 
 class Runner(web.AppRunner):
     """Run an application with this module's ``Server``."""
 
-    __slots__ = ()
+    __slots__ = ("_open_connections",)
 
-    def __init__(self, app: web.Application, *, shutdown_timeout: float) -> None:
+    def __init__(
+        self, app: web.Application, *, shutdown_timeout: float, open_connections: OpenConnections | None = None
+    ) -> None:
         super().__init__(app, shutdown_timeout=shutdown_timeout)
+        self._open_connections = OpenConnections() if open_connections is None else open_connections
 
     async def _make_server(self) -> web.Server:
-        return Server(
-            await super()._make_server(),
-            access_log=None,
-            logger=_server_logger(),
-            keepalive_timeout=REQUEST_TIMEOUT_SECONDS,
-        )
+        return Server(await super()._make_server(), self._open_connections, access_log=None, logger=_server_logger())
+
+
+class Site(web.BaseSite):
+    """Accept the connections of a listening socket.
+
+    asyncio's own server would accept any number of them, and would not show those whose TLS handshake is not complete.
+    """
+
+    __slots__ = ("_listening", "_logged_at", "_opening", "_retry")
+
+    def __init__(self, runner: Runner, listening: socket.socket, *, ssl_context: ssl.SSLContext | None = None) -> None:
+        super().__init__(runner, ssl_context=ssl_context)
+        self._listening = listening
+        self._opening: dict[asyncio.Task[None], Connection] = {}
+        self._retry: asyncio.TimerHandle | None = None
+        self._logged_at = -math.inf
+
+    @property
+    def name(self) -> str:
+        """The address."""
+        return address_of(self._listening)
+
+    async def start(self) -> None:
+        """Begin to accept connections."""
+        await super().start()
+        self._listening.setblocking(False)
+        self._accept_when_ready()
+
+    async def stop(self) -> None:
+        """Close the listening socket, and the connections that are not open yet."""
+        await super().stop()
+        asyncio.get_running_loop().remove_reader(self._listening)
+        if self._retry is not None:
+            self._retry.cancel()
+        self._listening.close()
+        for connection in self._opening.values():
+            connection.abort()
+
+    def _accept_when_ready(self) -> None:
+        self._retry = None
+        asyncio.get_running_loop().add_reader(self._listening, self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTS_AT_ONCE):
+            try:
+                client, address = self._listening.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    self._pause(error)
+                    return
+                continue
+            self._open(client, address[0])
+
+    def _pause(self, error: OSError) -> None:
+        """Try again later, because the socket remains ready. Log it at most once a minute."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._listening)
+        self._retry = loop.call_later(ACCEPT_RETRY_SECONDS, self._accept_when_ready)
+        if loop.time() >= self._logged_at + ACCEPT_ERROR_LOG_INTERVAL_SECONDS:
+            self._logged_at = loop.time()
+            log.error("no new connection can be accepted", error=error.strerror)
+
+    def _open(self, client: socket.socket, host: str) -> None:
+        server = cast("Server", self._runner.server)
+        connection = Connection(server, client, host)
+        if not server.open_connections.admit(connection):
+            client.close()
+            return
+        client.setblocking(False)
+        task = asyncio.get_running_loop().create_task(self._complete(connection, client))
+        self._opening[task] = connection
+        task.add_done_callback(self._opening.pop)
+
+    async def _complete(self, connection: Connection, client: socket.socket) -> None:
+        """Connect the protocol to the socket, after a TLS handshake if there is one."""
+        limits: dict[str, Any] = {}
+        if self._ssl_context is not None:
+            limits = {
+                "ssl": self._ssl_context,
+                "ssl_handshake_timeout": HANDSHAKE_TIMEOUT_SECONDS,
+                "ssl_shutdown_timeout": HANDSHAKE_TIMEOUT_SECONDS,
+            }
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, client, **limits)
+        except Exception as error:
+            # Its frames hold a buffer of 256 kB in a reference cycle.
+            error.__traceback__ = None
+            client.close()
+            connection.fail_to_open(error)
 
 
 class Server(web.Server):
-    """Create a ``Connection`` for each client."""
+    """The application's HTTP side of all connections."""
 
-    def __init__(self, app_server: web.Server, **options: Any) -> None:
+    def __init__(self, app_server: web.Server, open_connections: OpenConnections, **options: Any) -> None:
         """``app_server``: the application's own server, whose handlers are reused."""
-        super().__init__(app_server.request_handler, request_factory=app_server.request_factory, **options)
-        self._options = options
+        super().__init__(app_server.request_handler, request_factory=self._begin_request, **options)
+        self.options = options
+        self.open_connections = open_connections
+        self._app_server = app_server
 
     def __call__(self) -> web.RequestHandler:
-        return Connection(self, loop=asyncio.get_running_loop(), **self._options)
+        return Connection(self)
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        """Forget a closed connection."""
+        super().connection_lost(handler, exc)
+        self.open_connections.remove(cast("Connection", handler))
+
+    def _begin_request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: web.RequestHandler,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> web.BaseRequest:
+        cast("Connection", protocol).begin_answer()
+        return self._app_server.request_factory(message, payload, protocol, writer, task)
 
 
 class Connection(web.RequestHandler):
-    """Answer malformed requests without quoting them as aiohttp does: they may contain a password."""
+    """One client's connection.
 
-    __slots__ = ()
+    It ends when the client takes too long, sends too much, or leaves its response unread. Malformed requests are
+    answered without quoting them as aiohttp does: they may contain a password.
+    """
+
+    __slots__ = (
+        "_client",
+        "_is_idle",
+        "_open_connections",
+        "_open_transport",
+        "_timer",
+        "_unanswered_bytes",
+        "host",
+        "is_answering",
+    )
+
+    def __init__(self, server: Server, client: socket.socket | None = None, host: str = "") -> None:
+        """``client``: the accepted socket. ``host``: its address."""
+        super().__init__(server, loop=asyncio.get_running_loop(), **server.options)
+        self.host = host
+        self.is_answering = False
+        self._open_connections = server.open_connections
+        self._client = client
+        self._open_transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_idle = False
+        """Whether no byte has come since the last response."""
+        self._unanswered_bytes = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for the first request."""
+        self._open_transport = cast("asyncio.Transport", transport)
+        self._abort_after(HEAD_TIMEOUT_SECONDS)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Release everything."""
+        self._open_transport = self._client = None
+        self._cancel_timer()
+        super().connection_lost(exc)
+
+    def fail_to_open(self, error: Exception) -> None:
+        """Forget a connection that ended during the TLS handshake."""
+        log.debug("connection not opened", error=type(error).__name__)
+        self._open_connections.remove(self)
+        if isinstance(error, ConnectionAbortedError):
+            # asyncio raises it after the handshake's timeout only
+            self._open_connections.count_closed("timeout")
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what the client sent. aiohttp also calls this without data, to parse what is left."""
+        if self._is_idle and data and not self._messages:
+            self._is_idle = False
+            self._unanswered_bytes = 0
+            self._abort_after(HEAD_TIMEOUT_SECONDS)
+        self._unanswered_bytes += len(data)
+        if self._unanswered_bytes > MAX_UNANSWERED_BYTES:
+            self._end_flood()
+            return
+        for start in range(0, max(1, len(data)), PARSED_BYTES):
+            super().data_received(data[start : start + PARSED_BYTES])
+            if len(self._messages) > MAX_WAITING_REQUESTS:
+                self._end_flood()
+                return
+
+    def begin_answer(self) -> None:
+        """Note that a request is complete: until its handler returns, the connection is not closed for another one."""
+        self.is_answering = True
+        self._is_idle = False
+        self._cancel_timer()
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send the response, or what is left of it, and wait for the next request."""
+        self.is_answering = False
+        self._open_connections.wait_again(self)
+        self._abort_after(SEND_TIMEOUT_SECONDS)
+        try:
+            return await super().finish_response(request, resp, start_time)
+        finally:
+            self._is_idle = True
+            self._abort_after(IDLE_TIMEOUT_SECONDS)
+
+    def abort(self) -> None:
+        """Close the connection at once, whatever is left to send."""
+        if self._open_transport is not None:
+            self._open_transport.abort()
+        elif self._client is not None:
+            # asyncio owns the socket: it reads the end, and closes it
+            with suppress(OSError):
+                self._client.shutdown(socket.SHUT_RDWR)
+
+    def _abort_after(self, seconds: float) -> None:
+        self._cancel_timer()
+        if self._open_transport is not None:
+            self._timer = self._loop.call_later(seconds, self._end_waiting)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _end_flood(self) -> None:
+        self._open_connections.count_closed("flood")
+        self.abort()
+
+    def _end_waiting(self) -> None:
+        if not self._is_idle:
+            self._open_connections.count_closed("timeout")
+        self.abort()
 
     def handle_error(
         self,
@@ -93,25 +331,6 @@ def _drop_malformed_requests(record: logging.LogRecord) -> bool:
         log.debug("malformed request", error=type(error).__name__)
         return False
     return True
-
-
-def throttle_accept_errors(loop: asyncio.AbstractEventLoop) -> None:
-    """Log at most once a minute that no connection can be accepted.
-
-    asyncio itself logs every attempt with a traceback, a hundred times a second.
-    """
-    logged_at = -math.inf
-
-    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        nonlocal logged_at
-        error = context.get("exception")
-        if "socket" not in context or not isinstance(error, OSError) or error.errno not in _EXHAUSTED:
-            loop.default_exception_handler(context)
-        elif loop.time() >= logged_at + ACCEPT_ERROR_LOG_INTERVAL_SECONDS:
-            logged_at = loop.time()
-            log.error("no new connection can be accepted", error=error.strerror)
-
-    loop.set_exception_handler(handle)
 
 
 async def send_response(

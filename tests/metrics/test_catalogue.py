@@ -32,6 +32,7 @@ from exporter.model import (
 )
 from exporter.polling.histograms import PollHistograms
 from exporter.polling.self_metrics import PollingMetrics
+from exporter.web.connections import OpenConnections
 from tests.metrics.generated_views import stream, view
 from tests.real.tools import tool
 
@@ -138,6 +139,7 @@ def full_answer() -> bytes:
     metrics.set_reload_result(success=True, at=1.0)
     metrics.set_config_hash(2**48 - 1)
     metrics.set_retired_upstreams(["old-edge"])
+    OpenConnections(registry=metrics.exporter)
     histograms = PollHistograms(**labels, per_stream=False)
     histograms.observe([full_state()])
     full: UpstreamState = view(

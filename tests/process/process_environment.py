@@ -28,7 +28,7 @@ from exporter import cli
 from exporter.alerting import state_file
 from exporter.web import server
 state_file.WRITE_INTERVAL_SECONDS = 0.2
-server.REQUEST_TIMEOUT_SECONDS = 3.0
+server.HEAD_TIMEOUT_SECONDS = 3.0
 sys.exit(cli.main())
 """
 

@@ -263,7 +263,7 @@ async def test_page_cannot_be_framed_or_read_by_other_sites(target: Target) -> N
 
 @pytest.fixture
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web_server, "REQUEST_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(web_server, "HEAD_TIMEOUT_SECONDS", 0.5)
 
 
 @pytest.mark.usefixtures("impatience")

@@ -1,6 +1,7 @@
 """The families of the exporter itself and of its alerting sidecar.
 
-``exporter.metrics.self_metrics`` sets the former, ``exporter.alerting.self_metrics`` the latter.
+``exporter.metrics.self_metrics`` and ``exporter.web.connections`` set the former, ``exporter.alerting.self_metrics``
+the latter.
 """
 
 from __future__ import annotations
@@ -48,6 +49,19 @@ DUPLICATES = _gauge(
 )
 SHARD_ORDINAL = _gauge("stream_exporter_shard_ordinal", "Which shard this is, from 0 on. 0 without --shard.")
 SHARDS = _gauge("stream_exporter_shards", "Shards that the streams are spread over. 1 without --shard.")
+CONNECTIONS = _gauge("stream_exporter_web_connections", "Open connections to the exporter's port.")
+CONNECTION_LIMIT = _gauge(
+    "stream_exporter_web_connections_max",
+    "Connections to the exporter's port that may be open: --web.max-connections, or what the file descriptors allow.",
+)
+CONNECTIONS_CLOSED = Family(
+    name="stream_exporter_web_connections_closed_total",
+    kind=Kind.COUNTER,
+    help="Connections to the exporter's port that were closed early: limit (too many were open), timeout (too slow), "
+    "flood (too much sent ahead of a response).",
+    part=Part.EXPORTER,
+    labels=("reason",),
+)
 EXPORTER_FAMILIES: tuple[Family, ...] = (
     BUILD_INFO,
     RELOAD_SUCCESSFUL,
@@ -59,6 +73,9 @@ EXPORTER_FAMILIES: tuple[Family, ...] = (
     DUPLICATES,
     SHARD_ORDINAL,
     SHARDS,
+    CONNECTIONS,
+    CONNECTION_LIMIT,
+    CONNECTIONS_CLOSED,
 )
 
 NOTIFICATIONS_SENT = _sidecar_counter(
