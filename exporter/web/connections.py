@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import socket
 from collections.abc import Callable
 from typing import Final, Literal, Protocol, get_args
 
@@ -13,7 +12,7 @@ from exporter.config.root import Settings
 from exporter.metrics.families.exporter_families import CONNECTION_LIMIT, CONNECTIONS, CONNECTIONS_CLOSED
 from exporter.metrics.self_metrics import FamilyRegistry
 from exporter.runtime.clock import Clock
-from exporter.web.options import DEFAULT_MAX_CONNECTIONS
+from exporter.web.options import DEFAULT_MAX_CONNECTIONS, network_of
 
 log = structlog.get_logger()
 
@@ -24,8 +23,6 @@ FEW_CONNECTIONS: Final = 16
 LIMIT_LOG_INTERVAL_SECONDS: Final = 60.0
 ClosingReason = Literal["limit", "timeout", "flood"]
 """Closed or refused because of the limit; the client took too long; it sent too much ahead of a response."""
-
-_IPV4_MAPPED = bytes(10) + b"\xff\xff"
 
 
 class OpenConnection(Protocol):
@@ -94,7 +91,7 @@ class OpenConnections:
     ) -> None:
         self._limit = limit
         self._clock = clock or Clock()
-        self._by_network: dict[bytes, dict[OpenConnection, None]] = {}
+        self._by_network: dict[str, dict[OpenConnection, None]] = {}
         """Those of each client, with the longest waiting one first."""
         self._count = 0
         self._logged_at = -math.inf
@@ -119,19 +116,19 @@ class OpenConnections:
                 return False
             self.remove(longest_waiting)
             longest_waiting.abort()
-        self._by_network.setdefault(_network(connection.host), {})[connection] = None
+        self._by_network.setdefault(network_of(connection.host), {})[connection] = None
         self._count += 1
         return True
 
     def wait_again(self, connection: OpenConnection) -> None:
         """Note that the connection waits for its next request from now on."""
-        known = self._by_network.get(_network(connection.host), {})
+        known = self._by_network.get(network_of(connection.host), {})
         if connection in known:
             known[connection] = known.pop(connection)
 
     def remove(self, connection: OpenConnection) -> None:
         """Forget a connection, if it is known."""
-        network = _network(connection.host)
+        network = network_of(connection.host)
         known = self._by_network.get(network, {})
         if connection in known:
             del known[connection]
@@ -156,11 +153,3 @@ class OpenConnections:
         if now >= self._logged_at + LIMIT_LOG_INTERVAL_SECONDS:
             self._logged_at = now
             log.warning("connection limit is reached; idle connections are closed", connections=limit)
-
-
-def _network(host: str) -> bytes:
-    """Return a key of the addresses that one client may have: with IPv6, any machine has a whole /64 network."""
-    if ":" not in host:
-        return host.encode()
-    packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
-    return packed if packed.startswith(_IPV4_MAPPED) else packed[:8]

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 from collections.abc import Iterable
+from ipaddress import IPv6Address, ip_address
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -147,3 +148,14 @@ def reachable_address(bound: socket.socket) -> str:
 def format_address(host: str, port: int) -> str:
     """Return ``host:port``, with an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def network_of(address: str | None) -> str:
+    """Return what one client can't have many of: its IPv4 address, or the /64 network of its IPv6 address."""
+    try:
+        parsed = ip_address(address or "")
+    except ValueError:
+        return ""
+    if isinstance(parsed, IPv6Address):
+        return str(parsed.ipv4_mapped or IPv6Address(int(parsed) >> 64 << 64))
+    return str(parsed)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import bcrypt
 import pytest
 
+from exporter.web.options import network_of
 from exporter.web.toolkit.users import (
     RIGHT_SIZE,
     WRONG_SECONDS,
@@ -15,7 +16,6 @@ from exporter.web.toolkit.users import (
     PasswordChecker,
     TooManyChecksError,
     credentials,
-    network_of,
 )
 from tests.fake_clock import FakeClock
 from tests.web.secure_server import basic_auth, bcrypt_hash

@@ -13,10 +13,10 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from ipaddress import IPv6Address, ip_address
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from exporter.runtime.clock import Clock
+from exporter.web.options import network_of
 
 T = TypeVar("T")
 
@@ -271,17 +271,6 @@ class PasswordChecker:
         """Return what is remembered instead of the password; it changes with the hash."""
         parts = (name.encode(), hashlib.sha256(password).digest(), hash_.encode())
         return hmac.digest(self._key, b"\0".join(parts), "sha256")
-
-
-def network_of(address: str | None) -> str:
-    """Return what one client can't have many of: its IPv4 address, or the /64 network of its IPv6 address."""
-    try:
-        parsed = ip_address(address or "")
-    except ValueError:
-        return ""
-    if isinstance(parsed, IPv6Address):
-        return str(parsed.ipv4_mapped or IPv6Address(int(parsed) >> 64 << 64))
-    return str(parsed)
 
 
 def credentials(authorization: str) -> tuple[str, bytes] | None:
