@@ -153,9 +153,21 @@ def test_it_ends_well_although_something_hangs(directory: Path) -> None:
         assert running.ended() == 0
 
 
+HANGING_STOP = """
+import asyncio, sys
+from exporter import cli
+from exporter.service import Service
+async def stop(self):
+    await asyncio.Event().wait()
+Service.stop = stop
+sys.exit(cli.main())
+"""
+
+
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_it_at_once(directory: Path, second: signal.Signals) -> None:
-    with hanging(directory) as running, ask_for_reload(running):
+    with Exporter(["--web.listen-address=127.0.0.1:0"], directory, ("-c", HANGING_STOP)) as running:
+        assert running.port
         running.send(signal.SIGTERM)
         running.wait_for("msg=stopping")
         running.send(second)
