@@ -36,13 +36,14 @@ _KNOWN_TYPES = frozenset(
 
 MAX_VALUES = 1_000_000
 """Maximum number of values in one document."""
-MAX_KEYS = 250_000
+MAX_KEYS = 400_000
 """Maximum number of different keys in one JSON document: each takes as long as several values, and its own memory."""
 LARGE_VALUES = 50_000
 """Number of values from which decoding a document takes tens of milliseconds."""
-_KEY_END = re.compile(rb'"[ \t\r\n\0]*:')
-_KEY_BYTES = 256
-"""Number of bytes by which keys are told apart."""
+_KEY = re.compile(rb'"([^"]*+)"[ \t\r\n\0]*+:')
+"""A key of an object, or its end after an escaped quote. It takes linear time for any text."""
+_SLICE_BYTES = 2**20
+"""Keys are searched in slices of this length, so that other threads get a turn in between."""
 _START_BYTES = 1024
 _BLANK = b" \t\r\n\xef\xbb\xbf"
 _XML_ENCODING = re.compile(rb"""\s*<\?xml\s[^>]*?\bencoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
@@ -205,9 +206,8 @@ async def decode_large_json(body: bytes, content_type: str | None, endpoint: str
 
 def _has_too_many_keys(body: bytes) -> bool:
     keys: set[bytes] = set()
-    for match in _KEY_END.finditer(body):
-        end = match.start()
-        keys.add(body[body.rfind(b'"', max(0, end - _KEY_BYTES), end) + 1 : end])
+    for start in range(0, len(body), _SLICE_BYTES):
+        keys.update(_KEY.findall(body, start, start + _SLICE_BYTES))
         if len(keys) > MAX_KEYS:
             return True
     return False

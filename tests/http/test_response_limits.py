@@ -100,3 +100,22 @@ async def test_bytes_are_counted_over_all_responses_of_a_poll() -> None:
         await client.requests(LONG).get("GET /page")
     assert caught.value.reason is Reason.TOO_LARGE
     assert str(caught.value) == "GET /page: the answers of the poll have more than 4000 bytes (max_body_bytes)"
+
+
+@pytest.mark.parametrize("form", [b'"%d":1', b'"%d" :\n1', b'"\\u0041%d":1', b'"\\"%d":1', b'"\\ud800%d":1'])
+async def test_document_with_too_many_different_keys_is_refused(form: bytes) -> None:
+    body = b"{" + b",".join(form % number for number in range(410_000)) + b"}"
+    async with answering(http(body=body)) as server, client_of(server.url, max_body_bytes=2**24) as client:
+        with pytest.raises(UpstreamError) as caught:
+            await client.requests(LONG).get("GET /x")
+    assert caught.value.reason is Reason.TOO_LARGE
+    assert str(caught.value) == "GET /x: the answer has more than 400000 different keys"
+
+
+@pytest.mark.parametrize("text", [b'"x"', SURROGATE], ids=["strict decoder", "lenient decoder"])
+async def test_large_document_is_decoded_as_any_other(text: bytes) -> None:
+    rows = b",".join(b'{"a:b":"%d: \\"c\\":","d":[1.5,null]}' % number for number in range(100_000))
+    body = b'{"first":' + text + b',"rows":[' + rows + b"]}"
+    async with answering(http(body=body)) as server, client_of(server.url, max_body_bytes=2**24) as client:
+        answer = await client.requests(LONG).get("GET /x")
+    assert answer.data == json.loads(body)
