@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 Figures = dict[str, float]
@@ -82,4 +84,6 @@ def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 if __name__ == "__main__":
+    # the standard output is for the figures
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     print(json.dumps(importlib.import_module(f"bench.{sys.argv[1]}").main(**json.loads(sys.argv[2]))))
