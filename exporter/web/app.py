@@ -13,7 +13,7 @@ from exporter.config.loading import ConfigError
 from exporter.config.root import Settings
 from exporter.web.json_api import DiscoveryHandler, StreamsApi
 from exporter.web.metrics_handler import MetricsHandler
-from exporter.web.options import DISCOVERY_PATH, PROBE_PATH, Origin, WebOptions
+from exporter.web.options import DISCOVERY_PATH, PROBE_PATH, Origin, WebOptions, is_own_host
 from exporter.web.probe_handler import ProbeHandler
 from exporter.web.protocols import RunningExporter
 from exporter.web.security import Security
@@ -110,11 +110,13 @@ def _is_cross_site(request: web.Request, external: Origin | None) -> bool:
     Browsers set ``Origin`` and ``Sec-Fetch-Site``, and no page can change them; other clients send neither.
     https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Headers/Sec-Fetch-Site
     """
-    origin = request.headers.get(hdrs.ORIGIN)
-    if origin is not None and external is not None and origin == external.origin:
+    origin, site = request.headers.get(hdrs.ORIGIN), request.headers.get("Sec-Fetch-Site")
+    if origin is None and site is None:
         return False
-    if request.headers.get("Sec-Fetch-Site", "none").lower() not in ("none", "same-origin"):
-        return True
-    return (
-        origin is not None and origin != f"{'https' if request.secure else 'http'}://{request.headers.get(hdrs.HOST)}"
-    )
+    if external is not None and origin == external.origin:
+        return False
+    host = request.headers.get(hdrs.HOST, "")
+    is_same_origin = origin is None or origin == f"{'https' if request.secure else 'http'}://{host}"
+    # a site whose name suddenly leads to this machine is of the same origin for the browser (DNS rebinding)
+    is_own = is_own_host(host) or (external is not None and host == external.address)
+    return not (is_same_origin and is_own and (site or "none").lower() in ("none", "same-origin"))

@@ -150,6 +150,18 @@ def format_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def is_own_host(header: str) -> bool:
+    """Return whether a ``Host`` header names this machine by an address, as localhost, or by its own name."""
+    match = _HOST_HEADER.fullmatch(header.lower())
+    host = match[1].strip("[]") if match else ""
+    try:
+        ip_address(host)
+    except ValueError:
+        name = socket.gethostname().lower()
+        return host in ("localhost", name, name.partition(".")[0])
+    return True
+
+
 def network_of(address: str | None) -> str:
     """Return what one client can't have many of: its IPv4 address, or the /64 network of its IPv6 address."""
     try:

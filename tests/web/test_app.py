@@ -1,6 +1,7 @@
 """Every endpoint of the real application over the real service, through real sockets."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -188,6 +189,15 @@ EXTERNAL = "https://exporter.example.com"
         ({"Origin": "https://{host}"}, 403),
         ({"Origin": "null"}, 403),
         ({"Origin": OWN, "Host": "attacker.example.com"}, 403),
+        ({"Origin": "http://attacker.example.com", "Host": "attacker.example.com"}, 403),
+        (
+            {"Origin": "http://attacker.example.com", "Host": "attacker.example.com", "Sec-Fetch-Site": "same-origin"},
+            403,
+        ),
+        ({"Origin": "http://{name}:1", "Host": "{name}:1", "Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Origin": "http://localhost:1", "Host": "localhost:1"}, 200),
+        ({"Sec-Fetch-Site": "none", "Host": "exporter.example.com"}, 200),
+        ({"Sec-Fetch-Site": "none", "Host": "["}, 403),
         ({"Sec-Fetch-Site": "cross-site"}, 403),
         ({"Sec-Fetch-Site": "same-site"}, 403),
         ({"Origin": OWN, "Sec-Fetch-Site": "Cross-Site"}, 403),
@@ -197,7 +207,7 @@ async def test_reload_is_refused_to_pages_of_other_sites(tmp_path: Path, headers
     options = WebOptions(enable_lifecycle=True, external=external_origin(f"{EXTERNAL}/prefix"))
     async with serving(tmp_path, options) as (_, session):
         host = str(session._base_url).split("/")[2]
-        sent = {name: value.format(host=host) for name, value in headers.items()}
+        sent = {name: value.format(host=host, name=socket.gethostname()) for name, value in headers.items()}
         for method in ("POST", "PUT"):
             async with session.request(method, "/-/reload", headers=sent) as answer:
                 assert answer.status == status
