@@ -7,7 +7,6 @@ import math
 import random
 from collections import deque
 from collections.abc import Iterable, Sequence
-from statistics import fmean, median
 from typing import Any
 
 import structlog
@@ -99,8 +98,9 @@ class NotificationQueue:
         """Return the seconds that it takes to send all alerts, and the changes besides; 0 if that is not known."""
         if not self._batch_seconds:
             return 0.0
-        longest = OUTLIER_FACTOR * median(self._batch_seconds)
-        batch_seconds = fmean(min(seconds, longest) for seconds in self._batch_seconds)
+        batches = sorted(self._batch_seconds)
+        longest = OUTLIER_FACTOR * batches[len(batches) // 2]
+        batch_seconds = sum(min(seconds, longest) for seconds in batches) / len(batches)
         return math.ceil((self._round_size + self._backlog.changes) / self._batch_size) * batch_seconds
 
     def start_round(self, next_round: Round) -> None:

@@ -7,7 +7,6 @@ and after standard output was closed.
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import signal
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 from exporter import __version__
 from exporter.cli import alerts, dashboards, demo, metrics, rules, run, session_command
 from exporter.cli.command import PROGRAM, CommandError, CommandParser
+from exporter.runtime.suggestions import similar_words
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,7 +70,7 @@ class _Parser(argparse.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         commands = [*action.choices] if action.dest == "command" and action.choices is not None else [value]
         if value not in commands:
-            similar = difflib.get_close_matches(value, commands, n=1)
+            similar = similar_words(value, commands)
             hint = f'did you mean "{similar[0]}"?' if similar else f"the commands are {', '.join(commands)}"
             self.error(f'unknown command "{value}"; {hint}')
         super()._check_value(action, value)

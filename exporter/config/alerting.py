@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from typing import Annotated, Any, Literal
 
@@ -27,12 +26,13 @@ from exporter.config.types import (
 )
 from exporter.config.upstream import HttpUrl, check_http_url
 from exporter.config.validation import Place, RuleLimits, load_context, refuse, refuse_all
+from exporter.runtime.suggestions import similar_words
 
 
 def _check_rule_name(name: str) -> str:
     schema = load_context().schema
     if schema is not None and name not in schema.rules:
-        near = difflib.get_close_matches(name, schema.rules, n=1)
+        near = similar_words(name, schema.rules)
         raise refuse("the name of a rule, such as " + (near[0] if near else "StreamUnhealthy"))
     return name
 

@@ -5,7 +5,6 @@ docs/adr/0001-environment-layer.md explains why this is not done by pydantic-set
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any
 
 from exporter.config import introspection
 from exporter.config.yaml_document import DocumentError, Path, read
+from exporter.runtime.suggestions import similar_words
 
 PREFIX = "STREAM_EXPORTER_"
 _NESTED = "__"
@@ -69,7 +69,7 @@ def _parse_name(variable: str, root: Any) -> tuple[str, ...]:
 def _unknown_key(key: str, annotation: Any, known: list[str], path: tuple[str, ...]) -> DocumentError:
     if introspection.annotation_at(annotation, [0]) is not None:
         return DocumentError((1, 1), f"a place inside the list {'.'.join(path)}", "the whole list as YAML")
-    close = difflib.get_close_matches(key, known, 1)
+    close = similar_words(key, known)
     variable = PREFIX + _NESTED.join((*path, close[0] if close else "")).upper()
     allowed = f"{variable} (did you mean that?)" if close else f"variables for {', '.join(known) or 'nothing'} here"
     return DocumentError((1, 1), "a variable for an unknown key", allowed)

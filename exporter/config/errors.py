@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -17,6 +16,7 @@ from exporter.config.secrets import Secret
 from exporter.config.validation import REFUSED
 from exporter.config.yaml_document import Document, Path
 from exporter.runtime.redaction import redactor
+from exporter.runtime.suggestions import similar_words
 
 MAX_LINES = 50
 """Maximum number of errors that are described."""
@@ -230,7 +230,7 @@ def _trimmed_message(error: ErrorDetails) -> str:
 
 def _describe_keys(spot: _Spot) -> str:
     known = sorted(introspection.known_keys(spot.parent) or ())
-    close = difflib.get_close_matches(str(spot.path[-1]), known, 1)
+    close = similar_words(str(spot.path[-1]), known)
     if close:
         return f"{close[0]} (did you mean that?)"
     return introspection.join_or(known)

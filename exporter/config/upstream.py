@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, ClassVar, Literal
@@ -28,6 +27,7 @@ from exporter.config.types import (
     format_size,
 )
 from exporter.config.validation import Place, load_context, refuse, refuse_all
+from exporter.runtime.suggestions import similar_words
 
 __all__ = [
     "AuthSettings", "LiveHours", "SharedSettings", "StreamSettings", "TlsSettings", "UpstreamName", "UpstreamSettings",
@@ -84,7 +84,7 @@ def _similar_families(pattern: str, families: Sequence[str]) -> list[str]:
     """Return names that a pattern without a match may have been meant for."""
     bare = pattern.strip("*")
     containing = [name for name in families if bare and bare.removesuffix("s") in name]
-    return (difflib.get_close_matches(bare, families, n=_MAX_SUGGESTIONS) or containing)[:_MAX_SUGGESTIONS]
+    return (similar_words(bare, families, _MAX_SUGGESTIONS) or containing)[:_MAX_SUGGESTIONS]
 
 
 def _check_family_pattern(pattern: str) -> str:

@@ -63,6 +63,9 @@ NOT_SHOWN = {
     "stream_exporter_alert_state_write_failures_total": "has an entry in the runbook, and is logged",
     "stream_exporter_shard_ordinal": "which share of the streams an instance has: of use in a join",
     "stream_exporter_shards": "as above",
+    "stream_exporter_web_connections": "of use under attack; the log tells of the limit",
+    "stream_exporter_web_connections_max": "as above",
+    "stream_exporter_web_connections_closed_total": "as above",
     "stream_exporter_config_hash": "a fingerprint to compare, which an alert rule does",
     "stream_exporter_wave_events_total": "events of the sidecar are counted in WAVE itself",
 }

@@ -191,16 +191,17 @@ class DeliveryRun:
                     del self._shown[n]
 
     async def _poll(self) -> None:
+        began = time.monotonic()
         for replica in self.replicas:
             await replica.publish()
         await asyncio.sleep(POLL_SECONDS / self.time_scale)
         firing = set[str]().union(*(replica.firing() for replica in self.replicas))
-        now = time.monotonic()
+        # not counted back from now: on a busy machine the pause is longer
         for name in firing - self._known:
             self.episodes[name] += 1
-            self.changes[name].append(now - POLL_SECONDS / self.time_scale)
+            self.changes[name].append(began)
         for name in self._known - firing:
-            self.changes[name].append(now - POLL_SECONDS / self.time_scale + HORIZON_SECONDS / self.time_scale)
+            self.changes[name].append(began + HORIZON_SECONDS / self.time_scale)
         self._known = firing
 
     async def _disturb(self, member: ClusterMember, proxy: FaultyProxy, end: float) -> None:
