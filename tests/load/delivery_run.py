@@ -112,6 +112,8 @@ class DeliveryRun:
     faults: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     history: list[str] = field(default_factory=list)
     _known: set[str] = field(default_factory=set)
+    _looked_at: float = field(default_factory=time.monotonic)
+    """When the alerts were those that are known."""
     _shown: dict[int, tuple[bool, float]] = field(default_factory=dict)
     """Changes that the second replica will see: the new state, and when."""
 
@@ -121,7 +123,7 @@ class DeliveryRun:
 
         A member that cannot be reached when an alert fires again takes it for over, and notifies of that.
         """
-        return (LONGEST_FAULT_SECONDS + GROUP_INTERVAL_SECONDS + 3 * POLL_SECONDS) / self.time_scale + RACE_SECONDS
+        return (LONGEST_FAULT_SECONDS + GROUP_INTERVAL_SECONDS + 5 * POLL_SECONDS) / self.time_scale + RACE_SECONDS
 
     async def cycle(self) -> None:
         """A time of faults and changes, and a quiet minute."""
@@ -191,18 +193,17 @@ class DeliveryRun:
                     del self._shown[n]
 
     async def _poll(self) -> None:
-        began = time.monotonic()
         for replica in self.replicas:
             await replica.publish()
         await asyncio.sleep(POLL_SECONDS / self.time_scale)
         firing = set[str]().union(*(replica.firing() for replica in self.replicas))
-        # not counted back from now: on a busy machine the pause is longer
+        # since the last look, which on a busy machine was longer ago than the pause
         for name in firing - self._known:
             self.episodes[name] += 1
-            self.changes[name].append(began)
+            self.changes[name].append(self._looked_at)
         for name in self._known - firing:
-            self.changes[name].append(began + HORIZON_SECONDS / self.time_scale)
-        self._known = firing
+            self.changes[name].append(self._looked_at + HORIZON_SECONDS / self.time_scale)
+        self._known, self._looked_at = firing, time.monotonic()
 
     async def _disturb(self, member: ClusterMember, proxy: FaultyProxy, end: float) -> None:
         """Let one Alertmanager fail once or twice, each time for a part of the chaos."""
