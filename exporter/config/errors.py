@@ -81,24 +81,22 @@ class Reporter:
         self._data = _merge_layers(document.data, environment.data)
 
     def lines(self, errors: Iterable[ErrorDetails] = ()) -> list[str]:
-        """Return a line for each of pydantic's errors and each repeated key, in their order, up to a maximum.
+        """Return a line for each of pydantic's errors and each repeated key, in the order of the file.
 
-        The last line gives the number of the errors that are left out.
+        At most ``MAX_LINES`` errors are described; the last line gives the number of the others.
         """
         invalid, left_out = self._findings(errors)
         findings = sorted([*self._repeated_keys(), *invalid])
         lines = [*(finding.line for finding in findings), *self._environment.errors]
         left_out += max(0, len(self._document.repeated) - MAX_LINES) + max(0, len(lines) - MAX_LINES)
-        return (
-            [*lines[:MAX_LINES], f"{self._file}: {left_out} more error{'s' if left_out > 1 else ''}"]
-            if left_out
-            else lines
-        )
+        if left_out:
+            lines[MAX_LINES:] = [f"{self._file}: {left_out} more error{'s' if left_out > 1 else ''}"]
+        return lines
 
     def _findings(self, errors: Iterable[ErrorDetails]) -> tuple[list[Finding], int]:
-        """Return a finding for each value with errors, up to a maximum, and the number of errors that are left out.
+        """Return a finding for each of the first values with errors, and the number of errors after them.
 
-        Pydantic reports one error for each type of a union.
+        Pydantic reports one error for each type of a union, except for the settings' own, which are discriminated.
         """
         joined: dict[tuple[Path, bool, str], dict[str, None]] = {}
         left_out = 0
@@ -106,7 +104,7 @@ class Reporter:
             if error["type"] == _CONSEQUENCE:
                 continue
             if len(joined) == MAX_LINES:
-                # describing an error takes a fraction of a millisecond, too long for 100,000 of them
+                # Describing 100,000 errors would take seconds.
                 left_out += 1
                 continue
             spot = self._find_spot(error["loc"])
@@ -120,7 +118,7 @@ class Reporter:
         return findings, left_out
 
     def _repeated_keys(self) -> list[Finding]:
-        """Return a finding for each repeated key of a mapping, up to a maximum."""
+        """Return a finding for each of the first repeated keys."""
         return [
             Finding(
                 in_environment=False,

@@ -41,8 +41,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 VALUES_PER_STREAM: Final = 100
+"""Maximum number of values in all responses of a poll, as a multiple of ``max_streams``."""
 MIN_POLL_VALUES: Final = 100_000
-"""Values that the responses of a poll may have: so many for each of ``max_streams``, and at least so many."""
+"""Lower bound of that maximum."""
 _NO_RESULT: Final = object()
 """Stands for the result of a call that the deadline ended before it returned."""
 

@@ -37,13 +37,13 @@ _KNOWN_TYPES = frozenset(
 MAX_VALUES = 1_000_000
 """Maximum number of values in one document."""
 MAX_KEYS = 400_000
-"""Maximum number of different keys in one JSON document: each takes as long as several values, and its own memory."""
+"""Maximum number of distinct keys in one JSON document. A distinct key takes as long to decode as several values."""
 LARGE_VALUES = 50_000
-"""Number of values from which decoding a document takes tens of milliseconds."""
+"""Documents with more values than this take tens of milliseconds to decode."""
 _KEY = re.compile(rb'"([^"]*+)"[ \t\r\n\0]*+:')
-"""A key of an object, or its end after an escaped quote. It takes linear time for any text."""
+"""A key of an object, or what follows an escaped quote in it. Matching takes linear time for any text."""
 _SLICE_BYTES = 2**20
-"""Keys are searched in slices of this length, so that other threads get a turn in between."""
+"""Size of the slices that are searched for keys, so that other threads run in between."""
 _START_BYTES = 1024
 _BLANK = b" \t\r\n\xef\xbb\xbf"
 _XML_ENCODING = re.compile(rb"""\s*<\?xml\s[^>]*?\bencoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
@@ -112,14 +112,14 @@ def next_page(response: aiohttp.ClientResponse) -> str | None:
 
 
 class ByteBudget:
-    """Bytes that the responses of one poll may have in all, after decompression."""
+    """Maximum total size of all responses of one poll, after decompression."""
 
     def __init__(self, total: int) -> None:
         self._total = total
         self.left = total
 
     def take(self, size: int, endpoint: str) -> None:
-        """Count a part of a body. Raises ``UpstreamError`` (``too_large``) when there is none left."""
+        """Subtract part of a body. Raises ``UpstreamError`` (``too_large``) if that exceeds the budget."""
         self.left -= size
         if self.left < 0:
             text = f"{endpoint}: the answers of the poll have more than {self._total} bytes (max_body_bytes)"
@@ -175,22 +175,22 @@ def _too_large(limit: int, endpoint: str) -> UpstreamError:
     return UpstreamError(Reason.TOO_LARGE, f"{endpoint}: the answer has more than {limit} bytes (max_body_bytes)")
 
 
-def count_values(body: bytes) -> int:
-    """Return an upper bound of the values in a JSON or XML document, without decoding it; 0 for other texts.
+def count_values(body: bytes, *, is_json: bool) -> int:
+    """Return an upper bound of the values in a document without decoding it; 0 for text that is neither JSON nor XML.
 
-    Every value of JSON but the first follows a comma or begins an object or a list; every one of XML is an element or
-    an attribute. No decoder releases the GIL, so a document with too many must be refused before it is decoded.
+    Every JSON value except the first follows a comma or is inside a new object or list; every XML value is an element
+    or an attribute. Decoders do not release the GIL, so a document with too many values is refused before decoding.
     """
     if body[:_START_BYTES].lstrip(_BLANK).startswith(b"<"):
         return body.count(b"<") + body.count(b"=")
-    return body.count(b",") + body.count(b"{") + body.count(b"[")
+    return body.count(b",") + body.count(b"{") + body.count(b"[") if is_json else 0
 
 
 # -- decoding --------------------------------------------------------------------------------------------------------
 
 
 async def decode_large_json(body: bytes, content_type: str | None, endpoint: str) -> Any:
-    """Do the same as ``decode_json``, but hold the event loop only for a short time, whatever the body contains.
+    """Decode like ``decode_json``, without blocking the event loop for long.
 
     Raises ``UpstreamError`` (``too_large``) for a document with too many different keys.
     """
@@ -200,7 +200,7 @@ async def decode_large_json(body: bytes, content_type: str | None, endpoint: str
         try:
             return _decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            # it takes two to ten times as long, but lets other threads run in between
+            # slower, but it lets other threads run in between
             return await asyncio.to_thread(_decode_leniently, body, content_type, endpoint)
 
 
@@ -238,7 +238,7 @@ def _decode_leniently(body: bytes, content_type: str | None, endpoint: str) -> A
 
 
 def _let_others_run(decoded: dict[str, Any]) -> dict[str, Any]:
-    """Return an object as it is: the decoder releases the GIL only where it calls Python."""
+    """Return the object unchanged. The decoder releases the GIL only where it calls Python code."""
     return decoded
 
 

@@ -59,7 +59,7 @@ RESERVED_RETRIES = 5
 """Retries of a poll that are not used after a 500: some streams may always answer with it, and others need retries."""
 BACK_OFF_SECONDS, LONGEST_BACK_OFF_SECONDS = 0.2, 2.0
 BODIES_PER_POLL = 4
-"""Maximum size of all responses of a poll, as a multiple of that of one."""
+"""Maximum total size of a poll's responses, as a multiple of the maximum size of one response."""
 TRANSIENT = frozenset({429, 500, 502, 503, 504})
 PAUSING = frozenset({429, 503})
 _NO_CREDENTIALS: tuple[Auth, Mapping[str, str]] = NoAuth(), NO_HEADERS
@@ -69,7 +69,7 @@ Observe = Callable[[str, str, float], None]
 
 
 class ResponseLimits(NamedTuple):
-    """How much the responses of one poll may contain."""
+    """Limits of the responses of one poll."""
 
     body_bytes: int
     """Maximum size of one response, in bytes after decompression."""
@@ -107,12 +107,12 @@ class PollContext:
         is_known = self.clock_skew_seconds is not None
         return self._platform_epoch + self.clock.monotonic() if is_known else self.clock.now()
 
-    def count_values(self, body: bytes, endpoint: str) -> int:
+    def count_values(self, body: bytes, endpoint: str, *, is_json: bool) -> int:
         """Count a response's values before it is decoded, and return their number.
 
         Raises ``UpstreamError`` (``too_large``) if there are too many.
         """
-        values = count_values(body)
+        values = count_values(body, is_json=is_json)
         if values > MAX_VALUES:
             text = f"{endpoint}: the answer has more than {MAX_VALUES} values"
             raise UpstreamError(Reason.TOO_LARGE, text)
@@ -387,7 +387,7 @@ class RequestSender:
             error.refusal = body if request.keep_refusal else b""
             raise error
         body = await read_body(response, self.limits.body_bytes, endpoint, request.poll.bytes)
-        values = request.poll.count_values(body, endpoint)
+        values = request.poll.count_values(body, endpoint, is_json=request.wants_json)
         data = None
         if request.wants_json and (body or (request.safe and status != 204)):
             content_type = response.headers.get(hdrs.CONTENT_TYPE)

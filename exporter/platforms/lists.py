@@ -150,7 +150,7 @@ class RowReader(Generic[T]):
             self.found.append(found)
 
     def needs_more(self) -> bool:
-        """Return whether to read the next page, where there is one."""
+        """Return whether to read a page that follows. If not, the list is cut, and therefore doubtful."""
         if self._max_streams is None:
             return True
         self._is_cut |= self._wanted > self._max_streams or self._rows >= ROWS_PER_STREAM * self._max_streams

@@ -31,18 +31,21 @@ def number_of_values(value: Any) -> int:
 
 @given(json_values, st.sampled_from([None, 2]))
 def test_no_json_document_has_more_values_than_are_counted(value: Any, indent: int | None) -> None:
-    assert number_of_values(value) <= count_values(json.dumps(value, indent=indent).encode()) + 1
+    assert number_of_values(value) <= count_values(json.dumps(value, indent=indent).encode(), is_json=True) + 1
 
 
 @given(st.integers(0, 30), st.integers(0, 5))
 def test_no_xml_document_has_more_values_than_are_counted(elements: int, attributes: int) -> None:
     element = "<a" + "".join(f' k{n}="v"' for n in range(attributes)) + "/>"
     document = "\ufeff\n<?xml version='1.0'?><root>" + element * elements + "</root>"
-    assert elements * (1 + attributes) + 1 <= count_values(document.encode())
+    assert elements * (1 + attributes) + 1 <= count_values(document.encode(), is_json=False)
 
 
-def test_other_texts_are_not_counted_as_xml() -> None:
-    assert count_values(b'metric{label="value"} 1\n' * 100) == 100
+async def test_text_that_is_not_decoded_has_no_values() -> None:
+    exported = b'metric{a="1",b="2"} 1\n' * 100
+    async with answering(http(body=exported)) as server, client_of(server.url, max_values=100) as client:
+        answer = await client.requests(LONG).get("GET /metrics", json=False)
+    assert answer.body == exported
 
 
 SURROGATE = rb'"\ud800"'
