@@ -230,7 +230,7 @@ class Webhooks:
         self._external_url = external_url
         self._time_scale = time_scale
         self._memory: dict[str, Sequence[NotifiedGroup]] = {}
-        """What the receivers of webhooks were told that are not running."""
+        """Last notifications of webhooks that are not running."""
         self._running: dict[str, tuple[Webhook, asyncio.Task[None]]] = {}
 
     def restore(self, memory: Mapping[str, Sequence[NotifiedGroup]]) -> None:

@@ -60,11 +60,11 @@ class Address(NamedTuple):
 
 
 Result = tuple[Address, ...] | Exception
-"""What a lookup found, or why it failed."""
+"""Addresses of the host, or the error of the lookup."""
 
 
 class _Name:
-    """What is known about a name."""
+    """Lookups and addresses of one host name."""
 
     def __init__(self, host: str, family: int) -> None:
         self.host = host

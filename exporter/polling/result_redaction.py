@@ -32,7 +32,7 @@ _FLAT = frozenset({str, type(None), bool, int, float, Status, Reason, Listing})
 async def redact_result(
     result: PollResult, streams: tuple[StreamSettings, ...], own_streams: Iterable[StreamSettings]
 ) -> tuple[PollResult, tuple[StreamSettings, ...]]:
-    """Return the result and the platform's configured streams without secrets: the same objects if there are none.
+    """Return the result and the platform's configured streams without secrets; unchanged objects if they have none.
 
     ``own_streams``: the streams of the configuration; their names and ids never change.
     """
@@ -98,7 +98,7 @@ class _Redaction:
         """The new ids of those that contain a secret."""
 
     async def find_ids(self, ids: set[str]) -> None:
-        """Find the ids that contain a secret. Those that would become the same one are numbered.
+        """Replace the ids that contain a secret. Ids that would become equal are numbered.
 
         A hash in place of the number would tell something about the secret.
         """

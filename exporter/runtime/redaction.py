@@ -20,7 +20,7 @@ MIN_NAME_PART_CHARACTERS: Final = 16
 
 
 class _Replacements(NamedTuple):
-    """What is looked for, made from all forms of all secrets."""
+    """Search patterns for all forms of all secrets."""
 
     anywhere: re.Pattern[str] | None
     marks: tuple[str, ...]

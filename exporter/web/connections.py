@@ -92,7 +92,7 @@ class OpenConnections:
         self._limit = limit
         self._clock = clock or Clock()
         self._by_network: dict[str, dict[OpenConnection, None]] = {}
-        """Those of each client, with the longest waiting one first."""
+        """Connections of each client; the one that has waited longest is first."""
         self._count = 0
         self._logged_at = -math.inf
         registry = registry or FamilyRegistry()

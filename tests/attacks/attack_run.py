@@ -36,7 +36,7 @@ RESULTS_VARIABLE = "ATTACK_RESULTS"
 
 @dataclass(frozen=True)
 class Observation:
-    """What an observer saw in a while."""
+    """Polls and scrapes during a period."""
 
     seconds: float
     polls: int
@@ -196,7 +196,7 @@ class AttackRun:
         return int(re.findall(rf"{name}:\s+(\d+) kB", status)[0]) // 1024
 
     def watch_idle(self, seconds: float = 4.0) -> None:
-        """Learn how long a scrape of the idle exporter takes, and how many polls it makes."""
+        """Measure the scrape time and the polls of the idle exporter."""
         self._observer.start(f"{self.url}/metrics", self.headers)
         threading.Event().wait(seconds)
         seen = self._observer.stop()

@@ -105,7 +105,7 @@ ATTACKERS: dict[str, tuple[Callable[[], bytes], bytes, dict[str, bytes], dict[st
     "records": (many_records, b'{"data":{"streams":[]}}', {"health": b'{"data":{"version":"4.4.3"}}'}, NMS),
     "pages": (livepeer_page, b"[]", {}, LIVEPEER),
 }
-"""What is answered in the attack, before it, and on health pages, and the settings of the upstream."""
+"""By attack: the hostile list, the empty list, the health pages, and the settings of the upstream."""
 
 
 @pytest.mark.parametrize("attack", ATTACKERS)

@@ -119,7 +119,7 @@ class FairQueue(Generic[T]):
         return removed
 
     def pop(self) -> T | None:
-        """Remove and return the next item; None if there is none."""
+        """Remove and return the next item; None if the queue is empty."""
         if not self._addresses:
             return None
         address, names = next(iter(self._addresses.items()))
