@@ -159,9 +159,9 @@ def add_web_flags(parser: argparse.ArgumentParser, *, listen_default: str) -> No
         dest="max_connections",
         type=whole_number(1),
         metavar="N",
-        help=f"connections open at one time; beyond, silent and idle ones are closed (default: "
-        f"{DEFAULT_MAX_CONNECTIONS}, {DEFAULT_MAX_TLS_CONNECTIONS} with TLS, fewer where the limit of open files "
-        "demands it)",
+        help="maximum number of open connections; at the limit, a new one replaces the one that has waited longest "
+        f"(default: {DEFAULT_MAX_CONNECTIONS}, {DEFAULT_MAX_TLS_CONNECTIONS} with TLS, fewer if the limit of open "
+        "files is low)",
     )
     web.add_argument(
         "--web.external-url",
@@ -184,7 +184,7 @@ def add_web_flags(parser: argparse.ArgumentParser, *, listen_default: str) -> No
         "--web.disable-probe",
         dest="disable_probe",
         action="store_true",
-        help="answer /probe with 404, so that nobody makes the exporter poll",
+        help="answer /probe with 404: no request makes the exporter poll",
     )
 
 
