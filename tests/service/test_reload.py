@@ -8,6 +8,7 @@ import itertools
 import json
 import threading
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import structlog.testing
 from prometheus_client.parser import text_string_to_metric_families
 
+from exporter.cli.settings import load_settings
 from exporter.config.loading import ConfigError
 from exporter.config.root import Settings
 from exporter.runtime.clock import Clock
@@ -23,6 +25,7 @@ from exporter.simulator.context import TOKEN
 from exporter.simulator.exporter_config import upstreams_config
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.simulator_app import make_app
+from tests.service import exporter_harness
 from tests.service.exporter_harness import Exporter, Labels, exporting, serving
 
 Samples = dict[tuple[str, Labels], float]
@@ -274,18 +277,19 @@ async def test_log_names_every_changed_section(tmp_path: Path) -> None:
     ]
 
 
-async def test_reloads_that_are_requested_together_are_one_running_and_one_pending(tmp_path: Path) -> None:
+async def test_reloads_that_are_requested_together_are_one_running_and_one_pending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     configuration = {"upstreams": [{"name": "a", "platform": "storm", "url": "http://127.0.0.1:9", "discover": True}]}
     async with exporting(tmp_path, configuration) as running:
         loads, may_go_on = [], threading.Event()
-        load = running.service._load
 
-        def load_slowly() -> Settings:
+        def load_slowly(file: Path, environ: Mapping[str, str]) -> Settings:
             loads.append(1)
             may_go_on.wait(30)
-            return load()
+            return load_settings(file, environ)
 
-        running.service._load = load_slowly
+        monkeypatch.setattr(exporter_harness, "load_settings", load_slowly)
         requested = [asyncio.create_task(running.service.reload())]
         async with asyncio.timeout(30):
             while not loads:  # noqa: ASYNC110 - a thread loads
