@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -34,6 +35,11 @@ class ServedApp:
         self.session = session
         self.file = file
         self.url = url
+
+    def set_thresholds(self, thresholds: dict[str, float]) -> None:
+        """Configure the thresholds of alert rules, as a reload would."""
+        self.file.write_text(f"{CONFIG}alerting: {json.dumps({'thresholds': thresholds})}\n")
+        self.service.settings = load_settings(self.file, {})
 
     async def get(self, path: str, status: int = 200, headers: dict[str, str] | None = None) -> Any:
         async with self.session.get(path, headers=headers) as answer:

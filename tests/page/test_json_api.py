@@ -100,12 +100,18 @@ async def test_streams_are_listed_in_order(served: ServedApp) -> None:
 
 
 def test_keys_are_committed_and_documented() -> None:
-    found = ["generated_at", "upstreams", "streams"]
+    found = ["generated_at", "thresholds", "upstreams", "streams"]
     found += [f"upstreams[].{field}" for field in get_type_hints(upstream_entry)["return"].__struct_fields__]
     found += [f"streams[].{field}" for field in get_type_hints(stream_entry)["return"].__struct_fields__]
     assert sorted(f"/api/v1/streams {key}" for key in found) == KEYS.read_text().splitlines()
     text = DOCUMENT.read_text()
     assert [key for key in found if f"`{key.rpartition('.')[2]}`" not in text] == []
+
+
+async def test_thresholds_in_force_are_served(served: ServedApp) -> None:
+    assert (await served.get("/api/v1/streams"))["thresholds"] == {"StreamUnhealthy": 0.5, "StreamDegraded": 0.8}
+    served.set_thresholds({"StreamUnhealthy": 0.7, "StreamBitrateLow": 0.9})
+    assert (await served.get("/api/v1/streams"))["thresholds"] == {"StreamUnhealthy": 0.7, "StreamDegraded": 0.8}
 
 
 async def test_outage_leaves_streams_unknown_and_none_off_air(served: ServedApp) -> None:

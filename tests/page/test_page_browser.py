@@ -116,7 +116,7 @@ async def test_page_lists_upstreams_and_the_worst_streams_first(served: ServedAp
             await expect(bravo).to_contain_text(text)
         await expect(stream_rows(page).nth(4)).to_contain_text("250 ms")
         edge = page.locator(".upstreams li").first
-        for text in ("Up", "edge", "storm · 127.0.0.1:9", "4 of 6 streams live", "news ", "next poll in "):
+        for text in ("Up", "edge", "storm · 127.0.0.1:9", "4 of 6 streams live", "updated ", "next poll in "):
             await expect(edge).to_contain_text(text)
         await expect(page.locator(".upstreams li").nth(1)).to_contain_text("Not polled yet")
         await expect(page).to_have_title("(3) stream-exporter")
@@ -130,10 +130,25 @@ async def test_page_follows_published_states(served: ServedApp, browser: Browser
         publish(served, live("live/golf"), up=False, last_error="status 401", last_error_reason=Reason.AUTH)
         await expect(stream_titles(page)).to_have_count(1)
         await expect(page).to_have_title("stream-exporter")
-        await expect(page.locator("#news")).to_have_text("0 streams have problems")
+        await expect(page.locator("#summary")).to_have_text("0 streams have problems")
         edge = page.locator(".upstreams li").first
-        for text in ("Down", "status 401", "Check the token or password file", "Last good news"):
+        for text in ("Down", "status 401", "Check the token or password file", "Last successful poll"):
             await expect(edge).to_contain_text(text)
+
+
+async def test_configured_threshold_changes_the_severity_shown(served: ServedApp, browser: Browser) -> None:
+    publish(served, live("live/alpha", score=0.9), live("live/bravo", score=0.6, health_reasons=(HealthReason.LOSS,)))
+    async with open_page(browser, served.url) as page:
+        badges = page.locator(".rows .badge")
+        await expect(badges).to_have_text(["◆ Impaired", "● Live"])
+        served.set_thresholds({"StreamUnhealthy": 0.7})
+        await expect(badges).to_have_text(["▲ Unhealthy", "● Live"])
+        served.set_thresholds({"StreamUnhealthy": 0.2, "StreamDegraded": 0.95})
+        await expect(badges).to_have_text(["◆ Impaired", "◆ Impaired"])
+        await stream_titles(page).filter(has_text="alpha").click()
+        await expect(page.locator(".lead .badge")).to_have_text("◆ Impaired")
+        served.set_thresholds({"StreamUnhealthy": 0.95})
+        await expect(page.locator(".lead .badge")).to_have_text("▲ Unhealthy")
 
 
 async def test_search_filters_and_order_select_rows(served: ServedApp, browser: Browser) -> None:
@@ -150,8 +165,8 @@ async def test_search_filters_and_order_select_rows(served: ServedApp, browser: 
         search = page.get_by_label("Search")
         await search.fill("KEYFRAMES live")
         await expect(stream_titles(page)).to_have_text(["live/bravo"])
-        await search.fill("nothing is called so")
-        await expect(page.get_by_text("No stream is like this.")).to_be_visible()
+        await search.fill("no such name")
+        await expect(page.get_by_text("No streams match the filters.")).to_be_visible()
         await search.fill("")
         await page.get_by_role("button", name="Problems 3").click()
         await expect(stream_titles(page)).to_have_count(3)
@@ -177,7 +192,7 @@ async def test_stream_view_opens_and_returns_to_the_list(served: ServedApp, brow
         await page.get_by_role("link", name="live/bravo").click()
         await expect(page.get_by_role("heading", name="live/bravo")).to_be_focused()
         assert page.url == f"{served.url}/streams/edge/live%2Fbravo"
-        for text in ("Keyframes are late", "unhealthy, says the platform", "1 Mbit/s"):
+        for text in ("Keyframes are late", "Platform verdict", "1 Mbit/s"):
             await expect(page.locator(".detail")).to_contain_text(text)
         await expect(page.locator(".selector")).to_have_text('{platform="storm", upstream="edge", stream="live/bravo"}')
         await expect(page.get_by_role("img", name="Ingest bitrate")).to_be_visible()
@@ -217,7 +232,7 @@ async def test_link_of_an_alert_opens_the_stream(served: ServedApp, browser: Bro
 async def test_view_of_unknown_stream_fills_when_it_appears(served: ServedApp, browser: Browser) -> None:
     publish(served)
     async with open_page(browser, f"{served.url}/streams/edge/later") as page:
-        await expect(page.locator(".detail")).to_contain_text("No stream of this name is known on edge now.")
+        await expect(page.locator(".detail")).to_contain_text("edge has no stream with this name")
         publish(served, live("later"))
         await expect(page.locator(".detail .badge")).to_have_text("● Live")
 
@@ -228,7 +243,7 @@ async def test_view_of_a_stream_names_its_failed_upstream(served: ServedApp, bro
     async with open_page(browser, served.url) as page:
         await expect(stream_rows(page).first).to_contain_text("state unknown; upstream is down")
         await stream_titles(page).first.click()
-        await expect(page.locator(".detail")).to_contain_text("Its upstream edge is down: no answer within 10 s.")
+        await expect(page.locator(".detail")).to_contain_text("Upstream edge is down: no answer within 10 s.")
 
 
 async def test_outage_shows_what_was_known_and_takes_nothing_off_air(served: ServedApp, browser: Browser) -> None:
@@ -279,7 +294,7 @@ async def test_failed_request_for_alerts_is_shown_and_loses_no_change(served: Se
         await expect(stream_titles(page)).to_have_count(6)
         await page.route("**/api/v1/sidecar", lambda route: route.fulfill(status=503))
         publish(served, live("live/golf"))
-        await expect(page.get_by_role("alert")).to_contain_text("The exporter has not answered since")
+        await expect(page.get_by_role("alert")).to_contain_text("No response from the exporter since")
         await page.unroute("**/api/v1/sidecar")
         await expect(page.locator("#banner")).to_be_hidden()
         await expect(stream_titles(page)).to_have_text(["live/golf"])
@@ -290,11 +305,11 @@ async def test_outage_is_announced_and_ends(served: ServedApp, browser: Browser)
     async with open_page(browser, served.url) as page:
         await expect(stream_titles(page)).to_have_count(6)
         served.service.store.publish(outage(since=time.time()))
-        await expect(page.locator("#news")).to_have_text("0 streams have problems, the state of 20 is unknown")
+        await expect(page.locator("#summary")).to_have_text("0 streams have problems, 20 are unknown")
         await expect(stream_rows(page).first).to_have_class("row unknown greyed")
         publish(served, live("live/stream-00"))
         await expect(stream_rows(page)).to_have_class(["row ok"])
-        await expect(page.locator("#news")).to_have_text("0 streams have problems")
+        await expect(page.locator("#summary")).to_have_text("0 streams have problems")
         await expect(page.locator(".upstreams li").first).to_contain_text("1 of 1 stream live")
 
 
@@ -306,8 +321,8 @@ async def test_streams_with_an_unknown_state_on_an_answering_upstream_are_not_of
     async with open_page(browser, served.url) as page:
         edge = page.locator(".upstreams li").first
         await expect(edge).to_contain_text("1 of 2 streams live, 1 unknown")
-        await expect(edge).to_contain_text("The list may be incomplete")
-        await expect(page.locator(".upstreams li").nth(1)).to_contain_text("no streams known")
+        await expect(edge).to_contain_text("list may be incomplete")
+        await expect(page.locator(".upstreams li").nth(1)).to_contain_text("no known streams")
         assert await names(page) == ["live/word", "live/alpha"]
         await expect(stream_rows(page).first).to_contain_text("state unknown")
         await expect(page.get_by_role("button", name="Off air 0")).to_be_visible()
@@ -462,7 +477,7 @@ async def test_figures_are_formatted_with_units(served: ServedApp, browser: Brow
               };
             }"""
         )
-        await expect(page.get_by_text("No stream is known yet.")).to_be_visible()
+        await expect(page.get_by_text("No streams yet.")).to_be_visible()
     today, earlier = units.pop("since")
     assert re.fullmatch(r"\d\d:\d\d", today)
     assert re.fullmatch(r"1\d Sept?, \d\d:\d\d", earlier), "another day is named"

@@ -77,7 +77,7 @@ async def test_unhealthy_stream_and_its_alert_appear_on_the_open_page(tmp_path: 
             await row.get_by_role("link").click()
             await expect(page.locator(".alerts")).to_contain_text("StreamUnhealthy")
             await expect(page.locator(".alerts")).to_contain_text(f"{name} on edge (storm) is unhealthy.")
-            runbook = page.get_by_role("link", name="What to do about StreamUnhealthy")
+            runbook = page.get_by_role("link", name="Runbook for StreamUnhealthy")
             assert "runbook" in (await runbook.get_attribute("href") or "")
             async with session.delete(f"{url}/faults") as answer:
                 assert answer.status == 200
@@ -95,14 +95,14 @@ async def test_page_survives_a_restart_of_the_exporter(tmp_path: Path) -> None:
                 seen = await stream_titles(page).all_text_contents()
                 await expect(page.locator("#banner")).to_be_hidden()
                 process.send(signal.SIGKILL)
-                await expect(page.get_by_role("alert")).to_contain_text("The exporter has not answered since")
+                await expect(page.get_by_role("alert")).to_contain_text("No response from the exporter since")
                 await expect(page.locator("#connection")).to_have_text("no connection")
                 assert await stream_titles(page).all_text_contents() == seen
                 await asyncio.to_thread(process.ended)
                 with Exporter(arguments, tmp_path) as again:
                     again.wait_for("Ctrl-C ends it")
                     await expect(page.locator("#banner")).to_be_hidden()
-                    await expect(page.locator("#connection")).to_contain_text("live, updated")
+                    await expect(page.locator("#connection")).to_contain_text("connected, updated")
                     await expect(stream_titles(page).first).to_be_visible()
 
 

@@ -173,6 +173,18 @@ async def test_reload_over_http_applies_the_configuration_or_returns_its_errors(
         assert [upstream.name for upstream in service.settings.upstreams] == ["renamed"]
 
 
+async def test_reload_changes_the_thresholds_served_to_the_page(tmp_path: Path) -> None:
+    async with serving(tmp_path, WebOptions(enable_lifecycle=True)) as (_, session):
+        async with session.get("/api/v1/streams") as answer:
+            assert (await answer.json())["thresholds"]["StreamUnhealthy"] == 0.5
+            etag = answer.headers["ETag"]
+        (tmp_path / "config.yaml").write_text(f"{CONFIG}alerting: {{thresholds: {{StreamUnhealthy: 0.6}}}}\n")
+        async with session.post("/-/reload") as answer:
+            assert answer.status == 200
+        async with session.get("/api/v1/streams", headers={"If-None-Match": etag}) as answer:
+            assert (await answer.json())["thresholds"]["StreamUnhealthy"] == 0.6
+
+
 OWN = "http://{host}"
 EXTERNAL = "https://exporter.example.com"
 

@@ -1,4 +1,4 @@
-// Search, filters and order, kept in the URL so that a link shows the same list.
+// Search, filters and sort order of the list, kept in the URL so that they can be shared.
 
 import { element } from "./dom.js";
 import { FILTERS, ORDERS } from "./streams.js";
@@ -6,8 +6,8 @@ import { count } from "./units.js";
 
 const SEARCH_DEBOUNCE_MS = 120;
 
-/** `selection` holds the current values; `onChange()` is called after each change. */
 export class Controls {
+  /** `onChange()` is called after each change of `selection`. */
   constructor(onChange) {
     this.onChange = onChange;
     this.selection = parseQuery(new URL(location.href).searchParams);
@@ -31,7 +31,11 @@ export class Controls {
       "div",
       { class: "controls", role: "search" },
       field("search", "Search", this.search),
-      element("div", { class: "filters", role: "group", "aria-label": "Which streams" }, this.filters.map((f) => f.node)),
+      element(
+        "div",
+        { class: "filters", role: "group", "aria-label": "Filter streams" },
+        this.filters.map((filter) => filter.node),
+      ),
       field("upstream", "Upstream", this.upstream),
       field("order", "Sort by", this.order, "order"),
     );
@@ -46,15 +50,15 @@ export class Controls {
     this.onChange();
   }
 
-  /** Sort by an order, or reverse it if the list is sorted by it already. */
+  /** Sort the list by an order, or reverse the current one. */
   sortBy(order) {
     this.set({ order, reversed: order === this.selection.order ? !this.selection.reversed : false });
   }
 
-  /** Update the number of items per filter, the upstreams, and whether there are alerts to filter by. */
-  setOptions(items, upstreams, withAlerts) {
+  /** Update the number of items per filter and the upstreams. `hasAlerts`: whether to offer the filter for alerts. */
+  setOptions(items, upstreams, hasAlerts) {
     for (const { name, number, node } of this.filters) {
-      if (name === "alerts") node.hidden = !withAlerts && this.selection.filter !== "alerts";
+      if (name === "alerts") node.hidden = !hasAlerts && this.selection.filter !== "alerts";
       number.textContent = count(items.filter(FILTERS[name].test).length);
     }
     const names = ["", ...upstreams.map((upstream) => upstream.upstream)];

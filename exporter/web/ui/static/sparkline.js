@@ -8,8 +8,8 @@ const HEIGHT = 28;
 const CHART_WIDTH = 720;
 const CHART_HEIGHT = 160;
 
-/** A sparkline. It is hidden from screen readers, because the figures next to it show the last value. */
-export function sparkline() {
+/** Create a sparkline. It is hidden from screen readers, because the figure next to it is the last value. */
+export function createSparkline() {
   const path = svg("path", { class: "line" });
   const node = svg("svg", { class: "small-line", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, "aria-hidden": "true" }, path);
   node.setAttribute("preserveAspectRatio", "none");
@@ -22,11 +22,11 @@ export function sparkline() {
   };
 }
 
-/** The chart of a stream's view, with a summary in words. */
-export function chart(history, expected) {
+/** Create the chart of a stream's view, with a summary in words. */
+export function createChart(history, expected) {
   const values = history.ingest_bitrate_bytes_per_second ?? [];
   const seen = knownValues(values);
-  if (seen.length === 0) return element("p", { class: "quiet" }, "No bitrate is known for the last 15 minutes.");
+  if (seen.length === 0) return element("p", { class: "quiet" }, "No bitrate data for the last 15 minutes.");
   const top = Math.max(expected ?? 0, ...seen) * 1.1 || 1;
   const minutes = Math.round((values.length * history.step_seconds) / 60);
   const words = `Lowest ${bitrate(Math.min(...seen))}, highest ${bitrate(Math.max(...seen))} in the last ${minutes} minutes.`;
@@ -59,7 +59,7 @@ export function chart(history, expected) {
       "figcaption",
       {},
       words,
-      expected ? ` The dashed line is what is expected: ${bitrate(expected)}.` : "",
+      expected ? ` Dashed line: expected bitrate (${bitrate(expected)}).` : "",
     ),
   );
 }
@@ -72,7 +72,7 @@ function horizontalLine(y, name) {
   return svg("line", { class: name, x1: 0, x2: CHART_WIDTH, y1: y, y2: y });
 }
 
-/** A path with gaps where no value is known; a single point is a short dash. */
+/** Path with gaps where values are missing; a single point is a short dash. */
 function linePath(values, width, height, top) {
   const step = width / Math.max(values.length - 1, 1);
   return knownRuns(values)
@@ -98,7 +98,7 @@ function formatPoint(x, value, height, top) {
   return `${x.toFixed(1)} ${(height - 1 - (value / top) * (height - 2)).toFixed(1)}`;
 }
 
-/** The runs of known values: [index of the first, values]. */
+/** Runs of known values: [index of the first value, values]. */
 function knownRuns(values) {
   const found = [];
   values.forEach((value, index) => {

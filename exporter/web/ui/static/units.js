@@ -1,12 +1,12 @@
-// Format figures the way video people read them. Input is in base units.
+// Formatters of values in base units.
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const minute = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
 const minuteOfDay = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
-const day = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
+const dayAndTime = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
 
-/** Bytes per second as bit/s. */
+/** Format bytes per second as bit/s. */
 export function bitrate(bytesPerSecond) {
   return withUnit(bytesPerSecond * 8, ["bit/s", "kbit/s", "Mbit/s", "Gbit/s"]);
 }
@@ -24,17 +24,17 @@ export function percent(ratio) {
   return `${value > 0 && value < 10 ? threeDigits(value) : Math.round(value)} %`;
 }
 
-/** With two digits, to tell 29.97 from 30. */
+/** Format with two digits, to tell 29.97 from 30. */
 export function frameRate(framesPerSecond) {
   return `${Number(framesPerSecond.toFixed(2))} fps`;
 }
 
-/** A delay: milliseconds below a second. */
+/** Format a delay, below a second in milliseconds. */
 export function delay(seconds) {
   return seconds < 1 ? `${Math.round(seconds * 1000)} ms` : `${threeDigits(seconds)} s`;
 }
 
-/** A duration, in one unit. */
+/** Format a duration in one unit. */
 export function duration(seconds) {
   if (seconds < 100) return `${Math.max(0, Math.round(seconds))} s`;
   if (seconds < 100 * 60) return `${Math.round(seconds / 60)} min`;
@@ -42,20 +42,20 @@ export function duration(seconds) {
   return `${Math.round(seconds / 86400)} d`;
 }
 
-/** Unix seconds as a time of day. */
+/** Format Unix seconds as a time of day. */
 export function timeOfDay(timestamp) {
   return clock.format(timestamp * 1000);
 }
 
-/** Unix seconds as the time since when something is so: hours and minutes, with the day if it is not today. */
+/** Format Unix seconds as hours and minutes, with the day if it is not today. */
 export function timeSince(timestamp) {
   const isToday = new Date(timestamp * 1000).toDateString() === new Date().toDateString();
   return (isToday ? minute : minuteOfDay).format(timestamp * 1000);
 }
 
-/** Unix seconds as date and time. */
+/** Format Unix seconds as date and time. */
 export function dateTime(timestamp) {
-  return day.format(timestamp * 1000);
+  return dayAndTime.format(timestamp * 1000);
 }
 
 function withUnit(value, units) {
@@ -67,7 +67,7 @@ function withUnit(value, units) {
   return `${threeDigits(value)} ${units[index]}`;
 }
 
-/** About three significant digits: 4.21, 12.5, 128. */
+/** Format with about three significant digits: 4.21, 12.5, 128. */
 function threeDigits(value) {
   const size = Math.abs(value);
   return String(Number(value.toFixed(size < 9.995 ? 2 : size < 99.95 ? 1 : 0)));

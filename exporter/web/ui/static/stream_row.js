@@ -1,9 +1,9 @@
-// A stream's row in the list.
+// A row of the list: one stream.
 
 import { element, setText } from "./dom.js";
 import { plural, reasonLabel, severityShape, unknownLabel } from "./labels.js";
-import { streamUrl } from "./route.js";
-import { sparkline } from "./sparkline.js";
+import { streamUrl } from "./router.js";
+import { createSparkline } from "./sparkline.js";
 import { alertSeverity, isUnknown } from "./streams.js";
 import { bitrate, count, delay, frameRate, percent } from "./units.js";
 
@@ -18,19 +18,19 @@ export const COLUMNS = [
   { name: "words", label: "Alerts and issues" },
 ];
 
-/** Create a row. `histories`: key → points, looked up at each update. */
-export function streamRow(item, histories) {
+/** Create a row for `VirtualList`. `histories.get(key)` is called at each update. */
+export function createStreamRow(item, histories) {
   const { upstream, stream } = item.stream;
   const badge = element("span", { class: "badge" });
   const link = element("a", { class: "title", href: streamUrl(upstream, stream) }, stream);
   const below = element("span", { class: "sub" });
-  const health = figureWithText();
-  const line = sparkline();
-  const rate = figureWithText();
+  const health = createFigure();
+  const line = createSparkline();
+  const rate = createFigure();
   const viewers = element("span", {});
   const viewersUnit = element("span", { class: "unit" });
-  const latency = figureWithText();
-  const words = element("span", { class: "told" });
+  const latency = createFigure();
+  const words = element("span", { class: "clamped" });
   const node = element(
     "div",
     { class: "row", role: "row" },
@@ -50,28 +50,30 @@ export function streamRow(item, histories) {
       badge.className = `badge ${severity}`;
       setText(badge, `${severityShape(severity)} ${word}`);
       setText(below, [now.upstream, now.protocol, distinctName(now)].filter(Boolean).join(" · "));
-      health.setTexts(formatKnown(now.health_score_ratio, percent), (now.health_reasons ?? []).map(reasonLabel).join(", "));
+      const reasons = (now.health_reasons ?? []).map(reasonLabel).join(", ");
+      health.setTexts(formatKnown(now.health_score_ratio, percent), reasons);
       const expected = now.expected_ingest_bitrate_bytes_per_second;
       line.update(histories.get(key)?.ingest_bitrate_bytes_per_second ?? [], expected);
-      rate.setTexts(formatKnown(now.ingest_bitrate_bytes_per_second, bitrate), expected ? `of ${bitrate(expected)}` : "");
+      const expectedText = expected ? `of ${bitrate(expected)}` : "";
+      rate.setTexts(formatKnown(now.ingest_bitrate_bytes_per_second, bitrate), expectedText);
       setText(viewers, formatKnown(now.viewers, count));
       setText(viewersUnit, now.viewers === undefined ? "" : plural(now.viewers, "viewer", "viewers"));
       latency.setTexts(formatKnown(now.latency_seconds, delay), formatKnown(now.frames_per_second, frameRate));
-      words.replaceChildren(...alertChips(alerts), unknown ? unknownText(now, upstreamDown) : issuesText(now));
+      words.replaceChildren(...createAlertChips(alerts), unknown ? unknownText(now, upstreamDown) : issuesText(now));
     },
   };
 }
 
-/** A chip for each firing alert, and one for the number of pending alerts. */
-function alertChips(alerts) {
-  const firing = alerts.filter((alert) => alert.state === "firing");
+/** Create a chip for each firing alert, and one for all pending alerts. */
+function createAlertChips(alerts) {
+  const firing = alerts.filter((alert) => alert.state === "firing").map(createAlertChip);
   const pending = alerts.filter((alert) => alert.state !== "firing");
-  const rest = pending.length > 1 ? [element("span", { class: "chip off" }, `${pending.length} pending`)] : pending.map(alertChip);
-  return [...firing.map(alertChip), ...rest];
+  if (pending.length <= 1) return [...firing, ...pending.map(createAlertChip)];
+  return [...firing, element("span", { class: "chip off" }, `${pending.length} pending`)];
 }
 
-/** An alert as a chip. */
-export function alertChip(alert) {
+/** Create the chip of an alert. */
+export function createAlertChip(alert) {
   const waiting = alert.state === "firing" ? "" : ` (${alert.state})`;
   return element("span", { class: `chip ${alertSeverity(alert)}` }, `${alert.alertname}${waiting}`);
 }
@@ -99,8 +101,8 @@ function cell(name, ...children) {
   return element("div", { class: `cell ${name}`, role: "cell" }, ...children);
 }
 
-/** A figure with a smaller text below it. */
-function figureWithText() {
+/** Create a figure with a smaller text below it. */
+function createFigure() {
   const upper = element("span", { class: "figure" });
   const lower = element("span", { class: "sub" });
   return {

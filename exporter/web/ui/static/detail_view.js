@@ -1,24 +1,25 @@
-// A stream's own view.
+// The view of one stream.
 
-import { now } from "./api.js";
+import { fetchStream, now } from "./api.js";
 import { element } from "./dom.js";
 import { factLabel, reasonLabel, severityShape, unknownLabel } from "./labels.js";
-import { alertChip, distinctName } from "./row.js";
-import { chart } from "./sparkline.js";
+import { root } from "./router.js";
+import { createChart } from "./sparkline.js";
+import { createAlertChip, distinctName } from "./stream_row.js";
 import { assessStream, isUnknown, sortBySeverity } from "./streams.js";
 import { bitrate, bytes, count, dateTime, delay, duration, frameRate, percent, timeOfDay } from "./units.js";
 
-/** Facts by group: name → formatter of its value. Facts in no group are shown under "More". */
+/** Groups of facts: the name of each fact and the formatter of its value. Other facts are shown under "More". */
 const GROUPS = {
   Health: {
     status: String,
-    healthy: (value) => (value ? "healthy, says the platform" : "unhealthy, says the platform"),
+    healthy: (value) => (value ? "healthy" : "unhealthy"),
     health_score_ratio: percent,
     health_reasons: (names) => names.map(reasonLabel).join(", "),
     health_grade: String,
-    health_unreadable: () => "no score: the platform sent a health value that could not be read",
+    health_unreadable: () => "the platform sent a health value that cannot be read",
     health_conditions: (conditions) => formatEntries(conditions, (value) => (value ? "yes" : "no")),
-    expected: (value) => (value ? "should be live now" : "need not be live now"),
+    expected: yesOrNo,
     restarts: count,
   },
   Rates: {
@@ -55,7 +56,7 @@ const GROUPS = {
     frames: count,
     ice_candidates: (candidates) => formatEntries(candidates, count),
   },
-  Life: {
+  "Session and recording": {
     start_timestamp_seconds: dateTimeWithAge,
     end_timestamp_seconds: dateTimeWithAge,
     status_last_change_timestamp_seconds: dateTimeWithAge,
@@ -72,55 +73,86 @@ const GROUPS = {
 const UNGROUPED = { platform_metrics: (all) => all.map((one) => `${one.metric}: ${one.value}`).join(", ") };
 const FACT_LABELS = {
   viewer_error_ratio: "Viewer errors",
-  transcode_realtime_ratio: "Transcoding pace",
+  transcode_realtime_ratio: "Transcoding speed",
   start_timestamp_seconds: "Started",
   end_timestamp_seconds: "Ended",
   status_last_change_timestamp_seconds: "Status changed",
-  last_seen_timestamp_seconds: "Last sign of life, on the platform's clock",
-  last_seen_age_seconds: "Last sign of life, on our clock",
-  health_unreadable: "Unreadable",
+  last_seen_timestamp_seconds: "Last heartbeat (platform's clock)",
+  last_seen_age_seconds: "Last heartbeat (exporter's clock)",
+  health_unreadable: "No score",
+  expected: "Expected to be live",
   frames_per_second: "Frame rate",
   expected_frames_per_second: "Expected frame rate",
-  sampled_timestamp_seconds: "Asked for",
+  sampled_timestamp_seconds: "Last report",
   expected_ingest_bitrate_bytes_per_second: "Expected bitrate",
   ingest_bitrate_bytes_per_second: "Ingest bitrate",
-  health_reasons: "What lowers it",
-  healthy: "Verdict",
+  health_reasons: "Health reasons",
+  healthy: "Platform verdict",
 };
 const SHOWN_ELSEWHERE = new Set(["platform", "upstream", "stream", "issues", "live", "was_live", "configured", "name"]);
 
-/** The view as a list of nodes. `response` is null if there is no such stream now; `alerts` is null without sidecar. */
-export function renderDetail(route, response, upstream, alerts) {
-  if (response === null) {
-    return [
-      element("h2", { tabindex: "-1" }, route.stream),
-      element(
-        "p",
-        {},
-        `No stream of this name is known on ${route.upstream} now. It may have ended some time ago, or its upstream `,
-        "has not been polled yet. This view shows it when it comes back.",
-      ),
-    ];
+export class DetailView {
+  constructor() {
+    this.route = null;
+    this.body = element("div", {});
+    const backLink = element("a", { href: root.href, class: "back" }, "← All streams");
+    this.node = element("div", { class: "detail", hidden: true }, element("p", {}, backLink), this.body);
   }
-  const { stream: facts, history } = response;
+
+  /** Show a stream's name, until `refresh` shows the rest. `focus`: whether to move the keyboard focus to it. */
+  show(route, { focus }) {
+    this.route = route;
+    this.needsFocus = focus;
+    this.body.replaceChildren(element("h2", { tabindex: "-1" }, route.stream), element("p", {}, "…"));
+    this.node.hidden = false;
+  }
+
+  hide() {
+    this.route = null;
+    this.node.hidden = true;
+    this.body.replaceChildren();
+  }
+
+  /** Fetch and draw the stream. `data` is that of `/api/v1/streams`; `alerts` is null without sidecar. */
+  async refresh(data, alerts) {
+    const { route } = this;
+    const response = await fetchStream(route.upstream, route.stream);
+    if (this.route !== route) return;
+    const hasFocus = this.body.contains(document.activeElement);
+    this.body.replaceChildren(...(response === null ? missingStream(route) : streamDetails(response, data, alerts)));
+    if (hasFocus || this.needsFocus) this.body.querySelector("h2").focus({ preventScroll: !this.needsFocus });
+    this.needsFocus = false;
+  }
+}
+
+function missingStream({ upstream, stream }) {
+  const text =
+    `${upstream} has no stream with this name. It may have ended, or the upstream has not been polled yet. ` +
+    "This page will show the stream when it appears.";
+  return [element("h2", { tabindex: "-1" }, stream), element("p", {}, text)];
+}
+
+function streamDetails({ stream: facts, history }, { thresholds, upstreams }, alerts) {
   const own = (alerts ?? []).filter((alert) => alert.upstream === facts.upstream && alert.stream === facts.stream);
-  const { severity, word } = assessStream(facts);
+  const upstream = upstreams.find((one) => one.upstream === facts.upstream);
+  const { severity, word } = assessStream(facts, thresholds);
+  const origin = [facts.upstream, facts.platform, distinctName(facts)].filter(Boolean).join(" · ");
   return [
     element("h2", { tabindex: "-1" }, facts.stream),
     element(
       "p",
       { class: "lead" },
       element("span", { class: `badge ${severity}` }, `${severityShape(severity)} ${word}`),
-      element("span", { class: "sub" }, [facts.upstream, facts.platform, distinctName(facts)].filter(Boolean).join(" · ")),
+      element("span", { class: "sub" }, origin),
     ),
     isUnknown(facts) ? element("p", { class: "notice" }, unknownNotice(facts)) : "",
     upstream?.up === false ? upstreamDownNotice(upstream) : "",
     element("h3", {}, "Ingest bitrate, last 15 minutes"),
-    chart(history, facts.expected_ingest_bitrate_bytes_per_second),
+    createChart(history, facts.expected_ingest_bitrate_bytes_per_second),
     ...alertsSection(own, alerts !== null),
     ...issuesSection(facts.issues),
     element("div", { class: "groups" }, factGroups(facts)),
-    element("h3", {}, "In Prometheus"),
+    element("h3", {}, "PromQL selector"),
     element("p", {}, element("code", { class: "selector" }, seriesSelector(facts))),
   ];
 }
@@ -131,8 +163,8 @@ function unknownNotice(facts) {
 }
 
 function upstreamDownNotice({ upstream, last_error: error, last_success_timestamp_seconds: success }) {
-  const then = success === undefined ? "" : ` Its last data is from ${dateTime(success)}; facts that are too old are not shown.`;
-  return element("p", { class: "error" }, `Its upstream ${upstream} is down: ${error}.${then}`);
+  const age = success === undefined ? "" : ` Last successful poll: ${dateTime(success)}. Outdated values are not shown.`;
+  return element("p", { class: "error" }, `Upstream ${upstream} is down: ${error}.${age}`);
 }
 
 function alertsSection(alerts, sidecar) {
@@ -141,27 +173,27 @@ function alertsSection(alerts, sidecar) {
     element(
       "li",
       {},
-      element("p", {}, alertChip(alert), `${alert.severity}, since ${timeOfDay(alert.since)}. `, alert.summary),
+      element("p", {}, createAlertChip(alert), `${alert.severity}, since ${timeOfDay(alert.since)}. `, alert.summary),
       alert.description && alert.description !== alert.summary ? element("p", {}, alert.description) : "",
       runbookLink(alert),
     ),
   );
   return [
     element("h3", {}, "Alerts"),
-    list.length ? element("ul", { class: "alerts" }, list) : element("p", { class: "quiet" }, "In no alert."),
+    list.length ? element("ul", { class: "alerts" }, list) : element("p", { class: "quiet" }, "No alerts."),
   ];
 }
 
 function runbookLink({ alertname, runbook }) {
   // Annotations are configurable, so only http(s) URLs become links.
   if (!/^https?:\/\//.test(runbook ?? "")) return "";
-  return element("p", {}, element("a", { href: runbook, rel: "noreferrer" }, `What to do about ${alertname}`));
+  return element("p", {}, element("a", { href: runbook, rel: "noreferrer" }, `Runbook for ${alertname}`));
 }
 
 function issuesSection(issues) {
   if (!issues?.length) return [];
   const list = issues.map((issue) => element("li", {}, issue));
-  return [element("h3", {}, "Issues, in the platform's words"), element("ul", { class: "issue-list" }, list)];
+  return [element("h3", {}, "Issues reported by the platform"), element("ul", { class: "issue-list" }, list)];
 }
 
 function factGroups(facts) {
@@ -172,13 +204,18 @@ function factGroups(facts) {
     const rows = Object.entries(group)
       .filter(([name]) => facts[name] !== undefined)
       .map(([name, format]) =>
-        element("div", {}, element("dt", {}, FACT_LABELS[name] ?? factLabel(name)), element("dd", {}, format(facts[name]))),
+        element(
+          "div",
+          {},
+          element("dt", {}, FACT_LABELS[name] ?? factLabel(name)),
+          element("dd", {}, format(facts[name])),
+        ),
       );
     return rows.length ? element("section", {}, element("h3", {}, title), element("dl", {}, rows)) : undefined;
   });
 }
 
-/** Formatter of a fact that is in no group, by its unit. */
+/** Formatter of a fact that is in no group, chosen by the unit in its name. */
 function defaultFormat(name) {
   if (/_bytes$/.test(name)) return bytes;
   if (/_seconds$/.test(name)) return duration;

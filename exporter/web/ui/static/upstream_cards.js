@@ -1,16 +1,16 @@
-// The upstreams: the state of each, the age of its data, and what to do if it fails.
+// A card for each upstream: its state, the age of its data, its last error and what to do about it.
 
 import { now } from "./api.js";
 import { element, setText } from "./dom.js";
 import { plural, severityShape } from "./labels.js";
-import { alertChip } from "./row.js";
+import { createAlertChip } from "./stream_row.js";
 import { count, dateTime, duration, timeSince } from "./units.js";
 
 const MAX_COLLAPSED = 8;
-const INCOMPLETE_LIST = "The list may be incomplete: a stream that is missing from it is unknown, not off air.";
+const INCOMPLETE_LIST = "The platform's list may be incomplete; streams missing from it are unknown, not off air.";
 
-/** `onSelect(name)` is called to show only the streams of an upstream. */
-export class Upstreams {
+export class UpstreamCards {
+  /** `onSelect(name)` is called to show only the streams of an upstream. */
   constructor(onSelect) {
     this.onSelect = onSelect;
     this.showAll = false;
@@ -58,7 +58,7 @@ export class Upstreams {
   }
 
   getCard(upstream) {
-    // Redraw only if the content has changed, so that neither focus nor a screen reader loses its place.
+    // Redraw a card only if its content has changed, so that focus and screen readers keep their place.
     const alerts = this.alerts.filter((alert) => alert.upstream === upstream.upstream && !alert.stream);
     const content = JSON.stringify([upstream, alerts]);
     let card = this.cards.get(upstream.upstream);
@@ -88,18 +88,18 @@ export class Upstreams {
         element("span", { class: "name" }, upstream.upstream),
       ),
       element("p", { class: "sub where" }, [upstream.platform, upstream.version, upstream.host].filter(Boolean).join(" · ")),
-      this.streamCounts(upstream),
+      this.createStreamCounts(upstream),
       age,
       upstream.list_complete === false ? element("p", { class: "sub" }, INCOMPLETE_LIST) : "",
-      ...errorElements(upstream),
-      ...(alerts.length ? [element("p", { class: "words" }, alerts.map(alertChip))] : []),
+      ...createErrors(upstream),
+      ...(alerts.length ? [element("p", { class: "words" }, alerts.map(createAlertChip))] : []),
     );
   }
 
-  streamCounts(counts) {
+  createStreamCounts(counts) {
     const { upstream, streams, streams_dropped: dropped = 0 } = counts;
-    if (streams === 0 && counts.streams_live === undefined) return element("p", { class: "live quiet" }, "no streams known");
-    const left = dropped ? `, ${count(dropped)} more left out by max_streams` : "";
+    if (streams === 0 && counts.streams_live === undefined) return element("p", { class: "live quiet" }, "no known streams");
+    const droppedText = dropped ? `, ${count(dropped)} more exceed max_streams` : "";
     return element(
       "p",
       { class: "live" },
@@ -108,7 +108,7 @@ export class Upstreams {
         { type: "button", class: "only", title: `Show only the streams of ${upstream}`, onclick: () => this.onSelect(upstream) },
         countsText(counts),
       ),
-      left,
+      droppedText,
     );
   }
 }
@@ -130,22 +130,22 @@ function upstreamBadge({ up }) {
 }
 
 function ageText({ last_success_timestamp_seconds: success, next_poll_timestamp_seconds: next, up }) {
-  const news = success === undefined ? "no news yet" : `news ${duration(now() - success)} ago`;
-  if (next === undefined) return up === undefined ? "waiting for the first poll" : news;
+  const age = success === undefined ? "no data yet" : `updated ${duration(now() - success)} ago`;
+  if (next === undefined) return up === undefined ? "waiting for the first poll" : age;
   const until = next - now();
-  return `${news} · ${until > 0.5 ? `next poll in ${duration(until)}` : "polling now"}`;
+  return `${age} · ${until > 0.5 ? `next poll in ${duration(until)}` : "polling now"}`;
 }
 
-function errorElements({ up, last_error: error, advice, last_success_timestamp_seconds: success }) {
+function createErrors({ up, last_error: error, advice, last_success_timestamp_seconds: success }) {
   if (!error) return [];
-  const since = up === false && success !== undefined ? ` Last good news: ${dateTime(success)}.` : "";
+  const since = up === false && success !== undefined ? ` Last successful poll: ${dateTime(success)}.` : "";
   return [
     element("p", { class: "error" }, element("strong", {}, "Last error: "), error),
     element("p", { class: "advice" }, formatCode(advice ?? ""), since),
   ];
 }
 
-/** Text in backquotes is a configuration key, shown as code. */
+/** Show configuration keys, which are in backquotes, as code. */
 function formatCode(text) {
   return text.split("`").map((part, index) => (index % 2 ? element("code", {}, part) : part));
 }
