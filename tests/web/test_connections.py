@@ -112,7 +112,7 @@ def test_reached_limit_is_counted_and_logged_once_a_minute() -> None:
         clock.advance(60)
         admitted(connections, "10.0.0.1")
     assert [(line["event"], line["connections"]) for line in logs] == [
-        ("connection limit is reached; idle connections are closed", 1)
+        ("connection limit reached; closing idle connections", 1)
     ] * 2
     closed = registry.get_sample_value("stream_exporter_web_connections_closed_total", {"reason": "limit"})
     assert closed == 10
@@ -161,5 +161,5 @@ def test_few_descriptors_are_a_warning_and_leave_some_connections(tmp_path: Path
     with structlog.testing.capture_logs() as logs:
         assert [budget(), budget()] == [16, 16]
     [line] = logs
-    assert line["event"] == "few file descriptors are left for connections"
+    assert line["event"] == "file descriptor limit allows few connections"
     assert (line["descriptors"], line["connections"]) == (100, 16)

@@ -199,11 +199,11 @@ async def test_probe_of_many_streams_has_the_format_of_few(exporter: Exporter, o
 
 
 BAD_TARGETS = (
-    ("", 400, "upstream is missing"),
-    ("upstream=", 400, "upstream is missing"),
-    ("target=origin", 400, "upstream is missing"),
-    ("upstream=origin&upstream=origin", 400, "once each"),
-    ("upstream=origin&stream=a&stream=b", 400, "once each"),
+    ("", 400, "missing parameter: upstream"),
+    ("upstream=", 400, "missing parameter: upstream"),
+    ("target=origin", 400, "missing parameter: upstream"),
+    ("upstream=origin&upstream=origin", 400, "only once"),
+    ("upstream=origin&stream=a&stream=b", 400, "only once"),
     ("upstream=other", 404, "unknown upstream 'other'"),
     ("upstream=http://127.0.0.1:9/", 404, "unknown upstream"),
     ("upstream=origin%2F..", 404, "unknown upstream"),
@@ -316,7 +316,7 @@ async def test_probes_of_any_stream_are_served_one_result_for_half_an_interval(
 async def test_malformed_scrape_timeout_is_refused(exporter: Exporter) -> None:
     for given in ("soon", "nan", "inf", "-1", "0", ""):
         status, text = await probe(exporter, **{TIMEOUT_HEADER: given})
-        assert (status, text) == (400, f"{TIMEOUT_HEADER} is not a number of seconds\n")
+        assert (status, text) == (400, f"{TIMEOUT_HEADER} must be a positive number of seconds\n")
 
 
 def test_scrape_timeout_leaves_half_a_second_for_the_response() -> None:

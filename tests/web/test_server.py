@@ -357,7 +357,7 @@ async def test_accept_errors_are_logged_once_and_accepting_goes_on(monkeypatch: 
             client = await served.connect()
             assert await client.ask() == b"small\n"
     assert [(line["event"], line["error"]) for line in logs] == [
-        ("no new connection can be accepted", "Too many open files")
+        ("cannot accept connections; retrying", "Too many open files")
     ]
 
 

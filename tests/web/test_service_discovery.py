@@ -121,7 +121,7 @@ async def test_only_target_without_probes_is_the_exporter_itself(
     async with serve_app(make_app(service, options=options, security=security), security) as url:
         assert await discovered(url) == [{"targets": [target or url.removeprefix("http://")], "labels": labels}]
         async with aiohttp.ClientSession() as session, session.get(f"{url}/probe?upstream=edge") as answer:
-            assert (answer.status, await answer.text()) == (404, "Probes are off (--web.disable-probe).\n")
+            assert (answer.status, await answer.text()) == (404, "Probes are disabled (--web.disable-probe).\n")
 
 
 def test_no_upstreams_are_an_empty_list() -> None:

@@ -65,7 +65,7 @@ async def test_replaced_certificate_applies_to_the_next_connection(tmp_path: Pat
             assert second != first
             async with session.get("/") as again:
                 assert again.status == 200
-    assert [entry["event"] for entry in logs] == ["web configuration not reloaded", "web configuration reloaded"]
+    assert [entry["event"] for entry in logs] == ["failed to reload web configuration", "web configuration reloaded"]
 
 
 @pytest.mark.parametrize(
