@@ -23,7 +23,7 @@ export class ResponseError extends Error {
 let clockOffset = 0;
 
 /** Unix seconds on the exporter's clock. */
-export function now() {
+export function exporterTime() {
   return Date.now() / 1000 + clockOffset;
 }
 
@@ -49,7 +49,8 @@ export async function fetchAlerts() {
 function parseAlert({ labels, annotations, state, activeAt }) {
   const { alertname, severity, upstream, stream } = labels;
   const { summary, description, runbook_url: runbook } = annotations;
-  return { alertname, severity, upstream, stream, state, summary, description, runbook, since: Date.parse(activeAt) / 1000 };
+  const since = Date.parse(activeAt) / 1000;
+  return { alertname, severity, upstream, stream, state, summary, description, runbook, since };
 }
 
 /** All facts and the history of a stream, or null if the stream is not known. */
@@ -66,7 +67,7 @@ export async function fetchStream(upstream, stream) {
 export async function fetchHistories(items) {
   const histories = new Map();
   let stepSeconds;
-  for (const url of historyUrls(items)) {
+  for (const url of buildHistoryUrls(items)) {
     const response = await getJson(url);
     stepSeconds = response.step_seconds;
     for (const history of response.streams) histories.set(streamKey(history.upstream, history.stream), history);
@@ -75,7 +76,7 @@ export async function fetchHistories(items) {
 }
 
 /** URLs of bounded length that together request the history of all items. */
-function* historyUrls(items) {
+function* buildHistoryUrls(items) {
   let query = new URLSearchParams();
   for (const { key } of items) {
     query.append("stream", key);

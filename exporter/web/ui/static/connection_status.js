@@ -2,7 +2,7 @@
 
 import { ConnectionError, ResponseError } from "./api.js";
 import { setText } from "./dom.js";
-import { duration, timeOfDay } from "./units.js";
+import { formatDuration, formatTimeOfDay } from "./units.js";
 
 export class ConnectionStatus {
   constructor() {
@@ -22,7 +22,7 @@ export class ConnectionStatus {
 
   /** Update the age of the last response. */
   updateAge() {
-    setText(this.line, `connected, updated ${duration(Date.now() / 1000 - this.succeededAt)} ago`);
+    setText(this.line, `connected, updated ${formatDuration(Date.now() / 1000 - this.succeededAt)} ago`);
   }
 
   showFailure(error) {
@@ -42,7 +42,7 @@ export class ConnectionStatus {
     if (error.status === 401 || error.status === 403) return "Authentication required; reload the page to sign in.";
     if (!isConnectionFailure(error)) return `Unexpected error; reload the page (${error.message}).`;
     if (this.succeededAt === null) return "No response from the exporter yet. Retrying.";
-    const since = timeOfDay(this.succeededAt);
+    const since = formatTimeOfDay(this.succeededAt);
     return `No response from the exporter since ${since}. Showing the last data received. Retrying.`;
   }
 }

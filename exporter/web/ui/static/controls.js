@@ -2,7 +2,7 @@
 
 import { element } from "./dom.js";
 import { FILTERS, ORDERS } from "./streams.js";
-import { count } from "./units.js";
+import { formatCount } from "./units.js";
 
 const SEARCH_DEBOUNCE_MS = 120;
 
@@ -20,7 +20,7 @@ export class Controls {
       oninput: () => this.debounceSearch(),
     });
     this.search.value = this.selection.search;
-    this.filters = Object.entries(FILTERS).map(([name, { label }]) => this.filterButton(name, label));
+    this.filters = Object.entries(FILTERS).map(([name, { label }]) => this.createFilterButton(name, label));
     this.upstream = element("select", { id: "upstream", onchange: () => this.set({ upstream: this.upstream.value }) });
     this.order = element(
       "select",
@@ -30,14 +30,14 @@ export class Controls {
     this.node = element(
       "div",
       { class: "controls", role: "search" },
-      field("search", "Search", this.search),
+      createField("search", "Search", this.search),
       element(
         "div",
         { class: "filters", role: "group", "aria-label": "Filter streams" },
         this.filters.map((filter) => filter.node),
       ),
-      field("upstream", "Upstream", this.upstream),
-      field("order", "Sort by", this.order, "order"),
+      createField("upstream", "Upstream", this.upstream),
+      createField("order", "Sort by", this.order, "order"),
     );
     this.updateControls();
   }
@@ -59,7 +59,7 @@ export class Controls {
   setOptions(items, upstreams, hasAlerts) {
     for (const { name, number, node } of this.filters) {
       if (name === "alerts") node.hidden = !hasAlerts && this.selection.filter !== "alerts";
-      number.textContent = count(items.filter(FILTERS[name].test).length);
+      number.textContent = formatCount(items.filter(FILTERS[name].test).length);
     }
     const names = ["", ...upstreams.map((upstream) => upstream.upstream)];
     const current = [...this.upstream.options].map((option) => option.value);
@@ -70,7 +70,7 @@ export class Controls {
     this.upstream.value = this.selection.upstream;
   }
 
-  filterButton(name, label) {
+  createFilterButton(name, label) {
     const number = element("span", { class: "number" });
     const node = element("button", { type: "button", onclick: () => this.set({ filter: name }) }, label, " ", number);
     return { name, number, node };
@@ -88,7 +88,7 @@ export class Controls {
   }
 }
 
-function field(id, label, control, name = id) {
+function createField(id, label, control, name = id) {
   return element("div", { class: `field ${name}` }, element("label", { for: id }, label), control);
 }
 

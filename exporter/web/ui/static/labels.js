@@ -1,6 +1,6 @@
 // Labels for the API's names and values.
 
-import { timeSince } from "./units.js";
+import { formatSince } from "./units.js";
 
 const REASONS = {
   verdict: "unhealthy verdict",
@@ -22,7 +22,7 @@ export function reasonLabel(name) {
 /** Last known state of an unknown stream, and the time since which it is unknown. */
 export function unknownLabel({ was_live: wasLive, status_last_change_timestamp_seconds: since }) {
   const before = wasLive === undefined ? "" : wasLive ? "was live" : "was not live";
-  const state = since === undefined ? "state unknown" : `state unknown since ${timeSince(since)}`;
+  const state = since === undefined ? "state unknown" : `state unknown since ${formatSince(since)}`;
   return [before, state].filter(Boolean).join(", ");
 }
 
@@ -31,15 +31,6 @@ export function severityShape(severity) {
   return SHAPES[severity];
 }
 
-/** `health_score_ratio` → `Health score`. */
-export function factLabel(name) {
-  const text = name
-    .replace(/_(ratio|seconds|timestamp_seconds|bytes_per_second|pixels)$/, "")
-    .replace(/_timestamp$/, "")
-    .replaceAll("_", " ");
-  return text.charAt(0).toUpperCase() + text.slice(1);
-}
-
-export function plural(number, one, many) {
+export function pluralize(number, one, many) {
   return number === 1 ? one : many;
 }

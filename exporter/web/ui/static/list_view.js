@@ -5,7 +5,7 @@ import { element, setText } from "./dom.js";
 import { HistoryCache } from "./history_cache.js";
 import { COLUMNS, createStreamRow } from "./stream_row.js";
 import { ORDERS, selectItems, streamKey } from "./streams.js";
-import { count } from "./units.js";
+import { formatCount } from "./units.js";
 import { UpstreamCards } from "./upstream_cards.js";
 import { VirtualList } from "./virtual_list.js";
 
@@ -100,9 +100,9 @@ export class ListView {
     this.table.hidden = selected.length === 0;
     this.empty.hidden = selected.length > 0;
     setText(this.empty, this.items.length ? "No streams match the filters." : "No streams yet.");
-    const all = count(this.items.length);
+    const all = formatCount(this.items.length);
     const isFiltered = selected.length < this.items.length;
-    setText(this.heading, isFiltered ? `Streams (${count(selected.length)} of ${all})` : `Streams (${all})`);
+    setText(this.heading, isFiltered ? `Streams (${formatCount(selected.length)} of ${all})` : `Streams (${all})`);
     this.list.setItems(selected);
   }
 

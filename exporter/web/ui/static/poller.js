@@ -8,13 +8,14 @@ const MAX_RETRY_SECONDS = 10;
 
 export class Poller {
   /**
-   * Each poll calls `onData(data, alerts)` if the streams or alerts have changed, then `onPoll()`, which may fetch more,
-   * and finally `onSuccess()` or `onFailure(error)`.
+   * Each poll calls `onData(data, alerts)` if the streams or alerts have changed, then `onPoll()`, which may fetch
+   * more, and finally `onSuccess()` or `onFailure(error)`.
    */
   constructor({ onData, onPoll, onSuccess, onFailure }) {
     this.handlers = { onData, onPoll, onSuccess, onFailure };
     this.data = null;
     this.alerts = null;
+    this.hasNewData = false;
     this.failures = 0;
     this.isPolling = false;
     document.addEventListener("visibilitychange", () => this.poll());
@@ -43,10 +44,12 @@ export class Poller {
     // Streams come last: once they are fetched, the exporter only sends them again if they change.
     const alerts = await fetchAlerts();
     const data = await fetchStreams();
-    const hasChanged = data !== null || JSON.stringify(alerts) !== JSON.stringify(this.alerts);
+    this.hasNewData ||= data !== null || JSON.stringify(alerts) !== JSON.stringify(this.alerts);
     this.data = data ?? this.data;
     this.alerts = alerts;
-    if (hasChanged) this.handlers.onData(this.data, this.alerts);
+    if (!this.hasNewData) return;
+    this.handlers.onData(this.data, this.alerts);
+    this.hasNewData = false;
   }
 
   delaySeconds() {

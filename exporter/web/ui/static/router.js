@@ -13,7 +13,7 @@ export function streamUrl(upstream, stream) {
 }
 
 /** Route of a URL: `{upstream, stream}` for a stream's view, null for the list. */
-export function parseRoute(href) {
+function parseRoute(href) {
   const url = new URL(href);
   const path = url.pathname.slice(root.pathname.length);
   const match = /^streams\/([^/]+)\/(.+)$/s.exec(path);

@@ -1,7 +1,7 @@
 // Bitrate over time: a sparkline in a row, and a chart in a stream's view.
 
 import { element, svg } from "./dom.js";
-import { bitrate, duration } from "./units.js";
+import { formatBitrate, formatDuration } from "./units.js";
 
 const WIDTH = 120;
 const HEIGHT = 28;
@@ -16,8 +16,8 @@ export function createSparkline() {
   return {
     node,
     update(values, expected) {
-      const top = Math.max(expected ?? 0, ...knownValues(values)) || 1;
-      path.setAttribute("d", linePath(values, WIDTH, HEIGHT, top));
+      const top = Math.max(expected ?? 0, ...filterKnown(values)) || 1;
+      path.setAttribute("d", buildLinePath(values, WIDTH, HEIGHT, top));
     },
   };
 }
@@ -25,11 +25,12 @@ export function createSparkline() {
 /** Create the chart of a stream's view, with a summary in words. */
 export function createChart(history, expected) {
   const values = history.ingest_bitrate_bytes_per_second ?? [];
-  const seen = knownValues(values);
+  const seen = filterKnown(values);
   if (seen.length === 0) return element("p", { class: "quiet" }, "No bitrate data for the last 15 minutes.");
   const top = Math.max(expected ?? 0, ...seen) * 1.1 || 1;
   const minutes = Math.round((values.length * history.step_seconds) / 60);
-  const words = `Lowest ${bitrate(Math.min(...seen))}, highest ${bitrate(Math.max(...seen))} in the last ${minutes} minutes.`;
+  const [lowest, highest] = [Math.min(...seen), Math.max(...seen)].map(formatBitrate);
+  const summary = `Lowest ${lowest}, highest ${highest} in the last ${minutes} minutes.`;
   const drawing = svg(
     "svg",
     {
@@ -37,45 +38,50 @@ export function createChart(history, expected) {
       viewBox: `0 0 ${CHART_WIDTH} ${CHART_HEIGHT}`,
       preserveAspectRatio: "none",
       role: "img",
-      "aria-label": `Ingest bitrate. ${words}`,
+      "aria-label": `Ingest bitrate. ${summary}`,
     },
-    [0.25, 0.5, 0.75].map((part) => horizontalLine(part * CHART_HEIGHT, "grid")),
-    expected ? horizontalLine((1 - expected / top) * CHART_HEIGHT, "expected") : undefined,
-    svg("path", { class: "area", d: areaPath(values, top) }),
-    svg("path", { class: "line", d: linePath(values, CHART_WIDTH, CHART_HEIGHT, top) }),
+    [0.25, 0.5, 0.75].map((part) => createHorizontalLine(part * CHART_HEIGHT, "grid")),
+    expected ? createHorizontalLine((1 - expected / top) * CHART_HEIGHT, "expected") : undefined,
+    svg("path", { class: "area", d: buildAreaPath(values, top) }),
+    svg("path", { class: "line", d: buildLinePath(values, CHART_WIDTH, CHART_HEIGHT, top) }),
   );
   return element(
     "figure",
     { class: "history" },
-    element("div", { class: "scale", "aria-hidden": "true" }, element("span", {}, bitrate(top)), element("span", {}, "0")),
+    element(
+      "div",
+      { class: "scale", "aria-hidden": "true" },
+      element("span", {}, formatBitrate(top)),
+      element("span", {}, "0"),
+    ),
     drawing,
     element(
       "div",
       { class: "times", "aria-hidden": "true" },
-      element("span", {}, `${duration(values.length * history.step_seconds)} ago`),
+      element("span", {}, `${formatDuration(values.length * history.step_seconds)} ago`),
       element("span", {}, "now"),
     ),
     element(
       "figcaption",
       {},
-      words,
-      expected ? ` Dashed line: expected bitrate (${bitrate(expected)}).` : "",
+      summary,
+      expected ? ` Dashed line: expected bitrate (${formatBitrate(expected)}).` : "",
     ),
   );
 }
 
-function knownValues(values) {
+function filterKnown(values) {
   return values.filter((value) => value !== null);
 }
 
-function horizontalLine(y, name) {
+function createHorizontalLine(y, name) {
   return svg("line", { class: name, x1: 0, x2: CHART_WIDTH, y1: y, y2: y });
 }
 
 /** Path with gaps where values are missing; a single point is a short dash. */
-function linePath(values, width, height, top) {
+function buildLinePath(values, width, height, top) {
   const step = width / Math.max(values.length - 1, 1);
-  return knownRuns(values)
+  return findRuns(values)
     .map(([start, run]) => {
       const points = run.map((value, index) => formatPoint((start + index) * step, value, height, top));
       return run.length === 1 ? `M${points[0]}h2` : `M${points.join("L")}`;
@@ -83,9 +89,9 @@ function linePath(values, width, height, top) {
     .join("");
 }
 
-function areaPath(values, top) {
+function buildAreaPath(values, top) {
   const step = CHART_WIDTH / Math.max(values.length - 1, 1);
-  return knownRuns(values)
+  return findRuns(values)
     .map(([start, run]) => {
       const points = run.map((value, index) => formatPoint((start + index) * step, value, CHART_HEIGHT, top));
       const [from, to] = [start * step, (start + run.length - 1) * step];
@@ -99,7 +105,7 @@ function formatPoint(x, value, height, top) {
 }
 
 /** Runs of known values: [index of the first value, values]. */
-function knownRuns(values) {
+function findRuns(values) {
   const found = [];
   values.forEach((value, index) => {
     if (value === null) return;

@@ -1,11 +1,11 @@
 // A row of the list: one stream.
 
 import { element, setText } from "./dom.js";
-import { plural, reasonLabel, severityShape, unknownLabel } from "./labels.js";
+import { pluralize, reasonLabel, severityShape, unknownLabel } from "./labels.js";
 import { streamUrl } from "./router.js";
 import { createSparkline } from "./sparkline.js";
 import { alertSeverity, isUnknown } from "./streams.js";
-import { bitrate, count, delay, frameRate, percent } from "./units.js";
+import { formatBitrate, formatCount, formatDelay, formatFrameRate, formatPercent } from "./units.js";
 
 /** The columns, each with its sort order if it has one. */
 export const COLUMNS = [
@@ -34,32 +34,34 @@ export function createStreamRow(item, histories) {
   const node = element(
     "div",
     { class: "row", role: "row" },
-    cell("state", badge),
+    createCell("state", badge),
     element("div", { class: "cell stream", role: "rowheader" }, link, below),
-    cell("health", health.nodes),
-    cell("bitrate", line.node, element("span", { class: "pair" }, rate.nodes)),
-    cell("viewers", viewers, viewersUnit),
-    cell("latency", latency.nodes),
-    cell("words", words),
+    createCell("health", health.nodes),
+    createCell("bitrate", line.node, element("span", { class: "pair" }, rate.nodes)),
+    createCell("viewers", viewers, viewersUnit),
+    createCell("latency", latency.nodes),
+    createCell("words", words),
   );
   return {
     node,
-    update({ stream: now, severity, word, alerts, key, upstreamDown }) {
-      const unknown = isUnknown(now);
+    update({ stream: facts, severity, word, alerts, key, upstreamDown }) {
+      const unknown = isUnknown(facts);
       node.className = unknown ? `row ${severity} greyed` : `row ${severity}`;
       badge.className = `badge ${severity}`;
       setText(badge, `${severityShape(severity)} ${word}`);
-      setText(below, [now.upstream, now.protocol, distinctName(now)].filter(Boolean).join(" · "));
-      const reasons = (now.health_reasons ?? []).map(reasonLabel).join(", ");
-      health.setTexts(formatKnown(now.health_score_ratio, percent), reasons);
-      const expected = now.expected_ingest_bitrate_bytes_per_second;
+      setText(below, [facts.upstream, facts.protocol, distinctName(facts)].filter(Boolean).join(" · "));
+      const reasons = (facts.health_reasons ?? []).map(reasonLabel).join(", ");
+      health.setTexts(formatKnown(facts.health_score_ratio, formatPercent), reasons);
+      const expected = facts.expected_ingest_bitrate_bytes_per_second;
       line.update(histories.get(key)?.ingest_bitrate_bytes_per_second ?? [], expected);
-      const expectedText = expected ? `of ${bitrate(expected)}` : "";
-      rate.setTexts(formatKnown(now.ingest_bitrate_bytes_per_second, bitrate), expectedText);
-      setText(viewers, formatKnown(now.viewers, count));
-      setText(viewersUnit, now.viewers === undefined ? "" : plural(now.viewers, "viewer", "viewers"));
-      latency.setTexts(formatKnown(now.latency_seconds, delay), formatKnown(now.frames_per_second, frameRate));
-      words.replaceChildren(...createAlertChips(alerts), unknown ? unknownText(now, upstreamDown) : issuesText(now));
+      const expectedText = expected ? `of ${formatBitrate(expected)}` : "";
+      rate.setTexts(formatKnown(facts.ingest_bitrate_bytes_per_second, formatBitrate), expectedText);
+      setText(viewers, formatKnown(facts.viewers, formatCount));
+      setText(viewersUnit, facts.viewers === undefined ? "" : pluralize(facts.viewers, "viewer", "viewers"));
+      const frameRate = formatKnown(facts.frames_per_second, formatFrameRate);
+      latency.setTexts(formatKnown(facts.latency_seconds, formatDelay), frameRate);
+      const text = unknown ? formatUnknown(facts, upstreamDown) : formatIssues(facts);
+      words.replaceChildren(...createAlertChips(alerts), text);
     },
   };
 }
@@ -78,12 +80,12 @@ export function createAlertChip(alert) {
   return element("span", { class: `chip ${alertSeverity(alert)}` }, `${alert.alertname}${waiting}`);
 }
 
-function unknownText(stream, upstreamDown) {
-  const parts = [unknownLabel(stream), upstreamDown ? "upstream is down" : "", issuesText(stream)];
+function formatUnknown(stream, upstreamDown) {
+  const parts = [unknownLabel(stream), upstreamDown ? "upstream is down" : "", formatIssues(stream)];
   return parts.filter(Boolean).join("; ");
 }
 
-function issuesText({ issues = [], issue_count: all = 0 }) {
+function formatIssues({ issues = [], issue_count: all = 0 }) {
   const more = all > issues.length ? ` and ${all - issues.length} more` : "";
   return issues.join("; ") + more;
 }
@@ -97,7 +99,7 @@ function formatKnown(value, format) {
   return value === undefined ? "" : format(value);
 }
 
-function cell(name, ...children) {
+function createCell(name, ...children) {
   return element("div", { class: `cell ${name}`, role: "cell" }, ...children);
 }
 

@@ -32,7 +32,7 @@ export function streamKey(upstream, stream) {
 
 /** Build the items of the list from `/api/v1/streams` and the alerts (null without sidecar). */
 export function buildItems(data, alerts) {
-  const byStream = alertsByStream(alerts ?? []);
+  const byStream = groupAlertsByStream(alerts ?? []);
   const upstreams = new Map(data.upstreams.map((upstream) => [upstream.upstream, upstream]));
   return data.streams.map((stream) => {
     const key = streamKey(stream.upstream, stream.stream);
@@ -42,7 +42,7 @@ export function buildItems(data, alerts) {
 
 function buildItem(key, stream, upstream, alerts, thresholds) {
   const assessed = assessStream(stream, thresholds);
-  const severity = alerts.map(alertSeverity).reduce(moreSevere, assessed.severity);
+  const severity = alerts.map(alertSeverity).reduce(chooseWorse, assessed.severity);
   const word = severity !== assessed.severity && assessed.severity === "ok" ? "Alert" : assessed.word;
   return {
     key,
@@ -52,7 +52,7 @@ function buildItem(key, stream, upstream, alerts, thresholds) {
     word,
     upstreamDown: upstream.up === false,
     urgency: RANK[severity] * 10 + (stream.health_score_ratio ?? 2) - Math.min(alerts.length, 5),
-    text: searchText(stream, upstream.platform, word, alerts),
+    text: buildSearchText(stream, upstream.platform, word, alerts),
   };
 }
 
@@ -90,11 +90,11 @@ export function sortBySeverity(alerts) {
   return [...alerts].sort((one, other) => RANK[alertSeverity(one)] - RANK[alertSeverity(other)]);
 }
 
-function moreSevere(one, other) {
+function chooseWorse(one, other) {
   return RANK[one] <= RANK[other] ? one : other;
 }
 
-function alertsByStream(alerts) {
+function groupAlertsByStream(alerts) {
   const found = new Map();
   for (const alert of alerts) {
     if (!alert.stream) continue;
@@ -104,14 +104,14 @@ function alertsByStream(alerts) {
   return found;
 }
 
-function searchText(stream, platform, word, alerts) {
+function buildSearchText(stream, platform, word, alerts) {
   const words = [stream.stream, stream.name, stream.upstream, platform, stream.protocol, stream.status, word];
   const rest = [stream.health_reasons, stream.issues, alerts.map((alert) => alert.alertname)];
   return [...words, ...rest.flat()].filter(Boolean).join("\n").toLowerCase();
 }
 
 /** Return the items that match the filters and every word of the search, sorted. */
-export function selectItems(items, { search = "", filter = "all", upstream = "", order = "attention", reversed = false }) {
+export function selectItems(items, { search, filter, upstream, order, reversed }) {
   const words = search.toLowerCase().split(/\s+/).filter(Boolean);
   const { test } = FILTERS[filter];
   const selected = items.filter(
@@ -120,10 +120,10 @@ export function selectItems(items, { search = "", filter = "all", upstream = "",
       (!upstream || item.stream.upstream === upstream) &&
       words.every((word) => item.text.includes(word)),
   );
-  return selected.sort(comparator(ORDERS[order], reversed));
+  return selected.sort(createComparator(ORDERS[order], reversed));
 }
 
-function comparator({ value, descending }, reversed) {
+function createComparator({ value, descending }, reversed) {
   const direction = descending !== reversed ? -1 : 1;
   return (one, other) => compareValues(value(one), value(other), direction) || compareNames(one, other);
 }

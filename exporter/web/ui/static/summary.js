@@ -1,9 +1,9 @@
 // The number of streams with problems: in the title, and announced to screen readers when it changes.
 
 import { setText } from "./dom.js";
-import { plural } from "./labels.js";
+import { pluralize } from "./labels.js";
 import { FILTERS } from "./streams.js";
-import { count } from "./units.js";
+import { formatCount } from "./units.js";
 
 export class Summary {
   constructor() {
@@ -15,10 +15,10 @@ export class Summary {
   update(items, route) {
     const problems = items.filter(FILTERS.problems.test).length;
     const unknown = items.filter(FILTERS.unknown.test).length;
-    const counts = [problems ? count(problems) : "", unknown ? `${count(unknown)} unknown` : ""];
+    const counts = [problems ? formatCount(problems) : "", unknown ? `${formatCount(unknown)} unknown` : ""];
     this.counts = counts.filter(Boolean).join(", ");
     this.updateTitle(route);
-    this.announce(summaryText(problems, unknown));
+    this.announce(formatSummary(problems, unknown));
   }
 
   updateTitle(route) {
@@ -32,7 +32,7 @@ export class Summary {
   }
 }
 
-function summaryText(problems, unknown) {
-  const problemsText = `${count(problems)} ${plural(problems, "stream has", "streams have")} problems`;
-  return unknown ? `${problemsText}, ${count(unknown)} ${plural(unknown, "is", "are")} unknown` : problemsText;
+function formatSummary(problems, unknown) {
+  const problemsText = `${formatCount(problems)} ${pluralize(problems, "stream has", "streams have")} problems`;
+  return unknown ? `${problemsText}, ${formatCount(unknown)} ${pluralize(unknown, "is", "are")} unknown` : problemsText;
 }
