@@ -133,7 +133,7 @@ class StreamsApi:
         streams = () if upstream_state is None else upstream_state.streams
         state = next((state for state in streams if stream_label(state) == stream), None)
         if state is None:
-            return _error_response(404, "unknown stream")
+            return _error_response(404, "stream not found")
         points = self._history.points(upstream, stream)
         history = {"step_seconds": STEP_SECONDS, **(_columns(points) if points else {})}
         return json_response(
