@@ -1,4 +1,4 @@
-"""The real application with a service that does not poll: tests publish the states."""
+"""The application with a service that does not poll; tests publish the states."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def serve_app(
     options: WebOptions = DEFAULTS,
     security: Security | None = None,
 ) -> AsyncIterator[ServedApp]:
-    """Serve two upstreams, ``edge`` and ``other``, that have only the states that the test publishes."""
+    """Serve the upstreams ``edge`` and ``other``; the test publishes their states."""
     file = directory / "config.yaml"
     file.write_text(CONFIG)
     service = Service(load_settings(file, {}), load=lambda: load_settings(file, {}), clock=clock or FakeClock())

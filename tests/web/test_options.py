@@ -55,7 +55,7 @@ def test_wildcard_address_without_ipv6_binds_ipv4(monkeypatch: pytest.MonkeyPatc
         assert bound.family == socket.AF_INET
 
 
-def test_port_in_use_is_named_and_other_sockets_are_closed() -> None:
+def test_port_in_use_is_reported_and_other_sockets_are_closed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         free = socket.create_server(("127.0.0.1", 0))
@@ -66,7 +66,7 @@ def test_port_in_use_is_named_and_other_sockets_are_closed() -> None:
         socket.create_server(("127.0.0.1", free_port)).close()
 
 
-def test_unknown_host_is_named() -> None:
+def test_unknown_host_is_reported() -> None:
     with pytest.raises(ListenError, match=r"^cannot listen on nowhere\.invalid:1: "):
         bind([("nowhere.invalid", 1)])
 
