@@ -325,7 +325,7 @@ def _server_logger() -> logging.Logger:
 
 
 def _drop_malformed_requests(record: logging.LogRecord) -> bool:
-    """Drop errors about malformed requests: port scans would fill the log, and aiohttp's text quotes credentials."""
+    """Drop errors about malformed requests: port scans would fill the log, and the text may quote credentials."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, HttpProcessingError):
         log.debug("malformed request", error=type(error).__name__)

@@ -288,16 +288,35 @@ async def test_outage_shows_the_last_known_states_and_no_stream_as_off_air(serve
         await expect(notice).to_contain_text(re.compile(f"^Was live, state unknown since .*{clock}. It may be live or"))
 
 
-async def test_failed_request_for_alerts_is_shown_and_no_change_is_lost(served: ServedApp, browser: Browser) -> None:
+@pytest.mark.parametrize(
+    ("status", "text"), [(503, "No response from the exporter since"), (401, "Authentication required")]
+)
+async def test_failed_request_for_alerts_is_shown_and_no_change_is_lost(
+    status: int, text: str, served: ServedApp, browser: Browser
+) -> None:
     publish(served)
     async with open_page(browser, served.url) as page:
         await expect(stream_titles(page)).to_have_count(6)
-        await page.route("**/api/v1/sidecar", lambda route: route.fulfill(status=503))
+        await page.route("**/api/v1/sidecar", lambda route: route.fulfill(status=status))
         publish(served, live("live/golf"))
-        await expect(page.get_by_role("alert")).to_contain_text("No response from the exporter since")
+        await expect(page.get_by_role("alert")).to_contain_text(text)
+        await expect(page.locator("#connection")).to_have_text("no connection")
         await page.unroute("**/api/v1/sidecar")
         await expect(page.locator("#banner")).to_be_hidden()
         await expect(stream_titles(page)).to_have_text(["live/golf"])
+
+
+async def test_unexpected_error_is_shown_until_the_page_recovers(served: ServedApp, browser: Browser) -> None:
+    publish(served)
+    # Not open_page, which fails on errors of the page.
+    page = await browser.new_page()
+    await page.route("**/api/v1/sidecar", lambda route: route.fulfill(body="{"))
+    await page.goto(served.url)
+    await expect(page.get_by_role("alert")).to_contain_text("Unexpected error; reload the page")
+    await page.unroute("**/api/v1/sidecar")
+    await expect(page.locator("#banner")).to_be_hidden()
+    await expect(stream_titles(page)).to_have_count(6)
+    await page.close()
 
 
 async def test_outage_is_announced_and_ends(served: ServedApp, browser: Browser) -> None:

@@ -1,4 +1,4 @@
-"""Files of --web.config.file: what is accepted, and what is said of what is not. promtool is asked too."""
+"""The web configuration file: valid and invalid files, compared with promtool."""
 
 from pathlib import Path
 
