@@ -48,7 +48,7 @@ def test_matrix_marks_what_a_platform_feeds() -> None:
 def test_the_sum_of_series() -> None:
     everywhere = [f for f in STREAM_FAMILIES if f.source != "platform" and not f.each]
     fed = 2
-    assert f"| made | {len(everywhere) + fed} | reason that holds, rendition |" in page({"made": Made})
+    assert f"| made | {len(everywhere) + fed} | active reason, rendition |" in page({"made": Made})
 
 
 def test_tables_have_all_cells() -> None:
@@ -67,6 +67,6 @@ def test_platforms_feed_fields_that_exist(name: str) -> None:
 def test_units_are_those_of_the_names() -> None:
     units = {family.name: unit(family) for family in FAMILIES}
     assert units["stream_ingest_bitrate_bytes_per_second"] == "bytes/s"
-    assert units["stream_start_timestamp_seconds"] == "unix seconds"
+    assert units["stream_start_timestamp_seconds"] == "Unix seconds"
     assert units["stream_source_media_seconds_total"] == "seconds"
     assert units["stream_viewers"] == ""

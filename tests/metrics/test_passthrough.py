@@ -22,7 +22,7 @@ from tests.polling.test_coordinator import PolledUpstream
 from tests.real.tools import tool
 
 DROPPED = "stream_upstream_foreign_series_dropped"
-UNREADABLE = "not in the text format of Prometheus"
+UNREADABLE = "not in Prometheus text format"
 OURS = 'platform="wave",upstream="wave"'
 
 
