@@ -25,8 +25,8 @@ RARE = (
 """What some streams of a platform have and others have not."""
 
 EMPTY = {
-    "Streams / Stream: Viewers of the stream: C": "the simulated platforms have no clients of their own",
-    "Streams / Upstreams and exporter: Fields and records left out: B": "the simulated platforms list each stream once",
+    "Streams / Stream: Viewers over time: C": "the simulated platforms have no clients of their own",
+    "Streams / Upstreams and exporter: Dropped fields and records: B": "the simulated platforms list each stream once",
 }
 """What stays empty on the demo fleet, and why; a query that is not empty any more has to leave."""
 

@@ -309,16 +309,16 @@ SHARED = [
     ("Streams / Overview", "Health", None, ["StreamUnhealthy", "StreamDegraded"]),
     ("Streams / Overview", "Mean health by platform", None, ["StreamUnhealthy", "StreamDegraded"]),
     ("Streams / Overview", "Streams", "Health", ["StreamUnhealthy", "StreamDegraded"]),
-    ("Streams / Overview", "Streams", "Expected", ["StreamBitrateCritical", "StreamBitrateLow"]),
+    ("Streams / Overview", "Streams", "Of expected", ["StreamBitrateCritical", "StreamBitrateLow"]),
     ("Streams / Stream", "Health", None, ["StreamUnhealthy", "StreamDegraded"]),
     ("Streams / Stream", "Health score", None, ["StreamUnhealthy", "StreamDegraded"]),
     ("Streams / Stream", "Of expected", None, ["StreamBitrateCritical", "StreamBitrateLow"]),
     ("Streams / Stream", "Dropped frames", None, ["StreamDroppedFramesHigh", "StreamDroppedFramesCritical"]),
     ("Streams / Stream", "Packet loss", None, ["StreamPacketLossHigh", "StreamPacketLossCritical"]),
-    ("Streams / Stream", "Round trip", None, ["StreamRoundTripTimeHigh"]),
+    ("Streams / Stream", "Round-trip time", None, ["StreamRoundTripTimeHigh"]),
     ("Streams / Stream", "Jitter", None, ["StreamJitterHigh"]),
-    ("Streams / Stream", "Pace of transcoding", None, ["StreamTranscodeBelowRealtime"]),
-    ("Streams / Upstreams and exporter", "Requests that fail", None, ["StreamUpstreamErrorRatioHigh"]),
+    ("Streams / Stream", "Transcoding speed", None, ["StreamTranscodeBelowRealtime"]),
+    ("Streams / Upstreams and exporter", "Request error ratio", None, ["StreamUpstreamErrorRatioHigh"]),
 ]
 
 
