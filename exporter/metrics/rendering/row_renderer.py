@@ -1,7 +1,7 @@
 """Render an upstream with few streams row by row, with the same result as by column.
 
 Columns are designed for thousands of rows; for a single row their setup takes 10 times as long. Here, everything except
-the numbers is joined once and kept for later responses that differ only in their numbers (docs/adr/0003).
+the numbers is joined once and kept for later responses that differ only in their numbers (docs/adr/0002).
 """
 
 from __future__ import annotations
