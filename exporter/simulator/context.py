@@ -1,4 +1,4 @@
-"""What the simulated platforms share: fleet, clock, options and credentials."""
+"""Context shared by the simulated platforms: fleet, clock, options and credentials."""
 
 from __future__ import annotations
 
