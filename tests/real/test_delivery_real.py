@@ -102,7 +102,7 @@ async def test_wrong_clock_of_the_exporter_ends_no_alert(tmp_path: Path, seconds
                 replica.unhealthy.clear()
                 await replica.poll_until(has(member, set()))
                 assert replica.count("errors", proxy.url) == 0
-        warnings = [line for line in logs if line["event"] == "alertmanager's clock differs from this one"]
+        warnings = [line for line in logs if line["event"] == "alertmanager's clock differs from the exporter's"]
         assert [line["seconds"] for line in warnings] == [pytest.approx(-seconds, abs=1)]
 
 

@@ -53,7 +53,7 @@ async def test_crashed_poller_is_restarted_and_counted(service: Service, monkeyp
         await service.stop()
     assert runs == 3
     assert 'stream_upstream_poller_restarts_total{platform="storm",upstream="u"} 2.0' in text
-    assert [entry["event"] for entry in logs] == ["poller died and is restarted"] * 2
+    assert [entry["event"] for entry in logs] == ["poller crashed; restarting it"] * 2
     assert "canary" not in repr(logs)
 
 

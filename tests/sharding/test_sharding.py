@@ -90,7 +90,7 @@ def test_invalid_shard_flag_is_refused(text: str) -> None:
 
 
 def test_ordinal_beyond_the_count_is_refused() -> None:
-    with pytest.raises(ValueError, match="N is 3; allowed: from 0 to 2"):
+    with pytest.raises(ValueError, match="N is 3; allowed: 0 to 2"):
         parse_shard("3/3", "h")
     with pytest.raises(ValueError, match="host 'stream-exporter-2' is 2; allowed: from 0 to 1"):
         parse_shard("auto/2", "stream-exporter-2")

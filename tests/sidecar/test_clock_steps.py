@@ -102,7 +102,9 @@ async def test_step_is_logged_once_and_small_ones_are_not() -> None:
             await running.pass_time(30, HEALTHY)
             running.clock.step(-HOUR)
             await running.pass_time(60, HEALTHY)
-        assert [(line["event"], line["seconds"]) for line in logs] == [("wall clock was set", -3595)]
+        assert [(line["event"], line["seconds"]) for line in logs] == [
+            ("wall clock was set; sending all alerts again", -3595)
+        ]
 
 
 @pytest.mark.parametrize("boot", ["boot", "next boot"])

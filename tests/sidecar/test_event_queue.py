@@ -193,7 +193,7 @@ async def test_it_is_tried_again_and_never_without_end() -> None:
                     f"s{n}" for n in range(10, 30)
                 ]
                 assert running.count("accepted") == 20
-    assert [line["event"] for line in logs] == ["wave takes no events"]
+    assert [line["event"] for line in logs] == ["wave does not accept events"]
 
 
 async def test_what_comes_while_a_batch_is_under_way() -> None:
@@ -259,7 +259,7 @@ async def test_an_internal_error_ends_nothing() -> None:
             running.events.add(broken, None)
             with structlog.testing.capture_logs() as logs:
                 await running.rested()
-            assert logs[0]["event"] == "events not sent"
+            assert logs[0]["event"] == "events could not be sent"
             running.events._queue.clear()
             running.events.add(alert(), None)
             running.clock.advance(60)

@@ -340,7 +340,7 @@ async def test_fault_of_the_connection_is_retried_with_backoff(status: int, body
                 assert running.count("dropped_total") == 0
     levels = [(line["log_level"], line["event"]) for line in logs]
     level = "error" if status in (401, 402, 403) else "warning"
-    assert levels == [(level, "alertmanager fails"), ("info", "alertmanager is back")]
+    assert levels == [(level, "cannot send to alertmanager"), ("info", "alertmanager is back")]
     assert "hunter2" not in str(logs)
 
 
@@ -607,8 +607,8 @@ async def test_wrong_clock_prolongs_an_alert_and_never_ends_one(offset: float) -
                 await running.next_round()
     said = [(line["event"], line.get("seconds")) for line in logs]
     expected = [
-        ("alertmanager's clock differs from this one", offset),
-        ("alertmanager's clock agrees with this one again", None),
+        ("alertmanager's clock differs from the exporter's", offset),
+        ("alertmanager's clock agrees with the exporter's again", None),
     ]
     assert said == (expected if offset else [])
 
@@ -718,7 +718,7 @@ async def test_internal_error_does_not_stop_the_queue() -> None:
                 broken.fired_at = running.clock.now()
                 running.clock.advance(60)
                 await running.wait_until_sent()
-    assert logs[0]["event"] == "alerts not sent"
+    assert logs[0]["event"] == "alerts could not be sent"
     assert "TypeError" in logs[0]["error"]
 
 
@@ -737,7 +737,7 @@ async def test_alert_that_cannot_be_rendered_does_not_hold_up_the_others(monkeyp
                 running.send(*many(3))
                 await running.wait_until_sent()
     assert set(streams(alertmanager.alerts)) == {"s0", "s2"}
-    assert {line["event"] for line in logs} == {"alert not sent"}
+    assert {line["event"] for line in logs} == {"alert could not be sent"}
 
 
 # -- requests ----------------------------------------------------------------------------------------------------------

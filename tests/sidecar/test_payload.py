@@ -103,7 +103,7 @@ OFFSETS = st.none() | st.floats(-1e6, 1e6)
 def test_firing_alert_lasts_on_both_clocks(now: float, started: float, offset: float | None, least: float) -> None:
     receiver_now = None if offset is None else now + offset
     payload = FORMATTER.payload(alert(active_at=now, fired_at=now + started), 240.0)
-    ends_at = parse_time(payload.to_json(now, receiver_now, least_horizon=least)["endsAt"])
+    ends_at = parse_time(payload.to_json(now, receiver_now, min_horizon=least)["endsAt"])
     assert ends_at >= max(now, receiver_now or now, now + started) + max(240.0, least) - 0.001
 
 
@@ -125,7 +125,7 @@ def test_lapsing_alert_ends_at_the_same_time_on_clocks_that_agree_and_later_on_o
     receiver_now = None if offset is None else now + offset
     resolved = alert(phase=Phase.RESOLVED, fired_at=now + started, resolved_at=now - 1, resolved_steady=50.0)
     payload = replace(FORMATTER.payload(resolved, 240.0), lapses_at=now + left)
-    ends_at = parse_time(payload.to_json(now, receiver_now, least_horizon=1e6)["endsAt"])
+    ends_at = parse_time(payload.to_json(now, receiver_now, min_horizon=1e6)["endsAt"])
     assert ends_at == pytest.approx(max(now + left + max(0.0, offset or 0.0), now + started), abs=0.001)
     assert payload.to_webhook_json()["status"] == "resolved"
 

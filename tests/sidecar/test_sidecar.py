@@ -724,7 +724,7 @@ async def test_error_in_one_evaluation_does_not_stop_the_sidecar(monkeypatch: py
             await running.publish(UNHEALTHY)
             running.clock.advance(60)
             await run_event_loop()
-        assert {line["event"] for line in logs} == {"alerts not evaluated", "alerts not sent again"}
+        assert {line["event"] for line in logs} == {"alerts could not be evaluated", "alerts could not be repeated"}
         monkeypatch.setattr(Evaluator, "evaluate", evaluate)
         await running.publish(UNHEALTHY)
         assert running.states() == {f"{NAME} main": "firing"}

@@ -133,7 +133,7 @@ def assert_alerts_or_value_error(content: bytes) -> None:
         restored_alerts(content, NOW)
     except ValueError as error:
         message = str(error)
-    assert message in ("", "its content is not that of a state file") or message.startswith("it is of version")
+    assert message in ("", "it is not a valid state file") or message.startswith("its version is")
 
 
 @given(st.binary() | st.text().map(str.encode))
@@ -161,10 +161,10 @@ def test_any_document_gives_alerts_or_a_value_error(document: dict[str, Any]) ->
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"version":1,"written_at":', "its content is not that of a state file"),
-        ("", "its content is not that of a state file"),
-        ('{"version":3,"more":"alerts"}', "it is of version 3; this exporter reads 1 and 2"),
-        ('{"version":2,"written_at":1e300,"alerts":[]}', "its content is not that of a state file"),
+        ('{"version":1,"written_at":', "it is not a valid state file"),
+        ("", "it is not a valid state file"),
+        ('{"version":3,"more":"alerts"}', "its version is 3; this exporter reads versions 1 and 2"),
+        ('{"version":2,"written_at":1e300,"alerts":[]}', "it is not a valid state file"),
     ],
 )
 async def test_corrupt_file_is_moved_aside(tmp_path: Path, content: str, message: str) -> None:
@@ -253,8 +253,8 @@ async def test_file_that_can_neither_be_used_nor_moved_does_not_stop_the_sidecar
         assert running.state_file.load() == AlertState()
         await running.state_file.close()
     assert [line["event"] for line in logs] == [
-        "alert state file cannot be used, nor moved aside",
-        "alert state cannot be saved; trying again with every change",
+        "alert state file cannot be used or moved aside",
+        "alert state cannot be saved; retrying with every change",
     ]
     assert path.read_text() == "?"
 
@@ -450,7 +450,7 @@ async def test_failed_write_is_logged_once(tmp_path: Path) -> None:
             await wait_for_writes(running, writes=4)
             assert "first" in path.read_text()
     assert [(line["log_level"], line["event"]) for line in logs] == [
-        ("error", "alert state cannot be saved; trying again with every change"),
+        ("error", "alert state cannot be saved; retrying with every change"),
         ("info", "alert state is saved again"),
     ]
 
@@ -462,7 +462,7 @@ async def test_impossible_path_only_loses_the_state_file() -> None:
         assert running.state_file.lock()
         await running.state_file.close()
     assert running.failures == 2
-    assert [line["event"] for line in logs] == ["alert state cannot be saved; trying again with every change"]
+    assert [line["event"] for line in logs] == ["alert state cannot be saved; retrying with every change"]
 
 
 async def test_hung_file_system_delays_nobody_and_is_written_to_when_it_answers(
@@ -489,7 +489,7 @@ async def test_hung_file_system_delays_nobody_and_is_written_to_when_it_answers(
     assert "second" in path.read_text()
     assert [(line["event"], line.get("error")) for line in logs] == [
         (
-            "alert state cannot be saved; trying again with every change",
+            "alert state cannot be saved; retrying with every change",
             "no answer from the file system within 0.01 s",
         ),
         ("alert state is saved again", None),
@@ -501,7 +501,7 @@ async def test_unencodable_alert_is_logged(tmp_path: Path) -> None:
         running.alerts = [object()]  # type: ignore[list-item]
         with structlog.testing.capture_logs() as logs:
             await running.state_file.close()
-    assert logs[0]["event"] == "alert state not saved"
+    assert logs[0]["event"] == "alert state could not be saved"
     assert running.failures
 
 

@@ -282,7 +282,7 @@ async def test_failed_delivery_is_retried_with_the_newest_state(status: int, tex
                 await running.pass_time(300)
                 assert receiver.told() == [[("firing", "b")]]
                 assert running.count("sent") == 1
-    assert [line["event"] for line in logs] == ["webhook fails", "webhook is back"]
+    assert [line["event"] for line in logs] == ["cannot send to webhook", "webhook is back"]
     assert "hunter2" not in str(logs)
 
 
@@ -320,7 +320,7 @@ async def test_internal_error_does_not_stop_the_webhook(monkeypatch: pytest.Monk
             patch.setattr(FakeOutbox, "payload", lambda *_: 1 / 0)
             running.send(firing_alert("a"))
             await running.pass_time(10)
-        assert [line["event"] for line in logs] == ["notification not sent"]
+        assert [line["event"] for line in logs] == ["notification could not be sent"]
         await running.pass_time(300)
         assert receiver.told() == [[("firing", "a")]]
 
