@@ -84,7 +84,7 @@ class Service:
             store=self.store,
             clock=self.clock,
             metrics=SidecarMetrics(self.metrics.exporter),
-            sink_of=self._alert_sink,
+            find_sink=self._alert_sink,
             page_url=page_url,
             runbook_url=runbook_url,
             time_scale=alerting_time_scale,

@@ -116,7 +116,7 @@ class Alertmanager:
         return await requests.request(endpoint, json=False, headers=headers, keep_refusal=True, **more)
 
 
-def fault_of(error: UpstreamError) -> Fault:
+def classify_failure(error: UpstreamError) -> Fault:
     """Return why a ``post`` failed.
 
     If an alert is invalid, Alertmanager responds with 400 or 422 and either a JSON string or an object with ``code``

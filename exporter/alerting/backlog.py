@@ -69,10 +69,10 @@ class Backlog:
         """Drop the rest of the round."""
         self._round.clear()
 
-    def take_batch(self, size: int, payload_of: Callable[[Alert, Version], AlertPayload | None]) -> list[Entry]:
+    def take_batch(self, size: int, build_payload: Callable[[Alert, Version], AlertPayload | None]) -> list[Entry]:
         """Return the next alerts: changes first, but at most half of them while a round is under way.
 
-        ``payload_of`` returns None for an alert that no longer has to be sent. Changes stay in the backlog until
+        ``build_payload`` returns None for an alert that no longer has to be sent. Changes stay in the backlog until
         ``remove``; repeated alerts leave it.
         """
         batch: list[Entry] = []
@@ -81,7 +81,7 @@ class Backlog:
             for changes in self._changes:
                 for alert in list(islice(changes.values(), limit - len(batch))):
                     version = Version.of(alert)
-                    payload = payload_of(alert, version)
+                    payload = build_payload(alert, version)
                     if payload is None:
                         self.remove(alert, version)
                     else:
@@ -89,7 +89,7 @@ class Backlog:
         while self._round and len(batch) < size:
             alert, version = self._round[0], Version.of(self._round.popleft())
             if self._changes_for(alert).get(alert.key) is not alert:
-                payload = payload_of(alert, version)
+                payload = build_payload(alert, version)
                 if payload is not None:
                     batch.append(Entry(alert, version, payload, is_change=False))
         return batch

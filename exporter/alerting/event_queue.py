@@ -34,15 +34,15 @@ class AlertEventQueue:
     def __init__(
         self,
         upstream: str,
-        sink_of: Callable[[str], AlertSink | None],
+        find_sink: Callable[[str], AlertSink | None],
         *,
         clock: Clock,
         metrics: SidecarMetrics,
         capacity: int = CAPACITY,
     ) -> None:
-        """``sink_of`` returns the current sink of an upstream; a reload may change it."""
+        """``find_sink`` returns the current sink of an upstream; a reload may change it."""
         self._upstream = upstream
-        self._sink_of = sink_of
+        self._find_sink = find_sink
         self._clock = clock
         self._metrics = metrics
         self._capacity = capacity
@@ -103,7 +103,7 @@ class AlertEventQueue:
         if not self._queue:
             self._filled.clear()
             return True
-        sink = self._sink_of(self._upstream)
+        sink = self._find_sink(self._upstream)
         if sink is None:
             return False
         batch = list(islice(self._queue, sink.batch_size))

@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from exporter.alerting.alertmanager import Alertmanager, Fault, fault_of
+from exporter.alerting.alertmanager import Alertmanager, Fault, classify_failure
 from exporter.alerting.backlog import Backlog, Entry, Version
 from exporter.alerting.evaluator import RESOLVED_KEPT_SECONDS, Alert, AlertKey, Phase
 from exporter.alerting.observer import AlertmanagerObserver
@@ -136,7 +136,7 @@ class NotificationQueue:
             await self._detect_restart()
         if self._is_round_due and self._backlog.is_round_complete:
             return await self._begin_round()
-        batch = self._backlog.take_batch(self._batch_size, self._payload_of)
+        batch = self._backlog.take_batch(self._batch_size, self._build_payload)
         self._update_length()
         if batch:
             self._sending = sum(1 for entry in batch if not entry.is_change)
@@ -203,7 +203,7 @@ class NotificationQueue:
             self._succeed()
             posted = (began + self._clock.monotonic()) / 2
             if await observer.read_clock(watchdog.annotations[SENT_AT], posted):
-                # alerts whose end is now in the future fire again there: resolve them again
+                # resolved alerts whose end is now in the future fire again there, so resolve them again
                 self._accepted_resolves.clear()
             if observer.is_clock_known or not was_known:
                 break
@@ -219,7 +219,7 @@ class NotificationQueue:
 
     # -- batches -------------------------------------------------------------------------------------------------------
 
-    def _payload_of(self, alert: Alert, version: Version) -> AlertPayload | None:
+    def _build_payload(self, alert: Alert, version: Version) -> AlertPayload | None:
         """Return an alert's payload, or None if it no longer has to be sent."""
         if self._is_settled(alert.key, version) or self._outbox.has_lapsed(alert):
             return None
@@ -240,7 +240,7 @@ class NotificationQueue:
         try:
             await self._post_entries(batch)
         except UpstreamError as error:
-            fault = fault_of(error)
+            fault = classify_failure(error)
             if fault is Fault.SIZE:
                 return await self._send_smaller(error, batch)
             if fault is Fault.ALERT:
@@ -263,7 +263,7 @@ class NotificationQueue:
         try:
             await self._post([self._entry_json(entry) | {"annotations": {}}])
         except UpstreamError as second:
-            if fault_of(second) is Fault.CONNECTION:
+            if classify_failure(second) is Fault.CONNECTION:
                 return self._requeue(second, batch)
             self._drop_refused(entry, error)
         else:
@@ -287,7 +287,7 @@ class NotificationQueue:
                 try:
                     await self._post_entries(part)
                 except UpstreamError as refusal:
-                    if fault_of(refusal) is not Fault.ALERT:
+                    if classify_failure(refusal) is not Fault.ALERT:
                         raise
                     error = refusal
                     if len(part) == 1:

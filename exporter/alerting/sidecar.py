@@ -64,21 +64,21 @@ class Sidecar:
         store: Store,
         clock: Clock,
         metrics: SidecarMetrics,
-        sink_of: Callable[[str], AlertSink | None],
+        find_sink: Callable[[str], AlertSink | None],
         page_url: str = "",
         runbook_url: str = DEFAULT_RUNBOOK_URL,
         time_scale: float = 1.0,
         environ: Mapping[str, str] | None = None,
         resolve: ResolveAddresses = resolve_addresses,
     ) -> None:
-        """``sink_of`` returns an upstream's alert sink; ``page_url`` and ``runbook_url`` are linked in alerts.
+        """``find_sink`` returns an upstream's alert sink; ``page_url`` and ``runbook_url`` are linked in alerts.
 
         ``time_scale`` divides every duration, for tests.
         """
         self._store = store
         self._clock = clock
         self._metrics = metrics
-        self._sink_of = sink_of
+        self._find_sink = find_sink
         self._time_scale = time_scale
         self._environ = os.environ if environ is None else environ
         self._page_url = page_url
@@ -235,7 +235,7 @@ class Sidecar:
             restored = None if self.active else await call_within_async(path, state_file.load, DEADLINE_SECONDS)
         except FileError as error:
             log.error(
-                "alert state file can't be read; alert state will not survive a restart",
+                "alert state file cannot be read; alert state will not survive a restart",
                 state_file=str(path),
                 error=error.strerror,
             )
@@ -267,7 +267,7 @@ class Sidecar:
             await cancel_tasks([self._events_task])
             self._events = self._events_task = None
         if events.enabled and events.upstream is not None and self._events is None:
-            self._events = AlertEventQueue(events.upstream, self._sink_of, clock=self._clock, metrics=self._metrics)
+            self._events = AlertEventQueue(events.upstream, self._find_sink, clock=self._clock, metrics=self._metrics)
             self._events_task = asyncio.create_task(self._events.run(), name="alert events")
 
     # -- evaluation ----------------------------------------------------------------------------------------------------

@@ -26,7 +26,10 @@ class SidecarHarness:
     """One process; several can follow each other on one clock."""
 
     def __init__(
-        self, clock: FakeClock, alertmanager: FakeAlertmanager, sink_of: Callable[[str], AlertSink | None] | None = None
+        self,
+        clock: FakeClock,
+        alertmanager: FakeAlertmanager,
+        find_sink: Callable[[str], AlertSink | None] | None = None,
     ) -> None:
         self.clock = clock
         self.alertmanager = alertmanager
@@ -38,7 +41,7 @@ class SidecarHarness:
             store=self.store,
             clock=clock,
             metrics=SidecarMetrics(self.registry),
-            sink_of=sink_of or (lambda _: None),
+            find_sink=find_sink or (lambda _: None),
             page_url="http://exporter:10071/",
             environ={},
         )

@@ -275,7 +275,7 @@ async def test_only_stream_alerts_are_sent_to_wave() -> None:
         clock = FakeClock()
         own = client(f"{url}/wave/api/v1", clock)
         running = SidecarHarness(
-            clock, FakeAlertmanager(), sink_of=lambda name: WaveAlertSink(own) if name == "wave" else None
+            clock, FakeAlertmanager(), find_sink=lambda name: WaveAlertSink(own) if name == "wave" else None
         )
         events = {"upstream": "wave", "enabled": True}
         await running.apply("wave", alertmanagers=[], wave_events=events)
@@ -328,7 +328,7 @@ class RecordingSink(AlertSink):
 async def test_alert_with_two_severities_recovers_once() -> None:
     """A warning that a critical alert replaces has not recovered."""
     sink, clock = RecordingSink(), FakeClock()
-    running = SidecarHarness(clock, FakeAlertmanager(), sink_of=lambda _: sink)
+    running = SidecarHarness(clock, FakeAlertmanager(), find_sink=lambda _: sink)
     await running.apply("wave", alertmanagers=[], wave_events={"upstream": "wave", "enabled": True})
     known = view(expected=True)
     (state,) = known.streams
