@@ -192,7 +192,7 @@ class Evaluator:
     def _is_replaced_by_critical(self, key: AlertKey, values: Mapping[AlertKey, Match]) -> bool:
         """Return whether the critical grade of the same rule also holds, and replaces this one.
 
-        It does so when it fires, or at once if its ``for`` is not longer.
+        The critical alert takes over when it fires, or at once if its ``for`` is not longer.
         """
         condition = self._conditions[key.rule, key.severity]
         worst = condition.active.grades[0]
@@ -325,7 +325,7 @@ class Evaluator:
 def _collect_matches(
     conditions: Iterable[CompiledCondition], subject: Subject, steady_now: float, values: dict[AlertKey, Match]
 ) -> None:
-    """Add a match for each condition that holds for a subject."""
+    """Add a match for each condition that holds for a subject, critical grades before lower ones."""
     for condition in conditions:
         for match in condition.matches(subject, steady_now):
             severity = condition.grade.severity.value
