@@ -21,8 +21,16 @@ PATH = "/api/v2/alerts"
 Behave = Callable[[list[dict[str, Any]], web.Request], Awaitable[web.Response]]
 
 
-async def accept_all(_alerts: list[dict[str, Any]], _request: web.Request) -> web.Response:
-    return web.Response()
+def respond_with(status: int, text: str = "") -> Behave:
+    """Return a behaviour that responds to every POST with this status."""
+
+    async def behave(_alerts: list[dict[str, Any]], _request: web.Request) -> web.Response:
+        return web.Response(status=status, text=text)
+
+    return behave
+
+
+accept_all = respond_with(200)
 
 
 class FakeAlertmanager:

@@ -21,7 +21,7 @@ from exporter.model import Status
 from exporter.web.sidecar_api import SidecarApi
 from tests.fake_clock import FakeClock
 from tests.metrics.generated_views import stream
-from tests.sidecar.fake_alertmanager import FakeAlertmanager, fake_alertmanager
+from tests.sidecar.fake_alertmanager import FakeAlertmanager, fake_alertmanager, respond_with
 from tests.sidecar.sidecar_harness import UNHEALTHY, SidecarHarness, sidecar_harness
 
 THRESHOLDS = {"StreamUnhealthy": {"for": "0s"}}
@@ -185,11 +185,7 @@ def configured(directory: Path, *alertmanagers: dict[str, Any]) -> Path:
 
 async def test_test_alert_goes_to_every_alertmanager(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     async with fake_alertmanager() as good, fake_alertmanager() as bad:
-
-        async def refuse(_alerts: list[dict[str, Any]], _request: web.Request) -> web.Response:
-            return web.Response(status=403)
-
-        bad.behave = refuse
+        bad.behave = respond_with(403)
         file = configured(tmp_path, {"url": good.url}, {"url": bad.url})
         code, out, _ = await command(capsys, "--test", "StreamUnhealthy", "--config.file", str(file))
         assert code == 1

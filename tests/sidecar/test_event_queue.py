@@ -28,7 +28,7 @@ from exporter.simulator.context import TOKEN
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.simulator_app import make_app as make_simulator
 from tests.fake_clock import FakeClock
-from tests.sidecar.fake_alertmanager import FakeAlertmanager, fake_alertmanager, run_event_loop
+from tests.sidecar.fake_alertmanager import FakeAlertmanager, fake_alertmanager, respond_with, run_event_loop
 from tests.sidecar.sidecar_harness import SidecarHarness
 
 
@@ -174,11 +174,7 @@ async def accepting(body: Any, _request: web.Request) -> web.Response:
 
 async def test_failed_batch_is_retried_and_a_full_queue_drops_the_oldest_events() -> None:
     async with fake_alertmanager("/analytics/events/batch") as platform:
-
-        async def down(_body: Any, _request: web.Request) -> web.Response:
-            return web.Response(status=503)
-
-        platform.behave = down
+        platform.behave = respond_with(503)
         with structlog.testing.capture_logs() as logs:
             async with running_event_queue(platform.url, capacity=20) as running:
                 for n in range(30):

@@ -20,14 +20,15 @@ from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.metrics.self_metrics import FamilyRegistry
 from tests.fake_clock import FakeClock
 from tests.sidecar.fake_alertmanager import (
-    FakeAlertmanager,
     FakeOutbox,
+    accept_all,
     fake_alertmanager,
     firing_alert,
     is_firing,
     is_watchdog,
     parse_time,
     resolve,
+    respond_with,
     run_event_loop,
     settings_for,
 )
@@ -258,17 +259,13 @@ async def test_queue_keeps_no_payloads_while_alertmanager_is_down() -> None:
 
 async def test_no_firing_alert_is_dropped_while_alertmanager_is_down() -> None:
     async with fake_alertmanager() as alertmanager:
-
-        async def fail(_alerts: list[dict[str, Any]], _request: web.Request) -> web.Response:
-            return web.Response(status=503)
-
-        alertmanager.behave = fail
+        alertmanager.behave = respond_with(503)
         async with running_queue(alertmanager.url) as running:
             running.send(*many(14_000))
             await running.wait_for_errors(1)
             running.clock.advance(3600)
             await running.wait_for_errors(2)
-            alertmanager.behave = FakeAlertmanager().behave
+            alertmanager.behave = accept_all
             running.clock.advance(RESEND)
             await running.wait_until_sent()
             assert running.count("dropped_total") == 0
@@ -290,7 +287,7 @@ async def test_alerts_repeated_after_an_outage_have_not_ended(minutes: int) -> N
                 clock.advance(RESEND)
                 running.start_round()
                 await run_event_loop()
-            alertmanager.behave = FakeAlertmanager().behave
+            alertmanager.behave = accept_all
             alertmanager.all_batches.clear()
             clock.advance(RESEND / 2)
             await running.wait_until_sent()
@@ -333,7 +330,7 @@ async def test_connection_failure_is_retried_with_backoff(status: int, body: str
                     running.clock.advance(running.clock.slept[-1])
                 waits, longest = running.clock.slept[:9], RESEND / 4
                 assert all(0.5 <= wait / min(2**n, longest) <= 1 for n, wait in enumerate(waits)), waits
-                alertmanager.behave = FakeAlertmanager().behave
+                alertmanager.behave = accept_all
                 running.clock.advance(RESEND)
                 await running.wait_until_sent()
                 assert running.count("sent_total") == 2
@@ -347,18 +344,14 @@ async def test_connection_failure_is_retried_with_backoff(status: int, body: str
 @pytest.mark.parametrize("status", [400, 422])
 async def test_gateway_that_refuses_everything_causes_no_drops(status: int) -> None:
     async with fake_alertmanager() as alertmanager:
-
-        async def refuse(_alerts: list[dict[str, Any]], _request: web.Request) -> web.Response:
-            return web.Response(status=status, text=REFUSAL)
-
         async with running_queue(alertmanager.url) as running:
             await running.wait_until_sent()
-            alertmanager.behave = refuse
+            alertmanager.behave = respond_with(status, REFUSAL)
             running.send(*many(100))
             await running.wait_for_errors(64)
             assert is_watchdog(alertmanager.all_batches[-1])
             assert running.queue.waiting == 100
-            alertmanager.behave = FakeAlertmanager().behave
+            alertmanager.behave = accept_all
             running.clock.advance(RESEND)
             await running.wait_until_sent()
             assert running.count("dropped_total") == 0
@@ -508,15 +501,11 @@ async def test_restart_during_an_outage_starts_a_new_round_at_once() -> None:
     async with fake_alertmanager(clock=clock) as alertmanager:
         async with running_queue(alertmanager.url, *many(3), clock=clock) as running:
             await running.wait_until_sent()
-
-            async def fail(_alerts: list[dict[str, Any]], _request: web.Request) -> web.Response:
-                return web.Response(status=503)
-
-            alertmanager.behave = fail
+            alertmanager.behave = respond_with(503)
             running.send(firing_alert("new"))
             await running.wait_for_errors(1)
             alertmanager.restart()
-            alertmanager.behave = FakeAlertmanager().behave
+            alertmanager.behave = accept_all
             alertmanager.all_batches.clear()
             clock.advance(1)
             await running.wait_until_sent()
@@ -565,18 +554,14 @@ async def test_undelivered_resolve_is_dropped_after_15_minutes(clock_step: float
 
 async def test_lapsed_alert_is_neither_sent_nor_counted_as_dropped() -> None:
     async with fake_alertmanager() as alertmanager:
-
-        async def fail(_alerts: list[dict[str, Any]], _request: web.Request) -> web.Response:
-            return web.Response(status=503)
-
-        alertmanager.behave = fail
+        alertmanager.behave = respond_with(503)
         async with running_queue(alertmanager.url) as running:
             running.outbox.lapse_seconds = 240.0
             running.send(resolve(firing_alert(), running.clock))
             await running.wait_for_errors(1)
             running.clock.advance(1_000)
             await running.wait_for_errors(2)
-            alertmanager.behave = FakeAlertmanager().behave
+            alertmanager.behave = accept_all
             running.clock.advance(RESEND)
             await running.wait_until_sent()
             assert running.count("dropped_total") == 0
@@ -673,17 +658,13 @@ async def test_unlisted_watchdog_is_logged_once() -> None:
     """Something other than Alertmanager may have accepted it."""
     clock = FakeClock()
     async with fake_alertmanager(clock=clock) as alertmanager:
-
-        async def swallow(alerts: list[dict[str, Any]], _request: web.Request) -> web.Response:
-            return web.Response(status=202)
-
-        alertmanager.behave = swallow
+        alertmanager.behave = respond_with(202)
         with structlog.testing.capture_logs() as logs:
             async with running_queue(alertmanager.url, clock=clock) as running:
                 for _ in range(3):
                     await running.wait_until_sent()
                     await running.next_round()
-                alertmanager.behave = FakeAlertmanager().behave
+                alertmanager.behave = accept_all
                 await running.next_round()
     assert [line["event"] for line in logs] == ["alertmanager does not list the watchdog that it accepted"]
 

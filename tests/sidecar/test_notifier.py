@@ -22,6 +22,7 @@ from tests.sidecar.fake_alertmanager import (
     PATH,
     FakeAlertmanager,
     FakeOutbox,
+    accept_all,
     fake_alertmanager,
     firing_alert,
     run_event_loop,
@@ -242,4 +243,4 @@ async def test_flush_is_bounded_in_time() -> None:
             assert "last" in received_streams(quick)
             running.notifier.enqueue([firing_alert("too late")])
         assert "too late" not in received_streams(quick)
-        stuck.behave = FakeAlertmanager().behave
+        stuck.behave = accept_all

@@ -21,7 +21,7 @@ from exporter.metrics.self_metrics import FamilyRegistry
 from exporter.model import HealthReason, Reason, Status
 from tests.fake_clock import FakeClock
 from tests.metrics.generated_views import stream, view
-from tests.sidecar.fake_alertmanager import accept_all, fake_alertmanager, parse_time, run_event_loop
+from tests.sidecar.fake_alertmanager import accept_all, fake_alertmanager, parse_time, respond_with, run_event_loop
 from tests.sidecar.sidecar_harness import HEALTHY, INTERVAL, UNHEALTHY, SidecarHarness, sidecar_harness, sidecar_process
 
 NAME = "StreamUnhealthy"
@@ -165,11 +165,7 @@ async def test_lapsing_alert_ends_no_earlier_than_its_extended_ends(
         await running.wait_until_sent()
         longest = parse_time(running.last_received(NAME)["endsAt"])
         assert longest == running.clock.now() + 400
-
-        async def fail(_alerts: list[dict[str, Any]], _request: web.Request) -> web.Response:
-            return web.Response(status=503)
-
-        other.behave = fail
+        other.behave = respond_with(503)
         await running.pass_time(KEPT + 15, HEALTHY)
         assert running.states() == {}
         await running.pass_time(120, HEALTHY)
