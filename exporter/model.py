@@ -341,8 +341,8 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     was_live: bool | None = None
     """Whether the stream was live when its facts were withdrawn; None while they are served."""
     expected: bool | None = None
-    """Whether the stream is expected to be live now. None: not configured, or within ``start_grace``. With ``end_ok``,
-    a stream that has ended is no longer expected."""
+    """Whether the stream is expected to be live now; None if the configuration does not say, or within ``start_grace``.
+    With ``end_ok``, a stream that has ended is no longer expected."""
     restarts: int | None = None
     health_score_ratio: float | None = None
     health_reasons: tuple[HealthReason, ...] = ()

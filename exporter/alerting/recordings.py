@@ -119,9 +119,9 @@ def families_of(*expressions: str) -> frozenset[str]:
 
 
 def _operand(series: Series) -> RecordingRule:
-    name, lost = record_name(series), ", ".join(["{replicas}", *series.labels])
+    name, dropped_labels = record_name(series), ", ".join(["{replicas}", *series.labels])
     if series.family == _ANSWERING:
-        return RecordingRule(name, f"max without ({lost}) ({TARGET_ANSWERING})")
+        return RecordingRule(name, f"max without ({dropped_labels}) ({TARGET_ANSWERING})")
     matchers = "".join(f",{_matcher(label, value)}" for label, value in series.labels.items())
     if series.window_seconds is None:
         value = _bridged(series.family, matchers, name, _recorded_labels(series))
@@ -129,10 +129,10 @@ def _operand(series: Series) -> RecordingRule:
         samples = f"{series.family}{{SELECTOR{matchers}}}[{{{format_duration(series.window_seconds)}}}]"
         value = f"changes({samples})" if series.rises_within is None else f"(changes({samples}) - resets({samples}))"
     if not needs_evidence(series):
-        return RecordingRule(name, f"max without ({lost}) (\n  {value}\n)")
+        return RecordingRule(name, f"max without ({dropped_labels}) (\n  {value}\n)")
     gate = f"and on ({{by_target}}, platform, upstream) {TARGET_ANSWERING} == 1"
     known = "\nunless on ({by_stream}) stream:live" if series == UNKNOWN.left else ""
-    return RecordingRule(name, f"max without ({lost}) (\n  {value}\n  {gate}\n){known}")
+    return RecordingRule(name, f"max without ({dropped_labels}) (\n  {value}\n  {gate}\n){known}")
 
 
 def _recorded_labels(series: Series) -> str:

@@ -159,7 +159,7 @@ class Sidecar:
         if not self.active or before.state_file != settings.state_file:
             await self._change_state_file(settings.state_file)
         if before.external_labels != settings.external_labels:
-            # alerts under the old labels would never be resolved
+            # external labels identify alerts, so start again with empty queues
             await self._notifier.close()
         await self._change_events(before, settings)
         self._evaluator.keep_only_upstreams(upstreams, self._clock.instant())
