@@ -20,16 +20,16 @@ BODIES = {"email.text": "text", "email.html": "html", "slack.text": "text"}
 """Every template that shows whole alerts, and its type."""
 
 MINIMUM = {
-    "summary": "Ingest of main on edge is 0 bit/s",
-    "description": "No media arrives although the session is open.",
+    "summary": "main on edge (storm) is live, but hardly any media arrives.",
+    "description": "Ingest of main on edge (storm) is 0 bit/s (expected at least 2.5 Mbit/s).",
     "runbook_url": "https://runbook.example.com/#streamingeststalled",
 }
 LINES = {
-    "value": ("Value", "0bit/s"),
-    "expected": ("Expected", "at least 2.5Mbit/s"),
+    "value": ("Value", "0 bit/s"),
+    "expected": ("Expected", "at least 2.5 Mbit/s"),
     "since": ("Since", "2026-03-01 03:01:12 UTC"),
-    "last_known": ("Last known", "4Mbit/s, 1200 viewers"),
-    "reasons": ("Reasons", "ingest stalled, bitrate low"),
+    "last_known": ("Last known", "4 Mbit/s, 1200 viewers"),
+    "reasons": ("Reasons", "no media, bitrate below expected"),
     "issues": ("Platform reports", "no keyframes received"),
     "cleared": ("Cleared", "condition cleared, resolves at 03:14:15 UTC"),
 }
@@ -187,13 +187,13 @@ def test_text_of_an_alert_with_every_annotation(tmp_path: Path) -> None:
         == """\
 [critical] StreamIngestStalled: main on edge (storm)
 
-Ingest of main on edge is 0 bit/s
-No media arrives although the session is open.
-Value: 0bit/s
-Expected: at least 2.5Mbit/s
+main on edge (storm) is live, but hardly any media arrives.
+Ingest of main on edge (storm) is 0 bit/s (expected at least 2.5 Mbit/s).
+Value: 0 bit/s
+Expected: at least 2.5 Mbit/s
 Since: 2026-03-01 03:01:12 UTC
-Last known: 4Mbit/s, 1200 viewers
-Reasons: ingest stalled, bitrate low
+Last known: 4 Mbit/s, 1200 viewers
+Reasons: no media, bitrate below expected
 Platform reports: no keyframes received
 Cleared: condition cleared, resolves at 03:14:15 UTC
 Fired: 2026-03-01 03:02:03 UTC
@@ -209,13 +209,13 @@ def test_slack_text_of_an_alert_with_every_annotation(tmp_path: Path) -> None:
     assert (
         render("slack.text", alert(), directory=tmp_path)
         == """\
-Ingest of main on edge is 0 bit/s
-No media arrives although the session is open.
-*Value:* 0bit/s
-*Expected:* at least 2.5Mbit/s
+main on edge (storm) is live, but hardly any media arrives.
+Ingest of main on edge (storm) is 0 bit/s (expected at least 2.5 Mbit/s).
+*Value:* 0 bit/s
+*Expected:* at least 2.5 Mbit/s
 *Since:* 2026-03-01 03:01:12 UTC
-*Last known:* 4Mbit/s, 1200 viewers
-*Reasons:* ingest stalled, bitrate low
+*Last known:* 4 Mbit/s, 1200 viewers
+*Reasons:* no media, bitrate below expected
 *Platform reports:* no keyframes received
 *Cleared:* condition cleared, resolves at 03:14:15 UTC
 *Fired:* 2026-03-01 03:02:03 UTC

@@ -116,7 +116,7 @@ def test_pagerduty_gets_one_incident_per_stream_and_its_end(alertmanager: Alertm
     assert payload["severity"] == "critical"
     assert (payload["class"], payload["component"], payload["group"]) == ("StreamIngestStalled", "edge", "storm")
     firing = payload["custom_details"]["firing"]
-    assert "\nValue: 0bit/s\nExpected: at least 2.5Mbit/s\n" in firing
+    assert "\nValue: 0 bit/s\nExpected: at least 2.5 Mbit/s\n" in firing
     assert payload["custom_details"]["resolved"] == ""
     assert event["links"] == [
         {"href": EVERY_ANNOTATION["page_url"], "text": "Page"},

@@ -276,7 +276,7 @@ def test_rule_is_complete(rule: Rule) -> None:
         assert ("{subject}" in text) or rule.scope is Scope.EXPORTER
         assert ("{threshold}" in text) <= (rule.threshold is not None)
     assert rule.expected or rule.severity is Severity.NONE
-    assert rule.why.endswith(".")
+    assert rule.rationale.endswith(".")
 
 
 BY_WINDOW_AND_FOR = {

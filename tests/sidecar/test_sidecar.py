@@ -71,8 +71,8 @@ async def test_alert_is_sent_repeated_and_resolved() -> None:
             "value": "35%",
             "expected": "at least 50%",
             "since": began,
-            "last_known": "4Mbit/s, 12 viewers",
-            "reasons": "packets are lost, the platform reports issues",
+            "last_known": "4 Mbit/s, 12 viewers",
+            "reasons": "packet loss, issues reported by the platform",
             "issues": "It freezes",
             "runbook_url": f"{DEFAULT_RUNBOOK_URL}#streamunhealthy",
             "page_url": page,
@@ -265,8 +265,8 @@ async def test_upstream_alert_has_the_reason_and_the_page_link() -> None:
         received = running.last_received("StreamUpstreamDown")
         assert received["generatorURL"] == "http://exporter:10071/"
         assert received["annotations"] == {
-            "summary": "studio (livepeer) is down: its polls fail.",
-            "description": "No usable response from studio (livepeer); the state of its streams is unknown.",
+            "summary": "studio (livepeer) is down: polls are failing.",
+            "description": "No data from studio (livepeer); the state of its streams is unknown.",
             "value": "timeout",
             "expected": RULES_BY_NAME["StreamUpstreamDown"].expected,
             "since": "2024-09-10 20:26:40 UTC",

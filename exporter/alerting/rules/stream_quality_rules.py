@@ -1,4 +1,4 @@
-"""Rules about how well a live stream arrives, is transcoded and delivered."""
+"""Rules about the quality of live streams: bitrate, health score, frames, network and transcoding."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         scope=Scope.STREAM,
         severity=Severity.CRITICAL,
         summary="{subject} is live, but hardly any media arrives.",
-        description="Ingest of {subject} is only {value}.",
+        description="Ingest of {subject} is {value} (expected {expected}).",
         expected="at least {threshold}",
         condition=Condition(Comparison(_INGEST_BITS, "<", Threshold()), also=(LIVE,)),
         for_seconds=MINUTE,
         keep_firing_seconds=INHIBITOR_KEEP_FIRING_SECONDS,
         threshold=125.0,
         unit=Unit.BITRATE,
-        why="A publisher that is connected but dead sends nothing; no encoder sends less than 1 kbit/s.",
+        rationale="A publisher that hangs while connected sends nothing, and no working encoder sends less than 1 "
+        "kbit/s.",
     ),
     Rule(
         name="StreamBitrateCritical",
         scope=Scope.STREAM,
         severity=Severity.CRITICAL,
-        summary="{subject} arrives with less than {threshold} of its bitrate.",
+        summary="Ingest of {subject} is below {threshold} of its expected bitrate.",
         description="Ingest of {subject} is {value} (expected {expected}).",
         expected="{reference}; alert below {threshold}",
         condition=Condition(Comparison(_INGEST_BITS, "<", Threshold(of=_EXPECTED_BITS)), also=(LIVE,)),
@@ -48,13 +49,13 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         threshold_max=1.0,
         unit=Unit.BITRATE,
         threshold_unit=Unit.RATIO,
-        why="Below half its bitrate a picture is visibly broken. Needs expected_bitrate.",
+        rationale="Below half of its bitrate, a picture is visibly broken. Needs `expected_bitrate`.",
     ),
     Rule(
         name="StreamBitrateLow",
         scope=Scope.STREAM,
         severity=Severity.WARNING,
-        summary="{subject} arrives with less than {threshold} of its bitrate.",
+        summary="Ingest of {subject} is below {threshold} of its expected bitrate.",
         description="Ingest of {subject} is {value} (expected {expected}).",
         expected="{reference}; alert below {threshold}",
         condition=Condition(Comparison(_INGEST_BITS, "<", Threshold(of=_EXPECTED_BITS)), also=(LIVE,)),
@@ -64,16 +65,16 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         threshold_max=1.0,
         unit=Unit.BITRATE,
         threshold_unit=Unit.RATIO,
-        why="Encoders vary by a fifth around their target; a quarter less for minutes means that the uplink is too "
-        "small. Needs expected_bitrate.",
+        rationale="Encoders vary by 20 % around their target. A quarter less for minutes means that the uplink is too "
+        "small. Needs `expected_bitrate`.",
     ),
     Rule(
         name="StreamBitrateDropped",
         scope=Scope.STREAM,
         severity=Severity.WARNING,
-        summary="{subject} arrives with much less than its usual bitrate.",
-        description="Ingest of {subject} is {value}, less than {threshold} of the mean of the hour before.",
-        expected="at least {threshold} of the mean of the hour before",
+        summary="The ingest bitrate of {subject} has dropped.",
+        description="Ingest of {subject} is {value}, below {threshold} of its average over the previous hour.",
+        expected="at least {threshold} of the average over the previous hour",
         promql="8 * stream:ingest_bitrate_bytes_per_second\n"
         "< on ({by_stream}) group_left () max by ({by_stream}) (\n"
         "  {threshold} * 8 * avg_over_time(stream:ingest_bitrate_bytes_per_second[{1h}] offset {10m})\n"
@@ -86,15 +87,15 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         threshold_max=1.0,
         unit=Unit.BITRATE,
         threshold_unit=Unit.RATIO,
-        why="For streams without expected_bitrate: half of what it was is not what the viewers had. A stream whose "
-        "bitrate changes on purpose should be given an expected one.",
+        rationale="For streams without `expected_bitrate`. Viewers notice when half of the bitrate is gone. Configure "
+        "`expected_bitrate` for a stream whose bitrate changes on purpose.",
     ),
     Rule(
         name="StreamBitrateUnstable",
         scope=Scope.STREAM,
         severity=Severity.INFO,
-        summary="The bitrate of {subject} swings widely.",
-        description="The ingest bitrate of {subject} varies by {value} of its mean.",
+        summary="The ingest bitrate of {subject} is unstable.",
+        description="The standard deviation of the ingest bitrate of {subject} is {value} of its average.",
         expected="at most {threshold}",
         promql="stddev_over_time(stream:ingest_bitrate_bytes_per_second[{15m}])\n"
         "/ on ({by_stream}) group_left () max by ({by_stream}) (\n"
@@ -106,8 +107,8 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         keep_firing_seconds=KEEP_FIRING_SECONDS,
         threshold=0.3,
         unit=Unit.RATIO,
-        why="A steady encoder stays within a tenth; 0.3 is an adaptive encoder that hunts, or a bad uplink. The window "
-        "must lie within the ingest session, because its start and end are no swings.",
+        rationale="A steady encoder stays within 10 %. 30 % means an adaptive encoder that keeps hunting, or a bad "
+        "uplink. The window must lie within the ingest session, so that a start or an end does not count.",
     ),
     Rule(
         name="StreamUnhealthy",
@@ -122,7 +123,7 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         threshold=0.5,
         threshold_max=1.0,
         unit=Unit.RATIO,
-        why="A negative verdict of the platform scores 0.4; two minutes are several polls of every platform.",
+        rationale="A negative verdict from the platform scores 0.4. Two minutes are several polls of every platform.",
     ),
     Rule(
         name="StreamDegraded",
@@ -137,14 +138,15 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         threshold=0.8,
         threshold_max=1.0,
         unit=Unit.RATIO,
-        why="Below 0.8 means three issues, or more than a quarter of the bitrate missing, for ten minutes.",
+        rationale="A score below 0.8 means three issues, or more than a quarter of the bitrate missing, for ten "
+        "minutes.",
     ),
     Rule(
         name="StreamFrameRateLow",
         scope=Scope.STREAM,
         severity=Severity.WARNING,
-        summary="{subject} has fewer frames per second than expected.",
-        description="{subject} has {value} frames/s (expected {expected}).",
+        summary="The frame rate of {subject} is low.",
+        description="The frame rate of {subject} is {value} frames/s (expected {expected}).",
         expected="{reference} frames/s; alert below {threshold}",
         condition=Condition(
             Comparison(
@@ -157,14 +159,14 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         threshold=0.9,
         threshold_max=1.0,
         threshold_unit=Unit.RATIO,
-        why="Below 90 % of nominal the encoder is overloaded. Needs expected_frame_rate.",
+        rationale="Below 90 % of the expected frame rate, the encoder is overloaded. Needs `expected_frame_rate`.",
     ),
     Rule(
         name="StreamDroppedFramesCritical",
         scope=Scope.STREAM,
         severity=Severity.CRITICAL,
-        summary="{subject} drops so many frames that it stutters.",
-        description="{subject} drops {value} of its frames.",
+        summary="{subject} is dropping many frames.",
+        description="{value} of the frames of {subject} were dropped in the last 10 minutes.",
         expected="at most {threshold}",
         promql=_DROPPED_FRAMES,
         window_seconds=10 * MINUTE,
@@ -172,14 +174,14 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         threshold=0.05,
         threshold_max=1.0,
         unit=Unit.RATIO,
-        why="One dropped frame in 20 is a stutter that every viewer notices.",
+        rationale="One dropped frame in 20 is a stutter that every viewer notices.",
     ),
     Rule(
         name="StreamDroppedFramesHigh",
         scope=Scope.STREAM,
         severity=Severity.WARNING,
-        summary="{subject} drops frames.",
-        description="{subject} drops {value} of its frames.",
+        summary="{subject} is dropping frames.",
+        description="{value} of the frames of {subject} were dropped in the last 10 minutes.",
         expected="at most {threshold}",
         promql=_DROPPED_FRAMES,
         window_seconds=10 * MINUTE,
@@ -187,14 +189,15 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         threshold=0.01,
         threshold_max=1.0,
         unit=Unit.RATIO,
-        why="1 % dropped is a visible stutter every few seconds. Fewer than 3000 frames (100 s) are too few to judge.",
+        rationale="1 % of dropped frames is a visible stutter every few seconds. Fewer than 3000 frames (100 s) are "
+        "too few to judge.",
     ),
     Rule(
         name="StreamPacketLossCritical",
         scope=Scope.STREAM,
         severity=Severity.CRITICAL,
-        summary="{subject} loses more packets than can be repaired.",
-        description="{subject} loses {value} of its packets.",
+        summary="Packet loss of {subject} is too high to repair.",
+        description="Packet loss of {subject} is {value}.",
         expected="at most {threshold}",
         condition=Condition(Comparison(_LOSS, ">", Threshold()), also=(LIVE,)),
         for_seconds=3 * MINUTE,
@@ -202,14 +205,14 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         threshold=0.07,
         threshold_max=1.0,
         unit=Unit.RATIO,
-        why="Above 7 % retransmission needs more latency than live streams have.",
+        rationale="Above 7 %, retransmission needs more latency than live streams have.",
     ),
     Rule(
         name="StreamPacketLossHigh",
         scope=Scope.STREAM,
         severity=Severity.WARNING,
-        summary="{subject} loses packets.",
-        description="{subject} loses {value} of its packets.",
+        summary="Packet loss of {subject} is high.",
+        description="Packet loss of {subject} is {value}.",
         expected="at most {threshold}",
         condition=Condition(Comparison(_LOSS, ">", Threshold()), also=(LIVE,)),
         for_seconds=5 * MINUTE,
@@ -217,41 +220,41 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         threshold=0.02,
         threshold_max=1.0,
         unit=Unit.RATIO,
-        why="A good network loses 0.1 to 0.2 %; 2 % asks for more SRT latency.",
+        rationale="A good network loses 0.1 to 0.2 %. At 2 %, SRT needs more latency.",
     ),
     Rule(
         name="StreamRoundTripTimeHigh",
         scope=Scope.STREAM,
         severity=Severity.WARNING,
-        summary="The round trip to the publisher of {subject} is long.",
-        description="The round trip to the publisher of {subject} takes {value}.",
+        summary="The round-trip time to the publisher of {subject} is high.",
+        description="The round-trip time to the publisher of {subject} is {value}.",
         expected="at most {threshold}",
         condition=Condition(Comparison(Series("stream_round_trip_time_seconds"), ">", Threshold()), also=(LIVE,)),
         for_seconds=10 * MINUTE,
         keep_firing_seconds=KEEP_FIRING_SECONDS,
         threshold=0.3,
         unit=Unit.SECONDS,
-        why="Retransmission needs about four round trips; above 300 ms none fits into a second.",
+        rationale="Retransmission needs about four round trips. Above 300 ms, they do not fit into one second.",
     ),
     Rule(
         name="StreamJitterHigh",
         scope=Scope.STREAM,
         severity=Severity.WARNING,
-        summary="The ingest of {subject} has much jitter.",
-        description="The jitter of {subject} is {value}.",
+        summary="Ingest jitter of {subject} is high.",
+        description="Ingest jitter of {subject} is {value}.",
         expected="at most {threshold}",
         condition=Condition(Comparison(Series("stream_jitter_seconds"), ">", Threshold()), also=(LIVE,)),
         for_seconds=10 * MINUTE,
         keep_firing_seconds=KEEP_FIRING_SECONDS,
         threshold=0.05,
         unit=Unit.SECONDS,
-        why="Below 20 ms is good, above 50 ms buffers run dry.",
+        rationale="Below 20 ms is good. Above 50 ms, buffers run dry.",
     ),
     Rule(
         name="StreamLatencyHigh",
         scope=Scope.STREAM,
         severity=Severity.WARNING,
-        summary="{subject} reaches its viewers late.",
+        summary="The latency of {subject} is high.",
         description="The latency of {subject} is {value} (target {expected}).",
         expected="{reference}; alert above {threshold}",
         condition=Condition(
@@ -263,28 +266,29 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         threshold=3.0,
         unit=Unit.SECONDS,
         threshold_unit=Unit.RATIO,
-        why="The target is the platform's own setting; three times as late is not the product that was sold.",
+        rationale="The target is the platform's own setting. Three times the target is no longer the product that was "
+        "sold.",
     ),
     Rule(
         name="StreamTranscodeBelowRealtime",
         scope=Scope.STREAM,
         severity=Severity.CRITICAL,
-        summary="{subject} is transcoded more slowly than it plays.",
-        description="{subject} is transcoded at {value} of real time, so players run dry.",
+        summary="Transcoding of {subject} is slower than real time.",
+        description="Transcoding of {subject} runs at {value} of real time. Players run out of data.",
         expected="at least {threshold}",
         condition=Condition(Comparison(Series("stream_transcode_realtime_ratio"), "<", Threshold()), also=(LIVE,)),
         for_seconds=2 * MINUTE,
         keep_firing_seconds=KEEP_FIRING_SECONDS,
         threshold=1.0,
         unit=Unit.RATIO,
-        why="Below 1 the transcoder falls behind and every buffer empties in the end.",
+        rationale="Below 1, the transcoder falls behind until every buffer is empty.",
     ),
     Rule(
         name="StreamTranscodeErrors",
         scope=Scope.STREAM,
         severity=Severity.WARNING,
-        summary="The transcoding of {subject} has errors.",
-        description="{subject} is transcoded with errors.",
+        summary="The platform reports transcoding errors for {subject}.",
+        description="The platform reports transcoding errors for {subject}.",
         expected="no errors",
         condition=Condition(
             Comparison(Series("stream_health_condition", {"condition": "TranscodeNoErrors"}), "==", 0), also=(LIVE,)
@@ -292,7 +296,7 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         for_seconds=5 * MINUTE,
         keep_firing_seconds=KEEP_FIRING_SECONDS,
         unit=Unit.FLAG,
-        why="The platform tries another transcoder by itself; errors that last have a cause in the source. Livepeer "
-        "only, with health_details.",
+        rationale="The platform retries with another transcoder on its own, so lasting errors have a cause in the "
+        "source. Livepeer only, with `health_details`.",
     ),
 )
