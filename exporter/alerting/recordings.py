@@ -1,12 +1,15 @@
 """Recording rules for the operands of the alert rules, in the same rule group as the alerts.
 
-An operand is an exported series without replica labels. Failed scrapes are bridged: while ``up`` is 0, an operand keeps
-its last value for 2.5 scrape intervals, if it had one until then. Facts about a stream count only while its upstream is
-answering. This is checked for each target before replicas are aggregated, so that old data from a replica that has lost
-its network does not hide what another one sees. Settings, such as what is expected, need no evidence. A stream is
-unknown only if no replica knows its state.
+An operand is an exported series without replica labels:
 
-The formulas were tested with promtool against simulated scrapes: gaps, two replicas, shards, service discovery.
+- Failed scrapes are bridged: while ``up`` is 0, the operand keeps its last value for 2.5 scrape intervals, if it had a
+  value before.
+- Facts about a stream count only while its upstream is answering. This is checked per target before replicas are
+  aggregated, so that the old data of a replica without network does not hide what another replica sees.
+- Settings (what is expected) need no evidence.
+- A stream is unknown only if no replica knows its state.
+
+``tests/alerting/test_scrape_scenarios.py`` checks this with promtool: gaps, replicas, shards, service discovery.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ from exporter.metrics.families.upstream_families import UPSTREAM_FAMILIES
 TARGET_ANSWERING = "target:upstream_answering"
 _ANSWERING = "stream_upstream_answering"
 _NOT_GATED = frozenset({_ANSWERING, "stream_upstream_up", "stream_upstream_failing"})
-"""Upstream families that themselves tell whether the upstream is answering."""
+"""Upstream families that report whether the upstream is answering."""
 _UPSTREAM_FAMILY_NAMES = frozenset(family.name for family in UPSTREAM_FAMILIES)
 _FAMILIES = {family.name: family for family in STREAM_FAMILIES}
 _SETTINGS = frozenset(family.name for family in STREAM_FAMILIES if family.source is Source.CONFIGURATION)
@@ -53,22 +56,22 @@ TEMPLATE_SERIES = (
     Series("stream_health_score_ratio"),
     Series(_ANSWERING),
 )
-"""Series whose recorded names are used in the PromQL of rules without a condition."""
+"""Recorded series used in the PromQL of rules without a condition."""
 
 
-def is_of_upstream(series: Series) -> bool:
-    """Return whether the series belongs to an upstream, not to a stream."""
+def is_upstream_series(series: Series) -> bool:
+    """Whether the series belongs to an upstream, not to a stream."""
     return series.family in _UPSTREAM_FAMILY_NAMES
 
 
 def needs_evidence(series: Series) -> bool:
-    """Return whether the series counts only while its upstream is answering."""
+    """Whether the series counts only while its upstream is answering."""
     return series.family not in _NOT_GATED and series.family not in _SETTINGS
 
 
 def record_name(series: Series) -> str:
-    """Return the recorded name, such as ``stream:status_paused`` for ``stream_status{status="paused"}``."""
-    scope = "upstream" if is_of_upstream(series) else "stream"
+    """Return the name of the recording, such as ``stream:status_paused`` for ``stream_status{status="paused"}``."""
+    scope = "upstream" if is_upstream_series(series) else "stream"
     values = [word for value in series.labels.values() for word in ((value,) if isinstance(value, str) else value)]
     metric = series.family.removeprefix("stream_").removeprefix("upstream_")
     name = f"{scope}:{'_'.join([metric, *values]).lower()}"
@@ -78,11 +81,11 @@ def record_name(series: Series) -> str:
 
 
 def _bridged(family: str, matchers: str, record: str, labels: str) -> str:
-    """Return a PromQL template for a series that keeps its last value while scrapes fail.
+    """Return the template of a series that keeps its last value while scrapes fail.
 
-    ``matchers``: ``,name="…"``. ``record``: the recording that uses this expression, with these ``labels``. A fact that
-    was withdrawn before the scrape failed is missing there, so it does not come back. If evaluations have seen only
-    failed scrapes, the recording cannot show this, so the last value is used.
+    ``matchers``: label matchers with a leading comma. ``record``: the recording of this series, identified by
+    ``labels``. A fact withdrawn before the scrape failed is absent from the recording, so it does not come back. If
+    all evaluations in the window saw a failed scrape, the recording proves nothing, and the last value counts.
     """
     series = f"{family}{{SELECTOR{matchers}}}"
     last = f"last_over_time({series}[{{window}}])"
@@ -94,14 +97,14 @@ def _bridged(family: str, matchers: str, record: str, labels: str) -> str:
 
 
 def recordings_for(expressions: Iterable[str]) -> list[RecordingRule]:
-    """Return the recordings that expressions read, directly or through other recordings, in evaluation order."""
+    """Return the recordings that these expressions need, directly and indirectly, in order of evaluation."""
     needed: dict[str, None] = {}
     adding: list[str] = []
 
     def add(expression: str) -> None:
         for name in _RECORDED_NAME.findall(expression):
             if name in OPERANDS and name not in needed and name not in adding:
-                # a recording may read its own value of the previous evaluation
+                # a recording may read itself, which gives its value at the previous evaluation
                 adding.append(name)
                 add(OPERANDS[name].promql)
                 adding.remove(name)
@@ -119,9 +122,9 @@ def families_of(*expressions: str) -> frozenset[str]:
 
 
 def _operand(series: Series) -> RecordingRule:
-    name, dropped_labels = record_name(series), ", ".join(["{replicas}", *series.labels])
+    name, dropped = record_name(series), ", ".join(["{replicas}", *series.labels])
     if series.family == _ANSWERING:
-        return RecordingRule(name, f"max without ({dropped_labels}) ({TARGET_ANSWERING})")
+        return RecordingRule(name, f"max without ({dropped}) ({TARGET_ANSWERING})")
     matchers = "".join(f",{_matcher(label, value)}" for label, value in series.labels.items())
     if series.window_seconds is None:
         value = _bridged(series.family, matchers, name, _recorded_labels(series))
@@ -129,15 +132,15 @@ def _operand(series: Series) -> RecordingRule:
         samples = f"{series.family}{{SELECTOR{matchers}}}[{{{format_duration(series.window_seconds)}}}]"
         value = f"changes({samples})" if series.rises_within is None else f"(changes({samples}) - resets({samples}))"
     if not needs_evidence(series):
-        return RecordingRule(name, f"max without ({dropped_labels}) (\n  {value}\n)")
+        return RecordingRule(name, f"max without ({dropped}) (\n  {value}\n)")
     gate = f"and on ({{by_target}}, platform, upstream) {TARGET_ANSWERING} == 1"
     known = "\nunless on ({by_stream}) stream:live" if series == UNKNOWN.left else ""
-    return RecordingRule(name, f"max without ({dropped_labels}) (\n  {value}\n  {gate}\n){known}")
+    return RecordingRule(name, f"max without ({dropped}) (\n  {value}\n  {gate}\n){known}")
 
 
 def _recorded_labels(series: Series) -> str:
-    """Return the labels that identify a series of the recording."""
-    if is_of_upstream(series):
+    """Return the labels that identify a sample of the recording."""
+    if is_upstream_series(series):
         return "{by_upstream}"
     own = [label for label in _FAMILIES[series.family].labels[len(STREAM_LABELS) :] if label not in series.labels]
     return ", ".join(["{by_stream}", *own])
@@ -148,7 +151,7 @@ def _matcher(name: str, value: str | tuple[str, ...]) -> str:
 
 
 def series_of(condition: Condition) -> Iterator[Series]:
-    """Yield the series that a condition reads."""
+    """Yield the series that a condition reads, including its guards."""
     measured, right = condition.measure.left, condition.measure.right
     if isinstance(measured, StreamShare):
         yield from _series_of_guards(measured.guards)
@@ -180,4 +183,4 @@ def _all_operands() -> Mapping[str, RecordingRule]:
 
 
 OPERANDS = _all_operands()
-"""All operands by recorded name."""
+"""Recording rules of all operands, by name."""
