@@ -17,7 +17,7 @@ from exporter.platforms.registry import platforms
 
 
 def excluded_family_warnings(settings: Settings) -> Iterator[str]:
-    """Yield a warning for each upstream that excludes metric families which rules need."""
+    """Yield a warning for each upstream that excludes metric families that rules need."""
     for upstream in settings.upstreams:
         platform = platforms().get(upstream.platform)
         if platform is None:

@@ -112,7 +112,7 @@ class _AnnotationWriter(ABC):
 
     @abstractmethod
     def _value(self) -> str:
-        """Return the value, the stream's status, or the reason of the upstream's failure."""
+        """Return the value, the stream's status, or the reason for the upstream's failure."""
 
     @abstractmethod
     def _reference(self) -> str:
@@ -215,7 +215,7 @@ class AlertFacts:
 
     value: float
     state: str = ""
-    """The stream's status, or the reason of the upstream's failure."""
+    """The stream's status, or the reason for the upstream's failure."""
     reference: float | None = None
     """Scaled value of the series that the value is compared with."""
     since: float | None = None

@@ -30,8 +30,8 @@ EXPORTER_RULES: tuple[Rule, ...] = (
         window_seconds=GONE_AFTER_SECONDS,
         labels=("job",),
         unit=Unit.FLAG,
-        rationale="One of two replicas is enough. The five minutes, half of them look-back, cover a rollout and a "
-        "restart of Prometheus.",
+        rationale="One replica that can be scraped is enough. The five minutes, half of them look-back, cover a "
+        "rollout and a restart of Prometheus.",
     ),
     Rule(
         name="StreamScrapesFailing",

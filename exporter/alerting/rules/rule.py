@@ -157,7 +157,7 @@ class Unit(StrEnum):
     STATUS = "status"
     """0 or 1; the status of the stream is shown instead."""
     FAILURE = "failure"
-    """0 or 1; the reason of the failure is shown instead."""
+    """0 or 1; the reason for the failure is shown instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
