@@ -1,4 +1,4 @@
-"""For every rule: what makes it fire, what does not, and what it then says."""
+"""For every rule: series with which it fires, series with which it does not, and the expected annotations."""
 
 from __future__ import annotations
 
@@ -10,58 +10,58 @@ from exporter.alerting.annotations import AlertFacts
 from exporter.alerting.rules import RULES_BY_NAME, Scope, Severity
 
 SCRAPE = 15
-"""Seconds between the samples that ``+3`` and times in inputs refer to."""
+"""Interval between samples, in seconds, to which ``+3`` and the times in inputs refer."""
 SLO_STEP = 60
 
 Values = float | str | tuple[float | None, ...]
-"""A steady value, the growth of a counter per step (``+3``), or values in turn (None: no sample)."""
+"""A constant value, the increase of a counter per step (``+3``), or repeating values (None: no sample)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
-    """Series are named by family and the labels of their own; times are seconds."""
+    """Test input for a rule. ``rule_cases`` adds the labels of target and scope to series. Times are in seconds."""
 
     rule: str
     severity: Severity | None = None
-    """The grade that is tested; by default the rule's own severity."""
+    """Tested grade (default: the rule's own severity)."""
     bad: Mapping[str, Values]
-    """The first is the one without which the rule cannot hold."""
+    """Series with which the rule fires. It cannot fire without the first one."""
     good: Mapping[str, Values]
     description: str
     facts: AlertFacts
-    """Facts that the annotations show when the rule fires."""
+    """Facts in the annotations when the rule fires."""
     labels: Mapping[str, str] = field(default_factory=dict)
     besides: Mapping[str, Values] = field(default_factory=dict)
-    """Series that are there all the time."""
+    """Series that are always present."""
     lead: int = 0
-    """How long all is well before it is bad."""
+    """How long the series are good before they become bad."""
     delay: int = 0
-    """How long after the last good sample the condition holds, where that is not at once."""
+    """Time from the last good sample until the condition holds."""
     fires_at: int = 0
-    """Where it is not simply ``for``."""
+    """When it fires, if not after ``for``."""
     bad_until: int = 0
     ceases_at: int = 0
-    """When the condition ceases to hold, where that is not at once."""
+    """When the condition no longer holds, if later than the first good sample."""
     slo_window: Literal["", "hours", "days"] = ""
     per_instance: bool = False
     disagreeing: Literal["fires", "silent"] = "silent"
-    """Whether it fires while a second instance reports that all is well."""
+    """Whether it fires while a second instance has the good series."""
     unknown: Mapping[str, Values] | None = None
-    """The series of a stream about which nothing is known: nothing fires."""
+    """Series of a stream in an unknown state, with which nothing fires."""
     fires_without: bool = False
-    """It fires where there is no series at all."""
+    """Fires if there are no series at all."""
     always: bool = False
     is_series_gone: bool = False
-    """It fires because a series is gone, so that none of the bad ones is needed."""
+    """Fires because a series is gone, so none of the bad series is required."""
 
     @property
     def needs_evidence(self) -> bool:
-        """Whether it is judged only while its upstream is answering, and by no window."""
+        """Whether it has ``for`` and is evaluated only while its upstream is answering."""
         is_about_stream = RULES_BY_NAME[self.rule].scope is Scope.STREAM
         return (is_about_stream or self.rule in _EVIDENCE_OF_UPSTREAM) and not self.fires_at
 
     def facts_since(self, since: float | None) -> AlertFacts:
-        """Return the facts with the time since when the condition has held."""
+        """Return the facts with the time since which the condition has held."""
         return replace(self.facts, since=since)
 
 
@@ -89,7 +89,7 @@ _ERRORS = 'stream_exporter_notifications_errors_total{alertmanager="http://am:90
 
 
 def _burn(name: str, window: str, fires_at: int, slo_window: Literal["hours", "days"]) -> Input:
-    """Half of the observations are bad until some time after the window is covered, then none are."""
+    """Half of the observations are bad until some time after the window is covered, then none."""
     return Input(
         rule=f"StreamHealthBudgetBurn{name}",
         bad={_BAD_BUCKET: "+5", _COUNT: "+10", "stream_health_score_ratio": 0.5, **LIVE},
@@ -458,7 +458,7 @@ QUALITY_INPUTS = (
     ),
     Input(
         rule="StreamBitrateUnstable",
-        # 60 samples in the window, whether it contains its left end (Prometheus 2) or not (3)
+        # 60 samples in the window, whether it includes its left end (Prometheus 2) or not (Prometheus 3)
         bad={"stream_ingest_bitrate_bytes_per_second": (None, *[100000, 900000] * 40), **LIVE},
         good={"stream_ingest_bitrate_bytes_per_second": 500000, **LIVE},
         description="The standard deviation of the ingest bitrate of main on studio (livepeer) is 80% of its average.",
