@@ -266,8 +266,7 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         threshold=3.0,
         unit=Unit.SECONDS,
         threshold_unit=Unit.RATIO,
-        rationale="The target is the platform's own setting. Three times the target is no longer the product that was "
-        "sold.",
+        rationale="The target is the platform's own setting. Three times the target is not what viewers were promised.",
     ),
     Rule(
         name="StreamTranscodeBelowRealtime",

@@ -139,7 +139,7 @@ STREAM_RULES: tuple[Rule, ...] = (
         keep_firing_seconds=KEEP_FIRING_SECONDS,
         threshold=6.0,
         unit=Unit.COUNT,
-        rationale="Ingest services call six restarts in 15 minutes continuous.",
+        rationale="Ingest services describe six restarts in 15 minutes as continuous restarting.",
     ),
     Rule(
         name="StreamVerdictUnstable",

@@ -170,7 +170,7 @@ UPSTREAM_RULES: tuple[Rule, ...] = (
         keep_firing_seconds=5 * MINUTE,
         unit=Unit.FLAG,
         rationale="Polling has stopped although the exporter is running. The two minutes let a single late poll pass. "
-        "The age is measured on the exporter's steady clock, so setting a clock has no effect.",
+        "The age is measured on the exporter's steady clock, so changing a clock has no effect.",
     ),
     Rule(
         name="StreamUpstreamStatesUnknown",
