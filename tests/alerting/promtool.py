@@ -27,7 +27,7 @@ def run(program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str
 def assert_tests_pass(file: Path) -> None:
     """Assert that ``promtool test rules`` succeeds without warnings."""
     done = run("promtool", "test", "rules", file)
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    assert (done.returncode, done.stderr) == (0, ""), f"exit code {done.returncode}\n{done.stdout}{done.stderr}"
     assert done.stdout.split() == ["Unit", "Testing:", str(file), "SUCCESS"]
 
 
