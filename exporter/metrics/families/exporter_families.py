@@ -19,8 +19,9 @@ def _sidecar_counter(name: str, help_: str, *labels: str) -> Family:
 
 BUILD_INFO = _gauge(
     "stream_exporter_build_info",
-    "The exporter's version and the Python it runs on. Always 1.",
+    "The exporter's version, the commit it was built from, and the Python it runs on. Always 1.",
     "version",
+    "revision",
     "pythonversion",
 )
 RELOAD_SUCCESSFUL = _gauge(
