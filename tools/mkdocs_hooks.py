@@ -47,6 +47,6 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
         if not target.exists():
             log.warning("%s links to %s, which does not exist", page.file.src_uri, link[2])
         kind = "tree" if target.is_dir() else "blob"
-        return f"{link[1]}{config['repo_url']}/{kind}/main/{target.relative_to(docs.parent).as_posix()}{link[3]}"
+        return f"{link[1]}{config['extra']['repository']}/{kind}/main/{target.relative_to(docs.parent).as_posix()}{link[3]}"
 
     return _OUTSIDE_LINK.sub(replace, markdown)
