@@ -31,7 +31,7 @@ class RevisionHook(BuildHookInterface[Any]):
         file.write_text(f"{revision}\n", encoding="ascii")
         build_data["force_include"][str(file)] = "exporter/REVISION"
 
-    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002
         """Remove the temporary file."""
         if hasattr(self, "_folder"):
             self._folder.cleanup()

@@ -15,7 +15,7 @@ _OUTSIDE_LINK = re.compile(r"(\]\()((?:\.\./)+[^)#\s]*)((?:#[^)\s]*)?\))")
 
 
 def on_config(config: Any) -> Any:
-    """Replace patterns such as ``platforms/*.md`` in the navigation by the pages that match, in order of their names."""
+    """Replace patterns in the navigation, such as ``platforms/*.md``, by the matching pages in order of their names."""
     docs = Path(config["docs_dir"])
 
     def expand(entries: list[Any]) -> Iterator[Any]:
@@ -47,6 +47,7 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
         if not target.exists():
             log.warning("%s links to %s, which does not exist", page.file.src_uri, link[2])
         kind = "tree" if target.is_dir() else "blob"
-        return f"{link[1]}{config['extra']['repository']}/{kind}/main/{target.relative_to(docs.parent).as_posix()}{link[3]}"
+        path = target.relative_to(docs.parent).as_posix()
+        return f"{link[1]}{config['extra']['repository']}/{kind}/main/{path}{link[3]}"
 
     return _OUTSIDE_LINK.sub(replace, markdown)

@@ -1,7 +1,7 @@
 """The commit that the exporter was built from.
 
-A wheel and an image carry it in the file ``exporter/REVISION``, which the build writes (``tools/build_hook.py``, and the
-Dockerfile). A checkout has its ``.git`` folder. Nothing runs git, so this works where git is not installed.
+A wheel and an image carry it in the file ``exporter/REVISION``, which the build writes (``tools/build_hook.py``,
+``Dockerfile``); in a checkout, the ``.git`` folder is read. Nothing runs git, which may not be installed.
 """
 
 from __future__ import annotations

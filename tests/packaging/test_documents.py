@@ -26,7 +26,7 @@ def linked_pages(page: Path) -> set[Path]:
 
 
 def test_site_builds_without_broken_links_or_resources_of_other_hosts(tmp_path: Path) -> None:
-    command = [Path(sys.executable).with_name("mkdocs"), "build", "--strict", "--site-dir", tmp_path]
+    command: list[str | Path] = [Path(sys.executable).with_name("mkdocs"), "build", "--strict", "--site-dir", tmp_path]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -32,7 +32,7 @@ def read(name: str) -> Any:
     ],
 )
 def test_file_is_valid(schema: str, files: list[Path]) -> None:
-    command = [Path(sys.executable).with_name("check-jsonschema"), "--builtin-schema", schema, *files]
+    command: list[str | Path] = [Path(sys.executable).with_name("check-jsonschema"), "--builtin-schema", schema, *files]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
