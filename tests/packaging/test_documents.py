@@ -51,7 +51,7 @@ def test_decision_records_are_numbered_and_listed() -> None:
         text = record.read_text()
         assert text.startswith(f"# {int(record.name[:4])}. "), record.name
         assert "\nStatus: " in text, record.name
-        assert {"## Context", "## Decision", "## Consequences"} <= set(text.splitlines()), record.name
+        assert {"## Context", "## Decision", "## Alternatives considered", "## Consequences"} <= set(text.splitlines()), record.name
 
 
 def test_architecture_has_the_layers_of_the_import_contract() -> None:
