@@ -1,4 +1,4 @@
-"""The alert rules as a PrometheusRule of the Prometheus operator."""
+"""The alert rules as a PrometheusRule for the Prometheus operator."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from exporter.alerting.rule_files import alerts_file, recordings_file
 from exporter.alerting.rules.active_rules import rules_in_force
 
 _HEAD = """\
-# Made from the exporter's table of rules by `make generate`; make it again rather than edit it.
+# Generated from the exporter's rules by `make generate`; do not edit.
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:
@@ -21,12 +21,12 @@ spec:
 
 
 def manifest() -> str:
-    """Return the manifest with all rules of the rule files, recordings first."""
+    """Return the manifest with all rules, recording rules first."""
     dialect = Dialect()
     files = (recordings_file(dialect), alerts_file(rules_in_force(), dialect))
     return _HEAD + "".join(indent(_groups(file), "  ") for file in files)
 
 
 def _groups(file: str) -> str:
-    """The text below ``groups:``."""
+    """Return the text below ``groups:``."""
     return file.partition("\ngroups:\n")[2]

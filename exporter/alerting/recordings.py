@@ -1,12 +1,12 @@
-"""The recorded series that the rules read: one for each operand, in the same rule group as the alerts.
+"""Recording rules for the operands of the alert rules, in the same rule group as the alerts.
 
-An operand is a series of the exposition, without the labels of replicas. A scrape that fails is bridged: the operand
-keeps its last value for 2.5 scrape intervals while ``up`` is 0, if it had one until then. A fact about a stream counts
-only while its upstream is answering, which is checked for each target before replicas are aggregated: a replica that
-has lost its network must not hide, with its old data, what another one sees. A setting (what is expected) needs no
-evidence. A stream is unknown only if no replica knows its state.
+An operand is an exported series without replica labels. Failed scrapes are bridged: while ``up`` is 0, an operand keeps
+its last value for 2.5 scrape intervals, if it had one until then. Facts about a stream count only while its upstream is
+answering. This is checked for each target before replicas are aggregated, so that old data from a replica that has lost
+its network does not hide what another one sees. Settings, such as what is expected, need no evidence. A stream is
+unknown only if no replica knows its state.
 
-The formulas were tried with promtool against simulated scrapes: gaps, two replicas, shards, service discovery.
+The formulas were tested with promtool against simulated scrapes: gaps, two replicas, shards, service discovery.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from exporter.metrics.families.upstream_families import UPSTREAM_FAMILIES
 TARGET_ANSWERING = "target:upstream_answering"
 _ANSWERING = "stream_upstream_answering"
 _NOT_GATED = frozenset({_ANSWERING, "stream_upstream_up", "stream_upstream_failing"})
-"""Families of an upstream that are themselves about whether it is answering."""
+"""Upstream families that themselves tell whether the upstream is answering."""
 _UPSTREAM_FAMILY_NAMES = frozenset(family.name for family in UPSTREAM_FAMILIES)
 _FAMILIES = {family.name: family for family in STREAM_FAMILIES}
 _SETTINGS = frozenset(family.name for family in STREAM_FAMILIES if family.source is Source.CONFIGURATION)
@@ -53,21 +53,21 @@ TEMPLATE_SERIES = (
     Series("stream_health_score_ratio"),
     Series(_ANSWERING),
 )
-"""Series that the PromQL of rules without a condition reads under their recorded names."""
+"""Series whose recorded names are used in the PromQL of rules without a condition."""
 
 
 def is_of_upstream(series: Series) -> bool:
-    """Whether the series belongs to an upstream, not to a stream."""
+    """Return whether the series belongs to an upstream, not to a stream."""
     return series.family in _UPSTREAM_FAMILY_NAMES
 
 
 def needs_evidence(series: Series) -> bool:
-    """Whether the series counts only while its upstream is answering."""
+    """Return whether the series counts only while its upstream is answering."""
     return series.family not in _NOT_GATED and series.family not in _SETTINGS
 
 
 def record_name(series: Series) -> str:
-    """Return the recorded name: ``stream_status{status="paused"}`` is ``stream:status_paused``."""
+    """Return the recorded name, such as ``stream:status_paused`` for ``stream_status{status="paused"}``."""
     scope = "upstream" if is_of_upstream(series) else "stream"
     values = [word for value in series.labels.values() for word in ((value,) if isinstance(value, str) else value)]
     metric = series.family.removeprefix("stream_").removeprefix("upstream_")
@@ -78,11 +78,11 @@ def record_name(series: Series) -> str:
 
 
 def _bridged(family: str, matchers: str, record: str, labels: str) -> str:
-    """Return the template of a series that keeps its last value while a scrape fails.
+    """Return a PromQL template for a series that keeps its last value while scrapes fail.
 
-    ``matchers``: ``,name="…"``. ``record``: the recording that reads it, which has ``labels``; a fact that had been
-    withdrawn before the scrape failed is not in it, so it does not come back. Where evaluations happen to see only
-    scrapes that fail, the recording cannot tell.
+    ``matchers``: ``,name="…"``. ``record``: the recording that uses this expression, with these ``labels``. A fact that
+    was withdrawn before the scrape failed is missing there, so it does not come back. If evaluations have seen only
+    failed scrapes, the recording cannot show this, so the last value is used.
     """
     series = f"{family}{{SELECTOR{matchers}}}"
     last = f"last_over_time({series}[{{window}}])"
@@ -94,14 +94,14 @@ def _bridged(family: str, matchers: str, record: str, labels: str) -> str:
 
 
 def recordings_for(expressions: Iterable[str]) -> list[RecordingRule]:
-    """Return the recordings that these expressions read, and those that the recordings read, in order of evaluation."""
+    """Return the recordings that expressions read, directly or through other recordings, in evaluation order."""
     needed: dict[str, None] = {}
     adding: list[str] = []
 
     def add(expression: str) -> None:
         for name in _RECORDED_NAME.findall(expression):
             if name in OPERANDS and name not in needed and name not in adding:
-                # a recording reads itself: its value of the evaluation before
+                # a recording may read its own value of the previous evaluation
                 adding.append(name)
                 add(OPERANDS[name].promql)
                 adding.remove(name)
@@ -113,15 +113,15 @@ def recordings_for(expressions: Iterable[str]) -> list[RecordingRule]:
 
 
 def families_of(*expressions: str) -> frozenset[str]:
-    """Return the metric families that expressions read, also through recordings."""
+    """Return the metric families that expressions read, directly or through recordings."""
     texts = [*expressions, *(recording.promql for recording in recordings_for(expressions))]
     return frozenset(name for text in texts for name in _FAMILY_NAME.findall(text))
 
 
 def _operand(series: Series) -> RecordingRule:
-    name, lost = record_name(series), ", ".join(["{replicas}", *series.labels])
+    name, dropped_labels = record_name(series), ", ".join(["{replicas}", *series.labels])
     if series.family == _ANSWERING:
-        return RecordingRule(name, f"max without ({lost}) ({TARGET_ANSWERING})")
+        return RecordingRule(name, f"max without ({dropped_labels}) ({TARGET_ANSWERING})")
     matchers = "".join(f",{_matcher(label, value)}" for label, value in series.labels.items())
     if series.window_seconds is None:
         value = _bridged(series.family, matchers, name, _recorded_labels(series))
@@ -129,14 +129,14 @@ def _operand(series: Series) -> RecordingRule:
         samples = f"{series.family}{{SELECTOR{matchers}}}[{{{format_duration(series.window_seconds)}}}]"
         value = f"changes({samples})" if series.rises_within is None else f"(changes({samples}) - resets({samples}))"
     if not needs_evidence(series):
-        return RecordingRule(name, f"max without ({lost}) (\n  {value}\n)")
+        return RecordingRule(name, f"max without ({dropped_labels}) (\n  {value}\n)")
     gate = f"and on ({{by_target}}, platform, upstream) {TARGET_ANSWERING} == 1"
     known = "\nunless on ({by_stream}) stream:live" if series == UNKNOWN.left else ""
-    return RecordingRule(name, f"max without ({lost}) (\n  {value}\n  {gate}\n){known}")
+    return RecordingRule(name, f"max without ({dropped_labels}) (\n  {value}\n  {gate}\n){known}")
 
 
 def _recorded_labels(series: Series) -> str:
-    """Return the labels that tell the samples of the recording apart."""
+    """Return the labels that identify a series of the recording."""
     if is_of_upstream(series):
         return "{by_upstream}"
     own = [label for label in _FAMILIES[series.family].labels[len(STREAM_LABELS) :] if label not in series.labels]
@@ -180,4 +180,4 @@ def _all_operands() -> Mapping[str, RecordingRule]:
 
 
 OPERANDS = _all_operands()
-"""All operands by their recorded name."""
+"""All operands by recorded name."""

@@ -110,7 +110,7 @@ def test_fifo_in_place_of_each_file_costs_only_what_needs_the_file(tmp_path: Pat
         with run.under_attack():
             for name in ("web.yml", "sessions", "token", "ca.pem"):
                 put_obstacle(tmp_path / name, "FIFO")
-            run.exporter.wait_for(r'msg="web configuration not reloaded".*web.yml: found no file to read')
+            run.exporter.wait_for(r'msg="failed to reload web configuration".*web.yml: cannot read the file')
             run.exporter.wait_for(r'msg="sessions file not read" .*it is not a regular file')
             run.exporter.wait_for(r'msg="upstream fails" .*upstream=protected .*reason=auth .*it is not a regular file')
             errors = reload(run)
@@ -120,7 +120,7 @@ def test_fifo_in_place_of_each_file_costs_only_what_needs_the_file(tmp_path: Pat
             assert "config.yaml: found no file to read (it is not a regular file), allowed a YAML file" in reload(run)
             assert is_up(run, "wave"), "with the sessions that were read last"
             assert not is_up(run, "protected")
-        for message in ("web configuration not reloaded", "sessions file not read"):
+        for message in ("failed to reload web configuration", "sessions file not read"):
             assert run.exporter.said.count(message) == 1
         assert run.exporter.said.count("upstream=protected") == 2, "up, then failing"
 
@@ -131,11 +131,13 @@ def test_hung_mount_costs_only_news_of_its_files(tmp_path: Path, platform: str) 
         with run.under_attack():
             (tmp_path / "hang").touch()
             run.exporter.wait_for(r"msg=\"secrets file can't be read; its last content is used\"")
-            run.exporter.wait_for(r'msg="web configuration not reloaded".*no answer from the file system within 5 s')
+            run.exporter.wait_for(
+                r'msg="failed to reload web configuration".*no answer from the file system within 5 s'
+            )
             assert "token can't be read: no answer from the file system" in reload(run)
             assert is_up(run, "protected"), "with the token that was read last"
         assert run.exporter.said.count("its last content is used") == 1
-        assert run.exporter.said.count("web configuration not reloaded") == 1
+        assert run.exporter.said.count("failed to reload web configuration") == 1
         assert thread_count(run) <= threads + 4, "one for each file, and those that load the configuration"
         (tmp_path / "hang").unlink()
         run.exporter.send(signal.SIGTERM)

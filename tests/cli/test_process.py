@@ -252,7 +252,7 @@ def test_a_port_in_use_is_one_clear_line(directory: Path) -> None:
         port = taken.getsockname()[1]
         with Exporter(["--web.listen-address", f"127.0.0.1:{port}"], directory) as running:
             assert running.ended() == 1
-            assert running.said == f"stream-exporter: can't listen on 127.0.0.1:{port}: Address already in use\n"
+            assert running.said == f"stream-exporter: cannot listen on 127.0.0.1:{port}: Address already in use\n"
 
 
 def test_a_bad_configuration_ends_it_with_every_error(directory: Path) -> None:

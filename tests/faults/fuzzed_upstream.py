@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter.model import UpstreamState
 from exporter.platforms.testing import PolledUpstream, RecordedResponse, polled_upstream
 from tests.metrics.generated_views import rendered
-from tests.metrics.reference_renderer import render_plainly
+from tests.metrics.reference_renderer import render_reference
 from tests.platforms.recordings import PlatformRecording
 
 
@@ -53,7 +53,7 @@ def exposed(*views: UpstreamState) -> str:
     """What is served of views, which has to be readable, and the same as made in the plain way."""
     rendering = rendered(*views)
     text = rendering.text.decode()
-    reference = render_plainly(views)
+    reference = render_reference(views)
     assert text == reference.text
     assert (rendering.series, rendering.duplicates) == (reference.series, reference.duplicates)
     series, names = set(), set()

@@ -19,7 +19,7 @@ from exporter.metrics.passthrough import parse_passthrough
 from exporter.model import PassthroughMetrics, PassthroughText
 from tests.faults.test_fuzzed_platforms import QUICK
 from tests.metrics.generated_views import rendered, view
-from tests.metrics.reference_renderer import render_plainly
+from tests.metrics.reference_renderer import render_reference
 from tests.metrics.test_passthrough import check
 from tests.platforms.recordings import RESPONSES
 from tests.real.prometheus import promtool
@@ -69,7 +69,7 @@ def fuzz(examples: int, phases: Sequence[Phase]) -> None:
         assert all(sum(len(family.samples) for family in one.families) <= series for one in parsed)
         if views:
             text = rendered(*views).text.decode()
-            assert text == render_plainly(views).text
+            assert text == render_reference(views).text
             check(text)
             texts.append(text)
 

@@ -53,7 +53,9 @@ asyncio.run = lambda main, **options: run(run_with_report(main), **options)
 sys.exit(cli.main())
 """
 """Runs the exporter and prints how many tasks its event loop has."""
-UNWANTED: Final = re.compile(r"logger=(asyncio|py\.warnings|aiohttp)|Traceback|never (retrieved|awaited)|poller died")
+UNWANTED: Final = re.compile(
+    r"logger=(asyncio|py\.warnings|aiohttp)|Traceback|never (retrieved|awaited)|poller crashed"
+)
 """Log lines that must not occur."""
 
 

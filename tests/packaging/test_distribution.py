@@ -23,7 +23,7 @@ from tools.distribution import (
     Distribution,
     bill_of_materials,
     build,
-    foreign_licenses,
+    disallowed_licenses,
     install,
     licenses,
     run,
@@ -109,7 +109,7 @@ def test_the_environment_is_the_lock(distribution: Distribution) -> None:
 
 
 def test_every_licence_is_one_of_those_allowed(distribution: Distribution) -> None:
-    assert foreign_licenses(distribution) == []
+    assert disallowed_licenses(distribution) == []
 
 
 def test_the_bill_of_materials(distribution: Distribution) -> None:

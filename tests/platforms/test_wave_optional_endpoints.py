@@ -268,7 +268,7 @@ async def test_a_bad_export_leaves_the_former_one_until_it_is_stale(server: tupl
                 assert [report.id for report in result.streams] == ["s"]
     assert len(exporting_.exports()) == 4
     assert [(entry["event"], entry["reason"], entry["error"]) for entry in logs] == [
-        ("part of an upstream fails", "bad_response", f"{ENDPOINT}: not in the text format of Prometheus")
+        ("part of an upstream fails", "bad_response", f"{ENDPOINT}: not in Prometheus text format")
     ]
 
 

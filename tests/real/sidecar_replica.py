@@ -50,7 +50,7 @@ class Replica:
             store=self._store,
             clock=clock or Clock(),
             metrics=SidecarMetrics(self.registry),
-            sink_of=lambda _: None,
+            find_sink=lambda _: None,
             page_url="http://exporter:10071/",
             time_scale=time_scale,
             environ={},

@@ -1,4 +1,4 @@
-"""Files of --web.config.file: what is accepted, and what is said of what is not. promtool is asked too."""
+"""The web configuration file: valid and invalid files, compared with promtool."""
 
 from pathlib import Path
 
@@ -40,33 +40,33 @@ BAD = {
     "a repeated key": ("basic_auth_users: {}\nbasic_auth_users: {}", ":2:1: basic_auth_users: found a repeated key"),
     "no key": ("tls_server_config: {cert_file: server.pem}", "key_file: found nothing, allowed key_file or key"),
     "no certificate": ("tls_server_config: {key_file: server.key}", "cert_file: found nothing"),
-    "client certificates alone": ("tls_server_config: {client_auth_type: NoClientCert}", "cert_file: found nothing"),
+    "only client authentication": ("tls_server_config: {client_auth_type: NoClientCert}", "cert_file: found nothing"),
     "a missing certificate": (
         "tls_server_config: {cert_file: none.pem, key_file: server.key}",
-        "cert_file: found a file that can't be read (No such file or directory)",
+        "cert_file: found a file that cannot be read (No such file or directory)",
     ),
     "a missing key": ("tls_server_config: {cert_file: server.pem, key_file: none.key}", "key_file: found a file that"),
-    "a foreign key": (
+    "a key of another certificate": (
         "tls_server_config: {cert_file: server.pem, key_file: other.key}",
         ":1:32: tls_server_config.cert_file: found a certificate of another key, allowed",
     ),
-    "a key for a certificate": (
+    "a key in place of the certificate": (
         "tls_server_config: {cert_file: server.key, key_file: server.key}",
-        "cert_file: found what OpenSSL can't use",
+        "cert_file: found what OpenSSL cannot use",
     ),
     "an unknown version": (f"{TLS}, min_version: TLS14}}", 'min_version: found "TLS14", allowed one of TLS10'),
     "an unknown suite": (f"{TLS}, cipher_suites: [RC4]}}", 'cipher_suites[0]: found "RC4"'),
     "an unknown curve": (f"{TLS}, curve_preferences: [P1]}}", 'curve_preferences[0]: found "P1"'),
     "an unknown policy": (f"{TLS}, client_auth_type: Any}}", 'client_auth_type: found "Any", allowed one of NoClientC'),
-    "a policy that uses no CA": (f"{TLS}, client_ca_file: ca.pem}}", "client_auth_type: found"),
+    "a CA without client authentication": (f"{TLS}, client_ca_file: ca.pem}}", "client_auth_type: found"),
     "a missing CA": (
         f"{TLS}, client_auth_type: RequireAndVerifyClientCert, client_ca_file: none.pem}}",
-        "client_ca_file: found a file that can't be read",
+        "client_ca_file: found a file that cannot be read",
     ),
-    "a password": ("basic_auth_users: {alice: canary-password}", "basic_auth_users.alice: found something else"),
-    "another header": ("http_server_config: {headers: {Server: me}}", "headers.Server: found a header that can't be"),
+    "a password": ("basic_auth_users: {alice: canary-password}", "basic_auth_users.alice: found another value"),
+    "another header": ("http_server_config: {headers: {Server: me}}", "headers.Server: found another header"),
     "another value": ("http_server_config: {headers: {X-Frame-Options: DENY}}", "allowed deny or sameorigin"),
-    "no truth": ("http_server_config: {http2: perhaps}", 'http2: found "perhaps", allowed true or false'),
+    "an invalid boolean": ("http_server_config: {http2: perhaps}", 'http2: found "perhaps", allowed true or false'),
 }
 NEWER_GOOD = {
     "names of clients": f"{TLS}, client_auth_type: RequireAndVerifyClientCert, client_ca_file: ca.pem, "
@@ -74,38 +74,41 @@ NEWER_GOOD = {
     "a rate limit": "rate_limit: {interval: 1m0.5s, burst: 20}",
     "no rate limit": "rate_limit: {interval: 0, burst: 0}",
 }
-"""Keys of exporter-toolkit that came after the promtool of the tests."""
+"""Keys that are newer than the promtool of the tests."""
 STRICTER = {
-    "names of clients that need none": (f"{TLS}, client_allowed_sans: [a]}}", "client_allowed_sans: found client_auth"),
-    "certificates that nobody verifies": (f"{TLS}, client_auth_type: RequireAnyClientCert}}", "would prove nothing"),
-    "no certificate of a CA": (
+    "names without certificates": (
+        f"{TLS}, client_allowed_sans: [a]}}",
+        "client_allowed_sans: found client_auth",
+    ),
+    "an unverified certificate": (f"{TLS}, client_auth_type: RequireAnyClientCert}}", "does not authenticate"),
+    "a CA file without certificates": (
         f"{TLS}, client_auth_type: RequireAndVerifyClientCert, client_ca_file: server.key}}",
         "client_ca_file: found no certificate",
     ),
-    "nothing newer than TLS 1.1": (f"{TLS}, max_version: TLS11}}", "max_version: found TLS11, allowed TLS12 or TLS13"),
-    "versions the wrong way round": (
+    "a maximum version of 1.1": (f"{TLS}, max_version: TLS11}}", "max_version: found TLS11, allowed TLS12 or TLS13"),
+    "a maximum below the minimum version": (
         f"{TLS}, min_version: TLS13, max_version: TLS12}}",
-        "max_version: found TLS12, allowed no less than min_version, TLS13",
+        "max_version: found TLS12, allowed at least min_version (TLS13)",
     ),
-    "suites that TLS 1.2 has not": (
+    "suites of TLS 1.3 with TLS 1.2": (
         f"{TLS}, max_version: TLS12, cipher_suites: [TLS_AES_128_GCM_SHA256]}}",
-        "cipher_suites: found suites of TLS 1.3 alone",
+        "cipher_suites: found only suites of TLS 1.3",
     ),
-    "a limit that lets nothing through": ("rate_limit: {interval: 1s}", "rate_limit.burst: found nothing, allowed 1"),
-    "no duration": ("rate_limit: {interval: 1d, burst: 1}", 'rate_limit.interval: found "1d"'),
+    "a rate limit of 0": ("rate_limit: {interval: 1s}", "rate_limit.burst: found nothing, allowed at least 1"),
+    "an invalid duration": ("rate_limit: {interval: 1d, burst: 1}", 'rate_limit.interval: found "1d"'),
     "a number without a unit": ("rate_limit: {interval: 10, burst: 1}", "rate_limit.interval: found 10"),
-    "headers that are none": ("http_server_config: {headers: [a]}", "headers: found a list"),
-    "a header that breaks the line": (
+    "headers as a list": ("http_server_config: {headers: [a]}", "headers: found a list"),
+    "a header with a line break": (
         'http_server_config: {headers: {X-XSS-Protection: "a\\r\\nb"}}',
-        "headers.X-XSS-Protection: found something else",
+        "headers.X-XSS-Protection: found another value",
     ),
-    "a hash that takes minutes": (
+    "an expensive hash": (
         f"basic_auth_users: {{alice: {HASH.replace('$04$', '$19$')}}}",
         ":1:27: basic_auth_users.alice: found a hash of cost 19, allowed a cost of at most 18",
     ),
-    "a number for a key": ("tls_server_config: {cert_file: server.pem, key: 17}", "a value that is not text"),
+    "a number as the key": ("tls_server_config: {cert_file: server.pem, key: 17}", "a value of another type"),
 }
-"""What the format would let through and the exporter does not: it would protect less than it says, or nothing."""
+"""Values that exporter-toolkit accepts and the exporter refuses, because they protect less than they promise."""
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +122,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(folder: Path, text: str) -> list[str]:
-    """The errors."""
     (folder / "web.yml").write_text(text)
     reading = read_web_config(folder / "web.yml")
     assert (reading.config is None) == bool(reading.errors)
@@ -135,9 +137,9 @@ def test_valid_file_is_read(name: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("name", [*BAD, *STRICTER])
 def test_bad_file_is_refused_with_line_and_column(name: str, folder: Path) -> None:
-    text, said = (BAD | STRICTER)[name]
+    text, expected = (BAD | STRICTER)[name]
     errors = read(folder, text)
-    assert any(said in error for error in errors), errors
+    assert any(expected in error for error in errors), errors
 
 
 @pytest.mark.parametrize(("cost", "count"), [("14", 0), ("15", 1), ("18", 1)])
@@ -163,10 +165,7 @@ def test_certificate_and_key_may_be_inline(folder: Path) -> None:
 def test_bad_inline_content_is_not_shown(folder: Path) -> None:
     text = "tls_server_config: {cert: canary-cert, key: canary-key}"
     (error,) = read(folder, text)
-    assert error.endswith(
-        "web.yml:1:27: tls_server_config.cert: found what OpenSSL can't use, "
-        "allowed a certificate in PEM and its key, without a passphrase"
-    )
+    assert "web.yml:1:27: tls_server_config.cert: found what OpenSSL cannot use" in error
 
 
 def test_key_with_a_passphrase_is_refused_without_a_prompt(folder: Path) -> None:
@@ -186,11 +185,9 @@ def test_key_with_a_passphrase_is_refused_without_a_prompt(folder: Path) -> None
 
 def test_unreadable_file_is_an_error(folder: Path) -> None:
     reading = read_web_config(folder / "none.yml")
-    assert reading.errors == (
-        f"{folder}/none.yml: found no file to read (No such file or directory), allowed a YAML file",
-    )
+    assert reading.errors == (f"{folder}/none.yml: cannot read the file: No such file or directory",)
     (folder / "latin.yml").write_bytes(b"a: \xe4")
-    assert "it is not UTF-8" in read_web_config(folder / "latin.yml").errors[0]
+    assert "not UTF-8" in read_web_config(folder / "latin.yml").errors[0]
 
 
 @pytest.mark.real
