@@ -115,7 +115,8 @@ def try_exporter(folder: Path) -> None:
         assert fetch(port, "/-/healthy") == "healthy\n"
         metrics = fetch(port, "/metrics")
         (build_info,) = (line for line in metrics.splitlines() if line.startswith("stream_exporter_build_info{"))
-        assert f'version="{__version__}"' in build_info, build_info
+        assert f'version="{__version__}",' in build_info, build_info
+        assert f'revision="{revision()}"' in build_info, build_info
         assert "process_resident_memory_bytes" in metrics
         podman("healthcheck", "run", name)
         process = podman("inspect", "--format={{.State.Pid}}", name).strip()
@@ -149,7 +150,7 @@ def try_without_shell() -> None:
     for program in ("/bin/sh", "/usr/bin/apt-get", "/usr/bin/pip"):
         assert not succeeds("run", "--rm", *HARDENED, f"--entrypoint={program}", IMAGE), f"{program} is in the image"
     version = podman("run", "--rm", *HARDENED, IMAGE, "--version")
-    assert version == f"stream-exporter {__version__}\n", version
+    assert version.startswith(f"stream-exporter {__version__} (revision {revision()}, Python 3.13."), version
     print("no shell, no package manager: ok")
 
 

@@ -29,6 +29,7 @@ from exporter.metrics.families.exporter_families import (
     UPSTREAM_RETIRED,
 )
 from exporter.metrics.families.family import Family
+from exporter.runtime.revision import revision
 from exporter.sharding import SINGLE, Shard
 
 
@@ -79,7 +80,8 @@ class ExporterMetrics:
         self._shards = self.exporter.gauge(SHARDS)
         self.set_shard(SINGLE)
         build_info = self.exporter.gauge(BUILD_INFO)
-        build_info.labels(version=__version__, pythonversion=python_platform.python_version()).set(1)
+        python_version = python_platform.python_version()
+        build_info.labels(version=__version__, revision=revision(), pythonversion=python_version).set(1)
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._process)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -11,6 +13,7 @@ from exporter.metrics.families.exporter_families import EXPORTER_FAMILIES
 from exporter.metrics.families.family import Family, Kind, Part
 from exporter.metrics.self_metrics import ExporterMetrics, FamilyRegistry
 from exporter.polling.self_metrics import PollingMetrics
+from exporter.runtime.revision import revision
 
 
 @pytest.fixture
@@ -54,9 +57,9 @@ def test_failed_reload_keeps_the_time_of_the_last_success(metrics: ExporterMetri
     assert values(metrics.render_exporter(), "stream_exporter_config_last_reload_successful") == {(): 1}
 
 
-def test_build_info_names_the_version(metrics: ExporterMetrics) -> None:
-    ((_, version),) = values(metrics.render_exporter(), "stream_exporter_build_info")
-    assert version == __version__
+def test_build_info_has_version_revision_and_python_version(metrics: ExporterMetrics) -> None:
+    (labels,) = values(metrics.render_exporter(), "stream_exporter_build_info")
+    assert set(labels) == {__version__, revision(), platform.python_version()}
 
 
 def test_types_labels_and_help_equal_the_families(metrics: ExporterMetrics) -> None:

@@ -19,8 +19,9 @@ def _sidecar_counter(name: str, help_: str, *labels: str) -> Family:
 
 BUILD_INFO = _gauge(
     "stream_exporter_build_info",
-    "Version of the exporter and of Python. Always 1.",
+    "Version and revision (git commit) of the exporter, and version of Python. Always 1.",
     "version",
+    "revision",
     "pythonversion",
 )
 RELOAD_SUCCESSFUL = _gauge(
