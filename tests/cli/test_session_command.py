@@ -201,8 +201,8 @@ def test_a_live_session_is_ended_and_then_deleted(simulated: Simulated, capsys: 
     refused = capsys.readouterr().err.splitlines()
     assert refused[0].startswith("DELETE http://")
     assert refused[1:] == [
-        "A session that is live is not deleted: the platform refuses it until the session has ended.",
-        "the platform refuses to delete it; while it is live, end it first: session end",
+        "A live session can't be deleted; end it first.",
+        'WAVE refused to delete the session; if it is live, end it first with "session end"',
         "DELETE /streaming/sessions/{id}: status 409",
         "the platform says: Cannot delete active session",
     ]
@@ -291,7 +291,7 @@ def test_the_help_names_the_platforms_of_each_action(capsys: Output) -> None:
     with pytest.raises(SystemExit):
         main(["session", "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    assert "`show` works on livepeer (ID is a session's or a stream's) and wave;" in text
+    assert "`show` works on livepeer (ID is a session id or a stream id) and wave;" in text
     assert "`update` works on storm (ID is application/key) and wave;" in text
     assert "`end` and `delete` work on wave." in text
 
@@ -376,8 +376,11 @@ def test_every_failure_has_words(reason: Reason, order: ManualRequest) -> None:
 @pytest.mark.parametrize(
     ("order", "meaning"),
     [
-        (lambda: end_session("s"), "the platform refuses the request"),
-        (lambda: delete_session("s"), "the platform refuses to delete it; while it is live, end it first: session end"),
+        (lambda: end_session("s"), "the platform refused the request"),
+        (
+            lambda: delete_session("s"),
+            'WAVE refused to delete the session; if it is live, end it first with "session end"',
+        ),
     ],
 )
 def test_a_refusal_is_told_as_one(order: Callable[[], ManualRequest], meaning: str) -> None:

@@ -212,7 +212,7 @@ class TestDiscovery:
             await polled().poll()
         assert error.value.reason is Reason.BAD_RESPONSE
         result = await polled(discover=True, streams=[{"id": MAIN}]).poll()
-        assert (result.listing, result.list_doubt) == (Listing.DOUBTFUL, "GET /stream: a page came again")
+        assert (result.listing, result.list_doubt) == (Listing.DOUBTFUL, "GET /stream: the same page was returned twice")
 
     async def test_empty_page_that_announces_another_makes_the_list_doubtful(self, polled: Any, studio: Studio) -> None:
         studio.streams = []
@@ -226,7 +226,7 @@ class TestDiscovery:
         studio.streams = [{"id": str(number)} for number in range(10)]
         studio.page_size = 1
         result = await polled().poll()
-        assert (result.listing, result.list_doubt) == (Listing.DOUBTFUL, "it has more than 3 pages")
+        assert (result.listing, result.list_doubt) == (Listing.DOUBTFUL, "more than 3 pages")
         assert studio.paths().count("/stream") == 3
 
     async def test_rows_without_an_id_are_counted_and_left_out(self, polled: Any, studio: Studio) -> None:

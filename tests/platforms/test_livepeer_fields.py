@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from exporter.http.client import Requests, UpstreamClient
 from exporter.model import Reason, StreamReport
-from exporter.platforms.heartbeats import HeartbeatBook
+from exporter.platforms.heartbeats import HeartbeatTracker
 from exporter.platforms.livepeer import Livepeer, LivepeerSettings
 from exporter.platforms.livepeer.stream_objects import (
     FRESH_SECONDS,
@@ -64,7 +64,7 @@ anything = st.recursive(
 def reader() -> Reader:
     clock = FakeClock()
     poll = SimpleNamespace(now=clock.now(), server_time=None)
-    return Reader(HeartbeatBook(FRESH_SECONDS), cast("Requests", poll), clock)
+    return Reader(HeartbeatTracker(FRESH_SECONDS), cast("Requests", poll), clock)
 
 
 def read_stream(record: Record) -> ParsedObject:

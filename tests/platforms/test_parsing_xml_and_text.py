@@ -176,7 +176,7 @@ def test_missing_object_that_is_required_is_a_bad_response(raw: dict[str, Any], 
 
 @pytest.mark.parametrize("raw", [{}, {"streams": None}, {"streams": {"a": 1}}])
 def test_missing_list_that_is_required_is_a_bad_response(raw: dict[str, Any]) -> None:
-    with pytest.raises(UpstreamError, match="no list streams in the response"):
+    with pytest.raises(UpstreamError, match="the response has no list streams"):
         Record(raw, DropCounter()).required_records("streams")
 
 

@@ -76,12 +76,12 @@ async def test_failing_analytics_stay_until_stale_and_are_logged_once(api: Scrip
                 assert bool(snapshot.analytics) is left
                 assert [sample.id for sample in snapshot.streams] == ["s"]
                 assert snapshot.failures == {}
-        assert [(entry["event"], entry.get("stream")) for entry in logs] == [("part of an upstream fails", "str_1")]
+        assert [(entry["event"], entry.get("stream")) for entry in logs] == [("optional endpoint fails", "str_1")]
         api.on(FIGURES, ANSWER)
         clock.advance(60)
         with capture_logs() as logs:
             assert (await upstream.poll()).analytics
-        assert [entry["event"] for entry in logs] == ["part of an upstream is back"]
+        assert [entry["event"] for entry in logs] == ["optional endpoint is back"]
 
 
 async def test_hidden_id_is_not_logged(api: ScriptedApi) -> None:
@@ -268,7 +268,7 @@ async def test_a_bad_export_leaves_the_former_one_until_it_is_stale(server: tupl
                 assert [report.id for report in result.streams] == ["s"]
     assert len(exporting_.exports()) == 4
     assert [(entry["event"], entry["reason"], entry["error"]) for entry in logs] == [
-        ("part of an upstream fails", "bad_response", f"{ENDPOINT}: not in Prometheus text format")
+        ("optional endpoint fails", "bad_response", f"{ENDPOINT}: not in Prometheus text format")
     ]
 
 
