@@ -583,7 +583,7 @@ def test_names_in_a_sessions_file_that_differ_only_in_outer_blanks_are_refused(l
     sessions.write_text('{id: a, name: main}\n{id: b, name: "my main"}\n')
     loaded(text)
     sessions.write_text('{id: a, name: "main "}\n{id: b, name: main}\n{id: c, name: "my main"}\n')
-    with pytest.raises(ConfigError, match=f"{sessions}:2: its id or name is another session's") as caught:
+    with pytest.raises(ConfigError, match=f"{sessions}:2: another session has the same id or name") as caught:
         loaded(text)
     assert "sessions:3" not in str(caught.value)
 

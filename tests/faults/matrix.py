@@ -190,7 +190,7 @@ FAULTS: Final = (
     ),
     Fault(
         "no-identities",
-        "no row tells which stream it is about",
+        "no row identifies its stream",
         down(Reason.BAD_RESPONSE),
         every_stream(response_faults.without_identity),
         needs="list",

@@ -208,11 +208,14 @@ class TestDiscovery:
 
     async def test_repeated_page_fails_the_poll(self, polled: Any, studio: Studio) -> None:
         studio.next_link = "/api/stream?streamsonly=1&active=1&limit=1000&cursor=skip0"
-        with pytest.raises(UpstreamError, match="came again") as error:
+        with pytest.raises(UpstreamError, match="same page") as error:
             await polled().poll()
         assert error.value.reason is Reason.BAD_RESPONSE
         result = await polled(discover=True, streams=[{"id": MAIN}]).poll()
-        assert (result.listing, result.list_doubt) == (Listing.DOUBTFUL, "GET /stream: the same page was returned twice")
+        assert (result.listing, result.list_doubt) == (
+            Listing.DOUBTFUL,
+            "GET /stream: the same page was returned twice",
+        )
 
     async def test_empty_page_that_announces_another_makes_the_list_doubtful(self, polled: Any, studio: Studio) -> None:
         studio.streams = []

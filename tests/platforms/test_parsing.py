@@ -148,9 +148,9 @@ def test_nested_fields_are_counted_by_their_path() -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "kind"), [([1], "a list"), ("x", "a text"), (None, "null"), (True, "true or false"), (5, "a number")]
+    ("raw", "kind"), [([1], "a list"), ("x", "a string"), (None, "null"), (True, "a boolean"), (5, "a number")]
 )
-def test_an_answer_that_is_no_object(raw: object, kind: str) -> None:
+def test_response_that_is_not_an_object_is_a_bad_response(raw: object, kind: str) -> None:
     with pytest.raises(UpstreamError, match=f"found {kind}$") as caught:
         Record.from_response(raw, DropCounter())
     assert caught.value.reason is Reason.BAD_RESPONSE

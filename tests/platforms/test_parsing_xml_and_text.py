@@ -81,13 +81,13 @@ def test_attribute_is_read_back(value: str) -> None:
         ("{}", "not XML"),
         ("<a/><b/>", "not XML"),
         ("<a>&unknown;</a>", "not XML"),
-        ('<!DOCTYPE a SYSTEM "x"><a/>', "XML with a DOCTYPE is not read"),
-        ('<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', "XML with a DOCTYPE is not read"),
-        ('<?xml version="1.0" encoding="UTF-16"?><a/>', "XML in an encoding that is not read"),
+        ('<!DOCTYPE a SYSTEM "x"><a/>', "XML with a DOCTYPE"),
+        ('<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', "XML with a DOCTYPE"),
+        ('<?xml version="1.0" encoding="UTF-16"?><a/>', "XML encoding"),
         ("<a>" * 100 + "</a>" * 100, "XML nested"),
     ],
 )
-def test_what_is_not_such_xml_is_a_bad_response(document: str, message: str) -> None:
+def test_invalid_or_unsupported_xml_is_a_bad_response(document: str, message: str) -> None:
     with pytest.raises(UpstreamError, match=f"GET /stat: {message}") as caught:
         decode_xml(document, "GET /stat")
     assert caught.value.reason is Reason.BAD_RESPONSE
@@ -168,15 +168,15 @@ def test_lines_are_fields_and_the_first_of_a_name_counts() -> None:
     assert decode_lines(["c = 4"], separator="=") == {"c": "4"}
 
 
-@pytest.mark.parametrize(("raw", "message"), [({}, "no streams in the response"), ({"streams": 5}, "no streams")])
-def test_missing_object_that_is_required_is_a_bad_response(raw: dict[str, Any], message: str) -> None:
-    with pytest.raises(UpstreamError, match=message):
+@pytest.mark.parametrize("raw", [{}, {"streams": 5}])
+def test_missing_object_that_is_required_is_a_bad_response(raw: dict[str, Any]) -> None:
+    with pytest.raises(UpstreamError, match="no streams"):
         Record(raw, DropCounter()).required_record("streams")
 
 
 @pytest.mark.parametrize("raw", [{}, {"streams": None}, {"streams": {"a": 1}}])
 def test_missing_list_that_is_required_is_a_bad_response(raw: dict[str, Any]) -> None:
-    with pytest.raises(UpstreamError, match="the response has no list streams"):
+    with pytest.raises(UpstreamError, match="no list streams"):
         Record(raw, DropCounter()).required_records("streams")
 
 
