@@ -15,33 +15,33 @@ from tests.platforms.recordings import PlatformRecording, recording_of
 LIMIT, START = 90.0, 1_726_000_000.0
 
 
-def alive(book: HeartbeatTracker, *values: float, now: float, platform_now: float = START) -> list[bool | None]:
+def alive(tracker: HeartbeatTracker, *values: float, now: float, platform_now: float = START) -> list[bool | None]:
     """Return what each value proves that comes in one poll."""
-    found = [book.observe("s", value, now=now, platform_now=platform_now).is_alive for value in values]
-    book.end_poll()
+    found = [tracker.observe("s", value, now=now, platform_now=platform_now).is_alive for value in values]
+    tracker.end_poll()
     return found
 
 
 def test_heartbeat_that_is_old_by_a_clock_that_is_ahead_is_no_proof_of_death_before_it_was_watched() -> None:
-    book = HeartbeatTracker(LIMIT)
-    assert alive(book, START - 80, now=0) == [True]
-    assert alive(book, START - 80, now=15, platform_now=START + 15) == [None]
-    assert alive(book, START - 80, now=90, platform_now=START + 90) == [None]
-    assert alive(book, START - 80, now=91, platform_now=START + 91) == [False]
+    tracker = HeartbeatTracker(LIMIT)
+    assert alive(tracker, START - 80, now=0) == [True]
+    assert alive(tracker, START - 80, now=15, platform_now=START + 15) == [None]
+    assert alive(tracker, START - 80, now=90, platform_now=START + 90) == [None]
+    assert alive(tracker, START - 80, now=91, platform_now=START + 91) == [False]
 
 
 def test_heartbeat_advances_from_poll_to_poll_after_the_platforms_clock_was_set_back() -> None:
-    book = HeartbeatTracker(LIMIT)
-    assert alive(book, START, now=0) == [True]
-    seen = [alive(book, START - 3600 + after, now=after) for after in (30.0, 60.0, 90.0, 120.0, 150.0)]
+    tracker = HeartbeatTracker(LIMIT)
+    assert alive(tracker, START, now=0) == [True]
+    seen = [alive(tracker, START - 3600 + after, now=after) for after in (30.0, 60.0, 90.0, 120.0, 150.0)]
     assert seen == [[True]] * 5
 
 
 def test_several_heartbeats_of_one_poll_are_no_advance() -> None:
-    book = HeartbeatTracker(LIMIT)
-    assert alive(book, START - 3600, START - 3000, now=0) == [None, None]
-    assert alive(book, START - 3000, START - 3600, now=60) == [None, None]
-    assert alive(book, START - 3600, START - 3000, now=91) == [False, False]
+    tracker = HeartbeatTracker(LIMIT)
+    assert alive(tracker, START - 3600, START - 3000, now=0) == [None, None]
+    assert alive(tracker, START - 3000, START - 3600, now=60) == [None, None]
+    assert alive(tracker, START - 3600, START - 3000, now=91) == [False, False]
 
 
 async def polled(recording: PlatformRecording, *responses: dict[str, Any], seconds: float = 45.0) -> UpstreamState:
