@@ -113,7 +113,7 @@ def make_report(total: float | None, **facts: Any) -> StreamReport:
 
 
 def rates(polls: list[tuple[StreamReport | None, bool]]) -> list[float | None]:
-    """Return the ingest rates of polls 30 s apart: a poll is its report (None: no news) and whether it failed."""
+    """Return the ingest rates of polls 30 s apart: a poll is its report (None: unchanged) and whether it failed."""
     book, found = MovementTracker(Livepeer.rates, POLL_SECONDS), []
     for number, (current, failed) in enumerate(polls):
         book.start_poll()

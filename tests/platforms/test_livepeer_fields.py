@@ -1,4 +1,4 @@
-"""Any value in a field of Livepeer's: the poll succeeds, and the other fields do not change."""
+"""Any value in a Livepeer field: the poll succeeds, and other fields do not change."""
 
 import copy
 import math
@@ -78,7 +78,7 @@ def read_session(record: Record) -> ParsedObject:
 
 
 def assert_plausible(report: StreamReport) -> None:
-    """Check what holds for every report, whatever was received."""
+    """Check the invariants of every report."""
     for field in StreamReport.__struct_fields__:
         value = getattr(report, field)
         if isinstance(value, float):
