@@ -190,8 +190,8 @@ class MovementTracker:
     def _judge_rates(self, stream: _Stream, report: StreamReport, now: float, *, is_scheduled: bool) -> StreamReport:
         """Return a live stream's report with rates that agree with their totals.
 
-        A platform that reports an ingest rate of 0 while the total moves has restarted its own measurement, so its
-        egress rate is dropped as well if it has no total. A reported 0 is never a stall while no derived rate exists.
+        If a platform reports an ingest rate of 0 while the total moves, it has restarted its own measurement, so its
+        egress rate is dropped as well. A reported 0 is never served as a stall while there is no derived rate.
         """
         if stream.has_left:
             stream.has_left, stream.totals = False, self._new_totals()
