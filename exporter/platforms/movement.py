@@ -1,4 +1,4 @@
-"""Correct status and rates by whether byte totals move: movement outranks flags, status words and reported rates.
+"""Correct status and rates by the movement of byte totals, which outranks flags, status words and reported rates.
 
 ``Platform.poll`` applies this to every platform that names its totals in ``Platform.rates``.
 """
@@ -16,9 +16,9 @@ from exporter.platforms.rates import LONGEST_STALL_SECONDS, ByteTotal, MeasuredT
 
 INGEST_TOTAL = "ingest_bytes"
 MOVES_UNTIL_UNKNOWN = 2
-"""Number of polls with a rising ingest total after which a stream that the platform reports as off air is unknown."""
+"""Number of polls with a rising ingest total or heartbeat after which an off-air stream becomes unknown."""
 MOVES_UNTIL_LIVE, SECONDS_UNTIL_LIVE = 3, 90.0
-"""Number of such polls, and the minimum time they span, after which the stream is live."""
+"""Number of polls with a rising ingest total, and the minimum time they span, after which the stream is live."""
 FROZEN_STREAMS = 3
 """Minimum number of live streams needed to decide that the platform's statistics are frozen."""
 POLLS_REMEMBERED = 3
