@@ -93,7 +93,7 @@ async def test_credentials_that_no_header_can_carry() -> None:
 
 
 def test_a_login_needs_both() -> None:
-    with pytest.raises(ValueError, match="user name and a password"):
+    with pytest.raises(ValueError, match="user name and password"):
         Basic(AuthSettings())
 
 
@@ -276,7 +276,7 @@ async def test_a_login_at_the_wrong_address_is_not_blamed_on_the_password() -> N
         for _ in range(2):
             error = await failure(client)
             assert (error.reason, error.status, error.means_absent) == (Reason.NOT_FOUND, None, False)
-            assert "login failed: POST /login: status 404, not from the expected API: check url" in str(error)
+            assert "login failed: POST /login: status 404, but not from the expected API: check url" in str(error)
         issuer.refusal = None
         clock.advance(5)
         await client.requests(LONG).get("GET /x")
@@ -410,7 +410,7 @@ async def test_a_slow_login_ends_at_the_deadline_of_the_request_that_needs_it(lo
     ):
         with pytest.raises(UpstreamError) as caught:
             await client.requests(POLL_SECONDS).get("GET /x")
-    assert (caught.value.reason, str(caught.value)) == (Reason.TIMEOUT, "GET /x: no answer in time")
+    assert (caught.value.reason, str(caught.value)) == (Reason.TIMEOUT, "GET /x: timed out")
     assert observed.attempts == [("POST /login", "timeout")]
 
 

@@ -20,7 +20,7 @@ async def test_poll_after_a_pause_is_on_time_although_the_wall_clock_was_set(ste
         assert (state.up, state.last_error_reason) == (False, Reason.RATE_LIMITED)
         upstream.clock.step(step)
         state = await upstream.poll(after=10.0)
-        assert "not sent, the platform asked for a pause of 10 s more" in state.last_error
+        assert "not sent, the platform asked for a pause (10 s left)" in state.last_error
         state = await upstream.poll(after=10.0)
         assert state.up
         assert state.next_poll_at is not None

@@ -242,7 +242,7 @@ async def test_use_of_the_last_address_is_logged_once_in_a_while(names: FakeName
             harness.clock.advance(60.0)
             for _ in range(2):
                 assert await harness.find() == "192.0.2.1"
-    event = "host name cannot be resolved; its last address is used"
+    event = "host name cannot be resolved; using its last address"
     assert logs == [{"event": event, "host": HOST, "age_seconds": 60, "log_level": "warning"}]
 
 
@@ -281,7 +281,7 @@ async def test_address_is_kept_for_an_hour_if_a_certificate_proves_the_server(
         with pytest.raises(UpstreamError) as caught:
             await poll()
     assert caught.value.reason is Reason.CONNECT
-    assert str(caught.value) == "GET /x: the host's name can't be resolved now: check the name server (DNS)"
+    assert str(caught.value) == "GET /x: host name cannot be resolved at the moment: check DNS"
 
 
 # -- bounds ------------------------------------------------------------------------------------------------------------

@@ -263,7 +263,7 @@ async def test_test_alert_goes_to_webhooks_too(capsys: pytest.CaptureFixture[str
         code, out, _ = await command(capsys, "--test", "StreamUnhealthy", "--config.file", str(file))
         assert code == 1
         assert out.splitlines() == [
-            "webhook bad: failed (not_found): POST /: status 404, not from the expected API: check url",
+            "webhook bad: failed (not_found): POST /: status 404, but not from the expected API: check url",
             "webhook good: accepted (status 200)",
         ]
         (body,) = receiver.all_batches
