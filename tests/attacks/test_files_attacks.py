@@ -112,7 +112,7 @@ def test_fifo_in_place_of_each_file_costs_only_what_needs_the_file(tmp_path: Pat
                 put_obstacle(tmp_path / name, "FIFO")
             run.exporter.wait_for(r'msg="failed to reload web configuration".*web.yml: cannot read the file')
             run.exporter.wait_for(r'msg="sessions file not read" .*it is not a regular file')
-            run.exporter.wait_for(r'msg="upstream fails" .*upstream=protected .*reason=auth .*it is not a regular file')
+            run.exporter.wait_for(r'msg="upstream is failing" .*upstream=protected .*reason=auth .*it is not a regular file')
             errors = reload(run)
             for name in ("sessions", "token", "ca.pem"):
                 assert len(re.findall(rf"{name}\b[^,]*: it is not a regular file", errors)) == 1, errors

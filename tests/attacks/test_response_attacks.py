@@ -120,5 +120,5 @@ def test_far_too_large_response_fails_alone_and_costs_little_memory(
         with run.under_attack(14.0):
             idle = run.memory_mib_of("VmRSS")
             platform.hostile = hostile_answer
-            run.exporter.wait_for(r'msg="upstream fails".* upstream=hostile .*reason=too_large')
+            run.exporter.wait_for(r'msg="upstream is failing".* upstream=hostile .*reason=too_large')
         assert run.memory_mib_of("VmHWM") - idle <= BUDGET_MIB

@@ -70,7 +70,7 @@ async def test_login_at_a_wrong_base_path_is_not_found(foreign: str) -> None:
     assert harness.state is not None
     assert "base_path" in harness.state.last_error
     assert "password" not in harness.state.last_error
-    failed = next(entry for entry in logs if entry["event"] == "upstream fails")
+    failed = next(entry for entry in logs if entry["event"] == "upstream is failing")
     assert (failed["reason"], "base_path" in failed["error"]) == ("not_found", True)
 
 
@@ -97,7 +97,7 @@ async def test_doubled_base_path_is_not_found(foreign: str, discover: Any, *, ha
         assert harness.pages() == set()
     assert harness.state is not None
     assert "base_path" in harness.state.last_error
-    assert [entry["event"] for entry in logs if entry["log_level"] == "warning"] == ["upstream fails"]
+    assert [entry["event"] for entry in logs if entry["log_level"] == "warning"] == ["upstream is failing"]
 
 
 @pytest.mark.parametrize("own", OWN)

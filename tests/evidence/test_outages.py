@@ -272,11 +272,11 @@ async def test_flapping_upstream_is_logged_once_in_ten_minutes() -> None:
         await harness.poll()
         with structlog.testing.capture_logs() as logs:
             await flap(harness, 590.0)
-        assert events(logs).count("upstream fails") == 1
+        assert events(logs).count("upstream is failing") == 1
         assert len(events(logs)) <= 2
         with structlog.testing.capture_logs() as logs:
             await flap(harness, 1800.0)
-        assert 2 <= events(logs).count("upstream fails") <= 4
+        assert 2 <= events(logs).count("upstream is failing") <= 4
         assert len(events(logs)) <= 8
 
 
@@ -292,7 +292,7 @@ async def test_first_success_of_an_upstream_is_logged_once() -> None:
             await harness.poll(2)
     (first,) = [entry for entry in logs if entry["event"] == "upstream is up"]
     assert (first["streams"], first["live"], first["upstream"]) == (20, 19, "test")
-    assert events(logs) == ["upstream is up", "upstream fails", "upstream is back"]
+    assert events(logs) == ["upstream is up", "upstream is failing", "upstream is back"]
 
 
 async def test_first_success_after_failures_is_logged_as_up() -> None:
@@ -301,4 +301,4 @@ async def test_first_success_after_failures_is_logged_as_up() -> None:
             await harness.poll(3)
             harness.responses.update(storm(storm_stream()))
             await harness.poll(2)
-    assert events(logs) == ["upstream fails", "upstream is up"]
+    assert events(logs) == ["upstream is failing", "upstream is up"]

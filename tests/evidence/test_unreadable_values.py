@@ -252,7 +252,7 @@ async def test_unknown_word_is_logged_once(name: str, field: str, word: str) -> 
     async with evidence_harness(case.platform, case.responses(case.row), **case.settings) as harness:
         with structlog.testing.capture_logs() as logs:
             await poll_row(harness, case, {field: word}, times=4)
-    (entry,) = [entry for entry in logs if entry["event"] == "words without a known meaning"]
+    (entry,) = [entry for entry in logs if entry["event"] == "platform reports unknown values"]
     assert word in str(entry["words"])
 
 

@@ -102,7 +102,7 @@ def memory_is_bounded(run: Run) -> None:
 
 
 def nothing_secret_is_said(run: Run) -> None:
-    assert "upstream fails" in run.said
+    assert "upstream is failing" in run.said
     assert "Traceback" not in run.said
     said = run.said + "".join(text for _, text in run.probes.values())
     assert [secret for secret in run.secrets if secret in said] == []

@@ -184,7 +184,7 @@ async def test_outage_is_logged_once_at_its_start_and_once_at_its_end() -> None:
             live_streams("a"), DOWN, DOWN, UpstreamError(Reason.TIMEOUT, "late"), live_streams("a"), live_streams("a")
         )
     logged = [(entry["log_level"], entry["event"]) for entry in logs if entry["log_level"] != "debug"]
-    assert logged == [("info", "upstream is up"), ("warning", "upstream fails"), ("info", "upstream is back")]
+    assert logged == [("info", "upstream is up"), ("warning", "upstream is failing"), ("info", "upstream is back")]
     assert (logs[0]["streams"], logs[0]["live"]) == (1, 1)
     assert logs[-1]["down_seconds"] == 30.0
     assert logs[-1]["failed_polls"] == 3
@@ -196,10 +196,10 @@ async def test_bad_fields_and_failing_streams_are_counted_each_time_and_logged_o
     with structlog.testing.capture_logs() as logs:
         await upstream.poll(bad, bad, live_streams("a", "b"), bad)
     assert [entry["event"] for entry in logs] == [
-        "bad values left out",
-        "streams fail while their upstream answers",
+        "invalid values dropped",
+        "poll succeeded, but some streams failed",
         "upstream is up",
-        "streams fail while their upstream answers",
+        "poll succeeded, but some streams failed",
     ]
     assert upstream.has_metric(
         'stream_upstream_fields_dropped_total{field="bitrate",platform="scripted",upstream="u"} 6.0'
@@ -301,8 +301,8 @@ async def test_upstream_that_fails_every_other_poll_is_logged_once_in_ten_minute
     with structlog.testing.capture_logs() as logs:
         await upstream.poll(*[live_streams("a"), DOWN] * 90)
     events = [entry["event"] for entry in logs if entry["log_level"] != "debug"]
-    assert events == ["upstream is up", "upstream fails", "upstream fails", "upstream fails"]
-    assert [entry.get("failed_before") for entry in logs if entry["event"] == "upstream fails"] == [None, 29, 29]
+    assert events == ["upstream is up", "upstream is failing", "upstream is failing", "upstream is failing"]
+    assert [entry.get("failed_before") for entry in logs if entry["event"] == "upstream is failing"] == [None, 29, 29]
 
 
 @pytest.mark.parametrize(("failures", "seconds"), [(1, 10), (2, 20), (3, 40), (4, 80)])
@@ -393,4 +393,4 @@ async def test_wrong_clock_of_the_platform_is_logged_once(monkeypatch: pytest.Mo
     monkeypatch.setattr(Requests, "clock_skew_seconds", property(lambda _: next(skews)))
     with structlog.testing.capture_logs() as logs:
         await upstream.poll(*[live_streams("a")] * 5)
-    assert [e["ahead_seconds"] for e in logs if e["event"] == "the platform's clock differs"] == [31, -31]
+    assert [e["ahead_seconds"] for e in logs if e["event"] == "platform clock is off"] == [31, -31]

@@ -115,7 +115,7 @@ async def test_internal_error_is_logged_once_and_served_again(monkeypatch: pytes
     with capture_logs() as logs:
         states = [await upstream.probe() for _ in range(3)]
     assert {(state.up, state.last_error_reason) for state in states} == {(False, Reason.INTERNAL)}
-    assert [line["event"] for line in logs] == ["probe broke on an internal error"]
+    assert [line["event"] for line in logs] == ["internal error in probe"]
 
 
 async def test_result_of_other_settings_is_not_served_again() -> None:

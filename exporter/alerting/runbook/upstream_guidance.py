@@ -125,7 +125,7 @@ UPSTREAM_GUIDANCE: Mapping[str, Guidance] = {
         diagnosis="""
             1. List the streams: `stream_status{upstream="NAME", status="unknown"} == 1`, or the filter *Unknown* on the
                exporter's page.
-            2. Search the log for `words without a known meaning`. New status words are typical of a platform upgrade.
+            2. Search the log for `platform reports unknown values`. New status words are typical of a platform upgrade.
             3. Check `stream_upstream_stream_failures_total` by `reason` for failed requests of single streams.
             4. Compare `version` in `stream_upstream_info` with the version of last week.
         """,
@@ -146,7 +146,7 @@ UPSTREAM_GUIDANCE: Mapping[str, Guidance] = {
             StreamExpectedUnknown fires later instead of StreamExpectedOffline.
         """,
         diagnosis="""
-            1. Search the log for `the list of streams may be incomplete`. It gives the reason.
+            1. Search the log for `stream list may be incomplete`. It gives the reason.
             2. `stream_upstream_streams_dropped` above 0 means that the list was cut at `max_streams`.
             3. Check `stream_upstream_fields_dropped_total` by `field` for rows and paging fields that cannot be read.
         """,
