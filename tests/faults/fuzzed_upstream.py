@@ -1,4 +1,4 @@
-"""One upstream of a recording, from its settings to the exposition, over responses that a test may replace."""
+"""One upstream of a recording, polled from its settings to the exposition, with responses that a test may replace."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.platforms.recordings import PlatformRecording
 
 
 class SpoiltResponses(dict[str, Any]):
-    """The responses of a recording, or the bodies that a test puts in their place; the server's clock stands still."""
+    """The responses of a recording, some replaced by the test; the server's clock does not move."""
 
     def __init__(self, recording: PlatformRecording) -> None:
         super().__init__()
@@ -30,12 +30,12 @@ class SpoiltResponses(dict[str, Any]):
         self.spoil({})
 
     def spoil(self, bodies: Mapping[str, bytes]) -> None:
-        """Serve these bodies from now on, and the good ones for all other requests."""
+        """Serve these bodies from now on, and the recorded ones for all other requests."""
         for request, good in self._good.items():
             self[request] = replace(good, body=bodies[request]) if request in bodies else good
 
     def get(self, request: str, default: RecordedResponse | None = None) -> Any:  # type: ignore[override]
-        """Return what to serve, and remember that it was requested."""
+        """Return what to serve, and record the request."""
         self.requested.add(request)
         return super().get(request, default)
 
@@ -50,7 +50,7 @@ async def fuzzed(recording: PlatformRecording) -> AsyncIterator[tuple[PolledUpst
 
 
 def exposed(*views: UpstreamState) -> str:
-    """What is served of views, which has to be readable, and the same as made in the plain way."""
+    """Return the exposition of upstream states; check that it is valid and equals the plain rendering."""
     rendering = rendered(*views)
     text = rendering.text.decode()
     reference = render_reference(views)

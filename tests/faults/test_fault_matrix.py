@@ -1,6 +1,6 @@
-"""Every fault on every platform at once, against the real exporter process, and what must hold all the while.
+"""Every fault on every platform at once, against a real exporter process.
 
-One test, as one run of a minute shows it all; each part of it names the cells that fail.
+It is a single test, because one run of a minute covers everything. Each part names the cells that fail.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.real.prometheus import check_metrics
 
 INTERVAL_SECONDS = 4.0
 MEMORY_BYTES = 100e6
-"""Far below what comes at the same time: four bodies of 100 MiB, four bombs of as much, four lists without end."""
+"""Far less than is sent at the same time: four bodies of 100 MiB, four gzip bombs of 100 MiB, four endless lists."""
 
 
 @pytest.mark.real
@@ -53,7 +53,7 @@ def recovery_comes_with_the_next_poll(run: Run) -> None:
 
 
 def what_is_unknown_is_never_called_off_the_air(run: Run) -> None:
-    """A poll that fails says nothing of its streams: as before, then absent, never 0."""
+    """A failed poll leaves ``stream_live`` unchanged, then absent, but never 0."""
     for cell in run.cells.values():
         if cell.expected.down is not None:
             for scrape in run.during:
@@ -65,11 +65,11 @@ def healthy_upstreams_lose_nothing(run: Run) -> None:
         cell = run.cells[f"{platform}-{HEALTHY}"]
         own = dict.fromkeys(cell.api.labels, 1.0)
         assert all(scrape.live(cell.name) == own for scrape in run.during), cell.name
-        # a machine that is short of time may not answer within a poll's
+        # a busy machine may not respond within a poll's timeout
         assert {reason for reason, times in run.healed.failures(cell.name).items() if times} <= {"timeout"}
         polls = run.healing.polls(cell.name) - run.calm.polls(cell.name)
         due = (run.healing.at - run.calm.at) / INTERVAL_SECONDS
-        # or lose a beat; an upstream that waits for a broken one loses most
+        # and may skip polls, but an upstream that waits for a broken one loses most of them
         assert polls >= due / 2, cell.name
 
 

@@ -1,6 +1,6 @@
-"""WAVE's export passed through, of texts that are nearly exports: two upstreams with two of them, merged.
+"""WAVE's export passed through, with damaged texts: two upstreams with two of them, merged.
 
-``tests/metrics/test_passthrough.py`` makes its texts line by line; here a good one is cut, crossed and overwritten.
+``tests/metrics/test_passthrough.py`` generates texts line by line; here, a valid one is cut, spliced and overwritten.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ TEXTS = st.tuples(
     st.lists(st.sampled_from((*EXPORT.splitlines(), *FURTHER_LINES)), max_size=15).map("\n".join) | st.just(EXPORT),
     st.lists(st.tuples(st.integers(0, 2000), PIECES, st.integers(0, 20)), max_size=5),
 )
-"""A text, and where what is put in place of how many characters."""
+"""A text, and the edits: position, replacement, and number of replaced characters."""
 
 
 def spoilt(text: str, edits: list[tuple[int, str, int]]) -> str:
@@ -50,7 +50,7 @@ def spoilt(text: str, edits: list[tuple[int, str, int]]) -> str:
 
 
 def parse(text: str, series: int) -> PassthroughMetrics | None:
-    """The metrics that are kept of an export; None if it is refused."""
+    """Return the metrics kept from an export; None if it is refused."""
     with contextlib.suppress(ValueError):
         return parse_passthrough(PassthroughText(text=text, prefix="wave_", max_series=series, stale_at=math.inf))
     return None
@@ -77,7 +77,7 @@ def fuzz(examples: int, phases: Sequence[Phase]) -> None:
     assert texts
     for text in texts:
         done = promtool("check", "metrics", text=text)
-        # it can be read; how a platform names its metrics is its own affair
+        # it must be valid; the names are the platform's own
         said = [line for line in (done.stdout + done.stderr).splitlines() if not re.match(r"\S*wave_", line)]
         assert (done.returncode in (0, 3), said) == (True, [])
 
