@@ -1,4 +1,4 @@
-"""Files that can't be read: FIFOs, devices and folders in their place, and a network mount that hangs."""
+"""Files that cannot be read: FIFOs, devices and folders in their place, and a hung network mount."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ os.stat = hang
 from exporter import cli
 sys.exit(cli.main())
 """
-"""The exporter on a file system that does not answer for two files, once there is a file ``hang``."""
+"""The exporter on a file system that hangs for two files once a file named ``hang`` exists."""
 
 
 class Platform(BaseHTTPRequestHandler):
@@ -71,7 +71,7 @@ def platform() -> Iterator[str]:
 
 @contextmanager
 def attack_run(attack: str, folder: Path, platform: str, **options: Any) -> Iterator[AttackRun]:
-    """An exporter that has read every kind of file, with upstreams that are up."""
+    """An exporter that has read every kind of file, and whose upstreams are up."""
     trustme.CA().cert_pem.write_to_path(folder / "ca.pem")
     for name, content in {"web.yml": "{}", "sessions": "sess_1\n", "token": "canary-token"}.items():
         (folder / name).write_text(content)
@@ -93,7 +93,7 @@ def is_up(run: AttackRun, name: str) -> bool:
 
 
 def reload(run: AttackRun) -> str:
-    """Ask for a reload, and return the errors that it logs."""
+    """Request a reload, and return the errors that it logs."""
     already = run.exporter.said.count('msg="configuration not reloaded"')
     run.exporter.send(signal.SIGHUP)
 
@@ -112,7 +112,7 @@ def test_fifo_in_place_of_each_file_costs_only_what_needs_the_file(tmp_path: Pat
                 put_obstacle(tmp_path / name, "FIFO")
             run.exporter.wait_for(r'msg="failed to reload web configuration".*web.yml: cannot read the file')
             run.exporter.wait_for(r'msg="sessions file not read" .*it is not a regular file')
-            run.exporter.wait_for(r'msg="upstream is failing" .*upstream=protected .*reason=auth .*it is not a regular file')
+            run.exporter.wait_for(r'msg="upstream is failing" .*upstream=protected .*reason=auth .*not a regular file')
             errors = reload(run)
             for name in ("sessions", "token", "ca.pem"):
                 assert len(re.findall(rf"{name}\b[^,]*: it is not a regular file", errors)) == 1, errors

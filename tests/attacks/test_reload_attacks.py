@@ -23,7 +23,7 @@ UNKNOWN_KEYS = 100_000
 
 
 def configured_upstream(streams: int) -> dict[str, Any]:
-    """Return an upstream where nothing listens, so that the configuration is all that its streams cost."""
+    """Return an upstream without a server, so that its streams cost only their configuration."""
     keys = [{"application": "live", "key": f"key-{number}"} for number in range(streams)]
     url = "http://127.0.0.1:9"
     return {"name": "configured", "platform": "node_media_server", "url": url, "auth": {}, "streams": keys}
@@ -40,7 +40,7 @@ def test_thousands_of_signals_are_one_running_reload_and_one_pending(tmp_path: P
         run.exporter.send(signal.SIGHUP)
         wait_until(lambda: "retired" in run.exporter.ask("/config")[1], "the last configuration is in force")
         time.sleep(3.0)
-        # a queue of all signals would take minutes; one may have been pending
+        # a queue of all signals would take minutes; one reload may have been pending
         reloads = run.exporter.said.count("configuration reloaded")
         time.sleep(3.0)
         assert run.exporter.said.count("configuration reloaded") - reloads <= 1

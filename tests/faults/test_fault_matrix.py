@@ -49,7 +49,7 @@ def each_fault_has_its_outcome(run: Run) -> None:
 def recovery_comes_with_the_next_poll(run: Run) -> None:
     assert run.cells.keys() - run.recovered.keys() == set()
     late = {cell.name: lost for cell in run.cells.values() if (lost := run.polls_lost_after_healing(cell)) > 1}
-    assert not late, "polls that failed for the fault's reason after the healing; one may have been under way"
+    assert not late, "polls that failed for the fault's reason after the healing; one may have been in flight"
 
 
 def what_is_unknown_is_never_called_off_the_air(run: Run) -> None:
