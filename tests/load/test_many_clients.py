@@ -1,4 +1,4 @@
-"""Many clients at once, good ones and bad ones, of an exporter with 10,000 streams."""
+"""Many simultaneous clients, well-behaved and not, of an exporter with 10,000 streams."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SAMPLE = json.loads(
 
 
 def fleet() -> dict[str, Any]:
-    """So many copies of a real stream's record."""
+    """Return a response with many copies of a real stream's record."""
     return {"live": {f"stream-{number:05}": SAMPLE["live"]["test"] for number in range(STREAMS)}}
 
 
@@ -69,7 +69,7 @@ class Answer:
 
 
 def get(watch: Watch, path: str, **headers: str) -> Answer:
-    """One request on a connection of its own; a body that is cut short is an error."""
+    """Send one request over a new connection; a truncated body is an error."""
     client = http.client.HTTPConnection(watch.url.removeprefix("http://"), timeout=GENEROUS_SECONDS)
     try:
         began = time.monotonic()
@@ -119,12 +119,12 @@ def test_forty_scrapers_at_once(watch: Watch) -> None:
         f"longest {seconds[-1]:.2f} s; {len(taken[0]) / 1e6:.1f} MB each, {len({hash(text) for text in taken})} "
         f"renderings; {polls(watch) - before:.0f} polls in {time.monotonic() - began:.1f} s"
     )
-    # between two polls all say the same of the streams
+    # between two polls, the stream series of all scrapes are equal
     assert len(of_streams) <= 2 + (time.monotonic() - began) / INTERVAL_SECONDS
 
 
 def streams_of(text: bytes) -> bytes:
-    """A hash of what a whole exposition says of the streams: all of them, and in whole lines."""
+    """Return a hash of all stream series; check that all streams are there, in complete lines."""
     assert text.endswith(b"\n")
     lines = re.findall(rb"^stream_live\{.*\} [01]$", text, re.MULTILINE)
     assert len(lines) == STREAMS

@@ -1,6 +1,6 @@
 """The long run: ``make soak``.
 
-Its length, fleet, seed and whether faults are made at random: SOAK_SECONDS, SOAK_STREAMS, SOAK_SEED, SOAK_FAULTS=1.
+SOAK_SECONDS, SOAK_STREAMS and SOAK_SEED set its length, fleet and seed; SOAK_FAULTS=1 adds random faults.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ SEED = int(os.environ.get("SOAK_SEED", "0"))
 WITH_FAULTS = os.environ.get("SOAK_FAULTS") == "1"
 
 WARM_UP_SECONDS = min(600.0 if WITH_FAULTS else 60.0, SECONDS / 6)
-"""With faults until each has been: what an error needs once, as any first answer, is no leak."""
+"""With faults, until each has occurred, because memory for its first occurrence is not a leak."""
 QUIET_SECONDS = min(120.0, SECONDS / 6)
-"""Without faults at the end."""
+"""Time without faults at the end."""
 REPORT_INTERVAL_SECONDS = 60.0
 
 

@@ -1,4 +1,4 @@
-"""The platform module against real node-media-servers, with media that ffmpeg publishes."""
+"""The platform module against real node-media-servers, with media published by ffmpeg."""
 
 import asyncio
 import time
@@ -16,14 +16,14 @@ from exporter.runtime.clock import Clock
 from tests.real.child_process import GENEROUS_SECONDS
 from tests.real.media import PASSWORD, USERNAME, NodeMediaServer, Publisher
 
-# one loop and one login per server: version 4 takes ten login requests a minute from one address
+# share one loop and one login per server, because version 4 allows ten logins a minute from one address
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
 TOLERANCE = 0.2
 
 
 class Watch:
-    """Polls a server the way the exporter does, and keeps what came last."""
+    """Polls a server as the exporter does, and keeps the last result."""
 
     def __init__(self, server: NodeMediaServer) -> None:
         self.server = server
@@ -43,7 +43,7 @@ class Watch:
         return {sample.id: sample for sample in snapshot.streams}
 
     async def until(self, condition: Callable[[dict[str, StreamReport]], Any], what: str) -> dict[str, StreamReport]:
-        """Poll, several times a second, until the streams are as wanted."""
+        """Poll several times a second until the condition holds."""
         deadline = time.monotonic() + GENEROUS_SECONDS
         while True:
             streams = await self.poll()
@@ -65,7 +65,7 @@ def is_live(streams: dict[str, StreamReport], *names: str) -> bool:
 
 
 def name_for(watch: Watch, purpose: str) -> str:
-    """Tests share the servers, so each publishes under its own name."""
+    """Return a stream name for a test, because the tests share the servers."""
     return f"{purpose}-{watch.server.version}"
 
 
@@ -87,7 +87,7 @@ async def test_two_streams_that_are_published(watch: Watch) -> None:
 
 
 async def assert_rates(watch: Watch, publishers: dict[str, Publisher]) -> None:
-    """Over the same few seconds, what is measured here is what ffmpeg says it has sent."""
+    """Assert that bitrates measured over the same few seconds equal what ffmpeg has sent."""
     await watch.poll()
     began = time.monotonic()
     sent = {name: publisher.bytes_sent for name, publisher in publishers.items()}
@@ -109,7 +109,7 @@ async def test_viewers_come_and_go(watch: Watch) -> None:
                 lambda s: viewer.received and s[f"live/{name}"].ingest_bitrate_bytes_per_second, "they see something"
             )
         streams = await watch.until(lambda s: s[f"live/{name}"].viewers == 0, "nobody watches")
-        # whatever the server's own measuring makes of their leaving
+        # whatever the server's own measurement reports after they left
         assert streams[f"live/{name}"].ingest_bitrate_bytes_per_second
 
 
@@ -118,7 +118,7 @@ async def test_a_publisher_that_hangs_and_comes_back(watch: Watch) -> None:
     with watch.server.publish(name) as publisher:
         await watch.until(lambda s: is_live(s, name) and s[f"live/{name}"].ingest_bitrate_bytes_per_second, "it sends")
         publisher.freeze()
-        # bytes that are still on their way may move the first poll's counter
+        # bytes still in flight may move the first poll's counter
         streams = await watch.until(lambda s: s[f"live/{name}"].ingest_bitrate_bytes_per_second == 0, "it is silent")
         assert streams[f"live/{name}"].live
         publisher.thaw()
@@ -146,12 +146,12 @@ async def test_a_viewer_waits_for_a_publisher(watch: Watch) -> None:
             publisher.kill()
             streams = await watch.until(lambda s: not is_live(s, name), "the publisher is gone")
             left = streams.get(f"live/{name}")
-            # version 2 tells its viewers to go, version 4 holds the publisher's place
+            # version 2 disconnects its viewers, version 4 holds the publisher's slot
             assert left is None or left.status in (Status.IDLE, Status.CONNECTING)
 
 
 async def test_a_wrong_password(nms2: NodeMediaServer) -> None:
-    """Version 2 only: wrong logins would lock the user of version 4 for other tests."""
+    """Only for version 2, because wrong logins would lock the user of version 4 for other tests."""
     auth = AuthSettings.model_validate({"username": USERNAME, "password": "wrong"})
     clock = Clock()
     settings = NodeMediaServerSettings(name="origin", url=nms2.url, auth=auth)

@@ -1,4 +1,4 @@
-"""The real servers of the tests themselves: they start, do what the other tests need, and end."""
+"""The tests' real servers: they start, do what the other tests need, and end."""
 
 import signal
 import urllib.error

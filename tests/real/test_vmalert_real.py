@@ -37,11 +37,11 @@ from tests.real.vmalert import (
 pytestmark = [pytest.mark.real, pytest.mark.no_cover]
 
 KNOWS_KEEP_FIRING = (1, 92)
-"""The first vmalert that reads ``keep_firing_for``; earlier ones refuse a file with a field that they do not know."""
+"""The first vmalert that supports ``keep_firing_for``; earlier ones refuse a file with unknown fields."""
 POLLING = {"interval": "500ms", "timeout": "450ms", "stale_after": "2s", "health_grace": "1s", "ended_ttl": "10s"}
 WATCHDOG: Page = ("StreamWatchdog", "", "")
 UNRENDERED = ("{{", "<no value>", "<error", "%!")
-"""Marks of a template that failed: vmalert leaves the template unchanged, Go writes an error text."""
+"""Marks of a failed template: vmalert leaves the template unchanged, Go writes an error."""
 T = TypeVar("T")
 
 
@@ -54,7 +54,7 @@ def test_vmalert_accepts_the_rule_files_without_keep_firing(tmp_path: Path) -> N
 
 
 def test_vmalert_reads_keep_firing_for_since_its_version_1_92(tmp_path: Path) -> None:
-    """Why there is ``--without-keep-firing``: an older vmalert does not start with the files as they are shipped."""
+    """The reason for ``--without-keep-firing``: an older vmalert does not start with the shipped files."""
     write_rules(tmp_path)
 
     done = dry_run(tmp_path)
@@ -102,7 +102,7 @@ async def test_vmalert_fires_for_faults_and_for_nothing_else(
 
 @dataclass
 class Lab:
-    """An exporter, VictoriaMetrics that scrapes it, and vmalert that tells Alertmanager."""
+    """An exporter, VictoriaMetrics that scrapes it, and vmalert that sends to Alertmanager."""
 
     victoria_metrics: VictoriaMetrics
     vmalert: Vmalert
@@ -110,26 +110,26 @@ class Lab:
     streams: int
 
     def is_settled(self) -> bool:
-        """Whether recording rules have written of each stream, which takes vmalert some evaluations after its start."""
+        """Return whether the recording rules cover each stream, which takes some evaluations after vmalert's start."""
         streams = {labels["stream"] for labels, _ in self.victoria_metrics.query("stream:live")}
         return len(streams) == self.streams and {page_of(alert["labels"]) for alert in self.vmalert.alerts()} == {
             WATCHDOG
         }
 
     def firing(self) -> set[Page]:
-        """What fires by vmalert's own word."""
+        """Return the firing alerts according to vmalert."""
         return {page_of(alert["labels"]) for alert in self.vmalert.alerts() if alert["state"] == "firing"}
 
     def recorded(self) -> set[Page]:
-        """What fires by the series that vmalert writes to VictoriaMetrics."""
+        """Return the firing alerts according to the series that vmalert writes to VictoriaMetrics."""
         return {page_of(labels) for labels, _ in self.victoria_metrics.query('ALERTS{alertstate="firing"}')}
 
     def delivered(self) -> set[Page]:
-        """What Alertmanager has."""
+        """Return the alerts in Alertmanager."""
         return {page_of(alert["labels"]) for alert in self.alertmanager.alerts()}
 
     def state(self) -> str:
-        """For the message of a test that waited in vain."""
+        """Return the state for the message of a test that timed out."""
         alerts = [(*page_of(alert["labels"]), alert["state"]) for alert in self.vmalert.alerts()]
         said = self.vmalert.program.said.splitlines()[-20:]
         return "\n".join([f"{sorted(alerts)}", f"{self.vmalert.rule_errors()}", *said])
@@ -146,7 +146,7 @@ async def running_lab(
         rules = directory / "rules"
         write_rules(rules, "--without-keep-firing", "--config.file", directory / "config.yaml", "--time-scale", SCALE)
 
-        # the exporter and the simulator run in this process: what waits for other programs has a thread of its own
+        # in threads, because the exporter and the simulator run in this process
         async def enter(program: AbstractContextManager[T]) -> T:
             return await asyncio.to_thread(stack.enter_context, program)
 

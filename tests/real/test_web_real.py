@@ -1,4 +1,4 @@
-"""A real Prometheus against a real exporter: each scrape_configs of the documentation, with TLS and a password too."""
+"""A real Prometheus and a real exporter: every documented scrape configuration, including TLS and passwords."""
 
 import json
 import re
@@ -49,7 +49,7 @@ def authority() -> trustme.CA:
 
 @pytest.fixture(scope="module")
 def secrets(tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA) -> Path:
-    """The folder with all that the documentation's files stand for."""
+    """Create the folder with all files that the documentation refers to."""
     directory = tmp_path_factory.mktemp("secure")
     write_certificate(directory, authority)
     authority.cert_pem.write_to_path(directory / "ca.pem")
@@ -72,7 +72,7 @@ def secure_exporter(secrets: Path) -> Iterator[Exporter]:
 
 @contextmanager
 def scraping(prometheus: Prometheus, documented: int, port: int, prefix: str, secrets: Path = Path()) -> Iterator[None]:
-    """The jobs of a documented configuration, under names of their own."""
+    """Use a documented configuration, with its jobs renamed."""
     text = DOCUMENTED[documented].replace("localhost:10071", f"localhost:{port}")
     jobs = yaml.safe_load(_with_files_of(text, secrets))["scrape_configs"]
     with ExitStack() as stack:
@@ -92,7 +92,7 @@ def targets(prometheus: Prometheus, job: str) -> list[Mapping[str, Any]]:
 
 
 def doubled(prometheus: Prometheus, prefix: str) -> list[Any]:
-    """The series of these jobs that differ in nothing but where they were scraped."""
+    """Return series of these jobs that differ only in where they were scraped."""
     found = prometheus.get("series", **{"match[]": f'{{job=~"{prefix}-.*", __name__!~"up|scrape_.*"}}'})
     scraped = Counter(
         tuple(sorted((key, value) for key, value in labels.items() if key not in ("job", "instance")))
@@ -169,7 +169,7 @@ def test_wrong_passwords_and_no_passwords_stay_out_and_keep_nobody_else_out(
         prometheus.wait_for('sum_over_time(up{job="door-right"}[30s]) >= 5')
         assert prometheus.value('max(max_over_time(up{job=~"door-.*", job!="door-right"}[30s]))') == 0
         for job in ("wrong", "unknown", "without"):
-            # on a busy machine a scrape may be too late to hear it
+            # a scrape may be too late to see it on a busy machine
             wait_until(lambda: "401" in targets(prometheus, f"door-{job}")[0]["lastError"], f"{job} is told 401")  # noqa: B023
 
 
