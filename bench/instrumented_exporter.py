@@ -94,7 +94,7 @@ class CallbackTimes:
         self._long = 0
 
     def figures(self) -> dict[str, float]:
-        """Return the longest callback by CPU time and by the clock, and the number of callbacks that were long by the clock."""
+        """Return the longest callback, by CPU time and by wall time, and the number of long callbacks."""
         return {"cpu": self._longest_cpu, "clock": self._longest, "long": self._long}
 
     def watch(self) -> None:

@@ -83,7 +83,7 @@ def is_closed(client: socket.socket, said: bytes) -> bool:
         return True
 
 
-def test_silent_connections_keep_out_no_poll_and_no_scrape(tmp_path: Path) -> None:
+def test_silent_connections_block_no_poll_and_no_scrape(tmp_path: Path) -> None:
     with (
         AttackRun("silent_connections", tmp_path) as run,
         run.under_attack(),

@@ -105,7 +105,7 @@ def reload(run: AttackRun) -> str:
     return errors()[0]
 
 
-def test_fifo_in_place_of_each_file_costs_only_what_needs_the_file(tmp_path: Path, platform: str) -> None:
+def test_fifo_in_place_of_each_file_affects_only_users_of_the_file(tmp_path: Path, platform: str) -> None:
     with attack_run("files", tmp_path, platform) as run:
         with run.under_attack():
             for name in ("web.yml", "sessions", "token", "ca.pem"):
@@ -125,7 +125,7 @@ def test_fifo_in_place_of_each_file_costs_only_what_needs_the_file(tmp_path: Pat
         assert run.exporter.said.count("upstream=protected") == 2, "up, then failing"
 
 
-def test_hung_mount_costs_only_news_of_its_files(tmp_path: Path, platform: str) -> None:
+def test_hung_mount_affects_only_updates_of_its_files(tmp_path: Path, platform: str) -> None:
     with attack_run("hung_mount", tmp_path, platform, program=("-c", HANGING_MOUNT)) as run:
         threads = thread_count(run)
         with run.under_attack():
@@ -150,7 +150,7 @@ def thread_count(run: AttackRun) -> int:
 
 @pytest.mark.parametrize("kind", OBSTACLES)
 @pytest.mark.parametrize("name", ["config.yaml", "web.yml"])
-def test_start_with_anything_but_a_file_ends_with_one_error(tmp_path: Path, kind: str, name: str) -> None:
+def test_start_without_a_regular_file_fails_with_one_error(tmp_path: Path, kind: str, name: str) -> None:
     (tmp_path / "config.yaml").write_text(
         "upstreams: [{name: a, platform: node_media_server, url: 'http://127.0.0.1:9', auth: {}}]"
     )

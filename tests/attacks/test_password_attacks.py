@@ -33,7 +33,7 @@ NEIGHBOUR = "neighbour"
 """A user at the attacker's address."""
 
 
-def test_right_password_is_checked_while_others_are_guessed(tmp_path: Path) -> None:
+def test_correct_password_is_accepted_while_others_are_guessed(tmp_path: Path) -> None:
     hash_ = bcrypt_hash(PASSWORD, COST)
     file = write_web_config(
         tmp_path, {"basic_auth_users": dict.fromkeys(["prometheus", *USERS, *PROBES, NEIGHBOUR], hash_)}

@@ -29,7 +29,7 @@ def configured_upstream(streams: int) -> dict[str, Any]:
     return {"name": "configured", "platform": "node_media_server", "url": url, "auth": {}, "streams": keys}
 
 
-def test_thousands_of_signals_are_one_running_reload_and_one_pending(tmp_path: Path) -> None:
+def test_thousands_of_signals_cause_one_running_and_one_pending_reload(tmp_path: Path) -> None:
     with AttackRun("sighup", tmp_path, [configured_upstream(1000)]) as run:
         with run.under_attack(10.0):
             began = time.monotonic()
@@ -46,7 +46,7 @@ def test_thousands_of_signals_are_one_running_reload_and_one_pending(tmp_path: P
         assert run.exporter.said.count("configuration reloaded") - reloads <= 1
 
 
-def test_configuration_page_of_thousands_of_streams_delays_nothing(tmp_path: Path) -> None:
+def test_configuration_page_with_thousands_of_streams_delays_nothing(tmp_path: Path) -> None:
     with AttackRun("config_page", tmp_path, [configured_upstream(CONFIGURED_STREAMS)]) as run:
         is_over = threading.Event()
 
@@ -66,7 +66,7 @@ def test_configuration_page_of_thousands_of_streams_delays_nothing(tmp_path: Pat
             assert set().union(*(reader.result() for reader in readers)) == {200}
 
 
-def test_page_of_another_site_reloads_nothing(tmp_path: Path) -> None:
+def test_page_of_another_site_cannot_reload(tmp_path: Path) -> None:
     with AttackRun("cross_site", tmp_path, arguments=["--web.enable-lifecycle"]) as run:
         with run.under_attack():
             for headers in (

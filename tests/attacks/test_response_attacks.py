@@ -109,7 +109,7 @@ ATTACKERS: dict[str, tuple[Callable[[], bytes], bytes, dict[str, bytes], dict[st
 
 
 @pytest.mark.parametrize("attack", ATTACKERS)
-def test_far_too_large_response_fails_alone_and_costs_little_memory(
+def test_far_too_large_response_fails_only_its_poll_and_uses_little_memory(
     platform: Platform, attack: str, tmp_path: Path
 ) -> None:
     make_hostile, platform.empty, platform.health, upstream = ATTACKERS[attack]

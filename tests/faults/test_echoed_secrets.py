@@ -56,7 +56,7 @@ async def test_echoed_secret_is_in_no_state_and_no_metric(recording: PlatformRec
 
 
 @pytest.mark.parametrize("recording", [found for found in all_recordings() if found.login], ids=str)
-async def test_login_token_that_is_echoed_is_in_no_state_and_no_metric(recording: PlatformRecording) -> None:
+async def test_echoed_login_token_is_in_no_state_and_no_metric(recording: PlatformRecording) -> None:
     assert recording.login is not None
     token = "canary-token-of-a-login"
     response = recording.response(recording.login.request).with_values({recording.login.token: token})

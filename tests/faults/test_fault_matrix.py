@@ -23,7 +23,7 @@ MEMORY_BYTES = 100e6
 
 @pytest.mark.real
 @pytest.mark.no_cover
-def test_every_fault_on_every_platform(tmp_path: Path) -> None:
+def test_every_fault_on_every_platform_has_its_expected_result(tmp_path: Path) -> None:
     run = run_matrix(tmp_path)
     assert run.exit_code == 0
     each_fault_has_its_outcome(run)
@@ -108,7 +108,7 @@ def nothing_secret_is_said(run: Run) -> None:
     assert [secret for secret in run.secrets if secret in said] == []
 
 
-def test_every_deviation_is_of_a_fault() -> None:
+def test_exceptions_in_recordings_refer_to_existing_faults() -> None:
     names = {fault.name for fault in FAULTS}
     unknown = {platform: recording.faults.keys() - names for platform, recording in main_recordings().items()}
     assert {platform: found for platform, found in unknown.items() if found} == {}

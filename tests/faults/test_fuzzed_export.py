@@ -84,10 +84,10 @@ def fuzz(examples: int, phases: Sequence[Phase]) -> None:
 
 @pytest.mark.real
 @pytest.mark.no_cover
-def test_no_export_breaks_the_answer() -> None:
+def test_damaged_exports_keep_the_exposition_valid() -> None:
     fuzz(EXAMPLES, QUICK)
 
 
 @pytest.mark.soak
-def test_no_export_breaks_the_answer_in_a_long_run() -> None:
+def test_damaged_exports_keep_the_exposition_valid_in_a_long_run() -> None:
     fuzz(EXAMPLES_OF_THE_LONG_RUN, tuple(Phase))

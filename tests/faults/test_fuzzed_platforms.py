@@ -100,17 +100,17 @@ def lint(texts: Sequence[str]) -> None:
 @pytest.mark.real
 @pytest.mark.no_cover
 @pytest.mark.parametrize("recording", all_recordings(), ids=str)
-def test_no_answer_breaks_a_platform(recording: PlatformRecording) -> None:
+def test_damaged_responses_never_cause_an_internal_error(recording: PlatformRecording) -> None:
     lint(fuzz(recording, EXAMPLES))
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("recording", all_recordings(), ids=str)
-def test_no_answer_breaks_a_platform_in_a_long_run(recording: PlatformRecording) -> None:
+def test_damaged_responses_never_cause_an_internal_error_in_a_long_run(recording: PlatformRecording) -> None:
     lint(fuzz(recording, EXAMPLES_OF_THE_LONG_RUN, tuple(Phase)))
 
 
-async def test_a_stream_that_left_a_list_has_its_end_whatever_the_platform_can_say() -> None:
+async def test_stream_missing_from_a_complete_list_has_an_end_time() -> None:
     async with fuzzed(recording_of("node_media_server", "version-2")) as (upstream, responses):
         await upstream.poll()
         responses.spoil({"GET /api/streams": b"{}"})

@@ -1,6 +1,5 @@
-"""Data that is requested at its own interval; and the clock that tests move."""
+"""Data that is requested at its own interval, and the clock."""
 
-import asyncio
 import time
 from pathlib import Path
 
@@ -22,7 +21,7 @@ def test_cached_fetch_is_due_after_its_interval_and_stale_after_three() -> None:
     assert (periodic.is_due, periodic.value) == (False, "a")
     clock.advance(0.2)
     assert periodic.is_due
-    # it is requested, and there is no response
+    # requested, but without a response
     periodic.mark_requested()
     assert (periodic.is_due, periodic.value) == (False, "a")
     clock.advance(122.8)
@@ -33,39 +32,7 @@ def test_cached_fetch_is_due_after_its_interval_and_stale_after_three() -> None:
     assert periodic.value == "b"
 
 
-async def test_a_clock_that_stands_still() -> None:
-    clock = FakeClock(now=5.0, monotonic=7.0)
-    order: list[str] = []
-
-    async def sleep(name: str, seconds: float) -> None:
-        await clock.sleep(seconds)
-        order.append(name)
-
-    tasks = [asyncio.create_task(sleep(*each)) for each in (("b", 20.0), ("a", 10.0), ("now", 0.0), ("gone", 10.0))]
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert order == ["now"]
-    tasks[3].cancel()
-    await asyncio.sleep(0)
-    clock.advance(10.0)
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert (order, clock.now(), clock.monotonic()) == (["now", "a"], 15.0, 17.0)
-    clock.advance(10.0)
-    await asyncio.gather(*tasks, return_exceptions=True)
-    assert order == ["now", "a", "b"]
-    clock.step(-100.0)
-    assert (clock.now(), clock.monotonic()) == (-75.0, 27.0)
-    assert clock.slept == [20.0, 10.0, 0.0, 10.0]
-
-
-async def test_a_clock_that_moves_by_itself() -> None:
-    clock = FakeClock(now=5.0, auto_advance=True)
-    await clock.sleep(3.0)
-    assert clock.now() == 8.0
-
-
-async def test_the_machines_clock() -> None:
+async def test_clock_is_monotonic_and_accepts_negative_sleeps() -> None:
     clock = Clock()
     before = clock.monotonic()
     await clock.sleep(-1.0)
@@ -74,7 +41,7 @@ async def test_the_machines_clock() -> None:
 
 
 @pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="Linux only")
-def test_steady_clock_goes_on_while_the_machine_is_suspended() -> None:
+def test_steady_clock_continues_while_the_machine_is_suspended() -> None:
     before = time.clock_gettime(time.CLOCK_BOOTTIME)
     assert before <= Clock().monotonic() <= time.clock_gettime(time.CLOCK_BOOTTIME)
 

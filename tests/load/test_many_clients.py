@@ -93,7 +93,7 @@ def memory_bytes(watch: Watch) -> float:
     return float(found[1])
 
 
-def test_forty_scrapers_at_once(watch: Watch) -> None:
+def test_forty_simultaneous_scrapers_get_complete_responses_or_503(watch: Watch) -> None:
     before, began = polls(watch), time.monotonic()
     together = threading.Barrier(AT_ONCE)
 
@@ -132,7 +132,7 @@ def streams_of(text: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("path", ["/probe?upstream=origin&stream=live/stream-00007", "/", "/api/v1/streams"])
-def test_a_flood_is_answered_or_sent_away_and_nothing_stands_still(watch: Watch, path: str) -> None:
+def test_flood_of_requests_gets_responses_or_503_and_polls_continue(watch: Watch, path: str) -> None:
     before, memory = polls(watch), memory_bytes(watch)
     with ThreadPoolExecutor(100) as clients:
         flood = [clients.submit(get, watch, path, **{"Accept-Encoding": "gzip"}) for _ in range(FLOOD)]
@@ -149,7 +149,7 @@ def test_a_flood_is_answered_or_sent_away_and_nothing_stands_still(watch: Watch,
     assert memory_bytes(watch) < memory + 100e6
 
 
-def test_scrapers_that_read_nothing_fill_the_places_and_the_next_is_told_when_to_come_again(watch: Watch) -> None:
+def test_scraper_gets_503_while_scrapers_that_read_nothing_use_all_slots(watch: Watch) -> None:
     before, memory = polls(watch), memory_bytes(watch)
     with ExitStack() as clients:
         for _ in range(AT_ONCE):

@@ -28,7 +28,7 @@ REPORT_INTERVAL_SECONDS = 60.0
 
 
 @pytest.mark.soak
-def test_memory_descriptors_and_tasks_are_flat_and_no_poll_is_lost(tmp_path: Path) -> None:
+def test_memory_descriptors_and_tasks_do_not_grow_and_no_poll_is_lost(tmp_path: Path) -> None:
     with running_soak(STREAMS, tmp_path, SEED) as (soak, faults):
         print(f"{STREAMS} streams for {SECONDS:.0f} s, random faults: {WITH_FAULTS}", flush=True)
         began = reported = time.monotonic()

@@ -76,7 +76,7 @@ def end(soak: Soak, faults: RandomFaults, attacks: RandomAttacks) -> None:
 
 
 @pytest.mark.soak
-def test_hour_of_attacks_and_faults_costs_no_poll_and_no_memory(tmp_path: Path) -> None:
+def test_hour_of_attacks_and_faults_loses_no_poll_and_leaks_no_memory(tmp_path: Path) -> None:
     with attacked_exporter(STREAMS, tmp_path, attack_seconds=ATTACK_SECONDS, interval=15.0) as (soak, faults, attacks):
         began = reported = time.monotonic()
         is_warm = False
@@ -100,7 +100,7 @@ def test_hour_of_attacks_and_faults_costs_no_poll_and_no_memory(tmp_path: Path) 
     soak.assert_flat()
 
 
-def test_minute_of_attacks_and_faults_costs_no_poll(tmp_path: Path) -> None:
+def test_minute_of_attacks_and_faults_loses_no_poll(tmp_path: Path) -> None:
     with attacked_exporter(300, tmp_path, attack_seconds=2.0, interval=2.0) as (soak, faults, attacks):
         while not all(attacks.made.values()):
             faults.inject()

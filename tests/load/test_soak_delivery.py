@@ -65,7 +65,7 @@ async def test_delivery_with_two_sidecars_for_half_an_hour(tmp_path: Path) -> No
 
 
 @pytest.mark.real
-async def test_every_alertmanager_has_the_view_of_the_sidecar_after_faults(tmp_path: Path) -> None:
+async def test_every_alertmanager_has_the_sidecars_alerts_after_faults(tmp_path: Path) -> None:
     await run_with_one_sidecar(tmp_path, seconds=700.0, streams=SHORT_STREAMS, time_scale=SHORT_SCALE)
 
 

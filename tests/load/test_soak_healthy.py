@@ -37,7 +37,7 @@ REPORT_INTERVAL_SECONDS = 60.0
 
 
 @pytest.mark.soak
-def test_healthy_fleet_pages_nobody_until_a_stream_dies(tmp_path: Path) -> None:
+def test_healthy_fleet_sends_no_page_until_a_stream_ends(tmp_path: Path) -> None:
     """5 % of the requests and scrapes fail, and exporter, Prometheus and Alertmanager restart once."""
     proxy, receiver = ScrapeProxy(LOST_SCRAPES, SEED), Receiver()
     with (

@@ -50,7 +50,7 @@ class ScriptedSettings(UpstreamSettings):
 
 
 class ScriptedPlatform(Platform[ScriptedSettings]):
-    """A platform whose polls return what a test puts in: a result, an error to raise, or an event to wait for."""
+    """A platform whose polls return what the test provides: a result, an error to raise, or an event to wait for."""
 
     name = "scripted"
     settings_class = ScriptedSettings
@@ -118,7 +118,7 @@ class PolledUpstream:
         return next((line for line in lines if line.startswith("stream_upstream_answering{")), None)
 
     async def answering_after(self, seconds: float) -> bool | None:
-        """Let time pass without a poll, and return whether the upstream is answering then."""
+        """Let time pass without a poll; return whether the upstream is answering then."""
         self.clock.advance(seconds)
         await self.coordinator.refresh()
         return self.store.states()[0].answering
@@ -147,12 +147,12 @@ async def test_secrets_that_a_platform_echoes_are_not_published_or_logged() -> N
     )
     with structlog.testing.capture_logs() as logs:
         state = await upstream.poll(result)
-    # streams of one name stay apart
+    # streams with the same name stay separate
     hashes = [hashlib.sha256(id_.encode()).hexdigest()[:8] for id_ in ("a", "b")]
     assert [stream.identity.stream for stream in state.streams] == [f"<secret>#{digest}" for digest in hashes]
     failed = await upstream.poll(UpstreamError(Reason.CONNECT, f"GET /streams: {secret}"))
     assert failed.last_error == "GET /streams: <secret>"
-    # the word is cut after its secret is replaced
+    # the word is truncated after its secret is replaced
     assert secret[:10] not in f"{state!r}{failed!r}{logs!r}{upstream.metrics.render()!r}"
 
 
@@ -190,7 +190,7 @@ async def test_outage_is_logged_once_at_its_start_and_once_at_its_end() -> None:
     assert logs[-1]["failed_polls"] == 3
 
 
-async def test_bad_fields_and_failing_streams_are_counted_each_time_and_logged_once() -> None:
+async def test_dropped_fields_and_failing_streams_are_counted_every_time_and_logged_once() -> None:
     upstream = PolledUpstream()
     bad = live_streams("a", dropped_fields={"bitrate": 2}, failures={"b": Reason.TIMEOUT})
     with structlog.testing.capture_logs() as logs:
@@ -244,7 +244,7 @@ async def test_states_become_stale_between_polls() -> None:
     assert state.status_changed_at == upstream.clock.now()
 
 
-async def test_answering_ends_two_and_a_half_intervals_after_the_last_success() -> None:
+async def test_answering_becomes_false_two_and_a_half_intervals_after_the_last_success() -> None:
     upstream = PolledUpstream(interval="10s")
     assert (await upstream.poll(live_streams("a"))).answering is True
     assert [await upstream.answering_after(seconds) for seconds in (24.9, 0.1)] == [True, False]
@@ -285,7 +285,7 @@ async def test_retry_after_of_a_failed_poll_does_not_delay_the_end_of_answering(
     assert [await upstream.answering_after(seconds) for seconds in (14.9, 0.1, 500)] == [before, False, False]
 
 
-async def test_failed_poll_after_a_pause_for_the_rate_limit_does_not_end_answering_at_once() -> None:
+async def test_single_failed_poll_after_a_rate_limit_pause_does_not_end_answering() -> None:
     upstream = PolledUpstream(interval="10s")
     upstream.coordinator.client.rate_limit.paused_until = upstream.clock.monotonic() + 10 + 300
     state = await upstream.poll(live_streams("a"))
@@ -306,7 +306,7 @@ async def test_upstream_that_fails_every_other_poll_is_logged_once_in_ten_minute
 
 
 @pytest.mark.parametrize(("failures", "seconds"), [(1, 10), (2, 20), (3, 40), (4, 80)])
-async def test_upstream_is_up_again_with_the_next_poll_after_a_fault_of_two_polls(failures: int, seconds: int) -> None:
+async def test_upstream_recovers_with_the_next_poll_after_two_failures(failures: int, seconds: int) -> None:
     upstream = PolledUpstream()
     upstream.platform.outcomes = [*[live_streams("a")] * 2, *[DOWN] * failures, live_streams("a")]
     task = asyncio.create_task(upstream.coordinator.run())

@@ -63,7 +63,7 @@ def test_matrix_has_every_fault() -> None:
 
 
 @pytest.mark.parametrize("who", ["prometheus", "sidecar", "both"])
-async def test_every_fault_brings_its_page_and_no_other(
+async def test_every_fault_causes_its_page_and_no_other(
     who: str, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scale_waits(monkeypatch)

@@ -69,7 +69,7 @@ def name_for(watch: Watch, purpose: str) -> str:
     return f"{purpose}-{watch.server.version}"
 
 
-async def test_two_streams_that_are_published(watch: Watch) -> None:
+async def test_two_published_streams_are_live_with_their_bitrates(watch: Watch) -> None:
     low, high = name_for(watch, "low"), name_for(watch, "high")
     with watch.server.publish(low, bits_per_second=300_000) as slow, watch.server.publish(high) as fast:
         streams = await watch.until(
@@ -99,7 +99,7 @@ async def assert_rates(watch: Watch, publishers: dict[str, Publisher]) -> None:
         assert streams[f"live/{name}"].ingest_bitrate_bytes_per_second == pytest.approx(count / seconds, rel=TOLERANCE)
 
 
-async def test_viewers_come_and_go(watch: Watch) -> None:
+async def test_viewers_are_counted_until_they_leave(watch: Watch) -> None:
     name = name_for(watch, "watched")
     with watch.server.publish(name):
         await watch.until(lambda s: is_live(s, name), "it is live")
@@ -113,7 +113,7 @@ async def test_viewers_come_and_go(watch: Watch) -> None:
         assert streams[f"live/{name}"].ingest_bitrate_bytes_per_second
 
 
-async def test_a_publisher_that_hangs_and_comes_back(watch: Watch) -> None:
+async def test_bitrate_is_zero_while_the_publisher_hangs(watch: Watch) -> None:
     name = name_for(watch, "frozen")
     with watch.server.publish(name) as publisher:
         await watch.until(lambda s: is_live(s, name) and s[f"live/{name}"].ingest_bitrate_bytes_per_second, "it sends")
@@ -125,7 +125,7 @@ async def test_a_publisher_that_hangs_and_comes_back(watch: Watch) -> None:
         await watch.until(lambda s: s[f"live/{name}"].ingest_bitrate_bytes_per_second, "it sends again")
 
 
-async def test_a_publisher_that_is_killed_and_started_again(watch: Watch) -> None:
+async def test_stream_restarts_after_its_publisher_was_killed(watch: Watch) -> None:
     name = name_for(watch, "killed")
     with watch.server.publish(name) as publisher:
         streams = await watch.until(lambda s: is_live(s, name), "it is live")
@@ -137,7 +137,7 @@ async def test_a_publisher_that_is_killed_and_started_again(watch: Watch) -> Non
         assert streams[f"live/{name}"].session not in ("", session)
 
 
-async def test_a_viewer_waits_for_a_publisher(watch: Watch) -> None:
+async def test_stream_with_only_a_viewer_is_not_live(watch: Watch) -> None:
     name = name_for(watch, "awaited")
     with watch.server.publish(name) as publisher:
         await watch.until(lambda s: is_live(s, name), "it is live")
@@ -150,7 +150,7 @@ async def test_a_viewer_waits_for_a_publisher(watch: Watch) -> None:
             assert left is None or left.status in (Status.IDLE, Status.CONNECTING)
 
 
-async def test_a_wrong_password(nms2: NodeMediaServer) -> None:
+async def test_wrong_password_is_an_auth_error(nms2: NodeMediaServer) -> None:
     """Only for version 2, because wrong logins would lock the user of version 4 for other tests."""
     auth = AuthSettings.model_validate({"username": USERNAME, "password": "wrong"})
     clock = Clock()

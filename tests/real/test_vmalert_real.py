@@ -53,7 +53,7 @@ def test_vmalert_accepts_the_rule_files_without_keep_firing(tmp_path: Path) -> N
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_vmalert_reads_keep_firing_for_since_its_version_1_92(tmp_path: Path) -> None:
+def test_vmalert_supports_keep_firing_for_since_version_1_92(tmp_path: Path) -> None:
     """The reason for ``--without-keep-firing``: an older vmalert does not start with the shipped files."""
     write_rules(tmp_path)
 
@@ -66,9 +66,7 @@ def test_vmalert_reads_keep_firing_for_since_its_version_1_92(tmp_path: Path) ->
         assert "unknown fields in rule: keep_firing_for" in done.stderr
 
 
-async def test_vmalert_fires_for_faults_and_for_nothing_else(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+async def test_vmalert_fires_for_faults_only(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     async with AsyncExitStack() as stack:
         simulated = await stack.enter_async_context(running_simulator(seed=1))
         off_air, healthy = simulated.steady_streams(Platform.STORM, 2)

@@ -45,7 +45,7 @@ def observed(prometheus: Prometheus, running: Exporter, job: str) -> Iterator[No
 
 
 @pytest.mark.parametrize("version", [2, 4])
-def test_the_life_of_a_stream(
+def test_stream_is_followed_from_start_to_end(
     version: int, prometheus: Prometheus, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     server: NodeMediaServer = request.getfixturevalue(f"nms{version}")
@@ -98,7 +98,7 @@ def assert_bitrate(prometheus: Prometheus, of_it: str, publisher: Publisher) -> 
         assert prometheus.value(seen) == pytest.approx(real, rel=TOLERANCE)
 
 
-def test_a_server_that_dies(prometheus: Prometheus, tmp_path: Path) -> None:
+def test_stream_of_a_dead_server_is_unknown(prometheus: Prometheus, tmp_path: Path) -> None:
     """Unknown values are absent, never 0; configured values stay."""
     of_it = '{job="dies", stream="live/main"}'
     with (
