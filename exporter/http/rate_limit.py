@@ -90,7 +90,7 @@ class OnDemandShare:
             self._window_ends_at = reset_at
         self._reset_at, self._window = reset_at, window
 
-    def part_of(self, left: int) -> int:
+    def available(self, left: int) -> int:
         """Return how many of the ``left`` requests may be used by polls on demand."""
         half = (left + self._scheduled + self._on_demand + 1) // 2
         needed = 0
@@ -152,7 +152,7 @@ class RateLimit:
         left = max(0, int(self.remaining - self._reserved_requests()))
         if not on_demand:
             return left
-        return 0 if self._scheduled_waiting else self._on_demand_share.part_of(left)
+        return 0 if self._scheduled_waiting else self._on_demand_share.available(left)
 
     @property
     def usable(self) -> int | None:

@@ -217,15 +217,15 @@ def _numeric_host(address: tuple[str, int] | tuple[str, int, int, int] | tuple[i
     return str(address[0])
 
 
-_of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Lookups] = WeakKeyDictionary()
+_lookups_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Lookups] = WeakKeyDictionary()
 
 
 def lookups() -> Lookups:
     """Return the lookups of the running event loop, which all clients share."""
     loop = asyncio.get_running_loop()
-    if loop not in _of_loops:
-        _of_loops[loop] = Lookups(Clock())
-    return _of_loops[loop]
+    if loop not in _lookups_by_loop:
+        _lookups_by_loop[loop] = Lookups(Clock())
+    return _lookups_by_loop[loop]
 
 
 class SystemResolver(AbstractResolver):

@@ -77,39 +77,43 @@ class PollHistograms:
 
     def observe_in_steps(self, states: Iterator[StreamState]) -> Iterator[None]:
         """Observe many streams. The caller must exhaust the generator, which yields between steps."""
-        while some := list(islice(states, OBSERVATIONS_PER_STEP)):
-            self.observe(some)
+        while batch := list(islice(states, OBSERVATIONS_PER_STEP)):
+            self.observe(batch)
             yield
 
     def snapshot(self) -> tuple[SampledHistogram, ...]:
         """Return immutable copies of all histograms."""
-        return tuple(known.latest() for histograms in self._histograms.values() for known in histograms.values())
+        return tuple(
+            histogram.latest() for histograms in self._histograms.values() for histogram in histograms.values()
+        )
 
     def forget_all_but(self, streams: Iterable[str]) -> None:
         """Drop per-stream histograms of streams that are no longer served."""
         if self._per_stream:
             served = frozenset(streams)
             for name, histograms in self._histograms.items():
-                self._histograms[name] = {key: kept for key, kept in histograms.items() if kept.stream in served}
+                self._histograms[name] = {
+                    key: histogram for key, histogram in histograms.items() if histogram.stream in served
+                }
 
     def _group_by_key(self, states: Iterable[StreamState]) -> dict[_Key, list[StreamState]]:
         """Group streams that share histograms."""
-        found: defaultdict[_Key, list[StreamState]] = defaultdict(list)
+        groups: defaultdict[_Key, list[StreamState]] = defaultdict(list)
         for state in states:
-            found[state.report.protocol, state.identity.stream if self._per_stream else None].append(state)
-        return found
+            groups[state.report.protocol, state.identity.stream if self._per_stream else None].append(state)
+        return groups
 
     def _add(self, family: SampledFamily, key: _Key, values: Sequence[float]) -> None:
         if not values:
             return
         histograms = self._histograms[family.name]
-        known = histograms.get(key)
-        if known is None:
-            known = histograms[key] = _Histogram(family, *key)
-        known.add(values)
+        histogram = histograms.get(key)
+        if histogram is None:
+            histogram = histograms[key] = _Histogram(family, *key)
+        histogram.add(values)
         if self._per_stream:
             # copy thousands of histograms here, in small steps, rather than all at once in snapshot()
-            known.latest()
+            histogram.latest()
 
 
 class NoHistograms(PollHistograms):

@@ -103,9 +103,9 @@ class _Redaction:
         They are not hashed, because a hash would reveal something about the secret.
         """
         changed: dict[str, str] = {}
-        for some in _in_steps(sorted(ids)):
-            if _is_tainted(some):
-                changed |= {id_: shown for id_ in some if (shown := self._name(id_)) != id_}
+        for batch in _in_steps(sorted(ids)):
+            if _is_tainted(batch):
+                changed |= {id_: shown for id_ in batch if (shown := self._name(id_)) != id_}
             await asyncio.sleep(0)
         taken = ids - changed.keys()
         numbers: dict[str, Iterator[int]] = {}
