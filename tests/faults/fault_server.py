@@ -100,7 +100,7 @@ class FaultServers:
         self.names_file = directory / "names"
         self.ca_file = directory / "ca.pem"
         self.cells: dict[str, Cell] = {}
-        self.led_elsewhere = 0
+        self.followed_redirects = 0
         """Number of connections to the redirect's target."""
         self.errors: list[Exception] = []
         """Unexpected errors in these servers."""
@@ -167,7 +167,7 @@ class FaultServers:
         self._own = {REFUSED: Listener(self), TLS: Listener(self, self._certified)}
         for listener in (self._listener, *self._own.values()):
             await listener.open()
-        self._elsewhere = await asyncio.start_server(self._went_elsewhere, "127.0.0.1", 0)
+        self._elsewhere = await asyncio.start_server(self._count_redirect, "127.0.0.1", 0)
         self._not_owned = f"http://127.0.0.1:{self._elsewhere.sockets[0].getsockname()[1]}"
         self.names_file.touch()
 
@@ -208,8 +208,8 @@ class FaultServers:
         if self._elsewhere is not None:
             self._elsewhere.close()
 
-    async def _went_elsewhere(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.led_elsewhere += 1
+    async def _count_redirect(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.followed_redirects += 1
         writer.close()
 
     # -- connections -----------------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ class Scrape:
         """Return ``stream_health_score_ratio`` by the stream's escaped label."""
         return self._values.get(("stream_health_score_ratio", upstream), {})
 
-    def is_well(self, cell: Cell) -> bool:
+    def is_healthy(self, cell: Cell) -> bool:
         """Return whether the upstream is up and all of its own streams are live."""
         live = self.live(cell.name)
         return self.up(cell.name) == 1 and all(live.get(label) == 1 for label in cell.api.labels)
@@ -114,7 +114,7 @@ class Run:
     said: str = ""
     """The log, pages and API responses."""
     exit_code: int | None = None
-    led_elsewhere: int = 0
+    followed_redirects: int = 0
 
     def outcome(self, cell: Cell) -> Outcome:
         """Return the result of a cell's fault."""
@@ -137,13 +137,13 @@ def _outcome(cell: Cell, seen: Scrape, calm: Scrape) -> Outcome:
     return Outcome(streams=_streams(cell, seen), of_stream=of_stream)
 
 
-def _but_timeouts(failures: Counter[str]) -> Counter[str]:
+def _without_timeouts(failures: Counter[str]) -> Counter[str]:
     """Leave out timeouts, which any request may have on a busy machine, whatever the fault."""
     return Counter({reason: times for reason, times in failures.items() if reason != Reason.TIMEOUT and times})
 
 
 def _most_common(failures: Counter[str]) -> Reason:
-    return Reason((_but_timeouts(failures) or failures).most_common(1)[0][0])
+    return Reason((_without_timeouts(failures) or failures).most_common(1)[0][0])
 
 
 def _streams(cell: Cell, seen: Scrape) -> str:
@@ -175,7 +175,7 @@ def run_matrix(directory: Path) -> Run:
             process.send(signal.SIGTERM)
             run.exit_code = process.ended()
             run.said += process.said
-            run.led_elsewhere = servers.led_elsewhere
+            run.followed_redirects = servers.followed_redirects
             assert not servers.errors, servers.errors[:3]
             return run
 
@@ -189,26 +189,26 @@ def _break_and_heal(servers: FaultServers, process: Exporter) -> Run:
         return seen[-1]
 
     never_up = {cell.name for cell in cells if cell.broken and cell.expected.down is not None}
-    _until_each(scrape, [cell for cell in cells if cell.name not in never_up], lambda s, cell: s.is_well(cell))
+    _until_each(scrape, [cell for cell in cells if cell.name not in never_up], lambda s, cell: s.is_healthy(cell))
     calm = scrape()
     servers.break_all()
     seen.clear()
-    shown = _until_each(scrape, cells, lambda s, cell: _has_shown(cell, s, calm))
+    shown = _until_each(scrape, cells, lambda s, cell: _shows_result(cell, s, calm))
     broken, during = seen[-1], list(seen)
     probes = _probes(process, cells)
     said = "".join(process.ask(path)[1] for path in ("/", "/api/v1/streams", "/config", "/sd"))
     servers.heal_all()
     healing = scrape()
-    recovered = _until_each(scrape, cells, lambda s, cell: s.is_well(cell))
+    recovered = _until_each(scrape, cells, lambda s, cell: s.is_healthy(cell))
     healed = scrape()
     said += healed.text + "".join(one.text for one in seen[:: max(1, len(seen) // 5)])
     return Run(servers.cells, servers.secrets(), calm, broken, shown, healing, healed, recovered, during, probes, said)
 
 
-def _has_shown(cell: Cell, scrape: Scrape, calm: Scrape) -> bool:
+def _shows_result(cell: Cell, scrape: Scrape, calm: Scrape) -> bool:
     down = cell.expected.down
     if cell.fault is not None and down is not None:
-        is_told = down is Reason.TIMEOUT or bool(_but_timeouts(scrape.failures(cell.name)))
+        is_told = down is Reason.TIMEOUT or bool(_without_timeouts(scrape.failures(cell.name)))
         return scrape.up(cell.name) == 0 and not scrape.live(cell.name) and is_told
     # a failing stream is served unchanged until it is stale, which takes longer if polls time out
     is_polled = scrape.up(cell.name) == 1 and scrape.polls(cell.name) >= calm.polls(cell.name) + POLLS_TO_SEE

@@ -26,18 +26,18 @@ MEMORY_BYTES = 100e6
 def test_every_fault_on_every_platform_has_its_expected_result(tmp_path: Path) -> None:
     run = run_matrix(tmp_path)
     assert run.exit_code == 0
-    each_fault_has_its_outcome(run)
-    recovery_comes_with_the_next_poll(run)
-    what_is_unknown_is_never_called_off_the_air(run)
-    healthy_upstreams_lose_nothing(run)
-    everything_that_is_exposed_can_be_read(run)
-    probes_say_what_the_metrics_say(run)
-    memory_is_bounded(run)
-    nothing_secret_is_said(run)
-    assert run.led_elsewhere == 0, "a redirect was followed"
+    assert_results_are_expected(run)
+    assert_recovery_with_the_next_poll(run)
+    assert_unknown_is_never_off_air(run)
+    assert_healthy_upstreams_are_unaffected(run)
+    assert_exposition_is_valid(run)
+    assert_probes_match_the_metrics(run)
+    assert_memory_is_bounded(run)
+    assert_no_secret_is_visible(run)
+    assert run.followed_redirects == 0, "a redirect was followed"
 
 
-def each_fault_has_its_outcome(run: Run) -> None:
+def assert_results_are_expected(run: Run) -> None:
     wrong = {
         cell.name: f"{run.outcome(cell)}, not {cell.expected}"
         for cell in run.cells.values()
@@ -46,13 +46,13 @@ def each_fault_has_its_outcome(run: Run) -> None:
     assert not wrong
 
 
-def recovery_comes_with_the_next_poll(run: Run) -> None:
+def assert_recovery_with_the_next_poll(run: Run) -> None:
     assert run.cells.keys() - run.recovered.keys() == set()
     late = {cell.name: lost for cell in run.cells.values() if (lost := run.polls_lost_after_healing(cell)) > 1}
     assert not late, "polls that failed for the fault's reason after the healing; one may have been in flight"
 
 
-def what_is_unknown_is_never_called_off_the_air(run: Run) -> None:
+def assert_unknown_is_never_off_air(run: Run) -> None:
     """A failed poll leaves ``stream_live`` unchanged, then absent, but never 0."""
     for cell in run.cells.values():
         if cell.expected.down is not None:
@@ -60,7 +60,7 @@ def what_is_unknown_is_never_called_off_the_air(run: Run) -> None:
                 assert set(scrape.live(cell.name).values()) <= {1.0}, cell.name
 
 
-def healthy_upstreams_lose_nothing(run: Run) -> None:
+def assert_healthy_upstreams_are_unaffected(run: Run) -> None:
     for platform in main_recordings():
         cell = run.cells[f"{platform}-{HEALTHY}"]
         own = dict.fromkeys(cell.api.labels, 1.0)
@@ -73,14 +73,14 @@ def healthy_upstreams_lose_nothing(run: Run) -> None:
         assert polls >= due / 2, cell.name
 
 
-def everything_that_is_exposed_can_be_read(run: Run) -> None:
+def assert_exposition_is_valid(run: Run) -> None:
     for scrape in (run.calm, run.broken, run.healed):
         check_metrics(scrape.text)
     for family in text_string_to_metric_families(run.broken.text):
         assert all(math.isfinite(sample.value) or "le" in sample.labels for sample in family.samples), family.name
 
 
-def probes_say_what_the_metrics_say(run: Run) -> None:
+def assert_probes_match_the_metrics(run: Run) -> None:
     assert len(run.probes) > len(main_recordings())
     for name, (status, text) in run.probes.items():
         assert status == 200, name
@@ -95,13 +95,13 @@ def _family(text: str, name: str) -> str:
     return "".join(f"{line}\n" for line in text.splitlines() if line.startswith(f"{name}{{"))
 
 
-def memory_is_bounded(run: Run) -> None:
+def assert_memory_is_bounded(run: Run) -> None:
     most = max(scrape.memory for scrape in (*run.during, run.healed))
     print(f"memory: {run.calm.memory / 1e6:.0f} MB before, at most {most / 1e6:.0f} MB")
     assert most - run.calm.memory < MEMORY_BYTES
 
 
-def nothing_secret_is_said(run: Run) -> None:
+def assert_no_secret_is_visible(run: Run) -> None:
     assert "upstream is failing" in run.said
     assert "Traceback" not in run.said
     said = run.said + "".join(text for _, text in run.probes.values())

@@ -50,7 +50,9 @@ def bodies(recording: PlatformRecording) -> st.SearchStrategy[dict[str, bytes]]:
     return st.lists(one, min_size=1, max_size=3).map(dict)
 
 
-async def bad_weather(recording: PlatformRecording, first: dict[str, bytes], second: dict[str, bytes]) -> str:
+async def poll_damaged_responses(
+    recording: PlatformRecording, first: dict[str, bytes], second: dict[str, bytes]
+) -> str:
     """Poll valid, two kinds of damaged, and valid responses again; return what was exposed in between."""
     async with fuzzed(recording) as (upstream, responses):
         before = await upstream.poll()
@@ -84,7 +86,7 @@ def fuzz(recording: PlatformRecording, examples: int, phases: Sequence[Phase] = 
     @settings(max_examples=examples, deadline=None, phases=phases)
     @given(first=bodies(recording), second=bodies(recording))
     def run(first: dict[str, bytes], second: dict[str, bytes]) -> None:
-        texts.append(asyncio.run(bad_weather(recording, first, second)))
+        texts.append(asyncio.run(poll_damaged_responses(recording, first, second)))
 
     run()
     return texts
