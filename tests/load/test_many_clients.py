@@ -162,7 +162,7 @@ def test_scraper_gets_503_while_scrapers_that_read_nothing_use_all_slots(watch: 
             answer = get(watch, "/metrics?collect[]=exporter")
             return answer if answer.status == 503 else None
 
-        refused = wait_until(is_refused, "all places are taken")
+        refused = wait_until(is_refused, "all slots are used")
         assert refused.retry_after == "1"
         assert get(watch, "/-/healthy").status == 200
     wait_until(lambda: get(watch, UPSTREAMS).status == 200, "they have left")

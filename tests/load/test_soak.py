@@ -41,14 +41,14 @@ def test_memory_descriptors_and_tasks_do_not_grow_and_no_poll_is_lost(tmp_path: 
             time.sleep(SAMPLE_SECONDS)
             soak.take_sample()
             if not is_warm and passed >= WARM_UP_SECONDS:
-                print("warm from here on:", soak.figures(), flush=True)
+                print("warm-up done:", soak.figures(), flush=True)
                 soak.discard_warm_up()
                 is_warm = True
             if time.monotonic() >= reported + REPORT_INTERVAL_SECONDS:
                 reported = time.monotonic()
                 print(soak.figures(), f"faults {sum(faults.injected.values())}", flush=True)
         faults.clear()
-        wait_until(soak.is_up, "all are well again", 300)
+        wait_until(soak.is_up, "all upstreams have recovered", 300)
         print("at the end:", soak.figures(), f"faults {faults.injected}", flush=True)
         soak.watch.process.send(signal.SIGTERM)
         assert soak.watch.process.ended() == 0

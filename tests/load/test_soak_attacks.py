@@ -67,7 +67,7 @@ def attacked_exporter(
 def end(soak: Soak, faults: RandomFaults, attacks: RandomAttacks) -> None:
     """Stop the exporter and check the observations."""
     faults.clear()
-    wait_until(soak.is_up, "all are well again", 300)
+    wait_until(soak.is_up, "all upstreams have recovered", 300)
     print("at the end:", soak.figures(), f"faults {faults.injected}, attacks {attacks.made}", flush=True)
     soak.watch.process.send(signal.SIGTERM)
     assert soak.watch.process.ended() == 0

@@ -144,9 +144,9 @@ class Play:
         pulsing = self.matrix.expected(is_pulsing=True)
         async with self._pulses() as enough:
             await self.matrix.inject()
-            await wait_until(lambda: self._told() >= pulsing, "what pulses is told", self._state)
+            await wait_until(lambda: self._told() >= pulsing, "alerts of pulsing faults are sent", self._state)
             enough.set()
-            await wait_until(lambda: self._told() >= self.expected, "every fault is told", self._state)
+            await wait_until(lambda: self._told() >= self.expected, "alerts of all faults are sent", self._state)
             await asyncio.sleep(began + ALL_HOLD_SECONDS - time.monotonic())
         assert worst(self._told()) == self.expected, self._state()
         warned = {(*page, "warning") for page in pages(self.expected) if page[0] in BOTH_SEVERITIES}
@@ -159,7 +159,7 @@ class Play:
         assert ("StreamUpstreamDown", "refused", "", "critical") in inhibited
 
         await self.matrix.clear()
-        await wait_until(lambda: self._resolved() >= pages(self.expected), "every end is told", self._state)
+        await wait_until(lambda: self._resolved() >= pages(self.expected), "all resolved alerts are sent", self._state)
         await wait_until(lambda: not self._active(), "nothing is active", self._state)
         assert worst(self._told()) == self.expected, self._state()
         received = {labels["alertname"]: labels["severity"] for labels in self.webhook.labels("firing", "tickets")}
@@ -195,7 +195,7 @@ class Play:
         told = self._told()
         lines = [
             f"missing {sorted(self.expected - told)}",
-            f"besides {sorted(worst(told) - self.expected)}",
+            f"unexpected {sorted(worst(told) - self.expected)}",
             f"not resolved {sorted(pages(self.expected) - self._resolved())}",
             self.webhook.history(),
             f"active {sorted(self._active(inhibited=False))}",

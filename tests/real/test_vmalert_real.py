@@ -75,7 +75,7 @@ async def test_vmalert_fires_for_faults_only(tmp_path: Path, tmp_path_factory: p
             wave_upstream("wave", simulated.url, simulated.steady_streams(Platform.WAVE, 1)),
         ]
         lab = await stack.enter_async_context(running_lab(tmp_path, tmp_path_factory, upstreams))
-        await wait_until(lab.is_settled, "the rules know of every stream, and nothing is wrong", lab.state)
+        await wait_until(lab.is_settled, "the rules cover every stream, and no alert fires", lab.state)
 
         await simulated.inject_fault("storm", "end", off_air.name)
         await simulated.inject_fault("wave", "down")
@@ -84,7 +84,9 @@ async def test_vmalert_fires_for_faults_only(tmp_path: Path, tmp_path_factory: p
         await wait_until(lambda: lab.firing() >= {WATCHDOG, offline, down}, "both faults fire", lab.state)
 
         await wait_until(lambda: lab.delivered() >= {WATCHDOG, offline, down}, "Alertmanager has them", lab.state)
-        await wait_until(lambda: lab.recorded() >= {WATCHDOG, offline, down}, "they are written back", lab.state)
+        await wait_until(
+            lambda: lab.recorded() >= {WATCHDOG, offline, down}, "they are written to VictoriaMetrics", lab.state
+        )
         alerts = lab.vmalert.alerts()
         assert not [alert for alert in alerts if alert["labels"].get("stream") == healthy.id]
         summaries = {page_of(alert["labels"]): alert["annotations"]["summary"] for alert in alerts}
