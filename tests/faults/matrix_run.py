@@ -111,7 +111,7 @@ class Run:
     """All scrapes during the faults."""
     probes: dict[str, tuple[int, str]] = field(default_factory=dict)
     """Status and text of ``/probe``, by upstream."""
-    said: str = ""
+    output: str = ""
     """The log, pages and API responses."""
     exit_code: int | None = None
     followed_redirects: int = 0
@@ -174,7 +174,7 @@ def run_matrix(directory: Path) -> Run:
             run = _break_and_heal(servers, process)
             process.send(signal.SIGTERM)
             run.exit_code = process.ended()
-            run.said += process.said
+            run.output += process.said
             run.followed_redirects = servers.followed_redirects
             assert not servers.errors, servers.errors[:3]
             return run
@@ -196,20 +196,22 @@ def _break_and_heal(servers: FaultServers, process: Exporter) -> Run:
     shown = _until_each(scrape, cells, lambda s, cell: _shows_result(cell, s, calm))
     broken, during = seen[-1], list(seen)
     probes = _probes(process, cells)
-    said = "".join(process.ask(path)[1] for path in ("/", "/api/v1/streams", "/config", "/sd"))
+    output = "".join(process.ask(path)[1] for path in ("/", "/api/v1/streams", "/config", "/sd"))
     servers.heal_all()
     healing = scrape()
     recovered = _until_each(scrape, cells, lambda s, cell: s.is_healthy(cell))
     healed = scrape()
-    said += healed.text + "".join(one.text for one in seen[:: max(1, len(seen) // 5)])
-    return Run(servers.cells, servers.secrets(), calm, broken, shown, healing, healed, recovered, during, probes, said)
+    output += healed.text + "".join(one.text for one in seen[:: max(1, len(seen) // 5)])
+    return Run(
+        servers.cells, servers.secrets(), calm, broken, shown, healing, healed, recovered, during, probes, output
+    )
 
 
 def _shows_result(cell: Cell, scrape: Scrape, calm: Scrape) -> bool:
     down = cell.expected.down
     if cell.fault is not None and down is not None:
-        is_told = down is Reason.TIMEOUT or bool(_without_timeouts(scrape.failures(cell.name)))
-        return scrape.up(cell.name) == 0 and not scrape.live(cell.name) and is_told
+        is_reported = down is Reason.TIMEOUT or bool(_without_timeouts(scrape.failures(cell.name)))
+        return scrape.up(cell.name) == 0 and not scrape.live(cell.name) and is_reported
     # a failing stream is served unchanged until it is stale, which takes longer if polls time out
     is_polled = scrape.up(cell.name) == 1 and scrape.polls(cell.name) >= calm.polls(cell.name) + POLLS_TO_SEE
     return is_polled and _outcome(cell, scrape, calm) == cell.expected

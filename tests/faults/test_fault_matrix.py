@@ -102,10 +102,10 @@ def assert_memory_is_bounded(run: Run) -> None:
 
 
 def assert_no_secret_is_visible(run: Run) -> None:
-    assert "upstream is failing" in run.said
-    assert "Traceback" not in run.said
-    said = run.said + "".join(text for _, text in run.probes.values())
-    assert [secret for secret in run.secrets if secret in said] == []
+    assert "upstream is failing" in run.output
+    assert "Traceback" not in run.output
+    output = run.output + "".join(text for _, text in run.probes.values())
+    assert [secret for secret in run.secrets if secret in output] == []
 
 
 def test_exceptions_in_recordings_refer_to_existing_faults() -> None:
