@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
+# several hundred processes start in a test run; without bytecode, each would compile the whole exporter
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help venv tools demo test fuzz lint format generate docs bench attacks soak lock image-test release-check screenshots clean
 .DEFAULT_GOAL := help
