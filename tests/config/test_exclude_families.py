@@ -46,7 +46,7 @@ def test_patterns_are_globs_on_the_names_of_stream_families(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("pattern", ["STREAM_VIEWERS", "viewers", "stream_upstream_up", "stream_exporter_streams"])
 def test_a_pattern_without_a_stream_family_is_refused(pattern: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="allowed a glob that matches families of streams, not of upstreams"):
+    with pytest.raises(ConfigError, match="no metric family of streams matches"):
         excluded(tmp_path, "stream_viewers", pattern)
 
 
@@ -59,7 +59,7 @@ def test_a_pattern_without_a_stream_family_is_refused(pattern: str, tmp_path: Pa
     ],
 )
 def test_a_pattern_without_a_match_gets_suggestions(pattern: str, meant: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=rf"such as (.*, )?{meant}(,|$)"):
+    with pytest.raises(ConfigError, match=rf"did you mean (.*[, ])?{meant}\b"):
         excluded(tmp_path, pattern)
 
 

@@ -37,13 +37,13 @@ class MediaSettings(UpstreamSettings):
     @classmethod
     def _not_all(cls, share: float) -> float:
         if share == 1:
-            raise ValueError("less than 1")
+            raise ValueError("must be less than 1")
         return share
 
     @model_validator(mode="after")
     def _fits(self) -> MediaSettings:
         if self.retries and not self.codes:
-            raise ValueError("codes, where there are retries")
+            raise ValueError("retries require codes")
         return self
 
 
@@ -144,14 +144,14 @@ def test_errors_of_pydantics_own_types_read_like_ours(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_settings(path, {})
     assert [line.removeprefix(f"{path}:") for line in caught.value.errors] == [
-        "2:56: upstreams[0].retries: found -1, allowed greater than or equal to 0",
-        "2:68: upstreams[0].codes[0]: found \"A1\", allowed pattern '^[a-z]+$'",
-        '2:79: upstreams[0].mode: found "sometimes", allowed true or false or auto or whole number',
-        "2:97: upstreams[0].share: found 0, allowed greater than 0",
-        "2:107: upstreams[0].token: found a value that is not shown, allowed a value of another kind",
-        '3:56: upstreams[1].retries: found "many", allowed a whole number',
-        "3:69: upstreams[1].codes: found text, allowed a list of texts",
-        "3:78: upstreams[1].mode: found a mapping, allowed true or false or auto or whole number",
-        "3:93: upstreams[1].share: found 1, allowed less than 1",
-        "4:5: upstreams[2]: found settings that do not fit together, allowed codes, where there are retries",
+        "2:56: upstreams[0].retries: expected greater than or equal to 0, got -1",
+        "2:68: upstreams[0].codes[0]: expected pattern '^[a-z]+$', got \"A1\"",
+        '2:79: upstreams[0].mode: expected true or false or auto or whole number, got "sometimes"',
+        "2:97: upstreams[0].share: expected greater than 0, got 0",
+        "2:107: upstreams[0].token: expected a value of another type (the value is not shown)",
+        '3:56: upstreams[1].retries: expected a whole number, got "many"',
+        "3:69: upstreams[1].codes: expected a list of strings, got a string",
+        "3:78: upstreams[1].mode: expected true or false or auto or whole number, got a mapping",
+        "3:93: upstreams[1].share: must be less than 1",
+        "4:5: upstreams[2]: retries require codes",
     ]

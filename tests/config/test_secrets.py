@@ -63,7 +63,7 @@ async def test_anything_but_a_file_in_its_place_is_an_error(tmp_path: Path, kind
     secret.get()
     cause = put_obstacle(path, kind)
     for read in (secret.refresh, Secret.from_file(path).refresh):
-        with pytest.raises(SecretError, match=f"the secrets file {path} can't be read: {cause}"):
+        with pytest.raises(SecretError, match=f"cannot read secrets file {path}: {cause}"):
             await read()
     with pytest.raises(SecretError, match=cause):
         Secret.from_file(path).get()
@@ -82,7 +82,7 @@ async def test_last_content_is_used_while_the_file_system_does_not_answer(
     try:
         with structlog.testing.capture_logs() as logs:
             assert [await known.refresh() for _ in range(3)] == ["first-token"] * 3
-        assert [entry["event"] for entry in logs] == ["secrets file can't be read; its last content is used"]
+        assert [entry["event"] for entry in logs] == ["cannot read secrets file; using its last content"]
         with pytest.raises(SecretError, match=r"no answer from the file system within 0\.01 s"):
             await unknown.refresh()
         assert mount.asked == 1

@@ -307,7 +307,7 @@ async def test_anything_but_a_file_in_its_place_changes_nothing_and_is_logged_on
             await watched.refresh()
     assert watched.current().basic_auth_users == USERS
     (entry,) = logs
-    assert entry["errors"] == [f"{tmp_path}/web.yml: found no file to read ({cause}), allowed a YAML file"]
+    assert entry["errors"] == [f"{tmp_path}/web.yml: cannot be read: {cause}"]
     with pytest.raises(ConfigError, match=cause):
         WatchedConfig(tmp_path / "web.yml")
 

@@ -218,7 +218,7 @@ class ReadResult:
     config: WebConfig | None
     """None if it is not usable."""
     errors: tuple[str, ...]
-    """Each as ``FILE:LINE:COL: path.to.key: found X, allowed Y``, without secrets."""
+    """Each as ``FILE:LINE:COL: path.to.key: message``, without secrets."""
     warnings: tuple[str, ...]
     """Each as ``FILE:LINE:COL: path.to.key: text``, without secrets; () if the configuration is not usable."""
     files: FileStates
@@ -231,15 +231,15 @@ def read_web_config(path: Path) -> ReadResult:
     try:
         document = read(read_file(path, _MAX_BYTES).content.decode())
     except (OSError, ValueError) as error:
-        cause = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        return ReadResult(None, (f"{path}: found no file to read ({cause}), allowed a YAML file",), (), files)
+        cause = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        return ReadResult(None, (f"{path}: cannot be read: {cause}",), (), files)
     except DocumentError as error:
         line, column = error.place
-        return ReadResult(None, (f"{path}:{line}:{column}: configuration: {error}",), (), files)
+        return ReadResult(None, (f"{path}:{line}:{column}: {error}",), (), files)
     if document.data is None:
         document.data = {}
     if not isinstance(document.data, dict):
-        return ReadResult(None, (f"{path}:1:1: configuration: found no mapping, allowed a mapping",), (), files)
+        return ReadResult(None, (f"{path}:1:1: expected a mapping",), (), files)
     files = {**files, **file_states(_named_files(document.data, path.parent))}
     reporter = Reporter(str(path), document, EnvironmentLayer(), WebConfig)
     config, found = None, list[ErrorDetails]()
