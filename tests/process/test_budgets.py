@@ -47,7 +47,7 @@ import sys
 sys.modules.update(rich=None, greenlet=None)
 from exporter.cli import main
 from exporter.runtime import memory_tuning
-memory_tuning.GIVEN_BACK_EVERY_SECONDS = 1.0  # a minute's wait would show the same
+memory_tuning.TRIM_INTERVAL_SECONDS = 1.0  # a minute's wait would show the same
 sys.exit(main())
 """
 

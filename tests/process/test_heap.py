@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from exporter.runtime.memory_tuning import GIVEN_BACK_EVERY_SECONDS, trim_periodically, tune_allocator
+from exporter.runtime.memory_tuning import TRIM_INTERVAL_SECONDS, trim_periodically, tune_allocator
 from tests.exporter_process import Exporter
 from tests.fake_clock import FakeClock
 
@@ -40,7 +40,7 @@ counter = itertools.count(1)
 library = type("Library", (), {})()
 library.mallopt = lambda option, value: 1
 library.malloc_trim = lambda pad: print("given back", next(counter))
-heap.GIVEN_BACK_EVERY_SECONDS = 0.1
+heap.TRIM_INTERVAL_SECONDS = 0.1
 heap._glibc = lambda: library
 sys.exit(cli.main())
 """
@@ -71,7 +71,7 @@ async def test_trim_returns_fragmented_memory_to_the_system() -> None:
     before = resident_bytes()
     with pytest.raises(asyncio.CancelledError):
         await trim_periodically(clock)
-    assert clock.slept == [GIVEN_BACK_EVERY_SECONDS]
+    assert clock.slept == [TRIM_INTERVAL_SECONDS]
     assert before - resident_bytes() > 40_000_000
     assert all(block[0] == block[-1] == ord("x") for block in stays)
 
