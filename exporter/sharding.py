@@ -40,7 +40,7 @@ def parse_shard(text: str, host_name: str) -> Shard:
     """Parse ``N/M``, or ``auto/M`` for the number at the end of ``host_name``. Raises ``ValueError``."""
     form = re.fullmatch(rf"({AUTO}|[0-9]{{1,9}})/([0-9]{{1,9}})", text, re.ASCII)
     if form is None or not 1 <= int(form[2]) <= MOST_SHARDS:
-        raise ValueError(f"allowed: N/M, or {AUTO}/M for the N at the end of the host name; M from 1 to {MOST_SHARDS}")
+        raise ValueError(f"expected N/M or {AUTO}/M, with M from 1 to {MOST_SHARDS}")
     count = int(form[2])
     if form[1] != AUTO:
         ordinal, whose = int(form[1]), "N"
@@ -52,7 +52,7 @@ def parse_shard(text: str, host_name: str) -> Shard:
             )
         ordinal, whose = int(ending[1]), f"the number of the host {host_name!r}"
     if ordinal >= count:
-        raise ValueError(f"{whose} is {ordinal}; allowed: from 0 to {count - 1}, below the number of shards")
+        raise ValueError(f"{whose} is {ordinal}, but with {count} shards it must be from 0 to {count - 1}")
     return Shard(ordinal, count)
 
 

@@ -68,9 +68,9 @@ class WebOptions(NamedTuple):
 def check_telemetry_path(path: str) -> str:
     """Return the path. Raises ``ValueError`` if it is malformed or reserved."""
     if not _PATH.fullmatch(path):
-        raise ValueError("it must begin with / and hold only letters, digits and . _ ~ - /")
+        raise ValueError("must start with / and contain only letters, digits and . _ ~ - /")
     if path in _RESERVED_PATHS or path.startswith(_RESERVED_PREFIXES):
-        raise ValueError("this path is already taken")
+        raise ValueError("this path is reserved")
     return path
 
 
@@ -79,7 +79,7 @@ def external_origin(url: str) -> Origin:
     parts = urlsplit(url)
     is_usable = parts.scheme in ("http", "https") and _HOST_HEADER.fullmatch(parts.netloc) and parts.port != 0
     if not is_usable or not re.fullmatch(r"[A-Za-z0-9._~/-]*", parts.path) or parts.query or parts.fragment:
-        raise ValueError("allowed: http://HOST[:PORT][/PATH] or the same with https")
+        raise ValueError("expected http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH]")
     return Origin(parts.netloc, parts.scheme == "https", parts.path.rstrip("/"))
 
 
@@ -94,7 +94,7 @@ def parse_listen_address(text: str) -> tuple[str, int]:
     """
     match = _LISTEN_ADDRESS.fullmatch(text)
     if match is None or int(match["port"]) > 65535:
-        raise ValueError("allowed: :PORT, HOST:PORT or [IPV6]:PORT")
+        raise ValueError("expected :PORT, HOST:PORT or [IPV6]:PORT")
     return match["ipv6"] or match["host"], int(match["port"])
 
 

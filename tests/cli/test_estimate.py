@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from exporter.cli import main
-from exporter.cli.estimate import estimate, finds_streams, size
+from exporter.cli.estimate import estimate, has_discovery, size
 from exporter.cli.settings import load_settings
 
 CONFIGURATION = """
@@ -66,9 +66,9 @@ def test_histograms_of_every_stream_show() -> None:
     assert single.series - shared.series >= 49 * 12
 
 
-def test_who_finds_streams() -> None:
+def test_who_has_discovery() -> None:
     settings = load_settings(Path("config.yaml"), {})
-    assert [finds_streams(upstream) for upstream in settings.upstreams] == [True, True, False, False, True]
+    assert [has_discovery(upstream) for upstream in settings.upstreams] == [True, True, False, False, True]
 
 
 def test_a_bad_configuration_is_told_as_ever(capsys: pytest.CaptureFixture[str]) -> None:

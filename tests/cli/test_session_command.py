@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.cli import main
-from exporter.cli.session_text import failure, platform_words, shown_answer
+from exporter.cli.session_text import failure, platform_message, shown_answer
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason
 from exporter.platforms.capabilities import CommandOption, ManualRequest, SessionAction, SessionCommand, SessionCommands
@@ -148,9 +148,9 @@ def test_what_is_not_there(simulated: Simulated, capsys: Output) -> None:
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.splitlines()[-3:] == [
-        "there is no such session or stream",
+        "no such session or stream",
         "GET /stream/{id}: status 404",
-        "the platform says: not found",
+        "message of the platform: not found",
     ]
 
 
@@ -193,7 +193,7 @@ def test_nobody_is_asked_without_a_terminal(
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
     assert main(["session", "end", "--upstream", "wave", "keynote"]) == 2
-    assert "--yes sends without asking" in capsys.readouterr().err
+    assert "use --yes" in capsys.readouterr().err
 
 
 def test_a_live_session_is_ended_and_then_deleted(simulated: Simulated, capsys: Output) -> None:
@@ -204,19 +204,19 @@ def test_a_live_session_is_ended_and_then_deleted(simulated: Simulated, capsys: 
         "A session that is live is not deleted: the platform refuses it until the session has ended.",
         "the platform refuses to delete it; while it is live, end it first: session end",
         "DELETE /streaming/sessions/{id}: status 409",
-        "the platform says: Cannot delete active session",
+        "message of the platform: Cannot delete active session",
     ]
     assert main(["session", "end", "--upstream", "wave", "keynote", "--yes"]) == 0
     assert json.loads(capsys.readouterr().out)["status"] == "ended"
     assert main(["session", "delete", "--upstream", "wave", "keynote", "--yes"]) == 0
     assert "deletedAt" in json.loads(capsys.readouterr().out)
     assert main(["session", "delete", "--upstream", "wave", "keynote", "--yes"]) == 1
-    assert "there is no such session" in capsys.readouterr().err
+    assert "no such session" in capsys.readouterr().err
 
 
 def test_a_change_whose_answer_is_lost_may_have_been_made(simulated: Simulated, capsys: Output) -> None:
     assert main(["session", "end", "--upstream", "other", "s", "--yes"]) == 1
-    assert capsys.readouterr().err.endswith("it may have been done all the same: look with `session show`\n")
+    assert capsys.readouterr().err.endswith("the change may have been made; check with `session show`\n")
 
 
 # -- what can't be meant -----------------------------------------------------------------------------------------------
@@ -225,12 +225,12 @@ def test_a_change_whose_answer_is_lost_may_have_been_made(simulated: Simulated, 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["show", "--upstream", "nobody", "x"], "no upstream 'nobody' in config.yaml: there are wave, edge"),
-        (["show", "--upstream", "origin", "x"], "show works on livepeer, storm, wave alone"),
-        (["end", "--upstream", "edge", "a/b"], "end works on wave alone, and edge is of storm"),
+        (["show", "--upstream", "nobody", "x"], "no upstream 'nobody' in config.yaml; its upstreams are wave, edge"),
+        (["show", "--upstream", "origin", "x"], "show works only on livepeer, storm, wave"),
+        (["end", "--upstream", "edge", "a/b"], "end works only on wave, but edge is on platform storm"),
         (["show", "--upstream", "edge", "no-slash"], "named as application/key"),
         (["show", "--upstream", "edge", "/key"], "named as application/key"),
-        (["show", "--upstream", "wave", ".."], "'..' is no id"),
+        (["show", "--upstream", "wave", ".."], "'..' is not a valid id"),
         (["update", "--upstream", "wave", "keynote", "--yes"], "nothing to update"),
     ],
 )
@@ -331,7 +331,7 @@ def test_a_bad_configuration(tmp_path: Path, capsys: Output) -> None:
     ],
 )
 def test_a_platform_s_own_words(answer: Any, words: str) -> None:
-    assert platform_words(json.dumps(answer).encode()) == words
+    assert platform_message(json.dumps(answer).encode()) == words
 
 
 @given(
@@ -344,7 +344,7 @@ def test_a_platform_s_own_words(answer: Any, words: str) -> None:
     ).map(lambda data: json.dumps(data).encode())
 )
 def test_no_refusal_raises(body: bytes) -> None:
-    words = platform_words(body)
+    words = platform_message(body)
     assert words.isprintable()
     assert len(words) <= 500
 

@@ -85,14 +85,14 @@ def test_valid_shard_flag_is_parsed(text: str, host: str, shard: Shard) -> None:
     "text", ["", "1", "/", "a/2", "-1/2", "1/0", "0/1001", "1/2/3", "1 / 2", "²/3", "auto", "0/1\n"]
 )
 def test_invalid_shard_flag_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"allowed: N/M, or auto/M"):
+    with pytest.raises(ValueError, match=r"expected N/M or auto/M"):
         parse_shard(text, "stream-exporter-0")
 
 
 def test_ordinal_beyond_the_count_is_refused() -> None:
-    with pytest.raises(ValueError, match="N is 3; allowed: from 0 to 2"):
+    with pytest.raises(ValueError, match="N is 3, but with 3 shards it must be from 0 to 2"):
         parse_shard("3/3", "h")
-    with pytest.raises(ValueError, match="host 'stream-exporter-2' is 2; allowed: from 0 to 1"):
+    with pytest.raises(ValueError, match="host 'stream-exporter-2' is 2, but with 2 shards"):
         parse_shard("auto/2", "stream-exporter-2")
     with pytest.raises(ValueError, match="'laptop' does not end in a hyphen and a number"):
         parse_shard("auto/2", "laptop")
@@ -102,4 +102,4 @@ def test_invalid_shard_flag_is_a_usage_error(capsys: pytest.CaptureFixture[str])
     with pytest.raises(SystemExit) as ended:
         main(["--shard", "2/2"])
     assert ended.value.code == 2
-    assert "argument --shard: '2/2': N is 2; allowed: from 0 to 1" in capsys.readouterr().err
+    assert "argument --shard: '2/2': N is 2, but with 2 shards it must be from 0 to 1" in capsys.readouterr().err
