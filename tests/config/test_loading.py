@@ -170,9 +170,8 @@ def test_short_secret_of_an_upstream_is_a_warning_that_does_not_show_it(
         f" {{name: b, platform: storm, url: http://h, auth: {{api_key: eight-88}}}}]"
     )
     file.chmod(0o600)
-    assert load_settings(file, {"X": "seven-7"}).warnings == (
-        "the secret of upstream edge-a has fewer than 8 characters, so it cannot be redacted in the platform's responses",
-    )
+    [warning] = load_settings(file, {"X": "seven-7"}).warnings
+    assert "the secret of upstream edge-a has fewer than 8 characters" in warning
 
 
 def test_short_secret_of_a_part_of_an_upstream_is_a_warning(tmp_path: Path) -> None:
