@@ -1,4 +1,4 @@
-"""The README promises only what works."""
+"""Links and configurations in the README work."""
 
 import re
 from pathlib import Path
@@ -14,12 +14,12 @@ CONFIGURATIONS = re.findall(r"^```yaml\n(upstreams:.*?)^```", README, re.MULTILI
 
 
 @pytest.mark.parametrize("link", LINKS)
-def test_every_link_leads_somewhere(link: str) -> None:
+def test_every_link_in_the_readme_works(link: str) -> None:
     assert link.startswith("https://") or (ROOT / link).exists()
 
 
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)
-def test_every_configuration_is_valid(
+def test_every_configuration_in_the_readme_is_valid(
     configuration: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -31,6 +31,6 @@ def test_every_configuration_is_valid(
     assert "warning" not in capsys.readouterr().out
 
 
-def test_there_are_configurations_and_links() -> None:
+def test_readme_has_configurations_and_links() -> None:
     assert len(CONFIGURATIONS) >= 2
     assert len(LINKS) >= 5

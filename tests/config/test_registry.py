@@ -18,11 +18,11 @@ from exporter.platforms.parsing import DropCounter
 
 GROUP = registry.GROUP
 SHIPPED = sorted(page.stem for page in (Path(__file__).parents[2] / "docs" / "platforms").glob("*.md"))
-"""Names of the shipped platforms: each has a page."""
+"""Names of the shipped platforms, each of which has a page."""
 
 
 class MediaSettings(UpstreamSettings):
-    """Written with pydantic's own types, as another package may."""
+    """Settings with pydantic's own types, as another package may use."""
 
     platform: Literal["media"] = "media"
     default_interval: ClassVar[float] = 60.0
@@ -76,12 +76,12 @@ def point(name: str, value: str) -> EntryPoint:
     return EntryPoint(name, value, GROUP)
 
 
-def test_the_shipped_platforms_are_found() -> None:
+def test_shipped_platforms_are_found() -> None:
     assert list(registry.platforms()) == SHIPPED
     assert all(platform.name == name for name, platform in registry.platforms().items())
 
 
-def test_another_package_brings_a_platform() -> None:
+def test_platform_of_another_package_is_found() -> None:
     found = registry.find(registry.shipped(), [point("media", f"{__name__}:Media")])
     assert list(found.platforms) == sorted([*SHIPPED, "media"])
     assert found.warnings == ()
@@ -99,7 +99,7 @@ def test_another_package_brings_a_platform() -> None:
         ("exits_when_imported:Platform", "SystemExit"),
     ],
 )
-def test_a_broken_one_is_left_out_with_a_warning(
+def test_broken_platform_is_left_out_with_a_warning(
     value: str, cause: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "exits_when_imported.py").write_text("raise SystemExit('canary')\n")
@@ -111,7 +111,7 @@ def test_a_broken_one_is_left_out_with_a_warning(
 
 @pytest.fixture
 def with_media(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The platform above is installed, and a broken one."""
+    """Install the platform above, and a broken one."""
     points = [point("media", f"{__name__}:Media"), point("broken", "no_such_module:Platform")]
     monkeypatch.setattr(registry, "entry_points", lambda group: points if group == GROUP else [])
     registry.registry.cache_clear()
@@ -122,7 +122,7 @@ def with_media(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("with_media")
-def test_the_settings_of_another_package_are_part_of_the_configuration(tmp_path: Path) -> None:
+def test_settings_of_another_package_are_part_of_the_configuration(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("upstreams: [{name: a, platform: media, url: http://a}, {name: b, platform: livepeer}]")
     settings = load_settings(path, {})
@@ -132,7 +132,7 @@ def test_the_settings_of_another_package_are_part_of_the_configuration(tmp_path:
 
 
 @pytest.mark.usefixtures("with_media")
-def test_errors_of_pydantics_own_types_read_like_ours(tmp_path: Path) -> None:
+def test_errors_of_pydantic_types_are_formatted_like_ours(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(
         """upstreams:

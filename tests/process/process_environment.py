@@ -1,4 +1,4 @@
-"""What a process under fault stands between: a platform that can misbehave, and an Alertmanager that remembers."""
+"""The environment of an exporter process: a platform that can misbehave, and an Alertmanager that records alerts."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ sys.exit(cli.main())
 
 
 class Platform:
-    """node-media-server 2 with one stream. It closes each connection after its answer."""
+    """node-media-server 2 with one stream. It closes each connection after the response."""
 
     def __init__(self, streams: dict[str, Any]) -> None:
         self.streams = json.dumps(streams).encode()
         self.status = 200
         self.hangs = threading.Event()
-        """While set, answers to the list do not come."""
+        """While set, requests for the list are not answered."""
         self.asked = threading.Event()
         self.ended = threading.Event()
         self.url = ""
@@ -57,7 +57,7 @@ class Platform:
 
 
 class Alertmanager:
-    """Takes everything."""
+    """Accepts and records all alerts."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -67,7 +67,7 @@ class Alertmanager:
         self._told.extend(alerts)
 
     def told(self, name: str) -> list[dict[str, Any]]:
-        """What was said of the alerts of this name, oldest first."""
+        """Return what was received for the alerts of this name, oldest first."""
         return [alert for alert in list(self._told) if alert["labels"]["alertname"] == name]
 
 
@@ -90,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 - the base class's name
-        """Say nothing."""
+        """Log nothing."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -99,12 +99,12 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that was killed is none of our concern."""
+        """Ignore errors of clients that were killed."""
 
 
 @contextmanager
 def running_environment(streams: dict[str, Any]) -> Iterator[tuple[Platform, Alertmanager]]:
-    """Both, on one free port of the loopback."""
+    """Run both on one free port of the loopback interface."""
     platform, alertmanager = Platform(streams), Alertmanager()
     handler = type("Handler", (_Handler,), {"platform": platform, "alertmanager": alertmanager})
     with _Server(("127.0.0.1", 0), handler) as server:
@@ -137,7 +137,7 @@ def running(directory: Path) -> Exporter:
 
 
 def metric(text: str, name: str) -> float | None:
-    """Return the value of the sample whose name and labels match; None if there is none."""
+    """Return the value of the series that the pattern matches; None if there is none."""
     found = re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
     return float(found[1]) if found else None
 
@@ -148,7 +148,7 @@ WRITE_FAILURES = "stream_exporter_alert_state_write_failures_total"
 
 
 class Running:
-    """A process that lives through several faults, and the one connection that its Prometheus keeps."""
+    """A process that is put through several faults, with a kept-alive connection for scrapes."""
 
     def __init__(self, process: Exporter) -> None:
         self.process = process
@@ -168,11 +168,11 @@ class Running:
         wait_until(ask, what, otherwise=lambda: self.process.said)
 
     def polled_on(self) -> None:
-        """Polls go on."""
+        """Wait until polls continue."""
         before = metric(self.scrape(), POLLS) or 0.0
         self.wait(POLLS, lambda now: now >= before + 2, "polls go on")
 
     def limit(self, which: int, value: int | None) -> None:
-        """Set a soft limit of the process; None takes it back."""
+        """Set a soft limit of the process; None resets it."""
         hard = resource.prlimit(self.process.process.pid, which)[1]
         resource.prlimit(self.process.process.pid, which, (hard if value is None else value, hard))

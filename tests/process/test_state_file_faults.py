@@ -65,7 +65,7 @@ def test_alert_state_is_saved_again_after_its_folder_was_removed(
         one.kept.close()
         process.send(signal.SIGTERM)
         assert process.ended() == 0
-        # the folder may have gone in the middle of a write
+        # the folder may have been removed during a write
         assert process.said.count("level=error") == process.said.count("alert state is saved again") <= 1
 
 
