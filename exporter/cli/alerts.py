@@ -159,9 +159,9 @@ def table(alerts: Sequence[Mapping[str, Any]]) -> str:
 def _row(alert: Mapping[str, Any]) -> tuple[str, ...]:
     labels, annotations = alert.get("labels", {}), alert.get("annotations", {})
     since = alert.get("firedAt") or alert.get("activeAt", "")
-    named = [labels.get(name, "") for name in ("severity", "alertname", "upstream", "stream")]
-    told = [annotations.get(name, "") for name in ("value", "reasons", "cleared")]
-    cells = (alert.get("state", ""), *named, since.partition(".")[0].replace("T", " "), *told)
+    label_cells = [labels.get(name, "") for name in ("severity", "alertname", "upstream", "stream")]
+    annotation_cells = [annotations.get(name, "") for name in ("value", "reasons", "cleared")]
+    cells = (alert.get("state", ""), *label_cells, since.partition(".")[0].replace("T", " "), *annotation_cells)
     return tuple(_printable(cell) for cell in cells)
 
 

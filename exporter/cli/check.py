@@ -30,7 +30,7 @@ def check(file: Path, load: Callable[[], Settings]) -> int:
     return 0
 
 
-def open_keys(settings: Settings) -> list[str]:
+def upstreams_that_show_keys(settings: Settings) -> list[str]:
     """Return the names of the upstreams whose label ``stream`` may contain publish keys."""
     return [
         upstream.name

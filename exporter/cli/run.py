@@ -78,7 +78,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the exporter until a signal arrives, or check its configuration, and return the exit code."""
-    from exporter.cli.check import check, open_keys
+    from exporter.cli.check import check, upstreams_that_show_keys
     from exporter.cli.settings import load_settings
     from exporter.service import Service
     from exporter.sharding import SINGLE
@@ -96,11 +96,11 @@ def run(options: argparse.Namespace) -> int:
     if settings is None or security is None:
         return 1
     sockets = open_sockets(options, DEFAULT_LISTEN_ADDRESS)
-    keys = open_keys(settings)
-    if keys and security.is_open:
+    names = upstreams_that_show_keys(settings)
+    if names and security.is_open:
         _log().warning(
             "stream names may be publish keys, and anyone who can reach the port can read them",
-            upstreams=keys,
+            upstreams=names,
             remedy="set stream_label: hash, or add users to --web.config.file",
         )
 

@@ -83,10 +83,10 @@ def run(options: argparse.Namespace) -> int:
         return asyncio.run(_send(requests, target))
     except ConfigError as error:
         for line in error.errors:
-            _say(line)
+            _print_to_stderr(line)
         return FAILED
     except (_UsageError, InvalidCommandError) as error:
-        _say(f"{options.parser.prog}: {error}")
+        _print_to_stderr(f"{options.parser.prog}: {error}")
         return USAGE
 
 
@@ -148,9 +148,9 @@ def _value(option: CommandOption, options: argparse.Namespace) -> Any:
 
 def _confirm(request: ManualRequest, target: _Target, *, is_confirmed: bool) -> bool:
     """Print the request, and ask whether to send it."""
-    _say(_describe_request(request, target))
+    _print_to_stderr(_describe_request(request, target))
     if request.notice:
-        _say(request.notice)
+        _print_to_stderr(request.notice)
     if is_confirmed:
         return True
     if not sys.stdin.isatty():
@@ -158,7 +158,7 @@ def _confirm(request: ManualRequest, target: _Target, *, is_confirmed: bool) -> 
     print(f"Send it to upstream {target.settings.name}? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() in ("y", "yes"):
         return True
-    _say("nothing was sent")
+    _print_to_stderr("nothing was sent")
     return False
 
 
@@ -167,17 +167,17 @@ async def _send(requests: Sequence[ManualRequest], target: _Target) -> int:
     try:
         for request, left in zip(requests, range(len(requests) - 1, -1, -1), strict=True):
             if not request.changes_something:
-                _say(_describe_request(request, target))
+                _print_to_stderr(_describe_request(request, target))
             try:
                 answer = await request.send(sender)
             except UpstreamError as error:
                 if error.means_absent and left:
                     continue
                 for line in failure(error, request):
-                    _say(line)
+                    _print_to_stderr(line)
                 return FAILED
             if answer.data is None:
-                _say(f"done (status {answer.status})")
+                _print_to_stderr(f"done (status {answer.status})")
             else:
                 print(shown_answer(answer.data, request))
             break
@@ -191,7 +191,7 @@ def _describe_request(request: ManualRequest, target: _Target) -> str:
     return f"{request.method} {request.url(target.client)}{body}"
 
 
-def _say(line: str) -> None:
+def _print_to_stderr(line: str) -> None:
     """Print to standard error, without secrets."""
     print(redactor.scrub(line), file=sys.stderr)
 
@@ -265,7 +265,7 @@ def _add_option(subparser: argparse.ArgumentParser, option: CommandOption) -> No
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help=f"{option.help}; VALUE is parsed as JSON, otherwise taken as text; may be given several times",
+        help=f"{option.help}; VALUE is JSON, or text if it is not valid JSON; may be given several times",
     )
 
 

@@ -52,7 +52,7 @@ def _load(path: Path, environ: Mapping[str, str], schema: ConfigSchema) -> Setti
         environ,
         schema,
         layers=(environment.data, document.data),
-        is_open=file.is_open,
+        is_world_readable=file.is_world_readable,
     )
     errors: list[ErrorDetails] = []
     try:

@@ -48,7 +48,7 @@ class Secret:
     a file does not change the settings; ``refresh`` reads it.
     """
 
-    __slots__ = ("_environ", "_is_answered", "_path", "_read", "_text", "_variable", "is_open")
+    __slots__ = ("_environ", "_is_answered", "_path", "_read", "_text", "_variable", "is_world_readable")
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Secret:
         self._read: str | None = None
         """Last good content of the file."""
         self._is_answered = True
-        self.is_open = False
+        self.is_world_readable = False
         """Whether the file was readable by every user when it was last read."""
 
     @classmethod
@@ -144,7 +144,7 @@ class Secret:
         except UnicodeDecodeError:
             raise _unreadable(path, "not UTF-8") from None
         self._read = _check_content(text.removesuffix("\n").removesuffix("\r"), f"secrets file {path}")
-        self.is_open = file.is_open
+        self.is_world_readable = file.is_world_readable
         return self._read
 
     def _get_from_variable(self, variable: str) -> str:
@@ -215,7 +215,7 @@ def _validate_secret(given: Any) -> Secret:
 
 def _inline_secret(text: str) -> Secret:
     context = load_context()
-    if context.is_open and _contains(context.layers[-1], text):
+    if context.is_world_readable and _contains(context.layers[-1], text):
         context.warnings["the configuration file contains a secret and is readable by every user"] = None
     return Secret.inline(_check_content(text, "the secret"))
 
@@ -235,7 +235,7 @@ def _file_secret(text: str) -> Secret:
     path = resolve(text)
     secret = Secret.from_file(path)
     secret.get()
-    if secret.is_open:
+    if secret.is_world_readable:
         load_context().warnings[f"secrets file {path} is readable by every user"] = None
     return secret
 

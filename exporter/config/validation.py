@@ -60,7 +60,7 @@ class LoadContext:
     """Warnings found during validation, without duplicates and in order."""
     layers: tuple[Mapping[str, Any], ...] = ()
     """Mappings to merge, highest precedence first; the last one comes from the file."""
-    is_open: bool = False
+    is_world_readable: bool = False
     """Whether the file is readable by every user."""
 
 

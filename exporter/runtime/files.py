@@ -49,7 +49,7 @@ class File(NamedTuple):
     status: os.stat_result
 
     @property
-    def is_open(self) -> bool:
+    def is_world_readable(self) -> bool:
         """Whether the file is readable by every user."""
         return bool(self.status.st_mode & stat.S_IROTH)
 

@@ -130,12 +130,12 @@ def test_cause_given_by_the_operating_system_is_kept(tmp_path: Path) -> None:
     assert caught.value.strerror == "not a valid path"
 
 
-@pytest.mark.parametrize(("mode", "is_open"), [(0o644, True), (0o640, False)])
-def test_file_open_to_every_user_is_recognised(tmp_path: Path, mode: int, is_open: bool) -> None:
+@pytest.mark.parametrize(("mode", "is_world_readable"), [(0o644, True), (0o640, False)])
+def test_world_readable_file_is_recognised(tmp_path: Path, mode: int, is_world_readable: bool) -> None:
     path = tmp_path / "file"
     path.touch()
     path.chmod(mode)
-    assert read_file(path, 1).is_open is is_open
+    assert read_file(path, 1).is_world_readable is is_world_readable
 
 
 # -- deadlines --------------------------------------------------------------------------------------------------------
