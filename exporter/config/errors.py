@@ -113,7 +113,7 @@ class Reporter:
             about_key = spot.about_key or error["type"] == "extra_forbidden"
             joined.setdefault((spot.path, about_key, found), {})[allowed] = None
         findings = [
-            self._make_finding(path, _format_message(found, " or ".join(allowed)), about_key=about_key)
+            self._make_finding(path, _format_message(found, [*allowed]), about_key=about_key)
             for (path, about_key, found), allowed in joined.items()
         ]
         return findings, left_out
@@ -188,15 +188,16 @@ def _written_key(part: str | int, value: Any) -> str | int:
     return next((key for key in introspection.spellings(part) if key in value), part)
 
 
-def _format_message(found: str | None, allowed: str) -> str:
-    """Return the message of an error; without ``found``, ``allowed`` is the whole message."""
+def _format_message(found: str | None, allowed: list[str]) -> str:
+    """Return the message of an error; without ``found``, ``allowed`` contains whole messages."""
     if found is None:
-        return allowed
+        return "; ".join(allowed)
+    expected = f"expected {' or '.join(allowed)}"
     if found == _MISSING_VALUE:
-        return f"missing; expected {allowed}"
+        return f"missing; {expected}"
     if found == _HIDDEN_VALUE:
-        return f"expected {allowed} (the value is not shown)"
-    return f"expected {allowed}, got {found}"
+        return f"{expected} (the value is not shown)"
+    return f"{expected}, got {found}"
 
 
 def _format_line(source: str, path: Path, message: str) -> str:

@@ -40,13 +40,13 @@ def test_estimate_has_a_line_per_upstream_and_a_total(capsys: pytest.CaptureFixt
 
 
 def test_excluded_families_are_not_counted() -> None:
-    def of_studio() -> int:
+    def studio_series() -> int:
         return estimate(load_settings(Path("config.yaml"), {}), 20)[1].series
 
-    whole = of_studio()
+    whole = studio_series()
     with Path("config.yaml").open("a") as file:
         file.write("defaults: {exclude_families: [stream_viewers]}\n")
-    assert of_studio() == whole - 20
+    assert studio_series() == whole - 20
 
 
 def test_estimate_is_scaled_up_above_the_generated_streams() -> None:
