@@ -41,13 +41,13 @@ class Platform:
         self.status = 200
         self.hangs = threading.Event()
         """While set, requests for the list are not answered."""
-        self.asked = threading.Event()
+        self.requested = threading.Event()
         self.ended = threading.Event()
         self.url = ""
 
     def answer(self, path: str) -> tuple[int, bytes]:
         if path.endswith("/streams"):
-            self.asked.set()
+            self.requested.set()
             while self.hangs.is_set() and not self.ended.wait(0.05):
                 pass
             return self.status, self.streams
@@ -61,14 +61,14 @@ class Alertmanager:
 
     def __init__(self) -> None:
         self.url = ""
-        self._told: list[dict[str, Any]] = []
+        self._received: list[dict[str, Any]] = []
 
-    def take(self, alerts: list[dict[str, Any]]) -> None:
-        self._told.extend(alerts)
+    def accept(self, alerts: list[dict[str, Any]]) -> None:
+        self._received.extend(alerts)
 
-    def told(self, name: str) -> list[dict[str, Any]]:
+    def received(self, name: str) -> list[dict[str, Any]]:
         """Return what was received for the alerts of this name, oldest first."""
-        return [alert for alert in list(self._told) if alert["labels"]["alertname"] == name]
+        return [alert for alert in list(self._received) if alert["labels"]["alertname"] == name]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -79,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(*self.platform.answer(self.path.partition("?")[0]))
 
     def do_POST(self) -> None:
-        self.alertmanager.take(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.alertmanager.accept(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         self._answer(200, b"")
 
     def _answer(self, status: int, body: bytes) -> None:
@@ -167,10 +167,10 @@ class Running:
 
         wait_until(ask, what, otherwise=lambda: self.process.said)
 
-    def polled_on(self) -> None:
+    def wait_for_polls(self) -> None:
         """Wait until polls continue."""
         before = metric(self.scrape(), POLLS) or 0.0
-        self.wait(POLLS, lambda now: now >= before + 2, "polls go on")
+        self.wait(POLLS, lambda now: now >= before + 2, "polls continue")
 
     def limit(self, which: int, value: int | None) -> None:
         """Set a soft limit of the process; None resets it."""

@@ -71,18 +71,20 @@ def test_killed_exporter_resumes_its_alerts_after_a_restart(
     state = tmp_path / "alerts.json"
     configure(tmp_path, platform, state)
     platform.status = 503
-    already = len(alertmanager.told(DOWN))
+    already = len(alertmanager.received(DOWN))
     try:
         with running(tmp_path) as first:
-            wait_until(lambda: len(alertmanager.told(DOWN)) > already, "it alerts", otherwise=lambda: first.said)
-            wait_until(lambda: state.exists() and '"firing"' in state.read_text(), "that is remembered")
+            wait_until(lambda: len(alertmanager.received(DOWN)) > already, "it alerts", otherwise=lambda: first.said)
+            wait_until(lambda: state.exists() and '"firing"' in state.read_text(), "the alert is saved")
             first.process.kill()
             first.ended()
         [remembered] = saved(state, DOWN)
-        before = alertmanager.told(DOWN)
+        before = alertmanager.received(DOWN)
         with running(tmp_path) as second:
             wait_until(
-                lambda: len(alertmanager.told(DOWN)) > len(before), "it is told on", otherwise=lambda: second.said
+                lambda: len(alertmanager.received(DOWN)) > len(before),
+                "it sends the alert again",
+                otherwise=lambda: second.said,
             )
             one = Running(second)
             firing = rf'stream_exporter_alerts\{{alertname="{DOWN}",state="firing"\}}'
@@ -90,10 +92,10 @@ def test_killed_exporter_resumes_its_alerts_after_a_restart(
             platform.status = 200
             one.wait(UP, lambda up: up == 1, "it is up again")
             one.wait(r"stream_live\{.*\}", lambda live: live == 1, "its stream is back")
-            told = alertmanager.told(DOWN)[already:]
-            assert len({json.dumps(alert["labels"], sort_keys=True) for alert in told}) == 1
-            assert len({alert["startsAt"] for alert in told}) == 1
-            assert all(alert["endsAt"] > told[-1]["startsAt"] for alert in told)
+            received = alertmanager.received(DOWN)[already:]
+            assert len({json.dumps(alert["labels"], sort_keys=True) for alert in received}) == 1
+            assert len({alert["startsAt"] for alert in received}) == 1
+            assert all(alert["endsAt"] > received[-1]["startsAt"] for alert in received)
             [after] = saved(state, DOWN)
             assert (after.active_at, after.fired_at) == (remembered.active_at, remembered.fired_at)
             one.kept.close()
@@ -139,7 +141,7 @@ def test_state_file_is_complete_after_a_kill_while_writing(tmp_path: Path) -> No
 
 def test_full_file_system_costs_only_the_alert_state_until_there_is_room(exporter: Running) -> None:
     state = Path(yaml.safe_load(exporter.process.ask("/config")[1])["alerting"]["state_file"])
-    wait_until(state.exists, "it is remembered once")
+    wait_until(state.exists, "the state is saved")
     assert_refused_then_recovered(
         exporter,
         state,
@@ -166,7 +168,7 @@ def assert_refused_then_recovered(
     begin()
     try:
         exporter.wait(WRITE_FAILURES, lambda now: now >= failures + 2, "it can't write")
-        exporter.polled_on()
+        exporter.wait_for_polls()
         restore_state(state.read_bytes(), time.time())
     finally:
         end()
@@ -189,7 +191,7 @@ def fill(file: Path) -> None:
 
 
 def test_polls_without_file_descriptors_fail_with_their_reason_and_metrics_are_served(exporter: Running) -> None:
-    exporter.polled_on()
+    exporter.wait_for_polls()
     process = exporter.process
     in_use = len(os.listdir(f"/proc/{process.process.pid}/fd"))
     failed = r'stream_upstream_poll_failures_total\{.*reason="connect".*\}'
@@ -205,10 +207,10 @@ def test_polls_without_file_descriptors_fail_with_their_reason_and_metrics_are_s
             exporter.limit(resource.RLIMIT_NOFILE, None)
         # the waiting connection is accepted as soon as there are descriptors
         assert waiting.recv(100).startswith(b"HTTP/1.1 200 OK")
-    told = process.said[said:]
-    assert told.count("no new connection can be accepted") == 1
-    assert "logger=asyncio" not in told
-    assert "Too many open files" in told
+    lines = process.said[said:]
+    assert lines.count("no new connection can be accepted") == 1
+    assert "logger=asyncio" not in lines
+    assert "Too many open files" in lines
     exporter.wait(UP, lambda up: up == 1, "it is up again")
     # new connections are accepted too
     assert process.ask("/-/healthy")[0] == 200
@@ -234,7 +236,7 @@ def test_client_that_never_ends_a_request_is_disconnected(exporter: Running) -> 
             exporter.scrape()
             time.sleep(0.1)
         assert not open_ones
-        exporter.polled_on()
+        exporter.wait_for_polls()
     finally:
         for client in slow:
             client.close()
@@ -263,11 +265,11 @@ def test_exporter_stopped_during_a_poll_exits_cleanly(
 ) -> None:
     platform, _ = environment
     configure(tmp_path, platform, tmp_path / "alerts.json", timeout="30s", interval="40s", stale_after="3m")
-    platform.asked.clear()
+    platform.requested.clear()
     platform.hangs.set()
     try:
         with running(tmp_path) as process:
-            assert platform.asked.wait(GENEROUS_SECONDS)
+            assert platform.requested.wait(GENEROUS_SECONDS)
             port = process.port
             process.send(signal.SIGTERM)
             assert process.ended() == 0
